@@ -1,0 +1,119 @@
+"""Settings: typed, documented, loaded from YAML, overridden by ``name.of.setting``; unknown ones are errors."""
+
+import difflib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import read_text, write_text
+
+
+class Settings(BaseModel):
+    """Base of every group of settings. The text below a field is its help."""
+
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+    )
+
+
+SettingsT = TypeVar("SettingsT", bound=Settings)
+
+
+class Setting(NamedTuple):
+    """One leaf of a tree of settings, as the command line shows it."""
+
+    name: str
+    type: str
+    default: Any
+    help: str
+
+
+def list_settings(settings: Settings, prefix: str = "") -> Iterator[Setting]:
+    """Yield every leaf of ``settings`` with its dotted name, current value as default, and help."""
+    for name, field in type(settings).model_fields.items():
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            yield from list_settings(value, f"{prefix}{name}.")
+        else:
+            annotation = field.annotation
+            type_name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
+            yield Setting(
+                prefix + name, type_name.replace("typing.", ""), value, field.description or ""
+            )
+
+
+def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
+    """Return ``settings`` with dotted names replaced, for example ``{"data.stride": "2"}``.
+
+    Strings are read as YAML where the field is not a string itself, so that ``"[1, 2]"``, ``"null"``
+    and ``"2"`` do what they say.
+
+    Raises:
+        EgodepthError: an unknown name or a value of the wrong type or range.
+    """
+    known = {setting.name: setting for setting in list_settings(settings)}
+    tree = settings.model_dump()
+    for name, value in changes.items():
+        if name not in known:
+            raise EgodepthError(f"unknown setting {name!r}{_suggest(name, known)}")
+        *groups, leaf = name.split(".")
+        node = tree
+        for group in groups:
+            node = node[group]
+        node[leaf] = _parse(value) if known[name].type not in ("str", "Path") else value
+    return _validate(type(settings), tree, "settings")
+
+
+def load(kind: type[SettingsT], path: str | Path) -> SettingsT:
+    """Read a YAML file of settings; fields that it leaves out keep their defaults.
+
+    Raises:
+        EgodepthError: missing file, broken YAML, unknown name, wrong type.
+    """
+    text = read_text(path, "the settings file")
+    try:
+        tree = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise EgodepthError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(tree, dict):
+        raise EgodepthError(f"{path} must hold names and values, got a {type(tree).__name__}")
+    return _validate(kind, tree, str(path))
+
+
+def save(settings: Settings, path: str | Path) -> None:
+    """Write every setting, defaults included, as YAML."""
+    write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+
+
+def _parse(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return yaml.safe_load(value)
+    except yaml.YAMLError:
+        return value
+
+
+def _suggest(name: str, known: Mapping[str, Setting]) -> str:
+    close = difflib.get_close_matches(name, known, n=1) or [
+        k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]
+    ]
+    return f"; did you mean {close[0]!r}?" if close else "; see `egodepth train --help` for all names"
+
+
+def _validate(kind: type[SettingsT], tree: dict[str, Any], where: str) -> SettingsT:
+    try:
+        return kind.model_validate(tree)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"]) or "(all)"
+        if first["type"] == "extra_forbidden":
+            known = {setting.name: setting for setting in list_settings(kind())}
+            raise EgodepthError(
+                f"unknown setting {name!r} in {where}{_suggest(name, known)}"
+            ) from error
+        raise EgodepthError(f"{where}: {name} = {first['input']!r}: {first['msg']}") from error

@@ -1,0 +1,68 @@
+"""Files that are either complete under their final name or not there at all."""
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from egodepth.core.errors import EgodepthError
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside ``path``; move it there when the block succeeds.
+
+    The temporary name keeps the suffix, because writers choose their format by it. Missing parent
+    folders are made. On any error the temporary file is removed and ``path`` is left as it was.
+
+    Raises:
+        EgodepthError: the file cannot be written (disk full, no permission, a folder in the way).
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
+        os.close(handle)
+    except OSError as error:
+        raise EgodepthError(f"cannot write {path}: {error.strerror or error}") from error
+    partial = Path(name)
+    try:
+        yield partial
+        umask = os.umask(0)
+        os.umask(umask)
+        partial.chmod(0o666 & ~umask)
+        os.replace(partial, path)
+    except BaseException as error:
+        with suppress(OSError):
+            partial.unlink()
+        if isinstance(error, OSError):
+            raise EgodepthError(f"cannot write {path}: {error.strerror or error}") from error
+        raise
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write ``text`` as UTF-8, atomically."""
+    with atomic_path(path) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, values: dict[str, Any]) -> None:
+    """Write ``values`` as indented JSON, atomically."""
+    write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def read_text(path: str | Path, what: str) -> str:
+    """Read a UTF-8 file; ``what`` names it in the error.
+
+    Raises:
+        EgodepthError: the file is missing, unreadable or not text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise EgodepthError(f"{what} is missing: there is no file {path}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise EgodepthError(f"cannot read {what} {path}: {error}") from error

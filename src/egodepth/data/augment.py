@@ -1,0 +1,56 @@
+"""Augmentations of whole snippets; those that move pixels change the camera too."""
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from egodepth.geometry.camera import Camera
+
+BRIGHTNESS = CONTRAST = SATURATION = 0.2
+HUE = 0.1
+"""Half-widths of the uniform jitter; hue in turns. The values of the field's usual recipe."""
+
+_YIQ_FROM_RGB = torch.tensor(
+    [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
+)
+
+
+def random_colour_matrices(count: int, generator: torch.Generator) -> Float[Tensor, "n 3 4"]:
+    """Affine colour changes of brightness, contrast about mid grey, saturation and hue.
+
+    Hue and saturation act on the chroma plane of YIQ, so that all four together are one 3x4
+    matrix, applied in one pass.
+    """
+    low_high = torch.rand(count, 4, generator=generator) * 2 - 1
+    brightness = 1 + BRIGHTNESS * low_high[:, 0]
+    contrast = 1 + CONTRAST * low_high[:, 1]
+    saturation = 1 + SATURATION * low_high[:, 2]
+    hue = 2 * math.pi * HUE * low_high[:, 3]
+    chroma = torch.zeros(count, 3, 3)
+    chroma[:, 0, 0] = 1
+    chroma[:, 1, 1] = chroma[:, 2, 2] = saturation * hue.cos()
+    chroma[:, 1, 2], chroma[:, 2, 1] = -saturation * hue.sin(), saturation * hue.sin()
+    linear = torch.linalg.inv(_YIQ_FROM_RGB) @ chroma @ _YIQ_FROM_RGB
+    linear = linear * (brightness * contrast)[:, None, None]
+    offset = (0.5 * (1 - contrast))[:, None, None].expand(-1, 3, 1)
+    return torch.cat([linear, offset], dim=2)
+
+
+def change_colours(
+    images: Float[Tensor, "n b 3 h w"], matrices: Float[Tensor, "b 3 4"]
+) -> Float[Tensor, "n b 3 h w"]:
+    """Apply one colour change to all N frames of each of B snippets; clamped to [0, 1]."""
+    linear, offset = matrices[:, :, :3], matrices[:, :, 3]
+    changed = torch.einsum("bij,nbjhw->nbihw", linear, images) + offset[:, :, None, None]
+    return changed.clamp(0, 1)
+
+
+def flip_some(
+    images: Float[Tensor, "n b 3 h w"], camera: Camera, flips: Bool[Tensor, "b"]
+) -> tuple[Float[Tensor, "n b 3 h w"], Camera]:
+    """Mirror the snippets chosen by ``flips``, all their frames and their camera."""
+    images = torch.where(flips[:, None, None, None], images.flip(-1), images)
+    matrix = torch.where(flips[:, None, None], camera.flip().matrix, camera.matrix)
+    return images, Camera(matrix, camera.height, camera.width)

@@ -1,0 +1,291 @@
+"""KITTI raw and KITTI odometry in their official layouts.
+
+Images may be png or jpg, colour or grey, left and right; calibration is needed, LiDAR, oxts and
+poses are used where they are. http://www.cvlibs.net/datasets/kitti
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import read_text
+from egodepth.data.sequence import ImageFiles, Sequence, list_images
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.trajectory import read_kitti
+
+EARTH_RADIUS = 6378137.0
+"""Metres, as in the development kit's Mercator projection of GPS positions."""
+COLOUR, GREY = ((2, "left"), (3, "right")), ((0, "left"), (1, "right"))
+
+
+def read_kitti_raw(root: Path) -> list[Sequence]:
+    """Every drive under ``root`` (``DATE/DATE_drive_NUMBER_sync``), one sequence a camera.
+
+    Colour cameras (``image_02``, ``image_03``) where there are any, else grey ones.
+
+    Raises:
+        EgodepthError: no drives, or a calibration file that is missing or lacks lines.
+    """
+    drives = sorted(p for p in root.glob("*/*_drive_*_sync") if p.is_dir())
+    if not drives:
+        raise EgodepthError(
+            f"no KITTI raw drives under {root}: expected folders like "
+            "2011_09_26/2011_09_26_drive_0009_sync"
+        )
+    sequences = [sequence for drive in drives for sequence in _read_drive(drive)]
+    if not sequences:
+        raise EgodepthError(f"the KITTI raw drives under {root} hold no images")
+    return sequences
+
+
+def read_kitti_odometry(root: Path) -> list[Sequence]:
+    """Every sequence under ``root/sequences``, one a camera; poses from ``root/poses``.
+
+    Raises:
+        EgodepthError: no sequences, or a calibration or pose file that is broken.
+    """
+    folders = sorted(p for p in (root / "sequences").glob("*") if p.is_dir())
+    sequences = [sequence for folder in folders for sequence in _read_odometry(folder, root)]
+    if not sequences:
+        raise EgodepthError(
+            f"no KITTI odometry sequences under {root}: expected folders like sequences/00/image_2"
+        )
+    return sequences
+
+
+def project_lidar(
+    points: np.ndarray, camera_from_velodyne: np.ndarray, camera: Camera
+) -> np.ndarray:
+    """Sparse depth map (H, W) float32 of LiDAR points, 0 where there is none.
+
+    Depth is along the camera's z. The nearest point of a pixel wins, and pixel coordinates are
+    rounded and lowered by one, as the development kit and every published evaluation do.
+
+    Args:
+        points: (N, 3 or more) in the velodyne frame, metres, x forward.
+        camera_from_velodyne: (4, 4) motion into the rectified camera frame.
+        camera: the rectified camera.
+    """
+    ahead = points[points[:, 0] >= 0, :3]
+    xyz = ahead @ camera_from_velodyne[:3, :3].T + camera_from_velodyne[:3, 3]
+    xyz = xyz[xyz[:, 2] > 0]
+    matrix = camera.matrix.numpy().astype(np.float64)
+    uv = np.round((xyz @ matrix.T)[:, :2] / xyz[:, 2:]).astype(np.int64) - 1
+    inside = (uv >= 0).all(1) & (uv[:, 0] < camera.width) & (uv[:, 1] < camera.height)
+    uv, z = uv[inside], xyz[inside, 2]
+    depth = np.full((camera.height, camera.width), np.inf, np.float32)
+    np.minimum.at(depth, (uv[:, 1], uv[:, 0]), z.astype(np.float32))
+    return np.where(np.isfinite(depth), depth, 0).astype(np.float32)
+
+
+def read_velodyne(path: Path) -> np.ndarray:
+    """(N, 4) float32 of a ``.bin`` scan: x forward, y left, z up in metres, reflectance.
+
+    Raises:
+        EgodepthError: a missing or truncated file.
+    """
+    try:
+        values = np.fromfile(path, np.float32)
+    except OSError as error:
+        raise EgodepthError(f"cannot read the LiDAR scan {path}: {error.strerror}") from error
+    if len(values) == 0 or len(values) % 4:
+        raise EgodepthError(f"broken LiDAR scan {path}: {len(values)} numbers, not a multiple of 4")
+    return values.reshape(-1, 4)
+
+
+def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """The named lines (``NAME: numbers``) of a KITTI calibration file.
+
+    Raises:
+        EgodepthError: the file or one of the lines is missing, or a line does not hold numbers.
+    """
+    lines = dict(
+        line.split(":", 1)
+        for line in read_text(path, "the calibration file").splitlines()
+        if ":" in line
+    )
+    values = {}
+    for name in names:
+        if name not in lines:
+            raise EgodepthError(f"{path} has no line {name!r}; download the calibration again")
+        try:
+            numbers = np.array([float(word) for word in lines[name].split()])
+            values[name] = numbers.reshape(3, -1) if len(numbers) > 3 else numbers
+        except ValueError as error:
+            raise EgodepthError(
+                f"{path}: line {name!r} is broken: {lines[name].strip()[:60]!r}"
+            ) from error
+    return values
+
+
+def _read_drive(drive: Path) -> list[Sequence]:
+    date = drive.parent
+    sequences = []
+    for index, side in _cameras(drive, "image_{:02d}/data"):
+        folder = drive / f"image_{index:02d}"
+        name = f"P_rect_{index:02d}"
+        calibration = read_calibration(date / "calib_cam_to_cam.txt", name, "R_rect_00")
+        frames = _numbered_frames(folder / "data", _read_timestamps(folder / "timestamps.txt"))
+        camera, camera_from_rectified = _split_projection(calibration[name], frames)
+        rectified_from_cam0 = _motion(calibration["R_rect_00"], np.zeros(3))
+        cam0_from_velodyne = _read_rigid(date / "calib_velo_to_cam.txt")
+        camera_from_velodyne = camera_from_rectified @ rectified_from_cam0 @ cam0_from_velodyne
+        world_from_imu = _read_oxts(drive / "oxts" / "data", frames.numbers)
+        world_from_camera = None
+        if world_from_imu is not None:
+            velodyne_from_imu = _read_rigid(date / "calib_imu_to_velo.txt")
+            world_from_camera = world_from_imu @ np.linalg.inv(
+                camera_from_velodyne @ velodyne_from_imu
+            )
+        scans = drive / "velodyne_points" / "data"
+        depth = _lidar_depth(scans, "{:010d}.bin", frames, camera_from_velodyne, camera)
+        name = f"{drive.name}/{folder.name}"
+        sequences.append(Sequence(name, frames, camera, world_from_camera, depth, side))
+    return sequences
+
+
+def _read_odometry(folder: Path, root: Path) -> list[Sequence]:
+    sequences = []
+    times = _read_numbers(folder / "times.txt")
+    pose_file = root / "poses" / f"{folder.name}.txt"
+    world_from_cam0 = read_kitti(pose_file) if pose_file.exists() else None
+    for index, side in _cameras(folder, "image_{}"):
+        calibration = read_calibration(folder / "calib.txt", f"P{index}")
+        frames = _numbered_frames(folder / f"image_{index}", times)
+        camera, camera_from_cam0 = _split_projection(calibration[f"P{index}"], frames)
+        world_from_camera = None
+        if world_from_cam0 is not None:
+            if frames.numbers[-1] >= len(world_from_cam0):
+                raise EgodepthError(
+                    f"{pose_file} holds {len(world_from_cam0)} poses, but {folder} has a frame "
+                    f"{frames.numbers[-1]}"
+                )
+            world_from_camera = world_from_cam0[frames.numbers] @ np.linalg.inv(camera_from_cam0)
+        depth: dict[int, Callable[[], np.ndarray]] = {}
+        if (folder / "velodyne").is_dir():
+            cam0_from_velodyne = np.vstack(
+                [read_calibration(folder / "calib.txt", "Tr")["Tr"], [0, 0, 0, 1]]
+            )
+            depth = _lidar_depth(
+                folder / "velodyne",
+                "{:06d}.bin",
+                frames,
+                camera_from_cam0 @ cam0_from_velodyne,
+                camera,
+            )
+        name = f"{folder.name}/image_{index}"
+        sequences.append(Sequence(name, frames, camera, world_from_camera, depth, side))
+    return sequences
+
+
+def _cameras(folder: Path, pattern: str) -> list[tuple[int, str]]:
+    for cameras in (COLOUR, GREY):
+        there = [(i, side) for i, side in cameras if list_images(folder / pattern.format(i))]
+        if there:
+            return there
+    return []
+
+
+def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
+    paths = [path for path in list_images(folder) if path.stem.isdigit()]
+    if not paths:
+        raise EgodepthError(f"no images named by frame number (0000000000.png) in {folder}")
+    numbers = [int(path.stem) for path in paths]
+    if times is None or numbers[-1] >= len(times):
+        return ImageFiles(paths, numbers)
+    return ImageFiles(paths, numbers, times[numbers])
+
+
+def _split_projection(projection: np.ndarray, frames: ImageFiles) -> tuple[Camera, np.ndarray]:
+    """Intrinsics, and the camera's ``camera_from_cam0``, of a rectified 3x4 projection."""
+    k = projection[:, :3]
+    camera = Camera.from_parameters(
+        k[0, 0], k[1, 1], k[0, 2], k[1, 2], frames.height, frames.width
+    )
+    return camera, _motion(np.eye(3), np.linalg.solve(k, projection[:, 3]))
+
+
+def _lidar_depth(
+    folder: Path,
+    pattern: str,
+    frames: ImageFiles,
+    camera_from_velodyne: np.ndarray,
+    camera: Camera,
+) -> dict[int, Callable[[], np.ndarray]]:
+    def read(path: Path) -> np.ndarray:
+        return project_lidar(read_velodyne(path), camera_from_velodyne, camera)
+
+    scans = {i: folder / pattern.format(number) for i, number in enumerate(frames.numbers)}
+    return {i: partial(read, path) for i, path in scans.items() if path.exists()}
+
+
+def _motion(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = rotation, translation
+    return motion
+
+
+def _read_rigid(path: Path) -> np.ndarray:
+    calibration = read_calibration(path, "R", "T")
+    return _motion(calibration["R"], calibration["T"])
+
+
+def _read_numbers(path: Path) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    try:
+        return np.array([float(word) for word in read_text(path, "the times").split()])
+    except ValueError as error:
+        raise EgodepthError(f"{path} must hold one number a line: {error}") from error
+
+
+def _read_timestamps(path: Path) -> np.ndarray | None:
+    """Seconds since the first line of a raw ``timestamps.txt`` (nanosecond digits are cut)."""
+    if not path.exists():
+        return None
+    lines = read_text(path, "the time stamps").split("\n")
+    try:
+        stamps = [
+            datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", line.strip()))
+            for line in lines
+            if line.strip()
+        ]
+    except ValueError as error:
+        raise EgodepthError(f"{path} is not a list of time stamps: {error}") from error
+    return np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
+
+
+def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
+    """``world_from_imu`` (N, 4, 4) by the development kit's Mercator projection, or None."""
+    paths = [folder / f"{number:010d}.txt" for number in numbers]
+    if not all(path.exists() for path in paths):
+        return None
+    poses = []
+    scale = None
+    for path in paths:
+        try:
+            words = read_text(path, "the GPS/IMU record").split()
+            latitude, longitude, altitude, roll, pitch, yaw = (float(word) for word in words[:6])
+        except ValueError as error:
+            raise EgodepthError(f"broken GPS/IMU record {path}: {error}") from error
+        scale = np.cos(np.radians(latitude)) if scale is None else scale
+        x = scale * EARTH_RADIUS * np.radians(longitude)
+        y = scale * EARTH_RADIUS * np.log(np.tan(np.radians(90 + latitude) / 2))
+        rotation = _about(2, yaw) @ _about(1, pitch) @ _about(0, roll)
+        poses.append(_motion(rotation, np.array([x, y, altitude])))
+    stacked = np.stack(poses)
+    stacked[:, :3, 3] -= stacked[0, :3, 3]
+    return stacked
+
+
+def _about(axis: int, angle: float) -> np.ndarray:
+    rotation = np.eye(3)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    rotation[i, i] = rotation[j, j] = np.cos(angle)
+    rotation[i, j], rotation[j, i] = -np.sin(angle), np.sin(angle)
+    return rotation

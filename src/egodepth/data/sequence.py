@@ -1,0 +1,152 @@
+"""What every data set is read into."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from egodepth.core.errors import EgodepthError
+from egodepth.geometry.camera import Camera
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+
+
+class Frame(NamedTuple):
+    """One image of a sequence.
+
+    Attributes:
+        number: the frame's number in its data set; neighbours in time differ by one.
+        time: seconds.
+        image: (H, W, 3) uint8, RGB.
+    """
+
+    number: int
+    time: float
+    image: np.ndarray
+
+
+class Frames(Protocol):
+    """Frames in order of time, all of one size.
+
+    Attributes:
+        height, width: size in pixels.
+        fingerprint: changes whenever the frames do; names the cache.
+    """
+
+    height: int
+    width: int
+
+    @property
+    def fingerprint(self) -> str: ...
+
+    def __len__(self) -> int:
+        """Number of frames; for a video, as its container tells it."""
+        ...
+
+    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
+        """Yield the frames at ascending positions, or all of them.
+
+        Raises:
+            EgodepthError: a broken frame or one of another size, named by its path.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Footage of one camera.
+
+    Attributes:
+        name: unique within its data set.
+        frames: the images.
+        camera: intrinsics at the size of the frames; None where unknown.
+        world_from_camera: (N, 4, 4) float64 in metres, one pose a frame; None where unknown.
+        depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
+            0 where there is none.
+        camera_name: ``left`` or ``right`` for stereo rigs.
+    """
+
+    name: str
+    frames: Frames
+    camera: Camera | None = None
+    world_from_camera: np.ndarray | None = None
+    depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
+    camera_name: str = "left"
+
+
+class ImageFiles:
+    """Frames from image files; grey ones are repeated to three channels."""
+
+    def __init__(
+        self, paths: list[Path], numbers: list[int] | None = None, times: np.ndarray | None = None
+    ):
+        """Take the paths in order of time; the size is read from the first.
+
+        Args:
+            paths: at least one image file.
+            numbers: frame numbers; by default 0, 1, 2 and so on.
+            times: seconds; by default the frame numbers times 0.1.
+
+        Raises:
+            EgodepthError: no paths, or a first image that can't be read.
+        """
+        if not paths:
+            raise EgodepthError("a sequence needs at least one image, got none")
+        self.paths = paths
+        self.numbers = numbers if numbers is not None else list(range(len(paths)))
+        self.times = times if times is not None else 0.1 * np.array(self.numbers)
+        with _open_image(paths[0]) as image:
+            self.width, self.height = image.size
+
+    @property
+    def fingerprint(self) -> str:
+        states = ((p, p.stat()) for p in self.paths)
+        text = "\n".join(f"{p.resolve()} {s.st_size} {s.st_mtime_ns}" for p, s in states)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
+        for index in range(len(self)) if indices is None else indices:
+            yield Frame(self.numbers[index], float(self.times[index]), self._read(index))
+
+    def _read(self, index: int) -> np.ndarray:
+        path = self.paths[index]
+        with _open_image(path) as image:
+            if image.size != (self.width, self.height):
+                raise EgodepthError(
+                    f"frames of different sizes: {path} is {image.width}x{image.height}, "
+                    f"{self.paths[0]} is {self.width}x{self.height}; make them one size"
+                )
+            try:
+                return np.asarray(image.convert("RGB"))
+            except (OSError, SyntaxError, ValueError) as error:
+                raise EgodepthError(
+                    f"broken image {path}: {error}; replace or remove it"
+                ) from error
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder in order of name, hidden ones left out; empty where there are none."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def _open_image(path: Path) -> Image.Image:
+    try:
+        return Image.open(path)
+    except (UnidentifiedImageError, OSError) as error:
+        raise EgodepthError(
+            f"broken image {path}: {getattr(error, 'strerror', None) or 'not an image'}; "
+            "replace or remove it"
+        ) from error

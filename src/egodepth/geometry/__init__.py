@@ -1,0 +1,1 @@
+"""Cameras, rigid motions, warping and trajectories. Conventions: see docs/conventions.md."""

@@ -1,0 +1,110 @@
+"""Pinhole cameras that resize, crop and flip themselves.
+
+Axes as in OpenCV: x right, y down, z forward. Pixel centres lie at whole numbers, the top-left one at
+(0, 0), so that scaling by s maps cx to (cx + 0.5) s - 0.5.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera or a batch of them, all of one image size.
+
+    Attributes:
+        matrix: (..., 3, 3) intrinsics in pixels, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]].
+        height, width: image size in pixels.
+    """
+
+    matrix: Float[Tensor, "*batch 3 3"]
+    height: int
+    width: int
+
+    @classmethod
+    def from_parameters(
+        cls, fx: float, fy: float, cx: float, cy: float, height: int, width: int
+    ) -> Self:
+        """Make one camera from focal lengths and principal point in pixels."""
+        matrix = torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+        return cls(matrix, height, width)
+
+    @classmethod
+    def from_field_of_view(cls, degrees: float, height: int, width: int) -> Self:
+        """Make a camera with square pixels that sees ``degrees`` from its left to its right edge."""
+        focal = width / (2 * math.tan(math.radians(degrees) / 2))
+        return cls.from_parameters(focal, focal, (width - 1) / 2, (height - 1) / 2, height, width)
+
+    @classmethod
+    def stack(cls, cameras: "list[Camera]") -> "Camera":
+        """Batch cameras of one image size along a new first dimension."""
+        sizes = {(camera.height, camera.width) for camera in cameras}
+        if len(sizes) != 1:
+            raise ValueError(f"cameras of one batch must have one image size, got {sorted(sizes)}")
+        return Camera(torch.stack([c.matrix for c in cameras]), *sizes.pop())
+
+    def resize(self, height: int, width: int) -> "Camera":
+        """The camera of the image resized to ``height`` x ``width``."""
+        sx, sy = width / self.width, height / self.height
+        scale = self.matrix.new_tensor([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
+        return Camera(scale @ self.matrix, height, width)
+
+    def crop(self, top: int, left: int, height: int, width: int) -> "Camera":
+        """The camera of the window whose top-left pixel is (left, top)."""
+        shift = self.matrix.new_tensor([[0, 0, left], [0, 0, top], [0, 0, 0]])
+        return Camera(self.matrix - shift, height, width)
+
+    def flip(self) -> "Camera":
+        """The camera of the image mirrored left to right: cx becomes W - 1 - cx."""
+        mirrored = self.matrix.clone()
+        mirrored[..., 0, 2] = self.width - 1 - mirrored[..., 0, 2]
+        return Camera(mirrored, self.height, self.width)
+
+    def to(self, *args: torch.device | torch.dtype) -> "Camera":
+        """Move or convert the matrix, as ``Tensor.to`` does."""
+        matrix = self.matrix
+        for arg in args:
+            matrix = matrix.to(arg)
+        return Camera(matrix, self.height, self.width)
+
+    def repeat(self, times: int) -> "Camera":
+        """A batch of B cameras as one of ``times * B``, the whole batch repeated in order."""
+        return Camera(self.matrix.repeat(times, 1, 1), self.height, self.width)
+
+    @property
+    def focal_and_centre(self) -> Float[Tensor, "*batch 4"]:
+        """(..., 4): fx, fy, cx, cy in pixels."""
+        m = self.matrix
+        return torch.stack([m[..., 0, 0], m[..., 1, 1], m[..., 0, 2], m[..., 1, 2]], dim=-1)
+
+    def project(self, points: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch n 2"]:
+        """Pixel coordinates (x, y) of points (..., N, 3) in the camera frame.
+
+        The depth is not checked: points with z <= 0 have no image, the caller masks them.
+        """
+        homogeneous = points @ self.matrix.mT
+        return homogeneous[..., :2] / homogeneous[..., 2:]
+
+    def unproject(
+        self, pixels: Float[Tensor, "*batch n 2"], depth: Float[Tensor, "*batch n"]
+    ) -> Float[Tensor, "*batch n 3"]:
+        """Points (..., N, 3) in the camera frame at pixels (x, y) and depth along z."""
+        fx, fy, cx, cy = self.focal_and_centre.unsqueeze(-2).unbind(-1)
+        x = (pixels[..., 0] - cx) / fx * depth
+        y = (pixels[..., 1] - cy) / fy * depth
+        return torch.stack([x, y, depth], dim=-1)
+
+
+def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "n 2"]:
+    """(H * W, 2) pixel centres (x, y), row by row, with the type and device of ``like``."""
+    y, x = torch.meshgrid(
+        torch.arange(height, dtype=like.dtype, device=like.device),
+        torch.arange(width, dtype=like.dtype, device=like.device),
+        indexing="ij",
+    )
+    return torch.stack([x, y], dim=-1).reshape(-1, 2)

@@ -1,0 +1,80 @@
+"""View synthesis: the source image as the target camera would see it. The only ``grid_sample``."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from egodepth.geometry.camera import Camera, pixel_grid
+
+NEAREST_DEPTH = 1e-3
+"""Points nearer to the source camera's plane than this, in the unit of the depth, have no image."""
+
+
+def sample(
+    image: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b *layers h2 w2 2"]
+) -> Float[Tensor, "b c *layers h2 w2"]:
+    """Bilinear values of ``image`` at pixel coordinates (x, y); outside, the nearest border value.
+
+    Several layers of coordinates share one image without its being copied.
+    """
+    height, width = image.shape[-2:]
+    size = pixels.new_tensor([width, height])
+    normalized = (2 * (pixels + 0.5) / size - 1).flatten(1, -3)
+    values = F.grid_sample(
+        image, normalized, mode="bilinear", padding_mode="border", align_corners=False
+    )
+    return values.unflatten(2, pixels.shape[1:-2])
+
+
+def reproject(
+    depth: Float[Tensor, "b *layers h w"],
+    source_from_target: Float[Tensor, "b 4 4"],
+    target_camera: Camera,
+    source_camera: Camera,
+) -> tuple[Float[Tensor, "b *layers h w 2"], Bool[Tensor, "b *layers h w"]]:
+    """Where each target pixel lies in the source image (paper, eq. 1).
+
+    Args:
+        depth: depth of the target along z, any unit shared with the translation; several layers
+            of it (for example the scales of a network) may stand between batch and height.
+        source_from_target: motion of points from the target to the source camera frame.
+        target_camera, source_camera: cameras of batch size b; the target's size is that of ``depth``.
+
+    Returns:
+        Pixel coordinates (x, y) in the source image, and whether they lie in front of the source
+        camera and inside its image.
+    """
+    height, width = depth.shape[-2:]
+
+    def spread(values: Tensor) -> Tensor:
+        return values.view(-1, *(1 for _ in depth.shape[1:]))
+
+    x, y = pixel_grid(height, width, depth).view(height, width, 2).unbind(-1)
+    fx, fy, cx, cy = (spread(v) for v in target_camera.focal_and_centre.unbind(-1))
+    ray_x, ray_y = (x - cx) / fx, (y - cy) / fy
+    # One coordinate at a time: no tensor of points is made, which halves the memory traffic.
+    moved = []
+    for row in range(3):
+        r0, r1, r2, t = (spread(v) for v in source_from_target[:, row].unbind(-1))
+        moved.append(depth * (r0 * ray_x + r1 * ray_y + r2) + t)
+    z = moved[2].clamp(min=NEAREST_DEPTH)
+    fx, fy, cx, cy = (spread(v) for v in source_camera.focal_and_centre.unbind(-1))
+    u, v = fx * moved[0] / z + cx, fy * moved[1] / z + cy
+    inside = (u >= 0) & (u <= source_camera.width - 1) & (v >= 0) & (v <= source_camera.height - 1)
+    return torch.stack([u, v], dim=-1), inside & (moved[2] > NEAREST_DEPTH)
+
+
+def warp(
+    source_image: Float[Tensor, "b c h2 w2"],
+    depth: Float[Tensor, "b *layers h w"],
+    source_from_target: Float[Tensor, "b 4 4"],
+    target_camera: Camera,
+    source_camera: Camera,
+) -> tuple[Float[Tensor, "b c *layers h w"], Bool[Tensor, "b *layers h w"]]:
+    """The source image (or features) seen from the target camera, and where that is valid.
+
+    Arguments as in :func:`reproject`.
+    """
+    pixels, valid = reproject(depth, source_from_target, target_camera, source_camera)
+    return sample(source_image, pixels), valid

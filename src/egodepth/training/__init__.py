@@ -1,0 +1,1 @@
+"""Objective, Lightning module, recipes and the training run."""

@@ -1,0 +1,139 @@
+"""The training objective: where losses get their weights and means, once."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from egodepth.data.snippets import SnippetBatch
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.warp import warp
+from egodepth.losses.feature_metric import feature_metric_loss
+from egodepth.losses.feature_regularizers import (
+    convergent_loss,
+    discriminative_loss,
+    reconstruction_loss,
+)
+from egodepth.losses.masking import automask, minimum_over_sources
+from egodepth.losses.photometric import photometric_loss, target_statistics
+from egodepth.losses.smoothness import (
+    first_order_smoothness,
+    mean_normalized,
+    second_order_smoothness,
+)
+from egodepth.models.networks import Networks
+from egodepth.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class ObjectiveResult:
+    """The objective of one batch.
+
+    Attributes:
+        total: weighted sum of the terms, a scalar.
+        terms: each term's mean, unweighted, by the name of its weight.
+        inverse_depth: (B, 1, H, W) at full size, where there is a DepthNet.
+        reconstruction: (B, 3, H, W), where FeatureNet learns.
+    """
+
+    total: Tensor
+    terms: dict[str, Tensor]
+    inverse_depth: Tensor | None
+    reconstruction: Tensor | None
+
+
+def compute_objective(
+    networks: Networks, batch: SnippetBatch, settings: TrainSettings
+) -> ObjectiveResult:
+    """All terms of the paper's objective that the networks at hand allow (eq. 10).
+
+    Target statistics, features and identity terms are computed once a step; all sources and scales
+    are warped in one call. Features enter L_fm without gradient, so that FeatureNet cannot lower it
+    by flattening them.
+    """
+    terms: dict[str, Tensor] = {}
+    target_features, reconstruction = None, None
+    if networks.features is not None:
+        if settings.method == "frozen":
+            with torch.no_grad():
+                target_features = networks.features.features(batch.target)
+        else:
+            target_features, reconstruction = networks.features(batch.target)
+            terms |= _feature_terms(target_features, reconstruction, batch.target)
+    inverse_depth = None
+    if networks.depth is not None and networks.pose is not None:
+        inverse_depths = networks.depth(batch.target_input)
+        inverse_depth = inverse_depths[0]
+        motions = networks.pose.sources_from_target(
+            batch.target_input, batch.sources_input, settings.data.offsets
+        )
+        terms |= _photometric_terms(inverse_depths, motions, batch, use_automask=settings.automask)
+        terms |= _smoothness_terms(inverse_depths, batch.target)
+        if networks.features is not None and target_features is not None:
+            with torch.no_grad():
+                source_features = networks.features.features(batch.sources.flatten(0, 1))
+            terms["feature_metric"] = _feature_metric_term(
+                inverse_depth, motions, target_features.detach(), source_features, batch.camera
+            )
+    weights = settings.loss.model_dump()
+    total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
+    return ObjectiveResult(total, terms, inverse_depth, reconstruction)
+
+
+def _photometric_terms(
+    inverse_depths: list[Tensor], motions: Tensor, batch: SnippetBatch, *, use_automask: bool
+) -> dict[str, Tensor]:
+    """L_ph, mean over scales and pixels; every scale is judged at full size."""
+    count, _, _, height, width = batch.sources.shape
+    full = [
+        inverse if inverse.shape[-2:] == (height, width)
+        else F.interpolate(inverse, (height, width), mode="bilinear", align_corners=False)
+        for inverse in inverse_depths
+    ]  # fmt: skip
+    depth = 1 / torch.cat(full, dim=1)
+    cameras = batch.camera.repeat(count)
+    warped, _ = warp(
+        batch.sources.flatten(0, 1), depth.repeat(count, 1, 1, 1), motions.flatten(0, 1), cameras, cameras
+    )
+    scales = depth.shape[1]
+    views = warped.unflatten(0, (count, -1)).permute(3, 0, 1, 2, 4, 5).flatten(0, 1)
+    statistics = target_statistics(batch.target)
+    per_source = photometric_loss(views, statistics).unflatten(0, (scales, count))
+    loss = minimum_over_sources(per_source.transpose(0, 1).flatten(1, 2))
+    if use_automask:
+        with torch.no_grad():
+            identity = minimum_over_sources(photometric_loss(batch.sources, statistics))
+        loss = automask(loss, identity.repeat(scales, 1, 1))
+    return {"photometric": loss.mean()}
+
+
+def _feature_metric_term(
+    inverse_depth: Tensor, motions: Tensor, target: Tensor, sources: Tensor, camera: Camera
+) -> Tensor:
+    """L_fm from the finest depth at the size of the features, once a step."""
+    count, size = motions.shape[0], target.shape[-2:]
+    depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
+    cameras = camera.resize(*size).repeat(count)
+    warped, _ = warp(sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras)
+    return minimum_over_sources(feature_metric_loss(warped.unflatten(0, (count, -1)), target)).mean()
+
+
+def _smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, Tensor]:
+    """Both orders, mean over scales, halved from each scale to the next coarser one."""
+    first, second = [], []
+    for scale, inverse in enumerate(inverse_depths):
+        resized = F.interpolate(image, inverse.shape[-2:], mode="area") if scale else image
+        normalized = mean_normalized(inverse)
+        first.append(first_order_smoothness(normalized, resized).mean() / 2**scale)
+        second.append(second_order_smoothness(normalized, resized).mean() / 2**scale)
+    return {"smooth_first": torch.stack(first).mean(), "smooth_second": torch.stack(second).mean()}
+
+
+def _feature_terms(features: Tensor, reconstruction: Tensor, image: Tensor) -> dict[str, Tensor]:
+    resized = F.interpolate(image, features.shape[-2:], mode="area")
+    return {
+        "reconstruction": reconstruction_loss(reconstruction, image).mean(),
+        "discriminative": discriminative_loss(features, resized).mean(),
+        "convergent": convergent_loss(features).mean(),
+    }

@@ -1,0 +1,51 @@
+"""Named experiments: functions that return settings."""
+
+from collections.abc import Callable
+
+from egodepth.core.errors import EgodepthError
+from egodepth.training.settings import DataSettings, TrainSettings
+
+
+def footage() -> TrainSettings:
+    """One's own video or folder of images; give --data.fov or --data.focal with it."""
+    return TrainSettings(steps=4000)
+
+
+def kitti_small() -> TrainSettings:
+    """The KITTI excerpts: DIR holds kitti_raw and kitti_odometry; minutes on two CPU cores."""
+    return TrainSettings(
+        recipe="kitti_small",
+        data=DataSettings(sources=("kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry")),
+        steps=900,
+        minutes=11,
+    )
+
+
+def demo() -> TrainSettings:
+    """Three synthetic streets; what `egodepth demo` trains."""
+    return TrainSettings(
+        recipe="demo",
+        data=DataSettings(sources=("synthetic:1", "synthetic:2", "synthetic:3", "synthetic:4")),
+        steps=1500,
+        minutes=7,
+    )
+
+
+RECIPES: dict[str, Callable[[], TrainSettings]] = {
+    recipe.__name__: recipe for recipe in (footage, kitti_small, demo)
+}
+
+
+def get_recipe(name: str) -> TrainSettings:
+    """Settings of a recipe by name.
+
+    Raises:
+        EgodepthError: there is none of that name.
+    """
+    if name not in RECIPES:
+        raise EgodepthError(
+            f"{name!r} is neither a recipe ({', '.join(RECIPES)}) nor an existing video or folder"
+        )
+    return RECIPES[name]()
+
+

@@ -1,0 +1,107 @@
+"""Every setting of a training run."""
+
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import Field, model_validator
+
+from egodepth.core.config import Settings
+from egodepth.models.networks import ModelSettings
+
+Method = Literal["joint", "frozen", "photometric", "features"]
+
+
+class DataSettings(Settings):
+    """What to train on."""
+
+    sources: tuple[str, ...] = ()
+    """footage: paths of folders or videos, kitti_raw:ROOT, kitti_odometry:ROOT, synthetic:SEED"""
+    root: Path | None = None
+    """folder that relative sources start from"""
+    height: int = Field(96, multiple_of=32, ge=32)
+    """height of the training images, a multiple of 32"""
+    width: int = Field(320, multiple_of=32, ge=32)
+    """width of the training images, a multiple of 32"""
+    stride: int = Field(1, ge=1)
+    """frames between target and sources; raise it for slow or high-rate footage"""
+    focal: float | None = Field(None, gt=0)
+    """focal length in pixels of the footage, for footage that brings no camera"""
+    fov: float | None = Field(None, gt=0, lt=180)
+    """horizontal field of view in degrees, for footage that brings no camera"""
+    camera: Path | None = None
+    """camera file (YAML: fx, fy, cx, cy, width, height), for footage that brings no camera"""
+    cache: Path | None = None
+    """folder for resized frames; by default ~/.cache/egodepth/frames"""
+    augment: bool = True
+    """jitter colours and mirror snippets at random"""
+
+    @property
+    def offsets(self) -> tuple[int, ...]:
+        """Source frames relative to the target."""
+        return (-self.stride, self.stride)
+
+
+class LossWeights(Settings):
+    """Weight of each term of the objective."""
+
+    photometric: float = Field(1.0, ge=0)
+    """L_ph: SSIM and robust L1 of warped images"""
+    feature_metric: float = Field(1e-3, ge=0)
+    """L_fm: robust L1 of warped features"""
+    smooth_first: float = Field(1e-3, ge=0)
+    """edge-aware first-order smoothness of inverse depth"""
+    smooth_second: float = Field(1e-3, ge=0)
+    """edge-aware second-order smoothness of inverse depth"""
+    reconstruction: float = Field(1.0, ge=0)
+    """L_rec: FeatureNet's reconstruction of the image"""
+    discriminative: float = Field(1e-3, ge=0)
+    """L_dis: large first-order feature gradients where the image has none"""
+    convergent: float = Field(1e-3, ge=0)
+    """L_cvt: small second-order feature gradients"""
+
+
+class TrainSettings(Settings):
+    """A training run."""
+
+    recipe: str = "footage"
+    """name of the recipe that these settings started from"""
+    method: Method = "joint"
+    """joint: FeatureNet learns along; frozen: it comes from feature_run; photometric: without it;
+    features: it alone"""
+    feature_run: Path | None = None
+    """run folder whose FeatureNet is used, for method frozen"""
+    data: DataSettings = DataSettings()
+    model: ModelSettings = ModelSettings()
+    loss: LossWeights = LossWeights()
+    automask: bool = True
+    """leave out pixels that the unwarped source explains better"""
+    batch_size: int = Field(4, ge=1)
+    """snippets a step"""
+    steps: int = Field(10_000, ge=1)
+    """optimizer steps"""
+    minutes: float | None = Field(None, gt=0)
+    """time for the training: fewer steps than ``steps`` are made where the machine needs it"""
+    learning_rate: float = Field(2e-4, gt=0)
+    """peak of the one-cycle schedule of AdamW"""
+    weight_decay: float = Field(1e-2, ge=0)
+    """AdamW's weight decay"""
+    gradient_clip: float = Field(35.0, gt=0)
+    """largest norm of the gradient"""
+    seed: int = 0
+    """fixes weights, order and augmentation"""
+    device: str = "auto"
+    """auto, cpu, cuda, or cuda:N"""
+    precision: Literal["auto", "bf16", "float32"] = "auto"
+    """auto: bf16 where the machine computes it natively"""
+    log_every: int = Field(10, ge=1)
+    """steps between two rows of the log"""
+    sample_every: int = Field(250, ge=1)
+    """steps between two sample pictures"""
+    checkpoint_every: int = Field(250, ge=1)
+    """steps between two checkpoints"""
+
+    @model_validator(mode="after")
+    def _agree(self) -> Self:
+        if (self.method == "frozen") != (self.feature_run is not None):
+            raise ValueError("method frozen needs feature_run (a run folder), the others take none")
+        return self
