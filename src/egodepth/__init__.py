@@ -1,0 +1,58 @@
+"""egodepth: depth and egomotion from plain video, learned without labels.
+
+>>> import egodepth
+>>> run = egodepth.load("runs/x")          # a folder made by `egodepth train`
+>>> depth = run.depth("image.png")         # (H, W) float32
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from egodepth.core.errors import EgodepthError
+
+if TYPE_CHECKING:
+    from egodepth.data.sources import read_source
+    from egodepth.inference.predict import predict_sequence, write_predictions
+    from egodepth.inference.run import Run
+    from egodepth.inference.score import evaluate_depth, evaluate_odometry
+    from egodepth.training.recipes import get_recipe
+    from egodepth.training.run import train
+
+__all__ = [
+    "EgodepthError",
+    "Run",
+    "evaluate_depth",
+    "evaluate_odometry",
+    "get_recipe",
+    "load",
+    "predict_sequence",
+    "read_source",
+    "train",
+    "write_predictions",
+]
+
+_PLACES = {
+    "Run": "egodepth.inference.run",
+    "evaluate_depth": "egodepth.inference.score",
+    "evaluate_odometry": "egodepth.inference.score",
+    "get_recipe": "egodepth.training.recipes",
+    "predict_sequence": "egodepth.inference.predict",
+    "read_source": "egodepth.data.sources",
+    "train": "egodepth.training.run",
+    "write_predictions": "egodepth.inference.predict",
+}
+
+
+def load(folder: str, device: str = "cpu") -> "Run":
+    """Read a run folder made by ``egodepth train``; see :meth:`egodepth.inference.run.Run.load`."""
+    from egodepth.inference.run import Run
+
+    return Run.load(folder, device)
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that ``import egodepth`` does not wait for PyTorch."""
+    if name in _PLACES:
+        from importlib import import_module
+
+        return getattr(import_module(_PLACES[name]), name)
+    raise AttributeError(f"module 'egodepth' has no attribute {name!r}")

@@ -68,12 +68,46 @@ def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
     return _validate(type(settings), tree, "settings")
 
 
-def load(kind: type[SettingsT], path: str | Path) -> SettingsT:
+def load(kind: type[SettingsT], path: str | Path, section: str | None = None) -> SettingsT:
     """Read a YAML file of settings; fields that it leaves out keep their defaults.
+
+    Args:
+        kind: the settings that the file, or its ``section``, holds.
+        path: the file.
+        section: top-level name below which the settings stand.
 
     Raises:
         EgodepthError: missing file, broken YAML, unknown name, wrong type.
     """
+    tree = _read_tree(path)
+    return _validate(kind, tree if section is None else tree.get(section, {}), str(path))
+
+
+def merge_file(settings: SettingsT, path: str | Path) -> SettingsT:
+    """``settings`` with what a YAML file says replaced; the rest stays.
+
+    Raises:
+        EgodepthError: as :func:`load`.
+    """
+
+    def merge(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
+        both = {
+            name: merge(old[name], value)
+            if isinstance(value, dict) and isinstance(old.get(name), dict)
+            else value
+            for name, value in new.items()
+        }
+        return old | both
+
+    return _validate(type(settings), merge(settings.model_dump(), _read_tree(path)), str(path))
+
+
+def save(settings: Settings, path: str | Path) -> None:
+    """Write every setting, defaults included, as YAML."""
+    write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+
+
+def _read_tree(path: str | Path) -> dict[str, Any]:
     text = read_text(path, "the settings file")
     try:
         tree = yaml.safe_load(text) or {}
@@ -81,12 +115,7 @@ def load(kind: type[SettingsT], path: str | Path) -> SettingsT:
         raise EgodepthError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise EgodepthError(f"{path} must hold names and values, got a {type(tree).__name__}")
-    return _validate(kind, tree, str(path))
-
-
-def save(settings: Settings, path: str | Path) -> None:
-    """Write every setting, defaults included, as YAML."""
-    write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    return tree
 
 
 def _parse(value: Any) -> Any:
@@ -102,7 +131,9 @@ def _suggest(name: str, known: Mapping[str, Setting]) -> str:
     close = difflib.get_close_matches(name, known, n=1) or [
         k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]
     ]
-    return f"; did you mean {close[0]!r}?" if close else "; see `egodepth train --help` for all names"
+    return (
+        f"; did you mean {close[0]!r}?" if close else "; see `egodepth train --help` for all names"
+    )
 
 
 def _validate(kind: type[SettingsT], tree: dict[str, Any], where: str) -> SettingsT:

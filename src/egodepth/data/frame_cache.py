@@ -43,7 +43,9 @@ def cached_frames(
     Raises:
         EgodepthError: a broken frame (no cache is left then), or a folder that can't be written.
     """
-    key = hashlib.sha256(f"{sequence.frames.fingerprint} {height}x{width}".encode()).hexdigest()[:24]
+    key = hashlib.sha256(f"{sequence.frames.fingerprint} {height}x{width}".encode()).hexdigest()[
+        :24
+    ]
     path = folder / f"{key}.npy"
     numbers_path = folder / f"{key}-numbers.npy"
     if not (path.exists() and numbers_path.exists()):

@@ -204,9 +204,7 @@ def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
 def _split_projection(projection: np.ndarray, frames: ImageFiles) -> tuple[Camera, np.ndarray]:
     """Intrinsics, and the camera's ``camera_from_cam0``, of a rectified 3x4 projection."""
     k = projection[:, :3]
-    camera = Camera.from_parameters(
-        k[0, 0], k[1, 1], k[0, 2], k[1, 2], frames.height, frames.width
-    )
+    camera = Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], frames.height, frames.width)
     return camera, _motion(np.eye(3), np.linalg.solve(k, projection[:, 3]))
 
 

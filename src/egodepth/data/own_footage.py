@@ -112,7 +112,9 @@ def read_camera(path: Path) -> Camera:
     try:
         fx, fy, cx, cy, width, height = (float(values[name]) for name in names)
     except (TypeError, ValueError) as error:
-        raise EgodepthError(f"the camera file {path} holds something else than numbers: {error}") from error
+        raise EgodepthError(
+            f"the camera file {path} holds something else than numbers: {error}"
+        ) from error
     if not (np.isfinite([fx, fy, cx, cy]).all() and min(fx, fy, width, height) > 0):
         raise EgodepthError(f"the camera file {path}: fx, fy, width and height must be above 0")
     return Camera.from_parameters(fx, fy, cx, cy, int(height), int(width))

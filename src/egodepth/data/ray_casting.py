@@ -6,7 +6,9 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-SUBSAMPLES = np.array([(-0.375, -0.125), (-0.125, 0.375), (0.125, -0.375), (0.375, 0.125)], np.float32)
+SUBSAMPLES = np.array(
+    [(-0.375, -0.125), (-0.125, 0.375), (0.125, -0.375), (0.375, 0.125)], np.float32
+)
 """Positions in a pixel: a rotated grid, four different offsets along each axis."""
 
 
@@ -142,7 +144,9 @@ class Renderer:
 
     def _edges(self, triangle: np.ndarray) -> np.ndarray:
         """Pixels whose neighbour shows another surface."""
-        surface = np.where(triangle >= 0, self.surface[triangle], -1).reshape(self.height, self.width)
+        surface = np.where(triangle >= 0, self.surface[triangle], -1).reshape(
+            self.height, self.width
+        )
         edges = np.zeros_like(surface, bool)
         across = surface[:, 1:] != surface[:, :-1]
         edges[:, 1:] |= across

@@ -55,13 +55,13 @@ class SnippetBatch:
 
 
 def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
-    """Frames as floats, flipped and jittered with chances decided by ``seed`` and the step."""
+    """Frames as floats, flipped and jittered with chances decided by ``seed``."""
     frames = raw.frames.float() / 255
     height, width = frames.shape[-2:]
     camera = Camera(raw.matrix, height, width)
     inputs = frames
     if enabled:
-        generator = torch.Generator().manual_seed(hash((seed, raw.step)) & 0x7FFF_FFFF)
+        generator = torch.Generator().manual_seed(seed)
         count = frames.shape[1]
         chances = torch.rand(2, count, generator=generator)
         flips = (chances[0] < FLIP_PROBABILITY).to(frames.device)

@@ -49,7 +49,9 @@ def select(sequences: list[Sequence], name: str | None) -> list[Sequence]:
     Raises:
         EgodepthError: none is left.
     """
-    chosen = [s for s in sequences if name is None or s.name == name or s.name.startswith(f"{name}/")]
+    chosen = [
+        s for s in sequences if name is None or s.name == name or s.name.startswith(f"{name}/")
+    ]
     if not chosen:
         names = ", ".join(s.name for s in sequences[:8])
         raise EgodepthError(f"no sequence {name!r}; there are {names}")

@@ -32,7 +32,11 @@ def noise(rng: Rng, height: int, width: int, cell: float, octaves: int = 4) -> n
 
 def asphalt(rng: Rng, height: int, width: int) -> np.ndarray:
     """Road surface with patches of repair and cracks along it."""
-    grey = 0.34 + 0.018 * noise(rng, height, width, 60, 6) + 0.022 * rng.standard_normal((height, width))
+    grey = (
+        0.34
+        + 0.018 * noise(rng, height, width, 60, 6)
+        + 0.022 * rng.standard_normal((height, width))
+    )
     for _ in range(height * width // 60_000 + 2):
         h, w = rng.integers(20, 90), rng.integers(15, 60)
         top, left = rng.integers(0, max(1, height - h)), rng.integers(0, max(1, width - w))
@@ -58,7 +62,9 @@ def pavement(rng: Rng, height: int, width: int, slab: int) -> np.ndarray:
 
 def wall(rng: Rng, height: int, width: int, colour: tuple[float, ...], brick: bool) -> np.ndarray:
     """Plaster with stains, or courses of brick."""
-    shade = 1 + 0.04 * noise(rng, height, width, 50, 5) + 0.02 * rng.standard_normal((height, width))
+    shade = (
+        1 + 0.04 * noise(rng, height, width, 50, 5) + 0.02 * rng.standard_normal((height, width))
+    )
     streaks = np.repeat(noise(rng, 1, width, 12, 3), height, 0)
     shade -= 0.025 * np.abs(streaks) * np.linspace(1, 0.2, height)[:, None]
     if brick:
@@ -89,7 +95,10 @@ def facade(rng: Rng, height_m: float, width_m: float, density: int) -> np.ndarra
     palette = BRICK if brick else PLASTER
     colour = tuple(np.array(palette[rng.integers(len(palette))]) * rng.uniform(0.85, 1.1))
     image = wall(rng, height, width, colour, brick)
-    floors, bays = max(1, round((height_m - 1) / 3.1)), max(1, round(width_m / rng.uniform(2.2, 3.4)))
+    floors, bays = (
+        max(1, round((height_m - 1) / 3.1)),
+        max(1, round(width_m / rng.uniform(2.2, 3.4))),
+    )
     trim = np.clip(np.array(colour) * rng.uniform(1.15, 1.4), 0, 0.95)
     window = (rng.uniform(1.3, 1.8), rng.uniform(0.9, 1.4))
     shop = rng.random() < 0.5
@@ -178,7 +187,9 @@ def plain(rng: Rng, colour: tuple[float, ...], grain: float = 0.04, size: int = 
 def sky(rng: Rng, height: int = 128, width: int = 1024) -> np.ndarray:
     """Panorama over azimuth (columns) and elevation 0 to 90 degrees (rows, zenith first)."""
     elevation = np.linspace(1, 0, height)[:, None, None]
-    clear = np.array([0.78, 0.85, 0.92]) * (1 - elevation) + np.array([0.30, 0.50, 0.80]) * elevation
+    clear = (
+        np.array([0.78, 0.85, 0.92]) * (1 - elevation) + np.array([0.30, 0.50, 0.80]) * elevation
+    )
     cloud = noise(rng, height, width, 90, 5)
     blend = np.hanning(width)[:, None]
     wrapped = cloud * blend.T + np.roll(cloud, width // 2, 1) * (1 - blend.T)

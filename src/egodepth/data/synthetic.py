@@ -4,6 +4,7 @@ A crossroads whose four arms are lined with houses, blank walls, parked cars, tr
 The camera drives up one arm, turns off at the crossing and drives on. Nothing moves but the camera.
 """
 
+import itertools
 from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 
@@ -33,9 +34,7 @@ GROUND_DENSITY, FACADE_DENSITY = 16, 20
 class StreetDrive:
     """Frames of one drive, rendered when they are first asked for."""
 
-    def __init__(
-        self, seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH
-    ):
+    def __init__(self, seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH):
         """Fix the drive; nothing is rendered yet.
 
         Args:
@@ -144,10 +143,14 @@ def _street(rng: np.random.Generator, mesh: Mesh, reach: float) -> _Baked:
         "tyre": [mesh.add_texture(paint.plain(rng, (0.06, 0.06, 0.06)))],
         "glass": [mesh.add_texture(paint.plain(rng, (0.13, 0.16, 0.19), 0.02))],
         "kerb": [mesh.add_texture(paint.plain(rng, (0.50, 0.50, 0.48), 0.05, 64))],
-        "wall": [mesh.add_texture(paint.wall(rng, 96, 96, (0.6, 0.55, 0.5), i == 0)) for i in range(3)],
+        "wall": [
+            mesh.add_texture(paint.wall(rng, 96, 96, (0.6, 0.55, 0.5), i == 0)) for i in range(3)
+        ],
     }
     size = round(2 * KERB * GROUND_DENSITY)
-    baked.quad(mesh, (-KERB, 0, KERB), (2 * KERB, 0, 0), (0, 0, -2 * KERB), paint.asphalt(rng, size, size))
+    baked.quad(
+        mesh, (-KERB, 0, KERB), (2 * KERB, 0, 0), (0, 0, -2 * KERB), paint.asphalt(rng, size, size)
+    )
     for arm in range(4):
         _arm(rng, mesh, baked, shared, reach, np.round(_turn(arm)).astype(float))
     return baked
@@ -192,7 +195,9 @@ def _mark_lanes(road: np.ndarray) -> None:
         column = middle + round(offset * GROUND_DENSITY)
         road[:, column : column + 2] = 0.7 * paint_colour + 0.3 * road[:, column : column + 2]
     stop = rows - 2 * GROUND_DENSITY
-    road[stop : stop + GROUND_DENSITY // 2, middle - round(3.5 * GROUND_DENSITY) : middle] = paint_colour
+    road[stop : stop + GROUND_DENSITY // 2, middle - round(3.5 * GROUND_DENSITY) : middle] = (
+        paint_colour
+    )
 
 
 def _roadside(
@@ -254,7 +259,13 @@ def _houses(
             # The first house of each arm stands at the corner, whose other side the next arm builds;
             # neighbours' flanks keep 4 cm apart, since coinciding faces flicker.
             for edge in (z + width - 0.02,) if corner else (z + 0.02, z + width - 0.02):
-                mesh.quad((side * x, -height, edge), (side * 9, 0, 0), (0, height, 0), flank, (2, height / 4))
+                mesh.quad(
+                    (side * x, -height, edge),
+                    (side * 9, 0, 0),
+                    (0, height, 0),
+                    flank,
+                    (2, height / 4),
+                )
             mesh.quad((side * x, -height, z), (side * 9, 0, 0), (0, 0, width), flank)
         z += width + (rng.uniform(1.5, 4) if rng.random() < 0.25 else 0.0)
 
@@ -298,7 +309,14 @@ def _car(
             mesh.polygon(np.stack([place(along + 0.55 * (a - along), 0.32 + 0.55 * (u - 0.32), across * 1.01)
                                    for a, u in rim]), rim, shared["metal"][0])  # fmt: skip
         for (a0, u0), (a1, u1) in zip(rim, np.roll(rim, 1, 0), strict=True):
-            tread = np.stack([place(a0, u0, -1.02), place(a1, u1, -1.02), place(a1, u1, 1.02), place(a0, u0, 1.02)])
+            tread = np.stack(
+                [
+                    place(a0, u0, -1.02),
+                    place(a1, u1, -1.02),
+                    place(a1, u1, 1.02),
+                    place(a0, u0, 1.02),
+                ]
+            )
             mesh.polygon(tread, np.array([[0, 0], [1, 0], [1, 1], [0, 1]]), tyre)
 
 
@@ -346,7 +364,7 @@ def _prism(
 ) -> None:
     turns = np.arange(7) * 2 * np.pi / 6
     rim = np.stack([x + radius * np.cos(turns), np.zeros(7), z + radius * np.sin(turns)], 1)
-    for a, b in zip(rim[:-1], rim[1:], strict=True):
+    for a, b in itertools.pairwise(rim):
         mesh.quad(a - (0, top, 0), b - a, np.array([0, top - bottom, 0]), texture, (0.2, top))
 
 
@@ -357,7 +375,9 @@ def _light(bare: Renderer, mesh: Mesh, baked: _Baked, sun: np.ndarray) -> Render
         rows = max(2, round(float(np.linalg.norm(down)) * 4))
         columns = max(2, round(float(np.linalg.norm(right)) * 4))
         t, s = np.mgrid[:rows, :columns].reshape(2, -1)
-        points = origin + ((s + 0.5) / columns)[:, None] * right + ((t + 0.5) / rows)[:, None] * down
+        points = (
+            origin + ((s + 0.5) / columns)[:, None] * right + ((t + 0.5) / rows)[:, None] * down
+        )
         lit = _sunlight(bare, points, np.cross(right, down), sun).reshape(rows, columns)
         lit = paint.resize(lit, *texture.shape[:2])
         mesh.textures[index] = np.clip(texture * lit[..., None], 0, 1).astype(np.float32)

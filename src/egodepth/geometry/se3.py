@@ -67,9 +67,7 @@ def from_rotation_translation(
 def inverse(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     """``source_from_target`` of ``target_from_source``, using that the rotation is orthonormal."""
     transposed = motion[..., :3, :3].mT
-    return from_rotation_translation(
-        transposed, -(transposed @ motion[..., :3, 3:]).squeeze(-1)
-    )
+    return from_rotation_translation(transposed, -(transposed @ motion[..., :3, 3:]).squeeze(-1))
 
 
 def transform(
@@ -91,8 +89,16 @@ def quaternion_from_matrix(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tenso
     """
     r = rotation
     xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
-    wx, wy, wz = r[..., 2, 1] - r[..., 1, 2], r[..., 0, 2] - r[..., 2, 0], r[..., 1, 0] - r[..., 0, 1]
-    xy, xz, yz = r[..., 0, 1] + r[..., 1, 0], r[..., 0, 2] + r[..., 2, 0], r[..., 1, 2] + r[..., 2, 1]
+    wx, wy, wz = (
+        r[..., 2, 1] - r[..., 1, 2],
+        r[..., 0, 2] - r[..., 2, 0],
+        r[..., 1, 0] - r[..., 0, 1],
+    )
+    xy, xz, yz = (
+        r[..., 0, 1] + r[..., 1, 0],
+        r[..., 0, 2] + r[..., 2, 0],
+        r[..., 1, 2] + r[..., 2, 1],
+    )
     # Each row is the quaternion times four times one of its components: x, y, z, w.
     rows = torch.stack(
         [
@@ -119,7 +125,9 @@ def _coefficients(axis_angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         small, 1 - squared / 6 * (1 - squared / 20 * (1 - squared / 42)), angle.sin() / angle
     )
     second = torch.where(
-        small, 0.5 - squared / 24 * (1 - squared / 30 * (1 - squared / 56)), (1 - angle.cos()) / safe
+        small,
+        0.5 - squared / 24 * (1 - squared / 30 * (1 - squared / 56)),
+        (1 - angle.cos()) / safe,
     )
     third = torch.where(
         small,

@@ -43,7 +43,8 @@ def structural_dissimilarity(
     flat = prediction.flatten(0, 1)
     product = (prediction * target.image).flatten(0, 1)
     mean, second, cross = (
-        _local_mean(moment).unflatten(0, (count, batch)) for moment in (flat, flat.square(), product)
+        _local_mean(moment).unflatten(0, (count, batch))
+        for moment in (flat, flat.square(), product)
     )
     means = mean * target.mean
     squares = mean.square() + target.mean.square()

@@ -34,8 +34,12 @@ def second_order_smoothness(
 ) -> Float[Tensor, "b h w"]:
     """|d2 values| exp(-|d2 I|), summed over xx, xy, yx and yy; slanted planes cost nothing."""
     total = values.new_zeros(values.shape[0], *values.shape[2:])
-    for outer, first in ((gradient_x, gradient_x), (gradient_x, gradient_y),
-                         (gradient_y, gradient_x), (gradient_y, gradient_y)):
+    for outer, first in (
+        (gradient_x, gradient_x),
+        (gradient_x, gradient_y),
+        (gradient_y, gradient_x),
+        (gradient_y, gradient_y),
+    ):
         term = _edge_weighted(outer(first(values)), outer(first(image)))
         rows, columns = term.shape[-2:]
         total = total + F.pad(term, (0, total.shape[-1] - columns, 0, total.shape[-2] - rows))

@@ -122,7 +122,12 @@ def _their_layer(name: str, *, expands: bool) -> str:
         pairs = {"conv_pwl": "_project_conv", "conv_pw": "_expand_conv", "conv_dw": "_depthwise_conv",
                  "bn1": "_bn0", "bn2": "_bn1", "bn3": "_bn2"}  # fmt: skip
     else:
-        pairs = {"conv_dw": "_depthwise_conv", "conv_pw": "_project_conv", "bn1": "_bn1", "bn2": "_bn2"}
+        pairs = {
+            "conv_dw": "_depthwise_conv",
+            "conv_pw": "_project_conv",
+            "bn1": "_bn1",
+            "bn2": "_bn2",
+        }
     layer, _, rest = name.partition(".")
     return f"{pairs[layer]}.{rest}"
 
@@ -133,7 +138,11 @@ def _create(name: str, pretrained: bool, channels: int) -> Any:
         close = timm.list_models(f"*{name[:6]}*")[:3]
         hint = f"; did you mean {', '.join(close)}?" if close else ""
         raise EgodepthError(f"timm knows no encoder {name!r}{hint}")
-    arguments: dict[str, Any] = {"features_only": True, "feature_cls": "getter", "in_chans": channels}
+    arguments: dict[str, Any] = {
+        "features_only": True,
+        "feature_cls": "getter",
+        "in_chans": channels,
+    }
     # Transformers with position embeddings, and those with windows, need to be told; the others
     # do not know the word.
     for extra in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):

@@ -16,6 +16,10 @@ SCALES = 4
 class ModelSettings(Settings):
     """The networks."""
 
+    height: int = Field(96, multiple_of=32, ge=32)
+    """height of the images that the networks see, a multiple of 32"""
+    width: int = Field(320, multiple_of=32, ge=32)
+    """width of the images that the networks see, a multiple of 32"""
     depth_encoder: str = EMBEDDED
     """DepthNet's encoder, any name that timm knows"""
     pose_encoder: str = EMBEDDED
@@ -125,9 +129,7 @@ class FeatureNet(nn.Module):
         self.decoder = Decoder(
             self.encoder.channels, self.encoder.reductions, settings.decoder_channels, skips=False
         )
-        self.head = nn.Conv2d(
-            settings.decoder_channels[0], 3, 3, padding=1, padding_mode="reflect"
-        )
+        self.head = nn.Conv2d(settings.decoder_channels[0], 3, 3, padding=1, padding_mode="reflect")
 
     def train(self, mode: bool = True) -> "FeatureNet":
         super().train(mode)

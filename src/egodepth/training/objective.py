@@ -94,7 +94,11 @@ def _photometric_terms(
     depth = 1 / torch.cat(full, dim=1)
     cameras = batch.camera.repeat(count)
     warped, _ = warp(
-        batch.sources.flatten(0, 1), depth.repeat(count, 1, 1, 1), motions.flatten(0, 1), cameras, cameras
+        batch.sources.flatten(0, 1),
+        depth.repeat(count, 1, 1, 1),
+        motions.flatten(0, 1),
+        cameras,
+        cameras,
     )
     scales = depth.shape[1]
     views = warped.unflatten(0, (count, -1)).permute(3, 0, 1, 2, 4, 5).flatten(0, 1)
@@ -116,7 +120,9 @@ def _feature_metric_term(
     depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
     cameras = camera.resize(*size).repeat(count)
     warped, _ = warp(sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras)
-    return minimum_over_sources(feature_metric_loss(warped.unflatten(0, (count, -1)), target)).mean()
+    return minimum_over_sources(
+        feature_metric_loss(warped.unflatten(0, (count, -1)), target)
+    ).mean()
 
 
 def _smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, Tensor]:

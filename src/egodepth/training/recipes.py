@@ -47,5 +47,3 @@ def get_recipe(name: str) -> TrainSettings:
             f"{name!r} is neither a recipe ({', '.join(RECIPES)}) nor an existing video or folder"
         )
     return RECIPES[name]()
-
-

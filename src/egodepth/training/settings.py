@@ -18,10 +18,6 @@ class DataSettings(Settings):
     """footage: paths of folders or videos, kitti_raw:ROOT, kitti_odometry:ROOT, synthetic:SEED"""
     root: Path | None = None
     """folder that relative sources start from"""
-    height: int = Field(96, multiple_of=32, ge=32)
-    """height of the training images, a multiple of 32"""
-    width: int = Field(320, multiple_of=32, ge=32)
-    """width of the training images, a multiple of 32"""
     stride: int = Field(1, ge=1)
     """frames between target and sources; raise it for slow or high-rate footage"""
     focal: float | None = Field(None, gt=0)

@@ -1,0 +1,49 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MINUTES ?= 10
+
+.PHONY: help demo test lint format clean
+
+help:
+	@echo "make demo   install and run the demo: depth and a trajectory from a synthetic drive"
+	@echo "            (MINUTES=10 by default), results in runs/demo"
+	@echo "make test   install what tests need, then lint, types and tests"
+	@echo "make format put the code into shape"
+	@echo "make clean  remove the virtual environment and what tools left"
+
+# A stamp per kind of installation: pip runs again only when pyproject.toml changed.
+$(VENV)/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("egodepth needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=/path/to/python3") if sys.version_info < (3, 11) else None'
+	@test -x $(BIN)/python || { echo "== making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "== installing egodepth and what it needs (PyTorch is large: one to several minutes)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.installed-test: $(VENV)/.installed
+	@echo "== installing what the tests need"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
+	@touch $@
+
+demo: $(VENV)/.installed
+	@echo "== running the demo ($(MINUTES) minutes)"
+	@$(BIN)/egodepth demo --minutes $(MINUTES)
+
+lint: $(VENV)/.installed-test
+	@echo "== lint and types"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell src tests docs benchmarks README.md CHANGELOG.md
+	@$(BIN)/lint-imports --no-cache
+	@$(BIN)/mypy
+
+test: lint
+	@echo "== tests"
+	@$(BIN)/python -m pytest
+
+format: $(VENV)/.installed-test
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

@@ -1,0 +1,259 @@
+"""The command line: parsing here, work in the library; every known error is one line."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from egodepth.core.errors import EgodepthError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    """Errors in one line, and no guessing at shortened options."""
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        print(f"egodepth: {message} (see {self.prog} --help)", file=sys.stderr)
+        raise SystemExit(MISUSED)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = _build_parser(with_settings=words[:1] == ["train"])
+    options = parser.parse_args(words)
+    try:
+        command: Callable[[argparse.Namespace], int] = options.command
+        return command(options)
+    except EgodepthError as error:
+        print(f"egodepth: {error}", file=sys.stderr)
+        return FAILED
+    except KeyboardInterrupt:
+        print("egodepth: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        return FAILED
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"egodepth: the system refused{where}: {error.strerror or error}", file=sys.stderr)
+        return FAILED
+
+
+def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="egodepth", description="Depth and egomotion from plain video, without labels."
+    )
+    parser.add_argument("--version", action="store_true", help="print the version and stop")
+    parser.set_defaults(command=lambda options: _version(parser, options))
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    demo = commands.add_parser("demo", help="render a street, train, predict, score, report")
+    demo.add_argument(
+        "--out", type=Path, default=Path("runs/demo"), help="folder (default: runs/demo)"
+    )
+    demo.add_argument("--minutes", type=float, default=10, help="time for everything (default: 10)")
+    demo.add_argument("--seed", type=int, default=0, help="seed of the training (default: 0)")
+    demo.set_defaults(command=_demo)
+
+    train = commands.add_parser("train", help="train on a data set, a video or a folder of images")
+    train.add_argument(
+        "what", metavar="RECIPE|FOOTAGE", help="name of a recipe, or a video or folder"
+    )
+    train.add_argument("--out", type=Path, required=True, help="run folder to make")
+    train.add_argument("--config", type=Path, help="YAML file of settings; what is typed beats it")
+    train.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    if with_settings:
+        _add_settings(train)
+    train.set_defaults(command=_train)
+
+    predict = commands.add_parser("predict", help="write depth maps and the trajectory of footage")
+    predict.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    predict.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
+    predict.add_argument("--out", type=Path, required=True, help="folder to write to")
+    _add_common(predict)
+    predict.set_defaults(command=_predict)
+
+    evaluate = commands.add_parser("evaluate", help="score a run against ground truth")
+    kinds = evaluate.add_subparsers(metavar="depth|odometry", required=True)
+    for name, command in (("depth", _evaluate_depth), ("odometry", _evaluate_odometry)):
+        kind = kinds.add_parser(name, help=f"score {name}")
+        kind.add_argument("run", type=Path, metavar="RUN", help="run folder")
+        kind.add_argument("--data", required=True, metavar="KIND:ROOT",
+                          help="kitti_raw:ROOT, kitti_odometry:ROOT or synthetic:SEED")  # fmt: skip
+        kind.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
+        if name == "depth":
+            kind.add_argument("--protocol", default="eigen", help="eigen (default) or synthetic")
+        else:
+            kind.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the trajectory")
+        _add_common(kind)
+        kind.set_defaults(command=command)
+
+    report = commands.add_parser("report", help="write report.html of a run")
+    report.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    report.set_defaults(command=_report)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
+    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    from egodepth.core.config import list_settings
+    from egodepth.training.settings import TrainSettings
+
+    group = parser.add_argument_group("settings (defaults of the recipe footage)")
+    for setting in list_settings(TrainSettings()):
+        if setting.name != "recipe":
+            text = setting.help.replace("\n", " ").replace("%", "%%")
+            group.add_argument(f"--{setting.name}", dest=f"set:{setting.name}", metavar="VALUE",
+                               default=argparse.SUPPRESS,
+                               help=f"{text} (default: {setting.default})")  # fmt: skip
+
+
+def _version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    if options.version:
+        from importlib.metadata import version
+
+        print(f"egodepth {version('egodepth')}")
+        return 0
+    parser.print_help()
+    return MISUSED
+
+
+def _console() -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=not sys.stderr.isatty())
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from egodepth.demo import run_demo
+
+    result = run_demo(options.out, minutes=options.minutes, seed=options.seed, console=_console())
+    if result.stopped_by is not None:
+        print(f"egodepth: stopped by {result.stopped_by}; run the demo again", file=sys.stderr)
+        return INTERRUPTED
+    print(f"open {options.out / 'report.html'} in a browser; the numbers are in "
+          f"{options.out / 'metrics.json'}")  # fmt: skip
+    return 0
+
+
+def _train(options: argparse.Namespace) -> int:
+    from egodepth.core import config
+    from egodepth.models.checkpoint import CONFIG
+    from egodepth.report.html_report import ReportContent, write_report
+    from egodepth.training.recipes import RECIPES, get_recipe
+    from egodepth.training.run import train
+    from egodepth.training.settings import TrainSettings
+
+    changes = {k.removeprefix("set:"): v for k, v in vars(options).items() if k.startswith("set:")}
+    console = _console()
+    if options.resume:
+        if changes or options.config:
+            raise EgodepthError("--resume takes the settings of the run; leave the others out")
+        settings = config.load(TrainSettings, options.out / CONFIG)
+    else:
+        path = Path(options.what)
+        if options.what not in RECIPES and path.exists():
+            changes.setdefault("data.sources", [str(path)])
+            settings = get_recipe("footage")
+        else:
+            settings = get_recipe(options.what)
+        if options.config:
+            settings = config.merge_file(settings, options.config)
+        settings = config.override(settings, changes)
+    result = train(settings, options.out, resume=options.resume, console=console)
+    subtitle = f"recipe {settings.recipe}, method {settings.method}, {result.steps} steps"
+    write_report(options.out, ReportContent(title=options.out.name, subtitle=subtitle))
+    print(
+        f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s, "
+        f"{100 * result.data_wait:.1f} % of it waiting for data; see {options.out / 'report.html'}"
+    )
+    if result.stopped_by is not None:
+        print(f"egodepth: stopped by {result.stopped_by}; go on with: egodepth train {options.what} "
+              f"--out {options.out} --resume", file=sys.stderr)  # fmt: skip
+        return INTERRUPTED
+    return 0
+
+
+def _predict(options: argparse.Namespace) -> int:
+    from rich.progress import track
+
+    from egodepth.data.sources import read_source, select
+    from egodepth.inference.predict import write_predictions
+    from egodepth.inference.run import Run
+
+    sequences = select(read_source(options.source), options.sequence)
+    run = Run.load(options.run, options.device)
+    console = _console()
+    for sequence in sequences:
+        out = options.out if len(sequences) == 1 else options.out / sequence.name
+        written = track(write_predictions(run, sequence, out), sequence.name, len(sequence.frames),
+                        console=console, disable=not console.is_terminal)  # fmt: skip
+        count = sum(1 for _ in written)
+        print(f"{count} depth maps, depth.mp4 and the trajectory are in {out}")
+    return 0
+
+
+def _evaluate_depth(options: argparse.Namespace) -> int:
+    from egodepth.core.files import write_json
+    from egodepth.data.sources import read_source, select
+    from egodepth.evaluation.depth import PROTOCOLS
+    from egodepth.inference.run import Run
+    from egodepth.inference.score import evaluate_depth
+    from egodepth.report.tables import depth_table
+
+    if options.protocol not in PROTOCOLS:
+        raise EgodepthError(f"unknown protocol {options.protocol!r}; use {' or '.join(PROTOCOLS)}")
+    sequences = select(read_source(options.data), options.sequence)
+    run = Run.load(options.run, options.device)
+    scores = evaluate_depth(run, sequences, PROTOCOLS[options.protocol])
+    if options.json:
+        write_json(options.json, scores.to_json())
+    _print(depth_table(scores.summary, scores.constant, scores.protocol))
+    return 0
+
+
+def _evaluate_odometry(options: argparse.Namespace) -> int:
+    from egodepth.core.files import write_json
+    from egodepth.data.sources import read_source, select
+    from egodepth.inference.run import Run
+    from egodepth.inference.score import evaluate_odometry
+    from egodepth.report.plots import plot_trajectory
+    from egodepth.report.tables import odometry_table
+
+    sequence = select(read_source(options.data), options.sequence)[0]
+    scores = evaluate_odometry(Run.load(options.run, options.device), sequence)
+    if options.json:
+        write_json(options.json, scores.to_json())
+    if options.plot:
+        plot_trajectory(options.plot, scores.estimate, scores.truth)
+    _print(odometry_table(scores.summary, scores.sequence))
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from egodepth.report.html_report import ReportContent, write_report
+
+    print(write_report(options.run, ReportContent(title=options.run.name)))
+    return 0
+
+
+def _print(table: Any) -> None:
+    from rich.console import Console
+
+    Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,127 @@
+"""The demo: render streets, train on some, predict and score another, and report."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import Progress
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import write_json
+from egodepth.data.sources import read_source
+from egodepth.evaluation.depth import PROTOCOLS
+from egodepth.inference.predict import write_predictions
+from egodepth.inference.run import Run
+from egodepth.inference.score import DepthScores, OdometryScores, evaluate_depth, evaluate_odometry
+from egodepth.models.checkpoint import CHECKPOINT
+from egodepth.report.html_report import ReportContent, write_report
+from egodepth.report.plots import plot_trajectory
+from egodepth.report.tables import depth_table, odometry_table
+from egodepth.training.recipes import demo as demo_recipe
+from egodepth.training.run import train
+
+SCORED_STREET = "synthetic:100"
+"""A street that no training sees."""
+OVERHEAD_MINUTES = 1.2
+"""Rendering, scoring and the report, beside the training."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo came to; ``stopped_by`` is the signal that cut the training short, or None."""
+
+    out: Path
+    depth: DepthScores | None
+    odometry: OdometryScores | None
+    stopped_by: str | None
+
+
+def run_demo(
+    out: Path, *, minutes: float = 10, seed: int = 0, console: Console | None = None
+) -> DemoResult:
+    """Run the demo into ``out``; an earlier demo there is replaced.
+
+    Writes the run folder, ``metrics.json``, ``depth.mp4``, ``trajectory.png``, ``report.html`` and,
+    in ``prediction``, the predictions for the scored street.
+
+    Args:
+        out: folder.
+        minutes: budget for everything; the number of training steps is fitted to it.
+        seed: of the training.
+        console: where progress goes; by default standard error.
+
+    Raises:
+        EgodepthError: too few minutes, or a folder that holds something else.
+    """
+    console = console or Console(stderr=True)
+    if minutes < 1.5:
+        raise EgodepthError(f"the demo needs at least 1.5 minutes, got {minutes:g}")
+    started = time.perf_counter()
+    _clear(out)
+    settings = demo_recipe().model_copy(
+        update={"minutes": minutes - OVERHEAD_MINUTES, "seed": seed}
+    )
+    console.print(f"training on {len(settings.data.sources)} synthetic streets")
+    trained = train(settings, out, console=console)
+    if trained.stopped_by is not None:
+        return DemoResult(out, None, None, trained.stopped_by)
+    run = Run.load(out)
+    street = read_source(SCORED_STREET)[0]
+    count = len(street.frames)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task("predicting and scoring another street", total=3 * count)
+
+        def tick() -> None:
+            progress.advance(task)
+
+        for _ in write_predictions(run, street, out / "prediction"):
+            tick()
+        depth = evaluate_depth(run, [street], PROTOCOLS["synthetic"], tick)
+        odometry = evaluate_odometry(run, street, tick)
+    (out / "prediction" / "depth.mp4").replace(out / "depth.mp4")
+    plot_trajectory(out / "trajectory.png", odometry.estimate, odometry.truth)
+    seconds = time.perf_counter() - started
+    metrics: dict[str, Any] = {
+        "depth": depth.summary,
+        "depth_constant": depth.constant,
+        "odometry": odometry.summary,
+        "protocol": {"depth": depth.protocol, "odometry": odometry.to_json()["protocol"]},
+        "steps": trained.steps,
+        "data_wait": trained.data_wait,
+        "seconds": seconds,
+    }
+    write_json(out / "metrics.json", metrics)
+    content = ReportContent(
+        title="Depth and egomotion from an unlabelled drive",
+        subtitle=f"{trained.steps} steps on synthetic streets, then {count} frames of a street that "
+        f"the training never saw; {seconds / 60:.1f} minutes in all",
+        video=out / "depth.mp4",
+        trajectory=out / "trajectory.png",
+        depth=depth.summary,
+        constant=depth.constant,
+        odometry=odometry.summary,
+        notes=[
+            f"Depth protocol {depth.protocol}.",
+            f"Odometry: {metrics['protocol']['odometry']}.",
+        ],
+    )
+    write_report(out, content)
+    console.print(depth_table(depth.summary, depth.constant, depth.protocol))
+    console.print(odometry_table(odometry.summary, odometry.sequence))
+    return DemoResult(out, depth, odometry, None)
+
+
+def _clear(out: Path) -> None:
+    """Make room for a new demo, but never remove what is not an earlier one."""
+    if not out.exists() or not any(out.iterdir()):
+        return
+    config = out / "config.yaml"
+    if not config.exists() or "recipe: demo" not in config.read_text(encoding="utf-8"):
+        raise EgodepthError(
+            f"{out} holds something else than a demo; name another folder with --out"
+        )
+    (out / CHECKPOINT).unlink(missing_ok=True)
+    for sample in (out / "samples").glob("*.png"):
+        sample.unlink()

@@ -1,0 +1,1 @@
+"""Scores of depth maps and trajectories, whoever made them: arrays in, numbers out."""

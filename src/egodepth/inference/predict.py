@@ -1,0 +1,105 @@
+"""Prediction for a whole sequence, in constant memory."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from egodepth.core.colours import colourize_depth
+from egodepth.core.files import atomic_path
+from egodepth.core.video import VideoWriter
+from egodepth.data.sequence import Frame, Sequence
+from egodepth.geometry.trajectory import write_kitti, write_tum
+from egodepth.inference.run import Run
+
+BATCH = 4
+PNG_PER_UNIT = 256
+"""Steps of the 16-bit PNG in one unit of depth after scaling, as in KITTI's depth maps; 0 is unknown."""
+
+
+class FramePrediction(NamedTuple):
+    """Prediction for one frame.
+
+    Attributes:
+        frame: the frame.
+        depth: (H, W) float32 at the size of the frame, in the run's unit; empty where it was not
+            asked for.
+        first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera.
+    """
+
+    frame: Frame
+    depth: np.ndarray
+    first_from_frame: np.ndarray
+
+
+def predict_sequence(
+    run: Run, sequence: Sequence, *, with_depth: bool = True
+) -> Iterator[FramePrediction]:
+    """Depth and pose of every frame in order; frames are decoded as they are needed."""
+    pose = np.eye(4)
+    previous: torch.Tensor | None = None
+    for frames in _batches(sequence.frames.at()):
+        prepared = torch.stack([run.prepare(frame.image) for frame in frames])
+        height, width = frames[0].image.shape[:2]
+        depths = np.empty((len(frames), 0, 0), np.float32)
+        if with_depth:
+            depths = run.depth_of_frames(prepared, height, width)
+        chained = prepared if previous is None else torch.cat([previous[None], prepared])
+        steps: list[np.ndarray] = []
+        if len(chained) > 1:
+            steps = list(np.linalg.inv(run.motions_of_frames(chained[:-1], chained[1:])))
+        if previous is None:
+            steps.insert(0, np.eye(4))
+        previous = prepared[-1]
+        for frame, depth, previous_from_frame in zip(frames, depths, steps, strict=True):
+            pose = pose @ previous_from_frame
+            yield FramePrediction(frame, depth, pose)
+
+
+def write_predictions(run: Run, sequence: Sequence, out: Path) -> Iterator[FramePrediction]:
+    """Predict a sequence and write it while it goes; yields what was written.
+
+    ``depth_png/NUMBER.png``: 16 bit, depth times ``scale`` times 256; ``depth/NUMBER.npz``: ``depth``
+    as float32 in the run's unit; ``depth.mp4``: image above depth; ``trajectory_tum.txt`` and
+    ``trajectory_kitti.txt``. The PNG's ``scale`` is chosen by the first frame, whose median depth
+    becomes 10, and written to ``depth_png/scale.txt``: the unit of a monocular run is arbitrary.
+
+    Raises:
+        EgodepthError: a broken frame, or a file that can't be written.
+    """
+    poses, times = [], []
+    scale, nearest = 1.0, 1.0
+    with VideoWriter(out / "depth.mp4") as video:
+        for prediction in predict_sequence(run, sequence):
+            frame, depth, pose = prediction
+            if not poses:
+                scale = 10.0 / float(np.median(depth))
+                nearest = float(np.percentile(depth, 2))
+                with atomic_path(out / "depth_png" / "scale.txt") as partial:
+                    partial.write_text(f"{scale:.9g}\n", encoding="utf-8")
+            name = f"{frame.number:010d}"
+            with atomic_path(out / "depth" / f"{name}.npz") as partial:
+                np.savez(partial, depth=depth)
+            levels = np.clip(np.round(depth * scale * PNG_PER_UNIT), 1, 65535).astype(np.uint16)
+            with atomic_path(out / "depth_png" / f"{name}.png") as partial:
+                Image.fromarray(levels).save(partial)
+            video.write(np.vstack([frame.image, colourize_depth(depth, nearest)]))
+            poses.append(pose)
+            times.append(frame.time)
+            yield prediction
+    write_kitti(out / "trajectory_kitti.txt", np.stack(poses))
+    write_tum(out / "trajectory_tum.txt", np.stack(poses), np.array(times))
+
+
+def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
+    batch: list[Frame] = []
+    for frame in frames:
+        batch.append(frame)
+        if len(batch) == BATCH:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

@@ -1,0 +1,107 @@
+"""A trained run as an object: depth of an image, motion between two."""
+
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.frame_cache import resize_frame
+from egodepth.data.sequence import ImageFiles
+from egodepth.models.checkpoint import read_run
+from egodepth.models.networks import DepthNet, ModelSettings, PoseNet
+
+ImageLike = str | Path | Image.Image | np.ndarray
+"""A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
+
+
+class Run:
+    """Networks of a run folder, ready to predict.
+
+    Attributes:
+        folder: where it came from.
+        settings: of the networks.
+        device: where it computes.
+    """
+
+    def __init__(self, folder: Path, settings: ModelSettings, depth: DepthNet, pose: PoseNet):
+        self.folder, self.settings = folder, settings
+        self.device = torch.device("cpu")
+        self._depth, self._pose = depth, pose
+
+    @classmethod
+    def load(cls, folder: str | Path, device: str = "cpu") -> Self:
+        """Read a run folder made by ``egodepth train``.
+
+        Raises:
+            EgodepthError: no run, a broken one, or one without DepthNet and PoseNet.
+        """
+        folder = Path(folder)
+        settings, networks = read_run(folder)
+        if networks.depth is None or networks.pose is None:
+            raise EgodepthError(f"{folder} was trained with method features: it predicts no depth")
+        run = cls(folder, settings, networks.depth, networks.pose)
+        return run.to(device)
+
+    def to(self, device: str) -> Self:
+        """Move to ``cpu``, ``cuda`` or ``cuda:N``."""
+        try:
+            self._depth.to(device, memory_format=torch.channels_last)
+            self._pose.to(device, memory_format=torch.channels_last)
+        except (RuntimeError, AssertionError) as error:
+            reason = str(error).splitlines()[0]
+            raise EgodepthError(f"cannot compute on device {device!r}: {reason}") from error
+        self.device = torch.device(device)
+        return self
+
+    def depth(self, image: ImageLike) -> np.ndarray:
+        """Depth of an image, (H, W) float32 at its own size, in the run's unit.
+
+        A monocular run's unit is arbitrary but the same for all images.
+        """
+        array = load_image(image)
+        return self.depth_of_frames(self.prepare(array)[None], *array.shape[:2])[0]
+
+    def motion(self, first: ImageLike, second: ImageLike) -> np.ndarray:
+        """``second_from_first``, (4, 4) float64: the motion of points from the first camera's
+        frame into the second's; the translation is in the unit of :meth:`depth`."""
+        a, b = (self.prepare(load_image(image))[None] for image in (first, second))
+        return self.motions_of_frames(a, b)[0]
+
+    def prepare(self, image: np.ndarray) -> Tensor:
+        """(H, W, 3) uint8 to (3, h, w) in [0, 1] at the size of the training."""
+        resized = resize_frame(image, self.settings.height, self.settings.width)
+        return torch.from_numpy(resized.copy()).permute(2, 0, 1).to(self.device).float() / 255
+
+    @torch.inference_mode()
+    def depth_of_frames(self, frames: Tensor, height: int, width: int) -> np.ndarray:
+        """Depth (B, height, width) float32 of prepared frames (B, 3, h, w)."""
+        inverse = self._depth(frames.contiguous(memory_format=torch.channels_last), scales=1)[0]
+        resized = F.interpolate(inverse, (height, width), mode="bilinear", align_corners=False)
+        return (1 / resized[:, 0]).cpu().numpy()
+
+    @torch.inference_mode()
+    def motions_of_frames(self, first: Tensor, second: Tensor) -> np.ndarray:
+        """``second_from_first`` (B, 4, 4) float64 of pairs of prepared frames, in order of time."""
+        return self._pose.second_from_first(first, second).cpu().numpy().astype(np.float64)
+
+
+def load_image(image: ImageLike) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of anything that is an image.
+
+    Raises:
+        EgodepthError: a missing or broken file, or an array of another shape or type.
+    """
+    if isinstance(image, (str, Path)):
+        return next(ImageFiles([Path(image)]).at()).image
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert("RGB"))
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise EgodepthError(
+            f"an image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}"
+        )
+    return image

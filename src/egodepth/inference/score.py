@@ -1,0 +1,103 @@
+"""A run scored against the ground truth of a data set."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.sequence import Sequence
+from egodepth.evaluation.depth import DepthProtocol, score_depth, summarize_depth
+from egodepth.evaluation.odometry import PROTOCOL, score_trajectory
+from egodepth.inference.predict import predict_sequence
+from egodepth.inference.run import Run
+
+
+@dataclass(frozen=True)
+class DepthScores:
+    """Depth scores of a set of images.
+
+    Attributes:
+        summary: means over images, see :func:`summarize_depth`.
+        constant: the same for a constant depth, scaled like the prediction.
+        protocol: in words.
+    """
+
+    summary: dict[str, float]
+    constant: dict[str, float]
+    protocol: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes: metrics at the top level, the constant guess below ``constant``."""
+        return {**self.summary, "constant": self.constant, "protocol": self.protocol}
+
+
+def evaluate_depth(
+    run: Run,
+    sequences: list[Sequence],
+    protocol: DepthProtocol,
+    on_image: Callable[[], None] = lambda: None,
+) -> DepthScores:
+    """Score every frame that has ground-truth depth, of the cameras that the protocol names.
+
+    Raises:
+        EgodepthError: no ground truth, or broken frames.
+    """
+    scores, constant = [], []
+    for sequence in sequences:
+        if sequence.camera_name not in protocol.cameras:
+            continue
+        indices = sorted(sequence.depth)
+        for index, frame in zip(indices, sequence.frames.at(indices), strict=False):
+            truth = sequence.depth[index]()
+            prediction = run.depth(frame.image)
+            scores.append(score_depth(prediction, truth, protocol))
+            guess = np.full_like(truth, np.median(truth[truth > 0]))
+            constant.append(score_depth(guess, truth, protocol))
+            on_image()
+    if not scores:
+        raise EgodepthError(
+            "no ground-truth depth in these sequences: "
+            + ", ".join(f"{s.name} ({s.camera_name})" for s in sequences[:6])
+        )
+    return DepthScores(summarize_depth(scores), summarize_depth(constant), str(protocol))
+
+
+@dataclass(frozen=True)
+class OdometryScores:
+    """Scores of one trajectory.
+
+    Attributes:
+        summary: see :func:`score_trajectory`.
+        estimate, truth: (N, 4, 4) poses ``world_from_camera``, the estimate in the run's unit.
+        sequence: its name.
+    """
+
+    summary: dict[str, float]
+    estimate: np.ndarray
+    truth: np.ndarray
+    sequence: str
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes."""
+        return {**self.summary, "sequence": self.sequence, "protocol": PROTOCOL}
+
+
+def evaluate_odometry(
+    run: Run, sequence: Sequence, on_image: Callable[[], None] = lambda: None
+) -> OdometryScores:
+    """Chain PoseNet's motions over a sequence and compare with its poses.
+
+    Raises:
+        EgodepthError: a sequence without poses, or broken frames.
+    """
+    if sequence.world_from_camera is None:
+        raise EgodepthError(f"{sequence.name} has no ground-truth poses")
+    poses = []
+    for prediction in predict_sequence(run, sequence, with_depth=False):
+        poses.append(prediction.first_from_frame)
+        on_image()
+    estimate = np.stack(poses)
+    truth = sequence.world_from_camera
+    return OdometryScores(score_trajectory(estimate, truth), estimate, truth, sequence.name)

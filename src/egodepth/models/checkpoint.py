@@ -1,0 +1,69 @@
+"""Reading the networks of a run folder back; nothing pickled is ever executed."""
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from egodepth.core import config
+from egodepth.core.errors import EgodepthError
+from egodepth.models.networks import ModelSettings, Networks
+
+CHECKPOINT = "checkpoint.ckpt"
+CONFIG = "config.yaml"
+_PREFIX = "networks."
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The dictionary in a checkpoint, tensors and plain values alone, on the CPU.
+
+    Raises:
+        EgodepthError: missing, truncated, or a checkpoint of something else.
+    """
+    if not path.exists():
+        raise EgodepthError(
+            f"there is no checkpoint {path}; name a run folder made by egodepth train"
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0][:100]
+        raise EgodepthError(f"{path} is not a checkpoint of egodepth: {reason}") from error
+    state = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not any(str(name).startswith(_PREFIX) for name in state):
+        raise EgodepthError(
+            f"{path} is a checkpoint of something else: it holds no egodepth networks"
+        )
+    return content
+
+
+def read_run(folder: Path) -> tuple[ModelSettings, Networks]:
+    """The networks of a run folder, in evaluation mode, on the CPU, and their settings.
+
+    Raises:
+        EgodepthError: no run folder, as :func:`read_checkpoint`, or weights that do not fit the
+            settings.
+    """
+    if not (folder / CONFIG).exists():
+        raise EgodepthError(f"{folder} is not a run folder: it holds no {CONFIG}")
+    settings = config.load(ModelSettings, folder / CONFIG, section="model")
+    path = folder / CHECKPOINT
+    state = {
+        name.removeprefix(_PREFIX): value
+        for name, value in read_checkpoint(path)["state_dict"].items()
+        if name.startswith(_PREFIX)
+    }
+    parts = {name.split(".", 1)[0] for name in state}
+    networks = Networks(
+        settings.model_copy(update={"pretrained": False}),
+        depth_and_pose="depth" in parts,
+        features="features" in parts,
+    )
+    try:
+        networks.load_state_dict(state)
+    except RuntimeError as error:
+        raise EgodepthError(
+            f"{path} does not fit the networks of its {CONFIG}: {str(error).splitlines()[1].strip()}"
+        ) from error
+    return settings, networks.eval()

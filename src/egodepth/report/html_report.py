@@ -1,0 +1,86 @@
+"""The report of a run: one self-contained page, pictures first."""
+
+import base64
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import yaml
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import write_text
+from egodepth.evaluation.depth import LABELS, METRICS
+from egodepth.models.checkpoint import CONFIG
+from egodepth.report.plots import plot_losses
+
+SHOWN_SAMPLES = 6
+LOG = Path("logs/csv/metrics.csv")
+_TYPES = {".png": "image/png", ".mp4": "video/mp4"}
+
+
+@dataclass
+class ReportContent:
+    """What a page shows besides the run's own curves and samples; all parts may be missing.
+
+    Attributes:
+        title, subtitle: head of the page.
+        video: depth video.
+        trajectory: plot.
+        depth, constant: depth summaries of the run and of a constant guess.
+        odometry: odometry summary.
+        notes: sentences below the tables, such as protocols.
+    """
+
+    title: str
+    subtitle: str = ""
+    video: Path | None = None
+    trajectory: Path | None = None
+    depth: dict[str, float] | None = None
+    constant: dict[str, float] | None = None
+    odometry: dict[str, float] | None = None
+    notes: list[str] = field(default_factory=list)
+
+
+def write_report(run: Path, content: ReportContent, out: Path | None = None) -> Path:
+    """Write ``report.html`` into a run folder (or to ``out``); returns its path.
+
+    Raises:
+        EgodepthError: the folder is no run, or the file can't be written.
+    """
+    if not (run / CONFIG).exists():
+        raise EgodepthError(f"{run} is not a run folder: it holds no {CONFIG}")
+    out = out or run / "report.html"
+    curves = run / "losses.png"
+    if (run / LOG).exists():
+        plot_losses(curves, run / LOG)
+    samples = sorted((run / "samples").glob("step_*.png"))
+    every = max(1, -(-len(samples) // SHOWN_SAMPLES))
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("egodepth.report", "."), autoescape=True, trim_blocks=True
+    )
+    page = environment.get_template("report.html.jinja").render(
+        content=content,
+        labels=list(zip(METRICS, LABELS, strict=True)),
+        video=_data_uri(content.video),
+        trajectory=_data_uri(content.trajectory),
+        curves=_data_uri(curves if curves.exists() else None),
+        samples=[
+            (f"step {int(path.stem[5:])}", _data_uri(path)) for path in samples[::-1][::every][::-1]
+        ],
+        config=(run / CONFIG).read_text(encoding="utf-8"),
+        provenance=_read_yaml(run / "run.json"),
+    )
+    write_text(out, page)
+    return out
+
+
+def _data_uri(path: Path | None) -> str | None:
+    if path is None:
+        return None
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f"data:{_TYPES[path.suffix]};base64,{data}"
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}

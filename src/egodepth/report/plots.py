@@ -1,0 +1,78 @@
+"""Plots as PNG files."""
+
+import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from egodepth.core.files import atomic_path
+from egodepth.geometry.trajectory import align_similarity
+
+NOT_TERMS = ("epoch", "step")
+
+
+def plot_trajectory(path: Path, estimate: np.ndarray, truth: np.ndarray | None = None) -> None:
+    """Bird's-eye view of poses (N, 4, 4); the estimate is aligned to the truth where there is one."""
+    positions = estimate[:, :3, 3]
+    with _figure(path, 6, 5) as figure:
+        axes = figure.subplots()
+        if truth is not None:
+            scale, rotation, translation = align_similarity(positions, truth[:, :3, 3])
+            positions = scale * positions @ rotation.T + translation
+            up = int(np.ptp(truth[:, :3, 3], axis=0).argmin())
+            x, y = (axis for axis in range(3) if axis != up)
+            axes.plot(truth[:, x, 3], truth[:, y, 3], color="0.55", lw=3, label="ground truth")
+        else:
+            x, y = 0, 2
+        axes.plot(positions[:, x], positions[:, y], color="tab:red", lw=1.5, label="egodepth")
+        axes.plot(*positions[0, [x, y]], "o", color="tab:red", label="start")
+        unit = "m" if truth is not None else "units of the run"
+        axes.set(aspect="equal", xlabel=f"{'xyz'[x]} ({unit})", ylabel=f"{'xyz'[y]} ({unit})")
+        axes.set_adjustable("datalim")
+        axes.legend(frameon=False)
+        axes.grid(alpha=0.3)
+
+
+def plot_losses(path: Path, log: Path) -> list[str]:
+    """A small panel for each column of a CSV log; returns the names of the columns."""
+    columns = read_log(log)
+    names = [name for name in columns if name not in NOT_TERMS and len(columns[name])]
+    across = 4
+    with _figure(path, 12, 2.1 * max(1, -(-len(names) // across))) as figure:
+        for index, name in enumerate(names):
+            axes = figure.add_subplot(-(-len(names) // across), across, index + 1)
+            steps, values = columns[name].T
+            axes.plot(steps, values, color="tab:blue", alpha=0.3, lw=0.8)
+            window = max(1, len(values) // 20)
+            smooth = np.convolve(values, np.ones(window) / window, "valid")
+            axes.plot(steps[window - 1 :], smooth, color="tab:blue", lw=1.5)
+            axes.set_title(name.replace("_", " "), fontsize=9)
+            axes.tick_params(labelsize=7)
+            axes.grid(alpha=0.3)
+    return names
+
+
+def read_log(log: Path) -> dict[str, np.ndarray]:
+    """Columns of Lightning's CSV log as (N, 2) steps and values; empty cells are left out."""
+    with log.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = rows[0].keys() if rows else []
+    return {
+        name: np.array(
+            [(float(row["step"]), float(row[name])) for row in rows if row.get(name)]
+        ).reshape(-1, 2)
+        for name in names
+    }
+
+
+@contextmanager
+def _figure(path: Path, width: float, height: float) -> Iterator[Figure]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    yield figure
+    with atomic_path(path) as partial:
+        figure.savefig(partial, dpi=110)

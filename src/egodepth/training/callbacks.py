@@ -1,0 +1,165 @@
+"""What happens around the steps: progress, checkpoints, stopping, sample pictures."""
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning as L
+import torch
+from PIL import Image
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from egodepth.core.colours import colourize_depth
+from egodepth.core.files import atomic_path
+from egodepth.training.module import EgodepthModule
+
+SHOWN = {"total": "loss", "photometric": "ph", "feature_metric": "fm", "reconstruction": "rec"}
+"""Terms in the progress bar and their short names; all terms are in the log."""
+
+
+class ProgressBar(L.Callback):
+    """One line: steps, loss terms, frames per second, time left."""
+
+    def __init__(self, frames_per_step: int, console: Console):
+        self.frames_per_step, self.console = frames_per_step, console
+        self._recent: deque[float] = deque(maxlen=30)
+        self._printed = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._progress = Progress(
+            TextColumn("training"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[terms]}"),
+            TimeRemainingColumn(),
+            TextColumn("left"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self._task = self._progress.add_task(
+            "training", total=trainer.max_steps, completed=trainer.global_step, terms=""
+        )
+        self._progress.start()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        now = time.perf_counter()
+        self._recent.append(now)
+        step = trainer.global_step
+        if step % 5 and step != trainer.max_steps:
+            return
+        values = trainer.logged_metrics
+        terms = "  ".join(f"{s} {float(values[n]):.3f}" for n, s in SHOWN.items() if n in values)
+        rate = 0.0
+        if len(self._recent) > 1:
+            steps_per_second = (len(self._recent) - 1) / (now - self._recent[0])
+            rate = steps_per_second * self.frames_per_step
+            terms += f"  {rate:.1f} frames/s"
+        self._progress.update(self._task, completed=step, terms=terms)
+        if not self.console.is_terminal and (now - self._printed > 30 or step == trainer.max_steps):
+            self._printed = now
+            left = (trainer.max_steps - step) * self.frames_per_step / rate if rate else 0
+            self.console.print(f"step {step}/{trainer.max_steps}  {terms}  {left:.0f} s left")
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if hasattr(self, "_progress"):
+            self._progress.stop()
+
+
+class Checkpoints(L.Callback):
+    """Keeps one checkpoint, replaced atomically every so many steps and when the training stops."""
+
+    def __init__(self, path: Path, every: int):
+        self.path, self.every = path, every
+        self._saved_step = -1
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if trainer.global_step % self.every == 0:
+            self.save(trainer)
+
+    def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self.save(trainer)
+
+    def save(self, trainer: L.Trainer) -> None:
+        """Write the checkpoint unless this step's is there."""
+        if self._saved_step != trainer.global_step:
+            with atomic_path(self.path) as partial:
+                trainer.save_checkpoint(partial)
+            self._saved_step = trainer.global_step
+
+
+class GracefulStop(L.Callback):
+    """Ctrl-C and SIGTERM end the training after the step under way; a second Ctrl-C at once."""
+
+    def __init__(self) -> None:
+        self.stopped_by: str | None = None
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        def stop(number: int, frame: FrameType | None) -> None:
+            if self.stopped_by is not None:
+                os._exit(130)
+            self.stopped_by = signal.Signals(number).name
+            trainer.should_stop = True
+
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, stop)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+class Samples(L.Callback):
+    """Pictures of the first snippet of a batch: image, inverse depth, reconstruction."""
+
+    def __init__(self, folder: Path, every: int):
+        self.folder, self.every = folder, every
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(pl_module, EgodepthModule)
+        step = trainer.global_step
+        if pl_module.last is None or (step % self.every and step != trainer.max_steps):
+            return
+        snippet, result = pl_module.last
+        rows = [snippet.target[0]]
+        if result.inverse_depth is not None:
+            depth = 1 / result.inverse_depth[0, 0].detach().float().cpu().numpy()
+            rows.append(torch.from_numpy(colourize_depth(depth)).permute(2, 0, 1) / 255)
+        if result.reconstruction is not None:
+            rows.append(result.reconstruction[0].detach())
+        picture = torch.cat([row.float().cpu() for row in rows], dim=1)
+        pixels = (picture.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
+        with atomic_path(self.folder / f"step_{step:06d}.png") as partial:
+            Image.fromarray(pixels).save(partial)
+        for logger in trainer.loggers:
+            if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):
+                logger.experiment.add_image("sample", pixels, step, dataformats="HWC")

@@ -1,0 +1,89 @@
+"""The LightningModule: thin, since Lightning runs the loop and the objective lives elsewhere."""
+
+import hashlib
+import math
+from typing import Any
+
+import lightning as L
+import torch
+from torch import Tensor
+
+from egodepth.data.snippets import RawBatch, SnippetBatch, augment
+from egodepth.models.networks import Networks
+from egodepth.training.objective import ObjectiveResult, compute_objective
+from egodepth.training.settings import TrainSettings
+
+WARM_UP = 0.1
+"""Share of the steps in which the learning rate rises."""
+FIRST_RATE, LAST_RATE = 0.1, 0.01
+"""Learning rate at the first and last step over the peak."""
+
+
+class EgodepthModule(L.LightningModule):
+    """Networks and objective for Lightning's trainer."""
+
+    def __init__(self, settings: TrainSettings, networks: Networks, steps: int):
+        """Take the networks.
+
+        Args:
+            settings: of the run.
+            networks: what to train.
+            steps: length of the learning rate's schedule.
+        """
+        super().__init__()
+        self.settings, self.networks, self.steps = settings, networks, steps
+        self.last: tuple[SnippetBatch, ObjectiveResult] | None = None
+        if settings.method == "frozen" and networks.features is not None:
+            networks.features.requires_grad_(False)
+
+    def transfer_batch_to_device(
+        self, batch: RawBatch, device: torch.device, dataloader_idx: int
+    ) -> RawBatch:
+        return RawBatch(
+            batch.frames.to(device, non_blocking=True),
+            batch.matrix.to(device, non_blocking=True),
+            batch.step,
+        )
+
+    def training_step(self, raw: RawBatch, batch_idx: int) -> Tensor:
+        # Everything random in a step follows from its index, so that a resumed run repeats it.
+        torch.manual_seed(step_seed(self.settings.seed, raw.step))
+        batch = augment(
+            raw, step_seed(self.settings.seed, raw.step), enabled=self.settings.data.augment
+        )
+        result = compute_objective(self.networks, batch, self.settings)
+        self.last = (batch, result)
+        if not torch.isfinite(result.total.detach()):
+            raise FloatingPointError(f"the loss is not finite at step {raw.step}")
+        self.log("total", result.total.detach())
+        self.log_dict({name: value.detach() for name, value in result.terms.items()})
+        return result.total
+
+    def configure_optimizers(self) -> Any:
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(
+            parameters, lr=self.settings.learning_rate, weight_decay=self.settings.weight_decay
+        )
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._one_cycle)
+        return {
+            "optimizer": optimizer,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["egodepth_total_steps"] = self.steps
+
+    def _one_cycle(self, step: int) -> float:
+        """Cosine rise to the peak, cosine fall to the end (Smith and Topin 2017)."""
+        progress = min(1.0, step / max(1, self.steps))
+        if progress < WARM_UP:
+            low, share = FIRST_RATE, 1 - progress / WARM_UP
+        else:
+            low, share = LAST_RATE, (progress - WARM_UP) / (1 - WARM_UP)
+        return low + (1 - low) * (1 + math.cos(math.pi * share)) / 2
+
+
+def step_seed(seed: int, step: int) -> int:
+    """A well-mixed seed for one step of a run."""
+    digest = hashlib.sha256(f"{seed} {step}".encode()).digest()
+    return int.from_bytes(digest[:4], "little") >> 1

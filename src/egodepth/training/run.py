@@ -1,0 +1,302 @@
+"""A training run: folder, data, trainer, stop and resume."""
+
+import logging
+import time
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+
+import lightning as L
+import torch
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from rich.console import Console
+from rich.progress import track
+from torch import nn
+from torch.utils.data import DataLoader
+
+from egodepth.core import config
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import write_json
+from egodepth.core.provenance import provenance
+from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.own_footage import read_camera
+from egodepth.data.sequence import Sequence
+from egodepth.data.snippets import RawBatch, SnippetStream, augment
+from egodepth.data.sources import read_source
+from egodepth.geometry.camera import Camera
+from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_run
+from egodepth.models.networks import Networks
+from egodepth.training.callbacks import Checkpoints, GracefulStop, ProgressBar, Samples
+from egodepth.training.module import EgodepthModule
+from egodepth.training.objective import compute_objective
+from egodepth.training.settings import DataSettings, TrainSettings
+
+WARM_UP_STEPS, TIMED_STEPS = 3, 5
+"""Steps thrown away before, and timed for, fitting the number of steps to a time."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a run came to.
+
+    Attributes:
+        run: its folder.
+        steps, total_steps: optimizer steps made, and aimed at.
+        seconds: of the training itself, this session's.
+        data_wait: share of ``seconds`` (with the caching of frames) spent on waiting for data.
+        stopped_by: the signal that stopped it, or None.
+    """
+
+    run: Path
+    steps: int
+    total_steps: int
+    seconds: float
+    data_wait: float
+    stopped_by: str | None
+
+
+def train(
+    settings: TrainSettings,
+    out: Path,
+    *,
+    resume: bool = False,
+    sequences: list[Sequence] | None = None,
+    console: Console | None = None,
+) -> TrainResult:
+    """Train into a run folder.
+
+    Args:
+        settings: of the run.
+        out: run folder; must not hold a run yet unless ``resume``.
+        resume: go on from the checkpoint in ``out``, with the settings kept there.
+        sequences: footage to use in place of ``settings.data.sources``.
+        console: where progress goes; by default standard error.
+
+    Raises:
+        EgodepthError: anything wrong with settings, footage, folder or device.
+    """
+    console = console or Console(stderr=True)
+    accelerator, devices = choose_device(settings.device)
+    _check_folder(out, resume=resume)
+    checkpoint = out / CHECKPOINT
+    steps = settings.steps
+    if resume:
+        saved = read_checkpoint(checkpoint)
+        steps = int(saved["egodepth_total_steps"])
+    L.seed_everything(settings.seed, verbose=False)
+    if sequences is None:
+        sequences = read_training_sequences(settings.data)
+    stream = _make_stream(settings, sequences, console)
+    networks = build_networks(settings)
+    module = EgodepthModule(settings, networks, steps)
+    precision = choose_precision(settings.precision, accelerator)
+    started = time.perf_counter()
+    if settings.minutes is not None and not resume:
+        device = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
+        per_step = _time_a_step(module, stream, precision, device)
+        used = time.perf_counter() - started + stream.cache_seconds
+        fitting = int((60 * settings.minutes - used) / per_step)
+        steps = module.steps = max(1, min(settings.steps, fitting))
+        console.print(
+            f"{per_step:.2f} s a step: {steps} steps fit into {settings.minutes:g} minutes"
+        )
+        L.seed_everything(settings.seed, verbose=False)
+        module.networks = build_networks(settings)
+    out.mkdir(parents=True, exist_ok=True)
+    config.save(settings, out / CONFIG)
+    write_json(out / "run.json", {**provenance(), "total_steps": steps, "precision": precision})
+    offset = int(saved["global_step"]) if resume else 0
+    stream.first_step, stream.steps, stream.seconds = offset, steps, 0.0
+    checkpoints, stop = Checkpoints(checkpoint, settings.checkpoint_every), GracefulStop()
+    frames_per_step = settings.batch_size * (1 + len(settings.data.offsets))
+    trainer = _make_trainer(
+        settings, out, steps, accelerator, devices, precision,
+        [ProgressBar(frames_per_step, console), Samples(out / "samples", settings.sample_every),
+         checkpoints, stop],
+    )  # fmt: skip
+    module.to(memory_format=torch.channels_last)
+    loader: DataLoader[RawBatch] = DataLoader(
+        stream, batch_size=None, num_workers=0, pin_memory=accelerator != "cpu"
+    )
+    started = time.perf_counter()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.fit(module, loader, ckpt_path=checkpoint if resume else None, weights_only=True)
+    except FloatingPointError as error:
+        raise EgodepthError(
+            f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "
+            f"any, is {checkpoint}"
+        ) from error
+    seconds = time.perf_counter() - started
+    waited = stream.seconds + stream.cache_seconds
+    return TrainResult(
+        out,
+        trainer.global_step,
+        steps,
+        seconds,
+        waited / (seconds + stream.cache_seconds),
+        stop.stopped_by,
+    )
+
+
+def read_training_sequences(data: DataSettings) -> list[Sequence]:
+    """All sequences of the sources, with a camera given where the footage has none.
+
+    Raises:
+        EgodepthError: no sources, or whatever their readers find wrong.
+    """
+    if not data.sources:
+        raise EgodepthError("nothing to train on: name a video or folder, or set --data.sources")
+    if data.root is not None and not data.root.is_dir():
+        raise EgodepthError(f"--data.root: there is no folder {data.root}")
+    found = [s for source in data.sources for s in read_source(source, data.root)]
+    return [_with_camera(sequence, data) for sequence in found]
+
+
+def build_networks(settings: TrainSettings) -> Networks:
+    """Fresh networks for a method; a frozen FeatureNet comes from its run."""
+    networks = Networks(
+        settings.model,
+        depth_and_pose=settings.method != "features",
+        features=settings.method in ("joint", "features"),
+    )
+    if settings.feature_run is not None:
+        networks.features = read_run(settings.feature_run)[1].features
+        if networks.features is None:
+            raise EgodepthError(
+                f"{settings.feature_run} has no FeatureNet: it was trained with method photometric"
+            )
+    return networks
+
+
+def choose_device(device: str) -> tuple[str, list[int]]:
+    """Lightning's accelerator and device indices; for the CPU one process.
+
+    Raises:
+        EgodepthError: there is no such device.
+    """
+    kind, _, index = device.partition(":")
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return "cpu", [0]
+    if kind not in ("auto", "cuda") or (index and not index.isdigit()):
+        raise EgodepthError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if int(index or 0) >= count:
+        raise EgodepthError(f"there is no device {device}: this machine has {count} CUDA devices")
+    return "cuda", [int(index or 0)]
+
+
+def choose_precision(precision: str, accelerator: str) -> str:
+    """Lightning's name for the precision; automatic means bfloat16 where the hardware has it."""
+    if precision == "auto":
+        if accelerator == "cpu":
+            native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+        else:
+            native = torch.cuda.is_bf16_supported(including_emulation=False)
+        precision = "bf16" if native else "float32"
+    return "bf16-mixed" if precision == "bf16" else "32-true"
+
+
+def _with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
+    if sequence.camera is not None:
+        return sequence
+    frames = sequence.frames
+    camera = None
+    if data.camera is not None:
+        camera = read_camera(data.camera).resize(frames.height, frames.width)
+    elif data.focal is not None:
+        centre = ((frames.width - 1) / 2, (frames.height - 1) / 2)
+        camera = Camera.from_parameters(
+            data.focal, data.focal, *centre, frames.height, frames.width
+        )
+    elif data.fov is not None:
+        camera = Camera.from_field_of_view(data.fov, frames.height, frames.width)
+    return Sequence(sequence.name, frames, camera)
+
+
+def _check_folder(out: Path, *, resume: bool) -> None:
+    if resume and not (out / CHECKPOINT).exists():
+        raise EgodepthError(f"cannot resume: {out} holds no {CHECKPOINT}")
+    if not resume and (out / CHECKPOINT).exists():
+        raise EgodepthError(
+            f"{out} already holds a run: add --resume to go on, or name another folder"
+        )
+    if out.exists() and not out.is_dir():
+        raise EgodepthError(f"{out} is a file; name a folder for the run")
+
+
+def _make_stream(
+    settings: TrainSettings, sequences: list[Sequence], console: Console
+) -> SnippetStream:
+    data = settings.data
+    total = sum(len(sequence.frames) for sequence in sequences)
+    ticks = iter(
+        track(range(total), "reading frames", console=console, transient=True,
+              disable=not console.is_terminal)
+    )  # fmt: skip
+    stream = SnippetStream(
+        sequences,
+        height=settings.model.height,
+        width=settings.model.width,
+        offsets=data.offsets,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        cache_folder=data.cache or default_cache_folder(),
+        on_frame=lambda: next(ticks, None),  # type: ignore[arg-type,return-value]
+    )
+    for _ in ticks:
+        pass
+    console.print(
+        f"{stream.snippet_count} snippets from {stream.frame_count} frames of {len(sequences)} "
+        f"sequences, {settings.model.width}x{settings.model.height}, read in {stream.cache_seconds:.1f} s"
+    )
+    return stream
+
+
+def _time_a_step(
+    module: EgodepthModule, stream: SnippetStream, precision: str, device: torch.device
+) -> float:
+    """Median seconds of a training step, measured on weights that are thrown away."""
+    networks: nn.Module = module.networks.to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.AdamW([p for p in networks.parameters() if p.requires_grad])
+    times = []
+    for step in range(WARM_UP_STEPS + TIMED_STEPS):
+        started = time.perf_counter()
+        raw = module.transfer_batch_to_device(stream.batch(step), device, 0)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
+            result = compute_objective(module.networks, augment(raw, step), module.settings)
+        result.total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        float(result.total.detach())
+        times.append(time.perf_counter() - started)
+    timed = sorted(times[WARM_UP_STEPS:])
+    return 1.03 * timed[len(timed) // 2]  # logging and checkpoints take the rest
+
+
+def _make_trainer(
+    settings: TrainSettings, out: Path, steps: int, accelerator: str, devices: list[int],
+    precision: str, callbacks: list[L.Callback],
+) -> L.Trainer:  # fmt: skip
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning_fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return L.Trainer(
+        accelerator=accelerator,
+        devices=1 if accelerator == "cpu" else devices,
+        precision=precision,  # type: ignore[arg-type]
+        max_steps=steps,
+        max_epochs=-1,
+        gradient_clip_val=settings.gradient_clip,
+        logger=[
+            CSVLogger(out, name="logs", version="csv"),
+            TensorBoardLogger(out, name="logs", version="tensorboard"),
+        ],
+        callbacks=callbacks,
+        log_every_n_steps=settings.log_every,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )

@@ -1,0 +1,81 @@
+"""Shared fixtures: real data where it is, tiny footage, a tiny trained run."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from egodepth.core.config import override
+from egodepth.training.settings import TrainSettings
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+TINY = {
+    "model.height": 32,
+    "model.width": 64,
+    "model.depth_encoder": "mobilenetv3_small_050",
+    "model.pose_encoder": "mobilenetv3_small_050",
+    "model.feature_encoder": "mobilenetv3_small_050",
+    "model.pretrained": False,
+    "model.decoder_channels": (8, 8, 8, 8, 8),
+    "batch_size": 2,
+    "steps": 4,
+    "log_every": 1,
+    "precision": "float32",
+    "device": "cpu",
+}
+"""Settings under which a step takes a tenth of a second."""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> Iterator[None]:
+    torch.manual_seed(0)
+    yield
+
+
+@pytest.fixture
+def data() -> Path:
+    """The real excerpts; the test is skipped where they are missing."""
+    if not DATA.is_dir():
+        pytest.skip(f"real data missing: there is no {DATA}")
+    return DATA
+
+
+def write_images(folder: Path, count: int, height: int = 40, width: int = 80) -> list[Path]:
+    """A panning noise picture, so that neighbours resemble each other."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    wide = rng.integers(0, 255, (height // 4, (width + 4 * count) // 4, 3), dtype=np.uint8)
+    wall = np.asarray(Image.fromarray(wide).resize((width + 4 * count, height)))
+    paths = []
+    for index in range(count):
+        path = folder / f"{index:06d}.png"
+        Image.fromarray(wall[:, 2 * index : 2 * index + width]).save(path)
+        paths.append(path)
+    return paths
+
+
+def tiny_settings(folder: Path, **changes: object) -> TrainSettings:
+    """Fast settings for a folder of images."""
+    base = {"data.sources": [str(folder)], "data.fov": 60.0, **TINY}
+    return override(TrainSettings(), base | {k.replace("__", "."): v for k, v in changes.items()})
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder with every network, trained for a few steps."""
+    from egodepth.training.run import train
+
+    base = tmp_path_factory.mktemp("tiny")
+    write_images(base / "frames", 7)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+        train(tiny_settings(base / "frames"), base / "run")
+    return base / "run"

@@ -1,0 +1,132 @@
+import numpy as np
+import pytest
+import torch
+from scipy.ndimage import uniform_filter
+
+from egodepth.losses import feature_regularizers, smoothness
+from egodepth.losses.feature_metric import feature_metric_loss
+from egodepth.losses.masking import automask, minimum_over_sources
+from egodepth.losses.photometric import (
+    charbonnier,
+    photometric_loss,
+    structural_dissimilarity,
+    target_statistics,
+)
+
+
+def images(*shape: int) -> torch.Tensor:
+    return torch.rand(*shape, dtype=torch.float64)
+
+
+def test_ssim_agrees_with_scipy() -> None:
+    x, y = images(1, 2, 3, 12, 15), images(2, 3, 12, 15)
+    ours = structural_dissimilarity(x, target_statistics(y)).numpy()
+
+    def mean(a: np.ndarray) -> np.ndarray:
+        # scipy's "mirror" repeats no edge pixel, as PyTorch's "reflect"
+        return uniform_filter(a, size=(1, 1, 3, 3), mode="mirror")
+
+    a, b = x[0].numpy(), y.numpy()
+    ma, mb = mean(a), mean(b)
+    covariance = mean((a - 0) * b) - ma * mb
+    va, vb = mean(a * a) - ma**2, mean(b * b) - mb**2
+    ssim = (2 * ma * mb + 0.01**2) * (2 * covariance + 0.03**2)
+    ssim /= (ma**2 + mb**2 + 0.01**2) * (va + vb + 0.03**2)
+    np.testing.assert_allclose(ours[0], np.clip((1 - ssim) / 2, 0, 1), atol=1e-12)
+
+
+def test_photometric_loss_of_equal_images_is_the_charbonnier_floor() -> None:
+    y = images(2, 3, 8, 9)
+    loss = photometric_loss(y[None], target_statistics(y))
+    torch.testing.assert_close(loss, torch.full_like(loss, 0.15 * 1e-3), atol=1e-9, rtol=0)
+
+
+def test_photometric_loss_does_not_depend_on_its_neighbours_in_the_batch() -> None:
+    x, y = images(3, 2, 3, 8, 9), images(2, 3, 8, 9)
+    together = photometric_loss(x, target_statistics(y))
+    for n in range(3):
+        for b in range(2):
+            alone = photometric_loss(x[n : n + 1, b : b + 1], target_statistics(y[b : b + 1]))
+            torch.testing.assert_close(together[n, b], alone[0, 0])
+
+
+def test_charbonnier_known_values() -> None:
+    values = charbonnier(torch.tensor([0.0, 3e-3, -1.0], dtype=torch.float64))
+    assert values.tolist() == pytest.approx([1e-3, 10**0.5 * 1e-3, (1 + 1e-6) ** 0.5])
+
+
+def test_gradients_of_the_matching_losses() -> None:
+    y = images(1, 2, 5, 6)
+    x = images(2, 1, 2, 5, 6).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: photometric_loss(x, target_statistics(y)), x)
+    assert torch.autograd.gradcheck(lambda x: feature_metric_loss(x, y), x)
+
+
+def test_minimum_and_automask() -> None:
+    per_source = torch.tensor([[[[1.0, 5.0]]], [[[2.0, 3.0]]]], requires_grad=True)
+    least = minimum_over_sources(per_source)
+    assert least.flatten().tolist() == [1, 3]
+    masked = automask(least, torch.tensor([[[2.0, 2.0]]]))
+    assert masked.flatten().tolist() == [1, 2]
+    masked.sum().backward()
+    assert per_source.grad is not None
+    assert per_source.grad.flatten().tolist() == [1, 0, 0, 0]
+
+
+def test_smoothness_known_values() -> None:
+    y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
+    plane = (2 * x + 3 * y + 1)[None, None].double()
+    flat = torch.zeros(1, 3, 6, 7, dtype=torch.float64)
+    assert smoothness.first_order_smoothness(plane, flat)[0, 2, 2].item() == pytest.approx(5)
+    assert smoothness.second_order_smoothness(plane, flat).abs().max().item() == pytest.approx(0)
+    assert smoothness.second_order_smoothness(plane**2, flat)[0, 2, 2].item() == pytest.approx(
+        8 + 18 + 2 * 12
+    )
+
+
+def test_an_image_edge_lowers_the_cost_of_a_depth_edge() -> None:
+    step = torch.zeros(1, 1, 4, 6, dtype=torch.float64)
+    step[..., 3:] = 1
+    flat, edge = torch.zeros(1, 3, 4, 6).double(), step.expand(1, 3, 4, 6)
+    for order in (smoothness.first_order_smoothness, smoothness.second_order_smoothness):
+        ratio = order(step, edge).sum() / order(step, flat).sum()
+        assert ratio < 0.5
+
+
+def test_mean_normalisation_ignores_scale() -> None:
+    inverse = 0.1 + images(2, 1, 4, 5)
+    torch.testing.assert_close(
+        smoothness.mean_normalized(inverse),
+        smoothness.mean_normalized(7 * inverse),
+        rtol=1e-5,
+        atol=0,
+    )
+
+
+def test_feature_regularizers_known_values() -> None:
+    x = torch.arange(8.0).expand(1, 2, 5, 8).double()
+    flat = torch.zeros(1, 3, 5, 8, dtype=torch.float64)
+    assert feature_regularizers.discriminative_loss(3 * x, flat)[0, 2, 2].item() == pytest.approx(
+        -3
+    )
+    textured = (x[:, :1] * 0.5).expand(1, 3, 5, 8)
+    weighted = feature_regularizers.discriminative_loss(3 * x, textured)[0, 2, 2].item()
+    assert weighted == pytest.approx(-3 * np.exp(-0.5))
+    assert feature_regularizers.convergent_loss(3 * x).abs().max().item() == pytest.approx(0)
+    assert feature_regularizers.convergent_loss(x**2)[0, 2, 2].item() == pytest.approx(2)
+    ones = torch.ones_like(flat)
+    assert feature_regularizers.reconstruction_loss(0.25 * ones, ones).unique().item() == 0.75
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda f: feature_regularizers.discriminative_loss(f, torch.zeros(1, 3, 4, 5).double()),
+        feature_regularizers.convergent_loss,
+        lambda f: smoothness.first_order_smoothness(f[:, :1], torch.zeros(1, 3, 4, 5).double()),
+        lambda f: smoothness.second_order_smoothness(f[:, :1], torch.zeros(1, 3, 4, 5).double()),
+    ],
+)
+def test_gradients_of_the_regularizers(loss: object) -> None:
+    features = images(1, 3, 4, 5).requires_grad_()
+    assert torch.autograd.gradcheck(loss, features)  # type: ignore[arg-type]
