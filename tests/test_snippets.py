@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.augment import change_colours, flip_some, random_colour_matrices
+from egodepth.data.own_footage import read_footage
+from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.data.snippets import SnippetStream, augment
+from egodepth.geometry import se3
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.warp import warp
+from tests.conftest import write_images
+
+
+def make_stream(tmp_path: Path, count: int = 9, batch_size: int = 3, **changes: object) -> SnippetStream:
+    write_images(tmp_path / "frames", count)
+    footage = read_footage(tmp_path / "frames")
+    camera = Camera.from_field_of_view(60, 40, 80)
+    arguments: dict[str, object] = {
+        "height": 32, "width": 64, "offsets": (-1, 1), "batch_size": batch_size, "seed": 0,
+        "cache_folder": tmp_path / "cache",
+    }  # fmt: skip
+    sequence = Sequence(footage.name, footage.frames, camera)
+    return SnippetStream([sequence], **(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_an_epoch_shows_every_snippet_once_with_a_partial_last_batch(tmp_path: Path) -> None:
+    stream = make_stream(tmp_path, count=9, batch_size=3)
+    assert (stream.snippet_count, stream.steps_per_epoch) == (7, 3)
+    sizes = [stream.batch(step).frames.shape[1] for step in range(6)]
+    assert sizes == [3, 3, 1, 3, 3, 1]
+    targets = torch.cat([stream.batch(step).frames[0] for step in range(3)])
+    cached = torch.from_numpy(np.array(stream._frames[0][1:-1]))
+    assert sorted(t.sum().item() for t in targets) == sorted(c.sum().item() for c in cached)
+
+
+def test_neighbours_stand_beside_their_target(tmp_path: Path) -> None:
+    stream = make_stream(tmp_path)
+    frames = stream.batch(0).frames
+    cached = np.array(stream._frames[0])
+    for b in range(frames.shape[1]):
+        index = next(i for i in range(9) if np.array_equal(cached[i], frames[0, b].numpy()))
+        assert np.array_equal(cached[index - 1], frames[1, b].numpy())
+        assert np.array_equal(cached[index + 1], frames[2, b].numpy())
+
+
+def test_starting_later_gives_the_same_batches(tmp_path: Path) -> None:
+    stream = make_stream(tmp_path)
+    stream.steps = 8
+    whole = list(stream)
+    stream.first_step = 5
+    for a, b in zip(whole[5:], stream, strict=True):
+        assert a.step == b.step and torch.equal(a.frames, b.frames)
+
+
+def test_gaps_in_the_numbers_break_snippets(tmp_path: Path) -> None:
+    paths = write_images(tmp_path / "frames", 6)
+    frames = ImageFiles(paths, numbers=[0, 1, 2, 10, 11, 12])
+    sequence = Sequence("gap", frames, Camera.from_field_of_view(60, 40, 80))
+    stream = SnippetStream(
+        [sequence], height=32, width=64, offsets=(-1, 1), batch_size=4, seed=0,
+        cache_folder=tmp_path / "cache",
+    )  # fmt: skip
+    assert stream.snippet_count == 2
+
+
+def test_too_short_footage_and_missing_cameras_are_named(tmp_path: Path) -> None:
+    with pytest.raises(EgodepthError, match="no training snippets"):
+        make_stream(tmp_path, count=2)
+    footage = read_footage(tmp_path / "frames")
+    with pytest.raises(EgodepthError, match=r"has no camera: give --data\.focal"):
+        SnippetStream([footage], height=32, width=64, offsets=(-1, 1), batch_size=1, seed=0,
+                      cache_folder=tmp_path)  # fmt: skip
+
+
+def test_losses_see_unaugmented_colours_and_everything_flips_together(tmp_path: Path) -> None:
+    raw = make_stream(tmp_path, count=20, batch_size=16).batch(0)
+    plain, augmented = augment(raw, 1, enabled=False), augment(raw, 1)
+    original = raw.matrix[:, 0, 2]
+    flipped = torch.isclose(augmented.camera.matrix[:, 0, 2], 63 - original)
+    for b in range(16):
+        for now, before in ((augmented.target, plain.target), *zip(augmented.sources, plain.sources, strict=True)):
+            expected = before[b].flip(-1) if bool(flipped[b]) and not is_same(now[b], before[b]) else before[b]
+            torch.testing.assert_close(now[b], expected)
+    changed = [not is_same(augmented.target_input[b], augmented.target[b]) for b in range(16)]
+    assert 2 < sum(changed) < 14
+    assert torch.equal(plain.target_input, plain.target)
+    again = augment(raw, 1)
+    assert torch.equal(again.target_input, augmented.target_input)
+
+
+def is_same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return torch.allclose(a, b)
+
+
+def test_colour_changes_are_alike_for_all_frames_and_keep_grey_grey() -> None:
+    matrices = random_colour_matrices(5, torch.Generator().manual_seed(0))
+    frame = torch.rand(1, 5, 3, 4, 4)
+    changed = change_colours(frame.expand(3, -1, -1, -1, -1), matrices)
+    assert torch.equal(changed[0], changed[1]) and torch.equal(changed[0], changed[2])
+    grey = change_colours(torch.full((1, 5, 3, 2, 2), 0.5), matrices)
+    assert (grey.amax(2) - grey.amin(2)).max() < 5e-3
+    identity = torch.eye(3, 4).expand(5, 3, 4)
+    torch.testing.assert_close(change_colours(frame, identity), frame)
+
+
+def test_a_flipped_snippet_warps_as_the_original_does() -> None:
+    camera = Camera(Camera.from_parameters(50, 50, 20, 15, 32, 64).matrix[None].double(), 32, 64)
+    image, depth = torch.rand(1, 1, 3, 32, 64).double(), 2 + torch.rand(1, 32, 64).double()
+    twist = torch.tensor([[0.01, 0.02, -0.01, 0.1, -0.05, 0.2]], dtype=torch.float64)
+    mirrored_twist = twist * torch.tensor([1, -1, -1, -1, 1, 1])
+    flipped, flipped_camera = flip_some(image, camera, torch.tensor([True]))
+    warped, _ = warp(image[0], depth, se3.exp(twist), camera, camera)
+    other, _ = warp(flipped[0], depth.flip(-1), se3.exp(mirrored_twist), flipped_camera, flipped_camera)
+    torch.testing.assert_close(other.flip(-1), warped)

@@ -1,0 +1,233 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from egodepth.core import config
+from egodepth.core.errors import EgodepthError
+from egodepth.core.memory import keep_large_allocations
+from egodepth.data.snippets import RawBatch, SnippetBatch, augment
+from egodepth.models.checkpoint import read_checkpoint, read_run
+from egodepth.report.plots import read_log
+from egodepth.training.objective import compute_objective
+from egodepth.training.recipes import RECIPES, get_recipe
+from egodepth.training.run import build_networks, choose_device, train
+from egodepth.training.settings import TrainSettings
+from tests.conftest import TINY, tiny_settings, write_images
+
+TERMS = {
+    "photometric": {"photometric", "smooth_first", "smooth_second"},
+    "joint": {
+        "photometric", "smooth_first", "smooth_second", "feature_metric", "reconstruction",
+        "discriminative", "convergent",
+    },
+    "features": {"reconstruction", "discriminative", "convergent"},
+}  # fmt: skip
+TERMS["frozen"] = TERMS["photometric"] | {"feature_metric"}
+
+
+def make_batch(batch: int = 2, height: int = 32, width: int = 64) -> SnippetBatch:
+    frames = torch.randint(0, 255, (3, batch, 3, height, width), dtype=torch.uint8)
+    matrix = torch.tensor([[40.0, 0, 31.5], [0, 40.0, 15.5], [0, 0, 1]]).expand(batch, 3, 3)
+    return augment(RawBatch(frames, matrix, 0), 0)
+
+
+def losses(run: Path) -> list[float]:
+    return read_log(run / "logs" / "csv" / "metrics.csv")["total"][:, 1].tolist()
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    write_images(tmp_path / "frames", 9)
+    return tmp_path / "frames"
+
+
+@pytest.mark.parametrize("method", ["photometric", "joint", "features"])
+def test_terms_of_each_method(method: str, frames: Path) -> None:
+    settings = tiny_settings(frames, method=method)
+    networks = build_networks(settings).train()
+    result = compute_objective(networks, make_batch(), settings)
+    assert set(result.terms) == TERMS[method]
+    weights = settings.loss.model_dump()
+    expected = sum(weights[name] * value for name, value in result.terms.items())
+    torch.testing.assert_close(result.total, expected)
+    result.total.backward()
+    trained = [n for n, p in networks.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0]
+    parts = {name.split(".")[0] for name in trained}
+    assert parts == {"photometric": {"depth", "pose"}, "features": {"features"}}.get(
+        method, {"depth", "pose", "features"}
+    )
+
+
+def test_frozen_features_come_from_a_run_and_stay(tiny_run: Path, frames: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(frames, method="frozen", feature_run=str(tiny_run))
+    train(settings, tmp_path / "run")
+    before, after = read_run(tiny_run)[1].features, read_run(tmp_path / "run")[1].features
+    assert before is not None and after is not None
+    for name, value in before.state_dict().items():
+        torch.testing.assert_close(after.state_dict()[name], value)
+    networks = build_networks(settings).train()
+    assert networks.features is not None
+    result = compute_objective(networks, make_batch(), settings)
+    assert set(result.terms) == TERMS["frozen"]
+
+
+def test_the_feature_metric_loss_does_not_reach_feature_net(frames: Path) -> None:
+    settings = tiny_settings(frames)
+    networks = build_networks(settings).train()
+    result = compute_objective(networks, make_batch(), settings)
+    assert networks.features is not None and networks.depth is not None
+    result.terms["feature_metric"].backward()
+    assert all(p.grad is None for p in networks.features.parameters())
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in networks.depth.parameters())
+
+
+def test_nothing_is_computed_twice(frames: Path) -> None:
+    settings = tiny_settings(frames)
+    networks = build_networks(settings).train()
+    counts = {"depth": 0, "pose": 0, "deep": 0, "shallow": 0}
+    assert networks.depth and networks.pose and networks.features
+
+    def count(name: str) -> object:
+        return lambda *_: counts.__setitem__(name, counts[name] + 1)
+
+    networks.depth.encoder.register_forward_hook(count("depth"))  # type: ignore[arg-type]
+    networks.pose.encoder.register_forward_hook(count("pose"))  # type: ignore[arg-type]
+    blocks = networks.features.encoder.net.model.blocks
+    blocks[0].register_forward_hook(count("shallow"))
+    blocks[-1].register_forward_hook(count("deep"))
+    compute_objective(networks, make_batch(), settings)
+    # FeatureNet sees the target once to the end, the sources once and no deeper than needed.
+    assert counts == {"depth": 1, "pose": 1, "deep": 1, "shallow": 2}
+
+
+def test_losses_fall_on_one_batch(frames: Path) -> None:
+    settings = tiny_settings(frames)
+    networks = build_networks(settings).train()
+    optimizer = torch.optim.AdamW(networks.parameters(), lr=2e-3)
+    batch = make_batch()
+    trace = []
+    for _ in range(20):
+        result = compute_objective(networks, batch, settings)
+        optimizer.zero_grad()
+        result.total.backward()
+        optimizer.step()
+        trace.append(result.total.item())
+    assert trace[-1] < 0.95 * trace[0]
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_two_steps_of_every_recipe(name: str, frames: Path, tmp_path: Path) -> None:
+    changes = {"data.sources": [str(frames)], "data.fov": 60.0, **TINY, "steps": 2, "minutes": None}
+    result = train(config.override(get_recipe(name), changes), tmp_path / "run")
+    assert result.steps == 2 and len(losses(tmp_path / "run")) == 2
+
+
+def test_a_run_folder_holds_everything(tiny_run: Path) -> None:
+    for name in ("config.yaml", "run.json", "checkpoint.ckpt", "logs/csv/metrics.csv"):
+        assert (tiny_run / name).exists(), name
+    assert list((tiny_run / "logs" / "tensorboard").glob("events*"))
+    assert list((tiny_run / "samples").glob("*.png"))
+    assert config.load(TrainSettings, tiny_run / "config.yaml").batch_size == 2
+    content = torch.load(tiny_run / "checkpoint.ckpt", weights_only=True)
+    assert content["global_step"] == 4
+    assert set(read_log(tiny_run / "logs" / "csv" / "metrics.csv")) >= TERMS["joint"] | {"total"}
+
+
+def test_a_resumed_run_repeats_the_uninterrupted_one(frames: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(frames, steps=7, checkpoint_every=3)
+    train(settings, tmp_path / "whole")
+    interrupt_after(3, settings, tmp_path / "parts")
+    assert read_checkpoint(tmp_path / "parts" / "checkpoint.ckpt")["global_step"] == 3
+    resumed = train(settings, tmp_path / "parts", resume=True)
+    assert resumed.steps == 7 and resumed.stopped_by is None
+    whole, parts = losses(tmp_path / "whole"), losses(tmp_path / "parts")
+    assert len(whole) == 7
+    assert parts[-4:] == whole[-4:]
+    a, b = (read_run(tmp_path / name)[1].state_dict() for name in ("whole", "parts"))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def interrupt_after(steps: int, settings: TrainSettings, out: Path) -> None:
+    """Send this process a SIGTERM during a step, as a scheduler does."""
+    from egodepth.training import module
+
+    original = module.EgodepthModule.training_step
+
+    def step(self: object, raw: RawBatch, batch_idx: int) -> torch.Tensor:
+        if raw.step == steps - 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, raw, batch_idx)  # type: ignore[arg-type]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module.EgodepthModule, "training_step", step)
+        result = train(settings, out)
+    assert (result.stopped_by, result.steps) == ("SIGTERM", steps)
+
+
+@pytest.mark.slow
+def test_ctrl_c_of_the_command_writes_a_checkpoint(frames: Path, tmp_path: Path) -> None:
+    words = ["train", str(frames), "--out", str(tmp_path / "run"), "--data.fov", "60"]
+    for name, value in (TINY | {"steps": 100_000}).items():
+        words += [f"--{name}", str(list(value) if isinstance(value, tuple) else value)]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "egodepth.cli", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    log = tmp_path / "run" / "logs" / "csv" / "metrics.csv"
+    for _ in range(600):
+        time.sleep(0.1)
+        if log.exists() or process.poll() is not None:
+            break
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, out + err
+    assert "stopped by SIGINT; go on with: egodepth train" in err
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.ckpt")["global_step"] > 0
+
+
+def test_minutes_bound_the_steps(frames: Path, tmp_path: Path) -> None:
+    settings = tiny_settings(frames, steps=100_000, minutes=0.08)
+    result = train(settings, tmp_path / "run")
+    assert 1 <= result.total_steps < 2000 and result.seconds < 20
+
+
+def test_folders_are_not_overwritten(tiny_run: Path, frames: Path, tmp_path: Path) -> None:
+    with pytest.raises(EgodepthError, match="already holds a run: add --resume"):
+        train(tiny_settings(frames), tiny_run)
+    with pytest.raises(EgodepthError, match="cannot resume"):
+        train(tiny_settings(frames), tmp_path, resume=True)
+
+
+def test_devices_are_checked() -> None:
+    assert choose_device("cpu") == ("cpu", [0])
+    with pytest.raises(EgodepthError, match="unknown device 'tpu'"):
+        choose_device("tpu")
+    with pytest.raises(EgodepthError, match="no device cuda:99"):
+        choose_device("cuda:99")
+
+
+def test_checkpoints_of_something_else(tmp_path: Path, tiny_run: Path) -> None:
+    path = tmp_path / "checkpoint.ckpt"
+    with pytest.raises(EgodepthError, match="there is no checkpoint"):
+        read_checkpoint(path)
+    path.write_bytes(b"garbage")
+    with pytest.raises(EgodepthError, match="not a checkpoint of egodepth"):
+        read_checkpoint(path)
+    torch.save({"state_dict": {"layer.weight": torch.zeros(2)}}, path)
+    with pytest.raises(EgodepthError, match="a checkpoint of something else"):
+        read_checkpoint(path)
+    path.write_bytes((tiny_run / "checkpoint.ckpt").read_bytes()[:5000])
+    with pytest.raises(EgodepthError, match="not a checkpoint of egodepth"):
+        read_checkpoint(path)
+    torch.save({"state_dict": torch.nn.Linear(2, 2), "code": os.system}, path)
+    with pytest.raises(EgodepthError, match="not a checkpoint of egodepth"):
+        read_checkpoint(path)
+
+
+def test_large_allocations_setting_is_harmless() -> None:
+    assert keep_large_allocations() in (True, False)
