@@ -4,11 +4,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import write_images
+from tests.test_kitti import make_odometry, make_raw
 
 from egodepth.cli import main
 from egodepth.geometry.trajectory import read_kitti
-from tests.conftest import write_images
-from tests.test_kitti import make_odometry, make_raw
 
 
 @pytest.fixture
@@ -49,10 +49,20 @@ def test_evaluate_depth_and_odometry(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)
-    make_raw(tmp_path / "raw", scan=rng.uniform([5, -3, -1, 0], [30, 3, 0, 1], (500, 4)).astype(np.float32))
+    make_raw(
+        tmp_path / "raw",
+        scan=rng.uniform([5, -3, -1, 0], [30, 3, 0, 1], (500, 4)).astype(np.float32),
+    )
     json_file = tmp_path / "depth.json"
     status, out, _ = run(
-        capsys, "evaluate", "depth", tiny_run, "--data", f"kitti_raw:{tmp_path / 'raw'}", "--json", json_file
+        capsys,
+        "evaluate",
+        "depth",
+        tiny_run,
+        "--data",
+        f"kitti_raw:{tmp_path / 'raw'}",
+        "--json",
+        json_file,
     )
     scores = json.loads(json_file.read_text())
     assert status == 0 and "Abs Rel" in out and scores["images"] == 1
@@ -64,7 +74,9 @@ def test_evaluate_depth_and_odometry(
         "--sequence", "07", "--json", json_file, "--plot", tmp_path / "plot.png",
     )  # fmt: skip
     scores = json.loads(json_file.read_text())
-    assert status == 0 and scores["path_m"] == pytest.approx(2) and scores["sequence"] == "07/image_2"
+    assert (
+        status == 0 and scores["path_m"] == pytest.approx(2) and scores["sequence"] == "07/image_2"
+    )
     assert Image.open(tmp_path / "plot.png").size[0] > 300
 
 
@@ -89,15 +101,30 @@ def test_train_and_report(frames: Path, tmp_path: Path, capsys: pytest.CaptureFi
 BAD = [
     (["train", "no_such", "--out", "{tmp}/r"], "neither a recipe"),
     (["train", "{frames}", "--out", "{tmp}/r"], "has no camera"),
-    (["train", "kitti_small", "--out", "{tmp}/r", "--data.root", "{tmp}/none"], "there is no folder"),
-    (["train", "kitti_small", "--out", "{tmp}/r", "--data.rot", "x"], "unrecognized arguments: --data.rot"),
+    (
+        ["train", "kitti_small", "--out", "{tmp}/r", "--data.root", "{tmp}/none"],
+        "there is no folder",
+    ),
+    (
+        ["train", "kitti_small", "--out", "{tmp}/r", "--data.rot", "x"],
+        "unrecognized arguments: --data.rot",
+    ),
     (["train", "{frames}", "--out", "{tmp}/r", "--model.height", "97"], "multiple of 32"),
-    (["train", "{frames}", "--out", "{tmp}/r", "--data.fov", "60", "--device", "cuda:7"], "no device cuda:7"),
-    (["train", "{frames}", "--out", "{tmp}/r", "--config", "{tmp}/c.yaml"], "settings file is missing"),
+    (
+        ["train", "{frames}", "--out", "{tmp}/r", "--data.fov", "60", "--device", "cuda:7"],
+        "no device cuda:7",
+    ),
+    (
+        ["train", "{frames}", "--out", "{tmp}/r", "--config", "{tmp}/c.yaml"],
+        "settings file is missing",
+    ),
     (["train", "{frames}", "--out", "{tmp}/r", "--resume"], "settings file is missing"),
     (["predict", "{tmp}", "{frames}", "--out", "{tmp}/o"], "is not a run folder"),
     (["predict", "{run}", "{tmp}/none.mp4", "--out", "{tmp}/o"], "no file or folder"),
-    (["predict", "{run}", "{frames}", "--out", "{tmp}/o", "--device", "cuda"], "cannot compute on device"),
+    (
+        ["predict", "{run}", "{frames}", "--out", "{tmp}/o", "--device", "cuda"],
+        "cannot compute on device",
+    ),
     (["predict", "{run}", "{frames}", "--out", "{tmp}/o", "--sequence", "x"], "no sequence 'x'"),
     (["predict", "{run}", "{frames}", "--out", "{frames}/000000.png"], "cannot write"),
     (["evaluate", "depth", "{run}", "--data", "{frames}"], "no ground-truth depth"),
@@ -113,7 +140,12 @@ BAD = [
 
 @pytest.mark.parametrize(("words", "message"), BAD, ids=[m for _, m in BAD])
 def test_bad_input_is_one_line(
-    words: list[str], message: str, tiny_run: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str],
+    message: str,
+    tiny_run: Path,
+    frames: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     status, _, err = run(
         capsys, *(w.format(tmp=tmp_path, frames=frames, run=tiny_run) for w in words)

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
 from egodepth.data.frame_cache import cached_frames
 from egodepth.data.own_footage import read_camera, read_footage
 from egodepth.data.sources import read_source, select
-from tests.conftest import write_images
 
 
 def make_video(path: Path, count: int = 6) -> Path:

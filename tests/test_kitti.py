@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.kitti import project_lidar, read_kitti_odometry, read_kitti_raw
 from egodepth.geometry.camera import Camera
-from tests.conftest import write_images
 
 PROJECTION = "50 0 39.5 {offset} 0 50 19.5 0 0 0 1 0"
 RIGID = "R: 0 -1 0 0 0 -1 1 0 0\nT: 0 0 0\n"
@@ -76,7 +76,8 @@ def make_odometry(root: Path) -> Path:
     write_images(folder / "image_2", 3)
     write_images(folder / "image_3", 3)
     (folder / "calib.txt").write_text(
-        f"P2: {PROJECTION.format(offset=0)}\nP3: {PROJECTION.format(offset=-25)}\nTr: 0 -1 0 0 0 0 -1 0 1 0 0 0\n"
+        f"P2: {PROJECTION.format(offset=0)}\nP3: {PROJECTION.format(offset=-25)}\n"
+        "Tr: 0 -1 0 0 0 0 -1 0 1 0 0 0\n"
     )
     (folder / "times.txt").write_text("0\n0.1\n0.2\n")
     (root / "poses").mkdir()
@@ -114,5 +115,5 @@ def test_what_is_broken_is_named(tmp_path: Path) -> None:
 def test_a_truncated_scan_is_named(tmp_path: Path) -> None:
     make_raw(tmp_path, scan=np.zeros(7, np.float32))
     (sequence,) = read_kitti_raw(tmp_path)
-    with pytest.raises(EgodepthError, match="broken LiDAR scan .*0000000006.bin"):
+    with pytest.raises(EgodepthError, match=r"broken LiDAR scan .*0000000006\.bin"):
         sequence.depth[1]()

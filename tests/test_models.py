@@ -44,7 +44,10 @@ def test_embedded_weights_equal_the_reference_package() -> None:
 
 
 def test_the_first_convolution_is_reused_for_two_frames() -> None:
-    one, two = Encoder(EMBEDDED, pretrained=True).eval(), Encoder(EMBEDDED, pretrained=True, frames=2).eval()
+    one, two = (
+        Encoder(EMBEDDED, pretrained=True).eval(),
+        Encoder(EMBEDDED, pretrained=True, frames=2).eval(),
+    )
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(
@@ -81,7 +84,9 @@ def test_any_size_and_batch(size: tuple[int, int], batch: int) -> None:
     assert networks.depth and networks.pose and networks.features
     image = torch.rand(batch, 3, *size)
     inverse = networks.depth(image)
-    assert [tuple(i.shape[-2:]) for i in inverse] == [(size[0] >> s, size[1] >> s) for s in range(4)]
+    assert [tuple(i.shape[-2:]) for i in inverse] == [
+        (size[0] >> s, size[1] >> s) for s in range(4)
+    ]
     low, high = 1 / SMALL.max_depth, 1 / SMALL.min_depth
     assert all(((low <= i) & (i <= high)).all() for i in inverse)
     motion = networks.pose.second_from_first(image, image.flip(-1))
@@ -95,14 +100,18 @@ def test_motions_to_earlier_frames_are_inverted() -> None:
     target, sources = torch.rand(2, 3, 32, 64), torch.rand(2, 2, 3, 32, 64)
     with torch.no_grad():
         motions = net.sources_from_target(target, sources, (-1, 1))
-        torch.testing.assert_close(motions[0], se3.inverse(net.second_from_first(sources[0], target)))
+        torch.testing.assert_close(
+            motions[0], se3.inverse(net.second_from_first(sources[0], target))
+        )
         torch.testing.assert_close(motions[1], net.second_from_first(target, sources[1]))
 
 
 def test_one_image_has_one_feature_map_whatever_the_batch() -> None:
     net = FeatureNet(SMALL).train()
     a, b = torch.rand(1, 3, 32, 64), torch.rand(1, 3, 32, 64)
-    torch.testing.assert_close(net.features(torch.cat([a, b]))[:1], net.features(a), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(
+        net.features(torch.cat([a, b]))[:1], net.features(a), atol=1e-5, rtol=1e-4
+    )
 
 
 def test_bad_encoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -113,5 +122,7 @@ def test_bad_encoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError("We couldn't connect to 'https://huggingface.co'")
 
     monkeypatch.setattr(timm, "create_model", unreachable)
-    with pytest.raises(EgodepthError, match=r"weights of 'resnet18' can't be had .*pretrained false"):
+    with pytest.raises(
+        EgodepthError, match=r"weights of 'resnet18' can't be had .*pretrained false"
+    ):
         Encoder("resnet18", pretrained=True)

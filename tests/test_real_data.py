@@ -13,7 +13,12 @@ from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample
 
 pytestmark = pytest.mark.real_data
-KITTI = ["2011_09_26_drive_0009_sync/image_02", "2011_09_26_drive_0009_sync/image_03", "04/image_2", "04/image_3"]
+KITTI = [
+    "2011_09_26_drive_0009_sync/image_02",
+    "2011_09_26_drive_0009_sync/image_03",
+    "04/image_2",
+    "04/image_3",
+]
 
 
 def read(data: Path, name: str) -> Sequence:

@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.augment import change_colours, flip_some, random_colour_matrices
@@ -12,13 +13,14 @@ from egodepth.data.snippets import SnippetStream, augment
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import warp
-from tests.conftest import write_images
 
 
-def make_stream(tmp_path: Path, count: int = 9, batch_size: int = 3, **changes: object) -> SnippetStream:
+def make_stream(
+    tmp_path: Path, count: int = 9, batch_size: int = 3, **changes: object
+) -> SnippetStream:
     write_images(tmp_path / "frames", count)
     footage = read_footage(tmp_path / "frames")
-    camera = Camera.from_field_of_view(60, 40, 80)
+    camera = Camera.from_parameters(70, 70, 36.0, 18.0, 40, 80)
     arguments: dict[str, object] = {
         "height": 32, "width": 64, "offsets": (-1, 1), "batch_size": batch_size, "seed": 0,
         "cache_folder": tmp_path / "cache",
@@ -81,10 +83,14 @@ def test_losses_see_unaugmented_colours_and_everything_flips_together(tmp_path: 
     plain, augmented = augment(raw, 1, enabled=False), augment(raw, 1)
     original = raw.matrix[:, 0, 2]
     flipped = torch.isclose(augmented.camera.matrix[:, 0, 2], 63 - original)
+    assert not torch.isclose(original, 63 - original).any()
+    assert 2 < flipped.sum() < 14
     for b in range(16):
-        for now, before in ((augmented.target, plain.target), *zip(augmented.sources, plain.sources, strict=True)):
-            expected = before[b].flip(-1) if bool(flipped[b]) and not is_same(now[b], before[b]) else before[b]
-            torch.testing.assert_close(now[b], expected)
+        frames = zip(
+            (augmented.target, *augmented.sources), (plain.target, *plain.sources), strict=True
+        )
+        for now, before in frames:
+            torch.testing.assert_close(now[b], before[b].flip(-1) if flipped[b] else before[b])
     changed = [not is_same(augmented.target_input[b], augmented.target[b]) for b in range(16)]
     assert 2 < sum(changed) < 14
     assert torch.equal(plain.target_input, plain.target)
@@ -114,5 +120,7 @@ def test_a_flipped_snippet_warps_as_the_original_does() -> None:
     mirrored_twist = twist * torch.tensor([1, -1, -1, -1, 1, 1])
     flipped, flipped_camera = flip_some(image, camera, torch.tensor([True]))
     warped, _ = warp(image[0], depth, se3.exp(twist), camera, camera)
-    other, _ = warp(flipped[0], depth.flip(-1), se3.exp(mirrored_twist), flipped_camera, flipped_camera)
+    other, _ = warp(
+        flipped[0], depth.flip(-1), se3.exp(mirrored_twist), flipped_camera, flipped_camera
+    )
     torch.testing.assert_close(other.flip(-1), warped)

@@ -17,8 +17,8 @@ FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 class _Parser(argparse.ArgumentParser):
     """Errors in one line, and no guessing at shortened options."""
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    def __init__(self, **kwargs: Any):
+        super().__init__(**{**kwargs, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
         print(f"egodepth: {message} (see {self.prog} --help)", file=sys.stderr)

@@ -1,11 +1,14 @@
 """Anti-aliased rendering of textured triangles with exact depth; Embree finds what a ray hits."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
+Vector = np.ndarray | Sequence[float]
+"""Three numbers."""
 SUBSAMPLES = np.array(
     [(-0.375, -0.125), (-0.125, 0.375), (0.125, -0.375), (0.375, 0.125)], np.float32
 )
@@ -44,7 +47,7 @@ class Mesh:
             self.surface.append(number)
 
     def quad(
-        self, origin: np.ndarray, right: np.ndarray, down: np.ndarray, texture: int,
+        self, origin: Vector, right: Vector, down: Vector, texture: int,
         repeat: tuple[float, float] = (1.0, 1.0),
     ) -> None:  # fmt: skip
         """A parallelogram; the texture's columns run along ``right``, its rows along ``down``."""
@@ -53,7 +56,7 @@ class Mesh:
         self.polygon(np.stack([o, o + r, o + r + d, o + d]),
                      np.array([[0, 0], [s, 0], [s, t], [0, t]]), texture)  # fmt: skip
 
-    def box(self, low: np.ndarray, high: np.ndarray, texture: int, repeat_m: float = 1.0) -> None:
+    def box(self, low: Vector, high: Vector, texture: int, repeat_m: float = 1.0) -> None:
         """An axis-aligned box without its bottom (largest y); the texture spans ``repeat_m`` metres."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         w, h, d = x1 - x0, y1 - y0, z1 - z0
@@ -131,8 +134,8 @@ class Renderer:
         image[plain] = colours[: len(plain)]
         c = colours[len(plain) :].reshape(-1, count, 3)
         image[np.concatenate([inner, edge])] = (c[:, 0] + c[:, 1] + c[:, 2] + c[:, 3]) / count
-        image = (image * 255 + 0.5).astype(np.uint8).reshape(self.height, self.width, 3)
-        return image, depth
+        levels = (image * 255 + 0.5).astype(np.uint8).reshape(self.height, self.width, 3)
+        return levels, depth
 
     def _cast_pixels(
         self, pixels: np.ndarray, world_from_pixel: np.ndarray, position: np.ndarray
@@ -294,6 +297,6 @@ def _halve(level: np.ndarray) -> np.ndarray:
     for axis in (0, 1):
         length = level.shape[axis]
         if length > 1:
-            pairs = (range(0, length - 1, 2), range(1, length, 2))
-            level = sum(level.take(half, axis) for half in pairs) / 2
+            even, odd = range(0, length - 1, 2), range(1, length, 2)
+            level = (level.take(even, axis) + level.take(odd, axis)) / 2
     return level

@@ -38,7 +38,7 @@ def asphalt(rng: Rng, height: int, width: int) -> np.ndarray:
         + 0.022 * rng.standard_normal((height, width))
     )
     for _ in range(height * width // 60_000 + 2):
-        h, w = rng.integers(20, 90), rng.integers(15, 60)
+        h, w = int(rng.integers(20, 90)), int(rng.integers(15, 60))
         top, left = rng.integers(0, max(1, height - h)), rng.integers(0, max(1, width - w))
         grey[top : top + h, left : left + w] += rng.uniform(-0.09, 0.05)
     for _ in range(height * width // 40_000 + 2):

@@ -11,7 +11,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from egodepth.data import street_textures as paint
-from egodepth.data.ray_casting import Mesh, Renderer
+from egodepth.data.ray_casting import Mesh, Renderer, Vector
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.geometry.camera import Camera
 
@@ -125,11 +125,11 @@ class _Baked(list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]):
     """Quads with a texture of their own, into which light is painted: (texture, origin, right, down)."""
 
     def quad(
-        self, mesh: Mesh, origin: tuple[float, ...], right: np.ndarray, down: np.ndarray,
+        self, mesh: Mesh, origin: Vector, right: Vector, down: Vector,
         texture: np.ndarray,
     ) -> None:  # fmt: skip
         index = mesh.add_texture(texture)
-        mesh.quad(np.array(origin), right, down, index)
+        mesh.quad(origin, right, down, index)
         self.append((index, np.array(origin, float), np.array(right, float), np.array(down, float)))
 
 
@@ -292,7 +292,7 @@ def _car(
     for (a0, u0), (a1, u1), cover in zip(outline[:-1], outline[1:], covers, strict=True):
         roof = np.stack([place(a0, u0, -1), place(a1, u1, -1), place(a1, u1, 1), place(a0, u0, 1)])
         mesh.polygon(roof, np.array([[0, 0], [1, 0], [1, 1], [0, 1]]), cover)
-        for across in (-1, 1):
+        for across in (-1.0, 1.0):
             low0, low1 = min(u0, belt), min(u1, belt)
             bands = [((a0, 0.25), (a1, 0.25), (a1, low1), (a0, low0))]
             if max(u0, u1) > belt:
@@ -384,9 +384,9 @@ def _light(bare: Renderer, mesh: Mesh, baked: _Baked, sun: np.ndarray) -> Render
     edges = bare.corners[:, 1:] - bare.corners[:, :1]
     light = _sunlight(bare, bare.corners.mean(1), np.cross(edges[:, 0], edges[:, 1]), sun)
     own_light = np.isin(bare.texture, [index for index, *_ in baked])
-    lit = Renderer(mesh, bare.sky, bare.matrix, bare.height, bare.width)
-    lit.light = np.where(own_light, 1, light).astype(np.float32)
-    return lit
+    sunny = Renderer(mesh, bare.sky, bare.matrix, bare.height, bare.width)
+    sunny.light = np.where(own_light, 1, light).astype(np.float32)
+    return sunny
 
 
 def _sunlight(

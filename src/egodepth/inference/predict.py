@@ -70,7 +70,8 @@ def write_predictions(run: Run, sequence: Sequence, out: Path) -> Iterator[Frame
     Raises:
         EgodepthError: a broken frame, or a file that can't be written.
     """
-    poses, times = [], []
+    poses: list[np.ndarray] = []
+    times: list[float] = []
     scale, nearest = 1.0, 1.0
     with VideoWriter(out / "depth.mp4") as video:
         for prediction in predict_sequence(run, sequence):

@@ -50,8 +50,8 @@ class Run:
     def to(self, device: str) -> Self:
         """Move to ``cpu``, ``cuda`` or ``cuda:N``."""
         try:
-            self._depth.to(device, memory_format=torch.channels_last)
-            self._pose.to(device, memory_format=torch.channels_last)
+            self._depth.to(device).to(memory_format=torch.channels_last)
+            self._pose.to(device).to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise EgodepthError(f"cannot compute on device {device!r}: {reason}") from error

@@ -24,6 +24,9 @@ class Encoder(nn.Module):
         reductions: input size over the size of each level, for example (2, 4, 8, 16, 32).
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, name: str, *, pretrained: bool, frames: int = 1):
         """Make the network.
 
@@ -113,7 +116,7 @@ def _keep_float32_on_cpu(convolution: nn.Conv2d) -> None:
         with torch.autocast("cpu", enabled=False):
             return forward(x.float()).to(x.dtype)
 
-    convolution.forward = float32_forward  # type: ignore[method-assign]
+    convolution.forward = float32_forward  # type: ignore[method-assign,assignment]
 
 
 def _their_layer(name: str, *, expands: bool) -> str:
@@ -145,7 +148,12 @@ def _create(name: str, pretrained: bool, channels: int) -> Any:
     }
     # Transformers with position embeddings, and those with windows, need to be told; the others
     # do not know the word.
-    for extra in ({"dynamic_img_size": True}, {"strict_img_size": False}, {}):
+    extras: tuple[dict[str, Any], ...] = (
+        {"dynamic_img_size": True},
+        {"strict_img_size": False},
+        {},
+    )
+    for extra in extras:
         try:
             return timm.create_model(name, pretrained=pretrained, **arguments, **extra)
         except TypeError:

@@ -15,7 +15,6 @@ from egodepth.models.checkpoint import CONFIG
 from egodepth.report.plots import plot_losses
 
 SHOWN_SAMPLES = 6
-LOG = Path("logs/csv/metrics.csv")
 _TYPES = {".png": "image/png", ".mp4": "video/mp4"}
 
 
@@ -52,8 +51,7 @@ def write_report(run: Path, content: ReportContent, out: Path | None = None) -> 
         raise EgodepthError(f"{run} is not a run folder: it holds no {CONFIG}")
     out = out or run / "report.html"
     curves = run / "losses.png"
-    if (run / LOG).exists():
-        plot_losses(curves, run / LOG)
+    has_curves = plot_losses(curves, run)
     samples = sorted((run / "samples").glob("step_*.png"))
     every = max(1, -(-len(samples) // SHOWN_SAMPLES))
     environment = jinja2.Environment(
@@ -64,7 +62,7 @@ def write_report(run: Path, content: ReportContent, out: Path | None = None) -> 
         labels=list(zip(METRICS, LABELS, strict=True)),
         video=_data_uri(content.video),
         trajectory=_data_uri(content.trajectory),
-        curves=_data_uri(curves if curves.exists() else None),
+        curves=_data_uri(curves if has_curves else None),
         samples=[
             (f"step {int(path.stem[5:])}", _data_uri(path)) for path in samples[::-1][::every][::-1]
         ],

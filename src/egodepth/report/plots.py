@@ -37,10 +37,12 @@ def plot_trajectory(path: Path, estimate: np.ndarray, truth: np.ndarray | None =
         axes.grid(alpha=0.3)
 
 
-def plot_losses(path: Path, log: Path) -> list[str]:
-    """A small panel for each column of a CSV log; returns the names of the columns."""
-    columns = read_log(log)
-    names = [name for name in columns if name not in NOT_TERMS and len(columns[name])]
+def plot_losses(path: Path, run: Path) -> bool:
+    """A small panel for each term in a run's log; returns whether there was any."""
+    columns = read_log(run)
+    names = [name for name in columns if name not in NOT_TERMS]
+    if not names:
+        return False
     across = 4
     with _figure(path, 12, 2.1 * max(1, -(-len(names) // across))) as figure:
         for index, name in enumerate(names):
@@ -53,20 +55,26 @@ def plot_losses(path: Path, log: Path) -> list[str]:
             axes.set_title(name.replace("_", " "), fontsize=9)
             axes.tick_params(labelsize=7)
             axes.grid(alpha=0.3)
-    return names
+    return True
 
 
-def read_log(log: Path) -> dict[str, np.ndarray]:
-    """Columns of Lightning's CSV log as (N, 2) steps and values; empty cells are left out."""
-    with log.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    names = rows[0].keys() if rows else []
-    return {
-        name: np.array(
-            [(float(row["step"]), float(row[name])) for row in rows if row.get(name)]
-        ).reshape(-1, 2)
-        for name in names
-    }
+def read_log(run: Path) -> dict[str, np.ndarray]:
+    """Columns of a run's CSV logs as (N, 2) steps and values; empty where there is no log.
+
+    Every session of a run (``logs/csv_STEP/metrics.csv``, STEP being where it started) has its own
+    file; where a later one repeats steps, it counts.
+    """
+    files = {int(p.parent.name[4:]): p for p in sorted(run.glob("logs/csv_*/metrics.csv"))}
+    starts = sorted(files)
+    columns: dict[str, list[tuple[float, float]]] = {}
+    for start, end in zip(starts, [*starts[1:], float("inf")], strict=True):
+        with files[start].open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                step = float(row["step"])
+                for name, value in row.items():
+                    if value and step < end:
+                        columns.setdefault(name, []).append((step, float(value)))
+    return {name: np.array(values) for name, values in columns.items()}
 
 
 @contextmanager

@@ -16,8 +16,9 @@ def kitti_small() -> TrainSettings:
     return TrainSettings(
         recipe="kitti_small",
         data=DataSettings(sources=("kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry")),
-        steps=900,
+        steps=1000,
         minutes=11,
+        learning_rate=4e-4,
     )
 
 
@@ -28,6 +29,7 @@ def demo() -> TrainSettings:
         data=DataSettings(sources=("synthetic:1", "synthetic:2", "synthetic:3", "synthetic:4")),
         steps=1500,
         minutes=7,
+        learning_rate=4e-4,
     )
 
 

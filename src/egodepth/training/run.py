@@ -11,7 +11,6 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from rich.progress import track
-from torch import nn
 from torch.utils.data import DataLoader
 
 from egodepth.core import config
@@ -44,7 +43,8 @@ class TrainResult:
         run: its folder.
         steps, total_steps: optimizer steps made, and aimed at.
         seconds: of the training itself, this session's.
-        data_wait: share of ``seconds`` (with the caching of frames) spent on waiting for data.
+        wait_seconds: of ``seconds``, those spent on waiting for batches.
+        cache_seconds: spent before it on decoding frames that were not cached yet.
         stopped_by: the signal that stopped it, or None.
     """
 
@@ -52,8 +52,14 @@ class TrainResult:
     steps: int
     total_steps: int
     seconds: float
-    data_wait: float
+    wait_seconds: float
+    cache_seconds: float
     stopped_by: str | None
+
+    @property
+    def data_wait(self) -> float:
+        """Share of the whole time, caching included, spent on waiting for data."""
+        return (self.wait_seconds + self.cache_seconds) / (self.seconds + self.cache_seconds)
 
 
 def train(
@@ -78,68 +84,63 @@ def train(
     """
     console = console or Console(stderr=True)
     accelerator, devices = choose_device(settings.device)
+    device = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
     if accelerator == "cpu":
         keep_large_allocations()
+    precision = choose_precision(settings.precision, accelerator)
     _check_folder(out, resume=resume)
     checkpoint = out / CHECKPOINT
-    steps = settings.steps
-    if resume:
-        saved = read_checkpoint(checkpoint)
-        steps = int(saved["egodepth_total_steps"])
-    L.seed_everything(settings.seed, verbose=False)
+    saved = read_checkpoint(checkpoint) if resume else None
     if sequences is None:
         sequences = read_training_sequences(settings.data)
     stream = _make_stream(settings, sequences, console)
-    networks = build_networks(settings)
-    module = EgodepthModule(settings, networks, steps)
-    precision = choose_precision(settings.precision, accelerator)
-    started = time.perf_counter()
-    if settings.minutes is not None and not resume:
-        device = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
-        per_step = _time_a_step(module, stream, precision, device)
-        used = time.perf_counter() - started + stream.cache_seconds
-        fitting = int((60 * settings.minutes - used) / per_step)
-        steps = module.steps = max(1, min(settings.steps, fitting))
-        console.print(
-            f"{per_step:.2f} s a step: {steps} steps fit into {settings.minutes:g} minutes"
-        )
-        L.seed_everything(settings.seed, verbose=False)
-        module.networks = build_networks(settings)
+    stream.first_step = saved["global_step"] if saved else 0
+    if saved:
+        stream.steps = saved["egodepth_total_steps"]
+    else:
+        stream.steps = _fit_steps(settings, stream, precision, device, console)
+    L.seed_everything(settings.seed, verbose=False)
+    module = EgodepthModule(settings, build_networks(settings), stream.steps)
+    module.to(memory_format=torch.channels_last)
     out.mkdir(parents=True, exist_ok=True)
     config.save(settings, out / CONFIG)
-    write_json(out / "run.json", {**provenance(), "total_steps": steps, "precision": precision})
-    offset = int(saved["global_step"]) if resume else 0
-    stream.first_step, stream.steps, stream.seconds = offset, steps, 0.0
-    checkpoints, stop = Checkpoints(checkpoint, settings.checkpoint_every), GracefulStop()
-    frames_per_step = settings.batch_size * (1 + len(settings.data.offsets))
-    trainer = _make_trainer(
-        settings, out, steps, accelerator, devices, precision,
-        [ProgressBar(frames_per_step, console), Samples(out / "samples", settings.sample_every),
-         checkpoints, stop],
-    )  # fmt: skip
-    module.to(memory_format=torch.channels_last)
-    loader: DataLoader[RawBatch] = DataLoader(
-        stream, batch_size=None, num_workers=0, pin_memory=accelerator != "cpu"
+    write_json(out / "run.json", {**provenance(), "steps": stream.steps, "precision": precision})
+    stop = GracefulStop()
+    trainer = L.Trainer(
+        accelerator=accelerator,
+        devices=1 if accelerator == "cpu" else devices,
+        precision=precision,  # type: ignore[arg-type]
+        max_steps=stream.steps,
+        max_epochs=-1,
+        logger=[
+            # Lightning empties an existing log, so every session writes its own.
+            CSVLogger(out, name="logs", version=f"csv_{stream.first_step:07d}"),
+            TensorBoardLogger(out, name="logs", version="tensorboard"),
+        ],
+        callbacks=[
+            ProgressBar(settings.batch_size * (1 + len(settings.data.offsets)), console),
+            Samples(out / "samples", settings.sample_every),
+            Checkpoints(checkpoint, settings.checkpoint_every),
+            stop,
+        ],
+        log_every_n_steps=settings.log_every,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
     )
+    stream.seconds = 0.0
     started = time.perf_counter()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            trainer.fit(module, loader, ckpt_path=checkpoint if resume else None, weights_only=True)
-    except FloatingPointError as error:
-        raise EgodepthError(
-            f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "
-            f"any, is {checkpoint}"
-        ) from error
-    seconds = time.perf_counter() - started
-    waited = stream.seconds + stream.cache_seconds
+    _fit(trainer, module, stream, checkpoint, resume=resume)
     return TrainResult(
-        out,
-        trainer.global_step,
-        steps,
-        seconds,
-        waited / (seconds + stream.cache_seconds),
-        stop.stopped_by,
+        run=out,
+        steps=trainer.global_step,
+        total_steps=stream.steps,
+        seconds=time.perf_counter() - started,
+        wait_seconds=stream.seconds,
+        cache_seconds=stream.cache_seconds,
+        stopped_by=stop.stopped_by,
     )
 
 
@@ -246,7 +247,7 @@ def _make_stream(
         batch_size=settings.batch_size,
         seed=settings.seed,
         cache_folder=data.cache or default_cache_folder(),
-        on_frame=lambda: next(ticks, None),  # type: ignore[arg-type,return-value]
+        on_frame=lambda: next(ticks, None),  # type: ignore[arg-type]
     )
     for _ in ticks:
         pass
@@ -257,18 +258,38 @@ def _make_stream(
     return stream
 
 
+def _fit_steps(
+    settings: TrainSettings,
+    stream: SnippetStream,
+    precision: str,
+    device: torch.device,
+    console: Console,
+) -> int:
+    """The number of steps that fit into ``settings.minutes``, at most ``settings.steps``."""
+    if settings.minutes is None:
+        return settings.steps
+    started = time.perf_counter()
+    per_step = _time_a_step(settings, stream, precision, device)
+    used = time.perf_counter() - started + stream.cache_seconds
+    fitting = max(1, int((60 * settings.minutes - used) / per_step))
+    console.print(f"{per_step:.2f} s a step: {fitting} steps fit into {settings.minutes:g} minutes")
+    return min(settings.steps, fitting)
+
+
 def _time_a_step(
-    module: EgodepthModule, stream: SnippetStream, precision: str, device: torch.device
+    settings: TrainSettings, stream: SnippetStream, precision: str, device: torch.device
 ) -> float:
-    """Median seconds of a training step, measured on weights that are thrown away."""
-    networks: nn.Module = module.networks.to(device, memory_format=torch.channels_last).train()
-    optimizer = torch.optim.AdamW([p for p in networks.parameters() if p.requires_grad])
+    """Median seconds of a training step, measured on networks that are thrown away."""
+    networks = build_networks(settings)
+    networks.to(device).to(memory_format=torch.channels_last).train()
+    module = EgodepthModule(settings, networks, 1)
+    optimizer = torch.optim.AdamW([p for p in networks.parameters() if p.requires_grad], fused=True)
     times = []
     for step in range(WARM_UP_STEPS + TIMED_STEPS):
         started = time.perf_counter()
         raw = module.transfer_batch_to_device(stream.batch(step), device, 0)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-            result = compute_objective(module.networks, augment(raw, step), module.settings)
+            result = compute_objective(networks, augment(raw, step), settings)
         result.total.backward()
         optimizer.step()
         optimizer.zero_grad()
@@ -278,27 +299,25 @@ def _time_a_step(
     return 1.03 * timed[len(timed) // 2]  # logging and checkpoints take the rest
 
 
-def _make_trainer(
-    settings: TrainSettings, out: Path, steps: int, accelerator: str, devices: list[int],
-    precision: str, callbacks: list[L.Callback],
-) -> L.Trainer:  # fmt: skip
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning_fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    return L.Trainer(
-        accelerator=accelerator,
-        devices=1 if accelerator == "cpu" else devices,
-        precision=precision,  # type: ignore[arg-type]
-        max_steps=steps,
-        max_epochs=-1,
-        logger=[
-            CSVLogger(out, name="logs", version="csv"),
-            TensorBoardLogger(out, name="logs", version="tensorboard"),
-        ],
-        callbacks=callbacks,
-        log_every_n_steps=settings.log_every,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
+def _fit(
+    trainer: L.Trainer,
+    module: EgodepthModule,
+    stream: SnippetStream,
+    checkpoint: Path,
+    *,
+    resume: bool,
+) -> None:
+    loader: DataLoader[RawBatch] = DataLoader(
+        stream, batch_size=None, num_workers=0, pin_memory=torch.cuda.is_available()
     )
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.fit(module, loader, ckpt_path=checkpoint if resume else None, weights_only=True)
+    except FloatingPointError as error:
+        raise EgodepthError(
+            f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "
+            f"any, is {checkpoint}"
+        ) from error

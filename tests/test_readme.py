@@ -1,0 +1,47 @@
+"""The README's Python code runs as it stands."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from egodepth.core.video import VideoWriter
+from tests.conftest import write_images
+
+README = Path(__file__).parents[1] / "README.md"
+
+
+def test_the_readme_runs(
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "drive").symlink_to(tiny_run)
+    for index, path in enumerate(write_images(tmp_path / "frames", 2)):
+        path.rename(tmp_path / f"frame_{index}.png")
+    with VideoWriter(tmp_path / "drive.mp4") as video:
+        for index in range(3):
+            video.write(np.full((32, 64, 3), 60 * index, np.uint8))
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.S)
+    assert blocks
+    for block in blocks:
+        exec(compile(block, str(README), "exec"), {})
+    assert capsys.readouterr().out.startswith("0 (32, 64)")
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    from egodepth.cli import _build_parser
+
+    parser = _build_parser(with_settings=True)
+    for command in (
+        "train drive.mp4 --data.fov 70 --out runs/drive",
+        "predict runs/drive drive.mp4 --out runs/drive/prediction",
+        "evaluate depth RUN --data kitti_raw:ROOT",
+        "evaluate odometry RUN --data kitti_odometry:ROOT --sequence 00",
+    ):
+        assert command in README.read_text() or command.split(" --data")[0] in README.read_text()
+        parser.parse_args(command.split())
