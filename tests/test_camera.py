@@ -42,7 +42,7 @@ def test_flip_mirrors_pixels() -> None:
 
 
 def test_field_of_view_reaches_the_edges() -> None:
-    camera = Camera.from_field_of_view(90, 96, 320).to(torch.float64)
+    camera = Camera.from_field_of_view(90.0, 96, 320).to(torch.float64)
     edge = torch.tensor([[math.tan(math.radians(45)), 0.0, 1.0]], dtype=torch.float64)
     assert camera.project(edge)[0, 0].item() == pytest.approx(319.5, abs=1e-4)
 

@@ -14,7 +14,7 @@ from egodepth.evaluation.depth import (
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry import se3
 
-PLAIN = DepthProtocol("plain", "none", 1e-3, 80, median_scaling=False)
+PLAIN = DepthProtocol("plain", "none", 1e-3, 80.0, median_scaling=False)
 
 
 def test_metrics_by_hand() -> None:
@@ -29,7 +29,7 @@ def test_metrics_by_hand() -> None:
 def test_median_scaling_and_range() -> None:
     truth = np.array([[0.0, 10.0, 20.0, 90.0]])
     scores = score_depth(
-        np.array([[7.0, 1.0, 2.0, 1.0]]), truth, DepthProtocol("m", "none", 1e-3, 80)
+        np.array([[7.0, 1.0, 2.0, 1.0]]), truth, DepthProtocol("m", "none", 1e-3, 80.0)
     )
     assert scores["scale"] == pytest.approx(10)
     assert scores["abs_rel"] == pytest.approx(0)

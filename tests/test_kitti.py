@@ -55,7 +55,7 @@ def test_raw_reads_frames_poses_and_depth(tmp_path: Path) -> None:
 
 
 def test_the_nearest_lidar_point_wins() -> None:
-    camera = Camera.from_parameters(50, 50, 39.5, 19.5, 40, 80)
+    camera = Camera.from_parameters(50.0, 50.0, 39.5, 19.5, 40, 80)
     forward = np.array([[0, -1, 0, 0], [0, 0, -1, 0], [1, 0, 0, 0], [0, 0, 0, 1.0]])
     points = np.array([[20, 0, 0], [8, 0, 0], [12, 0, 0], [-5, 0, 0]], np.float32)
     assert project_lidar(points, forward, camera).max() == 8

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import write_images
 
 from egodepth.core.video import VideoWriter
-from tests.conftest import write_images
 
 README = Path(__file__).parents[1] / "README.md"
 

@@ -20,7 +20,7 @@ def make_stream(
 ) -> SnippetStream:
     write_images(tmp_path / "frames", count)
     footage = read_footage(tmp_path / "frames")
-    camera = Camera.from_parameters(70, 70, 36.0, 18.0, 40, 80)
+    camera = Camera.from_parameters(70.0, 70.0, 36.0, 18.0, 40, 80)
     arguments: dict[str, object] = {
         "height": 32, "width": 64, "offsets": (-1, 1), "batch_size": batch_size, "seed": 0,
         "cache_folder": tmp_path / "cache",
@@ -61,7 +61,7 @@ def test_starting_later_gives_the_same_batches(tmp_path: Path) -> None:
 def test_gaps_in_the_numbers_break_snippets(tmp_path: Path) -> None:
     paths = write_images(tmp_path / "frames", 6)
     frames = ImageFiles(paths, numbers=[0, 1, 2, 10, 11, 12])
-    sequence = Sequence("gap", frames, Camera.from_field_of_view(60, 40, 80))
+    sequence = Sequence("gap", frames, Camera.from_field_of_view(60.0, 40, 80))
     stream = SnippetStream(
         [sequence], height=32, width=64, offsets=(-1, 1), batch_size=4, seed=0,
         cache_folder=tmp_path / "cache",
@@ -114,7 +114,9 @@ def test_colour_changes_are_alike_for_all_frames_and_keep_grey_grey() -> None:
 
 
 def test_a_flipped_snippet_warps_as_the_original_does() -> None:
-    camera = Camera(Camera.from_parameters(50, 50, 20, 15, 32, 64).matrix[None].double(), 32, 64)
+    camera = Camera(
+        Camera.from_parameters(50.0, 50.0, 20.0, 15.0, 32, 64).matrix[None].double(), 32, 64
+    )
     image, depth = torch.rand(1, 1, 3, 32, 64).double(), 2 + torch.rand(1, 32, 64).double()
     twist = torch.tensor([[0.01, 0.02, -0.01, 0.1, -0.05, 0.2]], dtype=torch.float64)
     mirrored_twist = twist * torch.tensor([1, -1, -1, -1, 1, 1])

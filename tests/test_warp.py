@@ -9,7 +9,7 @@ from egodepth.geometry.warp import reproject, sample, warp
 
 
 def cameras(batch: int, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
-    camera = Camera.from_field_of_view(80, height, width).to(dtype)
+    camera = Camera.from_field_of_view(80.0, height, width).to(dtype)
     return Camera.stack([camera] * batch)
 
 

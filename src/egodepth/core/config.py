@@ -64,7 +64,7 @@ def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
         node = tree
         for group in groups:
             node = node[group]
-        node[leaf] = _parse(value) if known[name].type not in ("str", "Path") else value
+        node[leaf] = _parse(value, known[name].type)
     return _validate(type(settings), tree, "settings")
 
 
@@ -118,8 +118,9 @@ def _read_tree(path: str | Path) -> dict[str, Any]:
     return tree
 
 
-def _parse(value: Any) -> Any:
-    if not isinstance(value, str):
+def _parse(value: Any, type_name: str) -> Any:
+    is_text = type_name == "str" or ("Path" in type_name and value != "null")
+    if is_text or not isinstance(value, str):
         return value
     try:
         return yaml.safe_load(value)

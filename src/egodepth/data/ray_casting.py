@@ -72,7 +72,7 @@ class Renderer:
     """Draws a mesh from any pose with one pinhole camera."""
 
     def __init__(self, mesh: Mesh, sky: np.ndarray, matrix: np.ndarray, height: int, width: int):
-        """Build the acceleration structure and the mip maps.
+        """Build the acceleration structure; :meth:`pack_textures` before rendering.
 
         Args:
             mesh: the scene.
@@ -92,7 +92,6 @@ class Renderer:
         self.matrix, self.height, self.width, self.sky = matrix, height, width, sky
         y, x = np.mgrid[:height, :width].astype(np.float32)
         self.pixels = np.stack([x.ravel(), y.ravel()], 1)
-        self._pack(mesh.textures)
         sizes = np.array([t.shape[1::-1] for t in mesh.textures], np.float64)[self.texture]
         self._planes = self._texture_planes(np.stack(mesh.texels)[some] * sizes[:, None])
 
@@ -241,8 +240,8 @@ class Renderer:
         column = ((np.arctan2(d[:, 0], d[:, 2]) / (2 * np.pi)) % 1 * columns).astype(int) % columns
         return self.sky[row, column]
 
-    def _pack(self, textures: list[np.ndarray]) -> None:
-        """All mip levels of all textures in one flat array."""
+    def pack_textures(self, textures: list[np.ndarray]) -> None:
+        """Make the mip levels of all textures, in one flat array; needed before rendering."""
         self._levels = 9
         parts, sizes, offsets, total = [], [], [], 0
         for texture in textures:

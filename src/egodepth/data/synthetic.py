@@ -75,11 +75,12 @@ class StreetDrive:
         mesh = Mesh()
         baked = _street(rng, mesh, reach)
         matrix = self.camera.matrix.numpy().astype(np.float64)
-        sunless = Renderer(mesh, paint.sky(rng), matrix, self.height, self.width)
+        renderer = Renderer(mesh, paint.sky(rng), matrix, self.height, self.width)
         azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(35, 60))
         sun = np.array([np.cos(elevation) * np.sin(azimuth), -np.sin(elevation),
                         np.cos(elevation) * np.cos(azimuth)])  # fmt: skip
-        return _light(sunless, mesh, baked, sun)
+        _light(renderer, mesh, baked, sun)
+        return renderer
 
 
 def read_street(seed: int, frames: int = FRAMES) -> Sequence:
@@ -368,7 +369,7 @@ def _prism(
         mesh.quad(a - (0, top, 0), b - a, np.array([0, top - bottom, 0]), texture, (0.2, top))
 
 
-def _light(bare: Renderer, mesh: Mesh, baked: _Baked, sun: np.ndarray) -> Renderer:
+def _light(renderer: Renderer, mesh: Mesh, baked: _Baked, sun: np.ndarray) -> None:
     """Paint sunlight and shadow into the baked textures; one brightness for every other triangle."""
     for index, origin, right, down in baked:
         texture = mesh.textures[index]
@@ -378,15 +379,15 @@ def _light(bare: Renderer, mesh: Mesh, baked: _Baked, sun: np.ndarray) -> Render
         points = (
             origin + ((s + 0.5) / columns)[:, None] * right + ((t + 0.5) / rows)[:, None] * down
         )
-        lit = _sunlight(bare, points, np.cross(right, down), sun).reshape(rows, columns)
+        lit = _sunlight(renderer, points, np.cross(right, down), sun).reshape(rows, columns)
         lit = paint.resize(lit, *texture.shape[:2])
         mesh.textures[index] = np.clip(texture * lit[..., None], 0, 1).astype(np.float32)
-    edges = bare.corners[:, 1:] - bare.corners[:, :1]
-    light = _sunlight(bare, bare.corners.mean(1), np.cross(edges[:, 0], edges[:, 1]), sun)
-    own_light = np.isin(bare.texture, [index for index, *_ in baked])
-    sunny = Renderer(mesh, bare.sky, bare.matrix, bare.height, bare.width)
-    sunny.light = np.where(own_light, 1, light).astype(np.float32)
-    return sunny
+    corners = renderer.corners
+    edges = corners[:, 1:] - corners[:, :1]
+    light = _sunlight(renderer, corners.mean(1), np.cross(edges[:, 0], edges[:, 1]), sun)
+    own_light = np.isin(renderer.texture, [index for index, *_ in baked])
+    renderer.light = np.where(own_light, 1, light).astype(np.float32)
+    renderer.pack_textures(mesh.textures)
 
 
 def _sunlight(

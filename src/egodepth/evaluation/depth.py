@@ -60,7 +60,7 @@ def depth_metrics(prediction: Float[ndarray, "n"], truth: Float[ndarray, "n"]) -
 
 
 def score_depth(
-    prediction: Float[ndarray, "h w"], truth: Float[ndarray, "h w"], protocol: DepthProtocol
+    prediction: Float[ndarray, "h w"], truth: Float[ndarray, "h2 w2"], protocol: DepthProtocol
 ) -> dict[str, float]:
     """Metrics of one image, and ``scale``, the factor that the prediction was multiplied by.
 

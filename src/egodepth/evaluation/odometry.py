@@ -16,7 +16,7 @@ PROTOCOL = (
 
 
 def score_trajectory(
-    estimate: Float64[ndarray, "n 4 4"], truth: Float64[ndarray, "n 4 4"]
+    estimate: Float64[ndarray, "n 4 4"], truth: Float64[ndarray, "m 4 4"]
 ) -> dict[str, float]:
     """Compare camera poses ``world_from_camera``, frame by frame.
 

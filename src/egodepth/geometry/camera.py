@@ -6,7 +6,6 @@ Axes as in OpenCV: x right, y down, z forward. Pixel centres lie at whole number
 
 import math
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from jaxtyping import Float
@@ -29,13 +28,13 @@ class Camera:
     @classmethod
     def from_parameters(
         cls, fx: float, fy: float, cx: float, cy: float, height: int, width: int
-    ) -> Self:
+    ) -> "Camera":
         """Make one camera from focal lengths and principal point in pixels."""
         matrix = torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
         return cls(matrix, height, width)
 
     @classmethod
-    def from_field_of_view(cls, degrees: float, height: int, width: int) -> Self:
+    def from_field_of_view(cls, degrees: float, height: int, width: int) -> "Camera":
         """Make a camera with square pixels that sees ``degrees`` from its left to its right edge."""
         focal = width / (2 * math.tan(math.radians(degrees) / 2))
         return cls.from_parameters(focal, focal, (width - 1) / 2, (height - 1) / 2, height, width)

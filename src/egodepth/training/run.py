@@ -105,6 +105,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     config.save(settings, out / CONFIG)
     write_json(out / "run.json", {**provenance(), "steps": stream.steps, "precision": precision})
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     stop = GracefulStop()
     trainer = L.Trainer(
         accelerator=accelerator,
@@ -310,8 +312,6 @@ def _fit(
     loader: DataLoader[RawBatch] = DataLoader(
         stream, batch_size=None, num_workers=0, pin_memory=torch.cuda.is_available()
     )
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
