@@ -12,6 +12,7 @@ from tests.conftest import TINY, tiny_settings, write_images
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.core.memory import keep_large_allocations
+from egodepth.data.own_footage import read_footage
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.models.checkpoint import read_checkpoint, read_run
 from egodepth.report.plots import read_log
@@ -102,9 +103,9 @@ def test_nothing_is_computed_twice(frames: Path) -> None:
 
     networks.depth.encoder.register_forward_hook(count("depth"))  # type: ignore[arg-type]
     networks.pose.encoder.register_forward_hook(count("pose"))  # type: ignore[arg-type]
-    blocks = networks.features.encoder.net.model.blocks
-    blocks[0].register_forward_hook(count("shallow"))
-    blocks[-1].register_forward_hook(count("deep"))
+    encoder = networks.features.encoder.net.model
+    encoder.conv_stem.register_forward_hook(count("shallow"))
+    encoder.blocks[-1].register_forward_hook(count("deep"))
     compute_objective(networks, make_batch(), settings)
     # FeatureNet sees the target once to the end, the sources once and no deeper than needed.
     assert counts == {"depth": 1, "pose": 1, "deep": 1, "shallow": 2}
@@ -113,8 +114,11 @@ def test_nothing_is_computed_twice(frames: Path) -> None:
 def test_losses_fall_on_one_batch(frames: Path) -> None:
     settings = tiny_settings(frames)
     networks = build_networks(settings).train()
-    optimizer = torch.optim.AdamW(networks.parameters(), lr=2e-3)
-    batch = make_batch()
+    optimizer = torch.optim.AdamW(networks.parameters(), lr=5e-3)
+    images = [frame.image for frame in read_footage(frames).frames.at([3, 2, 4])]
+    raw = torch.stack([torch.from_numpy(image[:32, :64].copy()) for image in images])
+    matrix = torch.tensor([[[40.0, 0, 31.5], [0, 40.0, 15.5], [0, 0, 1]]])
+    batch = augment(RawBatch(raw.permute(0, 3, 1, 2)[:, None], matrix, 0), 0, enabled=False)
     trace = []
     for _ in range(20):
         result = compute_objective(networks, batch, settings)
@@ -122,7 +126,7 @@ def test_losses_fall_on_one_batch(frames: Path) -> None:
         result.total.backward()
         optimizer.step()
         trace.append(result.total.item())
-    assert trace[-1] < 0.95 * trace[0]
+    assert trace[-1] < 0.8 * trace[0], trace
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))

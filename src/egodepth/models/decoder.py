@@ -8,9 +8,9 @@ from egodepth.core.errors import EgodepthError
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """3x3 convolution with mirrored borders, and ELU."""
+    """3x3 convolution with repeated borders, and ELU."""
     return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="reflect"), nn.ELU(inplace=True)
+        nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate"), nn.ELU(inplace=True)
     )
 
 

@@ -64,6 +64,18 @@ class Encoder(nn.Module):
     ) -> list[Float[Tensor, "b _ _ _"]]:
         """Features of images in [0, 1], finest first; the first ``depth`` levels alone if given,
         running the network no deeper than they need."""
+        count = (
+            len(image)
+            * (image.shape[-2] // self.reductions[-1])
+            * (image.shape[-1] // self.reductions[-1])
+        )
+        if self.training and count == 1:
+            # One value a channel has no variance: normalize by the running statistics instead.
+            self.eval()
+            try:
+                return self(image, depth)
+            finally:
+                self.train()
         normalized = (image - self.mean) / self.std
         levels = len(self.channels) if depth is None else depth
         features: list[Tensor] = self.net.model.forward_intermediates(

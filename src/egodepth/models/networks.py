@@ -54,7 +54,7 @@ class DepthNet(nn.Module):
             self.encoder.channels, self.encoder.reductions, settings.decoder_channels, skips=True
         )
         self.heads = nn.ModuleList(
-            nn.Conv2d(channels, 1, 3, padding=1, padding_mode="reflect")
+            nn.Conv2d(channels, 1, 3, padding=1, padding_mode="replicate")
             for channels in settings.decoder_channels[:SCALES]
         )
         self.nearest, self.farthest = 1 / settings.min_depth, 1 / settings.max_depth
@@ -144,7 +144,9 @@ class FeatureNet(nn.Module):
         self.decoder = Decoder(
             self.encoder.channels, self.encoder.reductions, settings.decoder_channels, skips=False
         )
-        self.head = nn.Conv2d(settings.decoder_channels[0], 3, 3, padding=1, padding_mode="reflect")
+        self.head = nn.Conv2d(
+            settings.decoder_channels[0], 3, 3, padding=1, padding_mode="replicate"
+        )
 
     def train(self, mode: bool = True) -> "FeatureNet":
         super().train(mode)
