@@ -14,17 +14,30 @@ _C1, _C2 = 0.01**2, 0.03**2
 
 
 class TargetStatistics(NamedTuple):
-    """The target image and the local moments that every comparison with it needs."""
+    """The target image and the local moments that every comparison with it needs.
+
+    Attributes:
+        image: the target.
+        padded: the target with a mirrored border of one pixel.
+        mean: over 3x3 windows.
+        luminance: mean^2 + C1, of SSIM's denominator.
+        contrast: variance + C2, of SSIM's denominator.
+    """
 
     image: Float[Tensor, "b c h w"]
+    padded: Float[Tensor, "b c h2 w2"]
     mean: Float[Tensor, "b c h w"]
-    variance: Float[Tensor, "b c h w"]
+    luminance: Float[Tensor, "b c h w"]
+    contrast: Float[Tensor, "b c h w"]
 
 
 def target_statistics(image: Float[Tensor, "b c h w"]) -> TargetStatistics:
-    """Local means and variances over 3x3 windows, to be computed once per target."""
-    mean = _local_mean(image)
-    return TargetStatistics(image, mean, _local_mean(image.square()) - mean.square())
+    """Local moments over 3x3 windows, to be computed once per target."""
+    padded = _mirror_border(image)
+    mean = _window_mean(padded)
+    squared = mean.square()
+    variance = _window_mean(padded.square()) - squared
+    return TargetStatistics(image, padded, mean, squared + _C1, variance + _C2)
 
 
 def charbonnier(difference: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
@@ -40,17 +53,16 @@ def structural_dissimilarity(
     Wang et al., "Image quality assessment", TIP 2004, with box windows as Godard et al. 2017.
     """
     count, batch = prediction.shape[:2]
-    flat = prediction.flatten(0, 1)
-    product = (prediction * target.image).flatten(0, 1)
+    padded = _mirror_border(prediction.flatten(0, 1))
+    product = (padded.unflatten(0, (count, batch)) * target.padded).flatten(0, 1)
     mean, second, cross = (
-        _local_mean(moment).unflatten(0, (count, batch))
-        for moment in (flat, flat.square(), product)
+        _window_mean(moment).unflatten(0, (count, batch))
+        for moment in (padded, padded.square(), product)
     )
-    means = mean * target.mean
-    squares = mean.square() + target.mean.square()
-    variances = second - mean.square() + target.variance
-    ssim = ((2 * means + _C1) * (2 * (cross - means) + _C2)) / ((squares + _C1) * (variances + _C2))
-    return ((1 - ssim) / 2).clamp(0, 1)
+    means, squared = mean * target.mean, mean.square()
+    numerator = (2 * means + _C1) * (2 * (cross - means) + _C2)
+    denominator = (squared + target.luminance) * (second - squared + target.contrast)
+    return (0.5 - 0.5 * (numerator / denominator)).clamp(0, 1)
 
 
 def photometric_loss(
@@ -62,10 +74,14 @@ def photometric_loss(
         prediction: N views of each target, colours in [0, 1].
         target: statistics of the target images, computed once.
     """
-    structural = structural_dissimilarity(prediction, target)
-    robust = charbonnier(prediction - target.image)
-    return torch.lerp(robust, structural, SSIM_WEIGHT).mean(2)
+    structural = structural_dissimilarity(prediction, target).mean(2)
+    robust = charbonnier(prediction - target.image).mean(2)
+    return torch.lerp(robust, structural, SSIM_WEIGHT)
 
 
-def _local_mean(image: Tensor) -> Tensor:
-    return F.avg_pool2d(F.pad(image, (1, 1, 1, 1), mode="reflect"), 3, stride=1)
+def _mirror_border(image: Tensor) -> Tensor:
+    return F.pad(image, (1, 1, 1, 1), mode="reflect")
+
+
+def _window_mean(padded: Tensor) -> Tensor:
+    return F.avg_pool2d(padded, 3, stride=1)

@@ -74,10 +74,12 @@ class DepthNet(nn.Module):
         """
         outputs = self.decoder(self.encoder(image), *image.shape[-2:])
         span = self.nearest - self.farthest
-        return [
-            self.farthest + span * head(x).float().sigmoid()
-            for head, x in zip(list(self.heads)[:scales], outputs, strict=False)
-        ]
+        # In bfloat16 the last convolution would give depth in steps of one percent.
+        with torch.autocast(image.device.type, enabled=False):
+            return [
+                self.farthest + span * head(x.float()).sigmoid()
+                for head, x in zip(list(self.heads)[:scales], outputs, strict=False)
+            ]
 
 
 class PoseNet(nn.Module):
