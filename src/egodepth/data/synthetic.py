@@ -20,12 +20,12 @@ FOCAL = 0.58
 """Focal length over image width, as KITTI's."""
 RATE = 10.0
 """Frames per second of the drive."""
-_VERSION = 1
+_VERSION = 2
 """Raise it when the pictures change: it names the frame cache."""
 
 KERB, BUILDING_LINE, LANE, PATH_EDGE = 6.0, 9.0, 1.75, 13.0
 """Metres from the middle of a street."""
-CAMERA_HEIGHT, CRUISE, TURN_SPEED = 1.6, 0.75, 0.36
+CAMERA_HEIGHT, CRUISE, TURN_SPEED = 1.6, 0.75, 0.18
 """Metres, metres a frame."""
 GROUND_DENSITY, FACADE_DENSITY = 16, 20
 """Texture pixels per metre."""

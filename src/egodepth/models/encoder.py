@@ -34,7 +34,9 @@ class Encoder(nn.Module):
             name: any model name that timm knows.
             pretrained: load ImageNet weights.
             frames: images stacked along the channels; the first convolution's pretrained weights
-                are repeated for them and scaled so that its output keeps its size.
+                are repeated for them and scaled so that its output keeps its size. Every second
+                filter gets the opposite sign for later frames, so that it sees what changed:
+                filters that only see the sum can't tell forwards from backwards.
 
         Raises:
             EgodepthError: an unknown name, one that gives no feature maps, or weights that can't
@@ -51,6 +53,8 @@ class Encoder(nn.Module):
             first = "conv_stem.weight"
             weights[first] = adapt_input_conv(3 * frames, weights[first])
             self.net.model.load_state_dict(weights)
+        if frames > 1:
+            self._see_differences()
         for module in self.net.modules():
             if isinstance(module, nn.Conv2d) and 1 < module.groups == module.in_channels:
                 _keep_float32_on_cpu(module)
@@ -59,16 +63,20 @@ class Encoder(nn.Module):
             values = torch.tensor(config.get(key) or (0.5, 0.5, 0.5)).repeat(frames)
             self.register_buffer(key, values.view(-1, 1, 1), persistent=False)
 
+    def _see_differences(self) -> None:
+        name = self.net.model.pretrained_cfg.get("first_conv")
+        first = self.net.model.get_submodule(name) if isinstance(name, str) else None
+        if isinstance(first, nn.Conv2d):
+            with torch.no_grad():
+                first.weight[1::2, 3:].neg_()
+
     def forward(
         self, image: Float[Tensor, "b c h w"], depth: int | None = None
     ) -> list[Float[Tensor, "b _ _ _"]]:
         """Features of images in [0, 1], finest first; the first ``depth`` levels alone if given,
         running the network no deeper than they need."""
-        count = (
-            len(image)
-            * (image.shape[-2] // self.reductions[-1])
-            * (image.shape[-1] // self.reductions[-1])
-        )
+        rows, columns = (-(-side // self.reductions[-1]) for side in image.shape[-2:])
+        count = len(image) * rows * columns
         if self.training and count == 1:
             # One value a channel has no variance: normalize by the running statistics instead.
             self.eval()

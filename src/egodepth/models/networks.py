@@ -3,6 +3,7 @@
 import math
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor, nn
@@ -36,6 +37,8 @@ class ModelSettings(Settings):
     """smallest depth that DepthNet can predict, in its own unit"""
     max_depth: float = Field(100.0, gt=0)
     """largest depth that DepthNet can predict, in its own unit"""
+    pose_reduction: int = Field(2, ge=1)
+    """PoseNet sees the frames this many times smaller: large motions come into its reach"""
     feature_level: int = Field(0, ge=0)
     """FeatureNet's encoder level that the feature-metric loss compares, 0 the finest"""
 
@@ -85,13 +88,14 @@ class DepthNet(nn.Module):
 class PoseNet(nn.Module):
     """Motion between two images, stacked along their channels, as axis-angle and translation."""
 
-    ROTATION_SCALE, TRANSLATION_SCALE = 0.01, 0.1
+    ROTATION_SCALE, TRANSLATION_SCALE = 0.05, 0.1
     """Keep the first motions small, so that the first warps overlap. A driving camera moves by
-    about a tenth of the depth that DepthNet starts with, but turns by hundredths of a radian."""
+    about a tenth of the depth that DepthNet starts with and turns by hundredths of a radian."""
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
         self.encoder = Encoder(settings.pose_encoder, pretrained=settings.pretrained, frames=2)
+        self.reduction = settings.pose_reduction
         self.head = nn.Sequential(
             nn.Conv2d(self.encoder.channels[-1], 256, 1),
             nn.ReLU(inplace=True),
@@ -103,7 +107,10 @@ class PoseNet(nn.Module):
         self, first: Float[Tensor, "b 3 h w"], second: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b 6"]:
         """Axis-angle in radians and translation of ``second_from_first``, float32."""
-        features = self.encoder(torch.cat([first, second], dim=1))[-1]
+        pair = torch.cat([first, second], dim=1)
+        if self.reduction > 1:
+            pair = F.avg_pool2d(pair, self.reduction)
+        features = self.encoder(pair)[-1]
         vector = self.head(features).float().mean((2, 3))
         return torch.cat(
             [self.ROTATION_SCALE * vector[:, :3], self.TRANSLATION_SCALE * vector[:, 3:]], dim=1
