@@ -79,11 +79,14 @@ class Encoder(nn.Module):
         count = len(image) * rows * columns
         if self.training and count == 1:
             # One value a channel has no variance: normalize by the running statistics instead.
+            # FeatureNet keeps some modules in evaluation mode, so each gets its own mode back.
+            modes = {module: module.training for module in self.modules()}
             self.eval()
             try:
                 return self(image, depth)
             finally:
-                self.train()
+                for module, mode in modes.items():
+                    module.training = mode
         normalized = (image - self.mean) / self.std
         levels = len(self.channels) if depth is None else depth
         features: list[Tensor] = self.net.model.forward_intermediates(
