@@ -22,9 +22,9 @@ from egodepth.training.run import build_networks, choose_device, train
 from egodepth.training.settings import TrainSettings
 
 TERMS = {
-    "photometric": {"photometric", "smooth_first", "smooth_second"},
+    "photometric": {"photometric", "smooth_first", "smooth_second", "scale"},
     "joint": {
-        "photometric", "smooth_first", "smooth_second", "feature_metric", "reconstruction",
+        "photometric", "smooth_first", "smooth_second", "scale", "feature_metric", "reconstruction",
         "discriminative", "convergent",
     },
     "features": {"reconstruction", "discriminative", "convergent"},

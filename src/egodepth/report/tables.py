@@ -10,11 +10,11 @@ def depth_table(
 ) -> Table:
     """Depth metrics of a run and of a constant guess."""
     table = Table(
-        title="depth", caption=f"{protocol}; {summary['images']} images", title_justify="left"
+        padding=(0, 0), title="depth", caption=f"{protocol}; {summary['images']} images", title_justify="left"
     )
-    table.add_column("")
+    table.add_column("", no_wrap=True)
     for label in LABELS:
-        table.add_column(label, justify="right")
+        table.add_column(label, justify="right", no_wrap=True)
     rows = {"egodepth": summary} | ({"constant depth": constant} if constant else {})
     for name, values in rows.items():
         table.add_row(name, *(f"{values[key]:.3f}" for key in METRICS))
@@ -33,8 +33,8 @@ def odometry_table(summary: dict[str, float], sequence: str) -> Table:
         "path",
         "ATE",
         "of the path",
-        "rotation a frame",
-        "translation a frame",
+        "turn error",
+        "step error",
     ):
         table.add_column(label, justify="right")
     table.add_row(

@@ -70,6 +70,7 @@ def compute_objective(
         )
         terms |= _photometric_terms(inverse_depths, motions, batch, use_automask=settings.automask)
         terms |= _smoothness_terms(inverse_depths, batch.target)
+        terms["scale"] = _scale_term(inverse_depth)
         if networks.features is not None and target_features is not None:
             with torch.no_grad():
                 source_features = networks.features.features(batch.sources.flatten(0, 1))
@@ -134,6 +135,13 @@ def _smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, 
         first.append(first_order_smoothness(normalized, resized).mean() / 2**scale)
         second.append(second_order_smoothness(normalized, resized).mean() / 2**scale)
     return {"smooth_first": torch.stack(first).mean(), "smooth_second": torch.stack(second).mean()}
+
+
+def _scale_term(inverse_depth: Tensor) -> Tensor:
+    """Monocular video leaves the scale free. While PoseNet's motions are still wrong, the farthest
+    depth is the least wrong one, where the sigmoid of DepthNet has no gradient to come back by; so
+    the mean of a batch is tied softly to 1, the depth that DepthNet starts from."""
+    return inverse_depth.mean().log().square()
 
 
 def _feature_terms(features: Tensor, reconstruction: Tensor, image: Tensor) -> dict[str, Tensor]:

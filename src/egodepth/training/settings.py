@@ -48,6 +48,8 @@ class LossWeights(Settings):
     """edge-aware first-order smoothness of inverse depth"""
     smooth_second: float = Field(1e-3, ge=0)
     """edge-aware second-order smoothness of inverse depth"""
+    scale: float = Field(0.01, ge=0)
+    """squared log of the batch's mean inverse depth over 1: keeps the free scale from running away"""
     reconstruction: float = Field(1.0, ge=0)
     """L_rec: FeatureNet's reconstruction of the image"""
     discriminative: float = Field(1e-3, ge=0)
