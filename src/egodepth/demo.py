@@ -26,7 +26,7 @@ SCORED_STREET = "synthetic:100"
 """A street that no training sees."""
 OVERHEAD_MINUTES = 1.2
 """Rendering, scoring and the report, beside the training."""
-RESERVE = 0.9
+RESERVE = 0.95
 """Share of the rest given to the training: a machine that others use gets slower now and then."""
 
 

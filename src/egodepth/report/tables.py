@@ -10,7 +10,10 @@ def depth_table(
 ) -> Table:
     """Depth metrics of a run and of a constant guess."""
     table = Table(
-        padding=(0, 0), title="depth", caption=f"{protocol}; {summary['images']} images", title_justify="left"
+        padding=(0, 0),
+        title="depth",
+        caption=f"{protocol}; {summary['images']} images",
+        title_justify="left",
     )
     table.add_column("", no_wrap=True)
     for label in LABELS:
