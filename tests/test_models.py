@@ -86,8 +86,21 @@ def test_any_size_and_batch(size: tuple[int, int], batch: int) -> None:
     assert reconstruction.shape == image.shape and features.shape[-1] == size[1] // 2
 
 
+def test_an_untrained_pose_net_sees_no_motion_but_learns_at_once() -> None:
+    net = PoseNet(SMALL)
+    motion = net.second_from_first(torch.rand(2, 3, 32, 64), torch.rand(2, 3, 32, 64))
+    assert torch.equal(motion.detach(), torch.eye(4).repeat(2, 1, 1))
+    motion[:, :3, 3].sum().backward()  # type: ignore[no-untyped-call]
+    last = net.head[-1]
+    assert isinstance(last, torch.nn.Conv2d) and last.weight.grad is not None
+    assert last.weight.grad.abs().sum() > 0
+
+
 def test_motions_to_earlier_frames_are_inverted() -> None:
     net = PoseNet(SMALL).eval()
+    last = net.head[-1]
+    assert isinstance(last, torch.nn.Conv2d)
+    torch.nn.init.normal_(last.weight)
     target, sources = torch.rand(2, 3, 32, 64), torch.rand(2, 2, 3, 32, 64)
     with torch.no_grad():
         motions = net.sources_from_target(target, sources, (-1, 1))
