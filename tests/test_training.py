@@ -93,19 +93,23 @@ def test_the_feature_metric_loss_does_not_reach_feature_net(frames: Path) -> Non
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in networks.depth.parameters())
 
 
-def test_the_scale_term_pulls_the_mean_inverse_depth_back(frames: Path) -> None:
+@pytest.mark.parametrize(("depth", "expected"), [(50.0, math.log(5) ** 2), (5.0, 0.0)])
+def test_the_scale_term_pulls_fleeing_depth_back(
+    depth: float, expected: float, frames: Path
+) -> None:
     settings = tiny_settings(frames, method="photometric")
     networks = build_networks(settings)
     assert networks.depth is not None
     head = networks.depth.heads[0]
     assert isinstance(head, torch.nn.Conv2d) and head.bias is not None
     torch.nn.init.zeros_(head.weight)
-    share = (0.1 - 0.01) / (10 - 0.01)
+    share = (1 / depth - 0.01) / (10 - 0.01)
     torch.nn.init.constant_(head.bias, math.log(share / (1 - share)))
     term = compute_objective(networks, make_batch(), settings).terms["scale"]
-    assert term.item() == pytest.approx(math.log(0.1) ** 2, rel=1e-4)
+    assert term.item() == pytest.approx(expected, rel=1e-3)
     term.backward()  # type: ignore[no-untyped-call]
-    assert head.bias.grad is not None and head.bias.grad.item() < 0  # a step makes it nearer
+    assert head.bias.grad is not None
+    assert (head.bias.grad.item() < 0) == (expected > 0)  # a step makes it nearer
 
 
 def test_nothing_is_computed_twice(frames: Path) -> None:

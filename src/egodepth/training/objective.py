@@ -1,5 +1,6 @@
 """The training objective: where losses get their weights and means, once."""
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,9 @@ from egodepth.losses.smoothness import (
 )
 from egodepth.models.networks import Networks
 from egodepth.training.settings import TrainSettings
+
+FARTHEST_TYPICAL_DEPTH = 10.0
+"""Geometric mean of a batch, in DepthNet's unit, that begins at 1."""
 
 
 @dataclass(frozen=True)
@@ -139,9 +143,14 @@ def _smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, 
 
 def _scale_term(inverse_depth: Tensor) -> Tensor:
     """Monocular video leaves the scale free. While PoseNet's motions are still wrong, the farthest
-    depth is the least wrong one, where the sigmoid of DepthNet has no gradient to come back by; so
-    the mean of a batch is tied softly to 1, the depth that DepthNet starts from."""
-    return inverse_depth.mean().log().square()
+    depth is the least wrong one, where the sigmoid of DepthNet has no gradient to come back by. So
+    a batch whose typical depth is beyond FARTHEST_TYPICAL_DEPTH is pulled back.
+
+    On this side the term is zero, and it sees the mean of logarithms: tying the plain mean to a value
+    made sky and bare walls, whose depth nothing else holds, as near as possible.
+    """
+    beyond = -inverse_depth.log().mean() - math.log(FARTHEST_TYPICAL_DEPTH)
+    return beyond.clamp(min=0).square()
 
 
 def _feature_terms(features: Tensor, reconstruction: Tensor, image: Tensor) -> dict[str, Tensor]:

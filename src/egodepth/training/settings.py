@@ -49,7 +49,7 @@ class LossWeights(Settings):
     smooth_second: float = Field(1e-3, ge=0)
     """edge-aware second-order smoothness of inverse depth"""
     scale: float = Field(0.01, ge=0)
-    """squared log of the batch's mean inverse depth over 1: keeps the free scale from running away"""
+    """keeps the free scale from running away to the farthest depth; zero at ordinary depths"""
     reconstruction: float = Field(1.0, ge=0)
     """L_rec: FeatureNet's reconstruction of the image"""
     discriminative: float = Field(1e-3, ge=0)
