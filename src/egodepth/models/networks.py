@@ -91,7 +91,7 @@ class PoseNet(nn.Module):
     ROTATION_SCALE, TRANSLATION_SCALE = 0.03, 0.1
     """What a head's output of one means. A driving camera moves by about a tenth of the depth that
     DepthNet starts with and turns by hundredths of a radian a frame; with 0.01 for the rotation the
-    demo needed three times as many steps to learn its turns."""
+    demo was slow to learn its turns."""
 
     def __init__(self, settings: ModelSettings):
         super().__init__()

@@ -15,7 +15,7 @@ def kitti_small() -> TrainSettings:
     """The KITTI excerpts: DIR holds kitti_raw and kitti_odometry; minutes on two CPU cores."""
     return TrainSettings(
         recipe="kitti_small",
-        # In so few steps FeatureNet has not learned much yet, and costs a fifth of them.
+        # In so few steps FeatureNet has not learned much yet, and costs time.
         method="photometric",
         # A run of minutes is far from overfitting: augmentation would only slow it down.
         data=DataSettings(
@@ -31,7 +31,7 @@ def demo() -> TrainSettings:
     """Four synthetic streets; what `egodepth demo` trains."""
     return TrainSettings(
         recipe="demo",
-        # As for kitti_small: a third more steps in the same minutes.
+        # As for kitti_small: more steps in the same minutes.
         method="photometric",
         data=DataSettings(sources=("synthetic:1", "synthetic:2", "synthetic:3", "synthetic:4")),
         # Nothing moves in the streets but the camera, and the automask does not pull back where a
