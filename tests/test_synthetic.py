@@ -15,7 +15,7 @@ def test_two_hundred_frames_with_straights_and_a_turn(drive: StreetDrive) -> Non
     yaw = np.degrees(np.unwrap(np.arctan2(forward[:, 0], forward[:, 2])))
     assert abs(yaw[-1] - yaw[0]) == pytest.approx(90, abs=3)
     turning = np.abs(np.diff(yaw)) > 1
-    assert 15 < turning.sum() < 90
+    assert 15 < turning.sum() < 60
     rotations = drive.world_from_camera[:, :3, :3]
     np.testing.assert_allclose(
         rotations @ rotations.transpose(0, 2, 1), np.tile(np.eye(3), (200, 1, 1)), atol=1e-12

@@ -25,9 +25,7 @@ from egodepth.training.run import train
 SCORED_STREET = "synthetic:100"
 """A street that no training sees."""
 OVERHEAD_MINUTES = 1.2
-"""Rendering, scoring and the report, beside the training."""
-RESERVE = 0.95
-"""Share of the rest given to the training: a machine that others use gets slower now and then."""
+"""Prediction, scoring and the report, after the training."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +61,7 @@ def run_demo(
     started = time.perf_counter()
     _clear(out)
     settings = demo_recipe().model_copy(
-        update={"minutes": RESERVE * (minutes - OVERHEAD_MINUTES), "seed": seed}
+        update={"minutes": minutes - OVERHEAD_MINUTES, "seed": seed}
     )
     console.print(f"training on {len(settings.data.sources)} synthetic streets")
     trained = train(settings, out, console=console)

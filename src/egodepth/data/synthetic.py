@@ -20,13 +20,13 @@ FOCAL = 0.58
 """Focal length over image width, as KITTI's."""
 RATE = 10.0
 """Frames per second of the drive."""
-_VERSION = 2
+_VERSION = 3
 """Raise it when the pictures change: it names the frame cache."""
 
 KERB, BUILDING_LINE, LANE, PATH_EDGE = 6.0, 9.0, 1.75, 13.0
 """Metres from the middle of a street."""
-CAMERA_HEIGHT, CRUISE, TURN_SPEED = 1.6, 0.75, 0.18
-"""Metres, metres a frame."""
+CAMERA_HEIGHT, CRUISE, TURN_SPEED, TURN_RADIUS = 1.6, 0.75, 0.48, 17.0
+"""Metres, metres a frame. The turn is wide enough to be driven at a speed that still shows depth."""
 GROUND_DENSITY, FACADE_DENSITY = 16, 20
 """Texture pixels per metre."""
 
@@ -91,21 +91,22 @@ def read_street(seed: int, frames: int = FRAMES) -> Sequence:
 
 
 def _drive(rng: np.random.Generator, frames: int, right_turn: bool) -> np.ndarray:
-    """``world_from_camera`` (N, 4, 4): straight on, a quarter turn at the crossing, straight on."""
+    """``world_from_camera`` (N, 4, 4): straight on, a quarter turn at the crossing, straight on.
+
+    The turn always crosses the opposite lane: where it goes to the right, traffic keeps left.
+    """
     side = 1 if right_turn else -1
-    radius = 8.0 if right_turn else 9.0
-    arc = radius * np.pi / 2
+    arc = TURN_RADIUS * np.pi / 2
     straight = max(0.0, (frames - arc / TURN_SPEED) / 2 * CRUISE - 3)
     distance, along = -straight, np.empty(frames)
     for i in range(frames):
         along[i] = distance
         gap = max(0.0, -distance, distance - arc)
         distance += TURN_SPEED + (CRUISE - TURN_SPEED) * min(1.0, gap / 12)
-    angle = np.clip(along / radius, 0, np.pi / 2)
+    angle = np.clip(along / TURN_RADIUS, 0, np.pi / 2)
     before, after = np.minimum(along, 0), np.maximum(along - arc, 0)
-    start_z = -side * LANE - radius
-    x = LANE + side * (radius * (1 - np.cos(angle)) + after)
-    z = start_z + before + radius * np.sin(angle)
+    x = side * (TURN_RADIUS * (1 - np.cos(angle)) + after - LANE)
+    z = LANE - TURN_RADIUS + before + TURN_RADIUS * np.sin(angle)
     time = np.arange(frames)
     phase = rng.uniform(0, 2 * np.pi, 4)
     yaw = side * angle + 0.006 * np.sin(time / 17 + phase[0])

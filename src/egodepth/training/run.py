@@ -33,6 +33,8 @@ from egodepth.training.settings import DataSettings, TrainSettings
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
 """Steps thrown away before, and timed for, fitting the number of steps to a time."""
+PLANNED_SHARE = 0.93
+"""Share of a time budget that is planned for: logging, checkpoints and other users take the rest."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +275,7 @@ def _fit_steps(
     started = time.perf_counter()
     per_step = _time_a_step(settings, stream, precision, device)
     used = time.perf_counter() - started + stream.cache_seconds
-    fitting = max(1, int((60 * settings.minutes - used) / per_step))
+    fitting = max(1, int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step))
     console.print(f"{per_step:.2f} s a step: {fitting} steps fit into {settings.minutes:g} minutes")
     return min(settings.steps, fitting)
 
@@ -297,8 +299,7 @@ def _time_a_step(
         optimizer.zero_grad()
         float(result.total.detach())
         times.append(time.perf_counter() - started)
-    timed = sorted(times[WARM_UP_STEPS:])
-    return 1.03 * timed[len(timed) // 2]  # logging and checkpoints take the rest
+    return sorted(times[WARM_UP_STEPS:])[TIMED_STEPS // 2]
 
 
 def _fit(
