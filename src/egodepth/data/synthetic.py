@@ -25,8 +25,10 @@ _VERSION = 3
 
 KERB, BUILDING_LINE, LANE, PATH_EDGE = 6.0, 9.0, 1.75, 13.0
 """Metres from the middle of a street."""
-CAMERA_HEIGHT, CRUISE, TURN_SPEED, TURN_RADIUS = 1.6, 0.75, 0.48, 17.0
+CAMERA_HEIGHT, CRUISE, TURN_SPEED, TURN_LENGTH = 1.6, 0.75, 0.48, 36.0
 """Metres, metres a frame. The turn is wide enough to be driven at a speed that still shows depth."""
+WEAVE, WEAVE_LENGTH = 0.3, 8.0
+"""Metres to the sides and, per radian, along the way: nobody drives straight."""
 GROUND_DENSITY, FACADE_DENSITY = 16, 20
 """Texture pixels per metre."""
 
@@ -96,20 +98,19 @@ def _drive(rng: np.random.Generator, frames: int, right_turn: bool) -> np.ndarra
     The turn always crosses the opposite lane: where it goes to the right, traffic keeps left.
     """
     side = 1 if right_turn else -1
-    arc = TURN_RADIUS * np.pi / 2
-    straight = max(0.0, (frames - arc / TURN_SPEED) / 2 * CRUISE - 3)
+    straight = max(0.0, (frames - TURN_LENGTH / TURN_SPEED) / 2 * CRUISE - 3)
     distance, along = -straight, np.empty(frames)
     for i in range(frames):
         along[i] = distance
-        gap = max(0.0, -distance, distance - arc)
+        gap = max(0.0, -distance, distance - TURN_LENGTH)
         distance += TURN_SPEED + (CRUISE - TURN_SPEED) * min(1.0, gap / 12)
-    angle = np.clip(along / TURN_RADIUS, 0, np.pi / 2)
-    before, after = np.minimum(along, 0), np.maximum(along - arc, 0)
-    x = side * (TURN_RADIUS * (1 - np.cos(angle)) + after - LANE)
-    z = LANE - TURN_RADIUS + before + TURN_RADIUS * np.sin(angle)
     time = np.arange(frames)
     phase = rng.uniform(0, 2 * np.pi, 4)
-    yaw = side * angle + 0.006 * np.sin(time / 17 + phase[0])
+    angle, x, z = _turn_path(along)
+    weave = along / WEAVE_LENGTH + phase[3]
+    x, z = x + WEAVE * np.sin(weave) * np.cos(angle), z - WEAVE * np.sin(weave) * np.sin(angle)
+    yaw = angle + np.arctan(WEAVE / WEAVE_LENGTH * np.cos(weave))
+    x, yaw = side * (x - LANE), side * yaw + 0.006 * np.sin(time / 17 + phase[0])
     pitch = 0.003 * np.sin(time / 3.1 + phase[1]) + 0.002 * np.sin(time / 7 + phase[2])
     poses = np.tile(np.eye(4), (frames, 1, 1))
     cy, sy, cp, sp = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch)
@@ -117,10 +118,28 @@ def _drive(rng: np.random.Generator, frames: int, right_turn: bool) -> np.ndarra
     turn[:, 0, 0], turn[:, 0, 2], turn[:, 2, 0], turn[:, 2, 2] = cy, sy, -sy, cy
     tilt[:, 1, 1], tilt[:, 1, 2], tilt[:, 2, 1], tilt[:, 2, 2] = cp, -sp, sp, cp
     poses[:, :3, :3] = turn @ tilt
-    poses[:, 0, 3] = x + 0.15 * np.sin(time / 23 + phase[3]) * np.cos(angle) ** 2
+    poses[:, 0, 3] = x
     poses[:, 1, 3] = -CAMERA_HEIGHT + 0.012 * np.sin(time / 2.7 + phase[1])
     poses[:, 2, 3] = z
     return poses
+
+
+def _turn_path(along: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Heading and position of a right turn that begins at ``along`` = 0 m heading for +z.
+
+    As a driver turns the wheel, the curvature rises over the first quarter of the turn and falls over
+    the last.
+    """
+    s = np.linspace(0, TURN_LENGTH, 1001)
+    curvature = np.clip(4 * np.minimum(s, s[::-1]) / TURN_LENGTH, 0, 1)
+    heading = np.cumsum(curvature) - curvature / 2
+    heading *= np.pi / 2 / curvature.sum()
+    step = s[1]
+    x, z = (np.concatenate([[0], np.cumsum(f(heading[:-1]) * step)]) for f in (np.sin, np.cos))
+    angle = np.interp(along, s, heading)
+    before, after = np.minimum(along, 0), np.maximum(along - TURN_LENGTH, 0)
+    start = LANE - z[-1]
+    return angle, np.interp(along, s, x) + after, start + before + np.interp(along, s, z)
 
 
 class _Baked(list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]):
