@@ -77,11 +77,10 @@ def test_smoothness_known_values() -> None:
     y, x = torch.meshgrid(torch.arange(6.0), torch.arange(7.0), indexing="ij")
     plane = (2 * x + 3 * y + 1)[None, None].double()
     flat = torch.zeros(1, 3, 6, 7, dtype=torch.float64)
-    assert smoothness.first_order_smoothness(plane, flat)[0, 2, 2].item() == pytest.approx(5)
+    assert smoothness.first_order_smoothness(plane, flat).mean().item() == pytest.approx(5)
     assert smoothness.second_order_smoothness(plane, flat).abs().max().item() == pytest.approx(0)
-    assert smoothness.second_order_smoothness(plane**2, flat)[0, 2, 2].item() == pytest.approx(
-        8 + 18 + 2 * 12
-    )
+    second = smoothness.second_order_smoothness(plane**2, flat).mean().item()
+    assert second == pytest.approx(8 + 18 + 2 * 12)
 
 
 def test_an_image_edge_lowers_the_cost_of_a_depth_edge() -> None:
@@ -106,14 +105,12 @@ def test_mean_normalisation_ignores_scale() -> None:
 def test_feature_regularizers_known_values() -> None:
     x = torch.arange(8.0).expand(1, 2, 5, 8).double()
     flat = torch.zeros(1, 3, 5, 8, dtype=torch.float64)
-    assert feature_regularizers.discriminative_loss(3 * x, flat)[0, 2, 2].item() == pytest.approx(
-        -3
-    )
+    assert feature_regularizers.discriminative_loss(3 * x, flat).mean().item() == pytest.approx(-3)
     textured = (x[:, :1] * 0.5).expand(1, 3, 5, 8)
-    weighted = feature_regularizers.discriminative_loss(3 * x, textured)[0, 2, 2].item()
+    weighted = feature_regularizers.discriminative_loss(3 * x, textured).mean().item()
     assert weighted == pytest.approx(-3 * np.exp(-0.5))
     assert feature_regularizers.convergent_loss(3 * x).abs().max().item() == pytest.approx(0)
-    assert feature_regularizers.convergent_loss(x**2)[0, 2, 2].item() == pytest.approx(2)
+    assert feature_regularizers.convergent_loss(x**2).mean().item() == pytest.approx(2)
     ones = torch.ones_like(flat)
     assert feature_regularizers.reconstruction_loss(0.25 * ones, ones).unique().item() == 0.75
 

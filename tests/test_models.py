@@ -82,8 +82,9 @@ def test_any_size_and_batch(size: tuple[int, int], batch: int) -> None:
     assert all(((low <= i) & (i <= high)).all() for i in inverse)
     motion = networks.pose.second_from_first(image, image.flip(-1))
     assert motion.shape == (batch, 4, 4)
-    features, reconstruction = networks.features(image)
-    assert reconstruction.shape == image.shape and features.shape[-1] == size[1] // 2
+    features, reconstructions = networks.features(image)
+    assert [r.shape[-1] * 2**i for i, r in enumerate(reconstructions)] == [size[1]] * 4
+    assert reconstructions[0].shape == image.shape and features.shape[-1] == size[1] // 2
 
 
 def test_an_untrained_pose_net_sees_no_motion_but_learns_at_once() -> None:

@@ -96,6 +96,15 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
         _add_common(kind)
         kind.set_defaults(command=command)
 
+    importer = commands.add_parser("import", help="make a run of a published checkpoint")
+    kinds = importer.add_subparsers(metavar="featdepth", required=True)
+    featdepth = kinds.add_parser("featdepth", help="a checkpoint of the authors' implementation")
+    featdepth.add_argument("file", type=Path, metavar="FILE", help="checkpoint (.pth)")
+    featdepth.add_argument("--out", type=Path, required=True, help="run folder to make")
+    featdepth.add_argument("--height", type=int, default=320, help="of its images (default: 320)")
+    featdepth.add_argument("--width", type=int, default=1024, help="of its images (default: 1024)")
+    featdepth.set_defaults(command=_import_featdepth)
+
     report = commands.add_parser("report", help="write report.html of a run")
     report.add_argument("run", type=Path, metavar="RUN", help="run folder")
     report.set_defaults(command=_report)
@@ -150,7 +159,7 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from egodepth.core import config
-    from egodepth.models.checkpoint import CONFIG
+    from egodepth.models.checkpoint import CONFIG, read_run
     from egodepth.report.html_report import ReportContent, write_report
     from egodepth.training.recipes import RECIPES, get_recipe
     from egodepth.training.run import train
@@ -169,6 +178,9 @@ def _train(options: argparse.Namespace) -> int:
             settings = get_recipe("footage")
         else:
             settings = get_recipe(options.what)
+        if "init" in changes:
+            model = read_run(Path(changes["init"]))[0]
+            settings = settings.model_copy(update={"model": model})
         if options.config:
             settings = config.merge_file(settings, options.config)
         settings = config.override(settings, changes)
@@ -239,6 +251,16 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
     if options.plot:
         plot_trajectory(options.plot, scores.estimate, scores.truth)
     _print(odometry_table(scores.summary, scores.sequence))
+    return 0
+
+
+def _import_featdepth(options: argparse.Namespace) -> int:
+    from egodepth.training.published import import_featdepth
+
+    result = import_featdepth(options.file, options.out, height=options.height, width=options.width)
+    print(f"{result.mapped} entries taken over, each once, into {', '.join(result.networks)}; "
+          f"none missing; {len(result.unused)} that no network uses: {', '.join(result.unused)}")  # fmt: skip
+    print(f"the run is in {result.run}; go on training from it with --init {result.run}")
     return 0
 
 

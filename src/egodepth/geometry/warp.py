@@ -1,5 +1,7 @@
 """View synthesis: the source image as the target camera would see it. The only ``grid_sample``."""
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -11,8 +13,16 @@ NEAREST_DEPTH = 1e-3
 """Points nearer to the source camera's plane than this, in the unit of the depth, have no image."""
 
 
+Sampling = Literal["exact", "published_shift"]
+"""Where a pixel coordinate lies. ``exact``: pixel centres at whole numbers. ``published_shift``: at
+x W / (W - 1) - 0.5, up to half a pixel off, as the published FeatDepth code has it since PyTorch 1.3
+changed the default of grid_sample's align_corners; only for comparing with that code."""
+
+
 def sample(
-    image: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b *layers h2 w2 2"]
+    image: Float[Tensor, "b c h w"],
+    pixels: Float[Tensor, "b *layers h2 w2 2"],
+    sampling: Sampling = "exact",
 ) -> Float[Tensor, "b c *layers h2 w2"]:
     """Bilinear values of ``image`` at pixel coordinates (x, y); outside, the nearest border value.
 
@@ -20,7 +30,8 @@ def sample(
     """
     height, width = image.shape[-2:]
     size = pixels.new_tensor([width, height])
-    normalized = (2 * (pixels + 0.5) / size - 1).flatten(1, -3)
+    unit = (pixels + 0.5) / size if sampling == "exact" else pixels / (size - 1)
+    normalized = (2 * unit - 1).flatten(1, -3)
     values = F.grid_sample(
         image, normalized, mode="bilinear", padding_mode="border", align_corners=False
     )
@@ -71,10 +82,11 @@ def warp(
     source_from_target: Float[Tensor, "b 4 4"],
     target_camera: Camera,
     source_camera: Camera,
+    sampling: Sampling = "exact",
 ) -> tuple[Float[Tensor, "b c *layers h w"], Bool[Tensor, "b *layers h w"]]:
     """The source image (or features) seen from the target camera, and where that is valid.
 
-    Arguments as in :func:`reproject`.
+    Arguments as in :func:`reproject` and :func:`sample`.
     """
     pixels, valid = reproject(depth, source_from_target, target_camera, source_camera)
-    return sample(source_image, pixels), valid
+    return sample(source_image, pixels, sampling), valid

@@ -1,10 +1,14 @@
 """What makes features good for matching: slopes everywhere (L_dis), wide basins (L_cvt)."""
 
-import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from egodepth.losses.smoothness import gradient_x, gradient_y
+from egodepth.losses.smoothness import (
+    first_order_smoothness,
+    gradient_x,
+    gradient_y,
+    on_full_map,
+)
 
 
 def discriminative_loss(
@@ -17,22 +21,21 @@ def discriminative_loss(
         features: features of a frame.
         image: the frame at the size of the features.
     """
-    x, y = (
-        (gradient(features).abs().mean(1) * (-gradient(image).abs().mean(1)).exp())
-        for gradient in (gradient_x, gradient_y)
-    )
-    return -F.pad(x, (0, 1)) - F.pad(y, (0, 0, 0, 1))
+    return -first_order_smoothness(features, image)
 
 
 def convergent_loss(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
     """L_cvt: second-order gradients of the features, xx, xy, yx and yy, kept small so that the
-    first-order ones stay consistent over a wide neighbourhood (paper, eq. 7)."""
-    height, width = features.shape[-2:]
-    total = features.new_zeros(features.shape[0], height, width)
+    first-order ones stay consistent over a wide neighbourhood (paper, eq. 7).
+
+    The published code weights them by the image's edges:
+    :func:`~egodepth.losses.smoothness.second_order_smoothness` of the features.
+    """
+    total = features.new_zeros(features.shape[0], *features.shape[2:])
     for first in (gradient_x, gradient_y):
         for outer in (gradient_x, gradient_y):
             term = outer(first(features)).abs().mean(1)
-            total = total + F.pad(term, (0, width - term.shape[-1], 0, height - term.shape[-2]))
+            total = total + on_full_map(term, *total.shape[-2:])
     return total
 
 

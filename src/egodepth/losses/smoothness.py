@@ -21,30 +21,52 @@ def mean_normalized(inverse_depth: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b
 
 
 def first_order_smoothness(
-    values: Float[Tensor, "b 1 h w"], image: Float[Tensor, "b c h w"]
+    values: Float[Tensor, "b c h w"], image: Float[Tensor, "b 3 h w"], sharpness: float = 1.0
 ) -> Float[Tensor, "b h w"]:
-    """|dx| exp(-|dx I|) + |dy| exp(-|dy I|), zero in the last column or row of each difference."""
-    x = _edge_weighted(gradient_x(values), gradient_x(image))
-    y = _edge_weighted(gradient_y(values), gradient_y(image))
-    return F.pad(x, (0, 1)) + F.pad(y, (0, 0, 0, 1))
+    """|dx| exp(-s |dx I|) + |dy| exp(-s |dy I|), averaged over channels.
+
+    The mean of the map is the sum of the means of both differences.
+
+    Args:
+        values: inverse depth, or features.
+        image: the frame at the size of ``values``.
+        sharpness: s, how much an edge of the image allows; the published code has 0.5 here.
+    """
+    size = values.shape[-2:]
+    x, y = (
+        on_full_map(edge_weighted(gradient(values), gradient(image), sharpness), *size)
+        for gradient in (gradient_x, gradient_y)
+    )
+    return x + y
 
 
 def second_order_smoothness(
-    values: Float[Tensor, "b 1 h w"], image: Float[Tensor, "b c h w"]
+    values: Float[Tensor, "b c h w"], image: Float[Tensor, "b 3 h w"], sharpness: float = 1.0
 ) -> Float[Tensor, "b h w"]:
-    """|d2 values| exp(-|d2 I|), summed over xx, xy, yx and yy; slanted planes cost nothing."""
+    """|d2 values| exp(-s |d2 I|), summed over xx, xy, yx and yy; slanted planes cost nothing.
+
+    Arguments and mean as in :func:`first_order_smoothness`.
+    """
     total = values.new_zeros(values.shape[0], *values.shape[2:])
-    for outer, first in (
-        (gradient_x, gradient_x),
-        (gradient_x, gradient_y),
-        (gradient_y, gradient_x),
-        (gradient_y, gradient_y),
-    ):
-        term = _edge_weighted(outer(first(values)), outer(first(image)))
-        rows, columns = term.shape[-2:]
-        total = total + F.pad(term, (0, total.shape[-1] - columns, 0, total.shape[-2] - rows))
+    for first in (gradient_x, gradient_y):
+        for outer in (gradient_x, gradient_y):
+            term = edge_weighted(outer(first(values)), outer(first(image)), sharpness)
+            total = total + on_full_map(term, *total.shape[-2:])
     return total
 
 
-def _edge_weighted(values: Tensor, image: Tensor) -> Tensor:
-    return (values.abs() * (-image.abs().mean(1, keepdim=True)).exp()).squeeze(1)
+def edge_weighted(
+    gradient: Float[Tensor, "b c h w"], image_gradient: Float[Tensor, "b 3 h w"], sharpness: float
+) -> Float[Tensor, "b h w"]:
+    """Mean over channels of the size of a gradient, less where the image has one too."""
+    weight = (-sharpness * image_gradient.abs().mean(1)).exp()
+    return gradient.abs().mean(1) * weight
+
+
+def on_full_map(
+    differences: Float[Tensor, "b h2 w2"], height: int, width: int
+) -> Float[Tensor, "b h w"]:
+    """Differences on a map of the whole size, zero at the end, scaled so that the mean is kept."""
+    rows, columns = differences.shape[-2:]
+    scale = height * width / max(rows * columns, 1)
+    return F.pad(scale * differences, (0, width - columns, 0, height - rows))

@@ -38,6 +38,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def networks_checkpoint(networks: Networks) -> dict[str, Any]:
+    """What a checkpoint of these networks holds where no training goes on from it."""
+    return {"state_dict": {_PREFIX + name: v for name, v in networks.state_dict().items()}}
+
+
 def read_run(folder: Path) -> tuple[ModelSettings, Networks]:
     """The networks of a run folder, in evaluation mode, on the CPU, and their settings.
 
@@ -59,6 +64,7 @@ def read_run(folder: Path) -> tuple[ModelSettings, Networks]:
         settings.model_copy(update={"pretrained": False}),
         depth_and_pose="depth" in parts,
         features="features" in parts,
+        reconstructs=any(name.startswith("features.decoder.") for name in state),
     )
     try:
         networks.load_state_dict(state)

@@ -7,11 +7,22 @@ from torch import Tensor, nn
 from egodepth.core.errors import EgodepthError
 
 
+class MirroredConvolution(nn.Conv2d):
+    """3x3 convolution with mirrored borders; a side of one pixel, which has nothing to mirror, is
+    repeated."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__(inputs, outputs, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, inputs, H, W) to (B, outputs, H, W)."""
+        mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
+        return super().forward(F.pad(x, (1, 1, 1, 1), mode=mode))
+
+
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """3x3 convolution with repeated borders, and ELU."""
-    return nn.Sequential(
-        nn.Conv2d(inputs, outputs, 3, padding=1, padding_mode="replicate"), nn.ELU(inplace=True)
-    )
+    """3x3 convolution with mirrored borders, and ELU."""
+    return nn.Sequential(MirroredConvolution(inputs, outputs), nn.ELU(inplace=True))
 
 
 class Decoder(nn.Module):

@@ -61,7 +61,7 @@ class Encoder(nn.Module):
         config = self.net.model.pretrained_cfg
         for key in ("mean", "std"):
             values = torch.tensor(config.get(key) or (0.5, 0.5, 0.5)).repeat(frames)
-            self.register_buffer(key, values.view(-1, 1, 1), persistent=False)
+            self.register_buffer(key, values.view(-1, 1, 1))
 
     def _see_differences(self) -> None:
         name = self.net.model.pretrained_cfg.get("first_conv")

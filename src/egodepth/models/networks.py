@@ -1,6 +1,7 @@
 """DepthNet, PoseNet, FeatureNet, and the three of them together."""
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,8 @@ from torch import Tensor, nn
 
 from egodepth.core.config import Settings
 from egodepth.geometry import se3
-from egodepth.models.decoder import Decoder, convolution
+from egodepth.models.cascaded_decoder import CascadedDecoder
+from egodepth.models.decoder import Decoder, MirroredConvolution, convolution
 from egodepth.models.encoder import EMBEDDED, Encoder
 
 SCALES = 4
@@ -29,6 +31,9 @@ class ModelSettings(Settings):
     """PoseNet's encoder, any name that timm knows"""
     feature_encoder: str = EMBEDDED
     """FeatureNet's encoder, any name that timm knows"""
+    depth_decoder: Literal["unet", "cascaded"] = "unet"
+    """DepthNet's decoder; unet: skip connections, finest depth at full size; cascaded: as published
+    with FeatDepth, with chained residual pooling, finest depth at half size"""
     pretrained: bool = True
     """start the encoders from ImageNet weights"""
     decoder_channels: tuple[int, ...] = (16, 32, 64, 96, 128)
@@ -37,14 +42,36 @@ class ModelSettings(Settings):
     """smallest depth that DepthNet can predict, in its own unit"""
     max_depth: float = Field(100.0, gt=0)
     """largest depth that DepthNet can predict, in its own unit"""
-    pose_reduction: int = Field(2, ge=1)
-    """PoseNet sees the frames this many times smaller: large motions come into its reach"""
+    pose_decoder: Literal["short", "published"] = "short"
+    """PoseNet's layers after its encoder; published: as with FeatDepth, one more convolution, and
+    ReLU, which at high learning rates can go dead"""
+    pose_size: tuple[int, int] | None = None
+    """height and width that PoseNet sees the frames at; by default half of theirs, which brings
+    large motions into its reach"""
     feature_level: int = Field(0, ge=0)
     """FeatureNet's encoder level that the feature-metric loss compares, 0 the finest"""
 
 
+class UNetDecoder(nn.Module):
+    """Decoder with skip connections, and a head at each of its four finest scales."""
+
+    def __init__(self, encoder: Encoder, channels: tuple[int, ...]):
+        super().__init__()
+        self.stages = Decoder(encoder.channels, encoder.reductions, channels, skips=True)
+        self.heads = nn.ModuleList(MirroredConvolution(c, 1) for c in channels[:SCALES])
+
+    def forward(self, features: list[Tensor], height: int, width: int, scales: int) -> list[Tensor]:
+        """Logits of inverse depth at 1, 1/2, 1/4 and 1/8 of height x width, float32."""
+        outputs = self.stages(features, height, width)
+        # In bfloat16 the last convolution would give depth in steps of one percent.
+        with torch.autocast(features[0].device.type, enabled=False):
+            return [
+                head(x.float()) for head, x in zip(list(self.heads)[:scales], outputs, strict=False)
+            ]
+
+
 class DepthNet(nn.Module):
-    """Inverse depth of one image at four scales: encoder and U-Net decoder with skip connections."""
+    """Inverse depth of one image at four scales."""
 
     FIRST_INVERSE_DEPTH = 1.0
     """Where an untrained network starts. Much nearer, PoseNet's first random motions move the
@@ -53,36 +80,29 @@ class DepthNet(nn.Module):
     def __init__(self, settings: ModelSettings):
         super().__init__()
         self.encoder = Encoder(settings.depth_encoder, pretrained=settings.pretrained)
-        self.decoder = Decoder(
-            self.encoder.channels, self.encoder.reductions, settings.decoder_channels, skips=True
-        )
-        self.heads = nn.ModuleList(
-            nn.Conv2d(channels, 1, 3, padding=1, padding_mode="replicate")
-            for channels in settings.decoder_channels[:SCALES]
-        )
+        self.decoder: UNetDecoder | CascadedDecoder
+        if settings.depth_decoder == "unet":
+            self.decoder = UNetDecoder(self.encoder, settings.decoder_channels)
+        else:
+            self.decoder = CascadedDecoder(self.encoder.channels, self.encoder.reductions)
         self.nearest, self.farthest = 1 / settings.min_depth, 1 / settings.max_depth
         first = min(max(self.FIRST_INVERSE_DEPTH, 2 * self.farthest), self.nearest / 2)
         start = (first - self.farthest) / (self.nearest - self.farthest)
-        for head in self.heads:
-            assert isinstance(head, nn.Conv2d) and head.bias is not None
+        for head in self.decoder.heads:
+            assert isinstance(head.bias, nn.Parameter)
             nn.init.constant_(head.bias, math.log(start / (1 - start)))
 
     def forward(
         self, image: Float[Tensor, "b 3 h w"], scales: int = SCALES
     ) -> list[Float[Tensor, "b 1 _ _"]]:
-        """Inverse depth at 1, 1/2, 1/4 and 1/8 of the image, between 1 / max_depth and
-        1 / min_depth, as float32; the finest ``scales`` of them.
+        """Inverse depth, between 1 / max_depth and 1 / min_depth, as float32: the finest ``scales``
+        of 1, 1/2, 1/4 and 1/8 of the image, or of 1/2 to 1/16 with the cascaded decoder.
 
         Sides of the image must be multiples of 32.
         """
-        outputs = self.decoder(self.encoder(image), *image.shape[-2:])
+        logits = self.decoder(self.encoder(image), *image.shape[-2:], scales)
         span = self.nearest - self.farthest
-        # In bfloat16 the last convolution would give depth in steps of one percent.
-        with torch.autocast(image.device.type, enabled=False):
-            return [
-                self.farthest + span * head(x.float()).sigmoid()
-                for head, x in zip(list(self.heads)[:scales], outputs, strict=False)
-            ]
+        return [self.farthest + span * x.sigmoid() for x in logits]
 
 
 class PoseNet(nn.Module):
@@ -92,36 +112,40 @@ class PoseNet(nn.Module):
     """What a head's output of one means. A driving camera moves by about a tenth of the depth that
     DepthNet starts with and turns by hundredths of a radian a frame; with 0.01 for the rotation the
     demo was slow to learn its turns."""
+    scale: Tensor
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
         self.encoder = Encoder(settings.pose_encoder, pretrained=settings.pretrained, frames=2)
-        self.reduction = settings.pose_reduction
-        self.head = nn.Sequential(
-            nn.Conv2d(self.encoder.channels[-1], 256, 1),
-            nn.ReLU(inplace=True),
-            convolution(256, 256),
-            nn.Conv2d(256, 6, 1),
-        )
+        self.size = settings.pose_size
+        first, last = nn.Conv2d(self.encoder.channels[-1], 256, 1), nn.Conv2d(256, 6, 1)
+        middle: list[nn.Module] = [convolution(256, 256)]
+        if settings.pose_decoder == "published":
+            middle = [
+                nn.Conv2d(256, 256, 3, padding=1),
+                nn.ReLU(inplace=True),
+                nn.Conv2d(256, 256, 3, padding=1),
+                nn.ReLU(inplace=True),
+            ]
+        self.head = nn.Sequential(first, nn.ReLU(inplace=True), *middle, last)
         # Starting without motion, all snippets agree on where to go first; a random start sent the
         # demo's translation downwards, with a pitch that made up for it, for good.
-        last = self.head[-1]
-        assert isinstance(last, nn.Conv2d) and last.bias is not None
         nn.init.zeros_(last.weight)
+        assert last.bias is not None
         nn.init.zeros_(last.bias)
+        scale = torch.tensor([self.ROTATION_SCALE] * 3 + [self.TRANSLATION_SCALE] * 3)
+        self.register_buffer("scale", scale)
 
     def forward(
         self, first: Float[Tensor, "b 3 h w"], second: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b 6"]:
         """Axis-angle in radians and translation of ``second_from_first``, float32."""
         pair = torch.cat([first, second], dim=1)
-        if self.reduction > 1:
-            pair = F.avg_pool2d(pair, self.reduction)
+        height, width = pair.shape[-2:]
+        size = self.size or (max(height // 2, 1), max(width // 2, 1))
+        pair = F.interpolate(pair, size, mode="bilinear", align_corners=False)
         features = self.encoder(pair)[-1]
-        vector = self.head(features).float().mean((2, 3))
-        return torch.cat(
-            [self.ROTATION_SCALE * vector[:, :3], self.TRANSLATION_SCALE * vector[:, 3:]], dim=1
-        )
+        return self.scale * self.head(features).float().mean((2, 3))
 
     def second_from_first(
         self, first: Float[Tensor, "b 3 h w"], second: Float[Tensor, "b 3 h w"]
@@ -153,15 +177,27 @@ class FeatureNet(nn.Module):
     map, whatever else is in the batch: features of target and source must be comparable.
     """
 
-    def __init__(self, settings: ModelSettings):
+    decoder: Decoder | None
+    heads: nn.ModuleList | None
+
+    def __init__(self, settings: ModelSettings, *, reconstructs: bool = True):
+        """Make the network.
+
+        Args:
+            settings: of the networks.
+            reconstructs: whether there is a decoder, without which it can't learn.
+        """
         super().__init__()
         self.encoder = Encoder(settings.feature_encoder, pretrained=settings.pretrained)
         self.level = min(settings.feature_level, len(self.encoder.channels) - 1)
+        self.decoder, self.heads = None, None
+        if not reconstructs:
+            return
         self.decoder = Decoder(
             self.encoder.channels, self.encoder.reductions, settings.decoder_channels, skips=False
         )
-        self.head = nn.Conv2d(
-            settings.decoder_channels[0], 3, 3, padding=1, padding_mode="replicate"
+        self.heads = nn.ModuleList(
+            MirroredConvolution(channels, 3) for channels in settings.decoder_channels[:SCALES]
         )
 
     def train(self, mode: bool = True) -> "FeatureNet":
@@ -177,11 +213,16 @@ class FeatureNet(nn.Module):
 
     def forward(
         self, image: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b c _ _"], Float[Tensor, "b 3 h w"]]:
-        """The compared features and the reconstruction of the image in [0, 1], float32."""
+    ) -> tuple[Float[Tensor, "b c _ _"], list[Float[Tensor, "b 3 _ _"]]]:
+        """The compared features, and reconstructions of the image in [0, 1] at 1, 1/2, 1/4 and 1/8
+        of its size, float32."""
+        assert self.decoder is not None and self.heads is not None
         levels = self.encoder(image)
-        finest = self.decoder(levels, *image.shape[-2:])[0]
-        return levels[self.level].float(), self.head(finest).float().sigmoid()
+        outputs = self.decoder(levels, *image.shape[-2:])
+        reconstructions = [
+            head(x).float().sigmoid() for head, x in zip(self.heads, outputs, strict=False)
+        ]
+        return levels[self.level].float(), reconstructions
 
 
 class Networks(nn.Module):
@@ -192,8 +233,22 @@ class Networks(nn.Module):
         features: None where the loss is photometric only.
     """
 
-    def __init__(self, settings: ModelSettings, *, depth_and_pose: bool, features: bool):
+    def __init__(
+        self,
+        settings: ModelSettings,
+        *,
+        depth_and_pose: bool,
+        features: bool,
+        reconstructs: bool = True,
+    ):
+        """Make them.
+
+        Args:
+            settings: of the networks.
+            depth_and_pose, features: which are needed.
+            reconstructs: whether FeatureNet has its decoder.
+        """
         super().__init__()
         self.depth = DepthNet(settings) if depth_and_pose else None
         self.pose = PoseNet(settings) if depth_and_pose else None
-        self.features = FeatureNet(settings) if features else None
+        self.features = FeatureNet(settings, reconstructs=reconstructs) if features else None

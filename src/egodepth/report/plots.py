@@ -1,6 +1,8 @@
 """Plots as PNG files."""
 
 import csv
+import itertools
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,7 +69,7 @@ def read_log(run: Path) -> dict[str, np.ndarray]:
     files = {int(p.parent.name[4:]): p for p in sorted(run.glob("logs/csv_*/metrics.csv"))}
     starts = sorted(files)
     columns: dict[str, list[tuple[float, float]]] = {}
-    for start, end in zip(starts, [*starts[1:], float("inf")], strict=True):
+    for start, end in itertools.pairwise([*starts, sys.maxsize]):
         with files[start].open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 step = float(row["step"])

@@ -11,6 +11,7 @@ from typing import Any
 
 import lightning as L
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -152,7 +153,9 @@ class Samples(L.Callback):
         snippet, result = pl_module.last
         rows = [snippet.target[0]]
         if result.inverse_depth is not None:
-            depth = 1 / result.inverse_depth[0, 0].detach().float().cpu().numpy()
+            size = rows[0].shape[-2:]
+            inverse = F.interpolate(result.inverse_depth[:1].detach().float(), size)
+            depth = 1 / inverse[0, 0].cpu().numpy()
             rows.append(torch.from_numpy(colourize_depth(depth)).permute(2, 0, 1) / 255)
         if result.reconstruction is not None:
             rows.append(result.reconstruction[0].detach())

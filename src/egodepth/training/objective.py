@@ -37,8 +37,8 @@ class ObjectiveResult:
     Attributes:
         total: weighted sum of the terms, a scalar.
         terms: each term's mean, unweighted, by the name of its weight.
-        inverse_depth: (B, 1, H, W) at full size, where there is a DepthNet.
-        reconstruction: (B, 3, H, W), where FeatureNet learns.
+        inverse_depth: (B, 1, h, w), the finest of DepthNet, where there is one.
+        reconstruction: (B, 3, H, W) at full size, where FeatureNet learns.
     """
 
     total: Tensor
@@ -63,8 +63,9 @@ def compute_objective(
             with torch.no_grad():
                 target_features = networks.features.features(batch.target)
         else:
-            target_features, reconstruction = networks.features(batch.target)
-            terms |= _feature_terms(target_features, reconstruction, batch.target)
+            target_features, reconstructions = networks.features(batch.target)
+            reconstruction = reconstructions[0]
+            terms |= _feature_terms(target_features, reconstructions, batch.target)
     inverse_depth = None
     if networks.depth is not None and networks.pose is not None:
         inverse_depths = networks.depth(batch.target_input)
@@ -134,7 +135,7 @@ def _smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, 
     """Both orders, mean over scales, halved from each scale to the next coarser one."""
     first, second = [], []
     for scale, inverse in enumerate(inverse_depths):
-        resized = F.interpolate(image, inverse.shape[-2:], mode="area") if scale else image
+        resized = F.interpolate(image, inverse.shape[-2:], mode="area")
         normalized = mean_normalized(inverse)
         first.append(first_order_smoothness(normalized, resized).mean() / 2**scale)
         second.append(second_order_smoothness(normalized, resized).mean() / 2**scale)
@@ -153,10 +154,15 @@ def _scale_term(inverse_depth: Tensor) -> Tensor:
     return beyond.clamp(min=0).square()
 
 
-def _feature_terms(features: Tensor, reconstruction: Tensor, image: Tensor) -> dict[str, Tensor]:
-    resized = F.interpolate(image, features.shape[-2:], mode="area")
+def _feature_terms(
+    features: Tensor, reconstructions: list[Tensor], image: Tensor
+) -> dict[str, Tensor]:
+    def resized(like: Tensor) -> Tensor:
+        return F.interpolate(image, like.shape[-2:], mode="area")
+
+    reconstruction = [reconstruction_loss(r, resized(r)).mean() for r in reconstructions]
     return {
-        "reconstruction": reconstruction_loss(reconstruction, image).mean(),
-        "discriminative": discriminative_loss(features, resized).mean(),
+        "reconstruction": torch.stack(reconstruction).mean(),
+        "discriminative": discriminative_loss(features, resized(features)).mean(),
         "convergent": convergent_loss(features).mean(),
     }

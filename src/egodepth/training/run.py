@@ -93,6 +93,8 @@ def train(
     _check_folder(out, resume=resume)
     checkpoint = out / CHECKPOINT
     saved = read_checkpoint(checkpoint) if resume else None
+    if saved and "egodepth_total_steps" not in saved:
+        raise EgodepthError(f"cannot resume: {out} was imported; start a new run with --init {out}")
     if sequences is None:
         sequences = read_training_sequences(settings.data)
     stream = _make_stream(settings, sequences, console)
@@ -163,12 +165,18 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
 
 
 def build_networks(settings: TrainSettings) -> Networks:
-    """Fresh networks for a method; a frozen FeatureNet comes from its run."""
+    """Networks for a method: fresh, with the weights of ``init``, a frozen FeatureNet from its run.
+
+    Raises:
+        EgodepthError: a run that is named is none, or does not fit.
+    """
     networks = Networks(
         settings.model,
         depth_and_pose=settings.method != "features",
         features=settings.method in ("joint", "features"),
     )
+    if settings.init is not None:
+        _start_from(networks, settings.init)
     if settings.feature_run is not None:
         networks.features = read_run(settings.feature_run)[1].features
         if networks.features is None:
@@ -176,6 +184,29 @@ def build_networks(settings: TrainSettings) -> Networks:
                 f"{settings.feature_run} has no FeatureNet: it was trained with method photometric"
             )
     return networks
+
+
+def _start_from(networks: Networks, folder: Path) -> None:
+    """Take over the weights of all networks that a run has."""
+    for name, theirs in read_run(folder)[1].named_children():
+        ours = getattr(networks, name)
+        if ours is None:
+            continue
+        try:
+            missing = ours.load_state_dict(theirs.state_dict(), strict=False)
+        except RuntimeError as error:
+            raise EgodepthError(
+                f"init: the {name} network of {folder} is of another kind: "
+                f"{str(error).splitlines()[1].strip()}; use its settings of model"
+            ) from error
+        # An imported feature extractor has no decoder; that one starts anew.
+        wrong = [k for k in missing.missing_keys if not k.startswith(("decoder.", "heads."))]
+        if wrong or missing.unexpected_keys:
+            raise EgodepthError(
+                f"init: the {name} network of {folder} is of another kind, it "
+                + (f"lacks {wrong[0]}" if wrong else f"has {missing.unexpected_keys[0]}")
+                + "; use its settings of model"
+            )
 
 
 def choose_device(device: str) -> tuple[str, list[int]]:

@@ -68,6 +68,8 @@ class TrainSettings(Settings):
     features: it alone"""
     feature_run: Path | None = None
     """run folder whose FeatureNet is used, for method frozen"""
+    init: Path | None = None
+    """run folder whose weights the networks start from; on the command line its model settings too"""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     loss: LossWeights = LossWeights()

@@ -1,0 +1,193 @@
+"""Checkpoints of the authors' implementation of FeatDepth, as networks of this library."""
+
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from egodepth.core.errors import EgodepthError
+from egodepth.models.networks import ModelSettings, Networks
+
+# Their name, and ours; braces hold the part of a number that is one less here.
+_NAMES = (
+    (r"DepthEncoder\.encoder\.(?!fc\.)(.+)", r"depth.encoder.net.model.\1"),
+    (r"DepthDecoder\.reduce(\d)\.conv\.(.+)", r"depth.decoder.reduce.{\1}.\2"),
+    (r"DepthDecoder\.iconv(\d)\.conv\.(.+)", r"depth.decoder.join.{\1}.\2"),
+    (
+        r"DepthDecoder\.crp(\d)\.0\.(\d)_pointwise\.conv\.(.+)",
+        r"depth.decoder.pool.{\1}.pointwise.{\2}.\3",
+    ),
+    (r"DepthDecoder\.merge(\d)\.conv\.(.+)", r"depth.decoder.merge.{\1}.\2"),
+    (r"DepthDecoder\.disp(\d)\.0\.conv\.(.+)", r"depth.decoder.heads.{\1}.\2"),
+    (r"PoseEncoder\.encoder\.(?!fc\.)(.+)", r"pose.encoder.net.model.\1"),
+    (r"PoseDecoder\.reduce\.(.+)", r"pose.head.0.\1"),
+    (r"PoseDecoder\.conv1\.(.+)", r"pose.head.2.\1"),
+    (r"PoseDecoder\.conv2\.(.+)", r"pose.head.4.\1"),
+    (r"PoseDecoder\.conv3\.(.+)", r"pose.head.6.\1"),
+    (r"(?:extractor|Encoder)\.encoder\.(?!fc\.)(.+)", r"features.encoder.net.model.\1"),
+    (r"Decoder\.upconv(\d)\.conv\.conv\.(.+)", r"features.decoder.before.{\1}.0.\2"),
+    (r"Decoder\.iconv(\d)\.conv\.conv\.(.+)", r"features.decoder.after.{\1}.0.\2"),
+    (r"Decoder\.disp(\d)\.conv\.(.+)", r"features.heads.{\1}.\2"),
+)
+_RESNETS = {  # (bottleneck blocks, blocks in the third layer): name
+    (False, 2): "resnet18",
+    (False, 6): "resnet34",
+    (True, 6): "resnet50",
+    (True, 23): "resnet101",
+    (True, 36): "resnet152",
+}
+_IMAGE_MEAN, _IMAGE_STD, _POSE_SCALE = 0.45, 0.225, 0.01
+
+
+@dataclass(frozen=True)
+class PublishedNetworks:
+    """What a published checkpoint came to.
+
+    Attributes:
+        networks: in evaluation mode.
+        settings: of the networks.
+        mapped: number of entries of the checkpoint that were taken over, each once.
+        unused: names of entries that its networks never use: the encoders' classifiers.
+    """
+
+    networks: Networks
+    settings: ModelSettings
+    mapped: int
+    unused: list[str]
+
+
+def read_published(path: Path, *, height: int = 320, width: int = 1024) -> PublishedNetworks:
+    """Read a checkpoint that the authors' implementation wrote; nothing pickled is executed.
+
+    Args:
+        path: the file.
+        height, width: size of the images that it was trained with, which it does not hold.
+
+    Raises:
+        EgodepthError: a missing or broken file, or entries missing or left over.
+    """
+    if not path.exists():
+        raise EgodepthError(f"there is no file {path}")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        reason = (str(error).splitlines() or ["unreadable"])[0][:100]
+        raise EgodepthError(f"{path} is not a checkpoint of FeatDepth: {reason}") from error
+    state = content.get("state_dict", content) if isinstance(content, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise EgodepthError(f"{path} is not a checkpoint of FeatDepth: it holds no state_dict")
+    try:
+        return convert_published(state, height=height, width=width)
+    except EgodepthError as error:
+        raise EgodepthError(f"{path}: {error}") from error
+
+
+def convert_published(
+    state: Mapping[str, Tensor], *, height: int = 320, width: int = 1024
+) -> PublishedNetworks:
+    """Networks of this library with the weights of a published state dict.
+
+    Args:
+        state: DepthNet, PoseNet and feature extractor, or the stand-alone auto-encoder.
+        height, width: size of the images that it was trained with.
+
+    Raises:
+        EgodepthError: not such a state dict, or entries missing or left over; all are named.
+    """
+    state = {name.removeprefix("module."): value for name, value in state.items()}
+    converted: dict[str, Tensor] = {}
+    unused: list[str] = []
+    unknown: list[str] = []
+    for name, value in state.items():
+        ours = _our_name(name)
+        if ours is not None:
+            converted[ours] = value
+        else:
+            (unused if ".encoder.fc." in name else unknown).append(name)
+    parts = {name.split(".", 1)[0] for name in converted}
+    if not parts:
+        raise EgodepthError("it holds no networks of FeatDepth")
+    settings = ModelSettings(
+        height=height,
+        width=width,
+        depth_decoder="cascaded",
+        pose_decoder="published",
+        depth_encoder=_resnet(converted, "depth"),
+        pose_encoder=_resnet(converted, "pose"),
+        feature_encoder=_resnet(converted, "features"),
+        decoder_channels=(16, 32, 64, 128, 256),
+        pose_size=(192, 640),
+        pretrained=False,
+    )
+    networks = Networks(
+        settings,
+        depth_and_pose="depth" in parts,
+        features="features" in parts,
+        reconstructs=any(name.startswith("features.decoder.") for name in converted),
+    )
+    mapped = len(converted)
+    converted |= _constants(networks)
+    expected = networks.state_dict()
+    wrong = {
+        "missing": sorted(expected.keys() - converted.keys()),
+        "left over": sorted(unknown) + sorted(converted.keys() - expected.keys()),
+        "of another shape": sorted(
+            name
+            for name in expected.keys() & converted.keys()
+            if expected[name].shape != converted[name].shape
+        ),
+    }
+    if any(wrong.values()):
+        raise EgodepthError(
+            "; ".join(
+                f"entries {kind} ({len(names)}): {', '.join(names[:5])}"
+                + (" and so on" if len(names) > 5 else "")
+                for kind, names in wrong.items()
+                if names
+            )
+        )
+    networks.load_state_dict(converted)
+    return PublishedNetworks(networks.eval(), settings, mapped, unused)
+
+
+def _our_name(name: str) -> str | None:
+    for theirs, ours in _NAMES:
+        match = re.fullmatch(theirs, name)
+        if match:
+            return re.sub(r"\{(\d)\}", lambda m: str(int(m[1]) - 1), match.expand(ours))
+    return None
+
+
+def _resnet(state: Mapping[str, Tensor], network: str) -> str:
+    """Name of the encoder of a network; the smallest where there is none, for it is not made."""
+    prefix = f"{network}.encoder.net.model."
+    blocks = {
+        match[1]
+        for name in state
+        if (match := re.match(re.escape(prefix) + r"layer3\.(\d+)\.", name))
+    }
+    if not blocks:
+        return "resnet18"
+    kind = (f"{prefix}layer1.0.conv3.weight" in state, len(blocks))
+    if kind not in _RESNETS:
+        raise EgodepthError(f"the encoder of its {network} network is no ResNet that is known here")
+    return _RESNETS[kind]
+
+
+def _constants(networks: Networks) -> dict[str, Tensor]:
+    """What the published code computes with fixed numbers: one mean and one deviation for all
+    colours, none for FeatureNet, and one scale for all of PoseNet's output."""
+    constants = {}
+    for name, buffer in networks.named_buffers():
+        plain = name.startswith("features.")
+        if name.endswith("encoder.mean"):
+            constants[name] = torch.full_like(buffer, 0.0 if plain else _IMAGE_MEAN)
+        elif name.endswith("encoder.std"):
+            constants[name] = torch.full_like(buffer, 1.0 if plain else _IMAGE_STD)
+        elif name == "pose.scale":
+            constants[name] = torch.full_like(buffer, _POSE_SCALE)
+    return constants

@@ -1,0 +1,64 @@
+"""Published checkpoints as run folders, so that they train, predict and score like any run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from egodepth.core import config
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path, write_json
+from egodepth.core.provenance import provenance
+from egodepth.models.checkpoint import CHECKPOINT, CONFIG, networks_checkpoint
+from egodepth.models.published import read_published
+from egodepth.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class ImportResult:
+    """What an import came to.
+
+    Attributes:
+        run: the run folder.
+        networks: names of the networks that the file held.
+        mapped: entries taken over, each once.
+        unused: names of entries that no network uses.
+    """
+
+    run: Path
+    networks: list[str]
+    mapped: int
+    unused: list[str]
+
+
+def import_featdepth(
+    path: Path, out: Path, *, height: int = 320, width: int = 1024
+) -> ImportResult:
+    """Make a run folder of a checkpoint of the authors' implementation of FeatDepth.
+
+    Args:
+        path: the file: DepthNet, PoseNet and feature extractor, or the stand-alone auto-encoder.
+        out: run folder to make.
+        height, width: size of the images that it was trained with, which it does not hold.
+
+    Raises:
+        EgodepthError: a missing or broken file, entries missing or left over, or a folder that
+            holds a run already.
+    """
+    if (out / CHECKPOINT).exists():
+        raise EgodepthError(f"{out} already holds a run; name another folder with --out")
+    if height % 32 or width % 32 or min(height, width) < 32:
+        raise EgodepthError(f"height and width must be multiples of 32, got {height} and {width}")
+    published = read_published(path, height=height, width=width)
+    networks = published.networks
+    has_depth = networks.depth is not None
+    settings = TrainSettings(
+        recipe="imported", method="joint" if has_depth else "features", model=published.settings
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    config.save(settings, out / CONFIG)
+    write_json(out / "run.json", {**provenance(), "imported": str(path)})
+    with atomic_path(out / CHECKPOINT) as partial:
+        torch.save(networks_checkpoint(networks), partial)
+    found = [name for name, part in networks.named_children() if part is not None]
+    return ImportResult(out, found, published.mapped, published.unused)
