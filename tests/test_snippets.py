@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import write_images
+from tests.test_kitti import make_odometry
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.augment import change_colours, flip_some, random_colour_matrices
+from egodepth.data.augment import change_colours, flip_motions, flip_some, random_colour_matrices
+from egodepth.data.kitti import read_kitti_odometry
 from egodepth.data.own_footage import read_footage
 from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.data.snippets import SnippetStream, augment
@@ -126,3 +128,51 @@ def test_a_flipped_snippet_warps_as_the_original_does() -> None:
         flipped[0], depth.flip(-1), se3.exp(mirrored_twist), flipped_camera, flipped_camera
     )
     torch.testing.assert_close(other.flip(-1), warped)
+
+
+def stereo_stream(tmp_path: Path, **changes: object) -> SnippetStream:
+    make_odometry(tmp_path)
+    arguments: dict[str, object] = {
+        "height": 32, "width": 64, "offsets": (-1, 1), "batch_size": 2, "seed": 0,
+        "cache_folder": tmp_path / "cache", "partner": True,
+    }  # fmt: skip
+    return SnippetStream(read_kitti_odometry(tmp_path), **(arguments | changes))  # type: ignore[arg-type]
+
+
+def test_the_other_camera_is_a_source_with_a_known_motion(tmp_path: Path) -> None:
+    stream = stereo_stream(tmp_path)
+    raw = stream.batch(0)
+    # One target each from the left and the right camera: frame 1 of three.
+    assert raw.frames.shape[:2] == (4, 2) and raw.motions.shape == (3, 2, 4, 4)
+    assert raw.motions[:2].isnan().all()
+    shifts = sorted(raw.motions[2, :, 0, 3].tolist())
+    # The right camera lies 0.5 m to the right, so points move to the left in its frame.
+    assert shifts == pytest.approx([-0.5, 0.5])
+    torch.testing.assert_close(raw.motions[2, :, :3, :3], torch.eye(3).expand(2, 3, 3))
+    known = stereo_stream(tmp_path / "again", known_poses=True).batch(0)
+    torch.testing.assert_close(known.motions[0, :, 2, 3], torch.tensor([1.0, 1.0]))
+    torch.testing.assert_close(known.motions[1, :, 2, 3], torch.tensor([-1.0, -1.0]))
+
+
+def test_stereo_alone_uses_every_frame(tmp_path: Path) -> None:
+    assert stereo_stream(tmp_path, offsets=()).snippet_count == 6
+
+
+def test_mirrored_snippets_have_mirrored_motions() -> None:
+    motion = se3.from_rotation_translation(
+        se3.so3_exp(torch.tensor([[0.1, -0.2, 0.3]]).double()), torch.tensor([[1.0, 2, 3]]).double()
+    )
+    mirror = torch.diag(torch.tensor([-1.0, 1, 1]).double())
+    points = torch.rand(1, 5, 3).double()
+    flipped = flip_motions(motion[None], torch.tensor([True]))[0]
+    torch.testing.assert_close(
+        se3.transform(flipped, points @ mirror), se3.transform(motion, points) @ mirror
+    )
+    assert torch.equal(flip_motions(motion[None], torch.tensor([False]))[0], motion)
+
+
+def test_stereo_without_a_pair_is_named(tmp_path: Path) -> None:
+    with pytest.raises(EgodepthError, match="has no second camera"):
+        make_stream(tmp_path, partner=True)
+    with pytest.raises(EgodepthError, match=r"has no poses; use --data\.poses network"):
+        make_stream(tmp_path, known_poses=True)

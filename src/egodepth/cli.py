@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -91,6 +92,8 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
         kind.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
         if name == "depth":
             kind.add_argument("--protocol", default="eigen", help="eigen (default) or synthetic")
+            kind.add_argument("--scaling", choices=("median", "none"), default="median",
+                              help="none: the depth is in metres as it is (stereo, known poses)")  # fmt: skip
         else:
             kind.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the trajectory")
         _add_common(kind)
@@ -213,7 +216,10 @@ def _predict(options: argparse.Namespace) -> int:
         written = track(write_predictions(run, sequence, out), sequence.name, len(sequence.frames),
                         console=console, disable=not console.is_terminal)  # fmt: skip
         count = sum(1 for _ in written)
-        print(f"{count} depth maps, depth.mp4 and the trajectory are in {out}")
+        what = (
+            "depth.mp4 and the trajectory" if run.has_motion else "depth.mp4 (there is no PoseNet)"
+        )
+        print(f"{count} depth maps, {what} are in {out}")
     return 0
 
 
@@ -229,7 +235,8 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
         raise EgodepthError(f"unknown protocol {options.protocol!r}; use {' or '.join(PROTOCOLS)}")
     sequences = select(read_source(options.data), options.sequence)
     run = Run.load(options.run, options.device)
-    scores = evaluate_depth(run, sequences, PROTOCOLS[options.protocol])
+    protocol = replace(PROTOCOLS[options.protocol], median_scaling=options.scaling == "median")
+    scores = evaluate_depth(run, sequences, protocol)
     if options.json:
         write_json(options.json, scores.to_json())
     _print(depth_table(scores.summary, scores.constant, scores.protocol))

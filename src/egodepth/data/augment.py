@@ -54,3 +54,11 @@ def flip_some(
     images = torch.where(flips[:, None, None, None], images.flip(-1), images)
     matrix = torch.where(flips[:, None, None], camera.flip().matrix, camera.matrix)
     return images, Camera(matrix, camera.height, camera.width)
+
+
+def flip_motions(
+    motions: Float[Tensor, "s b 4 4"], flips: Bool[Tensor, "b"]
+) -> Float[Tensor, "s b 4 4"]:
+    """Known motions as mirrored cameras see them: x changes its sign on both sides."""
+    signs = motions.new_tensor([-1.0, 1.0, 1.0, 1.0])
+    return torch.where(flips[:, None, None], signs[:, None] * motions * signs, motions)

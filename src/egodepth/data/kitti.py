@@ -145,7 +145,12 @@ def _read_drive(drive: Path) -> list[Sequence]:
         scans = drive / "velodyne_points" / "data"
         depth = _lidar_depth(scans, "{:010d}.bin", frames, camera_from_velodyne, camera)
         name = f"{drive.name}/{folder.name}"
-        sequences.append(Sequence(name, frames, camera, world_from_camera, depth, side))
+        rig_from_camera = np.linalg.inv(camera_from_rectified)
+        sequences.append(
+            Sequence(
+                name, frames, camera, world_from_camera, depth, side, drive.name, rig_from_camera
+            )
+        )
     return sequences
 
 
@@ -179,7 +184,12 @@ def _read_odometry(folder: Path, root: Path) -> list[Sequence]:
                 camera,
             )
         name = f"{folder.name}/image_{index}"
-        sequences.append(Sequence(name, frames, camera, world_from_camera, depth, side))
+        rig_from_camera = np.linalg.inv(camera_from_cam0)
+        sequences.append(
+            Sequence(
+                name, frames, camera, world_from_camera, depth, side, folder.name, rig_from_camera
+            )
+        )
     return sequences
 
 

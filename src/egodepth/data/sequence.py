@@ -68,6 +68,8 @@ class Sequence:
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
             0 where there is none.
         camera_name: ``left`` or ``right`` for stereo rigs.
+        rig: sequences of one rig share this name, and their frame numbers; empty for one camera.
+        rig_from_camera: (4, 4) float64 in metres, the camera's place in its rig.
     """
 
     name: str
@@ -76,6 +78,8 @@ class Sequence:
     world_from_camera: np.ndarray | None = None
     depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
     camera_name: str = "left"
+    rig: str = ""
+    rig_from_camera: np.ndarray = field(default_factory=lambda: np.eye(4))
 
 
 class ImageFiles:

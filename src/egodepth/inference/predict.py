@@ -27,7 +27,8 @@ class FramePrediction(NamedTuple):
         frame: the frame.
         depth: (H, W) float32 at the size of the frame, in the run's unit; empty where it was not
             asked for.
-        first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera.
+        first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera; NaN
+            where the run has no PoseNet.
     """
 
     frame: Frame
@@ -49,7 +50,9 @@ def predict_sequence(
             depths = run.depth_of_frames(prepared, height, width)
         chained = prepared if previous is None else torch.cat([previous[None], prepared])
         steps: list[np.ndarray] = []
-        if len(chained) > 1:
+        if not run.has_motion:
+            steps = [np.full((4, 4), np.nan)] * (len(chained) - 1)
+        elif len(chained) > 1:
             steps = list(np.linalg.inv(run.motions_of_frames(chained[:-1], chained[1:])))
         if previous is None:
             steps.insert(0, np.eye(4))
@@ -66,6 +69,7 @@ def write_predictions(run: Run, sequence: Sequence, out: Path) -> Iterator[Frame
     as float32 in the run's unit; ``depth.mp4``: image above depth; ``trajectory_tum.txt`` and
     ``trajectory_kitti.txt``. The PNG's ``scale`` is chosen by the first frame, whose median depth
     becomes 10, and written to ``depth_png/scale.txt``: the unit of a monocular run is arbitrary.
+    A run without PoseNet gives no trajectory.
 
     Raises:
         EgodepthError: a broken frame, or a file that can't be written.
@@ -91,6 +95,8 @@ def write_predictions(run: Run, sequence: Sequence, out: Path) -> Iterator[Frame
             poses.append(pose)
             times.append(frame.time)
             yield prediction
+    if not run.has_motion:
+        return
     write_kitti(out / "trajectory_kitti.txt", np.stack(poses))
     write_tum(out / "trajectory_tum.txt", np.stack(poses), np.array(times))
 

@@ -28,7 +28,9 @@ class Run:
         device: where it computes.
     """
 
-    def __init__(self, folder: Path, settings: ModelSettings, depth: DepthNet, pose: PoseNet):
+    def __init__(
+        self, folder: Path, settings: ModelSettings, depth: DepthNet, pose: PoseNet | None
+    ):
         self.folder, self.settings = folder, settings
         self.device = torch.device("cpu")
         self._depth, self._pose = depth, pose
@@ -38,11 +40,11 @@ class Run:
         """Read a run folder made by ``egodepth train``.
 
         Raises:
-            EgodepthError: no run, a broken one, or one without DepthNet and PoseNet.
+            EgodepthError: no run, a broken one, or one without DepthNet.
         """
         folder = Path(folder)
         settings, networks = read_run(folder)
-        if networks.depth is None or networks.pose is None:
+        if networks.depth is None:
             raise EgodepthError(f"{folder} was trained with method features: it predicts no depth")
         run = cls(folder, settings, networks.depth, networks.pose)
         return run.to(device)
@@ -51,12 +53,18 @@ class Run:
         """Move to ``cpu``, ``cuda`` or ``cuda:N``."""
         try:
             self._depth.to(device).to(memory_format=torch.channels_last)
-            self._pose.to(device).to(memory_format=torch.channels_last)
+            if self._pose is not None:
+                self._pose.to(device).to(memory_format=torch.channels_last)
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise EgodepthError(f"cannot compute on device {device!r}: {reason}") from error
         self.device = torch.device(device)
         return self
+
+    @property
+    def has_motion(self) -> bool:
+        """Whether there is a PoseNet; runs with known motions have none."""
+        return self._pose is not None
 
     def depth(self, image: ImageLike) -> np.ndarray:
         """Depth of an image, (H, W) float32 at its own size, in the run's unit.
@@ -86,7 +94,15 @@ class Run:
 
     @torch.inference_mode()
     def motions_of_frames(self, first: Tensor, second: Tensor) -> np.ndarray:
-        """``second_from_first`` (B, 4, 4) float64 of pairs of prepared frames, in order of time."""
+        """``second_from_first`` (B, 4, 4) float64 of pairs of prepared frames, in order of time.
+
+        Raises:
+            EgodepthError: a run without PoseNet.
+        """
+        if self._pose is None:
+            raise EgodepthError(
+                f"{self.folder} has no PoseNet: all motions were known when it was trained"
+            )
         return self._pose.second_from_first(first, second).cpu().numpy().astype(np.float64)
 
 

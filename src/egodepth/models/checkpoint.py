@@ -62,7 +62,8 @@ def read_run(folder: Path) -> tuple[ModelSettings, Networks]:
     parts = {name.split(".", 1)[0] for name in state}
     networks = Networks(
         settings.model_copy(update={"pretrained": False}),
-        depth_and_pose="depth" in parts,
+        depth="depth" in parts,
+        pose="pose" in parts,
         features="features" in parts,
         reconstructs=any(name.startswith("features.decoder.") for name in state),
     )

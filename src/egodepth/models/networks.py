@@ -42,14 +42,15 @@ class ModelSettings(Settings):
     """smallest depth that DepthNet can predict, in its own unit"""
     max_depth: float = Field(100.0, gt=0)
     """largest depth that DepthNet can predict, in its own unit"""
+    start_depth: float = Field(1.0, gt=0)
+    """depth that an untrained DepthNet predicts, and the unit of PoseNet's translations; about 10
+    where the depth is metric"""
     pose_decoder: Literal["short", "published"] = "short"
     """PoseNet's layers after its encoder; published: as with FeatDepth, one more convolution, and
     ReLU, which at high learning rates can go dead"""
     pose_size: tuple[int, int] | None = None
     """height and width that PoseNet sees the frames at; by default half of theirs, which brings
     large motions into its reach"""
-    feature_level: int = Field(0, ge=0)
-    """FeatureNet's encoder level that the feature-metric loss compares, 0 the finest"""
 
 
 class UNetDecoder(nn.Module):
@@ -73,10 +74,6 @@ class UNetDecoder(nn.Module):
 class DepthNet(nn.Module):
     """Inverse depth of one image at four scales."""
 
-    FIRST_INVERSE_DEPTH = 1.0
-    """Where an untrained network starts. Much nearer, PoseNet's first random motions move the
-    images so far that the objective flees to the farthest depth and stays there."""
-
     def __init__(self, settings: ModelSettings):
         super().__init__()
         self.encoder = Encoder(settings.depth_encoder, pretrained=settings.pretrained)
@@ -86,7 +83,7 @@ class DepthNet(nn.Module):
         else:
             self.decoder = CascadedDecoder(self.encoder.channels, self.encoder.reductions)
         self.nearest, self.farthest = 1 / settings.min_depth, 1 / settings.max_depth
-        first = min(max(self.FIRST_INVERSE_DEPTH, 2 * self.farthest), self.nearest / 2)
+        first = min(max(1 / settings.start_depth, 2 * self.farthest), self.nearest / 2)
         start = (first - self.farthest) / (self.nearest - self.farthest)
         for head in self.decoder.heads:
             assert isinstance(head.bias, nn.Parameter)
@@ -133,7 +130,8 @@ class PoseNet(nn.Module):
         nn.init.zeros_(last.weight)
         assert last.bias is not None
         nn.init.zeros_(last.bias)
-        scale = torch.tensor([self.ROTATION_SCALE] * 3 + [self.TRANSLATION_SCALE] * 3)
+        translation = self.TRANSLATION_SCALE * settings.start_depth
+        scale = torch.tensor([self.ROTATION_SCALE] * 3 + [translation] * 3)
         self.register_buffer("scale", scale)
 
     def forward(
@@ -189,7 +187,6 @@ class FeatureNet(nn.Module):
         """
         super().__init__()
         self.encoder = Encoder(settings.feature_encoder, pretrained=settings.pretrained)
-        self.level = min(settings.feature_level, len(self.encoder.channels) - 1)
         self.decoder, self.heads = None, None
         if not reconstructs:
             return
@@ -207,14 +204,17 @@ class FeatureNet(nn.Module):
                 module.eval()
         return self
 
-    def features(self, image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b c _ _"]:
-        """The compared features alone, float32; the network runs no deeper than they lie."""
-        return self.encoder(image, depth=self.level + 1)[-1].float()
+    def features(
+        self, image: Float[Tensor, "b 3 h w"], levels: int = 1
+    ) -> list[Float[Tensor, "b _ _ _"]]:
+        """The finest ``levels`` of the encoder's features, float32; it runs no deeper than they
+        lie."""
+        return [level.float() for level in self.encoder(image, depth=levels)]
 
     def forward(
         self, image: Float[Tensor, "b 3 h w"]
-    ) -> tuple[Float[Tensor, "b c _ _"], list[Float[Tensor, "b 3 _ _"]]]:
-        """The compared features, and reconstructions of the image in [0, 1] at 1, 1/2, 1/4 and 1/8
+    ) -> tuple[list[Float[Tensor, "b _ _ _"]], list[Float[Tensor, "b 3 _ _"]]]:
+        """All levels of features, and reconstructions of the image in [0, 1] at 1, 1/2, 1/4 and 1/8
         of its size, float32."""
         assert self.decoder is not None and self.heads is not None
         levels = self.encoder(image)
@@ -222,14 +222,15 @@ class FeatureNet(nn.Module):
         reconstructions = [
             head(x).float().sigmoid() for head, x in zip(self.heads, outputs, strict=False)
         ]
-        return levels[self.level].float(), reconstructions
+        return [level.float() for level in levels], reconstructions
 
 
 class Networks(nn.Module):
     """The networks that a way of training needs.
 
     Attributes:
-        depth, pose: None where FeatureNet is trained alone.
+        depth: None where FeatureNet is trained alone.
+        pose: None there, and where all motions are known.
         features: None where the loss is photometric only.
     """
 
@@ -237,7 +238,8 @@ class Networks(nn.Module):
         self,
         settings: ModelSettings,
         *,
-        depth_and_pose: bool,
+        depth: bool,
+        pose: bool,
         features: bool,
         reconstructs: bool = True,
     ):
@@ -245,10 +247,10 @@ class Networks(nn.Module):
 
         Args:
             settings: of the networks.
-            depth_and_pose, features: which are needed.
+            depth, pose, features: which are needed.
             reconstructs: whether FeatureNet has its decoder.
         """
         super().__init__()
-        self.depth = DepthNet(settings) if depth_and_pose else None
-        self.pose = PoseNet(settings) if depth_and_pose else None
+        self.depth = DepthNet(settings) if depth else None
+        self.pose = PoseNet(settings) if pose else None
         self.features = FeatureNet(settings, reconstructs=reconstructs) if features else None

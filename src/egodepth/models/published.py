@@ -125,7 +125,8 @@ def convert_published(
     )
     networks = Networks(
         settings,
-        depth_and_pose="depth" in parts,
+        depth="depth" in parts,
+        pose="pose" in parts,
         features="features" in parts,
         reconstructs=any(name.startswith("features.decoder.") for name in converted),
     )

@@ -17,6 +17,8 @@ WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""
 FIRST_RATE, LAST_RATE = 0.1, 0.01
 """Learning rate at the first and last step over the peak."""
+HALVED_WARM_UP_STEPS = 500
+"""Steps in which the learning rate rises, with the other schedule."""
 
 
 class EgodepthModule(L.LightningModule):
@@ -42,6 +44,7 @@ class EgodepthModule(L.LightningModule):
         return RawBatch(
             batch.frames.to(device, non_blocking=True),
             batch.matrix.to(device, non_blocking=True),
+            batch.motions.to(device, non_blocking=True),
             batch.step,
         )
 
@@ -51,7 +54,7 @@ class EgodepthModule(L.LightningModule):
         batch = augment(
             raw, step_seed(self.settings.seed, raw.step), enabled=self.settings.data.augment
         )
-        result = compute_objective(self.networks, batch, self.settings)
+        result = compute_objective(self.networks, batch, self.settings, raw.step / self.steps)
         self.last = (batch, result)
         if not torch.isfinite(result.total.detach()):
             raise FloatingPointError(f"the loss is not finite at step {raw.step}")
@@ -67,7 +70,8 @@ class EgodepthModule(L.LightningModule):
             weight_decay=self.settings.weight_decay,
             fused=True,
         )
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._one_cycle)
+        rate = self._one_cycle if self.settings.schedule == "one_cycle" else self._halved
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {
             "optimizer": optimizer,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -94,6 +98,12 @@ class EgodepthModule(L.LightningModule):
         else:
             low, share = LAST_RATE, (progress - WARM_UP) / (1 - WARM_UP)
         return low + (1 - low) * (1 + math.cos(math.pi * share)) / 2
+
+    def _halved(self, step: int) -> float:
+        """Linear rise from a third over the first steps, then halved at given shares."""
+        rise = min(1.0, (1 + 2 * step / HALVED_WARM_UP_STEPS) / 3)
+        passed = sum(step >= share * self.steps for share in self.settings.halve_at)
+        return rise * 0.5**passed
 
 
 def step_seed(seed: int, step: int) -> int:

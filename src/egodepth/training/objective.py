@@ -24,10 +24,12 @@ from egodepth.losses.smoothness import (
     second_order_smoothness,
 )
 from egodepth.models.networks import Networks
-from egodepth.training.settings import TrainSettings
+from egodepth.training.settings import LossWeights, TrainSettings
 
 FARTHEST_TYPICAL_DEPTH = 10.0
-"""Geometric mean of a batch, in DepthNet's unit, that begins at 1."""
+"""Geometric mean of a batch over the depth that DepthNet starts with."""
+
+COARSE_REDUCTIONS = (4, 8)
 
 
 @dataclass(frozen=True)
@@ -48,43 +50,71 @@ class ObjectiveResult:
 
 
 def compute_objective(
-    networks: Networks, batch: SnippetBatch, settings: TrainSettings
+    networks: Networks, batch: SnippetBatch, settings: TrainSettings, progress: float = 0.0
 ) -> ObjectiveResult:
     """All terms of the paper's objective that the networks at hand allow (eq. 10).
 
     Target statistics, features and identity terms are computed once a step; all sources and scales
     are warped in one call. Features enter L_fm without gradient, so that FeatureNet cannot lower it
     by flattening them.
+
+    Args:
+        networks: those that the method needs.
+        batch: snippets.
+        settings: of the run.
+        progress: share of the training that is done; the coarse term fades with it.
     """
     terms: dict[str, Tensor] = {}
-    target_features, reconstruction = None, None
+    target_features: list[Tensor] | None = None
+    reconstruction = None
+    shares = settings.loss.feature_levels
     if networks.features is not None:
         if settings.method == "frozen":
             with torch.no_grad():
-                target_features = networks.features.features(batch.target)
+                target_features = networks.features.features(batch.target, len(shares))
         else:
             target_features, reconstructions = networks.features(batch.target)
             reconstruction = reconstructions[0]
-            terms |= _feature_terms(target_features, reconstructions, batch.target)
+            terms |= _feature_terms(target_features, reconstructions, batch.target, settings.loss)
     inverse_depth = None
-    if networks.depth is not None and networks.pose is not None:
+    if networks.depth is not None:
         inverse_depths = networks.depth(batch.target_input)
         inverse_depth = inverse_depths[0]
-        motions = networks.pose.sources_from_target(
-            batch.target_input, batch.sources_input, settings.data.offsets
-        )
+        motions = _motions(networks, batch, settings.data.offsets)
         terms |= _photometric_terms(inverse_depths, motions, batch, use_automask=settings.automask)
+        if settings.loss.coarse > 0:
+            terms["coarse"] = (1 - progress) * _coarse_term(inverse_depth, motions, batch)
         terms |= _smoothness_terms(inverse_depths, batch.target)
-        terms["scale"] = _scale_term(inverse_depth)
+        terms["scale"] = _scale_term(inverse_depth, settings.model.start_depth)
         if networks.features is not None and target_features is not None:
             with torch.no_grad():
-                source_features = networks.features.features(batch.sources.flatten(0, 1))
-            terms["feature_metric"] = _feature_metric_term(
-                inverse_depth, motions, target_features.detach(), source_features, batch.camera
-            )
-    weights = settings.loss.model_dump()
+                source_features = networks.features.features(
+                    batch.sources.flatten(0, 1), len(shares)
+                )
+            terms["feature_metric"] = torch.stack(
+                [
+                    share * _feature_metric_term(inverse_depth, motions, ours, theirs, batch.camera)
+                    for share, ours, theirs in zip(
+                        shares, target_features, source_features, strict=False
+                    )
+                    if share
+                ]
+            ).sum()
+    weights = settings.loss.terms
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     return ObjectiveResult(total, terms, inverse_depth, reconstruction)
+
+
+def _motions(networks: Networks, batch: SnippetBatch, offsets: tuple[int, ...]) -> Tensor:
+    """``source_from_target`` of all sources: those in time by PoseNet if there is one, the others
+    known."""
+    if networks.pose is None:
+        return batch.motions
+    in_time = len(offsets)
+    learned = networks.pose.sources_from_target(
+        batch.target_input, batch.sources_input[:in_time], offsets
+    )
+    return torch.cat([learned, batch.motions[in_time:]])
 
 
 def _photometric_terms(
@@ -118,10 +148,32 @@ def _photometric_terms(
     return {"photometric": loss.mean()}
 
 
+def _coarse_term(inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch) -> Tensor:
+    """L_ph of the finest depth on images at a quarter and an eighth of the size, mean of both.
+
+    There a motion of many pixels, beyond the slopes of L_ph at full size, is one of a pixel or two.
+    """
+    count, (height, width) = motions.shape[0], batch.target.shape[-2:]
+    losses = []
+    for reduction in COARSE_REDUCTIONS:
+        size = (height // reduction, width // reduction)
+        target = F.interpolate(batch.target, size, mode="area")
+        sources = F.interpolate(batch.sources.flatten(0, 1), size, mode="area")
+        depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
+        cameras = batch.camera.resize(*size).repeat(count)
+        warped, _ = warp(
+            sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras
+        )
+        per_source = photometric_loss(warped.unflatten(0, (count, -1)), target_statistics(target))
+        losses.append(minimum_over_sources(per_source).mean())
+    return torch.stack(losses).mean()
+
+
 def _feature_metric_term(
     inverse_depth: Tensor, motions: Tensor, target: Tensor, sources: Tensor, camera: Camera
 ) -> Tensor:
-    """L_fm from the finest depth at the size of the features, once a step."""
+    """L_fm of one level, from the finest depth at the size of the features, once a step."""
+    target = target.detach()
     count, size = motions.shape[0], target.shape[-2:]
     depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
     cameras = camera.resize(*size).repeat(count)
@@ -142,7 +194,7 @@ def _smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, 
     return {"smooth_first": torch.stack(first).mean(), "smooth_second": torch.stack(second).mean()}
 
 
-def _scale_term(inverse_depth: Tensor) -> Tensor:
+def _scale_term(inverse_depth: Tensor, unit: float) -> Tensor:
     """Monocular video leaves the scale free. While PoseNet's motions are still wrong, the farthest
     depth is the least wrong one, where the sigmoid of DepthNet has no gradient to come back by. So
     a batch whose typical depth is beyond FARTHEST_TYPICAL_DEPTH is pulled back.
@@ -150,19 +202,26 @@ def _scale_term(inverse_depth: Tensor) -> Tensor:
     On this side the term is zero, and it sees the mean of logarithms: tying the plain mean to a value
     made sky and bare walls, whose depth nothing else holds, as near as possible.
     """
-    beyond = -inverse_depth.log().mean() - math.log(FARTHEST_TYPICAL_DEPTH)
+    beyond = -inverse_depth.log().mean() - math.log(FARTHEST_TYPICAL_DEPTH * unit)
     return beyond.clamp(min=0).square()
 
 
 def _feature_terms(
-    features: Tensor, reconstructions: list[Tensor], image: Tensor
+    levels: list[Tensor], reconstructions: list[Tensor], image: Tensor, loss: LossWeights
 ) -> dict[str, Tensor]:
     def resized(like: Tensor) -> Tensor:
         return F.interpolate(image, like.shape[-2:], mode="area")
 
     reconstruction = [reconstruction_loss(r, resized(r)).mean() for r in reconstructions]
+    if loss.regularize == "all":
+        chosen = [(features, 0.5**i) for i, features in enumerate(levels)]
+    else:
+        shares = zip(levels, loss.feature_levels, strict=False)
+        chosen = [(features, 1.0) for features, share in shares if share]
+    discriminative = [w * discriminative_loss(f, resized(f)).mean() for f, w in chosen]
+    convergent = [w * convergent_loss(f).mean() for f, w in chosen]
     return {
         "reconstruction": torch.stack(reconstruction).mean(),
-        "discriminative": discriminative_loss(features, resized(features)).mean(),
-        "convergent": convergent_loss(features).mean(),
+        "discriminative": torch.stack(discriminative).mean(),
+        "convergent": torch.stack(convergent).mean(),
     }

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from egodepth.core.errors import EgodepthError
-from egodepth.training.settings import DataSettings, TrainSettings
+from egodepth.models.networks import ModelSettings
+from egodepth.training.settings import DataSettings, LossWeights, TrainSettings
 
 
 def footage() -> TrainSettings:
@@ -42,8 +43,86 @@ def demo() -> TrainSettings:
     )
 
 
+def featdepth_features() -> TrainSettings:
+    """The published auto-encoder, at 800x256; its run is what the other featdepth recipes freeze."""
+    published = _featdepth(DataSettings(sources=("kitti_raw:.",)), "featdepth_features")
+    return published.model_copy(
+        update={
+            "method": "features",
+            "model": published.model.model_copy(update={"height": 256, "width": 800}),
+            "loss": published.loss.model_copy(update={"regularize": "all"}),
+            "epochs": 30.0,
+            "halve_at": (1 / 3, 2 / 3),
+        }
+    )
+
+
+def featdepth_kitti_mono() -> TrainSettings:
+    """FeatDepth on KITTI raw from one camera, as published; give --feature_run with it."""
+    return _featdepth(DataSettings(sources=("kitti_raw:.",)), "featdepth_kitti_mono")
+
+
+def featdepth_kitti_stereo() -> TrainSettings:
+    """FeatDepth on stereo pairs of KITTI raw, depth in metres; give --feature_run with it."""
+    data = DataSettings(sources=("kitti_raw:.",), views="stereo")
+    return _metric(_featdepth(data, "featdepth_kitti_stereo"))
+
+
+def featdepth_kitti_mono_stereo() -> TrainSettings:
+    """FeatDepth on KITTI raw in time and across the rig, depth in metres; give --feature_run."""
+    data = DataSettings(sources=("kitti_raw:.",), views="mono_stereo")
+    return _metric(_featdepth(data, "featdepth_kitti_mono_stereo"))
+
+
+def featdepth_odometry() -> TrainSettings:
+    """FeatDepth on KITTI odometry from one camera, as published; give --feature_run with it."""
+    return _featdepth(DataSettings(sources=("kitti_odometry:.",)), "featdepth_odometry")
+
+
+def _featdepth(data: DataSettings, name: str) -> TrainSettings:
+    """The published settings; the batch is ours, since theirs depends on their number of GPUs."""
+    return TrainSettings(
+        recipe=name,
+        method="frozen",
+        data=data,
+        model=ModelSettings(
+            height=320,
+            width=1024,
+            depth_encoder="resnet50",
+            pose_encoder="resnet18",
+            feature_encoder="resnet50",
+            depth_decoder="cascaded",
+            pose_decoder="published",
+            pose_size=(192, 640),
+            decoder_channels=(16, 32, 64, 128, 256),
+        ),
+        loss=LossWeights(coarse=0, scale=0),
+        batch_size=4,
+        epochs=40.0,
+        learning_rate=1e-4,
+        schedule="halved",
+        weight_decay=0,
+    )
+
+
+def _metric(settings: TrainSettings) -> TrainSettings:
+    """With a known baseline; the automask would leave out what is too far to show a disparity."""
+    model = settings.model.model_copy(update={"start_depth": 10.0})
+    return settings.model_copy(update={"automask": False, "model": model})
+
+
 RECIPES: dict[str, Callable[[], TrainSettings]] = {
-    recipe.__name__: recipe for recipe in (footage, kitti_small, demo)
+    recipe.__name__: recipe
+    for recipe in (
+        footage,
+        kitti_small,
+        demo,
+        featdepth_features,
+        featdepth_kitti_mono,
+        featdepth_kitti_stereo,
+        featdepth_kitti_mono_stereo,
+        featdepth_odometry,
+    )
 }
 
 

@@ -1,6 +1,7 @@
 """A training run: folder, data, trainer, stop and resume."""
 
 import logging
+import math
 import time
 import warnings
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ def train(
             TensorBoardLogger(out, name="logs", version="tensorboard"),
         ],
         callbacks=[
-            ProgressBar(settings.batch_size * (1 + len(settings.data.offsets)), console),
+            ProgressBar(settings.batch_size * stream.frames_a_snippet, console),
             Samples(out / "samples", settings.sample_every),
             Checkpoints(checkpoint, settings.checkpoint_every),
             stop,
@@ -172,12 +173,17 @@ def build_networks(settings: TrainSettings) -> Networks:
     """
     networks = Networks(
         settings.model,
-        depth_and_pose=settings.method != "features",
+        depth=settings.method != "features",
+        pose=settings.method != "features" and settings.data.needs_pose_net,
         features=settings.method in ("joint", "features"),
     )
     if settings.init is not None:
         _start_from(networks, settings.init)
-    if settings.feature_run is not None:
+    if settings.method == "frozen":
+        if settings.feature_run is None:
+            raise EgodepthError(
+                "method frozen needs --feature_run RUN, a run with a FeatureNet (method features)"
+            )
         networks.features = read_run(settings.feature_run)[1].features
         if networks.features is None:
             raise EgodepthError(
@@ -279,6 +285,8 @@ def _make_stream(
         height=settings.model.height,
         width=settings.model.width,
         offsets=data.offsets,
+        partner=data.partner,
+        known_poses=data.poses == "given",
         batch_size=settings.batch_size,
         seed=settings.seed,
         cache_folder=data.cache or default_cache_folder(),
@@ -300,15 +308,18 @@ def _fit_steps(
     device: torch.device,
     console: Console,
 ) -> int:
-    """The number of steps that fit into ``settings.minutes``, at most ``settings.steps``."""
+    """The steps or epochs asked for, at most as many as fit into ``settings.minutes``."""
+    steps = settings.steps
+    if settings.epochs is not None:
+        steps = math.ceil(settings.epochs * stream.steps_per_epoch)
     if settings.minutes is None:
-        return settings.steps
+        return steps
     started = time.perf_counter()
     per_step = _time_a_step(settings, stream, precision, device)
     used = time.perf_counter() - started + stream.cache_seconds
     fitting = max(1, int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step))
     console.print(f"{per_step:.2f} s a step: {fitting} steps fit into {settings.minutes:g} minutes")
-    return min(settings.steps, fitting)
+    return min(steps, fitting)
 
 
 def _time_a_step(

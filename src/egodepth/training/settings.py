@@ -1,7 +1,7 @@
 """Every setting of a training run."""
 
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -18,6 +18,11 @@ class DataSettings(Settings):
     """footage: paths of folders or videos, kitti_raw:ROOT, kitti_odometry:ROOT, synthetic:SEED"""
     root: Path | None = None
     """folder that relative sources start from"""
+    views: Literal["mono", "stereo", "mono_stereo"] = "mono"
+    """sources of a frame; mono: its neighbours in time; stereo: the other camera of the rig, whose
+    baseline makes the depth metric; mono_stereo: all three"""
+    poses: Literal["network", "given"] = "network"
+    """where motions in time come from; network: PoseNet; given: the data set's poses, in metres"""
     stride: int = Field(1, ge=1)
     """frames between target and sources; raise it for slow or high-rate footage"""
     focal: float | None = Field(None, gt=0)
@@ -33,8 +38,18 @@ class DataSettings(Settings):
 
     @property
     def offsets(self) -> tuple[int, ...]:
-        """Source frames relative to the target."""
-        return (-self.stride, self.stride)
+        """Source frames in time relative to the target."""
+        return () if self.views == "stereo" else (-self.stride, self.stride)
+
+    @property
+    def partner(self) -> bool:
+        """Whether the other camera of the rig is a source."""
+        return self.views != "mono"
+
+    @property
+    def needs_pose_net(self) -> bool:
+        """Whether any motion is unknown."""
+        return self.views != "stereo" and self.poses == "network"
 
 
 class LossWeights(Settings):
@@ -42,6 +57,8 @@ class LossWeights(Settings):
 
     photometric: float = Field(1.0, ge=0)
     """L_ph: SSIM and robust L1 of warped images"""
+    coarse: float = Field(1.0, ge=0)
+    """L_ph on small images, whose slopes reach motions of many pixels; fades to nothing by the end"""
     feature_metric: float = Field(1e-3, ge=0)
     """L_fm: robust L1 of warped features"""
     smooth_first: float = Field(1e-3, ge=0)
@@ -56,6 +73,16 @@ class LossWeights(Settings):
     """L_dis: large first-order feature gradients where the image has none"""
     convergent: float = Field(1e-3, ge=0)
     """L_cvt: small second-order feature gradients"""
+    feature_levels: tuple[Annotated[float, Field(ge=0)], ...] = (1.0,)
+    """share of each level of FeatureNet's encoder in L_fm, finest first"""
+    regularize: Literal["used", "all"] = "used"
+    """levels that L_dis and L_cvt act on; used: those in L_fm, as in the paper; all: every level,
+    halved from each to the next coarser one, as in the published code"""
+
+    @property
+    def terms(self) -> dict[str, float]:
+        """Weight of each term by its name."""
+        return {name: value for name, value in self if isinstance(value, float)}
 
 
 class TrainSettings(Settings):
@@ -79,10 +106,17 @@ class TrainSettings(Settings):
     """snippets a step"""
     steps: int = Field(10_000, ge=1)
     """optimizer steps"""
+    epochs: float | None = Field(None, gt=0)
+    """passes over all snippets, in place of steps"""
     minutes: float | None = Field(None, gt=0)
     """time for the training: fewer steps than ``steps`` are made where the machine needs it"""
     learning_rate: float = Field(2e-4, gt=0)
-    """peak of the one-cycle schedule of AdamW"""
+    """peak of the learning rate of AdamW"""
+    schedule: Literal["one_cycle", "halved"] = "one_cycle"
+    """one_cycle: cosine up over a tenth of the steps, and down; halved: linear up over 500 steps from
+    a third, then halved at halve_at"""
+    halve_at: tuple[float, ...] = (0.5, 0.75)
+    """shares of the training after which schedule halved halves the rate"""
     weight_decay: float = Field(1e-2, ge=0)
     """AdamW's weight decay"""
     gradient_clip: float = Field(35.0, gt=0)
@@ -102,6 +136,8 @@ class TrainSettings(Settings):
 
     @model_validator(mode="after")
     def _agree(self) -> Self:
-        if (self.method == "frozen") != (self.feature_run is not None):
-            raise ValueError("method frozen needs feature_run (a run folder), the others take none")
+        if not any(self.loss.feature_levels):
+            raise ValueError("loss.feature_levels needs one share above zero")
+        if self.method != "frozen" and self.feature_run is not None:
+            raise ValueError("feature_run is for method frozen alone")
         return self
