@@ -82,6 +82,27 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     _add_common(predict)
     predict.set_defaults(command=_predict)
 
+    refine = commands.add_parser(
+        "refine", help="go on training on the very frames that are predicted"
+    )
+    refine.add_argument("run", type=Path, metavar="RUN", help="run folder to start from")
+    refine.add_argument("source", metavar="SOURCE", help="test footage: path or KIND:ROOT")
+    refine.add_argument("--out", type=Path, required=True, help="folder to write to")
+    refine.add_argument("--mode", choices=("sample", "split"), default="sample",
+                        help="sample (default, the paper): each frame by a few iterations on its own "
+                        "snippet, predictions in --out; split (the published code): epochs over all "
+                        "frames, a new run in --out")  # fmt: skip
+    refine.add_argument("--iterations", type=int, default=20,
+                        help="of mode sample, for each frame (default: 20)")  # fmt: skip
+    refine.add_argument("--epochs", type=float, default=20, help="of mode split (default: 20)")
+    refine.add_argument("--learning_rate", type=float, default=1e-4, help="(default: 1e-4)")
+    refine.add_argument("--truth_only", action="store_true",
+                        help="mode sample: only frames with ground-truth depth")  # fmt: skip
+    refine.add_argument("--protocol", default="eigen", help="to score with, where there is depth")
+    refine.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
+    refine.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
+    refine.set_defaults(command=_refine)
+
     evaluate = commands.add_parser("evaluate", help="score a run against ground truth")
     kinds = evaluate.add_subparsers(metavar="depth|odometry", required=True)
     for name, command in (("depth", _evaluate_depth), ("odometry", _evaluate_odometry)):
@@ -205,7 +226,7 @@ def _predict(options: argparse.Namespace) -> int:
     from rich.progress import track
 
     from egodepth.data.sources import read_source, select
-    from egodepth.inference.predict import write_predictions
+    from egodepth.inference.predict import predict_sequence, write_predictions
     from egodepth.inference.run import Run
 
     sequences = select(read_source(options.source), options.sequence)
@@ -213,7 +234,8 @@ def _predict(options: argparse.Namespace) -> int:
     console = _console()
     for sequence in sequences:
         out = options.out if len(sequences) == 1 else options.out / sequence.name
-        written = track(write_predictions(run, sequence, out), sequence.name, len(sequence.frames),
+        predictions = write_predictions(predict_sequence(run, sequence), out)
+        written = track(predictions, sequence.name, len(sequence.frames),
                         console=console, disable=not console.is_terminal)  # fmt: skip
         count = sum(1 for _ in written)
         what = (
@@ -258,6 +280,64 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
     if options.plot:
         plot_trajectory(options.plot, scores.estimate, scores.truth)
     _print(odometry_table(scores.summary, scores.sequence))
+    return 0
+
+
+def _refine(options: argparse.Namespace) -> int:
+    from egodepth.data.sources import read_source, select
+    from egodepth.refine import refine_split
+
+    sequences = read_source(options.source)
+    chosen = select(sequences, options.sequence)
+    if options.mode == "sample":
+        return _refine_samples(options, sequences, chosen)
+    result = refine_split(
+        options.run, options.source, chosen, options.out,
+        epochs=options.epochs, learning_rate=options.learning_rate, device=options.device,
+        console=_console(),
+    )  # fmt: skip
+    print(f"{result.steps} of {result.total_steps} steps; the refined run is in {options.out}, its "
+          "scores are marked as refined")  # fmt: skip
+    return 0 if result.stopped_by is None else INTERRUPTED
+
+
+def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: list[Any]) -> int:
+    from rich.progress import track
+
+    from egodepth.core.files import write_json
+    from egodepth.evaluation.depth import PROTOCOLS
+    from egodepth.inference.predict import write_predictions
+    from egodepth.inference.score import score_pairs
+    from egodepth.refine import SampleRefinement, refine_samples
+    from egodepth.report.tables import depth_table
+
+    if options.protocol not in PROTOCOLS:
+        raise EgodepthError(f"unknown protocol {options.protocol!r}; use {' or '.join(PROTOCOLS)}")
+    protocol = PROTOCOLS[options.protocol]
+    how = SampleRefinement(options.iterations, options.learning_rate)
+    console = _console()
+    pairs = []
+    for sequence in chosen:
+        frames = sorted(sequence.depth) if options.truth_only else None
+        if options.truth_only and (not frames or sequence.camera_name not in protocol.cameras):
+            continue
+        out = options.out if len(chosen) == 1 else options.out / sequence.name
+        predictions = refine_samples(
+            options.run, sequence, how, rig=sequences, frames=frames, device=options.device
+        )
+        written = track(write_predictions(predictions, out), sequence.name,
+                        len(frames or sequence.frames), console=console,
+                        disable=not console.is_terminal)  # fmt: skip
+        for position, prediction in enumerate(written):
+            index = frames[position] if frames else position
+            if index in sequence.depth and sequence.camera_name in protocol.cameras:
+                pairs.append((prediction.depth, sequence.depth[index]()))
+        print(f"depth maps, each {how}, are in {out}")
+    write_json(options.out / "refined.json", {"refined": str(how), "run": str(options.run)})
+    if pairs:
+        scores = score_pairs(pairs, protocol, f"; {how}")
+        write_json(options.out / "scores.json", scores.to_json())
+        _print(depth_table(scores.summary, scores.constant, scores.protocol))
     return 0
 
 

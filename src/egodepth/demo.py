@@ -12,7 +12,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS
-from egodepth.inference.predict import write_predictions
+from egodepth.inference.predict import predict_sequence, write_predictions
 from egodepth.inference.run import Run
 from egodepth.inference.score import DepthScores, OdometryScores, evaluate_depth, evaluate_odometry
 from egodepth.models.checkpoint import CHECKPOINT
@@ -76,7 +76,7 @@ def run_demo(
         def tick() -> None:
             progress.advance(task)
 
-        for _ in write_predictions(run, street, out / "prediction"):
+        for _ in write_predictions(predict_sequence(run, street), out / "prediction"):
             tick()
         depth = evaluate_depth(run, [street], PROTOCOLS["synthetic"], tick)
         odometry = evaluate_odometry(run, street, tick)

@@ -41,6 +41,14 @@ class RawBatch:
     motions: Float[Tensor, "s b 4 4"]
     step: int
 
+    def to(self, device: torch.device) -> "RawBatch":
+        """Move to a device, without waiting for it."""
+        frames, matrix, motions = (
+            tensor.to(device, non_blocking=True)
+            for tensor in (self.frames, self.matrix, self.motions)
+        )
+        return RawBatch(frames, matrix, motions, self.step)
+
 
 @dataclass(frozen=True)
 class SnippetBatch:
@@ -201,7 +209,26 @@ class SnippetStream(IterableDataset[RawBatch]):
         started = time.perf_counter()
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self._snippets))
-        chosen = self._snippets[order[position * self.batch_size :][: self.batch_size]]
+        raw = self._gather(order[position * self.batch_size :][: self.batch_size], step)
+        self.seconds += time.perf_counter() - started
+        return raw
+
+    def snippet_near(self, sequence: int, frame: int) -> RawBatch:
+        """The snippet, as a batch of one, whose target is nearest to a frame of a sequence.
+
+        Args:
+            sequence: its position among the sequences.
+            frame: the frame's position in its sequence; the first and last have no snippet of
+                their own.
+        """
+        own = np.flatnonzero(self._snippets[:, 0] == sequence)
+        if len(own) == 0:
+            raise EgodepthError(f"{self._sequences[sequence].name} is too short for a snippet")
+        nearest = np.argmin(np.abs(self._snippets[own, 1] - frame))
+        return self._gather(own[nearest : nearest + 1], 0)
+
+    def _gather(self, rows: np.ndarray, step: int) -> RawBatch:
+        chosen = self._snippets[rows]
         own = 2 + len(self.offsets)
         frames = [
             np.stack([self._frames[snippet[0]][snippet[column]] for snippet in chosen])
@@ -211,11 +238,9 @@ class SnippetStream(IterableDataset[RawBatch]):
             frames.append(np.stack([self._frames[self._partners[s[0]]][s[own]] for s in chosen]))
         matrix = torch.stack([self._matrices[snippet[0]] for snippet in chosen])
         motions = np.stack([self._motions(snippet) for snippet in chosen], axis=1)
-        raw = RawBatch(
+        return RawBatch(
             torch.from_numpy(np.stack(frames)), matrix, torch.from_numpy(motions).float(), step
         )
-        self.seconds += time.perf_counter() - started
-        return raw
 
     def _motions(self, snippet: np.ndarray) -> np.ndarray:
         """(S, 4, 4) ``source_from_target``, NaN where unknown."""

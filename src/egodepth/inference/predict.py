@@ -62,14 +62,16 @@ def predict_sequence(
             yield FramePrediction(frame, depth, pose)
 
 
-def write_predictions(run: Run, sequence: Sequence, out: Path) -> Iterator[FramePrediction]:
-    """Predict a sequence and write it while it goes; yields what was written.
+def write_predictions(
+    predictions: Iterator[FramePrediction], out: Path
+) -> Iterator[FramePrediction]:
+    """Write predictions while they come, and pass them on.
 
     ``depth_png/NUMBER.png``: 16 bit, depth times ``scale`` times 256; ``depth/NUMBER.npz``: ``depth``
     as float32 in the run's unit; ``depth.mp4``: image above depth; ``trajectory_tum.txt`` and
     ``trajectory_kitti.txt``. The PNG's ``scale`` is chosen by the first frame, whose median depth
     becomes 10, and written to ``depth_png/scale.txt``: the unit of a monocular run is arbitrary.
-    A run without PoseNet gives no trajectory.
+    Without poses there is no trajectory.
 
     Raises:
         EgodepthError: a broken frame, or a file that can't be written.
@@ -78,7 +80,7 @@ def write_predictions(run: Run, sequence: Sequence, out: Path) -> Iterator[Frame
     times: list[float] = []
     scale, nearest = 1.0, 1.0
     with VideoWriter(out / "depth.mp4") as video:
-        for prediction in predict_sequence(run, sequence):
+        for prediction in predictions:
             frame, depth, pose = prediction
             if not poses:
                 scale = 10.0 / float(np.median(depth))
@@ -95,7 +97,7 @@ def write_predictions(run: Run, sequence: Sequence, out: Path) -> Iterator[Frame
             poses.append(pose)
             times.append(frame.time)
             yield prediction
-    if not run.has_motion:
+    if np.isnan(poses).any():
         return
     write_kitti(out / "trajectory_kitti.txt", np.stack(poses))
     write_tum(out / "trajectory_tum.txt", np.stack(poses), np.array(times))

@@ -1,5 +1,6 @@
 """A trained run as an object: depth of an image, motion between two."""
 
+import json
 from pathlib import Path
 from typing import Self
 
@@ -10,6 +11,7 @@ from PIL import Image
 from torch import Tensor
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import read_text
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import ImageFiles
 from egodepth.models.checkpoint import read_run
@@ -26,6 +28,8 @@ class Run:
         folder: where it came from.
         settings: of the networks.
         device: where it computes.
+        refined: what the run was refined on, in words, or empty; scores on these frames are not
+            comparable with those of other runs.
     """
 
     def __init__(
@@ -34,6 +38,7 @@ class Run:
         self.folder, self.settings = folder, settings
         self.device = torch.device("cpu")
         self._depth, self._pose = depth, pose
+        self.refined = _read_refined(folder)
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Self:
@@ -104,6 +109,16 @@ class Run:
                 f"{self.folder} has no PoseNet: all motions were known when it was trained"
             )
         return self._pose.second_from_first(first, second).cpu().numpy().astype(np.float64)
+
+
+def _read_refined(folder: Path) -> str:
+    path = folder / "run.json"
+    if not path.exists():
+        return ""
+    try:
+        return str(json.loads(read_text(path, "what is known of the run")).get("refined", ""))
+    except (ValueError, AttributeError) as error:
+        raise EgodepthError(f"{path} is broken: {error}") from error
 
 
 def load_image(image: ImageLike) -> np.ndarray:

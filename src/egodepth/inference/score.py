@@ -1,6 +1,6 @@
 """A run scored against the ground truth of a data set."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,24 +44,44 @@ def evaluate_depth(
     Raises:
         EgodepthError: no ground truth, or broken frames.
     """
+
+    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for sequence in sequences:
+            if sequence.camera_name not in protocol.cameras:
+                continue
+            indices = sorted(sequence.depth)
+            for index, frame in zip(indices, sequence.frames.at(indices), strict=False):
+                yield run.depth(frame.image), sequence.depth[index]()
+                on_image()
+
+    note = f"; {run.refined}" if run.refined else ""
+    try:
+        return score_pairs(pairs(), protocol, note)
+    except NoTruthError as error:
+        names = ", ".join(f"{s.name} ({s.camera_name})" for s in sequences[:6])
+        raise EgodepthError(f"no ground-truth depth in these sequences: {names}") from error
+
+
+class NoTruthError(EgodepthError):
+    """There is nothing to compare with."""
+
+
+def score_pairs(
+    pairs: Iterable[tuple[np.ndarray, np.ndarray]], protocol: DepthProtocol, note: str = ""
+) -> DepthScores:
+    """Score predictions against ground truth, (H, W) each; ``note`` is added to the protocol.
+
+    Raises:
+        NoTruthError: no pairs.
+    """
     scores, constant = [], []
-    for sequence in sequences:
-        if sequence.camera_name not in protocol.cameras:
-            continue
-        indices = sorted(sequence.depth)
-        for index, frame in zip(indices, sequence.frames.at(indices), strict=False):
-            truth = sequence.depth[index]()
-            prediction = run.depth(frame.image)
-            scores.append(score_depth(prediction, truth, protocol))
-            guess = np.full_like(truth, np.median(truth[truth > 0]))
-            constant.append(score_depth(guess, truth, protocol))
-            on_image()
+    for prediction, truth in pairs:
+        scores.append(score_depth(prediction, truth, protocol))
+        guess = np.full_like(truth, np.median(truth[truth > 0]))
+        constant.append(score_depth(guess, truth, protocol))
     if not scores:
-        raise EgodepthError(
-            "no ground-truth depth in these sequences: "
-            + ", ".join(f"{s.name} ({s.camera_name})" for s in sequences[:6])
-        )
-    return DepthScores(summarize_depth(scores), summarize_depth(constant), str(protocol))
+        raise NoTruthError("no frame has ground truth: there is nothing to score")
+    return DepthScores(summarize_depth(scores), summarize_depth(constant), str(protocol) + note)
 
 
 @dataclass(frozen=True)

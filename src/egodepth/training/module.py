@@ -41,12 +41,7 @@ class EgodepthModule(L.LightningModule):
     def transfer_batch_to_device(
         self, batch: RawBatch, device: torch.device, dataloader_idx: int
     ) -> RawBatch:
-        return RawBatch(
-            batch.frames.to(device, non_blocking=True),
-            batch.matrix.to(device, non_blocking=True),
-            batch.motions.to(device, non_blocking=True),
-            batch.step,
-        )
+        return batch.to(device)
 
     def training_step(self, raw: RawBatch, batch_idx: int) -> Tensor:
         # Everything random in a step follows from its index, so that a resumed run repeats it.

@@ -82,7 +82,7 @@ def compute_objective(
         inverse_depth = inverse_depths[0]
         motions = _motions(networks, batch, settings.data.offsets)
         terms |= _photometric_terms(inverse_depths, motions, batch, use_automask=settings.automask)
-        if settings.loss.coarse > 0:
+        if settings.loss.coarse > 0 and progress < 1:
             terms["coarse"] = (1 - progress) * _coarse_term(inverse_depth, motions, batch)
         terms |= _smoothness_terms(inverse_depths, batch.target)
         terms["scale"] = _scale_term(inverse_depth, settings.model.start_depth)

@@ -71,6 +71,7 @@ def train(
     *,
     resume: bool = False,
     sequences: list[Sequence] | None = None,
+    refined: str = "",
     console: Console | None = None,
 ) -> TrainResult:
     """Train into a run folder.
@@ -80,6 +81,7 @@ def train(
         out: run folder; must not hold a run yet unless ``resume``.
         resume: go on from the checkpoint in ``out``, with the settings kept there.
         sequences: footage to use in place of ``settings.data.sources``.
+        refined: kept with the run, where it goes on with another one on test frames.
         console: where progress goes; by default standard error.
 
     Raises:
@@ -109,7 +111,8 @@ def train(
     module.to(memory_format=torch.channels_last)
     out.mkdir(parents=True, exist_ok=True)
     config.save(settings, out / CONFIG)
-    write_json(out / "run.json", {**provenance(), "steps": stream.steps, "precision": precision})
+    facts = {**provenance(), "steps": stream.steps, "precision": precision}
+    write_json(out / "run.json", facts | ({"refined": refined} if refined else {}))
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop = GracefulStop()
@@ -162,7 +165,7 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
     if data.root is not None and not data.root.is_dir():
         raise EgodepthError(f"--data.root: there is no folder {data.root}")
     found = [s for source in data.sources for s in read_source(source, data.root)]
-    return [_with_camera(sequence, data) for sequence in found]
+    return [with_camera(sequence, data) for sequence in found]
 
 
 def build_networks(settings: TrainSettings) -> Networks:
@@ -180,14 +183,15 @@ def build_networks(settings: TrainSettings) -> Networks:
     if settings.init is not None:
         _start_from(networks, settings.init)
     if settings.method == "frozen":
-        if settings.feature_run is None:
+        source = settings.feature_run or settings.init
+        if source is None:
             raise EgodepthError(
                 "method frozen needs --feature_run RUN, a run with a FeatureNet (method features)"
             )
-        networks.features = read_run(settings.feature_run)[1].features
+        networks.features = read_run(source)[1].features
         if networks.features is None:
             raise EgodepthError(
-                f"{settings.feature_run} has no FeatureNet: it was trained with method photometric"
+                f"{source} has no FeatureNet: it was trained with method photometric"
             )
     return networks
 
@@ -243,7 +247,8 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if precision == "bf16" else "32-true"
 
 
-def _with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
+def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
+    """The sequence with the camera that the settings give, where it brings none."""
     if sequence.camera is not None:
         return sequence
     frames = sequence.frames

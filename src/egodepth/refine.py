@@ -1,0 +1,175 @@
+"""Online refinement: the training's own losses on the very frames that are predicted (paper, 3.5)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from egodepth.core import config
+from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.sequence import Sequence
+from egodepth.data.snippets import SnippetStream, augment
+from egodepth.inference.predict import FramePrediction
+from egodepth.inference.run import Run
+from egodepth.models.checkpoint import CONFIG, read_run
+from egodepth.models.networks import Networks
+from egodepth.training.objective import compute_objective
+from egodepth.training.run import (
+    TrainResult,
+    build_networks,
+    choose_device,
+    choose_precision,
+    train,
+    with_camera,
+)
+from egodepth.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class SampleRefinement:
+    """How each frame is refined.
+
+    Attributes:
+        iterations: optimizer steps on the frame's snippet; the paper's are 20.
+        learning_rate: of Adam.
+    """
+
+    iterations: int = 20
+    learning_rate: float = 1e-4
+
+    def __str__(self) -> str:
+        return f"refined on each test frame by {self.iterations} iterations"
+
+
+def refine_samples(
+    folder: Path,
+    sequence: Sequence,
+    how: SampleRefinement,
+    *,
+    rig: list[Sequence] | None = None,
+    frames: list[int] | None = None,
+    device: str = "auto",
+) -> Iterator[FramePrediction]:
+    """Predict frames of a sequence, each by networks that were refined on its own snippet alone.
+
+    The snippet (batch of one, no augmentation) is trained on with the run's own objective; then the
+    weights go back to the run's. Batch normalisation keeps its statistics, since one snippet has no
+    better ones. The first and last frame are refined by their neighbour's snippet.
+
+    Args:
+        folder: run folder.
+        sequence: footage to predict.
+        how: iterations and learning rate.
+        rig: where to find the other camera, for a run whose sources need it.
+        frames: positions to predict, ascending, without poses; by default all, with poses.
+        device: auto, cpu, cuda or cuda:N.
+
+    Raises:
+        EgodepthError: no run, footage without what the run's sources need, or broken frames.
+    """
+    settings, networks = _load(folder)
+    accelerator, devices = choose_device(device)
+    place = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
+    bf16 = choose_precision(settings.precision, accelerator).startswith("bf16")
+    networks.to(place).to(memory_format=torch.channels_last)
+    partners = [s for s in rig or [] if sequence.rig and s.rig == sequence.rig]
+    footage = [sequence, *(s for s in partners if s.name != sequence.name)]
+    stream = SnippetStream(
+        [with_camera(s, settings.data) for s in footage],
+        height=settings.model.height,
+        width=settings.model.width,
+        offsets=settings.data.offsets,
+        batch_size=1,
+        seed=0,
+        cache_folder=settings.data.cache or default_cache_folder(),
+        partner=settings.data.partner,
+        known_poses=settings.data.poses == "given",
+    )
+    assert networks.depth is not None
+    run = Run(folder, settings.model, networks.depth, networks.pose).to(str(place))
+    start = {name: value.clone() for name, value in networks.state_dict().items()}
+    pose, previous = np.eye(4), None
+    source = sequence.frames
+    for index, frame in zip(
+        range(len(source)) if frames is None else frames, source.at(frames), strict=False
+    ):
+        raw = stream.snippet_near(0, index).to(place)
+        batch = augment(raw, 0, enabled=False)
+        networks.load_state_dict(start)
+        parameters = [p for p in networks.parameters() if p.requires_grad]
+        optimizer = torch.optim.Adam(parameters, lr=how.learning_rate)
+        for _ in range(how.iterations):
+            with torch.autocast(place.type, torch.bfloat16, enabled=bf16):
+                # Nothing of the first phase of a training is wanted here: progress is at its end.
+                result = compute_objective(networks, batch, settings, progress=1.0)
+            optimizer.zero_grad()
+            result.total.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
+            optimizer.step()
+        prepared = run.prepare(frame.image)[None]
+        depth = run.depth_of_frames(prepared, *frame.image.shape[:2])[0]
+        if frames is not None or not run.has_motion:
+            pose = np.full((4, 4), np.nan)
+        elif previous is not None:
+            pose = pose @ np.linalg.inv(run.motions_of_frames(previous, prepared)[0])
+        previous = prepared
+        yield FramePrediction(frame, depth, pose)
+
+
+def refine_split(
+    folder: Path,
+    source: str,
+    sequences: list[Sequence],
+    out: Path,
+    *,
+    epochs: float = 20.0,
+    learning_rate: float = 1e-4,
+    device: str = "auto",
+    console: Console | None = None,
+) -> TrainResult:
+    """Go on training a run over all frames of the test footage, as the published code does.
+
+    Args:
+        folder: run folder to start from.
+        source: what the footage is called; kept with the new run, and in all its scores.
+        sequences: the footage.
+        out: run folder to make.
+        epochs: passes over its snippets.
+        learning_rate: halved after half of them.
+        device: auto, cpu, cuda or cuda:N.
+        console: where progress goes; by default standard error.
+
+    Raises:
+        EgodepthError: as :func:`egodepth.training.run.train`.
+    """
+    settings = config.load(TrainSettings, folder / CONFIG)
+    refined = settings.model_copy(
+        update={
+            "recipe": "refined",
+            "device": device,
+            "init": folder,
+            "data": settings.data.model_copy(update={"sources": (source,), "root": None}),
+            "loss": settings.loss.model_copy(update={"coarse": 0.0}),
+            "epochs": epochs,
+            "minutes": None,
+            "learning_rate": learning_rate,
+            "schedule": "halved",
+            "halve_at": (0.5,),
+        }
+    )
+    note = f"refined on all frames of {source} for {epochs:g} epochs"
+    footage = [with_camera(sequence, settings.data) for sequence in sequences]
+    return train(refined, out, sequences=footage, refined=note, console=console)
+
+
+def _load(folder: Path) -> tuple[TrainSettings, Networks]:
+    """A run's settings and networks in evaluation mode, with a frozen FeatureNet where it has one."""
+    read_run(folder)  # says what is wrong with a folder that is no run
+    settings = config.load(TrainSettings, folder / CONFIG)
+    networks = build_networks(settings.model_copy(update={"init": folder}))
+    if settings.method == "frozen" and networks.features is not None:
+        networks.features.requires_grad_(False)
+    return settings, networks.eval()

@@ -1,0 +1,78 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.conftest import write_images
+from tests.test_kitti import make_raw
+
+from egodepth.cli import main
+from egodepth.data.own_footage import read_footage
+from egodepth.inference.run import Run
+from egodepth.refine import SampleRefinement, refine_samples
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    write_images(tmp_path / "frames", 5)
+    return tmp_path / "frames"
+
+
+def test_every_sample_starts_afresh(tiny_run: Path, frames: Path) -> None:
+    footage = read_footage(frames)
+    plain = Run.load(tiny_run)
+    how = SampleRefinement(iterations=3, learning_rate=1e-3)
+    whole = list(refine_samples(tiny_run, footage, how, device="cpu"))
+    assert len(whole) == 5 and all(np.isfinite(p.first_from_frame).all() for p in whole)
+    for prediction in whole:
+        assert not np.allclose(prediction.depth, plain.depth(prediction.frame.image), rtol=1e-3)
+    # A frame refined alone comes out as it does after all the others.
+    (alone,) = refine_samples(tiny_run, footage, how, frames=[3], device="cpu")
+    np.testing.assert_allclose(alone.depth, whole[3].depth, rtol=1e-4)
+    (untouched,) = refine_samples(
+        tiny_run, footage, SampleRefinement(iterations=0), frames=[3], device="cpu"
+    )
+    np.testing.assert_allclose(untouched.depth, plain.depth(untouched.frame.image), rtol=1e-5)
+
+
+def test_more_iterations_lower_the_loss_on_the_sample(tiny_run: Path, frames: Path) -> None:
+    from egodepth.data.snippets import SnippetStream, augment
+    from egodepth.refine import _load, with_camera
+    from egodepth.training.objective import compute_objective
+
+    settings, networks = _load(tiny_run)
+    footage = with_camera(read_footage(frames), settings.data)
+    stream = SnippetStream(
+        [footage], height=32, width=64, offsets=(-1, 1), batch_size=1, seed=0,
+        cache_folder=frames.parent / "cache",
+    )  # fmt: skip
+    batch = augment(stream.snippet_near(0, 0), 0, enabled=False)
+    assert stream.snippet_near(0, 0).frames.equal(stream.snippet_near(0, 1).frames)
+    before = float(compute_objective(networks, batch, settings, 1.0).total)
+    import torch
+
+    optimizer = torch.optim.Adam([p for p in networks.parameters() if p.requires_grad], lr=1e-3)
+    for _ in range(20):
+        optimizer.zero_grad()
+        compute_objective(networks, batch, settings, 1.0).total.backward()
+        optimizer.step()
+    assert float(compute_objective(networks, batch, settings, 1.0).total) < 0.98 * before
+
+
+def test_both_modes_from_the_command_line(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scan = np.random.default_rng(0).uniform([5, -3, -1, 0], [30, 3, 0, 1], (500, 4))
+    make_raw(tmp_path / "raw", scan=scan.astype(np.float32))
+    source = f"kitti_raw:{tmp_path / 'raw'}"
+    words = ["refine", str(tiny_run), source, "--device", "cpu", "--out"]
+    assert main([*words, str(tmp_path / "s"), "--iterations", "2", "--truth_only"]) == 0
+    scores = json.loads((tmp_path / "s" / "scores.json").read_text())
+    assert "refined on each test frame by 2 iterations" in scores["protocol"]
+    assert len(list((tmp_path / "s" / "depth").iterdir())) == 1
+    assert main([*words, str(tmp_path / "r"), "--mode", "split", "--epochs", "2"]) == 0
+    evaluate = ["evaluate", "depth", str(tmp_path / "r"), "--data", source, "--json"]
+    assert main([*evaluate, str(tmp_path / "r.json")]) == 0
+    protocol = json.loads((tmp_path / "r.json").read_text())["protocol"]
+    assert f"refined on all frames of {source} for 2 epochs" in protocol
+    assert "refined" in capsys.readouterr().out
