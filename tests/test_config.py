@@ -41,7 +41,8 @@ def test_override_parses_by_type() -> None:
         ({"data.stride": "two"}, "data.stride = 'two'"),
         ({"model.height": "100"}, "multiple of 32"),
         ({"method": "magic"}, "'joint', 'frozen', 'photometric' or 'features'"),
-        ({"method": "frozen"}, "needs feature_run"),
+        ({"feature_run": "runs/x"}, "feature_run is for method frozen alone"),
+        ({"loss.feature_levels": "[0, 0]"}, "needs one share above zero"),
     ],
 )
 def test_bad_settings_are_named(changes: dict[str, str], message: str) -> None:

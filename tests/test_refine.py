@@ -48,7 +48,7 @@ def test_more_iterations_lower_the_loss_on_the_sample(tiny_run: Path, frames: Pa
     )  # fmt: skip
     batch = augment(stream.snippet_near(0, 0), 0, enabled=False)
     assert stream.snippet_near(0, 0).frames.equal(stream.snippet_near(0, 1).frames)
-    before = float(compute_objective(networks, batch, settings, 1.0).total)
+    before = compute_objective(networks, batch, settings, 1.0).total.item()
     import torch
 
     optimizer = torch.optim.Adam([p for p in networks.parameters() if p.requires_grad], lr=1e-3)
@@ -56,7 +56,7 @@ def test_more_iterations_lower_the_loss_on_the_sample(tiny_run: Path, frames: Pa
         optimizer.zero_grad()
         compute_objective(networks, batch, settings, 1.0).total.backward()
         optimizer.step()
-    assert float(compute_objective(networks, batch, settings, 1.0).total) < 0.98 * before
+    assert compute_objective(networks, batch, settings, 1.0).total.item() < 0.98 * before
 
 
 def test_both_modes_from_the_command_line(

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.conftest import TINY, tiny_settings, write_images
+from tests.test_kitti import make_odometry
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
@@ -17,6 +18,7 @@ from egodepth.data.own_footage import read_footage
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.models.checkpoint import read_checkpoint, read_run
 from egodepth.report.plots import read_log
+from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
 from egodepth.training.recipes import RECIPES, get_recipe
 from egodepth.training.run import build_networks, choose_device, train
@@ -100,7 +102,7 @@ def test_the_scale_term_pulls_fleeing_depth_back(
     settings = tiny_settings(frames, method="photometric")
     networks = build_networks(settings)
     assert networks.depth is not None
-    head = networks.depth.heads[0]
+    head = networks.depth.decoder.heads[0]
     assert isinstance(head, torch.nn.Conv2d) and head.bias is not None
     torch.nn.init.zeros_(head.weight)
     share = (1 / depth - 0.01) / (10 - 0.01)
@@ -134,7 +136,7 @@ def test_nothing_is_computed_twice(frames: Path) -> None:
 def test_losses_fall_on_one_batch(frames: Path) -> None:
     settings = tiny_settings(frames)
     networks = build_networks(settings).train()
-    optimizer = torch.optim.AdamW(networks.parameters(), lr=5e-3)
+    optimizer = torch.optim.AdamW(networks.parameters(), lr=2e-3)
     images = [frame.image for frame in read_footage(frames).frames.at([3, 2, 4])]
     raw = torch.stack([torch.from_numpy(image[:32, :64].copy()) for image in images])
     matrix = torch.tensor([[[40.0, 0, 31.5], [0, 40.0, 15.5], [0, 0, 1]]])
@@ -148,14 +150,24 @@ def test_losses_fall_on_one_batch(frames: Path) -> None:
         result.total.backward()
         optimizer.step()
         trace.append(result.total.item())
-    assert trace[-1] < 0.97 * trace[0], trace
+    assert trace[-1] < 0.6 * trace[0], trace
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
-def test_two_steps_of_every_recipe(name: str, frames: Path, tmp_path: Path) -> None:
-    changes = {"data.sources": [str(frames)], "data.fov": 60.0, **TINY, "steps": 2, "minutes": None}
-    result = train(config.override(get_recipe(name), changes), tmp_path / "run")
-    assert result.steps == 2 and len(losses(tmp_path / "run")) == 2
+def test_two_steps_of_every_recipe(name: str, tiny_run: Path, tmp_path: Path) -> None:
+    make_odometry(tmp_path)
+    recipe = get_recipe(name)
+    changes = {
+        "data.sources": [f"kitti_odometry:{tmp_path}"], **TINY, "model.pose_size": None,
+        "steps": 2, "minutes": None, "epochs": None,
+    }  # fmt: skip
+    if recipe.method == "frozen":
+        changes["feature_run"] = str(tiny_run)
+    result = train(config.override(recipe, changes), tmp_path / "run")
+    assert result.steps == 2
+    assert all(math.isfinite(loss) for loss in losses(tmp_path / "run"))
+    networks = read_run(tmp_path / "run")[1]
+    assert (networks.pose is not None) == recipe.data.needs_pose_net * (recipe.method != "features")
 
 
 def test_a_run_folder_holds_everything(tiny_run: Path) -> None:
@@ -264,3 +276,70 @@ def test_checkpoints_of_something_else(tmp_path: Path, tiny_run: Path) -> None:
 
 def test_large_allocations_setting_is_harmless() -> None:
     assert keep_large_allocations() in (True, False)
+
+
+def test_frozen_without_a_feature_net_is_refused(frames: Path) -> None:
+    with pytest.raises(EgodepthError, match="method frozen needs --feature_run RUN"):
+        build_networks(tiny_settings(frames, method="frozen"))
+
+
+def test_the_published_recipes_say_what_was_published() -> None:
+    features = get_recipe("featdepth_features")
+    assert (features.model.height, features.model.width, features.epochs) == (256, 800, 30)
+    assert [features.epochs * share for share in features.halve_at] == [10, 20]
+    for name in ("kitti_mono", "kitti_stereo", "kitti_mono_stereo", "odometry"):
+        recipe = get_recipe(f"featdepth_{name}")
+        assert (recipe.model.height, recipe.model.width, recipe.epochs) == (320, 1024, 40)
+        assert [recipe.epochs * share for share in recipe.halve_at] == [20, 30]
+        assert (recipe.learning_rate, recipe.weight_decay, recipe.gradient_clip) == (1e-4, 0, 35)
+        assert recipe.automask == ("stereo" not in name)
+        assert recipe.data.partner == ("stereo" in name)
+
+
+def test_epochs_are_passes_over_all_snippets(frames: Path, tmp_path: Path) -> None:
+    # 9 frames make 7 snippets, which are 4 batches of 2.
+    result = train(tiny_settings(frames, epochs=1.5), tmp_path / "run")
+    assert result.total_steps == 6
+
+
+def test_the_halved_schedule(frames: Path) -> None:
+    settings = tiny_settings(frames, schedule="halved", learning_rate=0.8)
+    module = EgodepthModule(settings, build_networks(settings), 4000)
+    configured = module.configure_optimizers()
+    scheduler = configured["lr_scheduler"]["scheduler"]
+    rates = []
+    for _ in range(4000):
+        rates.append(scheduler.get_last_lr()[0])
+        scheduler.optimizer.step()
+        scheduler.step()
+    assert rates[0] == pytest.approx(0.8 / 3)
+    assert rates[250] == pytest.approx(0.8 * 2 / 3, rel=0.01)
+    assert rates[500] == rates[1999] == pytest.approx(0.8)
+    assert rates[2000] == rates[2999] == pytest.approx(0.4)
+    assert rates[3000] == rates[3999] == pytest.approx(0.2)
+
+
+def test_feature_levels_are_weighed_and_regularized(frames: Path) -> None:
+    """L_fm is the sum of the shares of the levels, L_dis and L_cvt the mean over them."""
+    results = {}
+    networks = build_networks(tiny_settings(frames))
+    batch = make_batch(height=64, width=96)
+    for levels in ((1.0,), (0.0, 1.0), (1.0, 0.5)):
+        settings = tiny_settings(frames, loss__feature_levels=levels)
+        results[levels] = compute_objective(networks.eval(), batch, settings).terms
+    first, second, both = results.values()
+    expected = first["feature_metric"] + 0.5 * second["feature_metric"]
+    torch.testing.assert_close(both["feature_metric"], expected)
+    for name in ("discriminative", "convergent"):
+        torch.testing.assert_close(both[name], (first[name] + second[name]) / 2)
+        assert first[name] != second[name]
+    every = tiny_settings(frames, loss__regularize="all")
+    terms = compute_objective(networks, batch, every).terms
+    alone = [
+        compute_objective(
+            networks, batch, tiny_settings(frames, loss__feature_levels=[0.0] * level + [1.0])
+        ).terms["convergent"]
+        for level in range(5)
+    ]
+    halved = torch.stack([value / 2**level for level, value in enumerate(alone)])
+    torch.testing.assert_close(terms["convergent"], halved.mean())
