@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import write_images
 
 from egodepth.core.video import VideoWriter
+from egodepth.training.recipes import RECIPES
 
 README = Path(__file__).parents[1] / "README.md"
 
@@ -33,15 +34,29 @@ def test_the_readme_runs(
     assert capsys.readouterr().out.startswith("0 (32, 64)")
 
 
-def test_the_commands_of_the_readme_exist() -> None:
-    from egodepth.cli import _build_parser
-
-    parser = _build_parser(with_settings=True)
-    for command in (
+@pytest.mark.parametrize(
+    "command",
+    [
+        "demo --minutes 10",
         "train drive.mp4 --data.fov 70 --out runs/drive",
+        "train kitti_small --data.root DIR --out RUN",
+        "import featdepth FILE --out RUN",
+        "refine RUN SOURCE --out DIR",
         "predict runs/drive drive.mp4 --out runs/drive/prediction",
         "evaluate depth RUN --data kitti_raw:ROOT",
         "evaluate odometry RUN --data kitti_odometry:ROOT --sequence 00",
-    ):
-        assert command in README.read_text() or command.split(" --data")[0] in README.read_text()
-        parser.parse_args(command.split())
+        "report RUN",
+    ],
+)
+def test_the_commands_of_the_readme_exist(command: str) -> None:
+    from egodepth.cli import _build_parser
+
+    assert f"egodepth {command.split(' --minutes')[0]}" in README.read_text()
+    _build_parser(with_settings=True).parse_args(command.split())
+
+
+def test_the_readme_names_every_recipe() -> None:
+    text = README.read_text()
+    for name in RECIPES:
+        prefix, _, view = name.partition("_kitti")
+        assert f"`{name}`" in text or (f"`{prefix}_kitti_mono`" in text and f"`{view}`" in text)
