@@ -35,9 +35,6 @@ def demo() -> TrainSettings:
         # As for kitti_small: more steps in the same minutes.
         method="photometric",
         data=DataSettings(sources=tuple(f"synthetic:{seed}" for seed in range(1, 7))),
-        # Nothing moves in the streets but the camera, and the automask does not pull back where a
-        # wrong motion is worse than none: PoseNet learned to turn the wrong way with it.
-        automask=False,
         steps=1500,
         learning_rate=4e-4,
     )
