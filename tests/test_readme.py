@@ -45,6 +45,7 @@ def test_the_readme_runs(
         "predict runs/drive drive.mp4 --out runs/drive/prediction",
         "evaluate depth RUN --data kitti_raw:ROOT",
         "evaluate odometry RUN --data kitti_odometry:ROOT --sequence 00",
+        "landscape RUN SOURCE --frame N --out DIR",
         "report RUN",
     ],
 )
@@ -52,7 +53,7 @@ def test_the_commands_of_the_readme_exist(command: str) -> None:
     from egodepth.cli import _build_parser
 
     assert f"egodepth {command.split(' --minutes')[0]}" in README.read_text()
-    _build_parser(with_settings=True).parse_args(command.split())
+    _build_parser(with_settings=True).parse_args(command.replace("--frame N", "--frame 3").split())
 
 
 def test_the_readme_names_every_recipe() -> None:

@@ -109,7 +109,8 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
         kind = kinds.add_parser(name, help=f"score {name}")
         kind.add_argument("run", type=Path, metavar="RUN", help="run folder")
         kind.add_argument("--data", required=True, metavar="KIND:ROOT",
-                          help="kitti_raw:ROOT, kitti_odometry:ROOT or synthetic:SEED")  # fmt: skip
+                          help="kitti_raw:ROOT, kitti_odometry:ROOT, seven_scenes:ROOT or "
+                          "synthetic:SEED")  # fmt: skip
         kind.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
         if name == "depth":
             kind.add_argument("--protocol", default="eigen", help="eigen (default) or synthetic")
@@ -128,6 +129,27 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     featdepth.add_argument("--height", type=int, default=320, help="of its images (default: 320)")
     featdepth.add_argument("--width", type=int, default=1024, help="of its images (default: 1024)")
     featdepth.set_defaults(command=_import_featdepth)
+
+    landscape = commands.add_parser("landscape", help="draw losses around true matches")
+    landscape.add_argument("run", type=Path, metavar="RUN", help="run folder with a FeatureNet")
+    landscape.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
+    landscape.add_argument("--frame", type=int, required=True, metavar="N",
+                           help="number of the target frame")  # fmt: skip
+    landscape.add_argument("--pixel", type=float, nargs=2, metavar=("U", "V"),
+                           help="of the original frame; by default random ones")  # fmt: skip
+    landscape.add_argument("--count", type=int, default=200, help="random pixels (default: 200)")
+    landscape.add_argument("--offset", type=int, default=1,
+                           help="frames from target to source (default: 1)")  # fmt: skip
+    landscape.add_argument("--radius", type=float, default=12,
+                           help="largest displacement in pixels of the run's images (default: 12)")  # fmt: skip
+    landscape.add_argument("--step", type=float, default=0.5, help="of the grid (default: 0.5)")
+    landscape.add_argument("--level", type=int, default=0,
+                           help="of the features, the finest is 0 (default)")  # fmt: skip
+    landscape.add_argument("--fov", type=float, help="of footage without a camera, in degrees")
+    landscape.add_argument("--seed", type=int, default=0, help="of the random pixels (default: 0)")
+    landscape.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
+    landscape.add_argument("--out", type=Path, required=True, help="folder to write to")
+    landscape.set_defaults(command=_landscape)
 
     report = commands.add_parser("report", help="write report.html of a run")
     report.add_argument("run", type=Path, metavar="RUN", help="run folder")
@@ -348,6 +370,29 @@ def _import_featdepth(options: argparse.Namespace) -> int:
     print(f"{result.mapped} entries taken over, each once, into {', '.join(result.networks)}; "
           f"none missing; {len(result.unused)} that no network uses: {', '.join(result.unused)}")  # fmt: skip
     print(f"the run is in {result.run}; go on training from it with --init {result.run}")
+    return 0
+
+
+def _landscape(options: argparse.Namespace) -> int:
+    from egodepth.core.files import write_json
+    from egodepth.data.sources import read_source, select
+    from egodepth.inference.landscape import draw_landscape
+    from egodepth.report.plots import plot_landscape
+    from egodepth.report.tables import landscape_table
+
+    sequence = select(read_source(options.source), options.sequence)[0]
+    result = draw_landscape(
+        options.run, sequence, options.frame,
+        pixel=tuple(options.pixel) if options.pixel else None, count=options.count,
+        offset=options.offset, radius=options.radius, step=options.step, level=options.level,
+        fov=options.fov, seed=options.seed,
+    )  # fmt: skip
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_json(options.out / "landscape.json", result.to_json())
+    what = f"{sequence.name}, frame {options.frame}, {result.describe()}"
+    plot_landscape(options.out / "landscape.png", result.mean_surfaces(), options.step, what)
+    _print(landscape_table(result.groups, result.protocol))
+    print(f"landscape.png and landscape.json are in {options.out}")
     return 0
 
 

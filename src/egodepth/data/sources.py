@@ -7,10 +7,12 @@ from egodepth.core.errors import EgodepthError
 from egodepth.data.kitti import read_kitti_odometry, read_kitti_raw
 from egodepth.data.own_footage import read_footage
 from egodepth.data.sequence import Sequence
+from egodepth.data.seven_scenes import read_seven_scenes
 
 ROOTED: dict[str, Callable[[Path], list[Sequence]]] = {
     "kitti_raw": read_kitti_raw,
     "kitti_odometry": read_kitti_odometry,
+    "seven_scenes": read_seven_scenes,
 }
 
 
@@ -18,8 +20,8 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
     """The sequences of a source.
 
     Args:
-        source: ``kitti_raw:ROOT``, ``kitti_odometry:ROOT``, ``synthetic:SEED``, or the path of a
-            folder of images or a video.
+        source: ``kitti_raw:ROOT``, ``kitti_odometry:ROOT``, ``seven_scenes:ROOT``,
+            ``synthetic:SEED``, or the path of a folder of images or a video.
         root: what relative paths start from; by default the working folder.
 
     Raises:

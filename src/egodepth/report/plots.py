@@ -17,6 +17,37 @@ from egodepth.geometry.trajectory import align_similarity
 NOT_TERMS = ("epoch", "step")
 
 
+SURFACES = {
+    "image": "image",
+    "photometric": "photometric, L_ph",
+    "feature_metric": "feature-metric, L_fm",
+}
+
+
+def plot_landscape(path: Path, surfaces: dict[str, np.ndarray], step: float, title: str) -> None:
+    """Losses over displacements (G, G) from the true match, side by side, low is dark.
+
+    Each surface is drawn over its own range, from above and along the row and column of the truth.
+    """
+    size = next(iter(surfaces.values())).shape[-1]
+    line = step * (np.arange(size) - size // 2)
+    with _figure(path, 3.6 * len(surfaces), 6) as figure:
+        axes = figure.subplots(2, len(surfaces), squeeze=False, height_ratios=(3, 2))
+        for column, (name, surface) in enumerate(surfaces.items()):
+            reach = line[-1] + step / 2
+            above, along = axes[:, column]
+            above.imshow(surface, cmap="viridis", extent=(-reach, reach, reach, -reach))
+            above.plot(0, 0, "+", color="tab:red", ms=12, mew=2)
+            above.set(title=SURFACES[name], xlabel="dx (pixels)", ylabel="dy (pixels)")
+            along.plot(line, surface[size // 2], label="along x")
+            along.plot(line, surface[:, size // 2], label="along y")
+            along.axvline(0, color="tab:red", lw=0.8)
+            along.set(xlabel="displacement (pixels)", ylabel="loss")
+            along.grid(alpha=0.3)
+            along.legend(frameon=False)
+        figure.suptitle(title)
+
+
 def plot_trajectory(path: Path, estimate: np.ndarray, truth: np.ndarray | None = None) -> None:
     """Bird's-eye view of poses (N, 4, 4); the estimate is aligned to the truth where there is one."""
     positions = estimate[:, :3, 3]

@@ -1,0 +1,117 @@
+"""7-Scenes: hand-held Kinect sequences with depth and poses.
+
+https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import read_text
+from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.geometry.camera import Camera
+
+COLOUR_FOCAL, DEPTH_FOCAL = 525.0, 585.0
+CENTRE = (320.0, 240.0)
+HEIGHT, WIDTH = 480, 640
+COLOUR_FROM_DEPTH = (-0.025, -0.005, 0.0)
+"""Metres; measured on edges, since the data set comes without a registration of depth to colour."""
+FRAMES_A_SECOND = 30.0
+INVALID_DEPTH = (0, 65535)
+
+
+def read_seven_scenes(root: Path) -> list[Sequence]:
+    """Every folder at or below ``root`` that holds ``frame-NNNNNN.color.png`` (or jpg) files.
+
+    Poses and depth are used where they are; depth is moved into the colour camera.
+
+    Raises:
+        EgodepthError: no frames, frames of another size than 640x480, or a broken pose.
+    """
+    names = ("frame-*.color.png", "frame-*.color.jpg")
+    folders = sorted({path.parent for name in names for path in root.glob(f"**/{name}")})
+    if not folders:
+        raise EgodepthError(
+            f"no 7-Scenes sequences under {root}: expected files like seq-01/frame-000000.color.png"
+        )
+    return [_read_folder(folder, root) for folder in folders]
+
+
+def register_depth(depth: np.ndarray) -> np.ndarray:
+    """Depth (480, 640) metres of the depth camera as the colour camera has it, 0 where unknown.
+
+    The nearest point of a pixel wins.
+    """
+    rows, columns = np.nonzero(depth)
+    z = depth[rows, columns].astype(np.float64)
+    points = [
+        (pixels - centre) / DEPTH_FOCAL * z + shift
+        for pixels, centre, shift in zip((columns, rows), CENTRE, COLOUR_FROM_DEPTH, strict=False)
+    ]
+    z = z + COLOUR_FROM_DEPTH[2]
+    u, v = (
+        np.rint(COLOUR_FOCAL * p / z + centre).astype(np.int64)
+        for p, centre in zip(points, CENTRE, strict=True)
+    )
+    inside = (u >= 0) & (v >= 0) & (u < WIDTH) & (v < HEIGHT)
+    registered = np.full(depth.shape, np.inf, np.float32)
+    np.minimum.at(registered, (v[inside], u[inside]), z[inside].astype(np.float32))
+    return np.where(np.isfinite(registered), registered, 0).astype(np.float32)
+
+
+def _read_folder(folder: Path, root: Path) -> Sequence:
+    paths = sorted(p for p in folder.glob("frame-*.color.*") if not p.name.startswith("."))
+    numbers = [_number(path) for path in paths]
+    frames = ImageFiles(paths, numbers, np.array(numbers) / FRAMES_A_SECOND)
+    if (frames.width, frames.height) != (WIDTH, HEIGHT):
+        raise EgodepthError(
+            f"{paths[0]} is {frames.width}x{frames.height}; frames of 7-Scenes are {WIDTH}x{HEIGHT}"
+        )
+    stems = [folder / path.name.split(".")[0] for path in paths]
+    poses = [stem.with_suffix(".pose.txt") for stem in stems]
+    depth: dict[int, Callable[[], np.ndarray]] = {
+        index: partial(_read_depth, path)
+        for index, stem in enumerate(stems)
+        if (path := stem.with_suffix(".depth.png")).exists()
+    }
+    known = all(path.exists() for path in poses)
+    return Sequence(
+        name=folder.relative_to(root).as_posix() if folder != root else folder.name,
+        frames=frames,
+        camera=Camera.from_parameters(COLOUR_FOCAL, COLOUR_FOCAL, *CENTRE, HEIGHT, WIDTH),
+        world_from_camera=np.stack([_read_pose(path) for path in poses]) if known else None,
+        depth=depth,
+    )
+
+
+def _number(path: Path) -> int:
+    word = path.name.split(".")[0].removeprefix("frame-")
+    if not word.isdigit():
+        raise EgodepthError(f"{path}: frames of 7-Scenes are named like frame-000000.color.png")
+    return int(word)
+
+
+def _read_pose(path: Path) -> np.ndarray:
+    try:
+        pose = np.array([float(word) for word in read_text(path, "the pose").split()]).reshape(4, 4)
+    except ValueError as error:
+        raise EgodepthError(f"broken pose {path}: it must hold 4x4 numbers") from error
+    if not np.isfinite(pose).all():
+        raise EgodepthError(f"broken pose {path}: it holds numbers that are not finite")
+    return pose
+
+
+def _read_depth(path: Path) -> np.ndarray:
+    try:
+        with Image.open(path) as image:
+            millimetres = np.asarray(image)
+    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+        raise EgodepthError(f"broken depth map {path}: {error}") from error
+    if millimetres.shape != (HEIGHT, WIDTH):
+        raise EgodepthError(f"broken depth map {path}: its size is {millimetres.shape}")
+    known = ~np.isin(millimetres, INVALID_DEPTH)
+    return register_depth(np.where(known, millimetres / 1000, 0).astype(np.float32))
