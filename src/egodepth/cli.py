@@ -329,6 +329,7 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     from egodepth.core.files import write_json
     from egodepth.evaluation.depth import PROTOCOLS
     from egodepth.inference.predict import write_predictions
+    from egodepth.inference.run import Run
     from egodepth.inference.score import score_pairs
     from egodepth.refine import SampleRefinement, refine_samples
     from egodepth.report.tables import depth_table
@@ -339,6 +340,7 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     how = SampleRefinement(options.iterations, options.learning_rate)
     console = _console()
     pairs = []
+    texture = Run.load(options.run).texture
     for sequence in chosen:
         frames = sorted(sequence.depth) if options.truth_only else None
         if options.truth_only and (not frames or sequence.camera_name not in protocol.cameras):
@@ -353,7 +355,8 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
         for position, prediction in enumerate(written):
             index = frames[position] if frames else position
             if index in sequence.depth and sequence.camera_name in protocol.cameras:
-                pairs.append((prediction.depth, sequence.depth[index]()))
+                local = texture(prediction.frame.image)
+                pairs.append((prediction.depth, sequence.depth[index](), local))
         print(f"depth maps, each {how}, are in {out}")
     write_json(options.out / "refined.json", {"refined": str(how), "run": str(options.run)})
     if pairs:

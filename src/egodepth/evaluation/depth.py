@@ -9,6 +9,8 @@ from numpy import ndarray
 from egodepth.core.errors import EgodepthError
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+LOW = "low_"
+"""What metrics of the pixels with the least texture are marked with."""
 LABELS = ("Abs Rel", "Sq Rel", "RMSE", "RMSE log", "d<1.25", "d<1.25^2", "d<1.25^3")
 
 
@@ -60,14 +62,21 @@ def depth_metrics(prediction: Float[ndarray, "n"], truth: Float[ndarray, "n"]) -
 
 
 def score_depth(
-    prediction: Float[ndarray, "h w"], truth: Float[ndarray, "h2 w2"], protocol: DepthProtocol
+    prediction: Float[ndarray, "h w"],
+    truth: Float[ndarray, "h2 w2"],
+    protocol: DepthProtocol,
+    texture: Float[ndarray, "h2 w2"] | None = None,
 ) -> dict[str, float]:
     """Metrics of one image, and ``scale``, the factor that the prediction was multiplied by.
+
+    With texture also the metrics, named ``low_abs_rel`` and so on, of the third of the scored pixels
+    that have the least of it; they share the scale of all.
 
     Args:
         prediction: depth > 0 at the size of the truth.
         truth: metres, 0 where unknown.
         protocol: crop, range, scaling.
+        texture: of the image, see :func:`egodepth.evaluation.landscape.texture`.
 
     Raises:
         EgodepthError: different sizes, predictions that are no depths, or no truth in range.
@@ -85,19 +94,24 @@ def score_depth(
         raise EgodepthError("the prediction holds values that are no depths (zero, negative, nan)")
     scale = float(np.median(true) / np.median(predicted)) if protocol.median_scaling else 1.0
     clamped = np.clip(predicted * scale, protocol.min_depth, protocol.max_depth)
-    return {**depth_metrics(clamped, true), "scale": scale}
+    scores = {**depth_metrics(clamped, true), "scale": scale}
+    if texture is not None:
+        low = texture[mask] <= np.percentile(texture[mask], 100 / 3)
+        scores |= {LOW + n: v for n, v in depth_metrics(clamped[low], true[low]).items()}
+    return scores
 
 
 def summarize_depth(per_image: list[dict[str, float]]) -> dict[str, float]:
-    """Means over images, the number of images, and the spread of the scales (standard deviation
-    over median), which is 0 for depth of one consistent scale.
+    """Means over images, also of the pixels with little texture where they were scored; the number of
+    images; and the spread of the scales (standard deviation over median), 0 for one consistent scale.
 
     Raises:
         EgodepthError: no images.
     """
     if not per_image:
         raise EgodepthError("no frame has ground truth: there is nothing to score")
-    summary = {name: float(np.mean([scores[name] for scores in per_image])) for name in METRICS}
+    names = [name for name in per_image[0] if name.removeprefix(LOW) in METRICS]
+    summary = {name: float(np.mean([scores[name] for scores in per_image])) for name in names}
     scales = np.array([scores["scale"] for scores in per_image])
     return {
         **summary,

@@ -14,6 +14,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import ImageFiles
+from egodepth.evaluation.landscape import texture
 from egodepth.models.checkpoint import read_run
 from egodepth.models.networks import DepthNet, ModelSettings, PoseNet
 
@@ -84,6 +85,14 @@ class Run:
         frame into the second's; the translation is in the unit of :meth:`depth`."""
         a, b = (self.prepare(load_image(image))[None] for image in (first, second))
         return self.motions_of_frames(a, b)[0]
+
+    def texture(self, image: ImageLike) -> np.ndarray:
+        """Texture of an image, (H, W) at its own size, as the networks see it: at the size of the
+        training; see :func:`egodepth.evaluation.landscape.texture`."""
+        array = load_image(image)
+        small = resize_frame(array, self.settings.height, self.settings.width)
+        local = torch.from_numpy(texture(small.astype(np.float64) / 255))[None, None]
+        return F.interpolate(local, array.shape[:2], mode="nearest-exact")[0, 0].numpy()
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """(H, W, 3) uint8 to (3, h, w) in [0, 1] at the size of the training."""

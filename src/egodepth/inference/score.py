@@ -45,13 +45,13 @@ def evaluate_depth(
         EgodepthError: no ground truth, or broken frames.
     """
 
-    def pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    def pairs() -> Iterator[Pair]:
         for sequence in sequences:
             if sequence.camera_name not in protocol.cameras:
                 continue
             indices = sorted(sequence.depth)
             for index, frame in zip(indices, sequence.frames.at(indices), strict=False):
-                yield run.depth(frame.image), sequence.depth[index]()
+                yield run.depth(frame.image), sequence.depth[index](), run.texture(frame.image)
                 on_image()
 
     note = f"; {run.refined}" if run.refined else ""
@@ -66,19 +66,21 @@ class NoTruthError(EgodepthError):
     """There is nothing to compare with."""
 
 
-def score_pairs(
-    pairs: Iterable[tuple[np.ndarray, np.ndarray]], protocol: DepthProtocol, note: str = ""
-) -> DepthScores:
-    """Score predictions against ground truth, (H, W) each; ``note`` is added to the protocol.
+Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Depth, ground truth, and texture of the frame, (H, W) each."""
+
+
+def score_pairs(pairs: Iterable[Pair], protocol: DepthProtocol, note: str = "") -> DepthScores:
+    """Score predictions against ground truth; ``note`` is added to the protocol.
 
     Raises:
         NoTruthError: no pairs.
     """
     scores, constant = [], []
-    for prediction, truth in pairs:
-        scores.append(score_depth(prediction, truth, protocol))
+    for prediction, truth, local in pairs:
+        scores.append(score_depth(prediction, truth, protocol, local))
         guess = np.full_like(truth, np.median(truth[truth > 0]))
-        constant.append(score_depth(guess, truth, protocol))
+        constant.append(score_depth(guess, truth, protocol, local))
     if not scores:
         raise NoTruthError("no frame has ground truth: there is nothing to score")
     return DepthScores(summarize_depth(scores), summarize_depth(constant), str(protocol) + note)

@@ -2,7 +2,7 @@
 
 from rich.table import Table
 
-from egodepth.evaluation.depth import LABELS, METRICS
+from egodepth.evaluation.depth import LABELS, LOW, METRICS
 
 
 def depth_table(
@@ -21,6 +21,8 @@ def depth_table(
     rows = {"egodepth": summary} | ({"constant depth": constant} if constant else {})
     for name, values in rows.items():
         table.add_row(name, *(f"{values[key]:.3f}" for key in METRICS))
+        if LOW + METRICS[0] in values:
+            table.add_row("  least texture", *(f"{values[LOW + key]:.3f}" for key in METRICS))
     return table
 
 

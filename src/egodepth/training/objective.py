@@ -86,11 +86,14 @@ def compute_objective(
             terms["coarse"] = (1 - progress) * _coarse_term(inverse_depth, motions, batch)
         terms |= _smoothness_terms(inverse_depths, batch.target)
         terms["scale"] = _scale_term(inverse_depth, settings.model.start_depth)
-        if networks.features is not None and target_features is not None:
+        sources = batch.sources.flatten(0, 1)
+        source_features = None
+        if settings.method == "images":
+            target_features, source_features = [_half_size(batch.target)], [_half_size(sources)]
+        elif networks.features is not None:
             with torch.no_grad():
-                source_features = networks.features.features(
-                    batch.sources.flatten(0, 1), len(shares)
-                )
+                source_features = networks.features.features(sources, len(shares))
+        if target_features is not None and source_features is not None:
             terms["feature_metric"] = torch.stack(
                 [
                     share * _feature_metric_term(inverse_depth, motions, ours, theirs, batch.camera)
@@ -103,6 +106,11 @@ def compute_objective(
     weights = settings.loss.terms
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     return ObjectiveResult(total, terms, inverse_depth, reconstruction)
+
+
+def _half_size(image: Tensor) -> Tensor:
+    height, width = image.shape[-2:]
+    return F.interpolate(image, (height // 2, width // 2), mode="area")
 
 
 def _motions(networks: Networks, batch: SnippetBatch, offsets: tuple[int, ...]) -> Tensor:

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from egodepth.core.config import Settings
 from egodepth.models.networks import ModelSettings
 
-Method = Literal["joint", "frozen", "photometric", "features"]
+Method = Literal["joint", "frozen", "photometric", "images", "features"]
 
 
 class DataSettings(Settings):
@@ -92,7 +92,7 @@ class TrainSettings(Settings):
     """name of the recipe that these settings started from"""
     method: Method = "joint"
     """joint: FeatureNet learns along; frozen: it comes from feature_run; photometric: without it;
-    features: it alone"""
+    images: L_fm compares the images at half size, which tells what features add; features: it alone"""
     feature_run: Path | None = None
     """run folder whose FeatureNet is used, for method frozen"""
     init: Path | None = None
@@ -138,6 +138,8 @@ class TrainSettings(Settings):
     def _agree(self) -> Self:
         if not any(self.loss.feature_levels):
             raise ValueError("loss.feature_levels needs one share above zero")
+        if self.method == "images" and self.loss.feature_levels != (1.0,):
+            raise ValueError("method images has one level: leave loss.feature_levels alone")
         if self.method != "frozen" and self.feature_run is not None:
             raise ValueError("feature_run is for method frozen alone")
         return self

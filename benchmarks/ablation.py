@@ -1,0 +1,131 @@
+"""What the feature-metric loss brings, term by term, on all pixels and on those with little texture.
+
+    .venv/bin/python -m benchmarks.ablation kitti --data ../shared/data --out runs/ablation
+
+trains with the data set's poses given, so that errors of PoseNet stay out, every variant for the same
+number of steps and with each seed, and scores depth against the ground truth. Stopped, it goes on where
+it was. Writes OUT/kitti.json and OUT/kitti.md. The same command runs on a GPU (--device).
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_truth, train_once
+
+from egodepth.core.files import write_json
+from egodepth.core.provenance import provenance
+from egodepth.evaluation.depth import DepthProtocol
+from egodepth.inference.run import Run
+from egodepth.inference.score import evaluate_depth
+
+DISCRIMINATIVE, CONVERGENT = 1e-2, 1e-1
+"""Weights of the regularisers where they are on; benchmarks/landscape.py says why these."""
+FEATURES = {
+    "plain": (0.0, 0.0),
+    "L_dis": (DISCRIMINATIVE, 0.0),
+    "L_cvt": (0.0, CONVERGENT),
+    "both": (DISCRIMINATIVE, CONVERGENT),
+}
+VARIANTS = {
+    "L_ph": ("photometric", None),
+    "+ L_fm on images": ("images", None),
+    "+ L_fm on plain features": ("frozen", "plain"),
+    "+ L_dis": ("frozen", "L_dis"),
+    "+ L_cvt": ("frozen", "L_cvt"),
+    "all, frozen": ("frozen", "both"),
+    "all, joint": ("joint", "both"),
+}
+PROTOCOLS = {
+    "kitti": DepthProtocol("eigen", "garg", 1e-3, 80.0),
+    "redkitchen": DepthProtocol("indoor", "none", 0.1, 10.0),
+}
+COLUMNS = ("abs_rel", "rmse", "a1", "low_abs_rel", "low_rmse", "low_a1")
+
+
+def train_variant(
+    excerpt: Excerpt, options: argparse.Namespace, name: str, seed: int, weight: float
+) -> Path:
+    """Train what a variant needs; its run folder."""
+    method, features = VARIANTS[name]
+    base = options.out / options.excerpt
+    changes: dict[str, Any] = {"seed": seed, "device": options.device}
+    dis, cvt = FEATURES[features or "plain"]
+    changes |= {"loss__discriminative": dis, "loss__convergent": cvt}
+    if method == "frozen":
+        run = base / "features" / f"{features}_{seed}"
+        settings = make_settings(
+            excerpt, options.data, method="features", steps=options.feature_steps, **changes
+        )
+        train_once(settings, run)
+        changes["feature_run"] = str(run)
+    if method != "photometric":
+        changes["loss__feature_metric"] = weight
+    folder = base / f"{name.replace(' ', '_').replace(',', '')}_w{weight:g}_{seed}"
+    settings = make_settings(
+        excerpt, options.data, method=method, steps=options.steps, data__poses="given",
+        loss__coarse=options.coarse, **changes,
+    )  # fmt: skip
+    train_once(settings, folder)
+    return folder
+
+
+def as_table(results: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown, a row a variant: mean and standard deviation over seeds."""
+    names = ("Abs Rel", "RMSE (m)", "delta 1")
+    head = [*names, *(f"{name}, least texture" for name in names)]
+    lines = ["| variant | " + " | ".join(head) + " |", "|---" * 7 + "|"]
+    for name, runs in results.items():
+        cells = []
+        for column in COLUMNS:
+            values = [run[column] for run in runs]
+            cells.append(f"{np.mean(values):.4f} +- {np.std(values):.4f}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train, score, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("excerpt", choices=EXCERPTS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--feature-steps", type=int, default=300)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--weights", type=float, nargs="+", default=[0.1], help="of L_fm")
+    parser.add_argument("--coarse", type=float, default=0.0, help="weight of the coarse term")
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--device", default="auto")
+    options = parser.parse_args()
+    excerpt = EXCERPTS[options.excerpt]
+    truth = read_truth(excerpt, options.data)
+    results: dict[str, list[dict[str, float]]] = {}
+    for seed in options.seeds:
+        for weight in options.weights:
+            for name in options.variants:
+                if name == "L_ph" and weight != options.weights[0]:
+                    continue
+                run = train_variant(excerpt, options, name, seed, weight)
+                file = run / "scores.json"
+                if not file.exists():
+                    scores = evaluate_depth(Run.load(run), [truth], PROTOCOLS[options.excerpt])
+                    write_json(file, scores.to_json())
+                label = name
+                if name != "L_ph" and len(options.weights) > 1:
+                    label += f", weight {weight:g}"
+                results.setdefault(label, []).append(json.loads(file.read_text()))
+                facts = {"steps": options.steps, "feature_steps": options.feature_steps,
+                         "seeds": options.seeds, "weights": options.weights, **provenance()}  # fmt: skip
+                kept = {
+                    n: [{c: r[c] for c in COLUMNS} for r in rows] for n, rows in results.items()
+                }
+                write_json(options.out / f"{options.excerpt}.json", {**facts, "results": kept})
+                (options.out / f"{options.excerpt}.md").write_text(as_table(results) + "\n")
+    print(as_table(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""Does L_fm have wider basins than L_ph, and what do L_dis and L_cvt add? The paper's claim, in numbers.
+
+    .venv/bin/python benchmarks/landscape.py kitti --data ../shared/data --out runs/landscape
+
+trains FeatureNets with several weights of the two regularisers, and scores the loss surfaces around at
+least a thousand true matches, which ground-truth depth and poses give (egodepth.evaluation.landscape).
+Stopped, it goes on where it was. Writes KITTI.json or REDKITCHEN.json, and a table in Markdown.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_truth, train_once
+
+from egodepth.core.files import write_json
+from egodepth.evaluation.landscape import score_surfaces
+from egodepth.inference.landscape import Matches, find_matches, loss_surfaces
+from egodepth.models.checkpoint import read_run
+from egodepth.models.networks import FeatureNet, ModelSettings
+
+WEIGHTS = (1e-3, 1e-2, 1e-1)
+RADIUS, STEP = 12.0, 0.5
+
+
+def variants() -> dict[str, tuple[float, float]]:
+    """Weights of L_dis and L_cvt by name."""
+    found = {"auto-encoder": (0.0, 0.0)}
+    found |= {f"+ L_dis {w:g}": (w, 0.0) for w in WEIGHTS}
+    found |= {f"+ L_cvt {w:g}": (0.0, w) for w in WEIGHTS}
+    return found | {f"+ L_dis {d:g} + L_cvt {c:g}": (d, c) for d in WEIGHTS for c in WEIGHTS}
+
+
+def collect_matches(
+    excerpt: Excerpt, root: Path, model: ModelSettings, count: int
+) -> list[Matches]:
+    """Random pixels of the frames with ground truth, ``count`` in all."""
+    sequence = read_truth(excerpt, root)
+    indices = [i for i in sorted(sequence.depth) if i + excerpt.offset < len(sequence.frames)]
+    indices = indices[:: max(1, len(indices) // 24)]
+    return [
+        find_matches(
+            sequence, index, height=model.height, width=model.width, offset=excerpt.offset,
+            count=-(-count // len(indices)), margin=RADIUS, seed=index,
+        )
+        for index in indices
+    ]  # fmt: skip
+
+
+def score(
+    matches: list[Matches], net: FeatureNet | None, level: int = 0
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Scores by loss and by group of pixels: all, and the thirds with the least and most texture."""
+    texture = np.concatenate([m.texture for m in matches])
+    low, high = np.percentile(texture, [100 / 3, 200 / 3])
+    groups = {"all": texture >= 0, "least texture": texture <= low, "most texture": texture > high}
+    found: dict[str, list[np.ndarray]] = {}
+    for some in matches:
+        for name, values in loss_surfaces(some, net, radius=RADIUS, step=STEP, level=level).items():
+            found.setdefault(name, []).append(values)
+    scores = {name: score_surfaces(np.concatenate(v), STEP) for name, v in found.items()}
+    return {n: {g: s.mean(rows) for g, rows in groups.items()} for n, s in scores.items()}
+
+
+def as_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
+    """Markdown, a row a loss."""
+    head = "| loss | " + " | ".join(
+        f"{what}, {group}"
+        for group in ("all", "least texture")
+        for what in ("basin", "reach", "minima", "plateau")
+    )
+    lines = [head + " |", "|---" * 9 + "|"]
+    for name, groups in results.items():
+        cells = []
+        for group in ("all", "least texture"):
+            v = groups[group]
+            cells += [f"{v['basin']:.2f}", f"{100 * v['reach']:.1f} %", f"{v['minima']:.1f}",
+                      f"{100 * v['plateau']:.1f} %"]  # fmt: skip
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("excerpt", choices=EXCERPTS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--count", type=int, default=1200)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    excerpt = EXCERPTS[options.excerpt]
+    plain = make_settings(excerpt, options.data, method="features", seed=options.seed)
+    matches = collect_matches(excerpt, options.data, plain.model, options.count)
+    pixels = sum(len(some) for some in matches)
+    raw = FeatureNet(plain.model).eval()
+    first = score(matches, raw)
+    results = {"image": first["image"], "photometric": first["photometric"]}
+    results["ImageNet features"] = first["feature_metric"]
+    for name, (discriminative, convergent) in variants().items():
+        settings = make_settings(
+            excerpt, options.data, method="features", seed=options.seed, steps=options.steps,
+            loss__discriminative=discriminative, loss__convergent=convergent,
+        )  # fmt: skip
+        run = options.out / options.excerpt / f"dis{discriminative:g}_cvt{convergent:g}"
+        train_once(settings, run)
+        results[name] = score(matches, read_run(run)[1].features)["feature_metric"]
+        facts = {"pixels": pixels, "frames": len(matches), "steps": options.steps,
+                 "seed": options.seed, "radius": RADIUS, "step": STEP}  # fmt: skip
+        write_json(options.out / f"{options.excerpt}.json", {**facts, "results": results})
+        (options.out / f"{options.excerpt}.md").write_text(as_table(results) + "\n")
+    print(f"{pixels} pixels of {len(matches)} frames\n{as_table(results)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""What the benchmarks on real data share: two data sets, and trainings that go on where they were."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from egodepth.core import config
+from egodepth.data.sequence import Sequence
+from egodepth.data.sources import read_source
+from egodepth.models.checkpoint import CHECKPOINT, read_checkpoint
+from egodepth.training.run import train
+from egodepth.training.settings import TrainSettings
+
+
+@dataclass(frozen=True)
+class Excerpt:
+    """A data set with ground truth.
+
+    Attributes:
+        training: settings that differ from the defaults.
+        truth: source of the sequence that is scored.
+        offset: frames from target to source where matches are looked at.
+    """
+
+    training: dict[str, Any]
+    truth: str
+    offset: int
+
+
+EXCERPTS = {
+    "kitti": Excerpt(
+        {
+            "data.sources": ["kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry"],
+            "model.start_depth": 10,
+        },
+        "kitti_raw:kitti_raw",
+        1,
+    ),
+    "redkitchen": Excerpt(
+        {
+            "data.sources": ["seven_scenes:seven_scenes"],
+            "data.stride": 5,
+            "model.height": 192,
+            "model.width": 256,
+            "model.start_depth": 2,
+        },
+        "seven_scenes:seven_scenes",
+        5,
+    ),
+}
+
+
+def make_settings(excerpt: Excerpt, root: Path, **changes: Any) -> TrainSettings:
+    """Settings of a training on an excerpt; in names of changes, ``__`` stands for a dot."""
+    values = {"data.root": str(root.resolve()), "data.augment": False, "learning_rate": 4e-4}
+    named = {name.replace("__", "."): value for name, value in changes.items()}
+    return config.override(TrainSettings(), values | excerpt.training | named)
+
+
+def train_once(settings: TrainSettings, out: Path) -> None:
+    """Train, go on with a training that was stopped, or leave alone one that is done."""
+    if (out / CHECKPOINT).exists():
+        saved = read_checkpoint(out / CHECKPOINT)
+        if saved["global_step"] >= saved["egodepth_total_steps"]:
+            return
+        settings = config.load(TrainSettings, out / "config.yaml")
+    result = train(settings, out, resume=(out / CHECKPOINT).exists())
+    if result.stopped_by is not None:
+        raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")
+
+
+def read_truth(excerpt: Excerpt, root: Path) -> Sequence:
+    """The sequence that is scored: the left or only camera's."""
+    return read_source(excerpt.truth, root)[0]
