@@ -17,7 +17,7 @@ from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_trut
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.evaluation.depth import DepthProtocol
+from egodepth.evaluation.depth import get_protocol
 from egodepth.inference.run import Run
 from egodepth.inference.score import evaluate_depth
 
@@ -38,10 +38,7 @@ VARIANTS = {
     "all, frozen": ("frozen", "both"),
     "all, joint": ("joint", "both"),
 }
-PROTOCOLS = {
-    "kitti": DepthProtocol("eigen", "garg", 1e-3, 80.0),
-    "redkitchen": DepthProtocol("indoor", "none", 0.1, 10.0),
-}
+PROTOCOLS = {"kitti": "eigen", "redkitchen": "indoor"}
 COLUMNS = ("abs_rel", "rmse", "a1", "low_abs_rel", "low_rmse", "low_a1")
 
 
@@ -111,7 +108,9 @@ def main() -> None:
                 run = train_variant(excerpt, options, name, seed, weight)
                 file = run / "scores.json"
                 if not file.exists():
-                    scores = evaluate_depth(Run.load(run), [truth], PROTOCOLS[options.excerpt])
+                    scores = evaluate_depth(
+                        Run.load(run), [truth], get_protocol(PROTOCOLS[options.excerpt])
+                    )
                     write_json(file, scores.to_json())
                 label = name
                 if name != "L_ph" and len(options.weights) > 1:

@@ -8,6 +8,7 @@ from egodepth.evaluation.depth import (
     DepthProtocol,
     depth_metrics,
     garg_crop,
+    get_protocol,
     score_depth,
     summarize_depth,
 )
@@ -92,3 +93,23 @@ def test_known_errors() -> None:
         score_trajectory(truth, np.tile(np.eye(4), (4, 1, 1)))
     with pytest.raises(EgodepthError, match="3 poses were estimated"):
         score_trajectory(truth[:3], truth)
+
+
+def test_the_third_with_least_texture_has_scores_of_its_own() -> None:
+    truth = np.full((3, 30), 10.0)
+    texture = np.arange(90.0).reshape(3, 30)
+    prediction = truth.copy()
+    prediction[0, :15] = 12.0  # half of the third with the least texture is 20 % off
+    scores = score_depth(prediction, truth, DepthProtocol("m", "none", 1e-3, 80.0), texture)
+    assert scores["low_abs_rel"] == pytest.approx(0.1)
+    assert scores["low_rmse"] == pytest.approx(np.sqrt(2))
+    assert scores["abs_rel"] == pytest.approx(0.1 / 3)
+    assert summarize_depth([scores, scores])["low_abs_rel"] == pytest.approx(0.1)
+    assert "low_abs_rel" not in summarize_depth([score_depth(prediction, truth, PLAIN)])
+
+
+def test_unknown_protocols_are_named() -> None:
+    with pytest.raises(
+        EgodepthError, match="unknown protocol 'x'; use eigen or synthetic or indoor"
+    ):
+        get_protocol("x")

@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,13 +33,18 @@ TERMS = {
     },
     "features": {"reconstruction", "discriminative", "convergent"},
 }  # fmt: skip
-TERMS["frozen"] = TERMS["photometric"] | {"feature_metric"}
+TERMS["frozen"] = TERMS["images"] = TERMS["photometric"] | {"feature_metric"}
 
 
 def make_batch(batch: int = 2, height: int = 32, width: int = 64) -> SnippetBatch:
     frames = torch.randint(0, 255, (3, batch, 3, height, width), dtype=torch.uint8)
     matrix = torch.tensor([[40.0, 0, 31.5], [0, 40.0, 15.5], [0, 0, 1]]).expand(batch, 3, 3)
     return augment(RawBatch(frames, matrix, torch.full((2, batch, 4, 4), torch.nan), 0), 0)
+
+
+def make_batch_of(seed: int) -> SnippetBatch:
+    torch.manual_seed(seed)
+    return make_batch()
 
 
 def losses(run: Path) -> list[float]:
@@ -51,7 +57,7 @@ def frames(tmp_path: Path) -> Path:
     return tmp_path / "frames"
 
 
-@pytest.mark.parametrize("method", ["photometric", "joint", "features"])
+@pytest.mark.parametrize("method", ["photometric", "images", "joint", "features"])
 def test_terms_of_each_method(method: str, frames: Path) -> None:
     settings = tiny_settings(frames, method=method)
     networks = build_networks(settings).train()
@@ -65,9 +71,36 @@ def test_terms_of_each_method(method: str, frames: Path) -> None:
         n for n, p in networks.named_parameters() if p.grad is not None and p.grad.abs().sum() > 0
     ]
     parts = {name.split(".")[0] for name in trained}
-    assert parts == {"photometric": {"depth", "pose"}, "features": {"features"}}.get(
-        method, {"depth", "pose", "features"}
-    )
+    networks_of = {"joint": {"depth", "pose", "features"}, "features": {"features"}}
+    assert parts == networks_of.get(method, {"depth", "pose"})
+
+
+def test_images_compared_by_the_feature_metric_loss(frames: Path) -> None:
+    """A source equal to the target, at no motion, costs the robust L1's least value; one that is
+    brighter by a tenth costs a tenth."""
+    settings = tiny_settings(frames, method="images", **{"data.poses": "given"})
+    batch = make_batch()
+    still = torch.eye(4).expand(2, 2, 4, 4)
+    target = batch.target * 0.8
+    for change, expected in ((0.0, 1e-3), (0.1, math.hypot(0.1, 1e-3))):
+        same = replace(batch, target=target, sources=(target + change).expand(2, *target.shape),
+                       motions=still)  # fmt: skip
+        terms = compute_objective(build_networks(settings), same, settings).terms
+        assert terms["feature_metric"].item() == pytest.approx(expected, rel=1e-2)
+    with pytest.raises(EgodepthError, match="method images has one level"):
+        tiny_settings(frames, method="images", **{"loss.feature_levels": [0.5, 0.5]})
+
+
+def test_the_published_shift_reaches_every_warp(frames: Path) -> None:
+    """Known motions, one network: only where pixels are sampled differs."""
+    terms = []
+    networks = None
+    for sampling in ("exact", "published_shift"):
+        settings = tiny_settings(frames, method="images", sampling=sampling)
+        networks = networks or build_networks(settings).eval()
+        terms.append(compute_objective(networks, make_batch_of(1), settings).terms)
+    for name in ("photometric", "coarse", "feature_metric"):
+        assert terms[0][name].item() != pytest.approx(terms[1][name].item(), rel=1e-4), name
 
 
 def test_frozen_features_come_from_a_run_and_stay(

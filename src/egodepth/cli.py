@@ -113,7 +113,9 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
                           "synthetic:SEED")  # fmt: skip
         kind.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
         if name == "depth":
-            kind.add_argument("--protocol", default="eigen", help="eigen (default) or synthetic")
+            kind.add_argument(
+                "--protocol", default="eigen", help="eigen (default), synthetic or indoor"
+            )
             kind.add_argument("--scaling", choices=("median", "none"), default="median",
                               help="none: the depth is in metres as it is (stereo, known poses)")  # fmt: skip
         else:
@@ -270,16 +272,14 @@ def _predict(options: argparse.Namespace) -> int:
 def _evaluate_depth(options: argparse.Namespace) -> int:
     from egodepth.core.files import write_json
     from egodepth.data.sources import read_source, select
-    from egodepth.evaluation.depth import PROTOCOLS
+    from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.run import Run
     from egodepth.inference.score import evaluate_depth
     from egodepth.report.tables import depth_table
 
-    if options.protocol not in PROTOCOLS:
-        raise EgodepthError(f"unknown protocol {options.protocol!r}; use {' or '.join(PROTOCOLS)}")
     sequences = select(read_source(options.data), options.sequence)
     run = Run.load(options.run, options.device)
-    protocol = replace(PROTOCOLS[options.protocol], median_scaling=options.scaling == "median")
+    protocol = replace(get_protocol(options.protocol), median_scaling=options.scaling == "median")
     scores = evaluate_depth(run, sequences, protocol)
     if options.json:
         write_json(options.json, scores.to_json())
@@ -327,16 +327,14 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     from rich.progress import track
 
     from egodepth.core.files import write_json
-    from egodepth.evaluation.depth import PROTOCOLS
+    from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.predict import write_predictions
     from egodepth.inference.run import Run
     from egodepth.inference.score import score_pairs
     from egodepth.refine import SampleRefinement, refine_samples
     from egodepth.report.tables import depth_table
 
-    if options.protocol not in PROTOCOLS:
-        raise EgodepthError(f"unknown protocol {options.protocol!r}; use {' or '.join(PROTOCOLS)}")
-    protocol = PROTOCOLS[options.protocol]
+    protocol = get_protocol(options.protocol)
     how = SampleRefinement(options.iterations, options.learning_rate)
     console = _console()
     pairs = []

@@ -17,6 +17,7 @@ from egodepth.core.files import read_text
 from egodepth.data.sequence import ImageFiles, Sequence, list_images
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.trajectory import read_kitti
+from egodepth.geometry.z_buffer import z_buffer
 
 EARTH_RADIUS = 6378137.0
 """Metres, as in the development kit's Mercator projection of GPS positions."""
@@ -76,11 +77,7 @@ def project_lidar(
     xyz = xyz[xyz[:, 2] > 0]
     matrix = camera.matrix.numpy().astype(np.float64)
     uv = np.round((xyz @ matrix.T)[:, :2] / xyz[:, 2:]).astype(np.int64) - 1
-    inside = (uv >= 0).all(1) & (uv[:, 0] < camera.width) & (uv[:, 1] < camera.height)
-    uv, z = uv[inside], xyz[inside, 2]
-    depth = np.full((camera.height, camera.width), np.inf, np.float32)
-    np.minimum.at(depth, (uv[:, 1], uv[:, 0]), z.astype(np.float32))
-    return np.where(np.isfinite(depth), depth, 0).astype(np.float32)
+    return z_buffer(uv, xyz[:, 2], camera.height, camera.width)
 
 
 def read_velodyne(path: Path) -> np.ndarray:

@@ -14,6 +14,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
 from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.z_buffer import z_buffer
 
 COLOUR_FOCAL, DEPTH_FOCAL = 525.0, 585.0
 CENTRE = (320.0, 240.0)
@@ -47,20 +48,12 @@ def register_depth(depth: np.ndarray) -> np.ndarray:
     The nearest point of a pixel wins.
     """
     rows, columns = np.nonzero(depth)
-    z = depth[rows, columns].astype(np.float64)
-    points = [
-        (pixels - centre) / DEPTH_FOCAL * z + shift
-        for pixels, centre, shift in zip((columns, rows), CENTRE, COLOUR_FROM_DEPTH, strict=False)
-    ]
-    z = z + COLOUR_FROM_DEPTH[2]
-    u, v = (
-        np.rint(COLOUR_FOCAL * p / z + centre).astype(np.int64)
-        for p, centre in zip(points, CENTRE, strict=True)
-    )
-    inside = (u >= 0) & (v >= 0) & (u < WIDTH) & (v < HEIGHT)
-    registered = np.full(depth.shape, np.inf, np.float32)
-    np.minimum.at(registered, (v[inside], u[inside]), z[inside].astype(np.float32))
-    return np.where(np.isfinite(registered), registered, 0).astype(np.float32)
+    pixels = np.stack([columns, rows], axis=1)
+    z = depth[rows, columns].astype(np.float64)[:, None]
+    centre = np.array(CENTRE)
+    points = np.hstack([(pixels - centre) / DEPTH_FOCAL * z, z]) + COLOUR_FROM_DEPTH
+    projected = COLOUR_FOCAL * points[:, :2] / points[:, 2:] + centre
+    return z_buffer(np.rint(projected).astype(np.int64), points[:, 2], HEIGHT, WIDTH)
 
 
 def _read_folder(folder: Path, root: Path) -> Sequence:

@@ -44,7 +44,19 @@ class DepthProtocol:
 PROTOCOLS = {
     "eigen": DepthProtocol("eigen", "garg", 1e-3, 80.0),
     "synthetic": DepthProtocol("synthetic", "none", 1e-3, 80.0),
+    "indoor": DepthProtocol("indoor", "none", 0.1, 10.0),
 }
+
+
+def get_protocol(name: str) -> DepthProtocol:
+    """A protocol by name.
+
+    Raises:
+        EgodepthError: there is none of that name.
+    """
+    if name not in PROTOCOLS:
+        raise EgodepthError(f"unknown protocol {name!r}; use {' or '.join(PROTOCOLS)}")
+    return PROTOCOLS[name]
 
 
 def depth_metrics(prediction: Float[ndarray, "n"], truth: Float[ndarray, "n"]) -> dict[str, float]:

@@ -23,6 +23,8 @@ from egodepth.models.networks import FeatureNet
 
 LARGEST_DEPTH = 80.0
 """Metres; farther points are not drawn at random."""
+CANDIDATES = 50
+"""Random points looked at for each that is wanted; most of those near a border fail the margin."""
 _POINTS_AT_ONCE = 64
 
 
@@ -201,7 +203,7 @@ def find_matches(
     camera = sequence.camera.to(torch.float64)
     if pixel is None:
         rows, columns = np.nonzero((depth > 0) & (depth <= LARGEST_DEPTH))
-        chosen = np.random.default_rng(seed).permutation(len(rows))
+        chosen = np.random.default_rng(seed).permutation(len(rows))[: CANDIDATES * count]
         x, y, z = columns[chosen], rows[chosen], depth[rows, columns][chosen]
     else:
         x, y = (np.array([value]) for value in pixel)
@@ -272,11 +274,7 @@ def _surfaces_of(
     matches: Matches, maps: list[Tensor] | None, pixels: Tensor, windows: Tensor, shifts: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and values (n, G * G) of each loss, for some of the pixels."""
-    offsets = torch.tensor([-1.0, 0.0, 1.0])
-    around = torch.stack(
-        torch.meshgrid(offsets, offsets, indexing="xy"), dim=-1
-    )  # (3, 3, 2), rows along y
-    target = sample(matches.target, (pixels[:, None, None] + around)[None])[0].transpose(0, 1)
+    target = sample(matches.target, _windows(pixels)[None])[0].transpose(0, 1)
     moved = windows[None] + shifts[:, None, None, None]
     source = sample(matches.source, moved[None])[0].permute(1, 2, 0, 3, 4)  # (G2, n, 3, 3, 3)
     colours = charbonnier(source[..., 1, 1] - target[..., 1, 1]).mean(-1)
@@ -318,9 +316,7 @@ def _match_windows(
     pixels: Tensor, depth: Tensor, source_from_target: Tensor, camera: Camera, margin: float
 ) -> tuple[Tensor, Tensor]:
     """(N, 3, 3, 2) matches of each pixel's window, and whether they lie well inside (N,)."""
-    offsets = torch.tensor([-1.0, 0.0, 1.0], dtype=pixels.dtype)
-    around = torch.stack(torch.meshgrid(offsets, offsets, indexing="xy"), dim=-1).flatten(0, 1)
-    window = (pixels[:, None] + around).flatten(0, 1)
+    window = _windows(pixels).flatten(0, 2)
     points = camera.unproject(window, depth.repeat_interleave(9))
     moved = points @ source_from_target[:3, :3].mT + source_from_target[:3, 3]
     matched = camera.project(moved).unflatten(0, (-1, 9))
@@ -328,6 +324,12 @@ def _match_windows(
     inside = ((matched >= margin) & (matched <= last - margin)).all(-1).all(-1)
     inside &= (moved[:, 2].unflatten(0, (-1, 9)) > 0).all(-1)
     return matched.unflatten(1, (3, 3)), inside
+
+
+def _windows(pixels: Tensor) -> Tensor:
+    """(N, 3, 3, 2): pixels and their eight neighbours, rows along y."""
+    line = torch.tensor([-1.0, 0.0, 1.0], dtype=pixels.dtype)
+    return pixels[:, None, None] + torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
 
 
 def _nearest_depth(depth: np.ndarray, x: float, y: float) -> np.ndarray:

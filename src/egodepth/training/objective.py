@@ -9,7 +9,7 @@ from torch import Tensor
 
 from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.warp import warp
+from egodepth.geometry.warp import Sampling, warp
 from egodepth.losses.feature_metric import feature_metric_loss
 from egodepth.losses.feature_regularizers import (
     convergent_loss,
@@ -81,9 +81,11 @@ def compute_objective(
         inverse_depths = networks.depth(batch.target_input)
         inverse_depth = inverse_depths[0]
         motions = _motions(networks, batch, settings.data.offsets)
-        terms |= _photometric_terms(inverse_depths, motions, batch, use_automask=settings.automask)
+        terms |= _photometric_terms(inverse_depths, motions, batch, settings)
         if settings.loss.coarse > 0 and progress < 1:
-            terms["coarse"] = (1 - progress) * _coarse_term(inverse_depth, motions, batch)
+            terms["coarse"] = (1 - progress) * _coarse_term(
+                inverse_depth, motions, batch, settings.sampling
+            )
         terms |= _smoothness_terms(inverse_depths, batch.target)
         terms["scale"] = _scale_term(inverse_depth, settings.model.start_depth)
         sources = batch.sources.flatten(0, 1)
@@ -96,7 +98,10 @@ def compute_objective(
         if target_features is not None and source_features is not None:
             terms["feature_metric"] = torch.stack(
                 [
-                    share * _feature_metric_term(inverse_depth, motions, ours, theirs, batch.camera)
+                    share
+                    * _feature_metric_term(
+                        inverse_depth, motions, ours, theirs, batch.camera, settings.sampling
+                    )
                     for share, ours, theirs in zip(
                         shares, target_features, source_features, strict=False
                     )
@@ -126,7 +131,7 @@ def _motions(networks: Networks, batch: SnippetBatch, offsets: tuple[int, ...]) 
 
 
 def _photometric_terms(
-    inverse_depths: list[Tensor], motions: Tensor, batch: SnippetBatch, *, use_automask: bool
+    inverse_depths: list[Tensor], motions: Tensor, batch: SnippetBatch, settings: TrainSettings
 ) -> dict[str, Tensor]:
     """L_ph, mean over scales and pixels; every scale is judged at full size."""
     count, _, _, height, width = batch.sources.shape
@@ -143,20 +148,23 @@ def _photometric_terms(
         motions.flatten(0, 1),
         cameras,
         cameras,
+        settings.sampling,
     )
     scales = depth.shape[1]
     views = warped.unflatten(0, (count, -1)).permute(3, 0, 1, 2, 4, 5).flatten(0, 1)
     statistics = target_statistics(batch.target)
     per_source = photometric_loss(views, statistics).unflatten(0, (scales, count))
     loss = minimum_over_sources(per_source.transpose(0, 1).flatten(1, 2))
-    if use_automask:
+    if settings.automask:
         with torch.no_grad():
             identity = minimum_over_sources(photometric_loss(batch.sources, statistics))
         loss = automask(loss, identity.repeat(scales, 1, 1))
     return {"photometric": loss.mean()}
 
 
-def _coarse_term(inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch) -> Tensor:
+def _coarse_term(
+    inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch, sampling: Sampling
+) -> Tensor:
     """L_ph of the finest depth on images at a quarter and an eighth of the size, mean of both.
 
     There a motion of many pixels, beyond the slopes of L_ph at full size, is one of a pixel or two.
@@ -170,7 +178,7 @@ def _coarse_term(inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch) ->
         depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
         cameras = batch.camera.resize(*size).repeat(count)
         warped, _ = warp(
-            sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras
+            sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras, sampling
         )
         per_source = photometric_loss(warped.unflatten(0, (count, -1)), target_statistics(target))
         losses.append(minimum_over_sources(per_source).mean())
@@ -178,14 +186,21 @@ def _coarse_term(inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch) ->
 
 
 def _feature_metric_term(
-    inverse_depth: Tensor, motions: Tensor, target: Tensor, sources: Tensor, camera: Camera
+    inverse_depth: Tensor,
+    motions: Tensor,
+    target: Tensor,
+    sources: Tensor,
+    camera: Camera,
+    sampling: Sampling,
 ) -> Tensor:
     """L_fm of one level, from the finest depth at the size of the features, once a step."""
     target = target.detach()
     count, size = motions.shape[0], target.shape[-2:]
     depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
     cameras = camera.resize(*size).repeat(count)
-    warped, _ = warp(sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras)
+    warped, _ = warp(
+        sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras, sampling
+    )
     return minimum_over_sources(
         feature_metric_loss(warped.unflatten(0, (count, -1)), target)
     ).mean()

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from egodepth.core.config import Settings
+from egodepth.geometry.warp import Sampling
 from egodepth.models.networks import ModelSettings
 
 Method = Literal["joint", "frozen", "photometric", "images", "features"]
@@ -102,6 +103,9 @@ class TrainSettings(Settings):
     loss: LossWeights = LossWeights()
     automask: bool = True
     """leave out pixels that the unwarped source explains better"""
+    sampling: Sampling = "exact"
+    """where warping samples; published_shift: up to half a pixel off, as the published code does, for
+    comparing with it"""
     batch_size: int = Field(4, ge=1)
     """snippets a step"""
     steps: int = Field(10_000, ge=1)
