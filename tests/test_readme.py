@@ -1,16 +1,20 @@
 """The README's Python code runs as it stands."""
 
 import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from tests.conftest import write_images
 
+from egodepth.core.config import list_settings
 from egodepth.core.video import VideoWriter
 from egodepth.training.recipes import RECIPES
+from egodepth.training.settings import TrainSettings
 
 README = Path(__file__).parents[1] / "README.md"
+METHOD = README.parent / "docs" / "method.md"
 
 
 def test_the_readme_runs(
@@ -54,6 +58,18 @@ def test_the_commands_of_the_readme_exist(command: str) -> None:
 
     assert f"egodepth {command.split(' --minutes')[0]}" in README.read_text()
     _build_parser(with_settings=True).parse_args(command.replace("--frame N", "--frame 3").split())
+
+
+def test_the_method_page_names_functions_and_settings_that_exist() -> None:
+    text = METHOD.read_text()
+    functions = set(re.findall(r"`((?:losses|geometry)\.\w+\.\w+)`", text))
+    assert len(functions) >= 10
+    for function in functions:
+        module, name = function.rsplit(".", 1)
+        assert callable(getattr(import_module(f"egodepth.{module}"), name)), function
+    known = {setting.name for setting in list_settings(TrainSettings())}
+    named = set(re.findall(r"`((?:loss|model|data)\.\w+)`", text))
+    assert named and named <= known, named - known
 
 
 def test_the_readme_names_every_recipe() -> None:
