@@ -60,10 +60,11 @@ def train_variant(
         changes["feature_run"] = str(run)
     if method != "photometric":
         changes["loss__feature_metric"] = weight
+    levels = {} if method in ("photometric", "images") else {"loss__feature_levels": options.levels}
     folder = base / f"{name.replace(' ', '_').replace(',', '')}_w{weight:g}_{seed}"
     settings = make_settings(
         excerpt, options.data, method=method, steps=options.steps, data__poses="given",
-        loss__coarse=options.coarse, **changes,
+        loss__coarse=options.coarse, **changes | levels,
     )  # fmt: skip
     train_once(settings, folder)
     return folder
@@ -93,6 +94,8 @@ def main() -> None:
     parser.add_argument("--feature-steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--weights", type=float, nargs="+", default=[0.1], help="of L_fm")
+    parser.add_argument("--levels", type=float, nargs="+", default=[1.0],
+                        help="shares of FeatureNet's levels in L_fm, finest first")  # fmt: skip
     parser.add_argument("--coarse", type=float, default=0.0, help="weight of the coarse term")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--device", default="auto")

@@ -96,18 +96,9 @@ def compute_objective(
             with torch.no_grad():
                 source_features = networks.features.features(sources, len(shares))
         if target_features is not None and source_features is not None:
-            terms["feature_metric"] = torch.stack(
-                [
-                    share
-                    * _feature_metric_term(
-                        inverse_depth, motions, ours, theirs, batch.camera, settings.sampling
-                    )
-                    for share, ours, theirs in zip(
-                        shares, target_features, source_features, strict=False
-                    )
-                    if share
-                ]
-            ).sum()
+            terms["feature_metric"] = _feature_metric_term(
+                inverse_depth, motions, target_features, source_features, batch.camera, settings
+            )
     weights = settings.loss.terms
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
     return ObjectiveResult(total, terms, inverse_depth, reconstruction)
@@ -188,22 +179,34 @@ def _coarse_term(
 def _feature_metric_term(
     inverse_depth: Tensor,
     motions: Tensor,
-    target: Tensor,
-    sources: Tensor,
+    target: list[Tensor],
+    sources: list[Tensor],
     camera: Camera,
-    sampling: Sampling,
+    settings: TrainSettings,
 ) -> Tensor:
-    """L_fm of one level, from the finest depth at the size of the features, once a step."""
-    target = target.detach()
-    count, size = motions.shape[0], target.shape[-2:]
+    """L_fm from the finest depth, once a step: sum over levels with a share, each by its share.
+
+    Coarser levels are compared where the finest has its pixels, so that every depth there has a
+    gradient of its own.
+    """
+    count, size = motions.shape[0], target[0].shape[-2:]
     depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
-    cameras = camera.resize(*size).repeat(count)
-    warped, _ = warp(
-        sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras, sampling
-    )
-    return minimum_over_sources(
-        feature_metric_loss(warped.unflatten(0, (count, -1)), target)
-    ).mean()
+    depth, motions = depth.repeat(count, 1, 1), motions.flatten(0, 1)
+    camera = camera.repeat(count)
+    losses = []
+    for share, ours, theirs in zip(settings.loss.feature_levels, target, sources, strict=False):
+        if not share:
+            continue
+        ours = ours.detach()
+        if ours.shape[-2:] != size:
+            ours = F.interpolate(ours, size, mode="bilinear", align_corners=False)
+        warped, _ = warp(
+            theirs, depth, motions, camera.resize(*size), camera.resize(*theirs.shape[-2:]),
+            settings.sampling,
+        )  # fmt: skip
+        loss = minimum_over_sources(feature_metric_loss(warped.unflatten(0, (count, -1)), ours))
+        losses.append(share * loss.mean())
+    return torch.stack(losses).sum()
 
 
 def _smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, Tensor]:
