@@ -61,6 +61,7 @@ def train_variant(
     if method != "photometric":
         changes["loss__feature_metric"] = weight
     levels = {} if method in ("photometric", "images") else {"loss__feature_levels": options.levels}
+    changes["loss__feature_comparison"] = options.comparison
     folder = base / f"{name.replace(' ', '_').replace(',', '')}_w{weight:g}_{seed}"
     settings = make_settings(
         excerpt, options.data, method=method, steps=options.steps, data__poses="given",
@@ -96,6 +97,7 @@ def main() -> None:
     parser.add_argument("--weights", type=float, nargs="+", default=[0.1], help="of L_fm")
     parser.add_argument("--levels", type=float, nargs="+", default=[1.0],
                         help="shares of FeatureNet's levels in L_fm, finest first")  # fmt: skip
+    parser.add_argument("--comparison", choices=("robust", "structural"), default="robust")
     parser.add_argument("--coarse", type=float, default=0.0, help="weight of the coarse term")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--device", default="auto")

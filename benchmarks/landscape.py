@@ -21,6 +21,7 @@ from egodepth.models.networks import FeatureNet, ModelSettings
 
 WEIGHTS = (1e-3, 1e-2, 1e-1)
 RADIUS, STEP = 12.0, 0.5
+LEVELS = 3
 
 
 def variants() -> dict[str, tuple[float, float]]:
@@ -62,20 +63,34 @@ def score(
     return {n: {g: s.mean(rows) for g, rows in groups.items()} for n, s in scores.items()}
 
 
+def add(
+    results: dict[str, dict[str, dict[str, float]]],
+    name: str,
+    matches: list[Matches],
+    net: FeatureNet | None,
+) -> None:
+    """Scores of a FeatureNet: L_fm of its finest level, and of the next ones in both comparisons."""
+    for level in range(LEVELS):
+        scores = score(matches, net, level)
+        where = f"{name}, level {level}"
+        results[where] = scores["feature_metric"]
+        results[f"{where}, structural"] = scores["structural"]
+
+
 def as_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
     """Markdown, a row a loss."""
     head = "| loss | " + " | ".join(
         f"{what}, {group}"
         for group in ("all", "least texture")
-        for what in ("basin", "reach", "minima", "plateau")
+        for what in ("basin", "reach", "minima", "plateau", "miss", "near miss")
     )
-    lines = [head + " |", "|---" * 9 + "|"]
+    lines = [head + " |", "|---" * 13 + "|"]
     for name, groups in results.items():
         cells = []
         for group in ("all", "least texture"):
             v = groups[group]
             cells += [f"{v['basin']:.2f}", f"{100 * v['reach']:.1f} %", f"{v['minima']:.1f}",
-                      f"{100 * v['plateau']:.1f} %"]  # fmt: skip
+                      f"{100 * v['plateau']:.1f} %", f"{v['miss']:.2f}", f"{v['near_miss']:.2f}"]  # fmt: skip
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -94,9 +109,9 @@ def main() -> None:
     matches = collect_matches(excerpt, options.data, plain.model, options.count)
     pixels = sum(len(some) for some in matches)
     raw = FeatureNet(plain.model).eval()
-    first = score(matches, raw)
+    first = score(matches, None)
     results = {"image": first["image"], "photometric": first["photometric"]}
-    results["ImageNet features"] = first["feature_metric"]
+    add(results, "ImageNet features", matches, raw)
     for name, (discriminative, convergent) in variants().items():
         settings = make_settings(
             excerpt, options.data, method="features", seed=options.seed, steps=options.steps,
@@ -104,7 +119,7 @@ def main() -> None:
         )  # fmt: skip
         run = options.out / options.excerpt / f"dis{discriminative:g}_cvt{convergent:g}"
         train_once(settings, run)
-        results[name] = score(matches, read_run(run)[1].features)["feature_metric"]
+        add(results, name, matches, read_run(run)[1].features)
         facts = {"pixels": pixels, "frames": len(matches), "steps": options.steps,
                  "seed": options.seed, "radius": RADIUS, "step": STEP}  # fmt: skip
         write_json(options.out / f"{options.excerpt}.json", {**facts, "results": results})

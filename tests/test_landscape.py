@@ -26,6 +26,8 @@ def test_a_bowl_is_one_basin() -> None:
         "reach": 1.0,
         "minima": 1.0,
         "plateau": pytest.approx(0, abs=0.01),
+        "miss": 0.0,
+        "near_miss": 0.0,
     }
 
 
@@ -39,6 +41,9 @@ def test_a_wall_bounds_the_basin() -> None:
 def test_a_shifted_minimum_is_not_the_truth() -> None:
     scores = score_surfaces(((X - 3) ** 2 + Y**2)[None], 0.5)
     assert scores.basin[0] == 0 and scores.reach[0] == 0 and scores.minima[0] == 1
+    assert scores.miss[0] == 3
+    further = score_surfaces(((X - 4) ** 2 + Y**2)[None], 0.5)
+    assert further.miss[0] == 4 and further.near_miss[0] == 3
 
 
 def test_flat_surroundings_are_a_plateau() -> None:
@@ -110,7 +115,7 @@ def test_the_command_draws_and_scores(
     with Image.open(tmp_path / "out" / "landscape.png") as picture:
         assert picture.width > 600
     assert main([*words, "--pixel", "40", "20"]) == 0
-    assert (tmp_path / "out" / "landscape.json").read_text().count("basin") == 3
+    assert (tmp_path / "out" / "landscape.json").read_text().count("basin") == 4
     for wrong, message in (
         (["--pixel", "400", "20"], "lies outside of the frame"),
         (["--level", "9"], "levels 0 to"),

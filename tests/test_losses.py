@@ -4,7 +4,7 @@ import torch
 from scipy.ndimage import uniform_filter
 
 from egodepth.losses import feature_regularizers, smoothness
-from egodepth.losses.feature_metric import feature_metric_loss
+from egodepth.losses.feature_metric import feature_metric_loss, structural_feature_loss
 from egodepth.losses.masking import automask, minimum_over_sources
 from egodepth.losses.photometric import (
     charbonnier,
@@ -127,3 +127,32 @@ def test_feature_regularizers_known_values() -> None:
 def test_gradients_of_the_regularizers(loss: object) -> None:
     features = images(1, 3, 4, 5).requires_grad_()
     assert torch.autograd.gradcheck(loss, features)  # type: ignore[arg-type]
+
+
+def test_structural_comparison_of_features_by_definition() -> None:
+    """SSIM and robust L1 of channels brought to one spread, with moments from unfolded windows."""
+    torch.manual_seed(0)
+    target, other = torch.rand(2, 3, 5, 6, 7, dtype=torch.float64) * 40
+    mean = target.mean((0, 2, 3), keepdim=True)
+    spread = target.std((0, 2, 3), keepdim=True, correction=0)
+    a, b = (0.5 + 0.2 * (x - mean) / spread for x in (other, target))
+
+    def moments(x: torch.Tensor) -> torch.Tensor:
+        padded = torch.nn.functional.pad(x, (1, 1, 1, 1), mode="reflect")
+        return padded.unfold(2, 3, 1).unfold(3, 3, 1).flatten(-2)
+
+    p, q = moments(a), moments(b)
+    mp, mq = p.mean(-1), q.mean(-1)
+    vp, vq = p.var(-1, correction=0), q.var(-1, correction=0)
+    cross = ((p - mp[..., None]) * (q - mq[..., None])).mean(-1)
+    c1, c2 = 0.01**2, 0.03**2
+    ssim = (2 * mp * mq + c1) * (2 * cross + c2) / ((mp**2 + mq**2 + c1) * (vp + vq + c2))
+    expected = 0.85 * ((1 - ssim) / 2).clamp(0, 1).mean(1) + 0.15 * (
+        (a - b) ** 2 + 1e-6
+    ).sqrt().mean(1)
+    found = structural_feature_loss(other[None], target)[0]
+    torch.testing.assert_close(found, expected)
+    # How large the features are does not matter.
+    torch.testing.assert_close(
+        structural_feature_loss(7 * other[None] + 3, 7 * target + 3)[0], found
+    )

@@ -12,6 +12,8 @@ from numpy import ndarray
 
 FOUND_WITHIN = 1.5
 """Pixels: descent that ends this near the true match has found it."""
+NEAR = 3.0
+"""Pixels."""
 FLAT_SLOPE = 0.01
 """A slope below this share of the scale, a pixel, is flat."""
 TEXTURE_WINDOW = 7
@@ -27,12 +29,17 @@ class SurfaceScores:
         reach: share of all displacements from which descent finds it.
         minima: local minima inside the grid.
         plateau: share of displacements where the surface is flat.
+        miss: distance in pixels from the true match to the lowest point of the grid.
+        near_miss: the same to the lowest point within ``NEAR`` pixels: how far off the loss is for
+            who is nearly there.
     """
 
     basin: Float[ndarray, " n"]
     reach: Float[ndarray, " n"]
     minima: Int[ndarray, " n"]
     plateau: Float[ndarray, " n"]
+    miss: Float[ndarray, " n"]
+    near_miss: Float[ndarray, " n"]
 
     def mean(self, chosen: Bool[ndarray, " n"] | None = None) -> dict[str, float]:
         """Means of each, over all surfaces or the chosen ones."""
@@ -72,6 +79,10 @@ def score_surfaces(
         reach=found.mean(1),
         minima=(own & inner.ravel()).sum(1),
         plateau=flat.mean((1, 2)),
+        miss=distance.ravel()[surfaces.reshape(count, -1).argmin(1)],
+        near_miss=distance.ravel()[
+            np.where(distance <= NEAR, surfaces, np.inf).reshape(count, -1).argmin(1)
+        ],
     )
 
 

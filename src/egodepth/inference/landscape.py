@@ -16,7 +16,7 @@ from egodepth.evaluation.landscape import FLAT_SLOPE, FOUND_WITHIN, score_surfac
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample
 from egodepth.inference.run import Run
-from egodepth.losses.feature_metric import feature_metric_loss
+from egodepth.losses.feature_metric import common_scale, feature_metric_loss
 from egodepth.losses.photometric import charbonnier, photometric_loss, target_statistics
 from egodepth.models.checkpoint import read_run
 from egodepth.models.networks import FeatureNet
@@ -26,6 +26,7 @@ LARGEST_DEPTH = 80.0
 CANDIDATES = 50
 """Random points looked at for each that is wanted; most of those near a border fail the margin."""
 _POINTS_AT_ONCE = 64
+_SHIFTS_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
@@ -252,7 +253,8 @@ def loss_surfaces(
 
     Returns:
         (N, G, G) float32 each, rows along y, truth in the middle: ``image`` (robust L1 of colours),
-        ``photometric`` (L_ph), ``feature_metric`` (L_fm).
+        ``photometric`` (L_ph), ``feature_metric`` (L_fm) and ``structural`` (L_fm with structural
+        comparison).
     """
     reach = round(radius / step)
     line = step * torch.arange(-reach, reach + 1, dtype=torch.float32)
@@ -282,14 +284,35 @@ def _surfaces_of(
     yield "photometric", photometric_loss(source, target_statistics(target))[..., 1, 1].T
     if maps is None:
         return
-    scale = torch.tensor(
-        [maps[0].shape[-1] / matches.target.shape[-1], maps[0].shape[-2] / matches.target.shape[-2]]
-    )
-    ours = sample(maps[0], ((pixels + 0.5) * scale - 0.5)[None, None])[0, :, 0].T
-    where = (windows[None, :, 1, 1] + shifts[:, None] + 0.5) * scale - 0.5
-    theirs = sample(maps[1], where[None])[0].permute(1, 2, 0)  # (G2, n, C)
+    yield from _feature_surfaces(matches, maps, pixels, windows, shifts)
+
+
+def _feature_surfaces(
+    matches: Matches, maps: list[Tensor], pixels: Tensor, windows: Tensor, shifts: Tensor
+) -> Iterator[tuple[str, Tensor]]:
+    """As :func:`_surfaces_of`, of both comparisons of features."""
+    size = matches.target.shape[-2:]
+    scale = torch.tensor([maps[0].shape[-1] / size[1], maps[0].shape[-2] / size[0]])
+
+    def values(features: Tensor, where: Tensor) -> Tensor:
+        return sample(features, ((where + 0.5) * scale - 0.5)[None])[0]
+
+    middle = windows[:, 1, 1]
+    ours = values(maps[0], pixels[None])[:, 0].T
+    theirs = values(maps[1], middle + shifts[:, None]).permute(1, 2, 0)  # (G2, n, C)
     loss = feature_metric_loss(theirs[..., None, None], ours[..., None, None])
     yield "feature_metric", loss[..., 0, 0].T
+    # Neighbours of a feature are a feature's pixel away, and move as the pixel's neighbours do.
+    factor, shift = common_scale(maps[0])
+    wide = middle[:, None, None] + (windows - middle[:, None, None]) / scale
+    around = pixels[:, None, None] + (_windows(pixels) - pixels[:, None, None]) / scale
+    target = target_statistics(values(factor * maps[0] + shift, around).transpose(0, 1))
+    second = factor * maps[1] + shift
+    losses = []
+    for some in shifts.split(_SHIFTS_AT_ONCE):
+        moved = values(second, wide + some[:, None, None, None]).permute(1, 2, 0, 3, 4)
+        losses.append(photometric_loss(moved, target)[..., 1, 1])
+    yield "structural", torch.cat(losses).T
 
 
 def _depth_and_motion(

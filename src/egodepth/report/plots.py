@@ -21,6 +21,7 @@ SURFACES = {
     "image": "image",
     "photometric": "photometric, L_ph",
     "feature_metric": "feature-metric, L_fm",
+    "structural": "L_fm, structural",
 }
 
 

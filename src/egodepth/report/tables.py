@@ -56,12 +56,13 @@ def odometry_table(summary: dict[str, float], sequence: str) -> Table:
 def landscape_table(groups: dict[str, dict[str, dict[str, float]]], caption: str) -> Table:
     """Scores of loss surfaces by group of pixels and by loss, see :class:`SurfaceScores`."""
     table = Table(title="loss landscape", title_justify="left", caption=caption)
-    for name in ("pixels", "loss", "basin", "reach", "minima", "plateau"):
+    for name in ("pixels", "loss", "basin", "reach", "minima", "plateau", "miss", "near"):
         table.add_column(name, justify="left" if name in ("pixels", "loss") else "right")
     for group, losses in groups.items():
         for loss, values in losses.items():
             table.add_row(
                 group, loss, f"{values['basin']:.2f} px", f"{100 * values['reach']:.1f} %",
                 f"{values['minima']:.1f}", f"{100 * values['plateau']:.1f} %",
+                f"{values['miss']:.2f} px", f"{values['near_miss']:.2f} px",
             )  # fmt: skip
     return table

@@ -10,7 +10,7 @@ from torch import Tensor
 from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import Sampling, warp
-from egodepth.losses.feature_metric import feature_metric_loss
+from egodepth.losses.feature_metric import feature_metric_loss, structural_feature_loss
 from egodepth.losses.feature_regularizers import (
     convergent_loss,
     discriminative_loss,
@@ -184,27 +184,24 @@ def _feature_metric_term(
     camera: Camera,
     settings: TrainSettings,
 ) -> Tensor:
-    """L_fm from the finest depth, once a step: sum over levels with a share, each by its share.
-
-    Coarser levels are compared where the finest has its pixels, so that every depth there has a
-    gradient of its own.
-    """
-    count, size = motions.shape[0], target[0].shape[-2:]
-    depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
-    depth, motions = depth.repeat(count, 1, 1), motions.flatten(0, 1)
-    camera = camera.repeat(count)
+    """L_fm from the finest depth, once a step: sum over the levels, each at its own size, by share."""
+    count, motions = motions.shape[0], motions.flatten(0, 1)
+    compare = (
+        feature_metric_loss
+        if settings.loss.feature_comparison == "robust"
+        else structural_feature_loss
+    )
     losses = []
     for share, ours, theirs in zip(settings.loss.feature_levels, target, sources, strict=False):
         if not share:
             continue
-        ours = ours.detach()
-        if ours.shape[-2:] != size:
-            ours = F.interpolate(ours, size, mode="bilinear", align_corners=False)
+        size = ours.shape[-2:]
+        depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
+        cameras = camera.resize(*size).repeat(count)
         warped, _ = warp(
-            theirs, depth, motions, camera.resize(*size), camera.resize(*theirs.shape[-2:]),
-            settings.sampling,
-        )  # fmt: skip
-        loss = minimum_over_sources(feature_metric_loss(warped.unflatten(0, (count, -1)), ours))
+            theirs, depth.repeat(count, 1, 1), motions, cameras, cameras, settings.sampling
+        )
+        loss = minimum_over_sources(compare(warped.unflatten(0, (count, -1)), ours.detach()))
         losses.append(share * loss.mean())
     return torch.stack(losses).sum()
 

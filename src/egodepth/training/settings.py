@@ -76,6 +76,8 @@ class LossWeights(Settings):
     """L_cvt: small second-order feature gradients"""
     feature_levels: tuple[Annotated[float, Field(ge=0)], ...] = (1.0,)
     """share of each level of FeatureNet's encoder in L_fm, finest first"""
+    feature_comparison: Literal["robust", "structural"] = "robust"
+    """how L_fm compares features; robust: L1, as in the paper; structural: SSIM and L1, as L_ph does"""
     regularize: Literal["used", "all"] = "used"
     """levels that L_dis and L_cvt act on; used: those in L_fm, as in the paper; all: every level,
     halved from each to the next coarser one, as in the published code"""
