@@ -40,7 +40,7 @@ def test_override_parses_by_type() -> None:
         ({"stride": "2"}, "did you mean 'data.stride'"),
         ({"data.stride": "two"}, "data.stride = 'two'"),
         ({"model.height": "100"}, "multiple of 32"),
-        ({"method": "magic"}, "'joint', 'frozen', 'photometric' or 'features'"),
+        ({"method": "magic"}, "'joint', 'frozen', 'photometric', 'images' or 'features'"),
         ({"feature_run": "runs/x"}, "feature_run is for method frozen alone"),
         ({"loss.feature_levels": "[0, 0]"}, "needs one share above zero"),
     ],
