@@ -1,10 +1,10 @@
 """Does L_fm have wider basins than L_ph, and what do L_dis and L_cvt add? The paper's claim, in numbers.
 
-    .venv/bin/python benchmarks/landscape.py kitti --data ../shared/data --out runs/landscape
+    .venv/bin/python -m benchmarks.landscape kitti --data ../shared/data --out runs/landscape
 
 trains FeatureNets with several weights of the two regularisers, and scores the loss surfaces around at
 least a thousand true matches, which ground-truth depth and poses give (egodepth.evaluation.landscape).
-Stopped, it goes on where it was. Writes KITTI.json or REDKITCHEN.json, and a table in Markdown.
+Stopped, it goes on where it was. Writes OUT/kitti.json and OUT/kitti.md.
 """
 
 import argparse
@@ -96,7 +96,8 @@ def as_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Train, score, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("excerpt", choices=EXCERPTS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from egodepth.core import config
+from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
-from egodepth.models.checkpoint import CHECKPOINT, read_checkpoint
+from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint
 from egodepth.training.run import train
 from egodepth.training.settings import TrainSettings
 
@@ -58,12 +59,18 @@ def make_settings(excerpt: Excerpt, root: Path, **changes: Any) -> TrainSettings
 
 
 def train_once(settings: TrainSettings, out: Path) -> None:
-    """Train, go on with a training that was stopped, or leave alone one that is done."""
+    """Train, go on with a training that was stopped, or leave alone one that is done.
+
+    Raises:
+        EgodepthError: the folder holds a training with other settings, whose scores would pass for
+            those asked for.
+    """
     if (out / CHECKPOINT).exists():
+        if config.load(TrainSettings, out / CONFIG) != settings:
+            raise EgodepthError(f"{out} was trained with other settings; name another --out")
         saved = read_checkpoint(out / CHECKPOINT)
         if saved["global_step"] >= saved["egodepth_total_steps"]:
             return
-        settings = config.load(TrainSettings, out / "config.yaml")
     result = train(settings, out, resume=(out / CHECKPOINT).exists())
     if result.stopped_by is not None:
         raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")

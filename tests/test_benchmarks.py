@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from benchmarks import ablation, landscape
 
+from egodepth.core.errors import EgodepthError
+
 
 def run(module: object, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     monkeypatch.setattr(sys, "argv", ["benchmark", *words])
@@ -29,6 +31,8 @@ def test_the_ablation_scores_every_variant_and_goes_on(
     assert list(results) == ["L_ph", "+ L_fm on images", "all, joint"]
     assert 0 < results["L_ph"][0]["low_abs_rel"] < 2
     assert (tmp_path / "kitti.md").read_text().count("+-") == 18
+    with pytest.raises(EgodepthError, match="was trained with other settings"):
+        run(ablation, monkeypatch, *words, "--coarse", "1", "--variants", "L_ph")
 
 
 @pytest.mark.real_data
