@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_truth, train_once
 
 from egodepth.core.files import write_json
-from egodepth.evaluation.landscape import score_surfaces
+from egodepth.evaluation.landscape import score_surfaces, texture_groups
 from egodepth.inference.landscape import Matches, find_matches, loss_surfaces
 from egodepth.models.checkpoint import read_run
 from egodepth.models.networks import FeatureNet, ModelSettings
@@ -52,9 +52,7 @@ def score(
     matches: list[Matches], net: FeatureNet | None, level: int = 0
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Scores by loss and by group of pixels: all, and the thirds with the least and most texture."""
-    texture = np.concatenate([m.texture for m in matches])
-    low, high = np.percentile(texture, [100 / 3, 200 / 3])
-    groups = {"all": texture >= 0, "least texture": texture <= low, "most texture": texture > high}
+    groups = texture_groups(np.concatenate([m.texture for m in matches]))
     found: dict[str, list[np.ndarray]] = {}
     for some in matches:
         for name, values in loss_surfaces(some, net, radius=RADIUS, step=STEP, level=level).items():

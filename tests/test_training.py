@@ -91,6 +91,26 @@ def test_images_compared_by_the_feature_metric_loss(frames: Path) -> None:
         tiny_settings(frames, method="images", **{"loss.feature_levels": [0.5, 0.5]})
 
 
+def test_where_nothing_moves_the_feature_metric_loss_says_nothing(frames: Path) -> None:
+    """Sources equal to the target: any motion is worse than none, so the automask leaves all out."""
+    batch = make_batch_of(1)
+    motion = torch.eye(4)
+    motion[0, 3] = 0.3
+    batch = replace(batch, sources=batch.target.expand(2, *batch.target.shape),
+                    motions=motion.expand(2, 2, 4, 4))  # fmt: skip
+    pulls = []
+    for automask in (True, False):
+        torch.manual_seed(0)
+        settings = tiny_settings(
+            frames, method="images", automask=automask, **{"data.poses": "given"}
+        )
+        networks = build_networks(settings).eval()
+        compute_objective(networks, batch, settings).terms["feature_metric"].backward()
+        gradients = [p.grad for p in networks.parameters() if p.grad is not None]
+        pulls.append(max(gradient.abs().max().item() for gradient in gradients))
+    assert pulls[0] < 0.1 * pulls[1]  # some random pixels fit a neighbour better than themselves
+
+
 def test_the_published_shift_reaches_every_warp(frames: Path) -> None:
     """Known motions, one network: only where pixels are sampled differs."""
     terms = []

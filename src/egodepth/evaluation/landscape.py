@@ -47,6 +47,15 @@ class SurfaceScores:
         return {name: float(values[rows].mean()) for name, values in vars(self).items()}
 
 
+def texture_groups(texture: Float[ndarray, " n"]) -> dict[str, Bool[ndarray, " n"]]:
+    """``all``, and from three pixels on the thirds with the least and the most texture."""
+    groups = {"all": np.ones(len(texture), bool)}
+    if len(texture) >= 3:
+        low, high = np.percentile(texture, [100 / 3, 200 / 3])
+        groups |= {"least texture": texture <= low, "most texture": texture > high}
+    return groups
+
+
 def score_surfaces(
     surfaces: Float[ndarray, "n g g"], step: float, scale: float | None = None
 ) -> SurfaceScores:

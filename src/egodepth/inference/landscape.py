@@ -12,7 +12,13 @@ from torch import Tensor
 from egodepth.core.errors import EgodepthError
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import Sequence
-from egodepth.evaluation.landscape import FLAT_SLOPE, FOUND_WITHIN, score_surfaces, texture
+from egodepth.evaluation.landscape import (
+    FLAT_SLOPE,
+    FOUND_WITHIN,
+    score_surfaces,
+    texture,
+    texture_groups,
+)
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample
 from egodepth.inference.run import Run
@@ -136,14 +142,10 @@ def draw_landscape(
         f"from {matches.origin}, found within {FOUND_WITHIN} px, flat below {FLAT_SLOPE:g} of the "
         "range a pixel"
     )
-    chosen = {"all": np.ones(len(matches), bool)}
-    if len(matches) >= 3:
-        low, high = np.percentile(matches.texture, [100 / 3, 200 / 3])
-        chosen |= {"least texture": matches.texture <= low, "most texture": matches.texture > high}
     scores = {name: score_surfaces(values, step) for name, values in surfaces.items()}
     groups = {
         group: {name: score.mean(rows) for name, score in scores.items()}
-        for group, rows in chosen.items()
+        for group, rows in texture_groups(matches.texture).items()
     }
     return Landscape(surfaces, groups, protocol, matches.pixels.numpy())
 
@@ -231,10 +233,10 @@ def find_matches(
         torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255 for image in resized
     )
     local = texture(resized[0].astype(np.float64) / 255)
-    u, v = pixels.round().long().unbind(-1)
+    u, v = pixels.round().long().numpy().T.clip(0, [[width - 1], [height - 1]])
     return Matches(
         target, source, pixels.float(), windows.float(),
-        local[v.clamp(0, height - 1), u.clamp(0, width - 1)], origin,
+        local[v, u], origin,
     )  # fmt: skip
 
 

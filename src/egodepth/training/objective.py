@@ -201,7 +201,12 @@ def _feature_metric_term(
         warped, _ = warp(
             theirs, depth.repeat(count, 1, 1), motions, cameras, cameras, settings.sampling
         )
-        loss = minimum_over_sources(compare(warped.unflatten(0, (count, -1)), ours.detach()))
+        ours, theirs = ours.detach(), theirs.unflatten(0, (count, -1))
+        loss = minimum_over_sources(compare(warped.unflatten(0, (count, -1)), ours))
+        if settings.automask:
+            with torch.no_grad():
+                identity = minimum_over_sources(compare(theirs, ours))
+            loss = automask(loss, identity)
         losses.append(share * loss.mean())
     return torch.stack(losses).sum()
 

@@ -104,7 +104,7 @@ class TrainSettings(Settings):
     model: ModelSettings = ModelSettings()
     loss: LossWeights = LossWeights()
     automask: bool = True
-    """leave out pixels that the unwarped source explains better"""
+    """leave pixels that the unwarped source explains better out of L_ph and L_fm"""
     sampling: Sampling = "exact"
     """where warping samples; published_shift: up to half a pixel off, as the published code does, for
     comparing with it"""
