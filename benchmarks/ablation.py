@@ -61,11 +61,12 @@ def train_variant(
     if method != "photometric":
         changes["loss__feature_metric"] = weight
     levels = {} if method in ("photometric", "images") else {"loss__feature_levels": options.levels}
-    changes["loss__feature_comparison"] = options.comparison
+    changes |= {"loss__feature_comparison": options.comparison, "loss__coarse": options.coarse}
+    changes |= {"loss__smooth_first": options.smooth, "loss__smooth_second": options.smooth}
     folder = base / f"{name.replace(' ', '_').replace(',', '')}_w{weight:g}_{seed}"
     settings = make_settings(
         excerpt, options.data, method=method, steps=options.steps, data__poses="given",
-        loss__coarse=options.coarse, **changes | levels,
+        **changes | levels,
     )  # fmt: skip
     train_once(settings, folder)
     return folder
@@ -91,18 +92,22 @@ def main() -> None:
     parser.add_argument("excerpt", choices=EXCERPTS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--steps", type=int, help="default: 4 minutes on one core")
     parser.add_argument("--feature-steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--weights", type=float, nargs="+", default=[0.1], help="of L_fm")
     parser.add_argument("--levels", type=float, nargs="+", default=[1.0],
                         help="shares of FeatureNet's levels in L_fm, finest first")  # fmt: skip
     parser.add_argument("--comparison", choices=("robust", "structural"), default="robust")
+    parser.add_argument(
+        "--smooth", type=float, default=1e-3, help="weight of both smoothness terms"
+    )
     parser.add_argument("--coarse", type=float, default=0.0, help="weight of the coarse term")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--device", default="auto")
     options = parser.parse_args()
     excerpt = EXCERPTS[options.excerpt]
+    options.steps = options.steps or excerpt.steps
     truth = read_truth(excerpt, options.data)
     results: dict[str, list[dict[str, float]]] = {}
     for seed in options.seeds:
@@ -121,8 +126,8 @@ def main() -> None:
                 if name != "L_ph" and len(options.weights) > 1:
                     label += f", weight {weight:g}"
                 results.setdefault(label, []).append(json.loads(file.read_text()))
-                facts = {"steps": options.steps, "feature_steps": options.feature_steps,
-                         "seeds": options.seeds, "weights": options.weights, **provenance()}  # fmt: skip
+                facts = {"options": {k: v for k, v in vars(options).items() if k not in ("data", "out")},
+                         **provenance()}  # fmt: skip
                 kept = {
                     n: [{c: r[c] for c in COLUMNS} for r in rows] for n, rows in results.items()
                 }
