@@ -1,4 +1,4 @@
-"""View synthesis: the source image as the target camera would see it. The only ``grid_sample``."""
+"""View synthesis: the source image as the target camera would see it. Images are sampled here alone."""
 
 from typing import Literal
 
@@ -36,6 +36,28 @@ def sample(
         image, normalized, mode="bilinear", padding_mode="border", align_corners=False
     )
     return values.unflatten(2, pixels.shape[1:-2])
+
+
+def sample_with_slopes(
+    image: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b n 2"]
+) -> tuple[Float[Tensor, "b c n"], Float[Tensor, "b c n"], Float[Tensor, "b c n"]]:
+    """Bilinear values as of :func:`sample`, and their exact derivatives by x and by y.
+
+    Pixels outside get the nearest border value; slopes are those of the nearest cell.
+    """
+    height, width = image.shape[-2:]
+    x, y = pixels.unbind(-1)
+    left = x.floor().clamp(0, max(width - 2, 0))
+    top = y.floor().clamp(0, max(height - 2, 0))
+    along, down = (x - left).clamp(0, 1)[:, None], (y - top).clamp(0, 1)[:, None]
+    flat = image.flatten(2)
+    first = (top * width + left).long()[:, None].expand(-1, image.shape[1], -1)
+    to_right, to_below = min(width - 1, 1), width * min(height - 1, 1)
+    a, b, c, d = (
+        flat.gather(2, first + step) for step in (0, to_right, to_below, to_below + to_right)
+    )
+    upper, lower = a + along * (b - a), c + along * (d - c)
+    return upper + down * (lower - upper), (b - a) + down * ((d - c) - (b - a)), lower - upper
 
 
 def reproject(

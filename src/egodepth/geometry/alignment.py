@@ -1,0 +1,429 @@
+"""Direct alignment: the motion that makes a source image, or its features, agree with the target.
+
+Damped Gauss-Newton (Levenberg-Marquardt) on the robust difference of warped maps, batched over pairs.
+Engel et al., "Direct sparse odometry", PAMI 2018, for the kind of problem; von Stumberg et al.,
+"GN-Net", RA-L 2020, for features in place of intensities.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from egodepth.geometry import se3
+from egodepth.geometry.camera import Camera, pixel_grid
+from egodepth.geometry.warp import NEAREST_DEPTH, sample_with_slopes
+
+MOTION, SCALE, SHIFT, GAIN, BIAS = slice(0, 6), 6, 7, 8, 9
+"""Places of the unknowns: rotation and translation, logarithm of the scale of inverse depth, its
+shift, logarithm of the gain of the source, its bias."""
+UNKNOWNS = 10
+HIDDEN = 1.1
+"""A point this many times farther than another that falls on the same source pixel is hidden."""
+LEAST_AGREEMENT = 0.5
+"""Correlation of maps that are trusted to show the same."""
+FEWEST = 0.1
+"""Share of the pixels that must be seen in the source."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Maps of B pairs at one size.
+
+    Attributes:
+        target, source: (B, C, h, w) intensities or features.
+        inverse_depth: (B, h, w) of the target, > 0.
+        target_camera, source_camera: of the maps' sizes, batches of B.
+        mask: (B, h, w), pixels of the target that count; None for all.
+    """
+
+    target: Float[Tensor, "b c h w"]
+    source: Float[Tensor, "b c h2 w2"]
+    inverse_depth: Float[Tensor, "b h w"]
+    target_camera: Camera
+    source_camera: Camera
+    mask: Bool[Tensor, "b h w"] | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What alignment solves for, of B pairs.
+
+    Attributes:
+        source_from_target: (B, 4, 4).
+        scale, shift: (B,), the target's inverse depth is ``scale * inverse_depth + shift``.
+        gain, bias: (B,), the target is ``gain * source + bias``.
+    """
+
+    source_from_target: Float[Tensor, "b 4 4"]
+    scale: Float[Tensor, " b"]
+    shift: Float[Tensor, " b"]
+    gain: Float[Tensor, " b"]
+    bias: Float[Tensor, " b"]
+
+    @classmethod
+    def start(cls, source_from_target: Float[Tensor, "b 4 4"]) -> "State":
+        """A first motion; depth and brightness as they are."""
+        one = torch.ones_like(source_from_target[:, 0, 0])
+        return cls(source_from_target, one, 0 * one, one, 0 * one)
+
+    def moved(self, step: Float[Tensor, "b 10"]) -> "State":
+        """The state after a step of all unknowns; the motion's twist applies on the source's side."""
+        return State(
+            se3.exp(step[:, MOTION]) @ self.source_from_target,
+            self.scale * step[:, SCALE].exp(),
+            self.shift + step[:, SHIFT],
+            self.gain * step[:, GAIN].exp(),
+            self.bias + step[:, BIAS],
+        )
+
+    def where(self, chosen: Bool[Tensor, " b"], other: "State") -> "State":
+        """These pairs where chosen, the other's elsewhere."""
+        mine, theirs = vars(self), vars(other)
+        return State(**{
+            name: torch.where(chosen.view(-1, *(1 for _ in value.shape[1:])), value, theirs[name])
+            for name, value in mine.items()
+        })  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """The robust cost of B pairs about a state.
+
+    Attributes:
+        cost: (B,), mean over the pixels that count.
+        gradient: (B, 10), of the cost.
+        hessian: (B, 10, 10), Gauss-Newton's.
+        seen: (B,), share of the target's pixels that count.
+    """
+
+    cost: Float[Tensor, " b"]
+    gradient: Float[Tensor, "b 10"]
+    hessian: Float[Tensor, "b 10 10"]
+    seen: Float[Tensor, " b"]
+
+
+@dataclass(frozen=True)
+class AlignSettings:
+    """How pairs are aligned.
+
+    Attributes:
+        iterations: at each level, at most.
+        depth: what of the target's inverse depth is solved for as well; ``scale`` needs a prior on
+            the motion, since depth and translation share one scale.
+        brightness: solve for gain and bias, for intensities.
+        damping: of the first step.
+        tolerance: a step is the last if it moves all points by less, in pixels.
+    """
+
+    iterations: int = 20
+    depth: str = "fixed"
+    brightness: bool = False
+    damping: float = 1e-3
+    tolerance: float = 0.01
+
+    def free(self) -> list[int]:
+        """Places of the unknowns that are solved for."""
+        free = list(range(6))
+        if self.depth in ("scale", "affine"):
+            free.append(SCALE)
+        if self.depth == "affine":
+            free.append(SHIFT)
+        if self.brightness:
+            free += [GAIN, BIAS]
+        return free
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """Aligned pairs.
+
+    Attributes:
+        state: the solution.
+        covariance: (B, P, P) of the unknowns that were solved for, in the order of their places;
+            motion as a twist on the source's side, radians and the unit of depth. Errors of
+            neighbouring pixels are taken for independent, so it is a lower bound.
+        cost: (B,), robust cost at the finest level.
+        seen: (B,), see :class:`Linearization`.
+        agreement: (B,), correlation of the warped source with the target where it is seen, mean over
+            channels by their variance: 1 for equal maps, about 0 for unrelated ones.
+        converged: (B,), whether the last step at the finest level was within the tolerance.
+    """
+
+    state: State
+    covariance: Float[Tensor, "b p p"]
+    cost: Float[Tensor, " b"]
+    seen: Float[Tensor, " b"]
+    agreement: Float[Tensor, " b"]
+    converged: Bool[Tensor, " b"]
+
+    @property
+    def trusted(self) -> Bool[Tensor, " b"]:
+        """Converged, on enough pixels, which agree."""
+        return self.converged & (self.seen >= FEWEST) & (self.agreement >= LEAST_AGREEMENT)
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is known of the unknowns before, about the starting state.
+
+    Attributes:
+        information: (B, 10, 10), inverse covariance, in units of the mean cost of a pixel.
+    """
+
+    information: Float[Tensor, "b 10 10"]
+
+
+def linearize(
+    level: Level, state: State, scale: Float[Tensor, " b"], visible: Bool[Tensor, "b h w"] | None
+) -> Linearization:
+    """Cost, gradient and Gauss-Newton Hessian of the warped difference.
+
+    The error of a pixel is the norm over channels of
+    e = gain * source(pi(T, depth)) + bias - target; its cost is Cauchy's,
+    scale^2 / 2 * log(1 + e^2 / scale^2).
+
+    Args:
+        level: maps.
+        state: of B pairs.
+        scale: (B,), errors well above it lose their weight.
+        visible: (B, h, w), pixels not hidden in the source; None for all.
+    """
+    pixels, lifted, valid = _project(level, state)
+    if level.mask is not None:
+        valid = valid & level.mask.flatten(1)
+    if visible is not None:
+        valid = valid & visible.flatten(1)
+    values, along_x, along_y = sample_with_slopes(level.source, pixels)
+    gain = state.gain[:, None, None]
+    scaled = gain * values
+    error = scaled + state.bias[:, None, None] - level.target.flatten(2)
+    # Of a pixel: derivatives of the error by u, v, log gain and bias, and the error itself.
+    parts = torch.stack([gain * along_x, gain * along_y, scaled, torch.ones_like(values), error], 1)
+    moments = torch.einsum("bicn,bjcn->bnij", parts, parts)
+    squared = moments[..., 4, 4]
+    relative = squared / scale[:, None].square()
+    count = valid.sum(1).clamp(min=1)
+    share = valid / count[:, None]
+    weight = share / (1 + relative)
+    cost = (share * torch.log1p(relative)).sum(1) * scale.square() / 2
+    moments = moments * weight[..., None, None]
+    # Of all unknowns the motion and depth act through (u, v), gain and bias as they are.
+    by_pixel, mixed, rest = moments[..., :2, :2], moments[..., :2, 2:4], moments[..., 2:4, 2:4]
+    hessian = torch.zeros(len(scale), UNKNOWNS, UNKNOWNS, dtype=error.dtype, device=error.device)
+    hessian[:, :8, :8] = torch.einsum("bnik,bnij,bnjl->bkl", lifted, by_pixel, lifted)
+    hessian[:, :8, 8:] = torch.einsum("bnik,bnij->bkj", lifted, mixed)
+    hessian[:, 8:, :8] = hessian[:, :8, 8:].mT
+    hessian[:, 8:, 8:] = rest.sum(1)
+    by_motion = torch.einsum("bnik,bni->bk", lifted, moments[..., :2, 4])
+    gradient = torch.cat([by_motion, moments[..., 2:4, 4].sum(1)], dim=1)
+    return Linearization(cost, gradient, hessian, valid.to(cost).mean(1))
+
+
+def align(
+    levels: Sequence[Level], start: State, settings: AlignSettings, prior: Prior | None = None
+) -> Alignment:
+    """Solve for the motion, coarse to fine.
+
+    Args:
+        levels: coarsest first.
+        start: where to begin.
+        settings: what to solve for, and for how long.
+        prior: about ``start``.
+    """
+    state = start
+    free = settings.free()
+    for level in levels:
+        state, done, last = _solve(level, state, start, settings, prior)
+    information = last.hessian[:, free][:, :, free]
+    pixels = last.seen * levels[-1].inverse_depth[0].numel()
+    noise = 2 * last.cost / (pixels - len(free)).clamp(min=1)
+    eye = torch.eye(len(free), dtype=information.dtype, device=information.device)
+    tiny = 1e-9 * information.diagonal(dim1=1, dim2=2).amax(1)[:, None, None] + 1e-30
+    covariance = noise[:, None, None] * torch.linalg.inv(information + tiny * eye)
+    agreement = _agreement(levels[-1], state)
+    return Alignment(state, covariance, last.cost, last.seen, agreement, done)
+
+
+def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
+    """Whether no other point of the target, clearly nearer, falls on the same source pixel."""
+    pixels, _, valid = _project(level, state, derivatives=False)
+    size = level.source.shape[-2:]
+    depth = _source_depth(level, state)
+    x, y = pixels.round().long().unbind(-1)
+    place = y.clamp(0, size[0] - 1) * size[1] + x.clamp(0, size[1] - 1)
+    far = torch.where(valid, depth, torch.inf)
+    nearest = torch.full(
+        (len(far), size[0] * size[1]), torch.inf, dtype=far.dtype, device=far.device
+    )
+    nearest.scatter_reduce_(1, place, far, "amin")
+    return (depth <= HIDDEN * nearest.gather(1, place)).view_as(level.inverse_depth)
+
+
+def _solve(
+    level: Level, state: State, start: State, settings: AlignSettings, prior: Prior | None
+) -> tuple[State, Tensor, Linearization]:
+    """Levenberg-Marquardt at one level: a step that raises the cost is taken back."""
+    free = settings.free()
+    visible = visible_points(level, state)
+    scale = _robust_scale(level, state, visible)
+    best = linearize(level, state, scale, visible)
+    cost = best.cost + _prior_cost(prior, state, start)
+    damping = torch.full_like(cost, settings.damping)
+    done = torch.zeros_like(cost, dtype=torch.bool)
+    for _ in range(settings.iterations):
+        hessian, gradient = best.hessian, best.gradient
+        if prior is not None:
+            difference = _difference(state, start)
+            hessian = hessian + prior.information
+            gradient = gradient + (prior.information @ difference[..., None])[..., 0]
+        step = _damped_step(hessian[:, free][:, :, free], gradient[:, free], damping)
+        whole = torch.zeros_like(gradient)
+        whole[:, free] = step
+        whole = torch.where(done[:, None], 0, whole)
+        proposed = state.moved(whole)
+        tried = linearize(level, proposed, scale, visible)
+        tried_cost = tried.cost + _prior_cost(prior, proposed, start)
+        better = (tried_cost <= cost) & (tried.seen >= FEWEST) & ~done
+        small = _largest_move(level, state, proposed) < settings.tolerance
+        state = proposed.where(better, state)
+        best = Linearization(**{
+            name: torch.where(better.view(-1, *(1 for _ in value.shape[1:])), getattr(tried, name), value)
+            for name, value in vars(best).items()
+        })  # fmt: skip
+        cost = torch.where(better, tried_cost, cost)
+        damping = torch.where(better, damping / 5, damping * 5).clamp(1e-7, 1e7)
+        done = done | small
+        if done.all():
+            break
+    return state, done, best
+
+
+def _damped_step(hessian: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
+    diagonal = hessian.diagonal(dim1=1, dim2=2)
+    raised = diagonal * damping[:, None] + 1e-9 * diagonal.amax(1, keepdim=True) + 1e-30
+    factor, _ = torch.linalg.cholesky_ex(hessian + torch.diag_embed(raised))
+    step = -torch.cholesky_solve(gradient[..., None], factor)[..., 0]
+    return torch.nan_to_num(step, nan=0.0, posinf=0.0, neginf=0.0).clamp(-1, 1)
+
+
+def _difference(state: State, start: State) -> Tensor:
+    """(B, 10): the step from ``start`` to ``state``, motion to first order."""
+    motion = se3.log(state.source_from_target @ se3.inverse(start.source_from_target))
+    rest = [
+        (state.scale / start.scale).log(), state.shift - start.shift,
+        (state.gain / start.gain).log(), state.bias - start.bias,
+    ]  # fmt: skip
+    return torch.cat([motion, torch.stack(rest, dim=1)], dim=1)
+
+
+def _prior_cost(prior: Prior | None, state: State, start: State) -> Tensor:
+    if prior is None:
+        return torch.zeros_like(state.scale)
+    difference = _difference(state, start)
+    return torch.einsum("bi,bij,bj->b", difference, prior.information, difference) / 2
+
+
+def _robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
+    """(B,): the median error at the start of a level, which half of the pixels lie above."""
+    pixels, _, valid = _project(level, state, derivatives=False)
+    values, _, _ = sample_with_slopes(level.source, pixels)
+    error = state.gain[:, None, None] * values + state.bias[:, None, None] - level.target.flatten(2)
+    norm = error.norm(dim=1)
+    kept = torch.where(valid & visible.flatten(1), norm, torch.nan)
+    return kept.nanmedian(dim=1).values.nan_to_num(1.0).clamp(min=1e-4)
+
+
+def _agreement(level: Level, state: State) -> Tensor:
+    pixels, _, valid = _project(level, state, derivatives=False)
+    share = (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, None].to(level.source)
+    first, second = sample_with_slopes(level.source, pixels)[0], level.target.flatten(2)
+    first = first - (share * first).sum(2, keepdim=True)
+    second = second - (share * second).sum(2, keepdim=True)
+    together = (share * first * second).sum((1, 2))
+    own = (share * first.square()).sum((1, 2)) * (share * second.square()).sum((1, 2))
+    return together / own.sqrt().clamp(min=1e-12)
+
+
+def _inverse_depth(level: Level, state: State) -> Tensor:
+    raw = level.inverse_depth.flatten(1)
+    return (state.scale[:, None] * raw + state.shift[:, None]).clamp(min=1e-6)
+
+
+def _source_depth(level: Level, state: State) -> Tensor:
+    rays = _rays(level)
+    motion = state.source_from_target
+    turned = rays @ motion[:, 2, :3, None]
+    return turned[..., 0] / _inverse_depth(level, state) + motion[:, 2, 3, None]
+
+
+def _rays(level: Level) -> Tensor:
+    """(B, N, 3) with z = 1."""
+    height, width = level.inverse_depth.shape[-2:]
+    grid = pixel_grid(height, width, level.inverse_depth)
+    ones = torch.ones(
+        len(level.inverse_depth), height * width, dtype=grid.dtype, device=grid.device
+    )
+    return level.target_camera.unproject(grid.expand(len(ones), -1, -1), ones)
+
+
+def _project(
+    level: Level, state: State, *, derivatives: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels (B, N, 2) in the source; their derivatives (B, N, 2, 8) by motion, log scale and shift of
+    the inverse depth; and whether they lie in the source (B, N)."""
+    inverse = _inverse_depth(level, state)
+    motion = state.source_from_target
+    turned = _rays(level) @ motion[:, :3, :3].mT
+    # Points times inverse depth: far ones stay finite.
+    near = turned + inverse[..., None] * motion[:, None, :3, 3]
+    front = near[..., 2] > NEAREST_DEPTH * inverse
+    z = torch.where(front, near[..., 2], torch.ones_like(inverse))
+    fx, fy, cx, cy = level.source_camera.focal_and_centre[:, None].unbind(-1)
+    x, y = near[..., 0] / z, near[..., 1] / z
+    pixels = torch.stack([fx * x + cx, fy * y + cy], dim=-1)
+    camera = level.source_camera
+    last = pixels.new_tensor([camera.width - 1, camera.height - 1])
+    valid = front & ((pixels >= 0) & (pixels <= last)).all(-1)
+    if not derivatives:
+        return pixels, pixels, valid
+    zero = torch.zeros_like(x)
+    per_z = inverse / z
+    raw = level.inverse_depth.flatten(1) * state.scale[:, None]
+    translation = motion[:, None, :3, 3]
+    # By the inverse depth: (t - t_z (x, y, 1)) / z.
+    by_u = (translation[..., 0] - x * translation[..., 2]) / z
+    by_v = (translation[..., 1] - y * translation[..., 2]) / z
+    along_u = [-x * y, 1 + x * x, -y, per_z, zero, -x * per_z, by_u * raw, by_u]
+    along_v = [-1 - y * y, x * y, x, zero, per_z, -y * per_z, by_v * raw, by_v]
+    lifted = torch.stack(
+        [fx[..., None] * torch.stack(along_u, -1), fy[..., None] * torch.stack(along_v, -1)], dim=2
+    )
+    return pixels, lifted, valid
+
+
+def _largest_move(level: Level, before: State, after: State) -> Tensor:
+    """(B,): how far the step moves the pixels that are seen, the 95th percentile."""
+    first, _, valid = _project(level, before, derivatives=False)
+    second, _, _ = _project(level, after, derivatives=False)
+    move = torch.where(valid, (second - first).norm(dim=-1), torch.nan)
+    return move.nanquantile(0.95, dim=1).nan_to_num(0.0)
+
+
+def downscale(level: Level, factor: int) -> Level:
+    """The level at a smaller size: maps and inverse depth averaged over squares."""
+
+    def smaller(values: Tensor) -> Tensor:
+        height, width = values.shape[-2:]
+        return F.interpolate(values, (height // factor, width // factor), mode="area")
+
+    target, source = smaller(level.target), smaller(level.source)
+    inverse = smaller(level.inverse_depth[:, None])[:, 0]
+    return replace(
+        level, target=target, source=source, inverse_depth=inverse, mask=None,
+        target_camera=level.target_camera.resize(*target.shape[-2:]),
+        source_camera=level.source_camera.resize(*source.shape[-2:]),
+    )  # fmt: skip
