@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from egodepth.data.synthetic import read_street
 from egodepth.geometry import se3
 from egodepth.geometry.alignment import (
     AlignSettings,
@@ -19,6 +20,7 @@ from egodepth.geometry.alignment import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample, sample_with_slopes, warp
+from egodepth.inference.align import make_levels, make_maps
 
 
 def smooth_noise(batch: int, channels: int, height: int, width: int, size: int) -> Tensor:
@@ -194,3 +196,43 @@ def test_linearization_fields_are_batched() -> None:
     found = linearize(level, State.start(motion), torch.ones(2).double(), None)
     assert isinstance(found, Linearization)
     assert found.cost.max() < 1e-20 and (found.seen > 0.8).all()
+
+
+def test_maps_and_depth_at_their_size() -> None:
+    """Inverse depth is averaged over known pixels alone; squares without any are masked."""
+    images = torch.rand(2, 3, 64, 96)
+    maps = make_maps(images, None)
+    assert [tuple(m.shape[-2:]) for m in maps] == [(8, 12), (16, 24), (32, 48), (64, 96)]
+    inverse = torch.zeros(2, 64, 96)
+    inverse[:, :8, :8] = 0.5
+    inverse[:, 0, 9] = 0.25
+    camera = Camera(Camera.from_parameters(90.0, 90.0, 47.5, 31.5, 64, 96).matrix[None], 64, 96)
+    coarsest = make_levels(maps, maps, inverse, camera.repeat(2))[0]
+    assert coarsest.mask is not None and coarsest.mask.sum() == 4
+    torch.testing.assert_close(coarsest.inverse_depth[:, 0, :2], torch.tensor([[0.5, 0.25]] * 2))
+    assert coarsest.target_camera.matrix[0, 0, 2].item() == pytest.approx(5.5)
+
+
+def test_frames_of_a_street_are_aligned() -> None:
+    """Rendered frames, true depth: the true motion is found from none, and from a wrong one."""
+    street = read_street(5, frames=8)
+    assert street.world_from_camera is not None and street.camera is not None
+    first, second = (f.image for f in street.frames.at([4, 6]))
+    target, source = (
+        torch.from_numpy(i.copy()).permute(2, 0, 1)[None] / 255 for i in (first, second)
+    )
+    truth = torch.from_numpy(street.world_from_camera)
+    motion = (se3.inverse(truth[6]) @ truth[4])[None].float()
+    depth = torch.from_numpy(street.depth[4]())[None]
+    camera = replace(street.camera, matrix=street.camera.matrix[None].float())
+    inverse = torch.where(depth > 0, 1 / depth, 0)
+    levels = make_levels(make_maps(target, None), make_maps(source, None), inverse, camera)
+    for start in (
+        torch.eye(4)[None],
+        se3.exp(torch.tensor([[0.0, 0.02, 0.0, 0.2, 0.0, 0.3]])) @ motion,
+    ):
+        found = align(levels, State.start(start), AlignSettings(30))
+        error = se3.inverse(found.state.source_from_target) @ motion
+        assert se3.rotation_angle(error[:, :3, :3]) < math.radians(0.05)
+        assert error[0, :3, 3].norm() < 0.02 * motion[0, :3, 3].norm()
+        assert found.trusted.all()
