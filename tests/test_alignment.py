@@ -3,6 +3,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from egodepth.data.synthetic import read_street
@@ -14,7 +15,6 @@ from egodepth.geometry.alignment import (
     Prior,
     State,
     align,
-    downscale,
     linearize,
     visible_points,
 )
@@ -49,6 +49,22 @@ def scene(batch: int = 2, channels: int = 3, size: int = 12) -> tuple[Level, Ten
     source = smooth_noise(batch, channels, height, width, size)
     target, _ = warp(source, 1 / inverse, motion, camera, camera)
     return Level(target, source, inverse, camera, camera), motion
+
+
+def downscale(level: Level, factor: int) -> Level:
+    """The level at a smaller size: maps and inverse depth averaged over squares."""
+
+    def smaller(values: Tensor) -> Tensor:
+        height, width = values.shape[-2:]
+        return F.interpolate(values, (height // factor, width // factor), mode="area")
+
+    target, source = smaller(level.target), smaller(level.source)
+    inverse = smaller(level.inverse_depth[:, None])[:, 0]
+    return replace(
+        level, target=target, source=source, inverse_depth=inverse, mask=None,
+        target_camera=level.target_camera.resize(*target.shape[-2:]),
+        source_camera=level.source_camera.resize(*source.shape[-2:]),
+    )  # fmt: skip
 
 
 def test_slopes_are_those_of_the_samples() -> None:
@@ -236,3 +252,17 @@ def test_frames_of_a_street_are_aligned() -> None:
         assert se3.rotation_angle(error[:, :3, :3]) < math.radians(0.05)
         assert error[0, :3, 3].norm() < 0.02 * motion[0, :3, 3].norm()
         assert found.trusted.all()
+
+
+def test_masked_pixels_say_nothing() -> None:
+    """Depth and target are wild where the mask is off: the solution and its trust do not change."""
+    level, _ = scene()
+    mask = torch.ones(2, 48, 64, dtype=torch.bool)
+    mask[:, :, ::2] = False
+    masked = replace(level, mask=mask)
+    wild = replace(masked, inverse_depth=torch.where(mask, level.inverse_depth, 1.0),
+                   target=torch.where(mask[:, None], level.target, 9.0))  # fmt: skip
+    start = State.start(torch.eye(4).double().expand(2, 4, 4))
+    found, other = (align([one], start, AlignSettings()) for one in (masked, wild))
+    torch.testing.assert_close(found.state.source_from_target, other.state.source_from_target)
+    torch.testing.assert_close(found.agreement, other.agreement)

@@ -6,10 +6,9 @@ Engel et al., "Direct sparse odometry", PAMI 2018, for the kind of problem; von 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -82,11 +81,7 @@ class State:
 
     def where(self, chosen: Bool[Tensor, " b"], other: "State") -> "State":
         """These pairs where chosen, the other's elsewhere."""
-        mine, theirs = vars(self), vars(other)
-        return State(**{
-            name: torch.where(chosen.view(-1, *(1 for _ in value.shape[1:])), value, theirs[name])
-            for name, value in mine.items()
-        })  # fmt: skip
+        return State(**_choose(chosen, self, other))
 
 
 @dataclass(frozen=True)
@@ -193,8 +188,6 @@ def linearize(
         visible: (B, h, w), pixels not hidden in the source; None for all.
     """
     pixels, lifted, valid = _project(level, state)
-    if level.mask is not None:
-        valid = valid & level.mask.flatten(1)
     if visible is not None:
         valid = valid & visible.flatten(1)
     values, along_x, along_y = sample_with_slopes(level.source, pixels)
@@ -290,16 +283,24 @@ def _solve(
         better = (tried_cost <= cost) & (tried.seen >= FEWEST) & ~done
         small = _largest_move(level, state, proposed) < settings.tolerance
         state = proposed.where(better, state)
-        best = Linearization(**{
-            name: torch.where(better.view(-1, *(1 for _ in value.shape[1:])), getattr(tried, name), value)
-            for name, value in vars(best).items()
-        })  # fmt: skip
+        best = Linearization(**_choose(better, tried, best))
         cost = torch.where(better, tried_cost, cost)
         damping = torch.where(better, damping / 5, damping * 5).clamp(1e-7, 1e7)
         done = done | small
         if done.all():
             break
     return state, done, best
+
+
+def _choose(
+    chosen: Tensor, first: State | Linearization, second: State | Linearization
+) -> dict[str, Tensor]:
+    """Fields of the first for the pairs (B,) that are chosen, of the second for the others."""
+    theirs = vars(second)
+    return {
+        name: torch.where(chosen.view(-1, *(1 for _ in value.shape[1:])), value, theirs[name])
+        for name, value in vars(first).items()
+    }
 
 
 def _damped_step(hessian: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
@@ -374,7 +375,7 @@ def _project(
     level: Level, state: State, *, derivatives: bool = True
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels (B, N, 2) in the source; their derivatives (B, N, 2, 8) by motion, log scale and shift of
-    the inverse depth; and whether they lie in the source (B, N)."""
+    the inverse depth; and whether they lie in the source and count (B, N)."""
     inverse = _inverse_depth(level, state)
     motion = state.source_from_target
     turned = _rays(level) @ motion[:, :3, :3].mT
@@ -388,6 +389,8 @@ def _project(
     camera = level.source_camera
     last = pixels.new_tensor([camera.width - 1, camera.height - 1])
     valid = front & ((pixels >= 0) & (pixels <= last)).all(-1)
+    if level.mask is not None:
+        valid = valid & level.mask.flatten(1)
     if not derivatives:
         return pixels, pixels, valid
     zero = torch.zeros_like(x)
@@ -411,19 +414,3 @@ def _largest_move(level: Level, before: State, after: State) -> Tensor:
     second, _, _ = _project(level, after, derivatives=False)
     move = torch.where(valid, (second - first).norm(dim=-1), torch.nan)
     return move.nanquantile(0.95, dim=1).nan_to_num(0.0)
-
-
-def downscale(level: Level, factor: int) -> Level:
-    """The level at a smaller size: maps and inverse depth averaged over squares."""
-
-    def smaller(values: Tensor) -> Tensor:
-        height, width = values.shape[-2:]
-        return F.interpolate(values, (height // factor, width // factor), mode="area")
-
-    target, source = smaller(level.target), smaller(level.source)
-    inverse = smaller(level.inverse_depth[:, None])[:, 0]
-    return replace(
-        level, target=target, source=source, inverse_depth=inverse, mask=None,
-        target_camera=level.target_camera.resize(*target.shape[-2:]),
-        source_camera=level.source_camera.resize(*source.shape[-2:]),
-    )  # fmt: skip

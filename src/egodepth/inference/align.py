@@ -1,7 +1,6 @@
 """Direct alignment of frames: on the features of a run, or on the images themselves."""
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -12,7 +11,6 @@ from egodepth.geometry.alignment import Level
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import FeatureNet
 
-Maps = Literal["features", "image"]
 IMAGE_REDUCTIONS = (8, 4, 2, 1)
 FEATURE_LEVELS = 3
 FEWEST_ROWS = 8
@@ -22,8 +20,6 @@ FEWEST_ROWS = 8
 @torch.no_grad()
 def make_maps(images: Float[Tensor, "b 3 h w"], features: FeatureNet | None) -> list[Tensor]:
     """Maps to align, coarsest first: levels of a FeatureNet, or without one the images at four sizes.
-
-    Each map is scaled so that its channels vary by one in the mean over the batch.
 
     Args:
         images: in [0, 1].
@@ -45,7 +41,8 @@ def make_levels(
     inverse_depth: Float[Tensor, "b h w"],
     camera: Camera,
 ) -> list[Level]:
-    """Levels for :func:`egodepth.geometry.alignment.align`.
+    """Levels for :func:`egodepth.geometry.alignment.align`; maps are scaled so that the target's
+    channels vary by one in the mean.
 
     Args:
         target, source: maps of B pairs, see :func:`make_maps`.
