@@ -243,7 +243,7 @@ def align(
 
 def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
     """Whether no other point of the target, clearly nearer, falls on the same source pixel."""
-    pixels, _, valid = _project(level, state, derivatives=False)
+    pixels, _, valid = _project(level, state)
     size = level.source.shape[-2:]
     depth = _source_depth(level, state)
     x, y = pixels.round().long().unbind(-1)
@@ -330,7 +330,7 @@ def _prior_cost(prior: Prior | None, state: State, start: State) -> Tensor:
 
 def _robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
     """(B,): the median error at the start of a level, which half of the pixels lie above."""
-    pixels, _, valid = _project(level, state, derivatives=False)
+    pixels, _, valid = _project(level, state)
     values, _, _ = sample_with_slopes(level.source, pixels)
     error = state.gain[:, None, None] * values + state.bias[:, None, None] - level.target.flatten(2)
     norm = error.norm(dim=1)
@@ -339,7 +339,7 @@ def _robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
 
 
 def _agreement(level: Level, state: State) -> Tensor:
-    pixels, _, valid = _project(level, state, derivatives=False)
+    pixels, _, valid = _project(level, state)
     share = (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, None].to(level.source)
     first, second = sample_with_slopes(level.source, pixels)[0], level.target.flatten(2)
     first = first - (share * first).sum(2, keepdim=True)
@@ -371,46 +371,62 @@ def _rays(level: Level) -> Tensor:
     return level.target_camera.unproject(grid.expand(len(ones), -1, -1), ones)
 
 
-def _project(
-    level: Level, state: State, *, derivatives: bool = True
-) -> tuple[Tensor, Tensor, Tensor]:
+def project_points(
+    turned: Float[Tensor, "*batch n 3"],
+    inverse_depth: Float[Tensor, "*batch n"],
+    translation: Float[Tensor, "*batch 3"],
+    focal_and_centre: Float[Tensor, "*batch 4"],
+) -> tuple[Float[Tensor, "*batch n 2"], Float[Tensor, "*batch n 2 7"], Bool[Tensor, "*batch n"]]:
+    """Points on rays of a target, in a source camera.
+
+    Args:
+        turned: rays (z = 1 in the target) rotated into the source.
+        inverse_depth: of the points, > 0, in the target.
+        translation: of ``source_from_target``.
+        focal_and_centre: of the source, see :attr:`Camera.focal_and_centre`.
+
+    Returns:
+        Pixels; their derivatives by a twist on the source's side (6) and by the logarithm of the
+        inverse depth; whether the points lie in front of the source.
+    """
+    # Points times inverse depth: far ones stay finite.
+    near = turned + inverse_depth[..., None] * translation[..., None, :]
+    front = near[..., 2] > NEAREST_DEPTH * inverse_depth
+    z = torch.where(front, near[..., 2], torch.ones_like(inverse_depth))
+    fx, fy, cx, cy = focal_and_centre[..., None, :].unbind(-1)
+    x, y = near[..., 0] / z, near[..., 1] / z
+    per_z = inverse_depth / z
+    zero = torch.zeros_like(x)
+    moved = translation[..., None, :]
+    by_x = per_z * (moved[..., 0] - x * moved[..., 2])
+    by_y = per_z * (moved[..., 1] - y * moved[..., 2])
+    along_x = torch.stack([-x * y, 1 + x * x, -y, per_z, zero, -x * per_z, by_x], -1)
+    along_y = torch.stack([-1 - y * y, x * y, x, zero, per_z, -y * per_z, by_y], -1)
+    pixels = torch.stack([fx * x + cx, fy * y + cy], dim=-1)
+    return pixels, torch.stack([fx[..., None] * along_x, fy[..., None] * along_y], -2), front
+
+
+def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
     """Pixels (B, N, 2) in the source; their derivatives (B, N, 2, 8) by motion, log scale and shift of
     the inverse depth; and whether they lie in the source and count (B, N)."""
     inverse = _inverse_depth(level, state)
     motion = state.source_from_target
-    turned = _rays(level) @ motion[:, :3, :3].mT
-    # Points times inverse depth: far ones stay finite.
-    near = turned + inverse[..., None] * motion[:, None, :3, 3]
-    front = near[..., 2] > NEAREST_DEPTH * inverse
-    z = torch.where(front, near[..., 2], torch.ones_like(inverse))
-    fx, fy, cx, cy = level.source_camera.focal_and_centre[:, None].unbind(-1)
-    x, y = near[..., 0] / z, near[..., 1] / z
-    pixels = torch.stack([fx * x + cx, fy * y + cy], dim=-1)
     camera = level.source_camera
+    pixels, along, front = project_points(
+        _rays(level) @ motion[:, :3, :3].mT, inverse, motion[:, :3, 3], camera.focal_and_centre
+    )
     last = pixels.new_tensor([camera.width - 1, camera.height - 1])
     valid = front & ((pixels >= 0) & (pixels <= last)).all(-1)
     if level.mask is not None:
         valid = valid & level.mask.flatten(1)
-    if not derivatives:
-        return pixels, pixels, valid
-    zero = torch.zeros_like(x)
-    per_z = inverse / z
-    raw = level.inverse_depth.flatten(1) * state.scale[:, None]
-    translation = motion[:, None, :3, 3]
-    # By the inverse depth: (t - t_z (x, y, 1)) / z.
-    by_u = (translation[..., 0] - x * translation[..., 2]) / z
-    by_v = (translation[..., 1] - y * translation[..., 2]) / z
-    along_u = [-x * y, 1 + x * x, -y, per_z, zero, -x * per_z, by_u * raw, by_u]
-    along_v = [-1 - y * y, x * y, x, zero, per_z, -y * per_z, by_v * raw, by_v]
-    lifted = torch.stack(
-        [fx[..., None] * torch.stack(along_u, -1), fy[..., None] * torch.stack(along_v, -1)], dim=2
-    )
-    return pixels, lifted, valid
+    by_shift = along[..., 6:] / inverse[..., None, None]
+    by_scale = by_shift * (level.inverse_depth.flatten(1) * state.scale[:, None])[..., None, None]
+    return pixels, torch.cat([along[..., :6], by_scale, by_shift], dim=-1), valid
 
 
 def _largest_move(level: Level, before: State, after: State) -> Tensor:
     """(B,): how far the step moves the pixels that are seen, the 95th percentile."""
-    first, _, valid = _project(level, before, derivatives=False)
-    second, _, _ = _project(level, after, derivatives=False)
+    first, _, valid = _project(level, before)
+    second, _, _ = _project(level, after)
     move = torch.where(valid, (second - first).norm(dim=-1), torch.nan)
     return move.nanquantile(0.95, dim=1).nan_to_num(0.0)

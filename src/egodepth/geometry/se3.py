@@ -70,6 +70,21 @@ def inverse(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
     return from_rotation_translation(transposed, -(transposed @ motion[..., :3, 3:]).squeeze(-1))
 
 
+def adjoint(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 6 6"]:
+    """How a twist changes sides: ``exp(adjoint(m) @ x) @ m`` is ``m @ exp(x)``."""
+    rotation = motion[..., :3, :3]
+    mixed = hat(motion[..., :3, 3]) @ rotation
+    top = torch.cat([rotation, torch.zeros_like(rotation)], dim=-1)
+    return torch.cat([top, torch.cat([mixed, rotation], dim=-1)], dim=-2)
+
+
+def rigid(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
+    """The nearest rigid motion. :func:`inverse` relies on orthonormal rotations; in long chains of
+    products and inverses rounding errors double at every step."""
+    u, _, vt = torch.linalg.svd(motion[..., :3, :3])
+    return from_rotation_translation(u @ vt, motion[..., :3, 3])
+
+
 def transform(
     motion: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*batch n 3"]
 ) -> Float[Tensor, "*batch n 3"]:
