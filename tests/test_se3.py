@@ -61,3 +61,17 @@ def test_inverse_and_transform() -> None:
 
 def test_rotation_angle() -> None:
     assert se3.rotation_angle(se3.so3_exp(AXIS * 0.25)).item() == pytest.approx(0.25)
+
+
+def test_adjoint_changes_the_side_of_a_twist() -> None:
+    motion = se3.exp(torch.randn(5, 6, dtype=torch.float64))
+    twist = torch.randn(5, 6, dtype=torch.float64)
+    moved = (se3.adjoint(motion) @ twist[..., None])[..., 0]
+    torch.testing.assert_close(se3.exp(moved) @ motion, motion @ se3.exp(twist))
+
+
+def test_rigid_mends_a_rotation_that_has_grown() -> None:
+    motion = se3.exp(torch.randn(6, dtype=torch.float64))
+    grown = motion.clone()
+    grown[:3, :3] *= 1.01
+    torch.testing.assert_close(se3.rigid(grown), motion)

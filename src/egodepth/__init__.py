@@ -11,6 +11,7 @@ from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
     from egodepth.data.sources import read_source
+    from egodepth.inference.odometry import Odometry, track_sequence
     from egodepth.inference.predict import predict_sequence, write_predictions
     from egodepth.inference.run import Run
     from egodepth.inference.score import evaluate_depth, evaluate_odometry
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EgodepthError",
+    "Odometry",
     "Run",
     "evaluate_depth",
     "evaluate_odometry",
@@ -26,17 +28,20 @@ __all__ = [
     "load",
     "predict_sequence",
     "read_source",
+    "track_sequence",
     "train",
     "write_predictions",
 ]
 
 _PLACES = {
+    "Odometry": "egodepth.inference.odometry",
     "Run": "egodepth.inference.run",
     "evaluate_depth": "egodepth.inference.score",
     "evaluate_odometry": "egodepth.inference.score",
     "get_recipe": "egodepth.training.recipes",
     "predict_sequence": "egodepth.inference.predict",
     "read_source": "egodepth.data.sources",
+    "track_sequence": "egodepth.inference.odometry",
     "train": "egodepth.training.run",
     "write_predictions": "egodepth.inference.predict",
 }

@@ -82,6 +82,22 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     _add_common(predict)
     predict.set_defaults(command=_predict)
 
+    odometry = commands.add_parser("odometry", help="find the trajectory by direct alignment")
+    odometry.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    odometry.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
+    odometry.add_argument("--out", type=Path, required=True, help="folder to write to")
+    metres = odometry.add_mutually_exclusive_group()
+    metres.add_argument("--camera_height", type=_positive, metavar="M",
+                        help="of the camera above the ground, in metres; makes lengths metric")  # fmt: skip
+    metres.add_argument("--speed", type=_positive, metavar="M/S",
+                        help="mean speed in metres a second; makes lengths metric")  # fmt: skip
+    odometry.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
+                          "default what the run was trained with")  # fmt: skip
+    odometry.add_argument("--key_frames", type=int, default=7,
+                          help="in the sliding window (default: 7)")  # fmt: skip
+    _add_common(odometry)
+    odometry.set_defaults(command=_odometry)
+
     refine = commands.add_parser(
         "refine", help="go on training on the very frames that are predicted"
     )
@@ -157,6 +173,13 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     report.add_argument("run", type=Path, metavar="RUN", help="run folder")
     report.set_defaults(command=_report)
     return parser
+
+
+def _positive(word: str) -> float:
+    value = float(word)
+    if not 0 < value < float("inf"):
+        raise ValueError(word)
+    return value
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -266,6 +289,60 @@ def _predict(options: argparse.Namespace) -> int:
             "depth.mp4 and the trajectory" if run.has_motion else "depth.mp4 (there is no PoseNet)"
         )
         print(f"{count} depth maps, {what} are in {out}")
+    return 0
+
+
+def _odometry(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from egodepth.core import config
+    from egodepth.data.sources import read_source, select
+    from egodepth.inference.odometry import OdometrySettings, track_sequence, write_trajectory
+    from egodepth.inference.run import Run
+    from egodepth.models.checkpoint import CONFIG
+    from egodepth.report.plots import plot_trajectory
+    from egodepth.report.tables import odometry_table
+    from egodepth.training.run import with_camera
+    from egodepth.training.settings import DataSettings
+
+    run = Run.load(options.run, options.device)
+    if options.key_frames < 3:
+        raise EgodepthError(f"--key_frames must be at least 3, got {options.key_frames}")
+    camera = (
+        DataSettings(fov=options.fov)
+        if options.fov
+        else config.load(DataSettings, options.run / CONFIG, section="data")
+    )
+    sequences = [
+        with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
+    ]
+    console = _console()
+    for sequence in sequences:
+        out = options.out if len(sequences) == 1 else options.out / sequence.name
+        with Progress(console=console, disable=not console.is_terminal) as progress:
+            task = progress.add_task(sequence.name, total=len(sequence.frames))
+            found = track_sequence(
+                run, sequence, OdometrySettings(key_frames=options.key_frames),
+                camera_height=options.camera_height,
+                on_frame=lambda motion, task=task: progress.advance(task),  # type: ignore[misc]
+            )  # fmt: skip
+        if options.speed:
+            found = found.in_metres(options.speed)
+        scores = write_trajectory(found, sequence, out)
+        plot_trajectory(out / "trajectory.png", found.first_from_frame, sequence.world_from_camera
+                        if scores else None)  # fmt: skip
+        count = len(found.times)
+        print(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
+              f"frames/s; lengths in {found.unit}; the trajectory is in {out}")  # fmt: skip
+        if found.untrusted:
+            some = ", ".join(str(n) for n in found.untrusted[:8])
+            print(f"{len(found.untrusted)} frames could not be aligned and go on as before: {some}")
+        if scores:
+            _print(odometry_table(scores, sequence.name))
+        if found.interrupted:
+            print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; what was "
+                  f"found is in {out}", file=sys.stderr)  # fmt: skip
+            return INTERRUPTED
     return 0
 
 

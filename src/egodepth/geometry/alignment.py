@@ -376,7 +376,9 @@ def project_points(
     inverse_depth: Float[Tensor, "*batch n"],
     translation: Float[Tensor, "*batch 3"],
     focal_and_centre: Float[Tensor, "*batch 4"],
-) -> tuple[Float[Tensor, "*batch n 2"], Float[Tensor, "*batch n 2 7"], Bool[Tensor, "*batch n"]]:
+    *,
+    derivatives: bool = True,
+) -> tuple[Float[Tensor, "*batch n 2"], Float[Tensor, "*derivatives"], Bool[Tensor, "*batch n"]]:
     """Points on rays of a target, in a source camera.
 
     Args:
@@ -386,8 +388,9 @@ def project_points(
         focal_and_centre: of the source, see :attr:`Camera.focal_and_centre`.
 
     Returns:
-        Pixels; their derivatives by a twist on the source's side (6) and by the logarithm of the
-        inverse depth; whether the points lie in front of the source.
+        Pixels; their derivatives (..., N, 2, 7) by a twist on the source's side (6) and by the
+        logarithm of the inverse depth, empty where not asked for; whether the points lie in front of
+        the source.
     """
     # Points times inverse depth: far ones stay finite.
     near = turned + inverse_depth[..., None] * translation[..., None, :]
@@ -395,6 +398,9 @@ def project_points(
     z = torch.where(front, near[..., 2], torch.ones_like(inverse_depth))
     fx, fy, cx, cy = focal_and_centre[..., None, :].unbind(-1)
     x, y = near[..., 0] / z, near[..., 1] / z
+    pixels = torch.stack([fx * x + cx, fy * y + cy], dim=-1)
+    if not derivatives:
+        return pixels, pixels.new_zeros(0), front
     per_z = inverse_depth / z
     zero = torch.zeros_like(x)
     moved = translation[..., None, :]
@@ -402,7 +408,6 @@ def project_points(
     by_y = per_z * (moved[..., 1] - y * moved[..., 2])
     along_x = torch.stack([-x * y, 1 + x * x, -y, per_z, zero, -x * per_z, by_x], -1)
     along_y = torch.stack([-1 - y * y, x * y, x, zero, per_z, -y * per_z, by_y], -1)
-    pixels = torch.stack([fx * x + cx, fy * y + cy], dim=-1)
     return pixels, torch.stack([fx[..., None] * along_x, fy[..., None] * along_y], -2), front
 
 

@@ -4,14 +4,20 @@ DepthNet gives the key frames their depth, and with it one scale along the whole
 bundle adjustment make the motion agree with the images, which PoseNet's guess does only roughly.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from egodepth.data.sequence import Frame
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import write_json
+from egodepth.data.sequence import Frame, Sequence
+from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry import se3
 from egodepth.geometry.alignment import AlignSettings, State, align
 from egodepth.geometry.bundle import (
@@ -20,11 +26,18 @@ from egodepth.geometry.bundle import (
     Points,
     Window,
     adjust,
+    local_contrast,
     select_points,
 )
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.ground import ground_height
+from egodepth.geometry.trajectory import write_kitti, write_tum
 from egodepth.inference.align import make_levels, make_maps
 from egodepth.inference.run import Run
+
+FEWEST_SCORED = 3
+UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
+"""Shares of the median depth."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +59,7 @@ class OdometrySettings:
     parallax: float = 0.03
     overlap: float = 0.7
     cell: int = 7
-    bundle: BundleSettings = BundleSettings(brightness=False)
+    bundle: BundleSettings = field(default_factory=BundleSettings)
 
 
 @dataclass
@@ -60,8 +73,6 @@ class _KeyFrame:
     points: Points
     camera_from_world: Tensor
     log_scale: Tensor
-    log_gain: Tensor
-    bias: Tensor
     factor: Tensor
 
 
@@ -97,24 +108,27 @@ class Odometry:
         self.camera = camera.to(torch.float32).resize(run.settings.height, run.settings.width)
         self._window: list[_KeyFrame] = []
         self._key_poses: list[Tensor] = []
+        self._scales: list[float] = []
+        self._heights: list[float | None] = []
         self._frames: list[tuple[int, Tensor]] = []
-        self._step = torch.eye(4)
+        self._step: Tensor | None = None
         self._previous: Tensor | None = None
 
     @torch.inference_mode()
     def track(self, frame: Frame) -> FrameMotion:
         """Where the next frame was seen from."""
         image = self.run.prepare(frame.image)
-        levels = [m[0] for m in make_maps(image[None], None)]
+        levels = [m[0].cpu() for m in make_maps(image[None], None)]
         if not self._window:
-            self._add_key_frame(image, levels, torch.eye(4), 0.0, 0.0)
+            self._add_key_frame(image, levels, torch.eye(4))
             pose, trusted, is_key = torch.eye(4), True, True
         else:
             pose, trusted, is_key = self._track(image, levels)
         last_key = self._window[-1].camera_from_world
         before = self._absolute(self._frames[-1]) if self._frames else pose
         self._frames.append((len(self._key_poses) - 1, se3.rigid(pose @ se3.inverse(last_key))))
-        self._step = se3.rigid(pose @ se3.inverse(before))
+        known = trusted and len(self._frames) > 1
+        self._step = se3.rigid(pose @ se3.inverse(before)) if known else None
         self._previous = image
         world_from_camera = se3.inverse(pose).double().numpy()
         return FrameMotion(frame, world_from_camera, is_key, trusted)
@@ -124,17 +138,24 @@ class Odometry:
         poses = torch.stack([self._absolute(entry) for entry in self._frames])
         return se3.inverse(poses.double()).numpy()
 
+    @property
+    def key_frames(self) -> int:
+        """How many there were."""
+        return len(self._key_poses)
+
+    def camera_heights(self) -> list[float]:
+        """Height above the ground in the unit of the trajectory, of the key frames that see it."""
+        pairs = zip(self._heights, self._scales, strict=True)
+        return [height / math.exp(scale) for height, scale in pairs if height is not None]
+
     def _absolute(self, entry: tuple[int, Tensor]) -> Tensor:
         key, frame_from_key = entry
         return frame_from_key @ self._key_poses[key]
 
     def _track(self, image: Tensor, levels: list[Tensor]) -> tuple[Tensor, bool, bool]:
         key = self._window[-1]
-        starts = [self._step @ self._absolute(self._frames[-1])]
-        if self.run.has_motion:
-            assert self._previous is not None
-            motion = self.run.motions_of_frames(self._previous[None], image[None])[0]
-            starts.append(torch.from_numpy(motion).float() @ self._absolute(self._frames[-1]))
+        before = self._absolute(self._frames[-1])
+        starts = [motion @ before for motion in self._guesses(image, key)]
         count = len(starts)
         start = torch.stack([s @ se3.inverse(key.camera_from_world) for s in starts])
         depth = (key.inverse_depth * key.log_scale.exp()).expand(count, -1, -1)
@@ -144,23 +165,45 @@ class Odometry:
             self.camera.matrix.expand(count, 3, 3), self.camera.height, self.camera.width
         )
         pyramid = make_levels(target, source, depth, camera)[:-1]
-        found = align(pyramid, State.start(start), AlignSettings(brightness=True, iterations=15, tolerance=0.05))
-        import os
-        if os.environ.get('VERB'): print('   ', found.cost.tolist(), found.seen.tolist(), found.agreement.tolist(), found.converged.tolist())
+        found = align(
+            pyramid,
+            State.start(start),
+            AlignSettings(brightness=True, iterations=15, tolerance=0.05),
+        )
+
         best = int(torch.where(found.trusted, found.cost, found.cost + 1e3).argmin())
         trusted = bool(found.trusted[best])
         relative = found.state.source_from_target[best] if trusted else start[0]
         pose = relative @ key.camera_from_world
-        pose, gain, bias, weights = self._refine(image, pose)
+        pose, weights = self._refine(image, pose)
         settings = self.settings
         own = weights[0, -1]
         seen = (own > 0).float().sum() / key.points.valid.sum()
         flow = self._flow(key, pose)
         if flow < settings.parallax * self.camera.width and seen > settings.overlap and trusted:
             return pose, trusted, False
-        self._add_key_frame(image, levels, pose, gain, bias)
+        self._add_key_frame(image, levels, pose)
         self._adjust()
         return self._window[-1].camera_from_world, trusted, True
+
+    def _guesses(self, image: Tensor, key: _KeyFrame) -> list[Tensor]:
+        """Motions from the previous frame to this one: as before, as PoseNet says, and where nothing
+        is known forward and backward by shares of the depth."""
+        guesses = []
+        if self.run.has_motion:
+            assert self._previous is not None
+            motion = self.run.motions_of_frames(self._previous[None], image[None])[0]
+            guesses.append(torch.from_numpy(motion).float())
+        if self._step is not None:
+            return [self._step, *guesses]
+        guesses.append(torch.eye(4))
+        depth = float((1 / key.inverse_depth).median())
+        for share in UNKNOWN_MOTIONS:
+            for sign in (-1, 1):
+                guess = torch.eye(4)
+                guess[2, 3] = sign * share * depth
+                guesses.append(guess)
+        return guesses
 
     def _flow(self, key: _KeyFrame, pose: Tensor) -> float:
         """Median motion in pixels of the key frame's points."""
@@ -171,77 +214,183 @@ class Odometry:
         flow = (self.camera.project(moved) - self.camera.project(rays)).norm(dim=1)[ahead]
         return float(flow.median()) if len(flow) else float("inf")
 
-    def _refine(self, image: Tensor, pose: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _refine(self, image: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
         """The pose that agrees with the points of all key frames, which stay where they are."""
         count = len(self._window)
-        last = self._window[-1]
         state = self._state()
         state = BundleState(
             torch.cat([state.camera_from_world, pose[None]]),
             torch.cat([state.log_scale, torch.zeros(1)]),
-            torch.cat([state.log_gain, last.log_gain[None]]),
-            torch.cat([state.bias, last.bias[None]]),
             state.factor,
         )
-        window = Window(self._points(), local_contrast(image)[None], torch.tensor([count]), self.camera)
+        window = Window(
+            self._points(), local_contrast(image[None]).cpu(), torch.tensor([count]), self.camera
+        )
         free = torch.arange(count + 1) == count
         bundle = replace(self.settings.bundle, iterations=6)
         state, weights = adjust(window, state, free, bundle, solve_points=False)
-        return se3.rigid(state.camera_from_world[-1]), state.log_gain[-1], state.bias[-1], weights
+        return se3.rigid(state.camera_from_world[-1]), weights
 
     def _adjust(self) -> None:
         """Solve the window; its oldest key frames stay."""
         count = len(self._window)
-        free = torch.arange(count) >= min(self.settings.fixed, count - 1)
+        # The first key frames, whose depth is not supported by others yet, can still be mended.
+        fixed = self.settings.fixed if count == self.settings.key_frames else 1
+        free = torch.arange(count) >= fixed
         maps = torch.stack([key.map for key in self._window])
         window = Window(self._points(), maps, torch.arange(count), self.camera)
         state, _ = adjust(window, self._state(), free, self.settings.bundle)
         for i, key in enumerate(self._window):
             key.camera_from_world = se3.rigid(state.camera_from_world[i])
-            key.log_scale, key.log_gain = state.log_scale[i], state.log_gain[i]
-            key.bias, key.factor = state.bias[i], state.factor[i]
+            key.log_scale, key.factor = state.log_scale[i], state.factor[i]
             self._key_poses[key.number] = key.camera_from_world
+            self._scales[key.number] = float(key.log_scale)
 
     def _state(self) -> BundleState:
         keys = self._window
         return BundleState(
             torch.stack([k.camera_from_world for k in keys]),
             torch.stack([k.log_scale for k in keys]),
-            torch.stack([k.log_gain for k in keys]),
-            torch.stack([k.bias for k in keys]),
             torch.stack([k.factor for k in keys]),
         )
 
     def _points(self) -> Points:
         return Points.stack([k.points for k in self._window])
 
-    def _add_key_frame(
-        self, image: Tensor, levels: list[Tensor], pose: Tensor, gain: Tensor | float, bias: Tensor | float
-    ) -> None:
+    def _add_key_frame(self, image: Tensor, levels: list[Tensor], pose: Tensor) -> None:
         height, width = image.shape[-2:]
         depth = self.run.depth_of_frames(image[None], height, width)
         inverse = 1 / torch.from_numpy(depth[0])
-        points = select_points(local_contrast(image), inverse, self.camera, self.settings.cell)
+        contrast = local_contrast(image[None])[0].cpu()
+        points = select_points(contrast, inverse, self.camera, self.settings.cell)
         scale = self._window[-1].log_scale if self._window else torch.tensor(0.0)
         self._window.append(_KeyFrame(
-            len(self._key_poses), local_contrast(image), levels, inverse, points, pose, scale,
-            torch.as_tensor(gain), torch.as_tensor(bias), torch.zeros_like(points.inverse_depth[0]),
+            len(self._key_poses), contrast, levels, inverse, points, pose, scale,
+            torch.zeros_like(points.inverse_depth[0]),
         ))  # fmt: skip
         self._key_poses.append(pose)
+        self._scales.append(float(scale))
+        self._heights.append(ground_height(inverse, self.camera))
         del self._window[: -self.settings.key_frames]
 
 
-def local_contrast(image: Tensor, radius: int = 7, floor: float = 0.03) -> Tensor:
-    """The image less its local mean, over its local deviation: free of exposure and vignetting."""
-    size = 2 * radius + 1
-    padded = torch.nn.functional.pad(image[None], [radius] * 4, mode="reflect")
-    mean = torch.nn.functional.avg_pool2d(padded, size, 1)
-    square = torch.nn.functional.avg_pool2d(padded.square(), size, 1)
-    variance = (square - mean.square()).clamp(min=0).mean(1, keepdim=True)
-    return ((image[None] - mean) / (variance + floor**2).sqrt())[0]
+@dataclass(frozen=True)
+class Trajectory:
+    """Poses of a video.
+
+    Attributes:
+        first_from_frame: (N, 4, 4) float64.
+        times: (N,) seconds.
+        key_frames: how many there were.
+        untrusted: numbers of the frames that could not be aligned.
+        seconds: time it took.
+        interrupted: whether it was stopped before the last frame.
+        unit: what lengths are in, in words.
+    """
+
+    first_from_frame: np.ndarray
+    times: np.ndarray
+    key_frames: int
+    untrusted: list[int]
+    seconds: float
+    interrupted: bool = False
+    unit: str = "the run's unit"
+
+    def scaled(self, factor: float, unit: str) -> "Trajectory":
+        """The same in another unit."""
+        poses = self.first_from_frame.copy()
+        poses[:, :3, 3] *= factor
+        return replace(self, first_from_frame=poses, unit=unit)
+
+    def in_metres(self, speed: float) -> "Trajectory":
+        """Scaled by the mean speed in metres a second.
+
+        Raises:
+            EgodepthError: a camera that does not move, or frames without times.
+        """
+        steps = np.diff(self.first_from_frame[:, :3, 3], axis=0)
+        path = float(np.linalg.norm(steps, axis=1).sum())
+        duration = float(self.times[-1] - self.times[0])
+        if path == 0 or duration <= 0:
+            raise EgodepthError("a speed gives no scale: the camera or the time stands still")
+        return self.scaled(speed * duration / path, f"metres, by a mean speed of {speed:g} m/s")
 
 
-def track_frames(odometry: Odometry, frames: Iterable[Frame]) -> Iterator[FrameMotion]:
-    """Poses of frames while they come."""
-    for frame in frames:
-        yield odometry.track(frame)
+def track_sequence(
+    run: Run,
+    sequence: Sequence,
+    settings: OdometrySettings | None = None,
+    *,
+    camera_height: float | None = None,
+    on_frame: Callable[[FrameMotion], None] = lambda motion: None,
+) -> Trajectory:
+    """The trajectory of a video; an interrupt ends it early with what is known.
+
+    Args:
+        run: trained networks.
+        sequence: footage with a camera.
+        settings: of the method.
+        camera_height: above the ground in metres, which gives the unit.
+        on_frame: called for each frame as it comes.
+
+    Raises:
+        EgodepthError: no camera, broken frames, or no ground to be seen where the height is given.
+    """
+    if sequence.camera is None:
+        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    odometry = Odometry(run, sequence.camera, settings)
+    started = time.perf_counter()
+    times: list[float] = []
+    untrusted: list[int] = []
+    interrupted = False
+    try:
+        for frame in sequence.frames.at():
+            motion = odometry.track(frame)
+            times.append(frame.time)
+            if not motion.trusted:
+                untrusted.append(frame.number)
+            on_frame(motion)
+    except KeyboardInterrupt:
+        if len(times) < 2:
+            raise
+        interrupted = True
+    found = Trajectory(
+        odometry.trajectory()[: len(times)], np.array(times), odometry.key_frames, untrusted,
+        time.perf_counter() - started, interrupted,
+    )  # fmt: skip
+    if camera_height is None:
+        return found
+    heights = odometry.camera_heights()
+    if len(heights) < max(1, odometry.key_frames // 10):
+        raise EgodepthError(
+            f"the ground was found in {len(heights)} of {odometry.key_frames} key frames: "
+            "--camera_height needs a camera that looks about level over a road or floor; use --speed"
+        )
+    height = float(np.median(heights))
+    return found.scaled(
+        camera_height / height, f"metres, by a camera height of {camera_height:g} m"
+    )
+
+
+def write_trajectory(found: Trajectory, sequence: Sequence, out: Path) -> dict[str, float]:
+    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``.
+
+    Returns:
+        Scores against the sequence's poses, where it has them, which ``odometry.json`` holds too.
+
+    Raises:
+        EgodepthError: a file that can't be written.
+    """
+    count = len(found.times)
+    scores: dict[str, float] = {}
+    if sequence.world_from_camera is not None and count >= FEWEST_SCORED:
+        scores = score_trajectory(found.first_from_frame, sequence.world_from_camera[:count])
+    write_kitti(out / "trajectory_kitti.txt", found.first_from_frame)
+    write_tum(out / "trajectory_tum.txt", found.first_from_frame, found.times)
+    facts = {
+        "sequence": sequence.name, "frames": count, "key_frames": found.key_frames,
+        "untrusted": found.untrusted, "seconds": found.seconds, "unit": found.unit,
+        "interrupted": found.interrupted,
+    }  # fmt: skip
+    write_json(out / "odometry.json", facts | ({"scores": scores} if scores else {}))
+    return scores
