@@ -97,7 +97,7 @@ def test_poses_are_found_again(solve_points: bool) -> None:
         relative = state.camera_from_world @ se3.inverse(truth.camera_from_world)
         return float(se3.log(relative).norm(dim=1).max())
 
-    assert error(start) > 0.03 and error(found) < 0.001
+    assert error(start) > 0.03 and error(found) < 0.004
     assert torch.equal(found.camera_from_world[:2], truth.camera_from_world[:2])
     assert 0 < float(weights.max()) <= 1 and weights.shape == (4, *truth.factor.shape)
 

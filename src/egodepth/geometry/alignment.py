@@ -111,7 +111,7 @@ class AlignSettings:
             the motion, since depth and translation share one scale.
         brightness: solve for gain and bias, for intensities.
         damping: of the first step.
-        tolerance: a step is the last if it moves all points by less, in pixels.
+        tolerance: a step is the last if it moves the points by less in the mean, in pixels.
     """
 
     iterations: int = 20
@@ -430,8 +430,8 @@ def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _largest_move(level: Level, before: State, after: State) -> Tensor:
-    """(B,): how far the step moves the pixels that are seen, the 95th percentile."""
+    """(B,): how far the step moves the pixels that are seen, in the mean."""
     first, _, valid = _project(level, before)
     second, _, _ = _project(level, after)
-    move = torch.where(valid, (second - first).norm(dim=-1), torch.nan)
-    return move.nanquantile(0.95, dim=1).nan_to_num(0.0)
+    move = (second - first).norm(dim=-1) * valid
+    return move.sum(1) / valid.sum(1).clamp(min=1)

@@ -36,6 +36,8 @@ from egodepth.inference.align import make_levels, make_maps
 from egodepth.inference.run import Run
 
 FEWEST_SCORED = 3
+AGREES, FEWEST_POINTS = 0.5, 20
+"""Weight of a point that a frame sees where it should be, and how many give a scale."""
 UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
 """Shares of the median depth."""
 
@@ -120,7 +122,7 @@ class Odometry:
         image = self.run.prepare(frame.image)
         levels = [m[0].cpu() for m in make_maps(image[None], None)]
         if not self._window:
-            self._add_key_frame(image, levels, torch.eye(4))
+            self._add_key_frame(image, levels, torch.eye(4), None)
             pose, trusted, is_key = torch.eye(4), True, True
         else:
             pose, trusted, is_key = self._track(image, levels)
@@ -182,7 +184,7 @@ class Odometry:
         flow = self._flow(key, pose)
         if flow < settings.parallax * self.camera.width and seen > settings.overlap and trusted:
             return pose, trusted, False
-        self._add_key_frame(image, levels, pose)
+        self._add_key_frame(image, levels, pose, weights)
         self._adjust()
         return self._window[-1].camera_from_world, trusted, True
 
@@ -257,13 +259,32 @@ class Odometry:
     def _points(self) -> Points:
         return Points.stack([k.points for k in self._window])
 
-    def _add_key_frame(self, image: Tensor, levels: list[Tensor], pose: Tensor) -> None:
+    def _scale_by_points(
+        self, inverse_depth: Tensor, pose: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        """Logarithm by which DepthNet's inverse depth of a new key frame differs from that of the points
+        known already, in the median. DepthNet's scale can change by a third within a bend."""
+        if weights is None:
+            return torch.tensor(0.0)
+        state, points = self._state(), self._points()
+        inverse = points.inverse_depth * (state.log_scale[:, None] + state.factor).exp()
+        here = points.rays[:, :, 0] / inverse[..., None]
+        motion = pose @ se3.inverse(state.camera_from_world)
+        moved = se3.transform(motion, here)[weights[0] > AGREES]
+        if len(moved) < FEWEST_POINTS:
+            return self._window[-1].log_scale
+        x, y = self.camera.project(moved).round().long().unbind(-1)
+        height, width = inverse_depth.shape
+        predicted = inverse_depth[y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        return -(predicted * moved[:, 2]).log().median()
+
+    def _add_key_frame(self, image: Tensor, levels: list[Tensor], pose: Tensor, weights: Tensor | None) -> None:
         height, width = image.shape[-2:]
         depth = self.run.depth_of_frames(image[None], height, width)
         inverse = 1 / torch.from_numpy(depth[0])
         contrast = local_contrast(image[None])[0].cpu()
         points = select_points(contrast, inverse, self.camera, self.settings.cell)
-        scale = self._window[-1].log_scale if self._window else torch.tensor(0.0)
+        scale = self._scale_by_points(inverse, pose, weights)
         self._window.append(_KeyFrame(
             len(self._key_poses), contrast, levels, inverse, points, pose, scale,
             torch.zeros_like(points.inverse_depth[0]),
