@@ -176,9 +176,12 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
 
 
 def _positive(word: str) -> float:
-    value = float(word)
+    try:
+        value = float(word)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise ValueError(word)
+        raise argparse.ArgumentTypeError(f"must be a number above zero, got {word!r}")
     return value
 
 

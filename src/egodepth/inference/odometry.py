@@ -278,7 +278,9 @@ class Odometry:
         predicted = inverse_depth[y.clamp(0, height - 1), x.clamp(0, width - 1)]
         return -(predicted * moved[:, 2]).log().median()
 
-    def _add_key_frame(self, image: Tensor, levels: list[Tensor], pose: Tensor, weights: Tensor | None) -> None:
+    def _add_key_frame(
+        self, image: Tensor, levels: list[Tensor], pose: Tensor, weights: Tensor | None
+    ) -> None:
         height, width = image.shape[-2:]
         depth = self.run.depth_of_frames(image[None], height, width)
         inverse = 1 / torch.from_numpy(depth[0])

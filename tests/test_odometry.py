@@ -1,0 +1,157 @@
+"""Odometry on a rendered street, with a depth that is known, and from the command line."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import write_images
+from tests.test_cli import run
+from torch import Tensor
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.sequence import Frame, Sequence
+from egodepth.data.synthetic import CAMERA_HEIGHT, StreetDrive, read_street
+from egodepth.evaluation.odometry import score_trajectory
+from egodepth.geometry.trajectory import read_kitti
+from egodepth.inference.odometry import Odometry, Trajectory, track_sequence
+from egodepth.inference.run import Run
+from egodepth.models.networks import DepthNet, ModelSettings
+
+FARTHEST = 100.0
+FRAMES = range(85, 115)
+"""Of the drive: through its bend."""
+
+
+class OracleRun(Run):
+    """A run that predicts the true depth of a drive, in units that change by a tenth from frame to
+    frame, whenever a frame of the drive is shown."""
+
+    def __init__(self, drive: StreetDrive) -> None:
+        settings = ModelSettings(height=96, width=320)
+        super().__init__(Path("oracle"), settings, DepthNet.__new__(DepthNet), None)
+        self.drive, self.seen = drive, list(FRAMES)
+        self.images = torch.stack([self.prepare(drive.render(i)[0]) for i in FRAMES])
+
+    def depth_of_frames(self, frames: Tensor, height: int, width: int) -> np.ndarray:
+        index = int((self.images - frames[0].cpu()).abs().mean((1, 2, 3)).argmin())
+        depth = self.drive.depth(self.seen[index])
+        unit = 1 + 0.1 * np.sin(3.0 * index)
+        return (unit * np.where(depth > 0, np.minimum(depth, FARTHEST), FARTHEST)[None]).astype(
+            "f4"
+        )
+
+
+class Part:
+    """Some frames of a drive."""
+
+    def __init__(self, drive: StreetDrive) -> None:
+        self.drive, self.height, self.width = drive, drive.height, drive.width
+        self.fingerprint = drive.fingerprint
+
+    def __len__(self) -> int:
+        return len(FRAMES)
+
+    def at(self, indices: object = None) -> Iterator[Frame]:
+        return self.drive.at(FRAMES)
+
+
+@pytest.fixture(scope="module")
+def street() -> tuple[OracleRun, Sequence]:
+    sequence = read_street(5)
+    drive = sequence.frames
+    assert isinstance(drive, StreetDrive) and sequence.world_from_camera is not None
+    torch.manual_seed(0)
+    poses = sequence.world_from_camera[list(FRAMES)]
+    return OracleRun(drive), replace(
+        sequence, frames=Part(drive), world_from_camera=poses, depth={}
+    )
+
+
+def test_a_street_is_driven_through(street: tuple[OracleRun, Sequence]) -> None:
+    oracle, sequence = street
+    coming: list[int] = []
+    found = track_sequence(
+        oracle, sequence, camera_height=CAMERA_HEIGHT,
+        on_frame=lambda motion: coming.append(motion.frame.number),
+    )  # fmt: skip
+    assert coming == list(FRAMES) and found.untrusted == [] and not found.interrupted
+    assert 3 < found.key_frames <= len(FRAMES)
+    assert sequence.world_from_camera is not None
+    scores = score_trajectory(found.first_from_frame, sequence.world_from_camera)
+    assert scores["path_m"] > 10
+    assert scores["ate_percent"] < 0.5 and scores["rpe_rotation_deg"] < 0.1
+    assert scores["scale"] == pytest.approx(1, abs=0.05) and "1.6 m" in found.unit
+
+
+def test_memory_does_not_grow(street: tuple[OracleRun, Sequence]) -> None:
+    oracle, sequence = street
+    assert sequence.camera is not None
+    odometry = Odometry(oracle, sequence.camera)
+    for frame in sequence.frames.at():
+        odometry.track(frame)
+    assert odometry.key_frames > len(odometry._window) == odometry.settings.key_frames
+
+
+def test_an_interrupt_keeps_what_is_known(street: tuple[OracleRun, Sequence]) -> None:
+    oracle, sequence = street
+    count = 0
+
+    def stop(_: object) -> None:
+        nonlocal count
+        count += 1
+        if count == 4:
+            raise KeyboardInterrupt
+
+    found = track_sequence(oracle, sequence, on_frame=stop)
+    assert found.interrupted and len(found.times) == len(found.first_from_frame) == 4
+
+
+def test_metres_by_speed() -> None:
+    poses = np.tile(np.eye(4), (11, 1, 1))
+    poses[:, 2, 3] = np.arange(11)
+    found = Trajectory(poses, 0.1 * np.arange(11), 3, [], 1.0).in_metres(15.0)
+    assert found.first_from_frame[-1, 2, 3] == pytest.approx(15.0)
+    poses[:, 2, 3] = 0
+    with pytest.raises(EgodepthError, match="stands still"):
+        Trajectory(poses, 0.1 * np.arange(11), 3, [], 1.0).in_metres(15.0)
+
+
+def test_command(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "frames", 8)
+    out = tmp_path / "out"
+    status, text, _ = run(
+        capsys, "odometry", tiny_run, tmp_path / "frames", "--out", out, "--speed", 2
+    )
+    assert status == 0 and "8 frames" in text and "2 m/s" in text
+    poses = read_kitti(out / "trajectory_kitti.txt")
+    path = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum()
+    assert len(poses) == 8 and path == pytest.approx(2 * 0.7, rel=1e-6)
+    facts = json.loads((out / "odometry.json").read_text())
+    assert facts["frames"] == 8 and "scores" not in facts
+    assert (out / "trajectory.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--camera_height", "1.5"], "--camera_height needs a camera that looks about level"),
+        (["--camera_height", "-1"], "must be a number above zero, got '-1'"),
+        (["--key_frames", "2"], "at least 3"),
+    ],
+)
+def test_bad_input(
+    words: list[str],
+    message: str,
+    tiny_run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write_images(tmp_path / "frames", 6)
+    status, _, err = run(
+        capsys, "odometry", tiny_run, tmp_path / "frames", "--out", tmp_path / "out", *words
+    )
+    assert status != 0 and message in err and "Traceback" not in err
