@@ -49,6 +49,7 @@ def test_the_readme_runs(
         "predict runs/drive drive.mp4 --out runs/drive/prediction",
         "evaluate depth RUN --data kitti_raw:ROOT",
         "evaluate odometry RUN --data kitti_odometry:ROOT --sequence 00",
+        "odometry RUN SOURCE --out DIR",
         "landscape RUN SOURCE --frame N --out DIR",
         "report RUN",
     ],

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -80,6 +80,13 @@ class Sequence:
     camera_name: str = "left"
     rig: str = ""
     rig_from_camera: np.ndarray = field(default_factory=lambda: np.eye(4))
+
+    def with_fov(self, degrees: float) -> "Sequence":
+        """The same with a camera that sees ``degrees`` from left to right edge, if it brings none."""
+        if self.camera is not None:
+            return self
+        size = (self.frames.height, self.frames.width)
+        return replace(self, camera=Camera.from_field_of_view(degrees, *size))
 
 
 class ImageFiles:

@@ -1,7 +1,7 @@
 """Loss surfaces around true matches: what the paper's figure of the loss landscape shows."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -127,9 +127,8 @@ def draw_landscape(
         raise EgodepthError(
             f"level {level}: the features have levels 0 to {len(networks.features.encoder.channels) - 1}"
         )
-    if sequence.camera is None and fov is not None:
-        size = sequence.frames.height, sequence.frames.width
-        sequence = replace(sequence, camera=Camera.from_field_of_view(fov, *size))
+    if fov is not None:
+        sequence = sequence.with_fov(fov)
     matches = find_matches(
         sequence, _position(sequence, number), height=settings.height, width=settings.width,
         offset=offset, pixel=pixel, count=count, margin=radius, seed=seed, run=run,

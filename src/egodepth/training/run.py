@@ -4,7 +4,7 @@ import logging
 import math
 import time
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import lightning as L
@@ -261,8 +261,8 @@ def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
             data.focal, data.focal, *centre, frames.height, frames.width
         )
     elif data.fov is not None:
-        camera = Camera.from_field_of_view(data.fov, frames.height, frames.width)
-    return Sequence(sequence.name, frames, camera)
+        return sequence.with_fov(data.fov)
+    return replace(sequence, camera=camera)
 
 
 def _check_folder(out: Path, *, resume: bool) -> None:
