@@ -86,7 +86,7 @@ class Sequence:
         if self.camera is not None:
             return self
         size = (self.frames.height, self.frames.width)
-        return replace(self, camera=Camera.from_field_of_view(degrees, *size))
+        return replace(self, camera=Camera.from_field_of_view(float(degrees), *size))
 
 
 class ImageFiles:
