@@ -57,21 +57,21 @@ def main() -> None:
             )
             result = train(settings, Path(folder) / f"run-{suffix}", console=Console(quiet=True))
             size = np.mean([path.stat().st_size for path in frames.iterdir()])
-            total = result.seconds + result.cache_seconds
+            total = result.seconds + result.prepare_seconds
             results[suffix] = {
-                "decoding_s": result.cache_seconds,
+                "decoding_s": result.prepare_seconds,
                 "training_s": result.seconds,
-                "wait": result.wait_seconds / result.seconds,
-                "wait_with_decoding": result.data_wait,
-                "decoding_ms_per_frame": 1000 * result.cache_seconds / FRAMES,
+                "wait": result.data_wait,
+                "wait_with_decoding": (result.wait_seconds + result.prepare_seconds) / total,
+                "decoding_ms_per_frame": 1000 * result.prepare_seconds / FRAMES,
             }
             table.add_row(
                 suffix,
                 f"{size / 1000:.0f} kB",
-                f"{result.cache_seconds:.1f} s",
+                f"{result.prepare_seconds:.1f} s",
                 f"{result.seconds:.1f} s",
-                f"{100 * result.wait_seconds / result.seconds:.2f} %",
-                f"{100 * result.data_wait:.2f} % of {total:.0f} s",
+                f"{100 * result.data_wait:.2f} %",
+                f"{100 * results[suffix]['wait_with_decoding']:.2f} % of {total:.0f} s",
             )
     console.print(table)
     write_json(options.out, {"results": results, "steps": options.steps, **provenance()})

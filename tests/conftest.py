@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from egodepth.core.config import override
+from egodepth.data.snippets import RawBatch
 from egodepth.training.settings import TrainSettings
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
@@ -60,6 +61,16 @@ def write_images(folder: Path, count: int, height: int = 40, width: int = 80) ->
         Image.fromarray(wall[:, 2 * index : 2 * index + width]).save(path)
         paths.append(path)
     return paths
+
+
+def raw_batch(frames: torch.Tensor, matrix: torch.Tensor) -> RawBatch:
+    """A batch of unknown motion of frames (S + 1, B, 3, H, W)."""
+    count, batch = frames.shape[:2]
+    return RawBatch(
+        frames, matrix, torch.full((count - 1, batch, 4, 4), torch.nan), 0,
+        torch.arange(count * batch).view(count, batch), torch.zeros(batch, 2, dtype=torch.int64),
+        torch.zeros(batch, 0, 3),
+    )  # fmt: skip
 
 
 def tiny_settings(folder: Path, **changes: object) -> TrainSettings:

@@ -19,8 +19,9 @@ from egodepth.geometry.alignment import (
     visible_points,
 )
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.pyramid import make_levels
 from egodepth.geometry.warp import sample, sample_with_slopes, warp
-from egodepth.inference.align import make_levels, make_maps
+from egodepth.inference.align import make_maps
 
 
 def smooth_noise(batch: int, channels: int, height: int, width: int, size: int) -> Tensor:

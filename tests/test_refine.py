@@ -36,16 +36,15 @@ def test_every_sample_starts_afresh(tiny_run: Path, frames: Path) -> None:
 
 
 def test_more_iterations_lower_the_loss_on_the_sample(tiny_run: Path, frames: Path) -> None:
+    from egodepth.data.clips import read_clips
     from egodepth.data.snippets import SnippetStream, augment
     from egodepth.refine import _load, with_camera
     from egodepth.training.objective import compute_objective
 
     settings, networks = _load(tiny_run)
     footage = with_camera(read_footage(frames), settings.data)
-    stream = SnippetStream(
-        [footage], height=32, width=64, offsets=(-1, 1), batch_size=1, seed=0,
-        cache_folder=frames.parent / "cache",
-    )  # fmt: skip
+    clips = read_clips([footage], 32, 64, frames.parent / "cache")
+    stream = SnippetStream(clips, directions=(-1, 1), batch_size=1, seed=0)
     batch = augment(stream.snippet_near(0, 0), 0, enabled=False)
     assert stream.snippet_near(0, 0).frames.equal(stream.snippet_near(0, 1).frames)
     before = compute_objective(networks, batch, settings, 1.0).total.item()

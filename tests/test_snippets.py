@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from tests.test_kitti import make_odometry
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.augment import change_colours, flip_motions, flip_some, random_colour_matrices
+from egodepth.data.clips import KnownMotion, read_clips
 from egodepth.data.kitti import read_kitti_odometry
 from egodepth.data.own_footage import read_footage
 from egodepth.data.sequence import ImageFiles, Sequence
@@ -23,12 +25,9 @@ def make_stream(
     write_images(tmp_path / "frames", count)
     footage = read_footage(tmp_path / "frames")
     camera = Camera.from_parameters(70.0, 70.0, 36.0, 18.0, 40, 80)
-    arguments: dict[str, object] = {
-        "height": 32, "width": 64, "offsets": (-1, 1), "batch_size": batch_size, "seed": 0,
-        "cache_folder": tmp_path / "cache",
-    }  # fmt: skip
-    sequence = Sequence(footage.name, footage.frames, camera)
-    return SnippetStream([sequence], **(arguments | changes))  # type: ignore[arg-type]
+    clips = read_clips([Sequence(footage.name, footage.frames, camera)], 32, 64, tmp_path / "cache")
+    arguments: dict[str, object] = {"directions": (-1, 1), "batch_size": batch_size, "seed": 0}
+    return SnippetStream(clips, **(arguments | changes))  # type: ignore[arg-type]
 
 
 def test_an_epoch_shows_every_snippet_once_with_a_partial_last_batch(tmp_path: Path) -> None:
@@ -37,14 +36,14 @@ def test_an_epoch_shows_every_snippet_once_with_a_partial_last_batch(tmp_path: P
     sizes = [stream.batch(step).frames.shape[1] for step in range(6)]
     assert sizes == [3, 3, 1, 3, 3, 1]
     targets = torch.cat([stream.batch(step).frames[0] for step in range(3)])
-    cached = torch.from_numpy(np.array(stream._frames[0][1:-1]))
+    cached = torch.from_numpy(np.array(stream.clips[0].frames[1:-1]))
     assert sorted(t.sum().item() for t in targets) == sorted(c.sum().item() for c in cached)
 
 
 def test_neighbours_stand_beside_their_target(tmp_path: Path) -> None:
     stream = make_stream(tmp_path)
     frames = stream.batch(0).frames
-    cached = np.array(stream._frames[0])
+    cached = np.array(stream.clips[0].frames)
     for b in range(frames.shape[1]):
         index = next(i for i in range(9) if np.array_equal(cached[i], frames[0, b].numpy()))
         assert np.array_equal(cached[index - 1], frames[1, b].numpy())
@@ -64,11 +63,14 @@ def test_gaps_in_the_numbers_break_snippets(tmp_path: Path) -> None:
     paths = write_images(tmp_path / "frames", 6)
     frames = ImageFiles(paths, numbers=[0, 1, 2, 10, 11, 12])
     sequence = Sequence("gap", frames, Camera.from_field_of_view(60.0, 40, 80))
-    stream = SnippetStream(
-        [sequence], height=32, width=64, offsets=(-1, 1), batch_size=4, seed=0,
-        cache_folder=tmp_path / "cache",
-    )  # fmt: skip
-    assert stream.snippet_count == 2
+    clips = read_clips([sequence], 32, 64, tmp_path / "cache")
+    assert SnippetStream(clips, directions=(-1, 1), batch_size=4, seed=0).snippet_count == 2
+    # A wider stride needs neighbours farther away; pairs without use are left out.
+    wide = [replace(clips[0], stride=2)]
+    with pytest.raises(EgodepthError, match=r"at strides \(-1, 1\) of 2 frames"):
+        SnippetStream(wide, directions=(-1, 1), batch_size=4, seed=0)
+    without = [replace(clips[0], useless=frozenset([(4, 5)]))]
+    assert SnippetStream(without, directions=(-1, 1), batch_size=4, seed=0).snippet_count == 1
 
 
 def test_too_short_footage_and_missing_cameras_are_named(tmp_path: Path) -> None:
@@ -76,8 +78,7 @@ def test_too_short_footage_and_missing_cameras_are_named(tmp_path: Path) -> None
         make_stream(tmp_path, count=2)
     footage = read_footage(tmp_path / "frames")
     with pytest.raises(EgodepthError, match=r"has no camera: give --data\.focal"):
-        SnippetStream([footage], height=32, width=64, offsets=(-1, 1), batch_size=1, seed=0,
-                      cache_folder=tmp_path)  # fmt: skip
+        read_clips([footage], 32, 64, tmp_path)
 
 
 def test_losses_see_unaugmented_colours_and_everything_flips_together(tmp_path: Path) -> None:
@@ -130,13 +131,14 @@ def test_a_flipped_snippet_warps_as_the_original_does() -> None:
     torch.testing.assert_close(other.flip(-1), warped)
 
 
-def stereo_stream(tmp_path: Path, **changes: object) -> SnippetStream:
+def stereo_stream(
+    tmp_path: Path, directions: tuple[int, ...] = (-1, 1), *, known_poses: bool = False
+) -> SnippetStream:
     make_odometry(tmp_path)
-    arguments: dict[str, object] = {
-        "height": 32, "width": 64, "offsets": (-1, 1), "batch_size": 2, "seed": 0,
-        "cache_folder": tmp_path / "cache", "partner": True,
-    }  # fmt: skip
-    return SnippetStream(read_kitti_odometry(tmp_path), **(arguments | changes))  # type: ignore[arg-type]
+    clips = read_clips(read_kitti_odometry(tmp_path), 32, 64, tmp_path / "cache")
+    if known_poses:
+        clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
+    return SnippetStream(clips, directions=directions, batch_size=2, seed=0, partner=True)
 
 
 def test_the_other_camera_is_a_source_with_a_known_motion(tmp_path: Path) -> None:
@@ -155,7 +157,7 @@ def test_the_other_camera_is_a_source_with_a_known_motion(tmp_path: Path) -> Non
 
 
 def test_stereo_alone_uses_every_frame(tmp_path: Path) -> None:
-    assert stereo_stream(tmp_path, offsets=()).snippet_count == 6
+    assert stereo_stream(tmp_path, ()).snippet_count == 6
 
 
 def test_mirrored_snippets_have_mirrored_motions() -> None:
@@ -175,4 +177,4 @@ def test_stereo_without_a_pair_is_named(tmp_path: Path) -> None:
     with pytest.raises(EgodepthError, match="has no second camera"):
         make_stream(tmp_path, partner=True)
     with pytest.raises(EgodepthError, match=r"has no poses; use --data\.poses network"):
-        make_stream(tmp_path, known_poses=True)
+        KnownMotion.given(read_footage(tmp_path / "frames"))

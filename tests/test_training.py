@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import TINY, tiny_settings, write_images
+from tests.conftest import TINY, raw_batch, tiny_settings, write_images
 from tests.test_kitti import make_odometry
 
 from egodepth.core import config
@@ -39,7 +39,7 @@ TERMS["frozen"] = TERMS["images"] = TERMS["photometric"] | {"feature_metric"}
 def make_batch(batch: int = 2, height: int = 32, width: int = 64) -> SnippetBatch:
     frames = torch.randint(0, 255, (3, batch, 3, height, width), dtype=torch.uint8)
     matrix = torch.tensor([[40.0, 0, 31.5], [0, 40.0, 15.5], [0, 0, 1]]).expand(batch, 3, 3)
-    return augment(RawBatch(frames, matrix, torch.full((2, batch, 4, 4), torch.nan), 0), 0)
+    return augment(raw_batch(frames, matrix), 0)
 
 
 def make_batch_of(seed: int) -> SnippetBatch:
@@ -193,9 +193,7 @@ def test_losses_fall_on_one_batch(frames: Path) -> None:
     images = [frame.image for frame in read_footage(frames).frames.at([3, 2, 4])]
     raw = torch.stack([torch.from_numpy(image[:32, :64].copy()) for image in images])
     matrix = torch.tensor([[[40.0, 0, 31.5], [0, 40.0, 15.5], [0, 0, 1]]])
-    unknown = torch.full((2, 1, 4, 4), torch.nan)
-    raw_batch = RawBatch(raw.permute(0, 3, 1, 2)[:, None], matrix, unknown, 0)
-    batch = augment(raw_batch, 0, enabled=False)
+    batch = augment(raw_batch(raw.permute(0, 3, 1, 2)[:, None], matrix), 0, enabled=False)
     trace = []
     for _ in range(40):
         result = compute_objective(networks, batch, settings)

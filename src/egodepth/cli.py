@@ -262,9 +262,13 @@ def _train(options: argparse.Namespace) -> int:
     subtitle = f"recipe {settings.recipe}, method {settings.method}, {result.steps} steps"
     write_report(options.out, ReportContent(title=options.out.name, subtitle=subtitle))
     print(
-        f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s, "
-        f"{100 * result.data_wait:.1f} % of it waiting for data; see {options.out / 'report.html'}"
+        f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s after "
+        f"{result.prepare_seconds:.0f} s of preparation; see {options.out / 'report.html'}"
     )
+    if result.collapse:
+        print(
+            f"egodepth: this training may have learned nothing: {result.collapse}", file=sys.stderr
+        )
     if result.stopped_by is not None:
         print(f"egodepth: stopped by {result.stopped_by}; go on with: egodepth train {options.what} "
               f"--out {options.out} --resume", file=sys.stderr)  # fmt: skip

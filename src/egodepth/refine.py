@@ -9,9 +9,8 @@ import torch
 from rich.console import Console
 
 from egodepth.core import config
-from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import SnippetStream, augment
+from egodepth.data.snippets import augment
 from egodepth.inference.predict import FramePrediction
 from egodepth.inference.run import Run
 from egodepth.models.checkpoint import CONFIG, read_run
@@ -22,6 +21,7 @@ from egodepth.training.run import (
     build_networks,
     choose_device,
     choose_precision,
+    make_stream,
     train,
     with_camera,
 )
@@ -77,16 +77,10 @@ def refine_samples(
     networks.to(place).to(memory_format=torch.channels_last)
     partners = [s for s in rig or [] if sequence.rig and s.rig == sequence.rig]
     footage = [sequence, *(s for s in partners if s.name != sequence.name)]
-    stream = SnippetStream(
+    settings, stream, _ = make_stream(
+        settings.model_copy(update={"batch_size": 1}),
         [with_camera(s, settings.data) for s in footage],
-        height=settings.model.height,
-        width=settings.model.width,
-        offsets=settings.data.offsets,
-        batch_size=1,
-        seed=0,
-        cache_folder=settings.data.cache or default_cache_folder(),
-        partner=settings.data.partner,
-        known_poses=settings.data.poses == "given",
+        Console(quiet=True),
     )
     assert networks.depth is not None
     run = Run(folder, settings.model, networks.depth, networks.pose).to(str(place))
@@ -169,6 +163,10 @@ def _load(folder: Path) -> tuple[TrainSettings, Networks]:
     """A run's settings and networks in evaluation mode, with a frozen FeatureNet where it has one."""
     read_run(folder)  # says what is wrong with a folder that is no run
     settings = config.load(TrainSettings, folder / CONFIG)
+    if settings.data.poses == "sfm":
+        # Structure from motion sees whole videos, a sample is one snippet.
+        data = settings.data.model_copy(update={"poses": "network"})
+        settings = settings.model_copy(update={"data": data})
     networks = build_networks(settings.model_copy(update={"init": folder}))
     if settings.method == "frozen" and networks.features is not None:
         networks.features.requires_grad_(False)

@@ -62,3 +62,11 @@ def flip_motions(
     """Known motions as mirrored cameras see them: x changes its sign on both sides."""
     signs = motions.new_tensor([-1.0, 1.0, 1.0, 1.0])
     return torch.where(flips[:, None, None], signs[:, None] * motions * signs, motions)
+
+
+def flip_points(
+    points: Float[Tensor, "b p 3"], flips: Bool[Tensor, "b"], width: int
+) -> Float[Tensor, "b p 3"]:
+    """Points (x, y, anything) of mirrored images: x becomes W - 1 - x."""
+    mirrored = torch.cat([width - 1 - points[..., :1], points[..., 1:]], dim=-1)
+    return torch.where(flips[:, None, None], mirrored, points)

@@ -1,13 +1,12 @@
 """Training snippets: a target frame, its neighbours in time, and the camera."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -15,14 +14,16 @@ from egodepth.core.errors import EgodepthError
 from egodepth.data.augment import (
     change_colours,
     flip_motions,
+    flip_points,
     flip_some,
     random_colour_matrices,
 )
-from egodepth.data.frame_cache import cached_frames
-from egodepth.data.sequence import Sequence
+from egodepth.data.clips import NO_PART, Clip
 from egodepth.geometry.camera import Camera
 
 FLIP_PROBABILITY = JITTER_PROBABILITY = 0.5
+POINTS = 128
+"""Known points of a target that a step looks at."""
 
 
 @dataclass(frozen=True)
@@ -32,22 +33,33 @@ class RawBatch:
     Attributes:
         frames: (S + 1, B, 3, H, W), the target first, then the sources in order of offset.
         matrix: (B, 3, 3) intrinsics at the size of the frames.
-        motions: (S, B, 4, 4) ``source_from_target`` in metres; NaN where PoseNet has to find it.
+        motions: (S, B, 4, 4) ``source_from_target``, in metres or the unit of the snippet's part; NaN
+            where PoseNet has to find it.
         step: index of the training step, from which the augmentation is seeded.
+        frame_ids: (T + 1, B) of the target and its T sources in time, unique among all clips.
+        owners: (B, 2) the snippet's clip, and its part, unique among all clips.
+        points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of the part; zeros
+            where none are known.
     """
 
     frames: UInt8[Tensor, "n b 3 h w"]
     matrix: Float[Tensor, "b 3 3"]
     motions: Float[Tensor, "s b 4 4"]
     step: int
+    frame_ids: Int64[Tensor, "t b"]
+    owners: Int64[Tensor, "b 2"]
+    points: Float[Tensor, "b p 3"]
 
     def to(self, device: torch.device) -> "RawBatch":
         """Move to a device, without waiting for it."""
-        frames, matrix, motions = (
-            tensor.to(device, non_blocking=True)
-            for tensor in (self.frames, self.matrix, self.motions)
-        )
-        return RawBatch(frames, matrix, motions, self.step)
+
+        def moved(values: Tensor) -> Tensor:
+            return values.to(device, non_blocking=True)
+
+        return RawBatch(
+            moved(self.frames), moved(self.matrix), moved(self.motions), self.step,
+            moved(self.frame_ids), moved(self.owners), moved(self.points),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -60,7 +72,9 @@ class SnippetBatch:
         target_input, sources_input: the same frames with jittered colours, what DepthNet and
             PoseNet see.
         camera: of all frames, batch size B.
-        motions: (S, B, 4, 4) ``source_from_target`` in metres; NaN where PoseNet has to find it.
+        motions: (S, B, 4, 4) ``source_from_target``; NaN where PoseNet has to find it.
+        points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of ``motions``;
+            zeros where none are known.
     """
 
     target: Float[Tensor, "b 3 h w"]
@@ -69,6 +83,7 @@ class SnippetBatch:
     sources_input: Float[Tensor, "s b 3 h w"]
     camera: Camera
     motions: Float[Tensor, "s b 4 4"]
+    points: Float[Tensor, "b p 3"]
 
 
 def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
@@ -76,7 +91,7 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     frames = raw.frames.float() / 255
     height, width = frames.shape[-2:]
     camera = Camera(raw.matrix, height, width)
-    inputs, motions = frames, raw.motions
+    inputs, motions, points = frames, raw.motions, raw.points
     if enabled:
         generator = torch.Generator().manual_seed(seed)
         count = frames.shape[1]
@@ -84,97 +99,86 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
         flips = (chances[0] < FLIP_PROBABILITY).to(frames.device)
         frames, camera = flip_some(frames, camera, flips)
         motions = flip_motions(motions, flips)
+        points = flip_points(points, flips, width)
         matrices = random_colour_matrices(count, generator)
         keep = chances[1] >= JITTER_PROBABILITY
         matrices[keep] = torch.eye(3, 4)
         inputs = change_colours(frames, matrices.to(frames.device))
-    return SnippetBatch(frames[0], frames[1:], inputs[0], inputs[1:], camera, motions)
+    return SnippetBatch(frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points)
 
 
 class SnippetStream(IterableDataset[RawBatch]):
-    """Batches of all snippets of some sequences, in an order fixed by the seed and the step.
+    """Batches of all snippets of some clips, in an order fixed by the seed and the step.
 
     Every epoch is a new permutation; its last batch holds what is left. Starting at a later step
     gives the same batches from there on, which is what resuming needs.
 
     Attributes:
+        clips: where the snippets come from.
         seconds: time spent on making batches (the training waits for it) so far.
-        cache_seconds: time spent on decoding frames that were not cached yet.
     """
 
     def __init__(
         self,
-        sequences: list[Sequence],
+        clips: list[Clip],
         *,
-        height: int,
-        width: int,
-        offsets: tuple[int, ...],
+        directions: tuple[int, ...],
         batch_size: int,
         seed: int,
-        cache_folder: Path,
         partner: bool = False,
-        known_poses: bool = False,
-        on_frame: Callable[[], None] = lambda: None,
     ):
-        """Cache the frames and list the snippets.
+        """List the snippets.
 
         Args:
-            sequences: footage with cameras.
-            height, width: size to train at.
-            offsets: sources relative to the target, in frame numbers, for example (-1, 1).
+            clips: footage. Where a clip's motion is known, snippets are of frames of one part.
+            directions: sources relative to the target, in strides of the clip, for example (-1, 1).
             batch_size: snippets a step.
             seed: fixes the order.
             partner: the other camera of a stereo rig is a source too, the last one.
-            known_poses: give the motions between frames from the sequences' poses.
-            cache_folder, on_frame: see :func:`cached_frames`.
 
         Raises:
-            EgodepthError: a sequence without a camera, or no snippet at all.
+            EgodepthError: no snippet at all, or no second camera.
         """
-        self.offsets, self.batch_size, self.seed = offsets, batch_size, seed
+        self.clips, self.directions = clips, directions
+        self.batch_size, self.seed = batch_size, seed
         self.first_step, self.steps = 0, 0
-        started = time.perf_counter()
-        self._sequences, self._partner = sequences, partner
-        self._frames: list[np.ndarray] = []
-        self._matrices: list[Tensor] = []
-        positions: list[dict[int, int]] = []
-        for sequence in sequences:
-            if sequence.camera is None:
-                raise EgodepthError(
-                    f"{sequence.name} has no camera: give --data.focal (pixels), --data.fov "
-                    "(degrees, left to right edge) or --data.camera FILE"
-                )
-            camera = sequence.camera.resize(height, width)
-            frames, numbers = cached_frames(sequence, height, width, cache_folder, on_frame)
-            self._frames.append(frames)
-            self._matrices.append(camera.matrix.float())
-            positions.append({int(number): i for i, number in enumerate(numbers)})
-        self._poses = [_poses(s) if known_poses else None for s in sequences]
-        self._partners = [self._find_partner(i) if partner else i for i in range(len(sequences))]
-        snippets: list[tuple[int, ...]] = []
-        for index, position in enumerate(positions):
-            for number, i in position.items():
-                sources = [position.get(number + offset) for offset in offsets]
-                if partner:
-                    sources.append(positions[self._partners[index]].get(number))
-                if all(source is not None for source in sources):
-                    snippets.append((index, i, *(s for s in sources if s is not None)))
-        self.cache_seconds = time.perf_counter() - started
         self.seconds = 0.0
+        self._partner = partner
+        self._partners = [self._find_partner(i) if partner else i for i in range(len(clips))]
+        self._first_frame = np.cumsum([0, *(len(clip.frames) for clip in clips)])
+        self._first_part = _number_parts(clips)
+        self._points_a_frame = POINTS if any(c.motion and c.motion.points for c in clips) else 0
+        snippets = [s for index in range(len(clips)) for s in self._snippets_of(index)]
         if not snippets:
             raise EgodepthError(
-                f"no training snippets: no frame has neighbours at offsets {offsets}"
+                f"no training snippets: no frame has neighbours at strides {directions} of "
+                f"{', '.join(sorted({str(clip.stride) for clip in clips}))} frames"
                 + (" and its other camera's frame" if partner else "")
-                + "; the footage is too short or --data.stride too large"
+                + "; the footage is too short, still, or --data.stride too large"
             )
         self._snippets = np.array(snippets)
 
+    def _snippets_of(self, index: int) -> Iterator[tuple[int, ...]]:
+        """Clip, position of the target, positions of its sources."""
+        clip = self.clips[index]
+        positions = clip.positions
+        others = self.clips[self._partners[index]].positions
+        for number, target in positions.items():
+            sources = [positions.get(number + d * clip.stride) for d in self.directions]
+            if any(s is None or not _usable(clip, target, s) for s in sources):
+                continue
+            if self._partner:
+                sources.append(others.get(number))
+            if all(source is not None for source in sources):
+                yield (index, target, *(s for s in sources if s is not None))
+
     def _find_partner(self, index: int) -> int:
-        sequence = self._sequences[index]
-        for other, candidate in enumerate(self._sequences):
+        sequence, camera = self.clips[index].sequence, self.clips[index].camera
+        for other, clip in enumerate(self.clips):
+            candidate = clip.sequence
             same_rig = sequence.rig and candidate.rig == sequence.rig
             if same_rig and candidate.camera_name != sequence.camera_name:
-                if not torch.allclose(self._matrices[index], self._matrices[other], atol=0.5):
+                if not torch.allclose(camera.matrix, clip.camera.matrix, atol=0.5):
                     raise EgodepthError(
                         f"{sequence.name} and {candidate.name} have different intrinsics; stereo "
                         "training needs a rectified pair"
@@ -187,12 +191,27 @@ class SnippetStream(IterableDataset[RawBatch]):
     @property
     def frames_a_snippet(self) -> int:
         """Target and sources."""
-        return 1 + len(self.offsets) + self._partner
+        return 1 + len(self.directions) + self._partner
 
     @property
     def frame_count(self) -> int:
         """Cached frames of all sequences."""
-        return sum(len(frames) for frames in self._frames)
+        return int(self._first_frame[-1])
+
+    def median_inverse_depth(self) -> list[float]:
+        """Of the points of each part, in its unit; 1 where no points are known."""
+        known: dict[int, list[np.ndarray]] = {}
+        for first, clip in zip(self._first_part, self.clips, strict=True):
+            if clip.motion is None:
+                continue
+            for part in clip.motion.part[clip.motion.part != NO_PART]:
+                known.setdefault(first + int(part), [])
+            for position, points in clip.motion.points.items():
+                known[first + int(clip.motion.part[position])].append(points.inverse_depth)
+        return [
+            float(np.median(np.concatenate(known[part]))) if known.get(part) else 1.0
+            for part in range(max(known, default=-1) + 1)
+        ]
 
     @property
     def snippet_count(self) -> int:
@@ -223,38 +242,55 @@ class SnippetStream(IterableDataset[RawBatch]):
         """
         own = np.flatnonzero(self._snippets[:, 0] == sequence)
         if len(own) == 0:
-            raise EgodepthError(f"{self._sequences[sequence].name} is too short for a snippet")
+            raise EgodepthError(f"{self.clips[sequence].sequence.name} is too short for a snippet")
         nearest = np.argmin(np.abs(self._snippets[own, 1] - frame))
         return self._gather(own[nearest : nearest + 1], 0)
 
     def _gather(self, rows: np.ndarray, step: int) -> RawBatch:
         chosen = self._snippets[rows]
-        own = 2 + len(self.offsets)
+        own = 2 + len(self.directions)
         frames = [
-            np.stack([self._frames[snippet[0]][snippet[column]] for snippet in chosen])
+            np.stack([self.clips[snippet[0]].frames[snippet[column]] for snippet in chosen])
             for column in range(1, own)
         ]
         if self._partner:
-            frames.append(np.stack([self._frames[self._partners[s[0]]][s[own]] for s in chosen]))
-        matrix = torch.stack([self._matrices[snippet[0]] for snippet in chosen])
+            others = [self.clips[self._partners[s[0]]].frames[s[own]] for s in chosen]
+            frames.append(np.stack(others))
+        matrix = torch.stack([self.clips[s[0]].camera.matrix.float() for s in chosen])
         motions = np.stack([self._motions(snippet) for snippet in chosen], axis=1)
+        rng = np.random.default_rng([self.seed, step])
         return RawBatch(
-            torch.from_numpy(np.stack(frames)), matrix, torch.from_numpy(motions).float(), step
-        )
+            torch.from_numpy(np.stack(frames)), matrix, torch.from_numpy(motions).float(), step,
+            torch.from_numpy(chosen[:, 1:own].T + self._first_frame[chosen[:, 0]]),
+            torch.tensor([[s[0], self._part(s)] for s in chosen]),
+            torch.from_numpy(np.stack([self._points(s, rng) for s in chosen])).float(),
+        )  # fmt: skip
+
+    def _part(self, snippet: np.ndarray) -> int:
+        motion = self.clips[snippet[0]].motion
+        return 0 if motion is None else int(self._first_part[snippet[0]] + motion.part[snippet[1]])
+
+    def _points(self, snippet: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(P, 3): x, y and inverse depth of some points of the target; zeros where there are none."""
+        motion = self.clips[snippet[0]].motion
+        found = motion.points.get(int(snippet[1])) if motion else None
+        if found is None:
+            return np.zeros((self._points_a_frame, 3))
+        place = rng.integers(len(found.inverse_depth), size=self._points_a_frame)
+        return np.column_stack([found.pixels[place], found.inverse_depth[place]])
 
     def _motions(self, snippet: np.ndarray) -> np.ndarray:
         """(S, 4, 4) ``source_from_target``, NaN where unknown."""
         index, target = int(snippet[0]), int(snippet[1])
-        motions = np.full((len(self.offsets) + self._partner, 4, 4), np.nan)
-        poses = self._poses[index]
-        if poses is not None:
-            for row in range(len(self.offsets)):
+        clip = self.clips[index]
+        motions = np.full((len(self.directions) + self._partner, 4, 4), np.nan)
+        if clip.motion is not None:
+            poses = clip.motion.world_from_camera
+            for row in range(len(self.directions)):
                 motions[row] = np.linalg.inv(poses[snippet[2 + row]]) @ poses[target]
         if self._partner:
-            partner = self._sequences[self._partners[index]]
-            motions[-1] = (
-                np.linalg.inv(partner.rig_from_camera) @ self._sequences[index].rig_from_camera
-            )
+            partner = self.clips[self._partners[index]].sequence
+            motions[-1] = np.linalg.inv(partner.rig_from_camera) @ clip.sequence.rig_from_camera
         return motions
 
     def __iter__(self) -> Iterator[RawBatch]:
@@ -262,7 +298,28 @@ class SnippetStream(IterableDataset[RawBatch]):
             yield self.batch(step)
 
 
-def _poses(sequence: Sequence) -> np.ndarray:
-    if sequence.world_from_camera is None:
-        raise EgodepthError(f"{sequence.name} has no poses; use --data.poses network")
-    return sequence.world_from_camera
+def _number_parts(clips: list[Clip]) -> list[int]:
+    """Number of each clip's first part; clips that share one motion, as the cameras of a rig do, share
+    its parts."""
+    first: dict[int, int] = {}
+    count, numbers = 0, []
+    for clip in clips:
+        if clip.motion is None:
+            numbers.append(0)
+            continue
+        key = id(clip.motion.part)
+        if key not in first:
+            first[key] = count
+            count += int(clip.motion.part.max()) + 1
+        numbers.append(first[key])
+    return numbers
+
+
+def _usable(clip: Clip, target: int, source: int) -> bool:
+    """Whether a pair shows parallax and, where poses are known, has one."""
+    if (min(target, source), max(target, source)) in clip.useless:
+        return False
+    if clip.motion is None:
+        return True
+    part = clip.motion.part
+    return bool(part[target] == part[source] != NO_PART)

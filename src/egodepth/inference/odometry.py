@@ -31,8 +31,9 @@ from egodepth.geometry.bundle import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
+from egodepth.geometry.pyramid import make_levels
 from egodepth.geometry.trajectory import write_kitti, write_tum
-from egodepth.inference.align import make_levels, make_maps
+from egodepth.inference.align import make_maps
 from egodepth.inference.run import Run
 
 FEWEST_SCORED = 3

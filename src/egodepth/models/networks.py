@@ -156,16 +156,24 @@ class PoseNet(nn.Module):
         self,
         target: Float[Tensor, "b 3 h w"],
         sources: Float[Tensor, "s b 3 h w"],
-        offsets: tuple[int, ...],
+        directions: tuple[int, ...],
     ) -> Float[Tensor, "s b 4 4"]:
         """Motions to all sources in one pass. Every pair is shown in order of time, so that the
-        network learns one direction; motions to earlier frames are inverted."""
-        earlier = torch.tensor([offset < 0 for offset in offsets], device=target.device)
+        network learns one direction; motions to earlier frames, whose direction is below zero, are
+        inverted."""
+        earlier = torch.tensor([way < 0 for way in directions], device=target.device)
         swap = earlier.view(-1, 1, 1, 1, 1)
         first = torch.where(swap, sources, target).flatten(0, 1)
         second = torch.where(swap, target, sources).flatten(0, 1)
         motion = self.second_from_first(first, second).unflatten(0, sources.shape[:2])
         return torch.where(earlier.view(-1, 1, 1, 1), se3.inverse(motion), motion)
+
+    def difference(
+        self, learned: Float[Tensor, "*batch 4 4"], known: Float[Tensor, "*batch 4 4"]
+    ) -> Float[Tensor, "*batch"]:
+        """How far a motion of this network is from a known one: mean absolute twist between them, in
+        units of the head's outputs."""
+        return (se3.log(se3.inverse(known) @ learned) / self.scale).abs().mean(-1)
 
 
 class FeatureNet(nn.Module):

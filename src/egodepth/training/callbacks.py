@@ -18,8 +18,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
+from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule
 
+FIRST_CHECK, FIRST_CHECK_SHARE, CHECK_EVERY, IN_A_ROW = 100, 0.1, 20, 4
+"""When a collapse is looked for: steps, share of the training, steps between, checks that agree."""
 SHOWN = {"total": "loss", "photometric": "ph", "feature_metric": "fm", "reconstruction": "rec"}
 """Terms in the progress bar and their short names; all terms are in the log."""
 
@@ -130,6 +133,42 @@ class GracefulStop(L.Callback):
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+
+class CollapseWatch(L.Callback):
+    """Says once, while there is time to stop, that a training learns nothing.
+
+    Attributes:
+        found: what was wrong at the last check, in words; empty where all is well.
+    """
+
+    def __init__(self, console: Console):
+        self.console, self.found = console, ""
+        self._row = 0
+        self._told = False
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        assert isinstance(pl_module, EgodepthModule)
+        step = trainer.global_step
+        late = step >= max(FIRST_CHECK, FIRST_CHECK_SHARE * trainer.max_steps)
+        if step % CHECK_EVERY or not late or pl_module.last is None:
+            return
+        snippet, result = pl_module.last
+        if result.inverse_depth is None:
+            return
+        sign = find_collapse(snippet, result, pl_module.settings.model)
+        self._row = self._row + 1 if sign else 0
+        self.found = sign if self._row >= IN_A_ROW else ""
+        if self.found and not self._told:
+            self._told = True
+            self.console.print(f"step {step}: this training may learn nothing: {self.found}")
 
 
 class Samples(L.Callback):

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.models.networks import Networks
+from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult, compute_objective
 from egodepth.training.settings import TrainSettings
 
@@ -24,16 +25,24 @@ HALVED_WARM_UP_STEPS = 500
 class EgodepthModule(L.LightningModule):
     """Networks and objective for Lightning's trainer."""
 
-    def __init__(self, settings: TrainSettings, networks: Networks, steps: int):
+    def __init__(
+        self,
+        settings: TrainSettings,
+        networks: Networks,
+        steps: int,
+        motions: MotionRefinement | None = None,
+    ):
         """Take the networks.
 
         Args:
             settings: of the run.
             networks: what to train.
             steps: length of the learning rate's schedule.
+            motions: poses from structure from motion, which are refined along.
         """
         super().__init__()
         self.settings, self.networks, self.steps = settings, networks, steps
+        self.motions = motions
         self.last: tuple[SnippetBatch, ObjectiveResult] | None = None
         if settings.method == "frozen" and networks.features is not None:
             networks.features.requires_grad_(False)
@@ -46,6 +55,8 @@ class EgodepthModule(L.LightningModule):
     def training_step(self, raw: RawBatch, batch_idx: int) -> Tensor:
         # Everything random in a step follows from its index, so that a resumed run repeats it.
         torch.manual_seed(step_seed(self.settings.seed, raw.step))
+        if self.motions is not None:
+            raw = self.motions(raw)
         batch = augment(
             raw, step_seed(self.settings.seed, raw.step), enabled=self.settings.data.augment
         )
@@ -58,13 +69,7 @@ class EgodepthModule(L.LightningModule):
         return result.total
 
     def configure_optimizers(self) -> Any:
-        parameters = [p for p in self.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(
-            parameters,
-            lr=self.settings.learning_rate,
-            weight_decay=self.settings.weight_decay,
-            fused=True,
-        )
+        optimizer = make_optimizer(self)
         rate = self._one_cycle if self.settings.schedule == "one_cycle" else self._halved
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
         return {
@@ -99,6 +104,22 @@ class EgodepthModule(L.LightningModule):
         rise = min(1.0, (1 + 2 * step / HALVED_WARM_UP_STEPS) / 3)
         passed = sum(step >= share * self.steps for share in self.settings.halve_at)
         return rise * 0.5**passed
+
+
+def make_optimizer(module: EgodepthModule) -> torch.optim.Optimizer:
+    """AdamW; what refines poses has learning rates of its own, and no decay."""
+    settings, motions = module.settings, module.motions
+    groups: list[dict[str, Any]] = [
+        {"params": [p for p in module.networks.parameters() if p.requires_grad]}
+    ]
+    if motions is not None:
+        slow = [motions.twist, motions.log_focal]
+        groups.append({"params": slow, "lr": settings.pose_learning_rate, "weight_decay": 0.0})
+        scale = [motions.log_scale]
+        groups.append({"params": scale, "lr": settings.scale_learning_rate, "weight_decay": 0.0})
+    return torch.optim.AdamW(
+        groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+    )
 
 
 def step_seed(seed: int, step: int) -> int:

@@ -8,7 +8,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egodepth.data.snippets import SnippetBatch
+from egodepth.geometry.alignment import (
+    FEWEST,
+    LEAST_AGREEMENT,
+    AlignSettings,
+    State,
+    align,
+)
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.geometry.warp import Sampling, warp
 from egodepth.losses.feature_metric import feature_metric_loss, structural_feature_loss
 from egodepth.losses.feature_regularizers import (
@@ -23,6 +31,7 @@ from egodepth.losses.smoothness import (
     mean_normalized,
     second_order_smoothness,
 )
+from egodepth.losses.sparse_depth import sparse_depth_loss
 from egodepth.models.networks import Networks
 from egodepth.training.settings import LossWeights, TrainSettings
 
@@ -30,6 +39,8 @@ FARTHEST_TYPICAL_DEPTH = 10.0
 """Geometric mean of a batch over the depth that DepthNet starts with."""
 
 COARSE_REDUCTIONS = (4, 8)
+ALIGNED_REDUCTIONS = (8, 4, 2)
+ALIGNMENT = AlignSettings(iterations=5, brightness=True, tolerance=0.05)
 
 
 @dataclass(frozen=True)
@@ -40,12 +51,14 @@ class ObjectiveResult:
         total: weighted sum of the terms, a scalar.
         terms: each term's mean, unweighted, by the name of its weight.
         inverse_depth: (B, 1, h, w), the finest of DepthNet, where there is one.
+        motions: (S, B, 4, 4) ``source_from_target`` that it was judged by.
         reconstruction: (B, 3, H, W) at full size, where FeatureNet learns.
     """
 
     total: Tensor
     terms: dict[str, Tensor]
     inverse_depth: Tensor | None
+    motions: Tensor | None
     reconstruction: Tensor | None
 
 
@@ -76,11 +89,15 @@ def compute_objective(
             target_features, reconstructions = networks.features(batch.target)
             reconstruction = reconstructions[0]
             terms |= _feature_terms(target_features, reconstructions, batch.target, settings.loss)
-    inverse_depth = None
+    inverse_depth = motions = None
     if networks.depth is not None:
         inverse_depths = networks.depth(batch.target_input)
         inverse_depth = inverse_depths[0]
-        motions = _motions(networks, batch, settings.data.offsets)
+        motions, pose_terms = _motions(networks, batch, inverse_depth, settings)
+        terms |= pose_terms
+        if batch.points.shape[1]:
+            full = _at_size(inverse_depth, batch.target)
+            terms["points"] = sparse_depth_loss(full, batch.points).mean()
         terms |= _photometric_terms(inverse_depths, motions, batch, settings)
         if settings.loss.coarse > 0 and progress < 1:
             terms["coarse"] = (1 - progress) * _coarse_term(
@@ -101,7 +118,14 @@ def compute_objective(
             )
     weights = settings.loss.terms
     total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-    return ObjectiveResult(total, terms, inverse_depth, reconstruction)
+    return ObjectiveResult(total, terms, inverse_depth, motions, reconstruction)
+
+
+def _at_size(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    size = image.shape[-2:]
+    if inverse_depth.shape[-2:] == size:
+        return inverse_depth
+    return F.interpolate(inverse_depth, size, mode="bilinear", align_corners=False)
 
 
 def _half_size(image: Tensor) -> Tensor:
@@ -109,29 +133,56 @@ def _half_size(image: Tensor) -> Tensor:
     return F.interpolate(image, (height // 2, width // 2), mode="area")
 
 
-def _motions(networks: Networks, batch: SnippetBatch, offsets: tuple[int, ...]) -> Tensor:
-    """``source_from_target`` of all sources: those in time by PoseNet if there is one, the others
-    known."""
+def _motions(
+    networks: Networks, batch: SnippetBatch, inverse_depth: Tensor, settings: TrainSettings
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """``source_from_target`` of all sources, and what PoseNet has to learn of them.
+
+    The camera's partner in a rig is known; motions in time come from ``settings.data.poses``.
+    """
     if networks.pose is None:
-        return batch.motions
-    in_time = len(offsets)
+        return batch.motions, {}
+    directions = settings.data.directions
+    in_time = len(directions)
     learned = networks.pose.sources_from_target(
-        batch.target_input, batch.sources_input[:in_time], offsets
+        batch.target_input, batch.sources_input[:in_time], directions
     )
-    return torch.cat([learned, batch.motions[in_time:]])
+    known, terms = learned, {}
+    if settings.data.poses == "aligned":
+        known, trusted = _aligned(learned, batch, inverse_depth)
+        terms = {"pose": networks.pose.difference(learned, known)[trusted].mean().nan_to_num()}
+    elif settings.data.poses == "sfm":
+        known = batch.motions[:in_time]
+        terms = {"pose": networks.pose.difference(learned, known.detach()).mean()}
+    return torch.cat([known, batch.motions[in_time:]]), terms
+
+
+def _aligned(start: Tensor, batch: SnippetBatch, inverse_depth: Tensor) -> tuple[Tensor, Tensor]:
+    """Motions (S, B, 4, 4) refined by direct alignment with the depth of the moment, and whether to
+    trust them (S, B). Those that are not trusted stay PoseNet's, with their gradient."""
+    count = start.shape[0]
+    with torch.no_grad(), torch.autocast(start.device.type, enabled=False):
+        full = _at_size(inverse_depth.detach(), batch.target)
+        levels = make_levels(
+            image_pyramid(batch.target.repeat(count, 1, 1, 1), ALIGNED_REDUCTIONS),
+            image_pyramid(batch.sources[:count].flatten(0, 1), ALIGNED_REDUCTIONS),
+            full[:, 0].repeat(count, 1, 1),
+            batch.camera.repeat(count),
+        )
+        found = align(levels, State.start(start.detach().flatten(0, 1)), ALIGNMENT)
+        # Within a step a motion may still be on its way: it need not have converged.
+        fits = (found.seen >= FEWEST) & (found.agreement >= LEAST_AGREEMENT)
+        motions = found.state.source_from_target.unflatten(0, start.shape[:2])
+        trusted = fits.unflatten(0, start.shape[:2])
+    return torch.where(trusted[..., None, None], motions, start), trusted
 
 
 def _photometric_terms(
     inverse_depths: list[Tensor], motions: Tensor, batch: SnippetBatch, settings: TrainSettings
 ) -> dict[str, Tensor]:
     """L_ph, mean over scales and pixels; every scale is judged at full size."""
-    count, _, _, height, width = batch.sources.shape
-    full = [
-        inverse if inverse.shape[-2:] == (height, width)
-        else F.interpolate(inverse, (height, width), mode="bilinear", align_corners=False)
-        for inverse in inverse_depths
-    ]  # fmt: skip
-    depth = 1 / torch.cat(full, dim=1)
+    count = len(batch.sources)
+    depth = 1 / torch.cat([_at_size(inverse, batch.target) for inverse in inverse_depths], dim=1)
     cameras = batch.camera.repeat(count)
     warped, _ = warp(
         batch.sources.flatten(0, 1),

@@ -19,6 +19,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.provenance import provenance
+from egodepth.data.clips import read_clips
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import read_camera
 from egodepth.data.sequence import Sequence
@@ -27,9 +28,17 @@ from egodepth.data.sources import read_source
 from egodepth.geometry.camera import Camera
 from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_run
 from egodepth.models.networks import Networks
-from egodepth.training.callbacks import Checkpoints, GracefulStop, ProgressBar, Samples
-from egodepth.training.module import EgodepthModule
+from egodepth.training.callbacks import (
+    Checkpoints,
+    CollapseWatch,
+    GracefulStop,
+    ProgressBar,
+    Samples,
+)
+from egodepth.training.module import EgodepthModule, make_optimizer
+from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import compute_objective
+from egodepth.training.plan import Plan, make_plan
 from egodepth.training.settings import DataSettings, TrainSettings
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
@@ -47,7 +56,9 @@ class TrainResult:
         steps, total_steps: optimizer steps made, and aimed at.
         seconds: of the training itself, this session's.
         wait_seconds: of ``seconds``, those spent on waiting for batches.
-        cache_seconds: spent before it on decoding frames that were not cached yet.
+        prepare_seconds: spent before it on decoding frames that were not cached yet, looking at
+            them, and structure from motion.
+        collapse: signs that nothing is learned, in words; empty where all is well.
         stopped_by: the signal that stopped it, or None.
     """
 
@@ -56,13 +67,14 @@ class TrainResult:
     total_steps: int
     seconds: float
     wait_seconds: float
-    cache_seconds: float
+    prepare_seconds: float
+    collapse: str
     stopped_by: str | None
 
     @property
     def data_wait(self) -> float:
-        """Share of the whole time, caching included, spent on waiting for data."""
-        return (self.wait_seconds + self.cache_seconds) / (self.seconds + self.cache_seconds)
+        """Share of the training spent on waiting for batches."""
+        return self.wait_seconds / self.seconds
 
 
 def train(
@@ -100,22 +112,27 @@ def train(
         raise EgodepthError(f"cannot resume: {out} was imported; start a new run with --init {out}")
     if sequences is None:
         sequences = read_training_sequences(settings.data)
-    stream = _make_stream(settings, sequences, console)
+    started = time.perf_counter()
+    settings, stream, plan = make_stream(settings, sequences, console)
+    prepare_seconds = time.perf_counter() - started
     stream.first_step = saved["global_step"] if saved else 0
     if saved:
         stream.steps = saved["egodepth_total_steps"]
     else:
-        stream.steps = _fit_steps(settings, stream, precision, device, console)
+        stream.steps = _fit_steps(settings, stream, precision, device, prepare_seconds, console)
     L.seed_everything(settings.seed, verbose=False)
-    module = EgodepthModule(settings, build_networks(settings), stream.steps)
+    module = build_module(settings, stream)
     module.to(memory_format=torch.channels_last)
     out.mkdir(parents=True, exist_ok=True)
     config.save(settings, out / CONFIG)
-    facts = {**provenance(), "steps": stream.steps, "precision": precision}
+    facts = {
+        **provenance(), "steps": stream.steps, "precision": precision, "plan": plan.lines,
+        "prepare_seconds": prepare_seconds,
+    }  # fmt: skip
     write_json(out / "run.json", facts | ({"refined": refined} if refined else {}))
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    stop = GracefulStop()
+    stop, watch = GracefulStop(), CollapseWatch(console)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=1 if accelerator == "cpu" else devices,
@@ -131,6 +148,7 @@ def train(
             ProgressBar(settings.batch_size * stream.frames_a_snippet, console),
             Samples(out / "samples", settings.sample_every),
             Checkpoints(checkpoint, settings.checkpoint_every),
+            watch,
             stop,
         ],
         log_every_n_steps=settings.log_every,
@@ -149,7 +167,8 @@ def train(
         total_steps=stream.steps,
         seconds=time.perf_counter() - started,
         wait_seconds=stream.seconds,
-        cache_seconds=stream.cache_seconds,
+        prepare_seconds=prepare_seconds,
+        collapse=watch.found,
         stopped_by=stop.stopped_by,
     )
 
@@ -276,34 +295,55 @@ def _check_folder(out: Path, *, resume: bool) -> None:
         raise EgodepthError(f"{out} is a file; name a folder for the run")
 
 
-def _make_stream(
+def make_stream(
     settings: TrainSettings, sequences: list[Sequence], console: Console
-) -> SnippetStream:
+) -> tuple[TrainSettings, SnippetStream, Plan]:
+    """The snippets of some footage, and the settings with what was left open decided.
+
+    Raises:
+        EgodepthError: whatever is wrong with the footage.
+    """
     data = settings.data
     total = sum(len(sequence.frames) for sequence in sequences)
+    started = time.perf_counter()
     ticks = iter(
         track(range(total), "reading frames", console=console, transient=True,
               disable=not console.is_terminal)
     )  # fmt: skip
-    stream = SnippetStream(
+    clips = read_clips(
         sequences,
-        height=settings.model.height,
-        width=settings.model.width,
-        offsets=data.offsets,
-        partner=data.partner,
-        known_poses=data.poses == "given",
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        cache_folder=data.cache or default_cache_folder(),
-        on_frame=lambda: next(ticks, None),  # type: ignore[arg-type]
+        settings.model.height,
+        settings.model.width,
+        data.cache or default_cache_folder(),
+        lambda: next(ticks, None),  # type: ignore[arg-type]
     )
     for _ in ticks:
         pass
+    plan = make_plan(clips, data, console)
+    for line in plan.lines:
+        console.print(line)
+    stream = SnippetStream(
+        plan.clips,
+        directions=data.directions,
+        partner=data.partner,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+    )
     console.print(
         f"{stream.snippet_count} snippets from {stream.frame_count} frames of {len(sequences)} "
-        f"sequences, {settings.model.width}x{settings.model.height}, read in {stream.cache_seconds:.1f} s"
+        f"sequences, {settings.model.width}x{settings.model.height}, "
+        f"prepared in {time.perf_counter() - started:.1f} s"
     )
-    return stream
+    decided = settings.model_copy(update={"data": data.model_copy(update={"poses": plan.poses})})
+    return decided, stream, plan
+
+
+def build_module(settings: TrainSettings, stream: SnippetStream) -> EgodepthModule:
+    """Networks and, where poses come from structure from motion, what refines them."""
+    motions = None
+    if settings.data.poses == "sfm" and settings.data.directions:
+        motions = MotionRefinement(stream, settings.model.start_depth)
+    return EgodepthModule(settings, build_networks(settings), stream.steps, motions)
 
 
 def _fit_steps(
@@ -311,6 +351,7 @@ def _fit_steps(
     stream: SnippetStream,
     precision: str,
     device: torch.device,
+    prepare_seconds: float,
     console: Console,
 ) -> int:
     """The steps or epochs asked for, at most as many as fit into ``settings.minutes``."""
@@ -321,7 +362,7 @@ def _fit_steps(
         return steps
     started = time.perf_counter()
     per_step = _time_a_step(settings, stream, precision, device)
-    used = time.perf_counter() - started + stream.cache_seconds
+    used = time.perf_counter() - started + prepare_seconds
     fitting = max(1, int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step))
     console.print(f"{per_step:.2f} s a step: {fitting} steps fit into {settings.minutes:g} minutes")
     return min(steps, fitting)
@@ -331,16 +372,16 @@ def _time_a_step(
     settings: TrainSettings, stream: SnippetStream, precision: str, device: torch.device
 ) -> float:
     """Median seconds of a training step, measured on networks that are thrown away."""
-    networks = build_networks(settings)
-    networks.to(device).to(memory_format=torch.channels_last).train()
-    module = EgodepthModule(settings, networks, 1)
-    optimizer = torch.optim.AdamW([p for p in networks.parameters() if p.requires_grad], fused=True)
+    module = build_module(settings, stream)
+    module.to(device).to(memory_format=torch.channels_last).train()
+    optimizer = make_optimizer(module)
     times = []
     for step in range(WARM_UP_STEPS + TIMED_STEPS):
         started = time.perf_counter()
         raw = module.transfer_batch_to_device(stream.batch(step), device, 0)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-            result = compute_objective(networks, augment(raw, step), settings)
+            raw = raw if module.motions is None else module.motions(raw)
+            result = compute_objective(module.networks, augment(raw, step), settings)
         result.total.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -9,6 +9,7 @@ from egodepth.core.config import Settings
 from egodepth.geometry.warp import Sampling
 from egodepth.models.networks import ModelSettings
 
+PoseSource = Literal["network", "aligned", "sfm", "given", "auto"]
 Method = Literal["joint", "frozen", "photometric", "images", "features"]
 
 
@@ -22,10 +23,14 @@ class DataSettings(Settings):
     views: Literal["mono", "stereo", "mono_stereo"] = "mono"
     """sources of a frame; mono: its neighbours in time; stereo: the other camera of the rig, whose
     baseline makes the depth metric; mono_stereo: all three"""
-    poses: Literal["network", "given"] = "network"
-    """where motions in time come from; network: PoseNet; given: the data set's poses, in metres"""
-    stride: int = Field(1, ge=1)
-    """frames between target and sources; raise it for slow or high-rate footage"""
+    poses: PoseSource = "network"
+    """where motions in time come from; network: PoseNet, as in the paper; aligned: PoseNet's, refined by
+    direct alignment in every step, which PoseNet learns from; sfm: structure from motion (pycolmap)
+    before the training, refined with the losses; given: the data set's poses, in metres; auto: by a
+    look at the video"""
+    stride: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
+    """frames between target and sources; auto: by the parallax of each video, leaving out pairs that
+    stand still or hold a cut"""
     focal: float | None = Field(None, gt=0)
     """focal length in pixels of the footage, for footage that brings no camera"""
     fov: float | None = Field(None, gt=0, lt=180)
@@ -38,9 +43,9 @@ class DataSettings(Settings):
     """jitter colours and mirror snippets at random"""
 
     @property
-    def offsets(self) -> tuple[int, ...]:
-        """Source frames in time relative to the target."""
-        return () if self.views == "stereo" else (-self.stride, self.stride)
+    def directions(self) -> tuple[int, ...]:
+        """Source frames in time relative to the target, in strides."""
+        return () if self.views == "stereo" else (-1, 1)
 
     @property
     def partner(self) -> bool:
@@ -49,8 +54,8 @@ class DataSettings(Settings):
 
     @property
     def needs_pose_net(self) -> bool:
-        """Whether any motion is unknown."""
-        return self.views != "stereo" and self.poses == "network"
+        """Whether there is a motion for PoseNet to learn."""
+        return self.views != "stereo" and self.poses != "given"
 
 
 class LossWeights(Settings):
@@ -68,6 +73,10 @@ class LossWeights(Settings):
     """edge-aware second-order smoothness of inverse depth"""
     scale: float = Field(0.01, ge=0)
     """keeps the free scale from running away to the farthest depth; zero at ordinary depths"""
+    pose: float = Field(0.1, ge=0)
+    """what PoseNet says less the motion it learns from (poses aligned and sfm), in units of its head"""
+    points: float = Field(0.1, ge=0)
+    """depth at the points of structure from motion, as robust difference of logarithms"""
     reconstruction: float = Field(1.0, ge=0)
     """L_rec: FeatureNet's reconstruction of the image"""
     discriminative: float = Field(1e-3, ge=0)
@@ -118,6 +127,12 @@ class TrainSettings(Settings):
     """time for the training: fewer steps than ``steps`` are made where the machine needs it"""
     learning_rate: float = Field(2e-4, gt=0)
     """peak of the learning rate of AdamW"""
+    pose_learning_rate: float = Field(2e-4, ge=0)
+    """of the corrections that poses from structure from motion get in training, one a frame, and of the
+    focal lengths; 0 leaves them as they were found"""
+    scale_learning_rate: float = Field(5e-3, ge=0)
+    """of the logarithm of each sequence's scale, which structure from motion leaves open; 0 takes the
+    median depth of its points for DepthNet's unit"""
     schedule: Literal["one_cycle", "halved"] = "one_cycle"
     """one_cycle: cosine up over a tenth of the steps, and down; halved: linear up over 500 steps from
     a third, then halved at halve_at"""

@@ -1,0 +1,122 @@
+"""Footage at the size of the training, and what is known of its motion before the training starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.frame_cache import cached_frames
+from egodepth.data.sequence import Sequence
+from egodepth.geometry.camera import Camera
+
+NO_PART = -1
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points that were seen in a frame, with their depth.
+
+    Attributes:
+        pixels: (P, 2) x, y.
+        inverse_depth: (P,) along z.
+    """
+
+    pixels: np.ndarray
+    inverse_depth: np.ndarray
+
+
+@dataclass(frozen=True)
+class KnownMotion:
+    """Poses that were there before the training.
+
+    Attributes:
+        world_from_camera: (N, 4, 4) float64, NaN where unknown.
+        part: (N,) frames of one part share a world and a scale; NO_PART where the pose is unknown.
+        metric: whether the unit is the metre; elsewhere each part has a scale of its own.
+        points: by position of the frame, at the size of the training, in the unit of the poses.
+    """
+
+    world_from_camera: np.ndarray
+    part: np.ndarray
+    metric: bool
+    points: dict[int, Points]
+
+    @classmethod
+    def given(cls, sequence: Sequence) -> "KnownMotion":
+        """The poses of a data set, in metres.
+
+        Raises:
+            EgodepthError: it has none.
+        """
+        if sequence.world_from_camera is None:
+            raise EgodepthError(f"{sequence.name} has no poses; use --data.poses network")
+        poses = sequence.world_from_camera
+        return cls(poses, np.zeros(len(poses), np.int64), True, {})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sequence as the training reads it.
+
+    Attributes:
+        sequence: where it comes from.
+        frames: (N, 3, h, w) uint8, memory-mapped.
+        numbers: (N,) frame numbers.
+        camera: at the size of the frames.
+        stride: frames between target and sources in time.
+        useless: pairs of positions that show no parallax, or a cut between them.
+        motion: what is known of it.
+    """
+
+    sequence: Sequence
+    frames: np.ndarray
+    numbers: np.ndarray
+    camera: Camera
+    stride: int = 1
+    useless: frozenset[tuple[int, int]] = frozenset()
+    motion: KnownMotion | None = None
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Position of each frame by its number."""
+        return {int(number): i for i, number in enumerate(self.numbers)}
+
+    def pairs(self, stride: int) -> list[tuple[int, int]]:
+        """Positions of all frames that are ``stride`` frames apart, the earlier one first."""
+        positions = self.positions
+        return [
+            (i, positions[number + stride])
+            for number, i in positions.items()
+            if number + stride in positions
+        ]
+
+
+def read_clips(
+    sequences: list[Sequence],
+    height: int,
+    width: int,
+    folder: Path,
+    on_frame: Callable[[], None] = lambda: None,
+) -> list[Clip]:
+    """Sequences at the size of the training; frames are decoded where the cache has them not.
+
+    Args:
+        sequences: footage with cameras.
+        height, width: size to train at.
+        folder, on_frame: see :func:`cached_frames`.
+
+    Raises:
+        EgodepthError: a sequence without a camera, or broken frames.
+    """
+    clips = []
+    for sequence in sequences:
+        if sequence.camera is None:
+            raise EgodepthError(
+                f"{sequence.name} has no camera: give --data.focal (pixels), --data.fov "
+                "(degrees, left to right edge) or --data.camera FILE"
+            )
+        frames, numbers = cached_frames(sequence, height, width, folder, on_frame)
+        clips.append(Clip(sequence, frames, numbers, sequence.camera.resize(height, width)))
+    return clips

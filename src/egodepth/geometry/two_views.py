@@ -1,0 +1,87 @@
+"""Two views without depth: how far the camera turned, and how much parallax there is besides."""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float64, UInt8
+from numpy import ndarray
+
+CORNERS = 400
+CORNER_QUALITY, CORNER_SPACING = 0.01, 4
+WINDOW, PYRAMID_LEVELS = 11, 4
+RETURN = 0.5
+"""A corner tracked forth and back must return within this many pixels."""
+FEWEST_TRACKED = 20
+INLIER_PIXELS = 0.5
+STILL = 0.1
+"""Pixels of motion that no one can tell from noise."""
+RANSAC_SEED = 0
+
+
+class TwoViews(NamedTuple):
+    """What two images of one camera say about its motion.
+
+    Attributes:
+        tracked: share of the first image's corners that are found in the second.
+        flow: median motion of the corners, as a share of the image's width.
+        rotation: radians.
+        parallax: median motion that is left without the rotation, as a share of the width.
+    """
+
+    tracked: float
+    flow: float
+    rotation: float
+    parallax: float
+
+
+def compare_views(
+    first: UInt8[ndarray, "h w"], second: UInt8[ndarray, "h w"], matrix: Float64[ndarray, "3 3"]
+) -> TwoViews:
+    """Track corners (pyramidal Lucas-Kanade) and split their motion by the essential matrix
+    (Nister's five points in RANSAC).
+
+    Args:
+        first, second: grey images.
+        matrix: intrinsics of both.
+
+    Returns:
+        Zeros but for ``tracked`` where fewer than twenty corners can be tracked.
+    """
+    width = first.shape[1]
+    corners = cv2.goodFeaturesToTrack(first, CORNERS, CORNER_QUALITY, CORNER_SPACING)
+    if corners is None or len(corners) < FEWEST_TRACKED:
+        return TwoViews(0.0, 0.0, 0.0, 0.0)
+    there, forth = _track(first, second, corners)
+    back, return_ = _track(second, first, there)
+    returned = np.linalg.norm(back - corners, axis=-1)[:, 0] < RETURN
+    good = forth & return_ & returned
+    tracked = float(good.mean())
+    if good.sum() < FEWEST_TRACKED:
+        return TwoViews(tracked, 0.0, 0.0, 0.0)
+    before, after = (p[good, 0].astype(np.float64) for p in (corners, there))
+    flow = float(np.median(np.linalg.norm(after - before, axis=1)))
+    if flow < STILL:
+        return TwoViews(tracked, flow / width, 0.0, flow / width)
+    cv2.setRNGSeed(RANSAC_SEED)
+    essential, inliers = cv2.findEssentialMat(
+        before, after, matrix, method=cv2.RANSAC, prob=0.999, threshold=INLIER_PIXELS
+    )
+    if essential is None or essential.shape != (3, 3):
+        return TwoViews(tracked, flow / width, 0.0, flow / width)
+    _, rotation, _, _ = cv2.recoverPose(essential, before, after, matrix, mask=inliers)
+    rays = np.column_stack([before, np.ones(len(before))]) @ np.linalg.inv(matrix).T
+    turned = rays @ (matrix @ rotation).T
+    ahead = turned[:, 2] > 0
+    left = np.linalg.norm(after - turned[:, :2] / turned[:, 2:], axis=1)[ahead]
+    angle = float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
+    # Of a turn by pi, which the four solutions of the essential matrix hold, no point agrees.
+    parallax = min(float(np.median(left)), flow) if len(left) else flow
+    return TwoViews(tracked, flow / width, angle, parallax / width)
+
+
+def _track(first: ndarray, second: ndarray, corners: ndarray) -> tuple[ndarray, ndarray]:
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        first, second, corners, corners.copy(), winSize=(WINDOW, WINDOW), maxLevel=PYRAMID_LEVELS
+    )
+    return there, found[:, 0] == 1

@@ -1,0 +1,54 @@
+"""Poses from structure from motion, refined by the training's own losses."""
+
+import math
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from egodepth.data.snippets import RawBatch, SnippetStream
+from egodepth.geometry import se3
+
+
+class MotionRefinement(nn.Module):
+    """What structure from motion leaves open or gets a little wrong.
+
+    Attributes:
+        log_scale: (G,) of each part: its unit in DepthNet's. Cameras of a rig share a part.
+        twist: (F, 6) of each frame: axis-angle and translation in DepthNet's unit, on the camera's side.
+        log_focal: (C,) of each clip, factor of its focal lengths.
+    """
+
+    def __init__(self, stream: SnippetStream, unit: float):
+        """Start from poses as they were found.
+
+        Args:
+            stream: of clips with known motion.
+            unit: depth that the median of a part's points has at the start.
+        """
+        super().__init__()
+        scales = [math.log(unit * inverse) for inverse in stream.median_inverse_depth()]
+        self.log_scale = nn.Parameter(torch.tensor(scales))
+        self.twist = nn.Parameter(torch.zeros(stream.frame_count, 6))
+        self.log_focal = nn.Parameter(torch.zeros(len(stream.clips)))
+
+    def forward(self, raw: RawBatch) -> RawBatch:
+        """The batch in DepthNet's unit, with corrected motions in time and intrinsics."""
+        clip, part = raw.owners.unbind(1)
+        scale = self.log_scale[part].exp()
+        in_time = len(raw.frame_ids) - 1
+        found = raw.motions[:in_time]
+        scaled = torch.cat([found[..., :3, 3:] * scale[:, None, None], found[..., 3:, 3:]], dim=-2)
+        corrections = se3.exp(self.twist[raw.frame_ids])
+        motions = corrections[1:] @ torch.cat([found[..., :3], scaled], dim=-1)
+        motions = motions @ se3.inverse(corrections[:1])
+        factor = self.log_focal[clip].exp()
+        diagonal = torch.stack([factor, factor, torch.ones_like(factor)], dim=1)
+        # Focal lengths alone: the centre and the last row keep their place.
+        matrix = raw.matrix * (1 + torch.diag_embed(diagonal - 1))
+        points = torch.cat(
+            [raw.points[..., :2], raw.points[..., 2:] / scale[:, None, None]], dim=-1
+        )
+        return replace(
+            raw, motions=torch.cat([motions, raw.motions[in_time:]]), matrix=matrix, points=points
+        )

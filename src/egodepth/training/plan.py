@@ -1,0 +1,147 @@
+"""What a training makes of its footage: stride, pairs left out, and where the motion comes from."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from egodepth.data.clips import NO_PART, Clip, KnownMotion
+from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.structure_from_motion import find_colmap, reconstruct
+from egodepth.data.survey import TURNING, Survey, survey
+from egodepth.training.settings import DataSettings, PoseSource
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Clips as they are trained on.
+
+    Attributes:
+        clips: with strides, pairs left out, and poses where they are known.
+        poses: where motions come from; never ``auto``.
+        lines: what was found and chosen, in words.
+    """
+
+    clips: list[Clip]
+    poses: PoseSource
+    lines: list[str]
+
+
+def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
+    """Look at the footage where the settings leave a choice, and find its motion before the training
+    where they ask for it.
+
+    Raises:
+        EgodepthError: poses that are missing, or structure from motion that finds nothing.
+    """
+    lines: list[str] = []
+    surveys: list[Survey] = []
+    if data.directions and "auto" in (data.stride, data.poses):
+        stride = None if data.stride == "auto" else data.stride
+        with _progress(console) as progress:
+            for clip in progress.track(clips, description="looking at the footage"):
+                surveys.append(survey(clip, stride))
+        lines += [_describe(clip, seen) for clip, seen in zip(clips, surveys, strict=True)]
+        clips = [
+            replace(clip, stride=seen.stride, useless=seen.frozen | seen.cuts)
+            for clip, seen in zip(clips, surveys, strict=True)
+        ]
+    elif data.stride != "auto":
+        clips = [replace(clip, stride=data.stride) for clip in clips]
+    poses = data.poses
+    if poses == "auto":
+        poses, reason = _choose_poses(surveys)
+        lines.append(f"poses: {poses}, since {reason}")
+    if poses == "given" and data.directions:
+        clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
+    if poses == "sfm" and data.directions:
+        clips, found = _reconstruct_all(clips, data.cache or default_cache_folder(), console)
+        lines += found
+    return Plan(clips, poses, lines)
+
+
+def _choose_poses(surveys: list[Survey]) -> tuple[PoseSource, str]:
+    turn = float(np.median([seen.turn for seen in surveys])) if surveys else 0.0
+    moves = f"turning moves the image {turn:.1f} times as much as parallax does"
+    if turn < TURNING:
+        return "network", f"{moves}: the camera drives"
+    if find_colmap() is not None:
+        return "sfm", f"{moves}: the camera is hand-held"
+    return "aligned", f"{moves}: the camera is hand-held, and pycolmap is not installed"
+
+
+def _describe(clip: Clip, seen: Survey) -> str:
+    text = (
+        f"{clip.sequence.name}: stride {seen.stride}, parallax {100 * seen.parallax:.1f} % of the "
+        f"width, turning {seen.turn:.1f} times that"
+    )
+    pairs = len(clip.pairs(seen.stride))
+    if seen.frozen or seen.cuts:
+        text += (
+            f"; of {pairs} pairs {len(seen.frozen)} without parallax and {len(seen.cuts)} across "
+            "cuts are left out"
+        )
+    return text
+
+
+def _reconstruct_all(
+    clips: list[Clip], folder: Path, console: Console
+) -> tuple[list[Clip], list[str]]:
+    """Structure from motion of each clip; the second camera of a rig takes the first one's."""
+    found: list[Clip] = []
+    lines = []
+    with _progress(console) as progress:
+        for clip in clips:
+            first = next(
+                (f for f in found if clip.sequence.rig and f.sequence.rig == clip.sequence.rig),
+                None,
+            )
+            if first is not None:
+                found.append(_share(first, clip))
+                continue
+            task = progress.add_task(f"structure from motion, {clip.sequence.name}")
+
+            def tick(what: str, done: int, total: int, task: object = task) -> None:
+                progress.update(
+                    task,  # type: ignore[arg-type]
+                    description=f"structure from motion, {what}",
+                    completed=done,
+                    total=total,
+                )
+
+            placed = reconstruct(clip, folder, tick)
+            found.append(placed)
+            assert placed.motion is not None
+            known = placed.motion.part != NO_PART
+            parts = len(np.unique(placed.motion.part[known]))
+            focal = float(placed.camera.matrix[0, 0] / clip.camera.matrix[0, 0])
+            lines.append(
+                f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
+                f"{len(range(0, len(clip.frames), clip.stride))} frames in {parts} "
+                f"part{'s' if parts > 1 else ''}; focal length times {focal:.3f}"
+            )
+    return found, lines
+
+
+def _share(first: Clip, clip: Clip) -> Clip:
+    """The motion of a rig's first camera for its second. The baseline is left out: where the rig turns,
+    it moves the second camera by the angle times the baseline, which refinement takes up."""
+    assert first.motion is not None
+    if not np.array_equal(first.numbers, clip.numbers):
+        places = first.positions
+        motion = first.motion
+        poses = np.full((len(clip.numbers), 4, 4), np.nan)
+        part = np.full(len(clip.numbers), NO_PART)
+        for i, number in enumerate(clip.numbers):
+            if int(number) in places:
+                poses[i] = motion.world_from_camera[places[int(number)]]
+                part[i] = motion.part[places[int(number)]]
+        return replace(clip, camera=first.camera, motion=replace(motion, world_from_camera=poses,
+                       part=part, points={}))  # fmt: skip
+    return replace(clip, camera=first.camera, motion=replace(first.motion, points={}))
+
+
+def _progress(console: Console) -> Progress:
+    return Progress(console=console, transient=True, disable=not console.is_terminal)
