@@ -38,7 +38,12 @@ def test_override_parses_by_type() -> None:
     [
         ({"data.strid": "2"}, "unknown setting 'data.strid'; did you mean 'data.stride'"),
         ({"stride": "2"}, "did you mean 'data.stride'"),
-        ({"data.stride": "two"}, "data.stride = 'two'"),
+        (
+            {"data.stride": "two"},
+            "data.stride = 'two': Input should be 'auto' or Input should be a valid",
+        ),
+        ({"data.stride": "0"}, "data.stride = 0: "),
+        ({"data.poses": "slam"}, "'network', 'aligned', 'sfm', 'given' or 'auto'"),
         ({"model.height": "100"}, "multiple of 32"),
         ({"method": "magic"}, "'joint', 'frozen', 'photometric', 'images' or 'features'"),
         ({"feature_run": "runs/x"}, "feature_run is for method frozen alone"),

@@ -36,7 +36,9 @@ def test_translation_moves_by_focal_over_depth() -> None:
     camera = cameras(1, 20, 40)
     motion = torch.eye(4, dtype=torch.float64)[None].clone()
     motion[0, 0, 3] = 0.5
-    pixels, _ = reproject(torch.full((1, 20, 40), 4.0, dtype=torch.float64), motion, camera, camera)
+    pixels, _, _ = reproject(
+        torch.full((1, 20, 40), 4.0, dtype=torch.float64), motion, camera, camera
+    )
     shift = pixels[0, 7, 11, 0].item() - 11
     assert shift == pytest.approx(camera.matrix[0, 0, 0].item() * 0.5 / 4)
 
@@ -46,7 +48,7 @@ def test_agrees_with_project_and_unproject() -> None:
     camera, other = cameras(batch, height, width), cameras(batch, height, width).resize(22, 34)
     motion = se3.exp(0.1 * torch.randn(batch, 6, dtype=torch.float64))
     depth = 2 + torch.rand(batch, height, width, dtype=torch.float64)
-    pixels, _ = reproject(depth, motion, camera, other)
+    pixels, _, _ = reproject(depth, motion, camera, other)
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     grid = torch.stack([x, y], -1).reshape(1, -1, 2).double().expand(batch, -1, -1)
     points = se3.transform(motion, camera.unproject(grid, depth.flatten(1)))

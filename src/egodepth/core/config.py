@@ -143,9 +143,15 @@ def _validate(kind: type[SettingsT], tree: dict[str, Any], where: str) -> Settin
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"]) or "(all)"
+        known = {setting.name: setting for setting in list_settings(kind())}
         if first["type"] == "extra_forbidden":
-            known = {setting.name: setting for setting in list_settings(kind())}
             raise EgodepthError(
                 f"unknown setting {name!r} in {where}{_suggest(name, known)}"
             ) from error
-        raise EgodepthError(f"{where}: {name} = {first['input']!r}: {first['msg']}") from error
+        # A setting of several kinds gets an error from each, placed below its own name.
+        name = next((k for k in known if name.startswith(f"{k}.")), name)
+        reasons = [
+            e["msg"] for e in error.errors() if ".".join(map(str, e["loc"])).startswith(name)
+        ]
+        reason = " or ".join(reasons) if name in known else first["msg"]
+        raise EgodepthError(f"{where}: {name} = {first['input']!r}: {reason}") from error

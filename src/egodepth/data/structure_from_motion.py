@@ -133,7 +133,7 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
     if not models:
         raise EgodepthError(
             f"structure from motion found nothing in {clip.sequence.name} ({len(positions)} frames, "
-            f"stride {clip.stride}); use --data.poses aligned or network"
+            f"{clip.stride} apart); use --data.poses aligned or network"
         )
     return _collect(clip, sorted(models.values(), key=lambda m: -m.num_reg_images()))
 

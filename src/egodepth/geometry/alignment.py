@@ -402,13 +402,19 @@ def project_points(
     if not derivatives:
         return pixels, pixels.new_zeros(0), front
     per_z = inverse_depth / z
-    zero = torch.zeros_like(x)
     moved = translation[..., None, :]
-    by_x = per_z * (moved[..., 0] - x * moved[..., 2])
-    by_y = per_z * (moved[..., 1] - y * moved[..., 2])
-    along_x = torch.stack([-x * y, 1 + x * x, -y, per_z, zero, -x * per_z, by_x], -1)
-    along_y = torch.stack([-1 - y * y, x * y, x, zero, per_z, -y * per_z, by_y], -1)
-    return pixels, torch.stack([fx[..., None] * along_x, fy[..., None] * along_y], -2), front
+    # Filled in place: stacking seven columns twice took as long as all the rest.
+    along = pixels.new_empty(*pixels.shape, 7)
+    across, down = along[..., 0, :], along[..., 1, :]
+    for row, columns in (
+        (across, (-x * y, 1 + x * x, -y, per_z, 0, -x * per_z, per_z * (moved[..., 0] - x * moved[..., 2]))),
+        (down, (-1 - y * y, x * y, x, 0, per_z, -y * per_z, per_z * (moved[..., 1] - y * moved[..., 2]))),
+    ):  # fmt: skip
+        for place, column in enumerate(columns):
+            row[..., place] = column
+    across *= fx[..., None]
+    down *= fy[..., None]
+    return pixels, along, front
 
 
 def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:

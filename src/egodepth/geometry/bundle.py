@@ -85,9 +85,9 @@ class BundleSettings:
         tolerance: a step is the last if it lowers the cost by a smaller share.
     """
 
-    iterations: int = 5
-    scale_deviation: float = 0.3
-    factor_deviation: float = 1.0
+    iterations: int = 3
+    scale_deviation: float = 0.1
+    factor_deviation: float = 0.3
     damping: float = 1e-4
     tolerance: float = 1e-3
 
@@ -288,10 +288,13 @@ def _linearize(
     weight = seen / (1 + relative)
     # (O, H, M, C P, 8): derivatives by relative twist and log inverse depth, and the error.
     lifted = along[:, None]
-    rows = by_x[..., None] * lifted[..., 0, :] + by_y[..., None] * lifted[..., 1, :]
-    rows = torch.cat([rows, error[..., None]], -1).permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
+    rows = error.new_empty(*error.shape, 8)
+    torch.mul(by_x[..., None], lifted[..., 0, :], out=rows[..., :7])
+    rows[..., :7].addcmul_(by_y[..., None], lifted[..., 1, :])
+    rows[..., 7] = error
+    rows = rows.permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
     scaled = rows * (weight / (noise**2 * rows.shape[3]))[..., None, None]
-    by_depth = (rows[..., 6:7].mT @ scaled)[..., 0, :]
+    by_depth = torch.einsum("ohmp,ohmpb->ohmb", rows[..., 6], scaled)
     local = rows.flatten(2, 3).mT @ scaled.flatten(2, 3)
     lift = _lift(motions, window.observers, frames)
     hessian = torch.einsum("ohag,ohab,ohbk->gk", lift, local[..., :7, :7], lift)

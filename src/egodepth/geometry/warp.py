@@ -65,7 +65,9 @@ def reproject(
     source_from_target: Float[Tensor, "b 4 4"],
     target_camera: Camera,
     source_camera: Camera,
-) -> tuple[Float[Tensor, "b *layers h w 2"], Bool[Tensor, "b *layers h w"]]:
+) -> tuple[
+    Float[Tensor, "b *layers h w 2"], Float[Tensor, "b *layers h w"], Bool[Tensor, "b *layers h w"]
+]:
     """Where each target pixel lies in the source image (paper, eq. 1).
 
     Args:
@@ -75,8 +77,8 @@ def reproject(
         target_camera, source_camera: cameras of batch size b; the target's size is that of ``depth``.
 
     Returns:
-        Pixel coordinates (x, y) in the source image, and whether they lie in front of the source
-        camera and inside its image.
+        Pixel coordinates (x, y) in the source image; depth along the source camera's z; and whether
+        the points lie in front of the source camera and inside its image.
     """
     height, width = depth.shape[-2:]
 
@@ -95,7 +97,7 @@ def reproject(
     fx, fy, cx, cy = (spread(v) for v in source_camera.focal_and_centre.unbind(-1))
     u, v = fx * moved[0] / z + cx, fy * moved[1] / z + cy
     inside = (u >= 0) & (u <= source_camera.width - 1) & (v >= 0) & (v <= source_camera.height - 1)
-    return torch.stack([u, v], dim=-1), inside & (moved[2] > NEAREST_DEPTH)
+    return torch.stack([u, v], dim=-1), z, inside & (moved[2] > NEAREST_DEPTH)
 
 
 def warp(
@@ -110,5 +112,5 @@ def warp(
 
     Arguments as in :func:`reproject` and :func:`sample`.
     """
-    pixels, valid = reproject(depth, source_from_target, target_camera, source_camera)
+    pixels, _, valid = reproject(depth, source_from_target, target_camera, source_camera)
     return sample(source_image, pixels, sampling), valid

@@ -6,8 +6,9 @@ bundle adjustment make the motion agree with the images, which PoseNet's guess d
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,16 +32,23 @@ from egodepth.geometry.bundle import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
-from egodepth.geometry.pyramid import make_levels
+from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.geometry.trajectory import write_kitti, write_tum
-from egodepth.inference.align import make_maps
 from egodepth.inference.run import Run
 
 FEWEST_SCORED = 3
 AGREES, FEWEST_POINTS = 0.5, 20
 """Weight of a point that a frame sees where it should be, and how many give a scale."""
+REDUCTIONS = (8, 4)
+"""Sizes at which a frame is aligned to a key frame; the window's points do the rest."""
+ALIGNMENT = AlignSettings(brightness=True, iterations=15, tolerance=0.05)
+REFINE_ITERATIONS = 5
 UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
 """Shares of the median depth."""
+
+
+DOUBTED = BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
+"""For depth whose scale may change by a third within a bend."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +62,8 @@ class OdometrySettings:
             frame and the next.
         overlap: share of a key frame's points that a frame must see, or it becomes a key frame.
         cell: side in pixels of the cells that have one point each.
-        bundle: of the window.
+        bundle: of the window; by default what fits the run: depth that was learned with the motion of
+            PoseNet alone is believed less.
     """
 
     key_frames: int = 7
@@ -62,7 +71,7 @@ class OdometrySettings:
     parallax: float = 0.03
     overlap: float = 0.7
     cell: int = 7
-    bundle: BundleSettings = field(default_factory=BundleSettings)
+    bundle: BundleSettings | None = None
 
 
 @dataclass
@@ -108,6 +117,7 @@ class Odometry:
             settings: of the method.
         """
         self.run, self.settings = run, settings or OdometrySettings()
+        self.bundle = self.settings.bundle or (BundleSettings() if run.sound_motion else DOUBTED)
         self.camera = camera.to(torch.float32).resize(run.settings.height, run.settings.width)
         self._window: list[_KeyFrame] = []
         self._key_poses: list[Tensor] = []
@@ -121,9 +131,10 @@ class Odometry:
     def track(self, frame: Frame) -> FrameMotion:
         """Where the next frame was seen from."""
         image = self.run.prepare(frame.image)
-        levels = [m[0].cpu() for m in make_maps(image[None], None)]
+        levels = [m[0].cpu() for m in image_pyramid(image[None], REDUCTIONS)]
         if not self._window:
-            self._add_key_frame(image, levels, torch.eye(4), None)
+            contrast = local_contrast(image[None])[0].cpu()
+            self._add_key_frame(image, contrast, levels, torch.eye(4), None)
             pose, trusted, is_key = torch.eye(4), True, True
         else:
             pose, trusted, is_key = self._track(image, levels)
@@ -157,48 +168,55 @@ class Odometry:
 
     def _track(self, image: Tensor, levels: list[Tensor]) -> tuple[Tensor, bool, bool]:
         key = self._window[-1]
-        before = self._absolute(self._frames[-1])
-        starts = [motion @ before for motion in self._guesses(image, key)]
-        count = len(starts)
-        start = torch.stack([s @ se3.inverse(key.camera_from_world) for s in starts])
-        depth = (key.inverse_depth * key.log_scale.exp()).expand(count, -1, -1)
-        target = [m.expand(count, -1, -1, -1) for m in key.levels]
-        source = [m.expand(count, -1, -1, -1) for m in levels]
-        camera = Camera(
-            self.camera.matrix.expand(count, 3, 3), self.camera.height, self.camera.width
-        )
-        pyramid = make_levels(target, source, depth, camera)[:-1]
-        found = align(
-            pyramid,
-            State.start(start),
-            AlignSettings(brightness=True, iterations=15, tolerance=0.05),
-        )
-
-        best = int(torch.where(found.trusted, found.cost, found.cost + 1e3).argmin())
-        trusted = bool(found.trusted[best])
-        relative = found.state.source_from_target[best] if trusted else start[0]
-        pose = relative @ key.camera_from_world
-        pose, weights = self._refine(image, pose)
+        pose, trusted = self._align(image, levels, key)
+        contrast = local_contrast(image[None])[0].cpu()
+        pose, weights = self._refine(contrast, pose)
         settings = self.settings
         own = weights[0, -1]
         seen = (own > 0).float().sum() / key.points.valid.sum()
         flow = self._flow(key, pose)
         if flow < settings.parallax * self.camera.width and seen > settings.overlap and trusted:
             return pose, trusted, False
-        self._add_key_frame(image, levels, pose, weights)
+        self._add_key_frame(image, contrast, levels, pose, weights)
         self._adjust()
         return self._window[-1].camera_from_world, trusted, True
 
+    def _align(self, image: Tensor, levels: list[Tensor], key: _KeyFrame) -> tuple[Tensor, bool]:
+        """Pose of a frame aligned to a key frame, and whether to trust it: from the motion as before,
+        and where that is not known or leads nowhere, from all other guesses."""
+        before = self._absolute(self._frames[-1])
+        if self._step is not None:
+            pose, trusted = self._align_from([self._step @ before], levels, key)
+            if trusted:
+                return pose, trusted
+        guesses = self._guesses(image, key)
+        return self._align_from([motion @ before for motion in guesses], levels, key)
+
+    def _align_from(
+        self, starts: list[Tensor], levels: list[Tensor], key: _KeyFrame
+    ) -> tuple[Tensor, bool]:
+        """The best of several starts; the first of them where none is to be trusted."""
+        count = len(starts)
+        start = torch.stack([s @ se3.inverse(key.camera_from_world) for s in starts])
+        depth = (key.inverse_depth * key.log_scale.exp()).expand(count, -1, -1)
+        target = [m.expand(count, -1, -1, -1) for m in key.levels]
+        source = [m.expand(count, -1, -1, -1) for m in levels]
+        matrix = self.camera.matrix.expand(count, 3, 3)
+        camera = Camera(matrix, self.camera.height, self.camera.width)
+        found = align(make_levels(target, source, depth, camera), State.start(start), ALIGNMENT)
+        best = int(torch.where(found.trusted, found.cost, found.cost + 1e3).argmin())
+        trusted = bool(found.trusted[best])
+        relative = found.state.source_from_target[best] if trusted else start[0]
+        return relative @ key.camera_from_world, trusted
+
     def _guesses(self, image: Tensor, key: _KeyFrame) -> list[Tensor]:
-        """Motions from the previous frame to this one: as before, as PoseNet says, and where nothing
-        is known forward and backward by shares of the depth."""
-        guesses = []
+        """Motions from the previous frame to this one: as before, as PoseNet says, none, and where
+        nothing is known forward and backward by shares of the depth."""
+        guesses = [] if self._step is None else [self._step]
         if self.run.has_motion:
             assert self._previous is not None
             motion = self.run.motions_of_frames(self._previous[None], image[None])[0]
             guesses.append(torch.from_numpy(motion).float())
-        if self._step is not None:
-            return [self._step, *guesses]
         guesses.append(torch.eye(4))
         depth = float((1 / key.inverse_depth).median())
         for share in UNKNOWN_MOTIONS:
@@ -217,7 +235,7 @@ class Odometry:
         flow = (self.camera.project(moved) - self.camera.project(rays)).norm(dim=1)[ahead]
         return float(flow.median()) if len(flow) else float("inf")
 
-    def _refine(self, image: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
+    def _refine(self, contrast: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
         """The pose that agrees with the points of all key frames, which stay where they are."""
         count = len(self._window)
         state = self._state()
@@ -226,11 +244,9 @@ class Odometry:
             torch.cat([state.log_scale, torch.zeros(1)]),
             state.factor,
         )
-        window = Window(
-            self._points(), local_contrast(image[None]).cpu(), torch.tensor([count]), self.camera
-        )
+        window = Window(self._points(), contrast[None], torch.tensor([count]), self.camera)
         free = torch.arange(count + 1) == count
-        bundle = replace(self.settings.bundle, iterations=6)
+        bundle = replace(self.bundle, iterations=REFINE_ITERATIONS)
         state, weights = adjust(window, state, free, bundle, solve_points=False)
         return se3.rigid(state.camera_from_world[-1]), weights
 
@@ -242,7 +258,7 @@ class Odometry:
         free = torch.arange(count) >= fixed
         maps = torch.stack([key.map for key in self._window])
         window = Window(self._points(), maps, torch.arange(count), self.camera)
-        state, _ = adjust(window, self._state(), free, self.settings.bundle)
+        state, _ = adjust(window, self._state(), free, self.bundle)
         for i, key in enumerate(self._window):
             key.camera_from_world = se3.rigid(state.camera_from_world[i])
             key.log_scale, key.factor = state.log_scale[i], state.factor[i]
@@ -280,12 +296,16 @@ class Odometry:
         return -(predicted * moved[:, 2]).log().median()
 
     def _add_key_frame(
-        self, image: Tensor, levels: list[Tensor], pose: Tensor, weights: Tensor | None
+        self,
+        image: Tensor,
+        contrast: Tensor,
+        levels: list[Tensor],
+        pose: Tensor,
+        weights: Tensor | None,
     ) -> None:
         height, width = image.shape[-2:]
         depth = self.run.depth_of_frames(image[None], height, width)
         inverse = 1 / torch.from_numpy(depth[0])
-        contrast = local_contrast(image[None])[0].cpu()
         points = select_points(contrast, inverse, self.camera, self.settings.cell)
         scale = self._scale_by_points(inverse, pose, weights)
         self._window.append(_KeyFrame(
@@ -368,7 +388,7 @@ def track_sequence(
     untrusted: list[int] = []
     interrupted = False
     try:
-        for frame in sequence.frames.at():
+        for frame in _ahead(sequence.frames.at()):
             motion = odometry.track(frame)
             times.append(frame.time)
             if not motion.trusted:
@@ -394,6 +414,15 @@ def track_sequence(
     return found.scaled(
         camera_height / height, f"metres, by a camera height of {camera_height:g} m"
     )
+
+
+def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
+    """The same frames, the next one decoded while one is worked on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = pool.submit(next, frames, None)
+            yield frame
 
 
 def write_trajectory(found: Trajectory, sequence: Sequence, out: Path) -> dict[str, float]:

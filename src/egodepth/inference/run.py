@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -31,6 +31,7 @@ class Run:
         device: where it computes.
         refined: what the run was refined on, in words, or empty; scores on these frames are not
             comparable with those of other runs.
+        sound_motion: whether depth was learned with motion from more than PoseNet.
     """
 
     def __init__(
@@ -39,7 +40,9 @@ class Run:
         self.folder, self.settings = folder, settings
         self.device = torch.device("cpu")
         self._depth, self._pose = depth, pose
-        self.refined = _read_refined(folder)
+        facts = _read_facts(folder)
+        self.refined = str(facts.get("refined", ""))
+        self.sound_motion = facts.get("poses", "network") != "network"
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Self:
@@ -120,14 +123,17 @@ class Run:
         return self._pose.second_from_first(first, second).cpu().numpy().astype(np.float64)
 
 
-def _read_refined(folder: Path) -> str:
+def _read_facts(folder: Path) -> dict[str, Any]:
     path = folder / "run.json"
     if not path.exists():
-        return ""
+        return {}
     try:
-        return str(json.loads(read_text(path, "what is known of the run")).get("refined", ""))
-    except (ValueError, AttributeError) as error:
+        facts = json.loads(read_text(path, "what is known of the run"))
+    except ValueError as error:
         raise EgodepthError(f"{path} is broken: {error}") from error
+    if not isinstance(facts, dict):
+        raise EgodepthError(f"{path} is broken: it holds no names and values")
+    return facts
 
 
 def load_image(image: ImageLike) -> np.ndarray:

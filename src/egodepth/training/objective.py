@@ -17,7 +17,8 @@ from egodepth.geometry.alignment import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.pyramid import image_pyramid, make_levels
-from egodepth.geometry.warp import Sampling, warp
+from egodepth.geometry.warp import Sampling, reproject, sample, warp
+from egodepth.losses.consistency import depth_consistency_loss
 from egodepth.losses.feature_metric import feature_metric_loss, structural_feature_loss
 from egodepth.losses.feature_regularizers import (
     convergent_loss,
@@ -104,6 +105,8 @@ def compute_objective(
                 inverse_depth, motions, batch, settings.sampling
             )
         terms |= _smoothness_terms(inverse_depths, batch.target)
+        if settings.data.poses == "aligned" and settings.loss.consistency > 0:
+            terms["consistency"] = _consistency_term(networks, inverse_depth, motions, batch)
         terms["scale"] = _scale_term(inverse_depth, settings.model.start_depth)
         sources = batch.sources.flatten(0, 1)
         source_features = None
@@ -271,6 +274,22 @@ def _smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, 
         first.append(first_order_smoothness(normalized, resized).mean() / 2**scale)
         second.append(second_order_smoothness(normalized, resized).mean() / 2**scale)
     return {"smooth_first": torch.stack(first).mean(), "smooth_second": torch.stack(second).mean()}
+
+
+def _consistency_term(
+    networks: Networks, inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch
+) -> Tensor:
+    """Depth of the target against that of one source, chosen at random, which gets no gradient: the
+    motion of each pair has a scale of its own, and nothing else ties them."""
+    assert networks.depth is not None
+    chosen = int(torch.randint(len(batch.sources), ()))
+    with torch.no_grad():
+        source = 1 / networks.depth(batch.sources_input[chosen], scales=1)[0].float()
+    camera = batch.camera.resize(*inverse_depth.shape[-2:])
+    depth = 1 / inverse_depth[:, 0]
+    pixels, projected, valid = reproject(depth, motions[chosen], camera, camera)
+    sampled = sample(source, pixels)[:, 0]
+    return depth_consistency_loss(projected, sampled, valid).mean()
 
 
 def _scale_term(inverse_depth: Tensor, unit: float) -> Tensor:

@@ -7,6 +7,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
+from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import NO_PART, Clip, KnownMotion
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.structure_from_motion import find_colmap, reconstruct
@@ -57,8 +58,14 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     if poses == "given" and data.directions:
         clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
     if poses == "sfm" and data.directions:
-        clips, found = _reconstruct_all(clips, data.cache or default_cache_folder(), console)
-        lines += found
+        try:
+            clips, found = _reconstruct_all(clips, data.cache or default_cache_folder(), console)
+            lines += found
+        except EgodepthError as error:
+            if data.poses != "auto":
+                raise
+            poses = "aligned"
+            lines.append(f"poses: aligned after all, since {error}")
     return Plan(clips, poses, lines)
 
 

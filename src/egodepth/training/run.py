@@ -126,8 +126,8 @@ def train(
     out.mkdir(parents=True, exist_ok=True)
     config.save(settings, out / CONFIG)
     facts = {
-        **provenance(), "steps": stream.steps, "precision": precision, "plan": plan.lines,
-        "prepare_seconds": prepare_seconds,
+        **provenance(), "steps": stream.steps, "precision": precision, "poses": plan.poses,
+        "plan": plan.lines, "prepare_seconds": prepare_seconds,
     }  # fmt: skip
     write_json(out / "run.json", facts | ({"refined": refined} if refined else {}))
     for name in ("lightning.pytorch", "lightning.fabric"):

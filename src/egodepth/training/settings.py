@@ -75,6 +75,8 @@ class LossWeights(Settings):
     """keeps the free scale from running away to the farthest depth; zero at ordinary depths"""
     pose: float = Field(0.1, ge=0)
     """what PoseNet says less the motion it learns from (poses aligned and sfm), in units of its head"""
+    consistency: float = Field(0.3, ge=0)
+    """depth of target and source must agree (poses aligned, where each pair has its own scale)"""
     points: float = Field(0.1, ge=0)
     """depth at the points of structure from motion, as robust difference of logarithms"""
     reconstruction: float = Field(1.0, ge=0)

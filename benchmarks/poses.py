@@ -1,0 +1,102 @@
+"""Where the motion of a training comes from, and what each step of refining it brings.
+
+    .venv/bin/python -m benchmarks.poses kitti --data ../shared/data --out runs/poses
+
+trains every variant for the same number of steps and scores depth against the ground truth; stopped, it
+goes on where it was. Writes OUT/kitti.json and OUT/kitti.md.
+"""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from benchmarks.ablation import PROTOCOLS
+from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_truth, train_once
+
+from egodepth.core.files import write_json
+from egodepth.core.provenance import provenance
+from egodepth.evaluation.depth import get_protocol
+from egodepth.inference.run import Run
+from egodepth.inference.score import evaluate_depth
+
+AS_FOUND = {
+    "data__poses": "sfm",
+    "pose_learning_rate": 0,
+    "scale_learning_rate": 0,
+    "loss__points": 0,
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    "network": {"data__poses": "network"},
+    "aligned": {"data__poses": "aligned"},
+    "sfm, as found": AS_FOUND,
+    "+ scale of each sequence": AS_FOUND | {"scale_learning_rate": 5e-3},
+    "+ poses and focal lengths": {"data__poses": "sfm", "loss__points": 0},
+    "+ points (sfm)": {"data__poses": "sfm"},
+    "given": {"data__poses": "given"},
+}
+STEPS = {"kitti": 400, "redkitchen": 400}
+SIZES = {"kitti": {}, "redkitchen": {"model__height": 96, "model__width": 128, "batch_size": 6}}
+COLUMNS = ("abs_rel", "rmse", "a1")
+
+
+def train_variant(excerpt: Excerpt, options: argparse.Namespace, name: str, seed: int) -> Path:
+    """Train a variant; its run folder."""
+    # Only given poses are in metres; the others choose their own unit, and DepthNet starts at one.
+    unit = {} if name == "given" else {"model__start_depth": 1}
+    settings = make_settings(
+        excerpt, options.data, method="photometric", steps=options.steps, seed=seed,
+        data__stride=6 if options.excerpt == "redkitchen" else 1,
+        **SIZES[options.excerpt], **VARIANTS[name], **unit,
+    )  # fmt: skip
+    words = "".join(c if c.isalnum() else "_" for c in name).strip("_")
+    run = options.out / options.excerpt / f"{words}_{seed}"
+    train_once(settings, run)
+    return run
+
+
+def as_table(results: dict[str, list[dict[str, float]]]) -> str:
+    """Markdown, a row a variant: mean over seeds, and the spread where there are several."""
+    lines = ["| motion | Abs Rel | RMSE (m) | delta 1 |", "|---" * 4 + "|"]
+    for name, runs in results.items():
+        cells = []
+        for column in COLUMNS:
+            values = [run[column] for run in runs]
+            spread = f" ± {np.std(values):.4f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.4f}{spread}")
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Train, score, write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("excerpt", choices=EXCERPTS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--steps", type=int, help="default: about three minutes")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
+    options = parser.parse_args()
+    options.steps = options.steps or STEPS[options.excerpt]
+    excerpt = EXCERPTS[options.excerpt]
+    truth = read_truth(excerpt, options.data)
+    protocol = get_protocol(PROTOCOLS[options.excerpt])
+    results: dict[str, list[dict[str, float]]] = {}
+    for seed in options.seeds:
+        for name in options.variants:
+            run = train_variant(excerpt, options, name, seed)
+            file = run / "scores.json"
+            if not file.exists():
+                write_json(file, evaluate_depth(Run.load(run), [truth], protocol).to_json())
+            scores = json.loads(file.read_text())
+            results.setdefault(name, []).append({c: scores[c] for c in COLUMNS})
+            facts = {"steps": options.steps, "seeds": options.seeds, **provenance()}
+            write_json(options.out / f"{options.excerpt}.json", {**facts, "results": results})
+            (options.out / f"{options.excerpt}.md").write_text(as_table(results) + "\n")
+    print(as_table(results))
+
+
+if __name__ == "__main__":
+    main()

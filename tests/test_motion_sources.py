@@ -1,0 +1,284 @@
+"""Motions that do not come from PoseNet: aligned within the step, and refined after structure from motion."""
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import raw_batch, tiny_settings, write_images
+
+from egodepth.cli import main
+from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points, read_clips
+from egodepth.data.snippets import RawBatch, SnippetBatch, SnippetStream, augment
+from egodepth.data.synthetic import read_street
+from egodepth.geometry import se3
+from egodepth.losses.consistency import depth_consistency_loss
+from egodepth.losses.sparse_depth import sparse_depth_loss
+from egodepth.models.networks import ModelSettings, PoseNet
+from egodepth.training import plan
+from egodepth.training.collapse import find_collapse
+from egodepth.training.module import EgodepthModule, make_optimizer
+from egodepth.training.motion_refinement import MotionRefinement
+from egodepth.training.objective import ObjectiveResult, _aligned, compute_objective
+from egodepth.training.run import build_networks, train
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    cache = tmp_path_factory.mktemp("street")
+    return read_clips([read_street(5, frames=8)], 96, 320, cache)[0]
+
+
+def with_parts(clip: Clip) -> Clip:
+    """The true poses at half their size as if structure from motion had found them in two parts,
+    and lost frame 4 between them."""
+    poses = clip.sequence.world_from_camera
+    assert poses is not None
+    poses = poses.copy()
+    poses[:, :3, 3] /= 2
+    part = np.array([0, 0, 0, 0, NO_PART, 1, 1, 1])
+    poses[4] = np.nan
+    points = {i: Points(np.array([[10.0, 20.0], [30.0, 40.0]]), np.array([0.5, 0.5]) * (1 + p))
+              for i, p in enumerate(part) if p != NO_PART}  # fmt: skip
+    return replace(clip, motion=KnownMotion(poses, part, False, points))
+
+
+def make_stream(clips: list[Clip], batch_size: int = 8) -> SnippetStream:
+    return SnippetStream(clips, directions=(-1, 1), batch_size=batch_size, seed=0)
+
+
+def test_snippets_stay_within_a_part(street: Clip) -> None:
+    stream = make_stream([with_parts(street)])
+    raw = stream.batch(0)
+    # Targets 1, 2 of the first part and 6 of the second.
+    assert sorted(raw.frame_ids[0].tolist()) == [1, 2, 6]
+    assert {(t, p) for t, (_, p) in zip(raw.frame_ids[0].tolist(), raw.owners.tolist(), strict=True)} == {
+        (1, 0), (2, 0), (6, 1)
+    }  # fmt: skip
+    assert stream.median_inverse_depth() == [0.5, 1.0]
+    assert raw.points.shape == (3, 128, 3) and set(raw.points[..., 0].unique().tolist()) == {10, 30}
+    flipped = augment(raw, 1)
+    mirrored = flipped.camera.matrix[:, 0, 2] != raw.matrix[:, 0, 2]
+    expected = torch.where(mirrored[:, None], 319 - raw.points[..., 0], raw.points[..., 0])
+    torch.testing.assert_close(flipped.points[..., 0], expected)
+
+
+def test_the_cameras_of_a_rig_share_their_parts(street: Clip) -> None:
+    left = with_parts(street)
+    assert left.motion is not None
+    right = replace(left, motion=replace(left.motion, points={}))
+    other = with_parts(street)
+    stream = make_stream([left, right, other], 16)
+    owners = {tuple(row) for row in stream.batch(0).owners.tolist()}
+    assert owners == {(0, 0), (0, 1), (1, 0), (1, 1), (2, 2), (2, 3)}
+    assert stream.batch(0).frame_ids.unique().numel() == 3 * 7
+    assert len(stream.median_inverse_depth()) == 4
+
+
+def test_refinement_starts_with_what_was_found(street: Clip) -> None:
+    stream = make_stream([with_parts(street)])
+    raw, refinement = stream.batch(0), MotionRefinement(stream, unit=3.0)
+    refined = refinement(raw)
+    scale = torch.tensor([3.0 * [0.5, 1.0][part] for _, part in raw.owners.tolist()])
+    torch.testing.assert_close(
+        refined.motions[..., :3, 3], raw.motions[..., :3, 3] * scale[:, None]
+    )
+    torch.testing.assert_close(refined.motions[..., :3, :3], raw.motions[..., :3, :3])
+    torch.testing.assert_close(refined.matrix, raw.matrix)
+    # The median point of each part lies at the unit.
+    torch.testing.assert_close(
+        refined.points[..., 2], torch.full_like(refined.points[..., 2], 1 / 3)
+    )
+
+
+def test_corrections_move_their_own_frame_scale_and_focal_length(street: Clip) -> None:
+    stream = make_stream([with_parts(street)])
+    raw, refinement = stream.batch(0), MotionRefinement(stream, unit=1.0)
+    before = refinement(raw)
+    column = raw.frame_ids[0].tolist().index(1)
+    twist = torch.tensor([0.01, -0.02, 0.03, 0.1, 0.2, -0.3])
+    with torch.no_grad():
+        refinement.twist[1] = twist
+        refinement.log_focal[0] = math.log(1.1)
+        refinement.log_scale[1] += math.log(2.0)
+    after = refinement(raw)
+    # Frame 1 is the target of one snippet: all its motions start from the corrected camera.
+    torch.testing.assert_close(
+        after.motions[:, column], before.motions[:, column] @ se3.inverse(se3.exp(twist))
+    )
+    # It is the earlier source of frame 2, whose later source does not know of it.
+    other = raw.frame_ids[0].tolist().index(2)
+    torch.testing.assert_close(after.motions[0, other], se3.exp(twist) @ before.motions[0, other])
+    torch.testing.assert_close(after.motions[1, other], before.motions[1, other])
+    last = raw.frame_ids[0].tolist().index(6)
+    torch.testing.assert_close(after.motions[:, last, :3, 3], 2 * before.motions[:, last, :3, 3])
+    torch.testing.assert_close(after.points[last, :, 2], before.points[last, :, 2] / 2)
+    torch.testing.assert_close(after.matrix[:, 0, 0], 1.1 * raw.matrix[:, 0, 0])
+    torch.testing.assert_close(after.matrix[:, :2, 2], raw.matrix[:, :2, 2])
+
+
+def test_what_is_refined_has_rates_of_its_own(street: Clip, tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path, pose_learning_rate=1e-3, scale_learning_rate=0.5)
+    stream = make_stream([with_parts(street)])
+    refinement = MotionRefinement(stream, 1.0)
+    module = EgodepthModule(settings, build_networks(settings), 10, refinement)
+    rates = {id(p): g["lr"] for g in make_optimizer(module).param_groups for p in g["params"]}
+    assert rates[id(refinement.twist)] == rates[id(refinement.log_focal)] == 1e-3
+    assert rates[id(refinement.log_scale)] == 0.5
+    assert rates[id(next(module.networks.parameters()))] == settings.learning_rate
+
+
+def test_points_that_are_wrong_lose_their_weight() -> None:
+    inverse = torch.full((1, 1, 4, 6), 0.5, dtype=torch.float64)
+    points = torch.tensor(
+        [[[1.5, 2.0, 0.5], [1.0, 1.0, 0.5 * math.exp(0.1)], [0, 0, 0.0]]]
+    ).double()
+    found = sparse_depth_loss(inverse, points)
+    torch.testing.assert_close(found, torch.tensor([[0.0, math.log(1.5), 0.0]]).double())
+    inverse.requires_grad_()
+
+    def slope(factor: float) -> float:
+        known = torch.tensor([[[1.0, 1.0, 0.5 * factor]]]).double()
+        (gradient,) = torch.autograd.grad(sparse_depth_loss(inverse, known).sum(), inverse)
+        return abs(gradient[0, 0, 1, 1].item())
+
+    assert slope(20.0) < 0.2 * slope(1.1)
+    leaf = (0.3 + torch.rand(1, 1, 4, 6).double()).requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: sparse_depth_loss(x, points), leaf)
+
+
+def test_depth_that_agrees_costs_nothing() -> None:
+    a, b = torch.tensor([[[1.0, 2.0, 3.0]]]).double(), torch.tensor([[[1.0, 6.0, 9.0]]]).double()
+    valid = torch.tensor([[[True, True, False]]])
+    expected = torch.tensor([[[0.0, 0.5, 0.0]]]).double()
+    torch.testing.assert_close(depth_consistency_loss(a, b, valid), expected)
+    torch.testing.assert_close(depth_consistency_loss(7 * a, 7 * b, valid), expected)
+    leaf = a.clone().requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: depth_consistency_loss(x, b, valid), leaf)
+
+
+def test_the_difference_of_motions_is_in_units_of_the_head() -> None:
+    pose = PoseNet(ModelSettings(pose_encoder="mobilenetv3_small_050", pretrained=False))
+    still = torch.eye(4)[None]
+    moved = se3.exp(torch.tensor([[0.03, 0, 0, 0, 0, 0.1]]))
+    assert pose.difference(moved, still).item() == pytest.approx(2 / 6, rel=1e-2)
+    assert pose.difference(still, still).item() == 0
+
+
+def street_batch(clip: Clip) -> tuple[SnippetBatch, torch.Tensor, torch.Tensor]:
+    """Two snippets of a street, their true inverse depth, and true motions."""
+    known = replace(clip, motion=KnownMotion.given(clip.sequence))
+    raw = make_stream([known], 2).batch(0)
+    depth = torch.stack([
+        torch.from_numpy(clip.sequence.depth[int(i)]()) for i in raw.frame_ids[0]
+    ])  # fmt: skip
+    inverse = torch.where(depth > 0, 1 / depth, 1e-3)[:, None]
+    inverse = torch.nn.functional.interpolate(inverse, (96, 320), mode="area")
+    return augment(raw, 0, enabled=False), inverse, raw.motions
+
+
+def test_motions_are_aligned_within_the_step(street: Clip) -> None:
+    batch, inverse, truth = street_batch(street)
+    start = se3.exp(torch.tensor([0.0, 0.006, 0.0, 0.0, 0.0, 0.0])) @ truth
+    start[..., :3, 3] *= 0.7
+    start.requires_grad_()
+    found, trusted = _aligned(start, batch, inverse)
+    assert trusted.all() and not found.requires_grad
+
+    def error(motions: torch.Tensor) -> torch.Tensor:
+        return se3.log(se3.inverse(truth) @ motions).abs().flatten(0, 1).mean(0)
+
+    before, after = error(start.detach()), error(found)
+    assert after[:3].max() < 0.3 * before[:3].max() and after[3:].max() < 0.2 * before[3:].max()
+    # Of frames that show something else nothing is believed, and PoseNet keeps its gradient.
+    wrong = replace(batch, sources=torch.rand_like(batch.sources))
+    kept, trusted = _aligned(start, wrong, inverse)
+    assert not trusted.any() and torch.equal(kept, start) and kept.requires_grad
+
+
+@pytest.mark.parametrize("poses", ["aligned", "sfm"])
+def test_pose_net_learns_from_what_is_known(poses: str, street: Clip, tmp_path: Path) -> None:
+    settings = tiny_settings(tmp_path, method="photometric",
+                             **{"data.poses": poses, "model.height": 96, "model.width": 320})  # fmt: skip
+    networks = build_networks(settings).train()
+    batch, _, _ = street_batch(street)
+    result = compute_objective(networks, batch, settings)
+    assert ("consistency" in result.terms) == (poses == "aligned")
+    assert networks.pose is not None and result.motions is not None
+    result.terms["photometric"].backward(retain_graph=True)
+    reached = [p for p in networks.pose.parameters() if p.grad is not None and p.grad.any()]
+    if poses == "sfm":
+        torch.testing.assert_close(result.motions, batch.motions)
+        assert not reached
+    result.terms["pose"].backward()
+    assert any(p.grad is not None and p.grad.any() for p in networks.pose.parameters())
+
+
+@pytest.mark.parametrize("poses", ["aligned", "sfm"])
+def test_training_with_known_motion_stops_resumes_and_predicts(
+    poses: str, street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "reconstruct", lambda clip, folder, tick: with_parts(clip))
+    settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": poses})
+    settings = settings.model_copy(
+        update={"data": settings.data.model_copy(update={"cache": tmp_path})}
+    )
+    whole = train(settings, tmp_path / "whole", sequences=[street.sequence])
+    assert whole.steps == 4
+    state = torch.load(tmp_path / "whole" / "checkpoint.ckpt", weights_only=True)["state_dict"]
+    assert ("motions.twist" in state) == (poses == "sfm")
+    if poses == "sfm":
+        assert state["motions.twist"].abs().max() > 0
+        assert state["motions.log_scale"].shape == (2,)
+    frames = tmp_path / "frames"
+    write_images(frames, 3)
+    out = str(tmp_path / "out")
+    assert main(["predict", str(tmp_path / "whole"), str(frames), "--out", out]) == 0
+    assert (tmp_path / "out" / "trajectory_tum.txt").exists()
+    facts = json.loads((tmp_path / "whole" / "run.json").read_text())
+    assert len(facts["plan"]) == (poses == "sfm")
+
+
+def collapse_of(batch: SnippetBatch, inverse: torch.Tensor, motions: torch.Tensor) -> str:
+    result = ObjectiveResult(torch.zeros(()), {}, inverse, motions, None)
+    return find_collapse(batch, result, ModelSettings())
+
+
+def test_signs_of_a_collapse(street: Clip) -> None:
+    batch, inverse, truth = street_batch(street)
+    assert collapse_of(batch, inverse, truth) == ""
+    far = torch.full_like(inverse, 0.0101)
+    assert "all depth is at its bounds" in collapse_of(batch, far, truth)
+    flat = torch.full_like(inverse, 0.2)
+    assert "depth is the same everywhere" in collapse_of(batch, flat, truth)
+    still = torch.eye(4).expand_as(truth)
+    assert "found to stand still" in collapse_of(batch, inverse, still)
+    wrong = se3.inverse(truth)
+    assert "fit worse" in collapse_of(batch, inverse, wrong)
+    assert "--data.poses aligned or sfm" in collapse_of(batch, inverse, wrong)
+
+
+def test_a_training_that_learns_nothing_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A still picture: PoseNet rightly finds no motion, and depth can't be learned."""
+    from egodepth.training import callbacks
+
+    for name, value in (("FIRST_CHECK", 2), ("CHECK_EVERY", 1), ("IN_A_ROW", 2)):
+        monkeypatch.setattr(callbacks, name, value)
+    first = write_images(tmp_path / "frames", 6)[0]
+    for path in (tmp_path / "frames").iterdir():
+        path.write_bytes(first.read_bytes())
+    settings = tiny_settings(tmp_path / "frames", method="photometric", steps=6, learning_rate=1e-6)
+    result = train(settings, tmp_path / "run")
+    assert "depth is the same everywhere" in result.collapse or "stand still" in result.collapse
+    assert "this training may learn nothing" in capsys.readouterr().err
+
+
+def test_a_batch_moves_between_devices_whole() -> None:
+    raw = raw_batch(torch.zeros(3, 2, 3, 8, 8, dtype=torch.uint8), torch.eye(3).expand(2, 3, 3))
+    moved = raw.to(torch.device("cpu"))
+    assert isinstance(moved, RawBatch) and vars(moved).keys() == vars(raw).keys()

@@ -1,0 +1,173 @@
+"""How much the camera turned and moved, the stride that follows, pairs without use, and the plan."""
+
+import io
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from tests.conftest import write_images
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data import structure_from_motion
+from egodepth.data.clips import Clip, read_clips
+from egodepth.data.own_footage import read_footage
+from egodepth.data.survey import survey
+from egodepth.data.synthetic import read_street
+from egodepth.geometry import se3
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.two_views import compare_views
+from egodepth.geometry.warp import warp
+from egodepth.training import plan
+from egodepth.training.plan import make_plan
+from egodepth.training.settings import DataSettings
+
+QUIET = Console(file=io.StringIO())
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """A street driven along for 24 frames, at a metre or so a frame."""
+    cache = tmp_path_factory.mktemp("street")
+    return read_clips([read_street(5, frames=24)], 96, 320, cache)[0]
+
+
+def grey(clip: Clip, index: int) -> np.ndarray:
+    return clip.frames[index].mean(0).round().astype(np.uint8)
+
+
+def seen_turned(clip: Clip, index: int, twist: torch.Tensor) -> np.ndarray:
+    """A frame as a turned camera sees it: by the pixels' rays alone, whatever the depth."""
+    image = torch.from_numpy(grey(clip, index)).double()[None, None]
+    camera = replace(clip.camera.to(torch.float64), matrix=clip.camera.matrix.double()[None])
+    motion = se3.from_rotation_translation(se3.so3_exp(twist), torch.zeros(1, 3).double())
+    turned, _ = warp(image, torch.ones(1, *image.shape[-2:]).double(), motion, camera, camera)
+    return turned[0, 0].round().numpy().astype(np.uint8)
+
+
+def test_a_turn_has_no_parallax_and_a_drive_has(street: Clip) -> None:
+    matrix = street.camera.matrix.double().numpy()
+    twist = torch.tensor([[0.004, 0.02, -0.003]]).double()
+    turned = compare_views(grey(street, 3), seen_turned(street, 3, twist), matrix)
+    assert turned.rotation == pytest.approx(twist.norm().item(), rel=0.1)
+    focal = matrix[0, 0] / 320
+    assert turned.flow == pytest.approx(math.tan(0.02) * focal, rel=0.15)
+    assert turned.parallax < 0.1 * turned.flow and turned.tracked > 0.9
+    driven = compare_views(grey(street, 3), grey(street, 4), matrix)
+    assert driven.parallax > 0.7 * driven.flow > 0.001
+    poses = street.sequence.world_from_camera
+    assert poses is not None
+    truth = se3.rotation_angle(torch.from_numpy(np.linalg.inv(poses[4]) @ poses[3])[:3, :3])
+    assert driven.rotation == pytest.approx(truth.item(), abs=math.radians(0.3))
+
+
+def test_frames_that_say_nothing() -> None:
+    rng = np.random.default_rng(0)
+    flat = np.full((96, 128), 120, np.uint8)
+    noise, other = rng.integers(0, 255, (2, 96, 128), dtype=np.uint8)
+    matrix = np.array([[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]])
+    assert compare_views(flat, flat, matrix) == (0, 0, 0, 0)
+    assert compare_views(noise, other, matrix).tracked < 0.1
+    still = compare_views(noise, noise, matrix)
+    assert still.tracked > 0.9 and still.parallax < 1e-4
+
+
+def test_a_slow_video_gets_a_wide_stride_and_a_fast_one_a_narrow(street: Clip) -> None:
+    """The same drive, once with every frame shown three times as if filmed at three times the rate:
+    pairs of equal frames are no help, so the stride grows by as much."""
+    fast = survey(street)
+    slow = replace(street, frames=np.repeat(street.frames, 3, axis=0), numbers=np.arange(72))
+    assert survey(slow).stride >= 3 * fast.stride
+    assert survey(street, 2).stride == 2
+    assert fast.turn < 0.7 and not fast.frozen and not fast.cuts
+
+
+def test_frozen_frames_and_cuts_are_left_out_and_counted(street: Clip) -> None:
+    rng = np.random.default_rng(0)
+    order = [0, 1, 2, 3, 4, 4, 4, 5, 6, 7]
+    frames = np.concatenate([
+        street.frames[order], rng.integers(0, 255, (3, 3, 96, 320), dtype=np.uint8).repeat(2, 0)
+    ])  # fmt: skip
+    clip = replace(street, frames=frames, numbers=np.arange(len(frames)))
+    seen = survey(clip, 1)
+    assert {(4, 5), (5, 6), (10, 11), (12, 13), (14, 15)} <= seen.frozen
+    assert seen.cuts == {(9, 10), (11, 12), (13, 14)}
+    planned = make_plan([clip], DataSettings(stride="auto"), QUIET)
+    assert planned.clips[0].useless == survey(clip).frozen | survey(clip).cuts
+    assert "across cuts are left out" in planned.lines[0]
+
+
+def test_auto_says_what_it_chose_and_why(street: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    driving = make_plan([street], DataSettings(poses="auto"), QUIET)
+    assert driving.poses == "network" and "the camera drives" in driving.lines[-1]
+    turning = [
+        np.repeat(seen_turned(street, 3, torch.tensor([[0.0, 0.01 * i, 0.0]]).double())[None], 3, 0)
+        for i in range(6)
+    ]
+    clip = replace(street, frames=np.stack(turning), numbers=np.arange(6))
+    monkeypatch.setattr(plan, "find_colmap", lambda: None)
+    found = make_plan([clip], DataSettings(poses="auto"), QUIET)
+    assert found.poses == "aligned" and "pycolmap is not installed" in found.lines[-1]
+
+
+def test_structure_from_motion_without_pycolmap_says_what_to_do(
+    street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(structure_from_motion, "find_colmap", lambda: None)
+    with pytest.raises(EgodepthError, match=r"pip install 'egodepth\[sfm\]', or use --data\.poses"):
+        make_plan([street], DataSettings(poses="sfm", cache=tmp_path), QUIET)
+
+
+@pytest.mark.slow
+def test_structure_from_motion_of_a_street(tmp_path: Path) -> None:
+    """Against the rendered truth: poses, points' depth, and what the second camera of a rig gets."""
+    pytest.importorskip("pycolmap", reason="structure from motion needs pycolmap")
+    sequence = replace(read_street(5, frames=12), rig="rig")
+    clip = read_clips([sequence], 96, 320, tmp_path)[0]
+    right = replace(clip, sequence=replace(sequence, camera_name="right"), numbers=clip.numbers + 1)
+    data = DataSettings(poses="sfm", cache=tmp_path)
+    found = make_plan([clip, right], data, QUIET)
+    motion = found.clips[0].motion
+    assert motion is not None and sequence.world_from_camera is not None and not motion.metric
+    assert (motion.part == 0).all() and "placed 12 of 12 frames in 1 part" in found.lines[0]
+    relative = np.linalg.inv(motion.world_from_camera[0]) @ motion.world_from_camera
+    truth = np.linalg.inv(sequence.world_from_camera[0]) @ sequence.world_from_camera
+    scale = np.linalg.norm(truth[-1, :3, 3]) / np.linalg.norm(relative[-1, :3, 3])
+    np.testing.assert_allclose(relative[:, :3, 3] * scale, truth[:, :3, 3], atol=0.05)
+    points = motion.points[6]
+    depth = sequence.depth[6]()
+    size = np.array([depth.shape[1] / 320, depth.shape[0] / 96])
+    x, y = ((points.pixels + 0.5) * size - 0.5).round().astype(int).T
+    ratio = depth[y, x] * points.inverse_depth / scale
+    assert np.median(np.abs(ratio[depth[y, x] > 0] - 1)) < 0.03
+    shared = found.clips[1].motion
+    assert shared is not None and not shared.points
+    # Its frame numbers are one ahead: its first frame is the first camera's second.
+    np.testing.assert_array_equal(shared.world_from_camera[0], motion.world_from_camera[1])
+    assert np.isnan(shared.world_from_camera[-1]).all() and shared.part[-1] == -1
+    # The second time it is read from the cache.
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-sfm.npz")}
+    again = make_plan([clip], data, QUIET).clips[0].motion
+    assert again is not None and len(before) == 1
+    np.testing.assert_array_equal(again.world_from_camera, motion.world_from_camera)
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-sfm.npz")} == before
+
+
+def test_nothing_to_reconstruct_is_one_clear_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pycolmap", reason="structure from motion needs pycolmap")
+    write_images(tmp_path / "frames", 3)
+    footage = read_footage(tmp_path / "frames")
+    camera = Camera.from_field_of_view(60.0, 40, 80)
+    clip = read_clips([replace(footage, camera=camera)], 32, 64, tmp_path)[0]
+    with pytest.raises(EgodepthError, match="structure from motion found nothing in frames"):
+        make_plan([clip], DataSettings(poses="sfm", cache=tmp_path), QUIET)
+    # Where it was not asked for by name, the training goes on without.
+    monkeypatch.setattr(plan, "TURNING", -1.0)
+    found = make_plan([clip], DataSettings(poses="auto", cache=tmp_path), QUIET)
+    assert found.poses == "aligned"
+    assert found.lines[-1].startswith("poses: aligned after all, since structure from motion found")
