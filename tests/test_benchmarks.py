@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import ablation, landscape
+from benchmarks import ablation, basin, landscape, odometry, poses
 
 from egodepth.core.errors import EgodepthError
 
@@ -47,3 +47,45 @@ def test_the_landscape_benchmark(
     assert written["pixels"] == 39 and written["frames"] == 13
     assert len(written["results"]) == 2 + 2 * 3 * 2
     assert 0 < written["results"]["auto-encoder, level 1, structural"]["all"]["near_miss"] < 3
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_benchmark_of_poses_goes_on(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["redkitchen", "--data", str(data), "--out", str(tmp_path), "--steps", "1"]
+    run(poses, monkeypatch, *words, "--variants", "network", "aligned")
+    checkpoints = {p: p.stat().st_mtime_ns for p in tmp_path.glob("**/checkpoint.ckpt")}
+    run(poses, monkeypatch, *words, "--variants", "network", "given")
+    assert all(path.stat().st_mtime_ns == time for path, time in checkpoints.items())
+    assert list(json.loads((tmp_path / "redkitchen.json").read_text())["results"]) == ["network", "given"]
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_benchmark_of_basins(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Starts near the truth come back to where it leads; far ones do less often."""
+    words = ["kitti", "--data", str(data), "--out", str(tmp_path)]
+    run(basin, monkeypatch, *words, "--pairs", "2", "--feature-steps", "1")
+    results = json.loads((tmp_path / "kitti.json").read_text())["results"]
+    assert list(results) == ["images", "ImageNet features", "FeatureNet features"]
+    back = [row["at_own_end"] for row in results["images"]]
+    assert back[0] > 0.8 and back[-1] < back[0]
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_benchmark_of_odometry(
+    data: Path, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = {"KITTI 04": odometry.SEQUENCES["KITTI 04"]}
+    monkeypatch.setattr(odometry, "SEQUENCES", short)
+    out = tmp_path / "odometry.json"
+    words = ["--data", str(data), "--kitti", str(tiny_run), "--skip-colmap", "--out", str(out)]
+    run(odometry, monkeypatch, *words)
+    scores = json.loads(out.read_text())["results"]["KITTI 04"]
+    assert list(scores) == ["PoseNet, chained", "egodepth odometry"]
+    assert all(row["frames"] == 51 and row["seconds"] > 0 for row in scores.values())

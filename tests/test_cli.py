@@ -88,7 +88,7 @@ def test_train_and_report(frames: Path, tmp_path: Path, capsys: pytest.CaptureFi
         words += [f"--{name}", list(value) if isinstance(value, tuple) else value]
     status, out, err = run(capsys, *words)
     assert status == 0, err
-    assert "4 of 4 steps" in out and "waiting for data" in out
+    assert "4 of 4 steps" in out and "of preparation" in out
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 2 and 'src="http' not in page
     status, out, _ = run(capsys, "train", frames, "--out", tmp_path / "run", "--resume")

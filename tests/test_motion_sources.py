@@ -60,8 +60,9 @@ def test_snippets_stay_within_a_part(street: Clip) -> None:
     }  # fmt: skip
     assert stream.median_inverse_depth() == [0.5, 1.0]
     assert raw.points.shape == (3, 128, 3) and set(raw.points[..., 0].unique().tolist()) == {10, 30}
-    flipped = augment(raw, 1)
-    mirrored = flipped.camera.matrix[:, 0, 2] != raw.matrix[:, 0, 2]
+    plain, flipped = augment(raw, 1, enabled=False), augment(raw, 1)
+    mirrored = (plain.target != flipped.target).flatten(1).any(1)
+    assert 0 < mirrored.sum() < 3
     expected = torch.where(mirrored[:, None], 319 - raw.points[..., 0], raw.points[..., 0])
     torch.testing.assert_close(flipped.points[..., 0], expected)
 
@@ -137,7 +138,8 @@ def test_points_that_are_wrong_lose_their_weight() -> None:
         [[[1.5, 2.0, 0.5], [1.0, 1.0, 0.5 * math.exp(0.1)], [0, 0, 0.0]]]
     ).double()
     found = sparse_depth_loss(inverse, points)
-    torch.testing.assert_close(found, torch.tensor([[0.0, math.log(1.5), 0.0]]).double())
+    torch.testing.assert_close(found, torch.tensor([[0.0, math.log(1.5), 0.0]]).double(),
+                               rtol=1e-6, atol=0)  # fmt: skip
     inverse.requires_grad_()
 
     def slope(factor: float) -> float:
@@ -186,13 +188,16 @@ def test_motions_are_aligned_within_the_step(street: Clip) -> None:
     start[..., :3, 3] *= 0.7
     start.requires_grad_()
     found, trusted = _aligned(start, batch, inverse)
-    assert trusted.all() and not found.requires_grad
+    assert trusted.all()
+    found.sum().backward()
+    assert start.grad is not None and not start.grad.any()
+    found = found.detach()
 
     def error(motions: torch.Tensor) -> torch.Tensor:
         return se3.log(se3.inverse(truth) @ motions).abs().flatten(0, 1).mean(0)
 
     before, after = error(start.detach()), error(found)
-    assert after[:3].max() < 0.3 * before[:3].max() and after[3:].max() < 0.2 * before[3:].max()
+    assert after[:3].max() < 0.3 * before[:3].max() and after[3:].max() < 0.4 * before[3:].max()
     # Of frames that show something else nothing is believed, and PoseNet keeps its gradient.
     wrong = replace(batch, sources=torch.rand_like(batch.sources))
     kept, trusted = _aligned(start, wrong, inverse)

@@ -64,6 +64,7 @@ class Sequence:
         name: unique within its data set.
         frames: the images.
         camera: intrinsics at the size of the frames; None where unknown.
+        camera_guessed: whether they come from a field of view, which few people know exactly.
         world_from_camera: (N, 4, 4) float64 in metres, one pose a frame; None where unknown.
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
             0 where there is none.
@@ -80,13 +81,15 @@ class Sequence:
     camera_name: str = "left"
     rig: str = ""
     rig_from_camera: np.ndarray = field(default_factory=lambda: np.eye(4))
+    camera_guessed: bool = False
 
     def with_fov(self, degrees: float) -> "Sequence":
         """The same with a camera that sees ``degrees`` from left to right edge, if it brings none."""
         if self.camera is not None:
             return self
         size = (self.frames.height, self.frames.width)
-        return replace(self, camera=Camera.from_field_of_view(float(degrees), *size))
+        camera = Camera.from_field_of_view(float(degrees), *size)
+        return replace(self, camera=camera, camera_guessed=True)
 
 
 class ImageFiles:

@@ -288,10 +288,8 @@ def _linearize(
     weight = seen / (1 + relative)
     # (O, H, M, C P, 8): derivatives by relative twist and log inverse depth, and the error.
     lifted = along[:, None]
-    rows = error.new_empty(*error.shape, 8)
-    torch.mul(by_x[..., None], lifted[..., 0, :], out=rows[..., :7])
-    rows[..., :7].addcmul_(by_y[..., None], lifted[..., 1, :])
-    rows[..., 7] = error
+    rows = torch.addcmul(by_x[..., None] * lifted[..., 0, :], by_y[..., None], lifted[..., 1, :])
+    rows = torch.cat([rows, error[..., None]], -1)
     rows = rows.permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
     scaled = rows * (weight / (noise**2 * rows.shape[3]))[..., None, None]
     by_depth = torch.einsum("ohmp,ohmpb->ohmb", rows[..., 6], scaled)

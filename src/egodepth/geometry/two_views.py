@@ -64,20 +64,31 @@ def compare_views(
     if flow < STILL:
         return TwoViews(tracked, flow / width, 0.0, flow / width)
     cv2.setRNGSeed(RANSAC_SEED)
-    essential, inliers = cv2.findEssentialMat(
+    essential, _ = cv2.findEssentialMat(
         before, after, matrix, method=cv2.RANSAC, prob=0.999, threshold=INLIER_PIXELS
     )
     if essential is None or essential.shape != (3, 3):
         return TwoViews(tracked, flow / width, 0.0, flow / width)
-    _, rotation, _, _ = cv2.recoverPose(essential, before, after, matrix, mask=inliers)
     rays = np.column_stack([before, np.ones(len(before))]) @ np.linalg.inv(matrix).T
+    # Of the two rotations that an essential matrix holds, one is half a turn away.
+    left, angle = min(
+        _without_turn(rays, after, matrix, rotation)
+        for rotation in cv2.decomposeEssentialMat(essential)[:2]
+    )
+    return TwoViews(tracked, flow / width, angle, min(left, flow) / width)
+
+
+def _without_turn(
+    rays: ndarray, after: ndarray, matrix: ndarray, rotation: ndarray
+) -> tuple[float, float]:
+    """Median motion in pixels that a rotation leaves, and its angle."""
+    angle = float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
     turned = rays @ (matrix @ rotation).T
     ahead = turned[:, 2] > 0
+    if not ahead.any():
+        return np.inf, angle
     left = np.linalg.norm(after - turned[:, :2] / turned[:, 2:], axis=1)[ahead]
-    angle = float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
-    # Of a turn by pi, which the four solutions of the essential matrix hold, no point agrees.
-    parallax = min(float(np.median(left)), flow) if len(left) else flow
-    return TwoViews(tracked, flow / width, angle, parallax / width)
+    return float(np.median(left)), angle
 
 
 def _track(first: ndarray, second: ndarray, corners: ndarray) -> tuple[ndarray, ndarray]:

@@ -124,10 +124,11 @@ def _reconstruct_all(
             known = placed.motion.part != NO_PART
             parts = len(np.unique(placed.motion.part[known]))
             focal = float(placed.camera.matrix[0, 0] / clip.camera.matrix[0, 0])
+            changed = f"; focal length times {focal:.3f}" if clip.sequence.camera_guessed else ""
             lines.append(
                 f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
                 f"{len(range(0, len(clip.frames), clip.stride))} frames in {parts} "
-                f"part{'s' if parts > 1 else ''}; focal length times {focal:.3f}"
+                f"part{'s' if parts > 1 else ''}{changed}"
             )
     return found, lines
 
