@@ -59,7 +59,10 @@ def test_the_benchmark_of_poses_goes_on(
     checkpoints = {p: p.stat().st_mtime_ns for p in tmp_path.glob("**/checkpoint.ckpt")}
     run(poses, monkeypatch, *words, "--variants", "network", "given")
     assert all(path.stat().st_mtime_ns == time for path, time in checkpoints.items())
-    assert list(json.loads((tmp_path / "redkitchen.json").read_text())["results"]) == ["network", "given"]
+    assert list(json.loads((tmp_path / "redkitchen.json").read_text())["results"]) == [
+        "network",
+        "given",
+    ]
 
 
 @pytest.mark.real_data

@@ -43,7 +43,7 @@ def with_parts(clip: Clip) -> Clip:
     poses[4] = np.nan
     points = {i: Points(np.array([[10.0, 20.0], [30.0, 40.0]]), np.array([0.5, 0.5]) * (1 + p))
               for i, p in enumerate(part) if p != NO_PART}  # fmt: skip
-    return replace(clip, motion=KnownMotion(poses, part, False, points))
+    return replace(clip, motion=KnownMotion(poses, part, points))
 
 
 def make_stream(clips: list[Clip], batch_size: int = 8) -> SnippetStream:

@@ -17,6 +17,7 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.synthetic import CAMERA_HEIGHT, StreetDrive, read_street
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry.trajectory import read_kitti
+from egodepth.inference.align import align_images
 from egodepth.inference.odometry import Odometry, Trajectory, track_sequence
 from egodepth.inference.run import Run
 from egodepth.models.networks import DepthNet, ModelSettings
@@ -85,6 +86,23 @@ def test_a_street_is_driven_through(street: tuple[OracleRun, Sequence]) -> None:
     assert scores["path_m"] > 10
     assert scores["ate_percent"] < 0.5 and scores["rpe_rotation_deg"] < 0.1
     assert scores["scale"] == pytest.approx(1, abs=0.05) and "1.6 m" in found.unit
+
+
+def test_two_images_are_aligned(street: tuple[OracleRun, Sequence]) -> None:
+    """Frames 0 and 2 of the bend, from no motion; then of a frame and noise, which is not trusted."""
+    oracle, sequence = street
+    poses, camera = sequence.world_from_camera, sequence.camera
+    assert poses is not None and camera is not None
+    frames = list(sequence.frames.at())
+    found = align_images(oracle, frames[0].image, frames[2].image, camera)
+    assert found.trusted.all() and found.covariance.shape == (1, 8, 8)
+    truth = np.linalg.inv(poses[2]) @ poses[0]
+    motion = found.state.source_from_target[0].double().numpy()
+    error = np.linalg.inv(truth) @ motion
+    assert np.degrees(np.arccos(np.clip((np.trace(error[:3, :3]) - 1) / 2, -1, 1))) < 0.3
+    assert np.linalg.norm(error[:3, 3]) < 0.15 * np.linalg.norm(truth[:3, 3])
+    noise = np.random.default_rng(0).integers(0, 255, frames[0].image.shape, dtype=np.uint8)
+    assert not align_images(oracle, frames[0].image, noise, camera).trusted.any()
 
 
 def test_memory_does_not_grow(street: tuple[OracleRun, Sequence]) -> None:

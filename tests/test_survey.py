@@ -144,7 +144,7 @@ def test_structure_from_motion_of_a_street(tmp_path: Path) -> None:
     data = DataSettings(poses="sfm", cache=tmp_path)
     found = make_plan([clip, right], data, QUIET)
     motion = found.clips[0].motion
-    assert motion is not None and sequence.world_from_camera is not None and not motion.metric
+    assert motion is not None and sequence.world_from_camera is not None
     assert (motion.part == 0).all() and "placed 12 of 12 frames in 1 part" in found.lines[0]
     relative = np.linalg.inv(motion.world_from_camera[0]) @ motion.world_from_camera
     truth = np.linalg.inv(sequence.world_from_camera[0]) @ sequence.world_from_camera
@@ -178,7 +178,9 @@ def test_nothing_to_reconstruct_is_one_clear_line(
     footage = read_footage(tmp_path / "frames")
     camera = Camera.from_field_of_view(60.0, 40, 80)
     clip = read_clips([replace(footage, camera=camera)], 32, 64, tmp_path)[0]
-    with pytest.raises(EgodepthError, match=r"structure from motion (found|placed).*frames.*use --data"):
+    with pytest.raises(
+        EgodepthError, match=r"structure from motion (found|placed).*frames.*use --data"
+    ):
         make_plan([clip], DataSettings(poses="sfm", cache=tmp_path), QUIET)
     # Where it was not asked for by name, the training goes on without.
     monkeypatch.setattr(plan, "TURNING", -1.0)

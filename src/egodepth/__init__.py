@@ -11,6 +11,7 @@ from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
     from egodepth.data.sources import read_source
+    from egodepth.inference.align import align_images
     from egodepth.inference.odometry import Odometry, track_sequence
     from egodepth.inference.predict import predict_sequence, write_predictions
     from egodepth.inference.run import Run
@@ -22,6 +23,7 @@ __all__ = [
     "EgodepthError",
     "Odometry",
     "Run",
+    "align_images",
     "evaluate_depth",
     "evaluate_odometry",
     "get_recipe",
@@ -36,6 +38,7 @@ __all__ = [
 _PLACES = {
     "Odometry": "egodepth.inference.odometry",
     "Run": "egodepth.inference.run",
+    "align_images": "egodepth.inference.align",
     "evaluate_depth": "egodepth.inference.score",
     "evaluate_odometry": "egodepth.inference.score",
     "get_recipe": "egodepth.training.recipes",

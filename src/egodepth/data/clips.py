@@ -33,14 +33,12 @@ class KnownMotion:
 
     Attributes:
         world_from_camera: (N, 4, 4) float64, NaN where unknown.
-        part: (N,) frames of one part share a world and a scale; NO_PART where the pose is unknown.
-        metric: whether the unit is the metre; elsewhere each part has a scale of its own.
+        part: (N,) frames of one part share a world and a unit; NO_PART where the pose is unknown.
         points: by position of the frame, at the size of the training, in the unit of the poses.
     """
 
     world_from_camera: np.ndarray
     part: np.ndarray
-    metric: bool
     points: dict[int, Points]
 
     @classmethod
@@ -53,7 +51,7 @@ class KnownMotion:
         if sequence.world_from_camera is None:
             raise EgodepthError(f"{sequence.name} has no poses; use --data.poses network")
         poses = sequence.world_from_camera
-        return cls(poses, np.zeros(len(poses), np.int64), True, {})
+        return cls(poses, np.zeros(len(poses), np.int64), {})
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,11 @@ def reconstruct(
     Raises:
         EgodepthError: pycolmap is missing, broken frames, or a reconstruction that comes to nothing.
     """
+    sequence = clip.sequence
+    assert sequence.camera is not None
     key = (
-        f"{clip.sequence.frames.fingerprint} {clip.stride} {clip.camera.matrix.tolist()} {OVERLAP}"
+        f"{sequence.frames.fingerprint} {clip.stride} {sequence.camera.matrix.tolist()} "
+        f"{sequence.camera_guessed} {OVERLAP} {FEATURES}"
     )
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}-sfm.npz"
     if not path.exists():
@@ -83,7 +86,7 @@ def _with_result(clip: Clip, found: dict[str, np.ndarray]) -> Clip:
         points[int(frame)] = Points(
             (found["pixels"][own] + 0.5) * scale - 0.5, found["inverse_depth"][own]
         )
-    motion = KnownMotion(found["world_from_camera"], found["part"], False, points)
+    motion = KnownMotion(found["world_from_camera"], found["part"], points)
     return replace(clip, camera=full.resize(height, width), motion=motion)
 
 

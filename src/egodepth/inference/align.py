@@ -1,10 +1,14 @@
-"""Maps that direct alignment compares: the features of a run, or the images themselves."""
+"""Direct alignment of two images: the motion between them by a run's depth, on images or features."""
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from egodepth.geometry.pyramid import FEWEST_ROWS, image_pyramid
+from egodepth.geometry.alignment import Alignment, AlignSettings, State, align
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.pyramid import FEWEST_ROWS, image_pyramid, make_levels
+from egodepth.inference.run import ImageLike, Run, load_image
 from egodepth.models.networks import FeatureNet
 
 IMAGE_REDUCTIONS = (8, 4, 2, 1)
@@ -23,3 +27,46 @@ def make_maps(images: Float[Tensor, "b 3 h w"], features: FeatureNet | None) -> 
         return image_pyramid(images.float(), IMAGE_REDUCTIONS)
     maps = features.features(images, FEATURE_LEVELS)[::-1]
     return [m.float() for m in maps if min(m.shape[-2:]) >= FEWEST_ROWS]
+
+
+def align_images(
+    run: Run,
+    target: ImageLike,
+    source: ImageLike,
+    camera: Camera,
+    *,
+    start: np.ndarray | None = None,
+    settings: AlignSettings | None = None,
+    features: FeatureNet | None = None,
+) -> Alignment:
+    """The motion ``source_from_target`` of two images of one camera, with the target's predicted depth.
+
+    Args:
+        run: trained networks.
+        target, source: images; target is the one whose depth is predicted.
+        camera: of the images, at their size, without batch.
+        start: (4, 4) where to begin; by default PoseNet's motion, or none without a PoseNet.
+        settings: what to solve for; by default motion, gain and bias, without gain and bias on features.
+        features: compare this network's features in place of the images.
+
+    Returns:
+        A batch of one: state with the motion in the run's unit, covariance, and ``trusted``.
+
+    Raises:
+        EgodepthError: a missing or broken image.
+    """
+    first, second = (run.prepare(load_image(image))[None] for image in (target, source))
+    height, width = first.shape[-2:]
+    if start is None and run.has_motion:
+        start = run.motions_of_frames(first, second)[0]
+    begin = torch.eye(4) if start is None else torch.from_numpy(np.asarray(start)).float()
+    depth = torch.from_numpy(run.depth_of_frames(first, height, width))
+    small = camera.to(torch.float32).resize(height, width)
+    levels = make_levels(
+        [m.cpu() for m in make_maps(first, features)],
+        [m.cpu() for m in make_maps(second, features)],
+        1 / depth,
+        Camera(small.matrix[None], height, width),
+    )
+    how = settings or AlignSettings(iterations=30, brightness=features is None)
+    return align(levels, State.start(begin[None]), how)

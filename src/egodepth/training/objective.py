@@ -107,7 +107,9 @@ def compute_objective(
         terms |= _smoothness_terms(inverse_depths, batch.target)
         if settings.data.poses == "aligned" and settings.loss.consistency > 0:
             terms["consistency"] = _consistency_term(networks, inverse_depth, motions, batch)
-        terms["scale"] = _scale_term(inverse_depth, settings.model.start_depth)
+        # Aligned motions follow the depth at once, so that nothing but this holds the scale.
+        tied = settings.data.poses == "aligned"
+        terms["scale"] = _scale_term(inverse_depth, settings.model.start_depth, tied=tied)
         sources = batch.sources.flatten(0, 1)
         source_features = None
         if settings.method == "images":
@@ -292,14 +294,18 @@ def _consistency_term(
     return depth_consistency_loss(projected, sampled, valid).mean()
 
 
-def _scale_term(inverse_depth: Tensor, unit: float) -> Tensor:
+def _scale_term(inverse_depth: Tensor, unit: float, *, tied: bool) -> Tensor:
     """Monocular video leaves the scale free. While PoseNet's motions are still wrong, the farthest
     depth is the least wrong one, where the sigmoid of DepthNet has no gradient to come back by. So
     a batch whose typical depth is beyond FARTHEST_TYPICAL_DEPTH is pulled back.
 
     On this side the term is zero, and it sees the mean of logarithms: tying the plain mean to a value
-    made sky and bare walls, whose depth nothing else holds, as near as possible.
+    made sky and bare walls, whose depth nothing else holds, as near as possible. Where motions follow
+    the depth at once, all of it moves together, and the mean is tied to the unit itself; without that
+    it crept to the nearest bound within some hundred steps.
     """
+    if tied:
+        return (inverse_depth.log().mean() + math.log(unit)).square()
     beyond = -inverse_depth.log().mean() - math.log(FARTHEST_TYPICAL_DEPTH * unit)
     return beyond.clamp(min=0).square()
 

@@ -72,10 +72,11 @@ class LossWeights(Settings):
     smooth_second: float = Field(1e-3, ge=0)
     """edge-aware second-order smoothness of inverse depth"""
     scale: float = Field(0.01, ge=0)
-    """keeps the free scale from running away to the farthest depth; zero at ordinary depths"""
+    """keeps the free scale from running away to the farthest depth; zero at ordinary depths; with
+    poses aligned, ties the mean depth to DepthNet's unit"""
     pose: float = Field(0.1, ge=0)
     """what PoseNet says less the motion it learns from (poses aligned and sfm), in units of its head"""
-    consistency: float = Field(0.3, ge=0)
+    consistency: float = Field(0.1, ge=0)
     """depth of target and source must agree (poses aligned, where each pair has its own scale)"""
     points: float = Field(0.1, ge=0)
     """depth at the points of structure from motion, as robust difference of logarithms"""
