@@ -95,6 +95,9 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
                           "default what the run was trained with")  # fmt: skip
     odometry.add_argument("--key_frames", type=int, default=7,
                           help="in the sliding window (default: 7)")  # fmt: skip
+    odometry.add_argument("--trust_depth", choices=("auto", "yes", "no"), default="auto",
+                          help="keep near DepthNet's depth; auto: if it was learned with motion from "
+                          "more than PoseNet (default)")  # fmt: skip
     _add_common(odometry)
     odometry.set_defaults(command=_odometry)
 
@@ -313,6 +316,7 @@ def _odometry(options: argparse.Namespace) -> int:
     from egodepth.training.settings import DataSettings
 
     run = Run.load(options.run, options.device)
+    trust = {"auto": None, "yes": True, "no": False}[options.trust_depth]
     if options.key_frames < 3:
         raise EgodepthError(f"--key_frames must be at least 3, got {options.key_frames}")
     camera = (
@@ -329,7 +333,8 @@ def _odometry(options: argparse.Namespace) -> int:
         with Progress(console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task(sequence.name, total=len(sequence.frames))
             found = track_sequence(
-                run, sequence, OdometrySettings(key_frames=options.key_frames),
+                run, sequence,
+                OdometrySettings(key_frames=options.key_frames, trust_depth=trust),
                 camera_height=options.camera_height,
                 on_frame=lambda motion, task=task: progress.advance(task),  # type: ignore[misc]
             )  # fmt: skip

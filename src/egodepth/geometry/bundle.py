@@ -86,8 +86,8 @@ class BundleSettings:
     """
 
     iterations: int = 3
-    scale_deviation: float = 0.1
-    factor_deviation: float = 0.3
+    scale_deviation: float = 0.3
+    factor_deviation: float = 1.0
     damping: float = 1e-4
     tolerance: float = 1e-3
 

@@ -47,6 +47,7 @@ UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
 """Shares of the median depth."""
 
 
+TRUSTED = BundleSettings(scale_deviation=0.1, factor_deviation=0.3)
 DOUBTED = BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
 """For depth whose scale may change by a third within a bend."""
 
@@ -62,8 +63,8 @@ class OdometrySettings:
             frame and the next.
         overlap: share of a key frame's points that a frame must see, or it becomes a key frame.
         cell: side in pixels of the cells that have one point each.
-        bundle: of the window; by default what fits the run: depth that was learned with the motion of
-            PoseNet alone is believed less.
+        trust_depth: whether the window keeps near DepthNet's depth; by default if it was learned with
+            motion from more than PoseNet.
     """
 
     key_frames: int = 7
@@ -71,7 +72,7 @@ class OdometrySettings:
     parallax: float = 0.03
     overlap: float = 0.7
     cell: int = 7
-    bundle: BundleSettings | None = None
+    trust_depth: bool | None = None
 
 
 @dataclass
@@ -117,7 +118,8 @@ class Odometry:
             settings: of the method.
         """
         self.run, self.settings = run, settings or OdometrySettings()
-        self.bundle = self.settings.bundle or (BundleSettings() if run.sound_motion else DOUBTED)
+        trust = self.settings.trust_depth
+        self.bundle = TRUSTED if (run.sound_motion if trust is None else trust) else DOUBTED
         self.camera = camera.to(torch.float32).resize(run.settings.height, run.settings.width)
         self._window: list[_KeyFrame] = []
         self._key_poses: list[Tensor] = []
