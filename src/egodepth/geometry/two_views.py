@@ -46,19 +46,20 @@ def compare_views(
         matrix: intrinsics of both.
 
     Returns:
-        Zeros but for ``tracked`` where fewer than twenty corners can be tracked.
+        NaN where there are fewer than twenty corners, of which nothing can be said; but for ``tracked``
+        too where fewer than twenty of them are found again.
     """
     width = first.shape[1]
     corners = cv2.goodFeaturesToTrack(first, CORNERS, CORNER_QUALITY, CORNER_SPACING)
     if corners is None or len(corners) < FEWEST_TRACKED:
-        return TwoViews(0.0, 0.0, 0.0, 0.0)
+        return TwoViews(np.nan, np.nan, np.nan, np.nan)
     there, forth = _track(first, second, corners)
     back, return_ = _track(second, first, there)
     returned = np.linalg.norm(back - corners, axis=-1)[:, 0] < RETURN
     good = forth & return_ & returned
     tracked = float(good.mean())
     if good.sum() < FEWEST_TRACKED:
-        return TwoViews(tracked, 0.0, 0.0, 0.0)
+        return TwoViews(tracked, np.nan, np.nan, np.nan)
     before, after = (p[good, 0].astype(np.float64) for p in (corners, there))
     flow = float(np.median(np.linalg.norm(after - before, axis=1)))
     if flow < STILL:

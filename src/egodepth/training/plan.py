@@ -52,7 +52,9 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     elif data.stride != "auto":
         clips = [replace(clip, stride=data.stride) for clip in clips]
     poses = data.poses
-    if poses == "auto":
+    if poses == "auto" and not data.directions:
+        poses = "network"  # there is no motion in time to find
+    elif poses == "auto":
         poses, reason = _choose_poses(surveys)
         lines.append(f"poses: {poses}, since {reason}")
     if poses == "given" and data.directions:
@@ -70,7 +72,7 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
 
 
 def _choose_poses(surveys: list[Survey]) -> tuple[PoseSource, str]:
-    turn = float(np.median([seen.turn for seen in surveys])) if surveys else 0.0
+    turn = float(np.median([seen.turn for seen in surveys]))
     moves = f"turning moves the image {turn:.1f} times as much as parallax does"
     if turn < TURNING:
         return "network", f"{moves}: the camera drives"
