@@ -120,7 +120,7 @@ def is_near(found: Tensor, motion: Tensor) -> Tensor:
 
 def score(pairs: list[Pair], features: FeatureNet | None, name: str) -> list[dict[str, float]]:
     """A row for each starting error: shares of starts that end at the truth, and at its own end."""
-    how = AlignSettings(iterations=15, brightness=features is None, tolerance=0.05)
+    how = AlignSettings(iterations=30, brightness=features is None)
     hits = np.zeros((len(START_ERRORS), 2))
     for number, pair in enumerate(track(pairs, name, transient=True)):
         levels = levels_of(pair, features, STARTS)
