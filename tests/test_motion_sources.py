@@ -70,7 +70,11 @@ def test_snippets_stay_within_a_part(street: Clip) -> None:
 def test_the_cameras_of_a_rig_share_their_parts(street: Clip) -> None:
     left = with_parts(street)
     assert left.motion is not None
-    right = replace(left, motion=replace(left.motion, points={}))
+    rigged = replace(left.sequence, rig="rig")
+    left = replace(left, sequence=rigged)
+    # Its arrays are its own, as where the frame numbers of the two differ.
+    part = left.motion.part.copy()
+    right = replace(left, motion=replace(left.motion, part=part, points={}))
     other = with_parts(street)
     stream = make_stream([left, right, other], 16)
     owners = {tuple(row) for row in stream.batch(0).owners.tolist()}

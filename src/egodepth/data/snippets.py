@@ -299,15 +299,14 @@ class SnippetStream(IterableDataset[RawBatch]):
 
 
 def _number_parts(clips: list[Clip]) -> list[int]:
-    """Number of each clip's first part; clips that share one motion, as the cameras of a rig do, share
-    its parts."""
-    first: dict[int, int] = {}
+    """Number of each clip's first part; the cameras of a rig share one motion, and with it its parts."""
+    first: dict[str | int, int] = {}
     count, numbers = 0, []
-    for clip in clips:
+    for index, clip in enumerate(clips):
         if clip.motion is None:
             numbers.append(0)
             continue
-        key = id(clip.motion.part)
+        key = clip.sequence.rig or index
         if key not in first:
             first[key] = count
             count += int(clip.motion.part.max()) + 1
