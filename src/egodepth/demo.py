@@ -87,7 +87,7 @@ def run_demo(
         "depth": depth.summary,
         "depth_constant": depth.constant,
         "odometry": odometry.summary,
-        "protocol": {"depth": depth.protocol, "odometry": odometry.to_json()["protocol"]},
+        "protocol": {"depth": depth.caption, "odometry": odometry.to_json()["protocol"]},
         "steps": trained.steps,
         "data_wait": trained.data_wait,
         "seconds": seconds,
@@ -103,13 +103,13 @@ def run_demo(
         constant=depth.constant,
         odometry=odometry.summary,
         notes=[
-            f"Depth protocol {depth.protocol}.",
+            f"Depth protocol {depth.caption}.",
             f"Odometry: {metrics['protocol']['odometry']}.",
         ],
     )
     write_report(out, content)
-    console.print(depth_table(depth.summary, depth.constant, depth.protocol))
-    console.print(odometry_table(odometry.summary, odometry.sequence))
+    console.print(depth_table(depth.summary, depth.constant, depth.caption))
+    console.print(odometry_table(odometry.summary, odometry.sequence, odometry.caption))
     return DemoResult(out, depth, odometry, None)
 
 

@@ -3,3 +3,7 @@
 
 class EgodepthError(Exception):
     """Something the user can put right: the message says what was got and what to do instead."""
+
+
+class EgodepthWarning(UserWarning):
+    """Something to know that stops nothing: the command line prints it as a single line."""

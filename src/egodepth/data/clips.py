@@ -51,7 +51,8 @@ class KnownMotion:
         if sequence.world_from_camera is None:
             raise EgodepthError(f"{sequence.name} has no poses; use --data.poses network")
         poses = sequence.world_from_camera
-        return cls(poses, np.zeros(len(poses), np.int64), {})
+        unknown = np.isnan(poses).any((1, 2))
+        return cls(poses, np.where(unknown, NO_PART, 0), {})
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,7 @@ class Clip:
         stride: frames between target and sources in time.
         useless: pairs of positions that show no parallax, or a cut between them.
         motion: what is known of it.
+        targets: numbers of the frames that may be targets; None for all.
     """
 
     sequence: Sequence
@@ -75,6 +77,7 @@ class Clip:
     stride: int = 1
     useless: frozenset[tuple[int, int]] = frozenset()
     motion: KnownMotion | None = None
+    targets: frozenset[int] | None = None
 
     @property
     def positions(self) -> dict[int, int]:

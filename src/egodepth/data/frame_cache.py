@@ -12,7 +12,7 @@ from PIL import Image
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
-from egodepth.data.sequence import Frames, ImageFiles, Sequence
+from egodepth.data.sequence import Frames, Sequence
 
 
 def default_cache_folder() -> Path:
@@ -92,8 +92,8 @@ def _write_header(file: object, count: int, height: int, width: int) -> None:
 
 
 def _resized(frames: Frames, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Numbers and resized images; image files are decoded by one thread a core."""
-    if not isinstance(frames, ImageFiles):
+    """Numbers and resized images; what is seekable is decoded by one thread a core."""
+    if not frames.seekable:
         for frame in frames.at():
             yield frame.number, resize_frame(frame.image, height, width)
         return

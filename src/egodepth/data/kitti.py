@@ -14,6 +14,8 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
+from egodepth.data.kitti_depth import find_improved_depth
+from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ImageFiles, Sequence, list_images
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.trajectory import read_kitti
@@ -27,10 +29,11 @@ COLOUR, GREY = ((2, "left"), (3, "right")), ((0, "left"), (1, "right"))
 def read_kitti_raw(root: Path) -> list[Sequence]:
     """Every drive under ``root`` (``DATE/DATE_drive_NUMBER_sync``), one sequence a camera.
 
-    Colour cameras (``image_02``, ``image_03``) where there are any, else grey ones.
+    Colour cameras (``image_02``, ``image_03``) where there are any, else grey ones. Improved depth maps
+    are found as :mod:`egodepth.data.kitti_depth` says. Drives of a date without calibration are left out.
 
     Raises:
-        EgodepthError: no drives, or a calibration file that is missing or lacks lines.
+        EgodepthError: no drives that can be used, or a calibration file that lacks lines.
     """
     drives = sorted(p for p in root.glob("*/*_drive_*_sync") if p.is_dir())
     if not drives:
@@ -38,9 +41,13 @@ def read_kitti_raw(root: Path) -> list[Sequence]:
             f"no KITTI raw drives under {root}: expected folders like "
             "2011_09_26/2011_09_26_drive_0009_sync"
         )
-    sequences = [sequence for drive in drives for sequence in _read_drive(drive)]
+    lacks = Lacks("kitti_raw", root)
+    sequences = [sequence for drive in drives for sequence in _read_drive(drive, root, lacks)]
     if not sequences:
-        raise EgodepthError(f"the KITTI raw drives under {root} hold no images")
+        raise EgodepthError(
+            f"the KITTI raw drives under {root} can't be used: {'; '.join(lacks.lines)}"
+        )
+    lacks.tell()
     return sequences
 
 
@@ -51,11 +58,13 @@ def read_kitti_odometry(root: Path) -> list[Sequence]:
         EgodepthError: no sequences, or a calibration or pose file that is broken.
     """
     folders = sorted(p for p in (root / "sequences").glob("*") if p.is_dir())
-    sequences = [sequence for folder in folders for sequence in _read_odometry(folder, root)]
+    lacks = Lacks("kitti_odometry", root)
+    sequences = [sequence for folder in folders for sequence in _read_odometry(folder, root, lacks)]
     if not sequences:
         raise EgodepthError(
             f"no KITTI odometry sequences under {root}: expected folders like sequences/00/image_2"
         )
+    lacks.tell()
     return sequences
 
 
@@ -120,10 +129,18 @@ def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
     return values
 
 
-def _read_drive(drive: Path) -> list[Sequence]:
+def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
     date = drive.parent
+    files = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt", "calib_imu_to_velo.txt")
+    missing = [date / name for name in files if not (date / name).exists()]
+    if missing:
+        lacks.add("drives without calibration, left out", drive.relative_to(root))
+        return []
+    cameras = _cameras(drive, "image_{:02d}/data")
+    if not cameras:
+        lacks.add("drives without images, left out", drive.relative_to(root))
     sequences = []
-    for index, side in _cameras(drive, "image_{:02d}/data"):
+    for index, side in cameras:
         folder = drive / f"image_{index:02d}"
         name = f"P_rect_{index:02d}"
         calibration = read_calibration(date / "calib_cam_to_cam.txt", name, "R_rect_00")
@@ -135,6 +152,8 @@ def _read_drive(drive: Path) -> list[Sequence]:
         world_from_imu = _read_oxts(drive / "oxts" / "data", frames.numbers)
         world_from_camera = None
         if world_from_imu is not None:
+            unknown = np.flatnonzero(np.isnan(world_from_imu).any((1, 2)))
+            lacks.add("frames without a GPS/IMU record", *(f"{folder} {i}" for i in unknown))
             velodyne_from_imu = _read_rigid(date / "calib_imu_to_velo.txt")
             world_from_camera = world_from_imu @ np.linalg.inv(
                 camera_from_velodyne @ velodyne_from_imu
@@ -145,29 +164,42 @@ def _read_drive(drive: Path) -> list[Sequence]:
         rig_from_camera = np.linalg.inv(camera_from_rectified)
         sequences.append(
             Sequence(
-                name, frames, camera, world_from_camera, depth, side, drive.name, rig_from_camera
+                name,
+                frames,
+                camera,
+                world_from_camera,
+                depth,
+                side,
+                drive.name,
+                rig_from_camera,
+                improved_depth=find_improved_depth(root, drive.name, index, frames.numbers),
             )
         )
     return sequences
 
 
-def _read_odometry(folder: Path, root: Path) -> list[Sequence]:
+def _read_odometry(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
     sequences = []
     times = _read_numbers(folder / "times.txt")
     pose_file = root / "poses" / f"{folder.name}.txt"
     world_from_cam0 = read_kitti(pose_file) if pose_file.exists() else None
-    for index, side in _cameras(folder, "image_{}"):
+    cameras = _cameras(folder, "image_{}")
+    if cameras and not (folder / "calib.txt").exists():
+        lacks.add("sequences without calibration, left out", folder.relative_to(root))
+        return []
+    for index, side in cameras:
+        name = f"{folder.name}/image_{index}"
         calibration = read_calibration(folder / "calib.txt", f"P{index}")
         frames = _numbered_frames(folder / f"image_{index}", times)
         camera, camera_from_cam0 = _split_projection(calibration[f"P{index}"], frames)
         world_from_camera = None
         if world_from_cam0 is not None:
-            if frames.numbers[-1] >= len(world_from_cam0):
-                raise EgodepthError(
-                    f"{pose_file} holds {len(world_from_cam0)} poses, but {folder} has a frame "
-                    f"{frames.numbers[-1]}"
-                )
-            world_from_camera = world_from_cam0[frames.numbers] @ np.linalg.inv(camera_from_cam0)
+            count = len(world_from_cam0)
+            beyond = [number for number in frames.numbers if number >= count]
+            lacks.add("frames beyond the poses", *(f"{name} {number}" for number in beyond))
+            padded = np.full((max(count, frames.numbers[-1] + 1), 4, 4), np.nan)
+            padded[:count] = world_from_cam0
+            world_from_camera = padded[frames.numbers] @ np.linalg.inv(camera_from_cam0)
         depth: dict[int, Callable[[], np.ndarray]] = {}
         if (folder / "velodyne").is_dir():
             cam0_from_velodyne = np.vstack(
@@ -180,7 +212,6 @@ def _read_odometry(folder: Path, root: Path) -> list[Sequence]:
                 camera_from_cam0 @ cam0_from_velodyne,
                 camera,
             )
-        name = f"{folder.name}/image_{index}"
         rig_from_camera = np.linalg.inv(camera_from_cam0)
         sequences.append(
             Sequence(
@@ -266,13 +297,17 @@ def _read_timestamps(path: Path) -> np.ndarray | None:
 
 
 def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
-    """``world_from_imu`` (N, 4, 4) by the development kit's Mercator projection, or None."""
+    """``world_from_imu`` (N, 4, 4) by the development kit's Mercator projection, NaN where a frame has
+    no record, or None."""
     paths = [folder / f"{number:010d}.txt" for number in numbers]
-    if not all(path.exists() for path in paths):
+    if not any(path.exists() for path in paths):
         return None
     poses = []
     scale = None
     for path in paths:
+        if not path.exists():
+            poses.append(np.full((4, 4), np.nan))
+            continue
         try:
             words = read_text(path, "the GPS/IMU record").split()
             latitude, longitude, altitude, roll, pitch, yaw = (float(word) for word in words[:6])
@@ -284,7 +319,8 @@ def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
         rotation = _about(2, yaw) @ _about(1, pitch) @ _about(0, roll)
         poses.append(_motion(rotation, np.array([x, y, altitude])))
     stacked = np.stack(poses)
-    stacked[:, :3, 3] -= stacked[0, :3, 3]
+    first = np.isfinite(stacked[:, 0, 0]).argmax()
+    stacked[:, :3, 3] -= stacked[first, :3, 3]
     return stacked
 
 

@@ -1,8 +1,11 @@
 """One's own footage: a folder of images or a video file."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
 
 import av
 import numpy as np
@@ -11,12 +14,27 @@ from av.error import FFmpegError
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
-from egodepth.data.sequence import IMAGE_SUFFIXES, Frame, ImageFiles, Sequence, list_images
+from egodepth.data.sequence import (
+    IMAGE_SUFFIXES,
+    Frame,
+    ImageFiles,
+    Sequence,
+    list_images,
+    read_depth_png,
+)
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.trajectory import read_trajectory
+
+IMAGES = "images"
+DEPTH_SUFFIXES = (".npy", ".npz", ".png")
+MILLIMETRES = 1000
+"""Steps a metre of depth PNGs where camera.yaml has no ``depth_steps``."""
 
 
 class VideoFile:
     """Frames of the first video stream of a file that FFmpeg reads, decoded in order."""
+
+    seekable = False
 
     def __init__(self, path: Path):
         """Open the file and decode its first frame for the size.
@@ -25,6 +43,7 @@ class VideoFile:
             EgodepthError: not a video, or one without frames.
         """
         self.path = path
+        self._rate = 10.0
         self._count = self._count_packets()
         first = next(self.at([0]), None)
         if first is None:
@@ -37,6 +56,14 @@ class VideoFile:
         text = f"{self.path.resolve()} {state.st_size} {state.st_mtime_ns}"
         return hashlib.sha256(text.encode()).hexdigest()
 
+    @property
+    def numbers(self) -> list[int]:
+        return list(range(self._count))
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.arange(self._count) / self._rate
+
     def __len__(self) -> int:
         return self._count
 
@@ -46,12 +73,11 @@ class VideoFile:
             with av.open(str(self.path)) as container:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
-                rate = float(stream.average_rate or 10)
                 for index, frame in enumerate(container.decode(stream)):
                     if wanted is not None and (not wanted or index > wanted[-1]):
                         return
                     if wanted is None or index in wanted:
-                        time = frame.time if frame.time is not None else index / rate
+                        time = frame.time if frame.time is not None else index / self._rate
                         yield Frame(index, float(time), frame.to_ndarray(format="rgb24"))
         except (FFmpegError, IndexError) as error:
             raise self._error(error) from error
@@ -59,6 +85,7 @@ class VideoFile:
     def _count_packets(self) -> int:
         try:
             with av.open(str(self.path)) as container:
+                self._rate = float(container.streams.video[0].average_rate or self._rate)
                 return sum(1 for packet in container.demux(video=0) if packet.size)
         except (FFmpegError, IndexError) as error:
             raise self._error(error) from error
@@ -69,11 +96,15 @@ class VideoFile:
 
 
 def read_footage(path: Path) -> Sequence:
-    """A folder of images (ordered by name) or a video file, without a camera.
+    """A folder of images (ordered by name) or a video file, without a camera; or a folder with a folder
+    ``images``, beside which may lie ``depth`` (maps named like their images), ``poses.txt`` (in KITTI, TUM
+    or EuRoC format) and ``camera.yaml``.
 
     Raises:
-        EgodepthError: nothing there, an empty folder, or no video.
+        EgodepthError: nothing there, an empty folder, no video, or poses that do not fit.
     """
+    if (path / IMAGES).is_dir() and not list_images(path):
+        return _read_prepared(path)
     if path.is_dir():
         images = list_images(path)
         if not images:
@@ -89,6 +120,61 @@ def read_footage(path: Path) -> Sequence:
     return Sequence(path.name, VideoFile(path))
 
 
+def _read_prepared(folder: Path) -> Sequence:
+    images = list_images(folder / IMAGES)
+    if not images:
+        raise EgodepthError(f"the folder {folder / IMAGES} holds no images")
+    frames = ImageFiles(images)
+    camera_file = folder / "camera.yaml"
+    camera, steps = None, MILLIMETRES
+    if camera_file.exists():
+        camera = read_camera(camera_file).resize(frames.height, frames.width)
+        steps = _read_yaml(camera_file).get("depth_steps", MILLIMETRES)
+    depth: dict[int, Callable[[], np.ndarray]] = {}
+    for index, image in enumerate(images):
+        for suffix in DEPTH_SUFFIXES:
+            path = folder / "depth" / f"{image.stem}{suffix}"
+            if path.exists():
+                depth[index] = partial(read_depth_map, path, float(steps))
+    poses = None
+    if (folder / "poses.txt").exists():
+        times, poses = read_trajectory(folder / "poses.txt")
+        if len(poses) != len(images):
+            raise EgodepthError(
+                f"{folder / 'poses.txt'} holds {len(poses)} poses for {len(images)} images; it needs "
+                "one each, in the order of their names"
+            )
+        if times is not None:
+            frames = ImageFiles(images, times=times)
+    return Sequence(folder.resolve().name, frames, camera, poses, depth)
+
+
+def read_depth_map(path: Path, steps: float) -> np.ndarray:
+    """Depth (H, W) float32 of a .npy or .npz file (as it is), or of a 16-bit PNG (``steps`` a unit).
+
+    Raises:
+        EgodepthError: a broken file, or one that holds no map.
+    """
+    if path.suffix == ".png":
+        return read_depth_png(path, steps)
+    try:
+        loaded = np.load(path)
+        values = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+    except (OSError, ValueError, EOFError, IndexError, BadZipFile) as error:
+        raise EgodepthError(f"broken depth map {path}: {error}") from error
+    if values.squeeze().ndim != 2:
+        raise EgodepthError(f"broken depth map {path}: its shape is {values.shape}, not (H, W)")
+    return values.squeeze().astype(np.float32)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(read_text(path, "the camera file"))
+    except yaml.YAMLError as error:
+        raise EgodepthError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    return values if isinstance(values, dict) else {}
+
+
 def read_camera(path: Path) -> Camera:
     """A camera file: YAML with fx, fy, cx, cy in pixels, and the width and height they hold for.
 
@@ -98,11 +184,7 @@ def read_camera(path: Path) -> Camera:
         EgodepthError: a missing file, missing or unknown names, values that are no numbers.
     """
     names = ("fx", "fy", "cx", "cy", "width", "height")
-    try:
-        values = yaml.safe_load(read_text(path, "the camera file"))
-    except yaml.YAMLError as error:
-        raise EgodepthError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    values = values if isinstance(values, dict) else {}
+    values = _read_yaml(path)
     missing = [name for name in names if name not in values]
     if missing:
         raise EgodepthError(

@@ -34,14 +34,26 @@ class Frames(Protocol):
 
     Attributes:
         height, width: size in pixels.
+        seekable: whether any frame can be read at once, from several threads.
         fingerprint: changes whenever the frames do; names the cache.
     """
 
     height: int
     width: int
+    seekable: bool
 
     @property
     def fingerprint(self) -> str: ...
+
+    @property
+    def numbers(self) -> list[int]:
+        """Frame numbers, see :class:`Frame`."""
+        ...
+
+    @property
+    def times(self) -> np.ndarray:
+        """(N,) seconds; for a video, as far as its rate tells them."""
+        ...
 
     def __len__(self) -> int:
         """Number of frames; for a video, as its container tells it."""
@@ -65,9 +77,11 @@ class Sequence:
         frames: the images.
         camera: intrinsics at the size of the frames; None where unknown.
         camera_guessed: whether they come from a field of view, which few people know exactly.
-        world_from_camera: (N, 4, 4) float64 in metres, one pose a frame; None where unknown.
+        world_from_camera: (N, 4, 4) float64 in metres, one pose a frame, NaN where a frame has none;
+            None where there are none.
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
-            0 where there is none.
+            0 where there is none. It may have another size than the frames, which shows the same.
+        improved_depth: a better ground truth, where the data set has two (KITTI raw).
         camera_name: ``left`` or ``right`` for stereo rigs.
         rig: sequences of one rig share this name, and their frame numbers; empty for one camera.
         rig_from_camera: (4, 4) float64 in metres, the camera's place in its rig.
@@ -82,6 +96,7 @@ class Sequence:
     rig: str = ""
     rig_from_camera: np.ndarray = field(default_factory=lambda: np.eye(4))
     camera_guessed: bool = False
+    improved_depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     def with_fov(self, degrees: float) -> "Sequence":
         """The same with a camera that sees ``degrees`` from left to right edge, if it brings none."""
@@ -92,8 +107,66 @@ class Sequence:
         return replace(self, camera=camera, camera_guessed=True)
 
 
+class ImageChange(Protocol):
+    """A change of images that does not change their camera's frame: a crop, or a lens undone.
+
+    Attributes:
+        camera: of the changed images.
+        key: names it in the fingerprint of the cache.
+    """
+
+    camera: Camera
+    key: str
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """The changed image (h, w, 3) uint8."""
+        ...
+
+
+class ChangedFrames:
+    """Frames that are changed as they are read."""
+
+    def __init__(self, frames: Frames, change: ImageChange):
+        self._frames, self._change = frames, change
+        self.height, self.width = change.camera.height, change.camera.width
+        self.seekable = frames.seekable
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self._frames.fingerprint} {self._change.key}"
+
+    @property
+    def numbers(self) -> list[int]:
+        return self._frames.numbers
+
+    @property
+    def times(self) -> np.ndarray:
+        return self._frames.times
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
+        for frame in self._frames.at(indices):
+            yield frame._replace(image=self._change(frame.image))
+
+
+class Crop:
+    """A window of the images."""
+
+    def __init__(self, camera: Camera, top: int, left: int, height: int, width: int):
+        self.camera = camera.crop(top, left, height, width)
+        self._rows, self._columns = slice(top, top + height), slice(left, left + width)
+        self.key = f"crop {top} {left} {height} {width}"
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        return image[self._rows, self._columns]
+
+
 class ImageFiles:
     """Frames from image files; grey ones are repeated to three channels."""
+
+    seekable = True
 
     def __init__(
         self, paths: list[Path], numbers: list[int] | None = None, times: np.ndarray | None = None
@@ -143,6 +216,22 @@ class ImageFiles:
                 raise EgodepthError(
                     f"broken image {path}: {error}; replace or remove it"
                 ) from error
+
+
+def read_depth_png(path: Path, units_a_metre: float, unknown: tuple[int, ...] = (0,)) -> np.ndarray:
+    """Depth (H, W) float32 in metres, 0 where unknown, of a 16-bit image.
+
+    Raises:
+        EgodepthError: a missing or broken file, or one with several channels.
+    """
+    with _open_image(path) as image:
+        try:
+            values = np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise EgodepthError(f"broken depth map {path}: {error}; replace it") from error
+    if values.ndim != 2:
+        raise EgodepthError(f"broken depth map {path}: it has {values.shape[2]} channels, not one")
+    return np.where(np.isin(values, unknown), 0, values / units_a_metre).astype(np.float32)
 
 
 def list_images(folder: Path) -> list[Path]:

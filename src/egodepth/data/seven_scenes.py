@@ -8,11 +8,11 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
-from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.data.lacks import Lacks
+from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.z_buffer import z_buffer
 
@@ -39,7 +39,10 @@ def read_seven_scenes(root: Path) -> list[Sequence]:
         raise EgodepthError(
             f"no 7-Scenes sequences under {root}: expected files like seq-01/frame-000000.color.png"
         )
-    return [_read_folder(folder, root) for folder in folders]
+    lacks = Lacks("seven_scenes", root)
+    sequences = [_read_folder(folder, root, lacks) for folder in folders]
+    lacks.tell()
+    return sequences
 
 
 def register_depth(depth: np.ndarray) -> np.ndarray:
@@ -56,7 +59,7 @@ def register_depth(depth: np.ndarray) -> np.ndarray:
     return z_buffer(np.rint(projected).astype(np.int64), points[:, 2], HEIGHT, WIDTH)
 
 
-def _read_folder(folder: Path, root: Path) -> Sequence:
+def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
     paths = sorted(p for p in folder.glob("frame-*.color.*") if not p.name.startswith("."))
     numbers = [_number(path) for path in paths]
     frames = ImageFiles(paths, numbers, np.array(numbers) / FRAMES_A_SECOND)
@@ -71,12 +74,16 @@ def _read_folder(folder: Path, root: Path) -> Sequence:
         for index, stem in enumerate(stems)
         if (path := stem.with_suffix(".depth.png")).exists()
     }
-    known = all(path.exists() for path in poses)
+    missing = [path for path in poses if not path.exists()]
+    if len(missing) < len(poses):
+        lacks.add("frames without a pose", *(path.relative_to(root) for path in missing))
     return Sequence(
         name=folder.relative_to(root).as_posix() if folder != root else folder.name,
         frames=frames,
         camera=Camera.from_parameters(COLOUR_FOCAL, COLOUR_FOCAL, *CENTRE, HEIGHT, WIDTH),
-        world_from_camera=np.stack([_read_pose(path) for path in poses]) if known else None,
+        world_from_camera=(
+            None if len(missing) == len(poses) else np.stack([_read_pose(path) for path in poses])
+        ),
         depth=depth,
     )
 
@@ -89,6 +96,8 @@ def _number(path: Path) -> int:
 
 
 def _read_pose(path: Path) -> np.ndarray:
+    if not path.exists():
+        return np.full((4, 4), np.nan)
     try:
         pose = np.array([float(word) for word in read_text(path, "the pose").split()]).reshape(4, 4)
     except ValueError as error:
@@ -99,12 +108,7 @@ def _read_pose(path: Path) -> np.ndarray:
 
 
 def _read_depth(path: Path) -> np.ndarray:
-    try:
-        with Image.open(path) as image:
-            millimetres = np.asarray(image)
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise EgodepthError(f"broken depth map {path}: {error}") from error
-    if millimetres.shape != (HEIGHT, WIDTH):
-        raise EgodepthError(f"broken depth map {path}: its size is {millimetres.shape}")
-    known = ~np.isin(millimetres, INVALID_DEPTH)
-    return register_depth(np.where(known, millimetres / 1000, 0).astype(np.float32))
+    depth = read_depth_png(path, 1000, INVALID_DEPTH)
+    if depth.shape != (HEIGHT, WIDTH):
+        raise EgodepthError(f"broken depth map {path}: its size is {depth.shape}")
+    return register_depth(depth)

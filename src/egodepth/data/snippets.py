@@ -154,7 +154,7 @@ class SnippetStream(IterableDataset[RawBatch]):
                 f"no training snippets: no frame has neighbours at strides {directions} of "
                 f"{', '.join(sorted({str(clip.stride) for clip in clips}))} frames"
                 + (" and its other camera's frame" if partner else "")
-                + "; the footage is too short, still, or --data.stride too large"
+                + "; the footage is too short, still, outside of --data.split, or --data.stride too large"
             )
         self._snippets = np.array(snippets)
 
@@ -164,6 +164,8 @@ class SnippetStream(IterableDataset[RawBatch]):
         positions = clip.positions
         others = self.clips[self._partners[index]].positions
         for number, target in positions.items():
+            if clip.targets is not None and number not in clip.targets:
+                continue
             sources = [positions.get(number + d * clip.stride) for d in self.directions]
             if any(s is None or not _usable(clip, target, s) for s in sources):
                 continue

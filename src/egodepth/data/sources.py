@@ -1,27 +1,105 @@
 """Footage by name: ``KIND:WHERE`` for data sets, a plain path for one's own."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.kitti import read_kitti_odometry, read_kitti_raw
 from egodepth.data.own_footage import read_footage
 from egodepth.data.sequence import Sequence
-from egodepth.data.seven_scenes import read_seven_scenes
 
-ROOTED: dict[str, Callable[[Path], list[Sequence]]] = {
-    "kitti_raw": read_kitti_raw,
-    "kitti_odometry": read_kitti_odometry,
-    "seven_scenes": read_seven_scenes,
-}
+
+@dataclass(frozen=True)
+class DataSet:
+    """A data set that can be named.
+
+    Attributes:
+        title: its name in full.
+        reader: ``module:function`` below ``egodepth.data``, from its root to sequences.
+        address: where to get it.
+        parts: what to download there, and what for.
+        protocol: depth protocol that scores it where none is named.
+    """
+
+    title: str
+    reader: str
+    address: str
+    parts: str
+    protocol: str
+
+    def read(self, root: Path) -> list[Sequence]:
+        """Its sequences.
+
+        Raises:
+            EgodepthError: there is none, or something in it is broken.
+        """
+        if not root.is_dir():
+            raise EgodepthError(f"there is no folder {root}; name the root of {self.title}")
+        module, function = self.reader.split(":")
+        read: Callable[[Path], list[Sequence]] = getattr(
+            import_module(f"egodepth.data.{module}"), function
+        )
+        return read(root)
+
+
+DATA_SETS = {
+    "kitti_raw": DataSet(
+        "KITTI raw", "kitti:read_kitti_raw", "http://www.cvlibs.net/datasets/kitti/raw_data.php",
+        "synced+rectified drives and the calibration of each date; data_depth_annotated.zip (KITTI "
+        "depth) for improved depth maps", "kitti",
+    ),
+    "kitti_odometry": DataSet(
+        "KITTI odometry", "kitti:read_kitti_odometry",
+        "http://www.cvlibs.net/datasets/kitti/eval_odometry.php",
+        "colour (or grey) images, calibration, ground-truth poses; velodyne for depth", "kitti",
+    ),
+    "kitti_depth": DataSet(
+        "KITTI depth benchmark", "kitti_depth:read_kitti_depth",
+        "http://www.cvlibs.net/datasets/kitti/eval_depth.php?benchmark=depth_prediction",
+        "data_depth_selection.zip", "kitti-benchmark",
+    ),
+    "cityscapes": DataSet(
+        "Cityscapes", "cityscapes:read_cityscapes", "https://www.cityscapes-dataset.com",
+        "leftImg8bit_sequence (or leftImg8bit), camera; disparity for depth, rightImg8bit_sequence "
+        "for stereo", "cityscapes",
+    ),
+    "euroc": DataSet(
+        "EuRoC MAV", "euroc:read_euroc_mav", "https://projects.asl.ethz.ch/datasets/euroc-mav",
+        "sequences in ASL format; those of the Vicon room have a point cloud", "indoor",
+    ),
+    "nyu": DataSet(
+        "NYU Depth v2", "nyu:read_nyu",
+        "https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html",
+        "raw sequences for training; nyu_depth_v2_labeled.mat and splits.mat for testing", "nyu",
+    ),
+    "seven_scenes": DataSet(
+        "7-Scenes", "seven_scenes:read_seven_scenes",
+        "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes",
+        "the scenes' archives, unpacked down to seq-NN", "7scenes",
+    ),
+    "tum_rgbd": DataSet(
+        "TUM RGB-D", "tum_rgbd:read_tum_rgbd",
+        "https://cvg.cit.tum.de/data/datasets/rgbd-dataset/download", "sequences, unpacked", "indoor",
+    ),
+    "eth3d": DataSet(
+        "ETH3D, low resolution", "eth3d:read_eth3d", "https://www.eth3d.net/datasets",
+        "two_view_training with two_view_training_gt; multi_view_training_rig_undistorted with "
+        "multi_view_training_rig_scan_clean", "eth3d",
+    ),
+    "make3d": DataSet(
+        "Make3D", "make3d:read_make3d", "http://make3d.cs.cornell.edu/data.html",
+        "Test134 images and Gridlaserdata of the test set", "make3d-c1",
+    ),
+}  # fmt: skip
 
 
 def read_source(source: str, root: Path | None = None) -> list[Sequence]:
     """The sequences of a source.
 
     Args:
-        source: ``kitti_raw:ROOT``, ``kitti_odometry:ROOT``, ``seven_scenes:ROOT``,
-            ``synthetic:SEED``, or the path of a folder of images or a video.
+        source: ``KIND:ROOT`` with a kind of :data:`DATA_SETS`, ``synthetic:SEED``, or the path of a
+            folder of images or a video.
         root: what relative paths start from; by default the working folder.
 
     Raises:
@@ -31,8 +109,8 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
     kind, colon, where = source.partition(":")
     if not colon or (base / source).exists():
         return [read_footage(base / source)]
-    if kind in ROOTED:
-        return ROOTED[kind](base / where)
+    if kind in DATA_SETS:
+        return DATA_SETS[kind].read(base / where)
     if kind == "synthetic":
         from egodepth.data.synthetic import read_street
 
@@ -41,8 +119,16 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
         return [read_street(int(where))]
     raise EgodepthError(
         f"unknown kind of footage {kind!r} in {source!r}; use a path, or one of "
-        f"{', '.join(f'{name}:ROOT' for name in ROOTED)}, synthetic:SEED"
+        f"{', '.join(f'{name}:ROOT' for name in DATA_SETS)}, synthetic:SEED"
     )
+
+
+def default_protocol(source: str) -> str:
+    """Name of the depth protocol for a source."""
+    kind = source.partition(":")[0]
+    if kind in DATA_SETS:
+        return DATA_SETS[kind].protocol
+    return "synthetic" if kind == "synthetic" else "indoor"
 
 
 def select(sequences: list[Sequence], name: str | None) -> list[Sequence]:

@@ -36,6 +36,8 @@ GROUND_DENSITY, FACADE_DENSITY = 16, 20
 class StreetDrive:
     """Frames of one drive, rendered when they are first asked for."""
 
+    seekable = False
+
     def __init__(self, seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH):
         """Fix the drive; nothing is rendered yet.
 
@@ -54,6 +56,14 @@ class StreetDrive:
     @property
     def fingerprint(self) -> str:
         return f"street-{_VERSION}-{self.seed}-{self._count}-{self.height}x{self.width}"
+
+    @property
+    def numbers(self) -> list[int]:
+        return list(range(self._count))
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.arange(self._count) / RATE
 
     def __len__(self) -> int:
         return self._count

@@ -1,50 +1,117 @@
-"""Depth protocols and metrics (Eigen et al., NeurIPS 2014)."""
+"""Depth protocols and metrics: what a number of this field means.
 
+Metrics as in Eigen et al., "Depth map prediction from a single image", NeurIPS 2014, and as KITTI's depth
+benchmark defines them.
+"""
+
+import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError
+from egodepth.evaluation.shape import edge_scores, f_score
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
+LABELS = ("Abs Rel", "Sq Rel", "RMSE", "RMSE log", "d<1.25", "d<1.25^2", "d<1.25^3")
+MORE = ("silog", "log10", "f_score", "edge_accuracy", "edge_completeness")
+MORE_LABELS = ("SILog", "log10", "F-score", "edge acc. (px)", "edge compl. (px)")
 LOW = "low_"
 """What metrics of the pixels with the least texture are marked with."""
-LABELS = ("Abs Rel", "Sq Rel", "RMSE", "RMSE log", "d<1.25", "d<1.25^2", "d<1.25^3")
+
+Crop = Literal["none", "garg", "eigen", "nyu", "cityscapes"]
+CROPS: dict[Crop, tuple[float, float, float, float]] = {
+    "none": (0, 1, 0, 1),
+    "garg": (0.40810811, 0.99189189, 0.03594771, 0.96405229),
+    "eigen": (0.3324324, 0.91351351, 0.0359477, 0.96405229),
+    "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),
+    "cityscapes": (256 / 768, 1, 192 / 2048, 1856 / 2048),
+}
+"""Top, bottom, left, right as shares of the height and width. garg: Garg et al., ECCV 2016; eigen: Eigen
+et al.; nyu: the toolbox's, without the white frame; cityscapes: of images without their lowest quarter."""
+
+Scaling = Literal["median", "set_median", "affine", "affine_inverse", "none", "baseline"]
+SCALINGS: dict[Scaling, str] = {
+    "median": "each image scaled by the ratio of medians",
+    "set_median": "all images scaled by one factor, the median of the images' ratios of medians",
+    "affine": "least-squares scale and shift of depth for each image",
+    "affine_inverse": "least-squares scale and shift of inverse depth for each image",
+    "none": "no scaling",
+    "baseline": "scaled by 5.4, from the unit of networks trained with a stereo baseline of 0.1 to metres",
+}
+KITTI_BASELINE = 5.4
 
 
 @dataclass(frozen=True)
 class DepthProtocol:
-    """How a prediction is compared with ground truth.
+    """How predictions are compared with ground truth.
 
     Attributes:
         name: how it is called for.
-        crop: ``garg``, or ``none`` for all pixels.
-        min_depth, max_depth: ground truth outside is left out, predictions are clamped to it.
-        median_scaling: scale each prediction by the ratio of medians, for monocular training.
+        max_depth: ground truth from ``min_depth`` on and below this is scored; predictions are clamped
+            to both.
+        crop: part of the image that is scored.
+        scaling: what makes up for an unknown scale.
+        improved: whether KITTI's improved depth maps are the truth.
+        split: name of the frames that are scored; None for all that have ground truth.
+        images: how many frames the split has with this truth, where that is known.
+        min_depth: see ``max_depth``.
         cameras: sides of a stereo rig that are scored.
+        near: metres between points that the F-score takes for the same.
+        flip: whether the prediction is averaged with that of the mirrored image.
     """
 
     name: str
-    crop: str
-    min_depth: float
     max_depth: float
-    median_scaling: bool = True
+    crop: Crop = "none"
+    scaling: Scaling = "median"
+    improved: bool = False
+    split: str | None = None
+    images: int | None = None
+    min_depth: float = 1e-3
     cameras: tuple[str, ...] = ("left",)
+    near: float = 0.5
+    flip: bool = False
 
     def __str__(self) -> str:
-        scale = "median scaling per image" if self.median_scaling else "no scaling"
-        return (
-            f"{self.name}: {self.crop} crop, {self.min_depth:g}-{self.max_depth:g} m, {scale}, "
-            "prediction resized to the image, mean over images"
-        )
+        truth = "improved depth maps" if self.improved else "the data set's depth"
+        frames = f"split {self.split}" if self.split else "all frames with depth"
+        parts = [
+            f"{self.name}: {truth}",
+            f"{frames} ({' and '.join(self.cameras)} camera)",
+            f"{self.crop} crop",
+            f"{self.min_depth:g} to {self.max_depth:g} m",
+            SCALINGS[self.scaling],
+            "prediction resized to the ground truth, bilinear in inverse depth",
+            *(["averaged with the mirrored image's"] if self.flip else []),
+            "mean over images",
+        ]
+        return ", ".join(parts)
 
 
 PROTOCOLS = {
-    "eigen": DepthProtocol("eigen", "garg", 1e-3, 80.0),
-    "synthetic": DepthProtocol("synthetic", "none", 1e-3, 80.0),
-    "indoor": DepthProtocol("indoor", "none", 0.1, 10.0),
+    p.name: p
+    for p in (
+        DepthProtocol("eigen", 80, "garg", split="eigen_test", images=697),
+        DepthProtocol("eigen-50", 50, "garg", split="eigen_test", images=697),
+        DepthProtocol("eigen-improved", 80, improved=True, split="eigen_test", images=652),
+        DepthProtocol("eigen-stereo", 80, "garg", "none", split="eigen_test", images=697),
+        DepthProtocol("kitti", 80, "garg"),
+        DepthProtocol(
+            "kitti-benchmark", 80, scaling="none", cameras=("left", "right"), images=1000
+        ),
+        DepthProtocol("cityscapes", 80, "cityscapes", split="cityscapes_test", images=1525),
+        DepthProtocol("nyu", 10, "nyu", split="nyu_test", images=654, near=0.1),
+        DepthProtocol("7scenes", 10, min_depth=0.1, split="seven_scenes_test", near=0.1),
+        DepthProtocol("indoor", 10, min_depth=0.1, near=0.1),
+        DepthProtocol("eth3d", 80, scaling="none", near=0.1),
+        DepthProtocol("make3d-c1", 70),
+        DepthProtocol("make3d-c2", math.inf),
+        DepthProtocol("synthetic", 80),
+    )
 }
 
 
@@ -55,21 +122,29 @@ def get_protocol(name: str) -> DepthProtocol:
         EgodepthError: there is none of that name.
     """
     if name not in PROTOCOLS:
-        raise EgodepthError(f"unknown protocol {name!r}; use {' or '.join(PROTOCOLS)}")
+        raise EgodepthError(f"unknown protocol {name!r}; use {', '.join(PROTOCOLS)}")
     return PROTOCOLS[name]
 
 
 def depth_metrics(prediction: Float[ndarray, "n"], truth: Float[ndarray, "n"]) -> dict[str, float]:
-    """The seven usual metrics of N pixels: errors (lower is better) and shares of pixels whose
-    ratio to the truth is within 1.25, 1.25^2, 1.25^3 (higher is better). Metres, all > 0."""
+    """Metrics of N pixels, in metres, all > 0.
+
+    The seven usual ones: ``abs_rel``, ``sq_rel``, ``rmse``, ``rmse_log`` (lower is better), ``a1`` to
+    ``a3``: shares of pixels whose ratio to the truth is within 1.25, 1.25^2, 1.25^3 (higher is better).
+    ``silog``: 100 times the standard deviation of the logarithm of the ratio; ``log10``: mean absolute
+    difference of decimal logarithms.
+    """
     ratio = np.maximum(prediction / truth, truth / prediction)
     error = prediction - truth
+    log_error = np.log(prediction) - np.log(truth)
     return {
         "abs_rel": float(np.mean(np.abs(error) / truth)),
         "sq_rel": float(np.mean(error**2 / truth)),
         "rmse": float(np.sqrt(np.mean(error**2))),
-        "rmse_log": float(np.sqrt(np.mean((np.log(prediction) - np.log(truth)) ** 2))),
+        "rmse_log": float(np.sqrt(np.mean(log_error**2))),
         **{f"a{k}": float(np.mean(ratio < 1.25**k)) for k in (1, 2, 3)},
+        "silog": 100 * float(np.std(log_error)),
+        "log10": float(np.mean(np.abs(log_error))) / math.log(10),
     }
 
 
@@ -78,17 +153,52 @@ def score_depth(
     truth: Float[ndarray, "h2 w2"],
     protocol: DepthProtocol,
     texture: Float[ndarray, "h2 w2"] | None = None,
+    *,
+    rays: Float[ndarray, "h2 w2 3"] | None = None,
+    set_scale: float | None = None,
 ) -> dict[str, float]:
-    """Metrics of one image, and ``scale``, the factor that the prediction was multiplied by.
+    """Metrics of one image; ``scale``, the factor that the prediction was multiplied by (of inverse depth
+    with ``affine_inverse``), and ``pixels``, how many were scored.
 
     With texture also the metrics, named ``low_abs_rel`` and so on, of the third of the scored pixels
-    that have the least of it; they share the scale of all.
+    that have the least of it; they share the scale of all. With rays also ``f_score``; with a ground
+    truth that is dense also ``edge_accuracy`` and ``edge_completeness``, see
+    :mod:`egodepth.evaluation.shape`.
 
     Args:
         prediction: depth > 0 at the size of the truth.
         truth: metres, 0 where unknown.
         protocol: crop, range, scaling.
         texture: of the image, see :func:`egodepth.evaluation.landscape.texture`.
+        rays: of the pixels, z = 1.
+        set_scale: the factor of scaling ``set_median``.
+
+    Raises:
+        EgodepthError: different sizes, predictions that are no depths, or no truth in range.
+    """
+    mask = scored_pixels(prediction, truth, protocol)
+    predicted = prediction[mask].astype(np.float64)
+    true = truth[mask].astype(np.float64)
+    scale, shift = _fit(predicted, true, protocol, set_scale)
+    scaled = scaled_depth(prediction.astype(np.float64), scale, shift, protocol)
+    clamped = scaled[mask]
+    scores = {**depth_metrics(clamped, true), "scale": scale, "pixels": float(mask.sum())}
+    if protocol.scaling.startswith("affine"):
+        scores["shift"] = shift
+    if texture is not None:
+        low = texture[mask] <= np.percentile(texture[mask], 100 / 3)
+        scores |= {LOW + n: v for n, v in depth_metrics(clamped[low], true[low]).items()}
+    if rays is not None:
+        scores["f_score"] = f_score(
+            rays[mask] * clamped[:, None], rays[mask] * true[:, None], protocol.near
+        )
+    return scores | edge_scores(scaled, truth, mask)
+
+
+def scored_pixels(
+    prediction: Float[ndarray, "h w"], truth: Float[ndarray, "h2 w2"], protocol: DepthProtocol
+) -> Bool[ndarray, "h2 w2"]:
+    """The pixels that a protocol compares.
 
     Raises:
         EgodepthError: different sizes, predictions that are no depths, or no truth in range.
@@ -96,34 +206,81 @@ def score_depth(
     if prediction.shape != truth.shape:
         raise EgodepthError(f"the prediction is {prediction.shape}, the ground truth {truth.shape}")
     mask = (truth > protocol.min_depth) & (truth < protocol.max_depth)
-    if protocol.crop == "garg":
-        mask &= garg_crop(*truth.shape)
+    mask &= crop_mask(protocol.crop, *truth.shape)
     if not mask.any():
         raise EgodepthError("the ground truth has no pixel inside the crop and the range of depth")
-    predicted = prediction[mask].astype(np.float64)
-    true = truth[mask].astype(np.float64)
-    if not (np.isfinite(predicted).all() and (predicted > 0).all()):
+    values = prediction[mask]
+    if not (np.isfinite(values).all() and (values > 0).all()):
         raise EgodepthError("the prediction holds values that are no depths (zero, negative, nan)")
-    scale = float(np.median(true) / np.median(predicted)) if protocol.median_scaling else 1.0
-    clamped = np.clip(predicted * scale, protocol.min_depth, protocol.max_depth)
-    scores = {**depth_metrics(clamped, true), "scale": scale}
-    if texture is not None:
-        low = texture[mask] <= np.percentile(texture[mask], 100 / 3)
-        scores |= {LOW + n: v for n, v in depth_metrics(clamped[low], true[low]).items()}
-    return scores
+    return mask
+
+
+def median_ratio(
+    prediction: Float[ndarray, "h w"], truth: Float[ndarray, "h2 w2"], protocol: DepthProtocol
+) -> float:
+    """Ratio of the medians of truth and prediction over the scored pixels."""
+    mask = scored_pixels(prediction, truth, protocol)
+    return float(np.median(truth[mask]) / np.median(prediction[mask]))
+
+
+def _fit(
+    prediction: Float[ndarray, "n"],
+    truth: Float[ndarray, "n"],
+    protocol: DepthProtocol,
+    set_scale: float | None,
+) -> tuple[float, float]:
+    """Scale and shift of the protocol."""
+    if protocol.scaling == "median":
+        return float(np.median(truth) / np.median(prediction)), 0.0
+    if protocol.scaling == "set_median":
+        if set_scale is None:
+            raise ValueError("scaling set_median needs the factor of the set")
+        return set_scale, 0.0
+    if protocol.scaling == "baseline":
+        return KITTI_BASELINE, 0.0
+    if protocol.scaling == "none":
+        return 1.0, 0.0
+    x, y = (prediction, truth) if protocol.scaling == "affine" else (1 / prediction, 1 / truth)
+    columns = np.column_stack([x, np.ones_like(x)])
+    scale, shift = np.linalg.lstsq(columns, y, rcond=None)[0]
+    return float(scale), float(shift)
+
+
+def scaled_depth(
+    prediction: Float[ndarray, "h w"], scale: float, shift: float, protocol: DepthProtocol
+) -> Float[ndarray, "h w"]:
+    """Depth as it is compared: with scale and shift applied, and clamped to the range."""
+    low, high = protocol.min_depth, protocol.max_depth
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if protocol.scaling == "affine_inverse":
+            inverse = np.maximum(scale / prediction + shift, 1 / high if high < math.inf else 1e-9)
+            return np.clip(1 / inverse, low, high)
+        return np.clip(scale * prediction + shift, low, high)
 
 
 def summarize_depth(per_image: list[dict[str, float]]) -> dict[str, float]:
-    """Means over images, also of the pixels with little texture where they were scored; the number of
-    images; and the spread of the scales (standard deviation over median), 0 for one consistent scale.
+    """Means over images, also of the pixels with little texture where they were scored; means over all
+    pixels, named ``pixel_abs_rel`` and so on; the number of images; and the spread of the scales (standard
+    deviation over median), 0 for one consistent scale.
 
     Raises:
         EgodepthError: no images.
     """
     if not per_image:
         raise EgodepthError("no frame has ground truth: there is nothing to score")
-    names = [name for name in per_image[0] if name.removeprefix(LOW) in METRICS]
-    summary = {name: float(np.mean([scores[name] for scores in per_image])) for name in names}
+    summary: dict[str, float] = {}
+    for name in {n: None for scores in per_image for n in scores}:
+        if name.removeprefix(LOW) in METRICS + MORE:
+            values = [scores[name] for scores in per_image if name in scores]
+            known = [value for value in values if not math.isnan(value)]
+            if known:
+                summary[name] = float(np.mean(known))
+    pixels = np.array([scores["pixels"] for scores in per_image])
+    for name in (*METRICS, "log10"):
+        of_images = np.array([scores[name] for scores in per_image])
+        squared = name.startswith("rmse")
+        mean = np.average(of_images**2 if squared else of_images, weights=pixels)
+        summary[f"pixel_{name}"] = float(np.sqrt(mean) if squared else mean)
     scales = np.array([scores["scale"] for scores in per_image])
     return {
         **summary,
@@ -133,9 +290,12 @@ def summarize_depth(per_image: list[dict[str, float]]) -> dict[str, float]:
     }
 
 
-def garg_crop(height: int, width: int) -> Bool[ndarray, "h w"]:
-    """The part of KITTI images that Garg et al. (ECCV 2016) score, without sky and bonnet."""
+def crop_mask(crop: Crop, height: int, width: int) -> Bool[ndarray, "h w"]:
+    """The part of images that is scored, see :data:`CROPS`."""
+    top, bottom, left, right = CROPS[crop]
     mask = np.zeros((height, width), bool)
-    rows = slice(int(0.40810811 * height), int(0.99189189 * height))
-    mask[rows, int(0.03594771 * width) : int(0.96405229 * width)] = True
+    # Shares like 471 / 480 may come out a hair too small; the published ones are cut as they are.
+    hair = 1e-9
+    rows = slice(int(top * height + hair), int(bottom * height + hair))
+    mask[rows, int(left * width + hair) : int(right * width + hair)] = True
     return mask

@@ -1,29 +1,69 @@
-"""Scores of a trajectory against ground truth."""
+"""Scores of trajectories: ATE, RPE, snippets of five frames, and KITTI's errors per length."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError
 from egodepth.geometry import se3
 from egodepth.geometry.trajectory import align_similarity
 
-PROTOCOL = (
-    "ate: root mean square of positions after one similarity alignment (Umeyama) over all frames; "
-    "relative errors between consecutive frames, translation after the same scaling"
-)
+Alignment = Literal["none", "origin", "scale", "se3", "sim3", "segments"]
+ALIGNMENTS: dict[Alignment, str] = {
+    "none": "poses as they are",
+    "origin": "first poses made the same",
+    "scale": "first poses made the same, one scale (Umeyama's) for all",
+    "se3": "one rigid motion (Umeyama) for all frames",
+    "sim3": "one similarity (Umeyama) for all frames",
+    "segments": "a similarity for each 100 m of the true path, and for each of KITTI's segments",
+}
+LENGTHS = tuple(range(100, 900, 100))
+"""Metres of KITTI's segments."""
+START_STEP = 10
+"""Frames between the first frames of segments."""
+SNIPPET = 5
+FEWEST = 3
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One of KITTI's segments.
+
+    Attributes:
+        first: its first frame.
+        length: of the true path, in metres.
+        translation: error, as a share of the length.
+        rotation: error in radians a metre.
+        speed: metres a frame.
+    """
+
+    first: int
+    length: float
+    translation: float
+    rotation: float
+    speed: float
 
 
 def score_trajectory(
-    estimate: Float64[ndarray, "n 4 4"], truth: Float64[ndarray, "m 4 4"]
+    estimate: Float64[ndarray, "n 4 4"],
+    truth: Float64[ndarray, "m 4 4"],
+    alignment: Alignment = "sim3",
 ) -> dict[str, float]:
-    """Compare camera poses ``world_from_camera``, frame by frame.
+    """Compare camera poses ``world_from_camera``, frame by frame; frames whose true pose is NaN are left
+    out.
 
     Returns:
-        ``ate_m``: see :data:`PROTOCOL`; ``ate_percent``: of the path; ``path_m``: length of the true
-        path; ``rpe_rotation_deg`` and ``rpe_translation_m``: means over consecutive frames;
-        ``scale``: metres per unit of the estimate; ``frames``.
+        ``ate_m``: root mean square distance of positions after the alignment; ``ate_percent``: of the
+        path; ``path_m``: length of the true path; ``rpe_rotation_deg``, ``rpe_translation_m``: means over
+        consecutive frames, the latter after the alignment's scaling; ``snippet_ate_m``,
+        ``snippet_ate_std_m``: over all snippets of five frames, each scaled by itself, as Zhou et al.
+        (CVPR 2017) define it: the root of the sum of squares over the number of frames; ``t_rel_percent``,
+        ``r_rel_deg_100m``: KITTI's, absent where the path is too short for any segment; ``segments``: how
+        many there were; ``scale``: metres per unit of the estimate; ``frames``.
 
     Raises:
         EgodepthError: different lengths, fewer than three poses, or a camera that never moves.
@@ -32,29 +72,165 @@ def score_trajectory(
         raise EgodepthError(
             f"{len(estimate)} poses were estimated, the ground truth has {len(truth)}"
         )
-    if len(truth) < 3:
+    known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
+    neighbours = np.diff(np.flatnonzero(known)) == 1
+    estimate, truth = estimate[known], truth[known]
+    if len(truth) < FEWEST:
         raise EgodepthError(f"a trajectory needs at least 3 poses to be scored, got {len(truth)}")
-    path = float(np.linalg.norm(np.diff(truth[:, :3, 3], axis=0), axis=1).sum())
+    path = float(path_lengths(truth)[-1])
     if path == 0:
         raise EgodepthError("the true camera never moves: there is no trajectory to score")
-    scale, rotation, translation = align_similarity(estimate[:, :3, 3], truth[:, :3, 3])
-    aligned = scale * estimate[:, :3, 3] @ rotation.T + translation
+    aligned, scales = align(estimate, truth, alignment)
     ate = float(np.sqrt(((aligned - truth[:, :3, 3]) ** 2).sum(1).mean()))
-    relative_estimate, relative_truth = relative_motions(estimate), relative_motions(truth)
-    relative_estimate[:, :3, 3] *= scale
-    error = np.linalg.inv(relative_truth) @ relative_estimate
-    angles = se3.rotation_angle(torch.from_numpy(error[:, :3, :3])).numpy()
-    return {
+    error = _relative_errors(estimate, truth, scales)[neighbours]
+    angles = _angles(error)
+    snippets = snippet_errors(estimate, truth, neighbours)
+    segments = segment_errors(estimate, truth, alignment)
+    scores = {
         "ate_m": ate,
         "ate_percent": 100 * ate / path,
         "path_m": path,
         "rpe_rotation_deg": float(np.degrees(angles).mean()),
         "rpe_translation_m": float(np.linalg.norm(error[:, :3, 3], axis=1).mean()),
-        "scale": scale,
+        "scale": float(np.median(scales)),
         "frames": len(truth),
+        "segments": len(segments),
     }
+    if len(snippets):
+        scores |= {
+            "snippet_ate_m": float(snippets.mean()),
+            "snippet_ate_std_m": float(snippets.std()),
+        }
+    if segments:
+        scores |= {
+            "t_rel_percent": 100 * float(np.mean([s.translation for s in segments])),
+            "r_rel_deg_100m": 100 * float(np.degrees(np.mean([s.rotation for s in segments]))),
+        }
+    return scores
+
+
+def describe(alignment: Alignment, scores: dict[str, float]) -> str:
+    """The protocol in words, and what the sequence is too short for."""
+    text = f"alignment {alignment}: {ALIGNMENTS[alignment]}"
+    if not scores["segments"]:
+        text += (
+            f"; no t_rel and r_rel: the path of {scores['path_m']:.0f} m holds no segment of "
+            f"{LENGTHS[0]} m"
+        )
+    elif scores["path_m"] < LENGTHS[-1]:
+        longest = max(length for length in LENGTHS if length <= scores["path_m"])
+        text += (
+            f"; t_rel and r_rel over {LENGTHS[0]} to {longest} m alone, {scores['segments']:.0f} "
+            "segments (published: 100 to 800 m)"
+        )
+    return text
+
+
+def align(
+    estimate: Float64[ndarray, "n 4 4"], truth: Float64[ndarray, "n 4 4"], alignment: Alignment
+) -> tuple[Float64[ndarray, "n 3"], Float64[ndarray, "n"]]:
+    """Positions of the estimate in the world of the truth, and the scale of each frame."""
+    count = len(truth)
+    if alignment == "none":
+        return estimate[:, :3, 3], np.ones(count)
+    if alignment in ("origin", "scale"):
+        estimate = truth[0] @ np.linalg.inv(estimate[0]) @ estimate
+        if alignment == "origin":
+            return estimate[:, :3, 3], np.ones(count)
+        scale = align_similarity(estimate[:, :3, 3], truth[:, :3, 3])[0]
+        start = truth[0, :3, 3]
+        return start + scale * (estimate[:, :3, 3] - start), np.full(count, scale)
+    pieces = [np.arange(count)]
+    if alignment == "segments":
+        number = (path_lengths(truth) // LENGTHS[0]).astype(int)
+        pieces = [np.flatnonzero(number == n) for n in np.unique(number)]
+        # A remainder that is too short to be aligned belongs to the piece before it.
+        if len(pieces) > 1 and len(pieces[-1]) < FEWEST:
+            pieces[-2:] = [np.concatenate(pieces[-2:])]
+    aligned, scales = np.empty((count, 3)), np.empty(count)
+    for piece in pieces:
+        moved, target = estimate[piece, :3, 3], truth[piece, :3, 3]
+        scale, rotation, translation = align_similarity(
+            moved, target, with_scale=alignment != "se3"
+        )
+        aligned[piece] = scale * moved @ rotation.T + translation
+        scales[piece] = scale
+    return aligned, scales
+
+
+def snippet_errors(
+    estimate: Float64[ndarray, "n 4 4"],
+    truth: Float64[ndarray, "n 4 4"],
+    neighbours: Bool[ndarray, "k"] | None = None,
+) -> Float64[ndarray, "s"]:
+    """Error in metres of every snippet of five consecutive frames: both paths begin at the same pose, the
+    estimate is scaled to fit best, and the root of the summed squares is divided by five."""
+    errors = []
+    for start in range(len(truth) - SNIPPET + 1):
+        window = slice(start, start + SNIPPET)
+        if neighbours is not None and not neighbours[start : start + SNIPPET - 1].all():
+            continue
+        a = (np.linalg.inv(estimate[start]) @ estimate[window])[:, :3, 3]
+        b = (np.linalg.inv(truth[start]) @ truth[window])[:, :3, 3]
+        squares = float((a**2).sum())
+        scale = float((a * b).sum()) / squares if squares > 0 else 1.0
+        errors.append(float(np.sqrt(((scale * a - b) ** 2).sum())) / SNIPPET)
+    return np.array(errors)
+
+
+def segment_errors(
+    estimate: Float64[ndarray, "n 4 4"],
+    truth: Float64[ndarray, "n 4 4"],
+    alignment: Alignment = "sim3",
+) -> list[Segment]:
+    """KITTI's segments of 100 to 800 m, from every tenth frame, with their errors (Geiger et al., CVPR
+    2012); the estimate is scaled as the alignment says, each segment by itself with ``segments``."""
+    along = path_lengths(truth)
+    scale = 1.0 if alignment == "segments" else float(align(estimate, truth, alignment)[1][0])
+    scaled = estimate.copy()
+    scaled[:, :3, 3] *= scale
+    segments = []
+    for first in range(0, len(truth), START_STEP):
+        for length in LENGTHS:
+            beyond = np.flatnonzero(along > along[first] + length)
+            if len(beyond) == 0:
+                break
+            last = int(beyond[0])
+            mine = scaled
+            if alignment == "segments":
+                piece = slice(first, last + 1)
+                own = align_similarity(estimate[piece, :3, 3], truth[piece, :3, 3])[0]
+                mine = estimate.copy()
+                mine[:, :3, 3] *= own
+            moved = np.linalg.inv(mine[first]) @ mine[last]
+            error = np.linalg.inv(moved) @ np.linalg.inv(truth[first]) @ truth[last]
+            segments.append(Segment(
+                first, float(length), float(np.linalg.norm(error[:3, 3])) / length,
+                float(_angles(error[None])[0]) / length, length / (last - first + 1),
+            ))  # fmt: skip
+    return segments
+
+
+def path_lengths(poses: Float64[ndarray, "n 4 4"]) -> Float64[ndarray, "n"]:
+    """Metres from the first frame to each, along the path."""
+    steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
+    return np.concatenate([[0.0], np.cumsum(steps)])
 
 
 def relative_motions(world_from_camera: Float64[ndarray, "n 4 4"]) -> Float64[ndarray, "m 4 4"]:
     """``previous_from_next`` (N - 1, 4, 4) of consecutive poses."""
     return np.linalg.inv(world_from_camera[:-1]) @ world_from_camera[1:]
+
+
+def _relative_errors(
+    estimate: Float64[ndarray, "n 4 4"],
+    truth: Float64[ndarray, "n 4 4"],
+    scales: Float64[ndarray, "n"],
+) -> Float64[ndarray, "m 4 4"]:
+    moved, true = relative_motions(estimate), relative_motions(truth)
+    moved[:, :3, 3] *= scales[:-1, None]
+    return np.linalg.inv(true) @ moved
+
+
+def _angles(motions: Float64[ndarray, "n 4 4"]) -> Any:
+    return se3.rotation_angle(torch.from_numpy(motions[:, :3, :3].copy())).numpy()

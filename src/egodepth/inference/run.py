@@ -40,7 +40,7 @@ class Run:
         self.folder, self.settings = folder, settings
         self.device = torch.device("cpu")
         self._depth, self._pose = depth, pose
-        facts = _read_facts(folder)
+        facts = read_facts(folder)
         self.refined = str(facts.get("refined", ""))
         self.sound_motion = facts.get("poses", "network") != "network"
 
@@ -75,13 +75,25 @@ class Run:
         """Whether there is a PoseNet; runs with known motions have none."""
         return self._pose is not None
 
-    def depth(self, image: ImageLike) -> np.ndarray:
-        """Depth of an image, (H, W) float32 at its own size, in the run's unit.
+    def depth(
+        self, image: ImageLike, size: tuple[int, int] | None = None, *, flip: bool = False
+    ) -> np.ndarray:
+        """Depth of an image, (H, W) float32, in the run's unit.
 
         A monocular run's unit is arbitrary but the same for all images.
+
+        Args:
+            image: path, Pillow image or array.
+            size: height and width of the result; by default the image's own.
+            flip: average with the prediction for the mirrored image; see :func:`blend_mirrored`.
         """
         array = load_image(image)
-        return self.depth_of_frames(self.prepare(array)[None], *array.shape[:2])[0]
+        prepared, size = self.prepare(array)[None], size or array.shape[:2]
+        depth = self.depth_of_frames(prepared, *size)[0]
+        if not flip:
+            return depth
+        mirrored = self.depth_of_frames(prepared.flip(-1), *size)[0, :, ::-1]
+        return 1 / blend_mirrored(1 / depth, 1 / mirrored)
 
     def motion(self, first: ImageLike, second: ImageLike) -> np.ndarray:
         """``second_from_first``, (4, 4) float64: the motion of points from the first camera's
@@ -89,13 +101,10 @@ class Run:
         a, b = (self.prepare(load_image(image))[None] for image in (first, second))
         return self.motions_of_frames(a, b)[0]
 
-    def texture(self, image: ImageLike) -> np.ndarray:
-        """Texture of an image, (H, W) at its own size, as the networks see it: at the size of the
-        training; see :func:`egodepth.evaluation.landscape.texture`."""
-        array = load_image(image)
-        small = resize_frame(array, self.settings.height, self.settings.width)
-        local = torch.from_numpy(texture(small.astype(np.float64) / 255))[None, None]
-        return F.interpolate(local, array.shape[:2], mode="nearest-exact")[0, 0].numpy()
+    def texture(self, image: ImageLike, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Texture of an image, (H, W) at its own or another size, as the networks see it: at the size of
+        the training; see :func:`egodepth.evaluation.landscape.texture`."""
+        return texture_at(load_image(image), self.settings.height, self.settings.width, size)
 
     def prepare(self, image: np.ndarray) -> Tensor:
         """(H, W, 3) uint8 to (3, h, w) in [0, 1] at the size of the training."""
@@ -123,7 +132,31 @@ class Run:
         return self._pose.second_from_first(first, second).cpu().numpy().astype(np.float64)
 
 
-def _read_facts(folder: Path) -> dict[str, Any]:
+def texture_at(
+    image: np.ndarray, height: int, width: int, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Texture of an image (H, W, 3) as seen at ``height`` x ``width``, at its own or another size."""
+    small = resize_frame(image, height, width)
+    local = torch.from_numpy(texture(small.astype(np.float64) / 255))[None, None]
+    return F.interpolate(local, size or image.shape[:2], mode="nearest-exact")[0, 0].numpy()
+
+
+def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Inverse depth (H, W) and that of the mirrored image, mirrored back, as one: their mean, but each
+    alone along the edge at which it sees more (Godard et al., "Unsupervised monocular depth estimation
+    with left-right consistency", CVPR 2017)."""
+    across = np.linspace(0, 1, inverse.shape[1], dtype=inverse.dtype)
+    left = 1 - np.clip(20 * (across - 0.05), 0, 1)
+    right = left[::-1]
+    return left * mirrored + right * inverse + (1 - left - right) * (inverse + mirrored) / 2
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` says; empty where there is none.
+
+    Raises:
+        EgodepthError: a broken file.
+    """
     path = folder / "run.json"
     if not path.exists():
         return {}

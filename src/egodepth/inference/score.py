@@ -1,17 +1,43 @@
 """A run scored against the ground truth of a data set."""
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
 
 import numpy as np
+import torch
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.sequence import Sequence
-from egodepth.evaluation.depth import DepthProtocol, score_depth, summarize_depth
-from egodepth.evaluation.odometry import PROTOCOL, score_trajectory
+from egodepth.data.sequence import Frame, Sequence
+from egodepth.data.splits import Split, get_split
+from egodepth.evaluation.depth import (
+    PROTOCOLS,
+    DepthProtocol,
+    median_ratio,
+    score_depth,
+    summarize_depth,
+)
+from egodepth.evaluation.odometry import FEWEST, Alignment, describe, score_trajectory
+from egodepth.geometry.camera import pixel_grid
+from egodepth.geometry.trajectory import associate, read_trajectory
+from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import predict_sequence
-from egodepth.inference.run import Run
+from egodepth.inference.run import Run, texture_at
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image.
+
+    Attributes:
+        sequence, frame: where it comes from; empty and 0 where that is not known.
+        scores: see :func:`score_depth`.
+    """
+
+    sequence: str
+    frame: int
+    scores: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -21,16 +47,71 @@ class DepthScores:
     Attributes:
         summary: means over images, see :func:`summarize_depth`.
         constant: the same for a constant depth, scaled like the prediction.
-        protocol: in words.
+        protocol: how they were compared.
+        images: one by one.
+        note: what else must be known to compare the numbers with others, or empty.
     """
 
     summary: dict[str, float]
     constant: dict[str, float]
-    protocol: str
+    protocol: DepthProtocol
+    images: list[ImageScores]
+    note: str = ""
+
+    @property
+    def caption(self) -> str:
+        """The protocol in full, with how many of its images were there."""
+        wanted = self.protocol.images
+        count = f"{len(self.images)} of its {wanted} images" if wanted else ""
+        return "; ".join(part for part in (str(self.protocol), count, self.note) if part)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the numbers are those of the whole protocol."""
+        return not self.note and self.protocol.images in (None, len(self.images))
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` writes: metrics at the top level, the constant guess below ``constant``."""
-        return {**self.summary, "constant": self.constant, "protocol": self.protocol}
+        return {
+            **self.summary, "constant": self.constant, "protocol": self.caption,
+            "protocol_name": self.protocol.name, "protocol_changed": self.protocol
+            != PROTOCOLS.get(self.protocol.name), "complete": self.complete,
+        }  # fmt: skip
+
+
+class Predictor(Protocol):
+    """Whatever has a depth map for a frame.
+
+    Attributes:
+        texture_size: height and width at which the texture of images is measured.
+    """
+
+    @property
+    def texture_size(self) -> tuple[int, int]:
+        """See above."""
+        ...
+
+    def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
+        """Depth (H, W) of a frame at a size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction and what it is compared with.
+
+    Attributes:
+        prediction, truth, texture: (H, W) each.
+        rays: (H, W, 3) of the pixels, z = 1, or None.
+        sequence, frame: where it comes from.
+    """
+
+    prediction: np.ndarray
+    truth: np.ndarray
+    texture: np.ndarray
+    rays: np.ndarray | None = None
+    sequence: str = ""
+    frame: int = 0
 
 
 def evaluate_depth(
@@ -38,52 +119,134 @@ def evaluate_depth(
     sequences: list[Sequence],
     protocol: DepthProtocol,
     on_image: Callable[[], None] = lambda: None,
+    split: Split | None = None,
 ) -> DepthScores:
-    """Score every frame that has ground-truth depth, of the cameras that the protocol names.
+    """Score a run on every frame that has ground-truth depth, of the split and cameras of the protocol.
 
     Raises:
         EgodepthError: no ground truth, or broken frames.
     """
-
-    def pairs() -> Iterator[Pair]:
-        for sequence in sequences:
-            if sequence.camera_name not in protocol.cameras:
-                continue
-            indices = sorted(sequence.depth)
-            for index, frame in zip(indices, sequence.frames.at(indices), strict=False):
-                yield run.depth(frame.image), sequence.depth[index](), run.texture(frame.image)
-                on_image()
-
-    note = f"; {run.refined}" if run.refined else ""
-    try:
-        return score_pairs(pairs(), protocol, note)
-    except NoTruthError as error:
-        names = ", ".join(f"{s.name} ({s.camera_name})" for s in sequences[:6])
-        raise EgodepthError(f"no ground-truth depth in these sequences: {names}") from error
+    return evaluate_predictor(
+        RunPredictor(run, protocol.flip), sequences, protocol, on_image, split, run.refined
+    )
 
 
-class NoTruthError(EgodepthError):
-    """There is nothing to compare with."""
+@dataclass(frozen=True)
+class RunPredictor:
+    """A run's depth."""
+
+    run: Run
+    flip: bool = False
+
+    @property
+    def texture_size(self) -> tuple[int, int]:
+        """That of the training: what the networks see."""
+        return self.run.settings.height, self.run.settings.width
+
+    def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
+        """See :class:`Predictor`."""
+        return self.run.depth(frame.image, size, flip=self.flip)
 
 
-Pair = tuple[np.ndarray, np.ndarray, np.ndarray]
-"""Depth, ground truth, and texture of the frame, (H, W) each."""
-
-
-def score_pairs(pairs: Iterable[Pair], protocol: DepthProtocol, note: str = "") -> DepthScores:
-    """Score predictions against ground truth; ``note`` is added to the protocol.
+def evaluate_predictor(
+    predictor: Predictor,
+    sequences: list[Sequence],
+    protocol: DepthProtocol,
+    on_image: Callable[[], None] = lambda: None,
+    split: Split | None = None,
+    note: str = "",
+) -> DepthScores:
+    """The same for anything that predicts; ``split`` beats the protocol's.
 
     Raises:
-        NoTruthError: no pairs.
+        EgodepthError: no ground truth, or broken frames.
     """
-    scores, constant = [], []
-    for prediction, truth, local in pairs:
-        scores.append(score_depth(prediction, truth, protocol, local))
-        guess = np.full_like(truth, np.median(truth[truth > 0]))
-        constant.append(score_depth(guess, truth, protocol, local))
-    if not scores:
-        raise NoTruthError("no frame has ground truth: there is nothing to score")
-    return DepthScores(summarize_depth(scores), summarize_depth(constant), str(protocol) + note)
+    if split is None and protocol.split is not None:
+        split = get_split(protocol.split)
+    targets = scored_frames(sequences, protocol, split)
+
+    def pairs() -> Iterator[Pair]:
+        for sequence, truths, indices in targets:
+            for index, frame in zip(indices, sequence.frames.at(indices), strict=False):
+                truth = truths[index]()
+                size = (truth.shape[0], truth.shape[1])
+                local = texture_at(frame.image, *predictor.texture_size, size)
+                depth = predictor.predict(sequence, frame, size)
+                yield Pair(depth, truth, local, _rays(sequence, size), sequence.name, frame.number)
+                on_image()
+
+    return score_pairs(pairs, protocol, note)
+
+
+Truths = Mapping[int, Callable[[], np.ndarray]]
+
+
+def scored_frames(
+    sequences: list[Sequence], protocol: DepthProtocol, split: Split | None
+) -> list[tuple[Sequence, Truths, list[int]]]:
+    """Sequences with their ground truth and the positions of the frames that a protocol scores.
+
+    Raises:
+        EgodepthError: there are none.
+    """
+    targets = []
+    for sequence in sequences:
+        truths = sequence.improved_depth if protocol.improved else sequence.depth
+        if sequence.camera_name not in protocol.cameras or not truths:
+            continue
+        chosen = split.numbers(sequence) if split else None
+        indices = sorted(truths)
+        if chosen is not None:
+            numbers = sequence.frames.numbers
+            indices = [i for i in indices if numbers[i] in chosen]
+        if indices:
+            targets.append((sequence, truths, indices))
+    if not targets:
+        names = ", ".join(f"{s.name} ({s.camera_name})" for s in sequences[:6])
+        kind = "improved ground-truth depth" if protocol.improved else "ground-truth depth"
+        of = f" of the split {split.name}" if split else ""
+        raise EgodepthError(f"no {kind}{of} in these sequences: {names}")
+    return targets
+
+
+def score_pairs(
+    pairs: Callable[[], Iterator[Pair]], protocol: DepthProtocol, note: str = ""
+) -> DepthScores:
+    """Score predictions against ground truth; ``pairs`` is called twice where one scale is fitted to the
+    whole set.
+
+    Raises:
+        EgodepthError: no pairs, or predictions that are none.
+    """
+    scale = None
+    if protocol.scaling == "set_median":
+        ratios = [median_ratio(p.prediction, p.truth, protocol) for p in pairs()]
+        scale = float(np.median(ratios)) if ratios else None
+    images: list[ImageScores] = []
+    constant: list[dict[str, float]] = []
+    for p in pairs():
+        where = f"{p.sequence}, frame {p.frame}" if p.sequence else f"image {len(images)}"
+        try:
+            scores = score_depth(
+                p.prediction, p.truth, protocol, p.texture, rays=p.rays, set_scale=scale
+            )
+        except EgodepthError as error:
+            raise EgodepthError(f"{where}: {error}") from error
+        images.append(ImageScores(p.sequence, p.frame, scores))
+        guess = np.full_like(p.truth, np.median(p.truth[p.truth > 0]))
+        plain = replace(protocol, scaling="median")
+        constant.append(score_depth(guess, p.truth, plain, p.texture))
+    summary = summarize_depth([image.scores for image in images])
+    return DepthScores(summary, summarize_depth(constant), protocol, images, note)
+
+
+def _rays(sequence: Sequence, size: tuple[int, int]) -> np.ndarray | None:
+    if sequence.camera is None or sequence.camera_guessed:
+        return None
+    camera = sequence.camera.resize(*size)
+    pixels = pixel_grid(*size, torch.zeros(1))
+    rays = camera.to(torch.float32).unproject(pixels, torch.ones(len(pixels)))
+    return rays.reshape(*size, 3).numpy()
 
 
 @dataclass(frozen=True)
@@ -92,34 +255,112 @@ class OdometryScores:
 
     Attributes:
         summary: see :func:`score_trajectory`.
-        estimate, truth: (N, 4, 4) poses ``world_from_camera``, the estimate in the run's unit.
+        estimate, truth: (N, 4, 4) poses ``world_from_camera``, the estimate in its own unit.
         sequence: its name.
+        alignment: of the two.
+        by: what estimated it, in words.
     """
 
     summary: dict[str, float]
     estimate: np.ndarray
     truth: np.ndarray
     sequence: str
+    alignment: Alignment = "sim3"
+    by: str = "PoseNet's motions, chained"
+
+    @property
+    def caption(self) -> str:
+        """The protocol in words."""
+        return f"{self.by}; {describe(self.alignment, self.summary)}"
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` writes."""
-        return {**self.summary, "sequence": self.sequence, "protocol": PROTOCOL}
+        return {**self.summary, "sequence": self.sequence, "alignment": self.alignment,
+                "protocol": self.caption}  # fmt: skip
 
 
 def evaluate_odometry(
-    run: Run, sequence: Sequence, on_image: Callable[[], None] = lambda: None
+    run: Run,
+    sequence: Sequence,
+    on_image: Callable[[], None] = lambda: None,
+    alignment: Alignment = "sim3",
+    *,
+    by: Literal["network", "alignment"] = "network",
 ) -> OdometryScores:
-    """Chain PoseNet's motions over a sequence and compare with its poses.
+    """Find the trajectory of a sequence and compare it with its poses.
+
+    Args:
+        run: trained networks.
+        sequence: footage with poses.
+        on_image: called for each frame.
+        alignment: of the estimate to the truth.
+        by: chained motions of PoseNet, or direct alignment (``egodepth odometry``).
 
     Raises:
         EgodepthError: a sequence without poses, or broken frames.
     """
     if sequence.world_from_camera is None:
         raise EgodepthError(f"{sequence.name} has no ground-truth poses")
+    if by == "alignment":
+        found = track_sequence(run, sequence, on_frame=lambda motion: on_image())
+        return compare_trajectories(
+            found.first_from_frame, sequence.world_from_camera, sequence.name, alignment,
+            "direct alignment",
+        )  # fmt: skip
     poses = []
     for prediction in predict_sequence(run, sequence, with_depth=False):
         poses.append(prediction.first_from_frame)
         on_image()
-    estimate = np.stack(poses)
-    truth = sequence.world_from_camera
-    return OdometryScores(score_trajectory(estimate, truth), estimate, truth, sequence.name)
+    return compare_trajectories(
+        np.stack(poses), sequence.world_from_camera, sequence.name, alignment
+    )
+
+
+def compare_trajectories(
+    estimate: np.ndarray,
+    truth: np.ndarray,
+    name: str,
+    alignment: Alignment = "sim3",
+    by: str = "PoseNet's motions, chained",
+) -> OdometryScores:
+    """Scores of poses (N, 4, 4) that are known to belong together; frames without a true pose (NaN) are
+    left out."""
+    known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
+    scores = score_trajectory(estimate, truth, alignment)
+    return OdometryScores(scores, estimate[known], truth[known], name, alignment, by)
+
+
+def evaluate_trajectory_file(
+    path: Path,
+    truth: Path | Sequence,
+    alignment: Alignment = "sim3",
+    apart: float = 0.02,
+) -> OdometryScores:
+    """Score a trajectory in KITTI, TUM or EuRoC format against another file or the poses of a sequence.
+
+    With times on both sides, the poses nearest in time are compared, at most ``apart`` seconds from each
+    other; without, there must be as many poses as frames.
+
+    Raises:
+        EgodepthError: broken files, or poses that do not belong together.
+    """
+    times, estimate = read_trajectory(path)
+    if isinstance(truth, Path):
+        true_times, poses = read_trajectory(truth)
+        name = truth.name
+    elif truth.world_from_camera is None:
+        raise EgodepthError(f"{truth.name} has no ground-truth poses")
+    else:
+        true_times, poses, name = truth.frames.times, truth.world_from_camera, truth.name
+    by = str(path)
+    if times is not None and true_times is not None:
+        pairs = associate(times, true_times, apart)
+        if len(pairs) < FEWEST:
+            raise EgodepthError(
+                f"only {len(pairs)} poses of {path} are within {apart:g} s of one of {name}: "
+                f"{times[0]:.3f} to {times[-1]:.3f} s against {true_times[0]:.3f} to "
+                f"{true_times[-1]:.3f} s; use --max_apart, or a file in KITTI format"
+            )
+        estimate, poses = estimate[pairs[:, 0]], poses[pairs[:, 1]]
+        by += f", {len(pairs)} of {len(times)} poses associated within {apart:g} s"
+    return compare_trajectories(estimate, poses, name, alignment, by)

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from egodepth.core.files import atomic_path
-from egodepth.geometry.trajectory import align_similarity
+from egodepth.evaluation.odometry import Alignment, Segment, align
 
 NOT_TERMS = ("epoch", "step")
 
@@ -49,26 +49,88 @@ def plot_landscape(path: Path, surfaces: dict[str, np.ndarray], step: float, tit
         figure.suptitle(title)
 
 
-def plot_trajectory(path: Path, estimate: np.ndarray, truth: np.ndarray | None = None) -> None:
-    """Bird's-eye view of poses (N, 4, 4); the estimate is aligned to the truth where there is one."""
+def plot_trajectory(
+    path: Path,
+    estimate: np.ndarray,
+    truth: np.ndarray | None = None,
+    alignment: Alignment = "sim3",
+) -> None:
+    """Bird's-eye view of poses (N, 4, 4); the estimate is aligned to the truth where there is one, and
+    frames whose true pose is NaN are left out."""
     positions = estimate[:, :3, 3]
     with _figure(path, 6, 5) as figure:
         axes = figure.subplots()
         if truth is not None:
-            scale, rotation, translation = align_similarity(positions, truth[:, :3, 3])
-            positions = scale * positions @ rotation.T + translation
+            known = np.isfinite(truth).all((1, 2))
+            truth = truth[known]
+            positions = align(estimate[known], truth, alignment)[0]
             up = int(np.ptp(truth[:, :3, 3], axis=0).argmin())
             x, y = (axis for axis in range(3) if axis != up)
             axes.plot(truth[:, x, 3], truth[:, y, 3], color="0.55", lw=3, label="ground truth")
         else:
             x, y = 0, 2
-        axes.plot(positions[:, x], positions[:, y], color="tab:red", lw=1.5, label="egodepth")
+        axes.plot(positions[:, x], positions[:, y], color="tab:red", lw=1.5, label="estimate")
         axes.plot(*positions[0, [x, y]], "o", color="tab:red", label="start")
         unit = "m" if truth is not None else "units of the run"
         axes.set(aspect="equal", xlabel=f"{'xyz'[x]} ({unit})", ylabel=f"{'xyz'[y]} ({unit})")
         axes.set_adjustable("datalim")
         axes.legend(frameon=False)
         axes.grid(alpha=0.3)
+
+
+def plot_segments(path: Path, segments: list[Segment], rate: float) -> None:
+    """Errors of KITTI's segments over their length and over speed, for frames that come at ``rate`` a
+    second."""
+    translation = np.array([100 * s.translation for s in segments])
+    rotation = np.array([np.degrees(100 * s.rotation) for s in segments])
+    lengths = np.array([s.length for s in segments])
+    speeds = np.array([3.6 * rate * s.speed for s in segments])
+    bins = 10 * np.round(speeds / 10)
+    with _figure(path, 8, 5.5) as figure:
+        axes = figure.subplots(2, 2, sharey="row")
+        for row, (values, label) in enumerate(
+            ((translation, "translation error (%)"), (rotation, "rotation error (deg / 100 m)"))
+        ):
+            for column, (groups, name) in enumerate(
+                ((lengths, "length (m)"), (bins, "speed (km/h)"))
+            ):
+                at = np.unique(groups)
+                means = [values[groups == value].mean() for value in at]
+                axes[row, column].plot(at, means, "o-", color="tab:red")
+                axes[row, column].set(
+                    xlabel=name, ylabel=label if column == 0 else "", ylim=(0, None)
+                )
+                axes[row, column].grid(alpha=0.3)
+
+
+def plot_depth_errors(
+    path: Path,
+    image: np.ndarray,
+    depth: np.ndarray,
+    truth: np.ndarray,
+    error: np.ndarray,
+    title: str,
+) -> None:
+    """An image (H, W, 3), depth and truth as colours (h, w, 3), and the error |log2| (h, w) in octaves of
+    depth, NaN where unknown."""
+    wide = image.shape[1] > 2 * image.shape[0]
+    rows, columns = (4, 1) if wide else (2, 2)
+    scale = 9 / image.shape[1] if wide else 4.5 / image.shape[1]
+    height = (image.shape[0] * scale + 0.3) * rows + 0.3
+    with _figure(path, 9.8, height) as figure:
+        axes = figure.subplots(rows, columns).ravel()
+        for axis, (picture, name) in zip(
+            axes, ((image, "image"), (depth, "prediction"), (truth, "ground truth")), strict=False
+        ):
+            axis.imshow(picture)
+            axis.set_title(name, fontsize=9)
+        shown = axes[3].imshow(error, cmap="viridis", vmin=0, vmax=1, interpolation="nearest")
+        axes[3].set_facecolor("black")
+        axes[3].set_title("error in octaves: 1 is twice or half the depth", fontsize=9)
+        figure.colorbar(shown, ax=axes[3], shrink=0.8)
+        for axis in axes:
+            axis.set(xticks=[], yticks=[])
+        figure.suptitle(title, fontsize=10)
 
 
 def plot_losses(path: Path, run: Path) -> bool:

@@ -2,54 +2,72 @@
 
 from rich.table import Table
 
-from egodepth.evaluation.depth import LABELS, LOW, METRICS
+from egodepth.evaluation.depth import LABELS, LOW, METRICS, MORE, MORE_LABELS
+from egodepth.evaluation.odometry import ALIGNMENTS
 
 
 def depth_table(
-    summary: dict[str, float], constant: dict[str, float] | None, protocol: str
+    summary: dict[str, float], constant: dict[str, float] | None, caption: str
 ) -> Table:
-    """Depth metrics of a run and of a constant guess."""
+    """Depth metrics, means over images and over pixels, and those of a constant guess."""
     table = Table(
         padding=(0, 0),
         title="depth",
-        caption=f"{protocol}; {summary['images']} images",
+        caption=f"{caption}; {summary['images']} images",
         title_justify="left",
     )
     table.add_column("", no_wrap=True)
     for label in LABELS:
         table.add_column(label, justify="right", no_wrap=True)
-    rows = {"egodepth": summary} | ({"constant depth": constant} if constant else {})
+    rows = {"prediction": summary} | ({"constant depth": constant} if constant else {})
     for name, values in rows.items():
         table.add_row(name, *(f"{values[key]:.3f}" for key in METRICS))
+        if name == "prediction":
+            table.add_row("  over pixels", *(f"{values['pixel_' + key]:.3f}" for key in METRICS))
         if LOW + METRICS[0] in values:
             table.add_row("  least texture", *(f"{values[LOW + key]:.3f}" for key in METRICS))
     return table
 
 
-def odometry_table(summary: dict[str, float], sequence: str) -> Table:
+def more_depth_table(summary: dict[str, float]) -> Table:
+    """The metrics that fewer papers report, and how the scale varies."""
+    names = [name for name in MORE if name in summary]
+    labels = dict(zip(MORE, MORE_LABELS, strict=True))
+    table = Table(padding=(0, 0))
+    for label in (*(labels[name] for name in names), "scale", "its spread"):
+        table.add_column(label, justify="right", no_wrap=True)
+    table.add_row(
+        *(f"{summary[name]:.3f}" for name in names), f"{summary['scale_median']:.4g}",
+        f"{100 * summary['scale_spread']:.1f} %",
+    )  # fmt: skip
+    return table
+
+
+def odometry_table(summary: dict[str, float], sequence: str, caption: str = "") -> Table:
     """Odometry metrics of one sequence."""
     table = Table(
         title=f"odometry, {sequence}",
-        caption="ATE after similarity alignment; errors between consecutive frames",
+        caption=caption or f"alignment sim3: {ALIGNMENTS['sim3']}",
         title_justify="left",
     )
-    for label in (
-        "frames",
-        "path",
-        "ATE",
-        "of the path",
-        "turn error",
-        "step error",
-    ):
+    columns = {
+        "frames": f"{summary['frames']}",
+        "path": f"{summary['path_m']:.1f} m",
+        "ATE": f"{summary['ate_m']:.3f} m",
+        "of the path": f"{summary['ate_percent']:.2f} %",
+        "RPE turn": f"{summary['rpe_rotation_deg']:.3f} deg",
+        "RPE step": f"{summary['rpe_translation_m']:.3f} m",
+    }
+    if "snippet_ate_m" in summary:
+        columns["5-frame ATE"] = (
+            f"{summary['snippet_ate_m']:.3f} ± {summary['snippet_ate_std_m']:.3f} m"
+        )
+    if "t_rel_percent" in summary:
+        columns["t_rel"] = f"{summary['t_rel_percent']:.2f} %"
+        columns["r_rel"] = f"{summary['r_rel_deg_100m']:.2f} deg/100 m"
+    for label in columns:
         table.add_column(label, justify="right")
-    table.add_row(
-        f"{summary['frames']}",
-        f"{summary['path_m']:.1f} m",
-        f"{summary['ate_m']:.3f} m",
-        f"{summary['ate_percent']:.2f} %",
-        f"{summary['rpe_rotation_deg']:.3f} deg",
-        f"{summary['rpe_translation_m']:.3f} m",
-    )
+    table.add_row(*columns.values())
     return table
 
 

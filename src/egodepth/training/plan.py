@@ -10,6 +10,7 @@ from rich.progress import Progress
 from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import NO_PART, Clip, KnownMotion
 from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.splits import Split
 from egodepth.data.structure_from_motion import find_colmap, reconstruct
 from egodepth.data.survey import TURNING, Survey, survey
 from egodepth.training.settings import DataSettings, PoseSource
@@ -69,6 +70,15 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
             poses = "aligned"
             lines.append(f"poses: aligned after all, since {error}")
     return Plan(clips, poses, lines)
+
+
+def restrict(clips: list[Clip], split: Split) -> list[Clip]:
+    """Clips whose targets are the frames of a split."""
+    numbers = [split.numbers(clip.sequence) for clip in clips]
+    return [
+        replace(clip, targets=None if chosen is None else frozenset(chosen))
+        for clip, chosen in zip(clips, numbers, strict=True)
+    ]
 
 
 def _choose_poses(surveys: list[Survey]) -> tuple[PoseSource, str]:

@@ -1,5 +1,6 @@
 """A training run: folder, data, trainer, stop and resume."""
 
+import json
 import logging
 import math
 import time
@@ -25,6 +26,7 @@ from egodepth.data.own_footage import read_camera
 from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.data.sources import read_source
+from egodepth.data.splits import get_split
 from egodepth.geometry.camera import Camera
 from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_run
 from egodepth.models.networks import Networks
@@ -38,7 +40,7 @@ from egodepth.training.callbacks import (
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import compute_objective
-from egodepth.training.plan import Plan, make_plan
+from egodepth.training.plan import Plan, make_plan, restrict
 from egodepth.training.settings import DataSettings, TrainSettings
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
@@ -125,11 +127,13 @@ def train(
     module.to(memory_format=torch.channels_last)
     out.mkdir(parents=True, exist_ok=True)
     config.save(settings, out / CONFIG)
+    before = _seconds_so_far(out) if saved else 0.0
     facts = {
         **provenance(), "steps": stream.steps, "precision": precision, "poses": plan.poses,
         "plan": plan.lines, "prepare_seconds": prepare_seconds,
     }  # fmt: skip
-    write_json(out / "run.json", facts | ({"refined": refined} if refined else {}))
+    facts |= {"refined": refined} if refined else {}
+    write_json(out / "run.json", facts)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
@@ -161,6 +165,8 @@ def train(
     stream.seconds = 0.0
     started = time.perf_counter()
     _fit(trainer, module, stream, checkpoint, resume=resume)
+    facts["seconds"] = before + time.perf_counter() - started
+    write_json(out / "run.json", facts)
     return TrainResult(
         run=out,
         steps=trainer.global_step,
@@ -171,6 +177,14 @@ def train(
         collapse=watch.found,
         stopped_by=stop.stopped_by,
     )
+
+
+def _seconds_so_far(out: Path) -> float:
+    """Of the training before it was stopped; 0 where it was killed before it could say."""
+    try:
+        return float(json.loads((out / "run.json").read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0
 
 
 def read_training_sequences(data: DataSettings) -> list[Sequence]:
@@ -184,6 +198,16 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
     if data.root is not None and not data.root.is_dir():
         raise EgodepthError(f"--data.root: there is no folder {data.root}")
     found = [s for source in data.sources for s in read_source(source, data.root)]
+    if data.split is not None:
+        split = get_split(data.split)
+        chosen = [split.numbers(s) != set() for s in found]
+        rigs = {s.rig for s, is_in in zip(found, chosen, strict=True) if is_in and data.partner}
+        if not any(chosen):
+            names = ", ".join(s.name for s in found[:6])
+            raise EgodepthError(f"--data.split {data.split} names no frame of {names}")
+        found = [
+            s for s, is_in in zip(found, chosen, strict=True) if is_in or (s.rig and s.rig in rigs)
+        ]
     return [with_camera(sequence, data) for sequence in found]
 
 
@@ -319,6 +343,8 @@ def make_stream(
     )
     for _ in ticks:
         pass
+    if data.split is not None:
+        clips = restrict(clips, get_split(data.split))
     plan = make_plan(clips, data, console)
     for line in plan.lines:
         console.print(line)

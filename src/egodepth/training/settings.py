@@ -17,9 +17,13 @@ class DataSettings(Settings):
     """What to train on."""
 
     sources: tuple[str, ...] = ()
-    """footage: paths of folders or videos, kitti_raw:ROOT, kitti_odometry:ROOT, synthetic:SEED"""
+    """footage: paths of folders or videos, KIND:ROOT of a data set (`egodepth data sets` lists the kinds),
+    synthetic:SEED"""
     root: Path | None = None
     """folder that relative sources start from"""
+    split: str | None = None
+    """name of a split (`egodepth data splits` lists them) or file of `folder frame side` lines: its frames
+    alone are targets"""
     views: Literal["mono", "stereo", "mono_stereo"] = "mono"
     """sources of a frame; mono: its neighbours in time; stereo: the other camera of the rig, whose
     baseline makes the depth metric; mono_stereo: all three"""

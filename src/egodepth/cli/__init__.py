@@ -2,28 +2,23 @@
 
 import argparse
 import sys
+import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any
 
-from egodepth.core.errors import EgodepthError
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-
-
-class _Parser(argparse.ArgumentParser):
-    """Errors in one line, and no guessing at shortened options."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**{**kwargs, "allow_abbrev": False})
-
-    def error(self, message: str) -> NoReturn:
-        print(f"egodepth: {message} (see {self.prog} --help)", file=sys.stderr)
-        raise SystemExit(MISUSED)
+from egodepth.cli import data, evaluate
+from egodepth.cli.common import (
+    FAILED,
+    INTERRUPTED,
+    MISUSED,
+    Parser,
+    add_common,
+    make_console,
+    positive,
+    print_table,
+)
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,8 +27,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _build_parser(with_settings=words[:1] == ["train"])
     options = parser.parse_args(words)
     try:
-        command: Callable[[argparse.Namespace], int] = options.command
-        return command(options)
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning  # type: ignore[assignment]
+            warnings.simplefilter("always", EgodepthWarning)
+            command: Callable[[argparse.Namespace], int] = options.command
+            return command(options)
     except EgodepthError as error:
         print(f"egodepth: {error}", file=sys.stderr)
         return FAILED
@@ -48,8 +46,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return FAILED
 
 
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    if issubclass(category, EgodepthWarning):
+        print(f"egodepth: {message}", file=sys.stderr)
+    else:
+        print(warnings.formatwarning(message, category, *where[:2]), file=sys.stderr, end="")
+
+
 def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
-    parser = _Parser(
+    parser = Parser(
         prog="egodepth", description="Depth and egomotion from plain video, without labels."
     )
     parser.add_argument("--version", action="store_true", help="print the version and stop")
@@ -79,7 +84,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     predict.add_argument("run", type=Path, metavar="RUN", help="run folder")
     predict.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
     predict.add_argument("--out", type=Path, required=True, help="folder to write to")
-    _add_common(predict)
+    add_common(predict)
     predict.set_defaults(command=_predict)
 
     odometry = commands.add_parser("odometry", help="find the trajectory by direct alignment")
@@ -87,9 +92,9 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     odometry.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
     odometry.add_argument("--out", type=Path, required=True, help="folder to write to")
     metres = odometry.add_mutually_exclusive_group()
-    metres.add_argument("--camera_height", type=_positive, metavar="M",
+    metres.add_argument("--camera_height", type=positive, metavar="M",
                         help="of the camera above the ground, in metres; makes lengths metric")  # fmt: skip
-    metres.add_argument("--speed", type=_positive, metavar="M/S",
+    metres.add_argument("--speed", type=positive, metavar="M/S",
                         help="mean speed in metres a second; makes lengths metric")  # fmt: skip
     odometry.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                           "default what the run was trained with")  # fmt: skip
@@ -98,7 +103,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     odometry.add_argument("--trust_depth", choices=("auto", "yes", "no"), default="auto",
                           help="keep near DepthNet's depth; auto: if it was learned with motion from "
                           "more than PoseNet (default)")  # fmt: skip
-    _add_common(odometry)
+    add_common(odometry)
     odometry.set_defaults(command=_odometry)
 
     refine = commands.add_parser(
@@ -117,30 +122,14 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     refine.add_argument("--learning_rate", type=float, default=1e-4, help="(default: 1e-4)")
     refine.add_argument("--truth_only", action="store_true",
                         help="mode sample: only frames with ground-truth depth")  # fmt: skip
-    refine.add_argument("--protocol", default="eigen", help="to score with, where there is depth")
+    refine.add_argument("--protocol", help="to score with, where there is depth; by default that of the "
+                        "data set")  # fmt: skip
     refine.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
     refine.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     refine.set_defaults(command=_refine)
 
-    evaluate = commands.add_parser("evaluate", help="score a run against ground truth")
-    kinds = evaluate.add_subparsers(metavar="depth|odometry", required=True)
-    for name, command in (("depth", _evaluate_depth), ("odometry", _evaluate_odometry)):
-        kind = kinds.add_parser(name, help=f"score {name}")
-        kind.add_argument("run", type=Path, metavar="RUN", help="run folder")
-        kind.add_argument("--data", required=True, metavar="KIND:ROOT",
-                          help="kitti_raw:ROOT, kitti_odometry:ROOT, seven_scenes:ROOT or "
-                          "synthetic:SEED")  # fmt: skip
-        kind.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-        if name == "depth":
-            kind.add_argument(
-                "--protocol", default="eigen", help="eigen (default), synthetic or indoor"
-            )
-            kind.add_argument("--scaling", choices=("median", "none"), default="median",
-                              help="none: the depth is in metres as it is (stereo, known poses)")  # fmt: skip
-        else:
-            kind.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the trajectory")
-        _add_common(kind)
-        kind.set_defaults(command=command)
+    evaluate.add_commands(commands)
+    data.add_commands(commands)
 
     importer = commands.add_parser("import", help="make a run of a published checkpoint")
     kinds = importer.add_subparsers(metavar="featdepth", required=True)
@@ -178,21 +167,6 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def _positive(word: str) -> float:
-    try:
-        value = float(word)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above zero, got {word!r}")
-    return value
-
-
-def _add_common(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
-
-
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     from egodepth.core.config import list_settings
     from egodepth.training.settings import TrainSettings
@@ -216,16 +190,12 @@ def _version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
     return MISUSED
 
 
-def _console() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True, soft_wrap=not sys.stderr.isatty())
-
-
 def _demo(options: argparse.Namespace) -> int:
     from egodepth.demo import run_demo
 
-    result = run_demo(options.out, minutes=options.minutes, seed=options.seed, console=_console())
+    result = run_demo(
+        options.out, minutes=options.minutes, seed=options.seed, console=make_console()
+    )
     if result.stopped_by is not None:
         print(f"egodepth: stopped by {result.stopped_by}; run the demo again", file=sys.stderr)
         return INTERRUPTED
@@ -243,7 +213,7 @@ def _train(options: argparse.Namespace) -> int:
     from egodepth.training.settings import TrainSettings
 
     changes = {k.removeprefix("set:"): v for k, v in vars(options).items() if k.startswith("set:")}
-    console = _console()
+    console = make_console()
     if options.resume:
         if changes or options.config:
             raise EgodepthError("--resume takes the settings of the run; leave the others out")
@@ -288,7 +258,7 @@ def _predict(options: argparse.Namespace) -> int:
 
     sequences = select(read_source(options.source), options.sequence)
     run = Run.load(options.run, options.device)
-    console = _console()
+    console = make_console()
     for sequence in sequences:
         out = options.out if len(sequences) == 1 else options.out / sequence.name
         predictions = write_predictions(predict_sequence(run, sequence), out)
@@ -327,7 +297,7 @@ def _odometry(options: argparse.Namespace) -> int:
     sequences = [
         with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
     ]
-    console = _console()
+    console = make_console()
     for sequence in sequences:
         out = options.out if len(sequences) == 1 else options.out / sequence.name
         with Progress(console=console, disable=not console.is_terminal) as progress:
@@ -350,47 +320,11 @@ def _odometry(options: argparse.Namespace) -> int:
             some = ", ".join(str(n) for n in found.untrusted[:8])
             print(f"{len(found.untrusted)} frames could not be aligned and go on as before: {some}")
         if scores:
-            _print(odometry_table(scores, sequence.name))
+            print_table(odometry_table(scores, sequence.name))
         if found.interrupted:
             print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; what was "
                   f"found is in {out}", file=sys.stderr)  # fmt: skip
             return INTERRUPTED
-    return 0
-
-
-def _evaluate_depth(options: argparse.Namespace) -> int:
-    from egodepth.core.files import write_json
-    from egodepth.data.sources import read_source, select
-    from egodepth.evaluation.depth import get_protocol
-    from egodepth.inference.run import Run
-    from egodepth.inference.score import evaluate_depth
-    from egodepth.report.tables import depth_table
-
-    sequences = select(read_source(options.data), options.sequence)
-    run = Run.load(options.run, options.device)
-    protocol = replace(get_protocol(options.protocol), median_scaling=options.scaling == "median")
-    scores = evaluate_depth(run, sequences, protocol)
-    if options.json:
-        write_json(options.json, scores.to_json())
-    _print(depth_table(scores.summary, scores.constant, scores.protocol))
-    return 0
-
-
-def _evaluate_odometry(options: argparse.Namespace) -> int:
-    from egodepth.core.files import write_json
-    from egodepth.data.sources import read_source, select
-    from egodepth.inference.run import Run
-    from egodepth.inference.score import evaluate_odometry
-    from egodepth.report.plots import plot_trajectory
-    from egodepth.report.tables import odometry_table
-
-    sequence = select(read_source(options.data), options.sequence)[0]
-    scores = evaluate_odometry(Run.load(options.run, options.device), sequence)
-    if options.json:
-        write_json(options.json, scores.to_json())
-    if options.plot:
-        plot_trajectory(options.plot, scores.estimate, scores.truth)
-    _print(odometry_table(scores.summary, scores.sequence))
     return 0
 
 
@@ -405,7 +339,7 @@ def _refine(options: argparse.Namespace) -> int:
     result = refine_split(
         options.run, options.source, chosen, options.out,
         epochs=options.epochs, learning_rate=options.learning_rate, device=options.device,
-        console=_console(),
+        console=make_console(),
     )  # fmt: skip
     print(f"{result.steps} of {result.total_steps} steps; the refined run is in {options.out}, its "
           "scores are marked as refined")  # fmt: skip
@@ -416,40 +350,44 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     from rich.progress import track
 
     from egodepth.core.files import write_json
+    from egodepth.data.sources import default_protocol
+    from egodepth.data.splits import get_split
     from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.predict import write_predictions
+    from egodepth.inference.predictions import Predictions
     from egodepth.inference.run import Run
-    from egodepth.inference.score import score_pairs
+    from egodepth.inference.score import evaluate_predictor, scored_frames
     from egodepth.refine import SampleRefinement, refine_samples
     from egodepth.report.tables import depth_table
 
-    protocol = get_protocol(options.protocol)
+    protocol = get_protocol(options.protocol or default_protocol(options.source))
+    split = get_split(protocol.split) if protocol.split else None
     how = SampleRefinement(options.iterations, options.learning_rate)
-    console = _console()
-    pairs = []
-    texture = Run.load(options.run).texture
+    console = make_console()
+    size = Run.load(options.run).settings
+    has_truth = any(s.depth or s.improved_depth for s in chosen)
+    scored = scored_frames(chosen, protocol, split) if has_truth or options.truth_only else []
+    frames = {sequence.name: indices for sequence, _, indices in scored}
     for sequence in chosen:
-        frames = sorted(sequence.depth) if options.truth_only else None
-        if options.truth_only and (not frames or sequence.camera_name not in protocol.cameras):
+        if options.truth_only and sequence.name not in frames:
             continue
         out = options.out if len(chosen) == 1 else options.out / sequence.name
+        wanted = frames[sequence.name] if options.truth_only else None
         predictions = refine_samples(
-            options.run, sequence, how, rig=sequences, frames=frames, device=options.device
+            options.run, sequence, how, rig=sequences, frames=wanted, device=options.device
         )
         written = track(write_predictions(predictions, out), sequence.name,
-                        len(frames or sequence.frames), console=console,
+                        len(wanted or sequence.frames), console=console,
                         disable=not console.is_terminal)  # fmt: skip
-        for position, prediction in enumerate(written):
-            index = frames[position] if frames else position
-            if index in sequence.depth and sequence.camera_name in protocol.cameras:
-                local = texture(prediction.frame.image)
-                pairs.append((prediction.depth, sequence.depth[index](), local))
+        for _ in written:
+            pass
         print(f"depth maps, each {how}, are in {out}")
     write_json(options.out / "refined.json", {"refined": str(how), "run": str(options.run)})
-    if pairs:
-        scores = score_pairs(pairs, protocol, f"; {how}")
+    if scored:
+        predictor = Predictions(options.out, texture_size=(size.height, size.width))
+        scores = evaluate_predictor(predictor, chosen, protocol, split=split, note=str(how))
         write_json(options.out / "scores.json", scores.to_json())
-        _print(depth_table(scores.summary, scores.constant, scores.protocol))
+        print_table(depth_table(scores.summary, scores.constant, scores.caption))
     return 0
 
 
@@ -481,7 +419,7 @@ def _landscape(options: argparse.Namespace) -> int:
     write_json(options.out / "landscape.json", result.to_json())
     what = f"{sequence.name}, frame {options.frame}, {result.describe()}"
     plot_landscape(options.out / "landscape.png", result.mean_surfaces(), options.step, what)
-    _print(landscape_table(result.groups, result.protocol))
+    print_table(landscape_table(result.groups, result.protocol))
     print(f"landscape.png and landscape.json are in {options.out}")
     return 0
 
@@ -491,12 +429,6 @@ def _report(options: argparse.Namespace) -> int:
 
     print(write_report(options.run, ReportContent(title=options.run.name)))
     return 0
-
-
-def _print(table: Any) -> None:
-    from rich.console import Console
-
-    Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,91 @@
+"""Point clouds of laser scanners, and the depth that a camera sees of them."""
+
+from functools import lru_cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.z_buffer import z_buffer
+
+PLY_TYPES = {
+    "char": "i1", "uchar": "u1", "short": "i2", "ushort": "u2", "int": "i4", "uint": "u4",
+    "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
+    "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
+}  # fmt: skip
+HIDDEN = 0.05
+"""A point is hidden where one near it in the image is nearer to the camera by this share."""
+REACH = 5
+"""Pixels, the side of the square around a point in which others may hide it."""
+
+
+@lru_cache(maxsize=1)
+def read_ply(path: Path) -> np.ndarray:
+    """(N, 3) float64 vertices of a PLY file, ascii or binary.
+
+    Raises:
+        EgodepthError: a missing file, or one that is no PLY of vertices.
+    """
+    try:
+        with path.open("rb") as file:
+            header = _read_header(file)
+            count, names, types, encoding = header
+            if encoding == "ascii":
+                table = np.loadtxt(file, max_rows=count, ndmin=2)
+                vertices = np.stack([table[:, names.index(axis)] for axis in "xyz"], axis=1)
+            else:
+                order = "<" if "little" in encoding else ">"
+                kinds = [(n, order + PLY_TYPES[t]) for n, t in zip(names, types, strict=True)]
+                rows = np.fromfile(file, np.dtype(kinds), count)
+                vertices = np.stack([rows[axis] for axis in "xyz"], axis=1)
+    except OSError as error:
+        raise EgodepthError(f"cannot read the point cloud {path}: {error.strerror}") from error
+    except (ValueError, KeyError, IndexError) as error:
+        raise EgodepthError(f"broken point cloud {path}: {error}") from error
+    if len(vertices) != count:
+        raise EgodepthError(
+            f"broken point cloud {path}: {len(vertices)} of {count} points are there"
+        )
+    return vertices.astype(np.float64)
+
+
+def _read_header(file: object) -> tuple[int, list[str], list[str], str]:
+    """Number of vertices, names and types of their properties, and the encoding."""
+    count, names, types, encoding, element = 0, [], [], "", ""
+    line = file.readline().decode("ascii", "replace").strip()  # type: ignore[attr-defined]
+    if line != "ply":
+        raise ValueError("it does not begin with `ply`")
+    while line != "end_header":
+        raw = file.readline()  # type: ignore[attr-defined]
+        if not raw:
+            raise ValueError("its header does not end")
+        line = raw.decode("ascii", "replace").strip()
+        words = line.split()
+        if words[:1] == ["format"]:
+            encoding = words[1]
+        elif words[:1] == ["element"]:
+            element = words[1]
+            if element == "vertex":
+                count = int(words[2])
+        elif words[:1] == ["property"] and element == "vertex":
+            types.append(words[1])
+            names.append(words[2])
+    return count, names, types, encoding
+
+
+def depth_of_cloud(points: np.ndarray, camera_from_world: np.ndarray, camera: Camera) -> np.ndarray:
+    """Sparse depth (H, W) float32 of points (N, 3) as a camera sees them, 0 where there are none.
+
+    The nearest point of a pixel wins, and a point is left out where others around it are clearly nearer:
+    one sees through the gaps between the points of a surface.
+    """
+    moved = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
+    moved = moved[moved[:, 2] > 0]
+    homogeneous = moved @ camera.matrix.double().numpy().T
+    pixels = np.rint(homogeneous[:, :2] / homogeneous[:, 2:]).astype(np.int64)
+    depth = z_buffer(pixels, moved[:, 2], camera.height, camera.width)
+    far = np.where(depth > 0, depth, np.float32(np.inf))
+    nearest = cv2.erode(far, np.ones((REACH, REACH), np.uint8))
+    return np.where(depth <= (1 + HIDDEN) * nearest, depth, 0).astype(np.float32)

@@ -1,0 +1,70 @@
+"""Scores of the shape that a depth map shows: its points in space, and its edges."""
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float
+from numpy import ndarray
+from scipy.spatial import KDTree
+
+MOST_POINTS = 20_000
+"""Of a cloud; larger ones are thinned to every n-th point."""
+EDGE = 0.1
+"""Logarithm of the ratio of neighbouring depths that makes an edge."""
+FARTHEST = 10.0
+"""Pixels; edges further apart than this do not belong to each other."""
+DENSE = 0.5
+"""Share of the pixels inside the crop that must be known for edges to be scored."""
+
+
+def f_score(prediction: Float[ndarray, "n 3"], truth: Float[ndarray, "n 3"], near: float) -> float:
+    """Harmonic mean of precision and recall of points, in [0, 1]: shares of the predicted points with a
+    true one within ``near`` metres, and of the true points with a predicted one (Knapitsch et al., "Tanks
+    and temples", 2017)."""
+    step = -(-len(truth) // MOST_POINTS)
+    a, b = prediction[::step], truth[::step]
+    precision = np.mean(KDTree(b).query(a, distance_upper_bound=near)[0] <= near)
+    recall = np.mean(KDTree(a).query(b, distance_upper_bound=near)[0] <= near)
+    total = precision + recall
+    return float(2 * precision * recall / total) if total > 0 else 0.0
+
+
+def edge_scores(
+    prediction: Float[ndarray, "h w"], truth: Float[ndarray, "h w"], mask: Bool[ndarray, "h w"]
+) -> dict[str, float]:
+    """``edge_accuracy``: mean distance in pixels of predicted depth edges to true ones, of those that
+    have one within ten pixels; ``edge_completeness``: mean distance of true edges to predicted ones,
+    at most ten (Koch et al., "Evaluation of CNN-based single-image depth estimation methods", 2018; an
+    edge here is a step of ten per cent between neighbours). Empty where the truth is sparse or has no
+    edge.
+    """
+    rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
+    if mask[window].mean() < DENSE:
+        return {}
+    known = mask[window]
+    true = _edges(truth[window], known)
+    predicted = _edges(prediction[window], known)
+    if not true.any():
+        return {}
+    if not predicted.any():
+        return {"edge_accuracy": FARTHEST, "edge_completeness": FARTHEST}
+    to_true, to_predicted = _distance(true)[predicted], _distance(predicted)[true]
+    near = to_true[to_true <= FARTHEST]
+    return {
+        "edge_accuracy": float(near.mean()) if len(near) else FARTHEST,
+        "edge_completeness": float(np.minimum(to_predicted, FARTHEST).mean()),
+    }
+
+
+def _edges(depth: Float[ndarray, "h w"], known: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
+    """Pixels whose right or lower neighbour is nearer or farther by ten per cent, both known."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(depth)
+    edges = np.zeros(depth.shape, bool)
+    edges[:, :-1] |= (np.abs(np.diff(logs, axis=1)) > EDGE) & known[:, 1:] & known[:, :-1]
+    edges[:-1] |= (np.abs(np.diff(logs, axis=0)) > EDGE) & known[1:] & known[:-1]
+    return edges
+
+
+def _distance(edges: Bool[ndarray, "h w"]) -> Float[ndarray, "h w"]:
+    return cv2.distanceTransform((~edges).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)

@@ -1,0 +1,118 @@
+"""Lens distortion, and images without it."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Shaped
+from numpy import ndarray
+
+from egodepth.geometry.camera import Camera
+
+LensModel = Literal["brown", "fisheye"]
+COEFFICIENTS: dict[LensModel, tuple[int, ...]] = {"brown": (4, 5, 8), "fisheye": (4,)}
+
+
+@dataclass(frozen=True)
+class Lens:
+    """How a lens bends rays.
+
+    Attributes:
+        model: ``brown``: k1 k2 p1 p2 [k3 [k4 k5 k6]] (Brown and Conrady, OpenCV's order), ``fisheye``:
+            k1 to k4 of the angle (Kannala and Brandt).
+        coefficients: as many as the model takes.
+
+    Raises:
+        ValueError: another model or number of coefficients.
+    """
+
+    model: LensModel
+    coefficients: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        counts = COEFFICIENTS.get(self.model)
+        if counts is None:
+            raise ValueError(f"unknown lens model {self.model!r}; use {' or '.join(COEFFICIENTS)}")
+        if len(self.coefficients) not in counts:
+            raise ValueError(
+                f"a {self.model} lens has {' or '.join(map(str, counts))} coefficients, got "
+                f"{len(self.coefficients)}"
+            )
+
+    def distort(
+        self, camera: Camera, pixels: Float[ndarray, "n 2"], straight: Camera
+    ) -> Float[ndarray, "n 2"]:
+        """Where pixels (x, y) of the camera without distortion lie in the image with it."""
+        fx, fy, cx, cy = straight.focal_and_centre.double().numpy()
+        rays = np.stack(
+            [(pixels[:, 0] - cx) / fx, (pixels[:, 1] - cy) / fy, np.ones(len(pixels))], axis=1
+        )
+        matrix = camera.matrix.double().numpy()
+        coefficients = np.array(self.coefficients)
+        zero = np.zeros(3)
+        if self.model == "fisheye":
+            bent, _ = cv2.fisheye.projectPoints(rays[:, None], zero, zero, matrix, coefficients)
+        else:
+            bent, _ = cv2.projectPoints(rays[:, None], zero, zero, matrix, coefficients)
+        return bent.reshape(-1, 2)
+
+
+class Undistortion:
+    """The change of images that takes a lens's distortion away.
+
+    Attributes:
+        camera: of the changed images, which have the size of the others.
+    """
+
+    def __init__(self, camera: Camera, lens: Lens, straight: Camera | None = None):
+        """Prepare.
+
+        Args:
+            camera: of the distorted images.
+            lens: their distortion.
+            straight: of the changed images; by default :func:`straight_camera`.
+        """
+        self.camera = straight or straight_camera([(camera, lens)])
+        grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
+        places = lens.distort(camera, grid.reshape(-1, 2).astype(np.float64), self.camera)
+        grids = places.reshape(camera.height, camera.width, 2).astype(np.float32)
+        self._x, self._y = np.ascontiguousarray(grids[..., 0]), np.ascontiguousarray(grids[..., 1])
+        self.key = f"{lens} {camera.matrix.tolist()} {self.camera.matrix.tolist()}"
+
+    def __call__(self, image: Shaped[ndarray, "h w *c"]) -> Shaped[ndarray, "h w *c"]:
+        """An image (H, W, 3) uint8, interpolated linearly; black beyond its edge."""
+        return np.asarray(cv2.remap(image, self._x, self._y, cv2.INTER_LINEAR))
+
+    def depth(self, depth: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
+        """A depth map along z, by the nearest pixel, 0 beyond the edge."""
+        return np.asarray(cv2.remap(depth, self._x, self._y, cv2.INTER_NEAREST))
+
+
+def straight_camera(cameras: list[tuple[Camera, Lens]]) -> Camera:
+    """One camera for the undistorted images of one or several (those of a rig, of one size) that shows no
+    black border: centre and ratio of focal lengths are means, the focal length is the shortest at which
+    every pixel of the border lies inside of the distorted images, within half and twice the mean."""
+    height, width = cameras[0][0].height, cameras[0][0].width
+    x, y = np.arange(float(width)), np.arange(float(height))
+    border = np.concatenate([
+        np.stack([x, np.zeros(width)], 1), np.stack([x, np.full(width, height - 1.0)], 1),
+        np.stack([np.zeros(height), y], 1), np.stack([np.full(height, width - 1.0), y], 1),
+    ])  # fmt: skip
+    fx, fy, cx, cy = np.mean([c.focal_and_centre.double().numpy() for c, _ in cameras], axis=0)
+
+    def zoomed(factor: float) -> Camera:
+        return Camera.from_parameters(fx * factor, fy * factor, cx, cy, height, width)
+
+    def shows_border(factor: float) -> bool:
+        straight = zoomed(factor)
+        places = np.concatenate(
+            [lens.distort(camera, border, straight) for camera, lens in cameras]
+        )
+        return bool(((places < -0.5) | (places > (width - 0.5, height - 0.5))).any())
+
+    low, high = 0.5, 2.0
+    while high - low > 1e-4:
+        middle = (low + high) / 2
+        low, high = (middle, high) if shows_border(middle) else (low, middle)
+    return zoomed(high)

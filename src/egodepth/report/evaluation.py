@@ -1,0 +1,111 @@
+"""What an evaluation leaves behind: scores image by image, and pictures of the worst."""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from egodepth.core import config
+from egodepth.core.colours import colourize_depth
+from egodepth.core.files import atomic_path
+from egodepth.data.sequence import Sequence
+from egodepth.evaluation.depth import DepthProtocol, scaled_depth
+from egodepth.inference.run import read_facts
+from egodepth.inference.score import DepthScores, ImageScores, Predictor
+from egodepth.models.checkpoint import CONFIG
+from egodepth.report.plots import plot_depth_errors
+from egodepth.training.settings import TrainSettings
+
+WORST = 10
+SPARSE = 0.3
+
+
+def run_facts(folder: Path) -> dict[str, Any]:
+    """What a table of many runs says of one: name, commit, seed, size, steps and time.
+
+    Raises:
+        EgodepthError: the folder is no run.
+    """
+    settings = config.load(TrainSettings, folder / CONFIG)
+    facts = read_facts(folder)
+    kept = ("commit", "machine", "cores", "steps", "seconds", "prepare_seconds", "poses")
+    return {
+        "name": folder.resolve().name, "seed": settings.seed, "method": settings.method,
+        "views": settings.data.views, "size": f"{settings.model.width}x{settings.model.height}",
+        **{name: facts[name] for name in kept if name in facts},
+    }  # fmt: skip
+
+
+def write_csv(path: Path, scores: DepthScores) -> None:
+    """A row for each image: sequence, frame, and every score.
+
+    Raises:
+        EgodepthError: the file can't be written.
+    """
+    names = list({name: None for image in scores.images for name in image.scores})
+    with atomic_path(path) as partial, partial.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["sequence", "frame", *names])
+        for image in scores.images:
+            values = [image.scores.get(name, "") for name in names]
+            writer.writerow([image.sequence, image.frame, *values])
+
+
+def draw_worst(
+    folder: Path,
+    scores: DepthScores,
+    sequences: list[Sequence],
+    predictor: Predictor,
+    protocol: DepthProtocol,
+) -> list[Path]:
+    """Pictures of the images with the largest Abs Rel: the frame, the prediction, the truth, and where it
+    errs, by rank; returns their paths.
+
+    Raises:
+        EgodepthError: a file that can't be written.
+    """
+    by_name = {sequence.name: sequence for sequence in sequences}
+    ranked = sorted(scores.images, key=lambda image: -image.scores["abs_rel"])[:WORST]
+    paths = []
+    for rank, image in enumerate(ranked, start=1):
+        words = "".join(c if c.isalnum() else "_" for c in image.sequence)
+        path = folder / f"{rank:02d}_{words}_{image.frame}.png"
+        _draw(path, image, by_name[image.sequence], predictor, protocol)
+        paths.append(path)
+    return paths
+
+
+def _draw(
+    path: Path,
+    image: ImageScores,
+    sequence: Sequence,
+    predictor: Predictor,
+    protocol: DepthProtocol,
+) -> None:
+    index = sequence.frames.numbers.index(image.frame)
+    truths = sequence.improved_depth if protocol.improved else sequence.depth
+    truth = truths[index]()
+    frame = next(iter(sequence.frames.at([index])))
+    depth = predictor.predict(sequence, frame, (truth.shape[0], truth.shape[1]))
+    depth = scaled_depth(
+        depth.astype(np.float64), image.scores["scale"], image.scores.get("shift", 0.0), protocol
+    )
+    nearest = float(np.percentile(truth[truth > 0], 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        error = np.where(truth > 0, np.abs(np.log2(depth / truth)), np.nan)
+    title = f"{image.sequence}, frame {image.frame}: Abs Rel {image.scores['abs_rel']:.3f}"
+    # Single LiDAR points would be too small to be seen.
+    side = max(1, round(truth.shape[1] / 300)) if (truth > 0).mean() < SPARSE else 1
+    thick = np.ones((side, side), np.uint8)
+    plot_depth_errors(
+        path, frame.image, colourize_depth(depth, nearest),
+        colourize_depth(cv2.dilate(truth, thick), nearest),
+        _thicken(error, thick), title,
+    )  # fmt: skip
+
+
+def _thicken(error: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    grown = cv2.dilate(np.where(np.isnan(error), -1, error), kernel)
+    return np.where(grown < 0, np.nan, grown)
