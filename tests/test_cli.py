@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.conftest import write_images
-from tests.test_kitti import make_odometry, make_raw
+from tests.layouts import make_odometry, make_raw
 
 from egodepth.cli import main
 from egodepth.geometry.trajectory import read_kitti

@@ -5,37 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import write_images
+from tests.layouts import make_odometry, make_raw
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.kitti import project_lidar, read_kitti_odometry, read_kitti_raw
 from egodepth.geometry.camera import Camera
-
-PROJECTION = "50 0 39.5 {offset} 0 50 19.5 0 0 0 1 0"
-RIGID = "R: 0 -1 0 0 0 -1 1 0 0\nT: 0 0 0\n"
-
-
-def make_raw(root: Path, images: str = "image_02", scan: np.ndarray | None = None) -> Path:
-    date = root / "2011_09_26"
-    drive = date / "2011_09_26_drive_0001_sync"
-    for index, path in enumerate(write_images(drive / images / "data", 4)):
-        path.rename(path.with_name(f"{index + 5:010d}.png"))
-    number = images[-2:]
-    (date / "calib_cam_to_cam.txt").write_text(
-        f"R_rect_00: 1 0 0 0 1 0 0 0 1\nP_rect_{number}: {PROJECTION.format(offset=5)}\n"
-    )
-    (date / "calib_velo_to_cam.txt").write_text(RIGID)
-    (date / "calib_imu_to_velo.txt").write_text("R: 1 0 0 0 1 0 0 0 1\nT: 0 0 0\n")
-    oxts = drive / "oxts" / "data"
-    oxts.mkdir(parents=True)
-    for index in range(5, 9):
-        east = 1e-5 * index  # degrees of longitude at the equator, driven eastwards with yaw 0
-        (oxts / f"{index:010d}.txt").write_text(f"0.0 {east} 100 0 0 0 " + "0 " * 24)
-    scans = drive / "velodyne_points" / "data"
-    scans.mkdir(parents=True)
-    points = np.array([[10, 0, 0, 1]], np.float32) if scan is None else scan
-    points.tofile(scans / "0000000006.bin")
-    return drive
 
 
 def test_raw_reads_frames_poses_and_depth(tmp_path: Path) -> None:
@@ -71,22 +45,6 @@ def test_grey_cameras_and_jpeg(tmp_path: Path) -> None:
     assert image.shape == (40, 80, 3) and (image[..., 0] == image[..., 2]).all()
 
 
-def make_odometry(root: Path) -> Path:
-    folder = root / "sequences" / "07"
-    write_images(folder / "image_2", 3)
-    write_images(folder / "image_3", 3)
-    (folder / "calib.txt").write_text(
-        f"P2: {PROJECTION.format(offset=0)}\nP3: {PROJECTION.format(offset=-25)}\n"
-        "Tr: 0 -1 0 0 0 0 -1 0 1 0 0 0\n"
-    )
-    (folder / "times.txt").write_text("0\n0.1\n0.2\n")
-    (root / "poses").mkdir()
-    (root / "poses" / "07.txt").write_text(
-        "".join(f"1 0 0 0 0 1 0 0 0 0 1 {z}\n" for z in range(3))
-    )
-    return folder
-
-
 def test_odometry_reads_both_sides_and_poses(tmp_path: Path) -> None:
     make_odometry(tmp_path)
     left, right = read_kitti_odometry(tmp_path)
@@ -104,7 +62,9 @@ def test_what_is_broken_is_named(tmp_path: Path) -> None:
     with pytest.raises(EgodepthError, match="no KITTI odometry sequences under"):
         read_kitti_odometry(tmp_path)
     folder = make_odometry(tmp_path)
-    (folder / "calib.txt").write_text("P2: 1 2 3 4 5 6 7 8 9 10 11 12\n")
+    (folder / "calib.txt").write_text(
+        "P2: 1 2 3 4 5 6 7 8 9 10 11 12\nTr: 1 0 0 0 0 1 0 0 0 0 1 0\n"
+    )
     with pytest.raises(EgodepthError, match=r"calib\.txt has no line 'P3'"):
         read_kitti_odometry(tmp_path)
     (folder / "calib.txt").write_text("P2: 1 2 three\nP3: 1\n")

@@ -1,6 +1,7 @@
 """The README's Python code runs as it stands."""
 
 import re
+import shlex
 from importlib import import_module
 from pathlib import Path
 
@@ -9,7 +10,11 @@ import pytest
 from tests.conftest import write_images
 
 from egodepth.core.config import list_settings
+from egodepth.core.errors import EgodepthWarning
 from egodepth.core.video import VideoWriter
+from egodepth.data.sources import DATA_SETS
+from egodepth.evaluation.depth import PROTOCOLS, SCALINGS
+from egodepth.evaluation.odometry import ALIGNMENTS
 from egodepth.training.recipes import RECIPES
 from egodepth.training.settings import TrainSettings
 
@@ -50,6 +55,8 @@ def test_the_readme_runs(
         "evaluate depth RUN --data kitti_raw:ROOT",
         "evaluate odometry RUN --data kitti_odometry:ROOT --sequence 00",
         "odometry RUN SOURCE --out DIR",
+        "leaderboard DIR",
+        "data check NAME ROOT",
         "landscape RUN SOURCE --frame N --out DIR",
         "report RUN",
     ],
@@ -78,3 +85,32 @@ def test_the_readme_names_every_recipe() -> None:
     for name in RECIPES:
         prefix, _, view = name.partition("_kitti")
         assert f"`{name}`" in text or (f"`{prefix}_kitti_mono`" in text and f"`{view}`" in text)
+
+
+@pytest.mark.parametrize("page", ["data_sets", "evaluation"])
+def test_the_commands_of_the_pages_exist(page: str) -> None:
+    from egodepth.cli import _build_parser
+
+    text = (README.parent / "docs" / f"{page}.md").read_text()
+    commands = re.findall(r"^    \.venv/bin/egodepth (.*)$", text, re.M)
+    assert len(commands) >= 3
+    for command in commands:
+        _build_parser(with_settings=True).parse_args(shlex.split(command))
+
+
+def test_the_pages_name_every_data_set_and_protocol() -> None:
+    sets = (README.parent / "docs" / "data_sets.md").read_text()
+    assert all(f"`{name}`" in sets for name in DATA_SETS)
+    scores = (README.parent / "docs" / "evaluation.md").read_text()
+    assert all(f"`{name}`" in scores for name in (*PROTOCOLS, *ALIGNMENTS, *SCALINGS))
+
+
+def test_a_data_set_of_ones_own(tmp_path: Path) -> None:
+    text = (README.parent / "docs" / "data_sets.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.S)
+    names: dict[str, object] = {}
+    exec(compile(block, "data_sets.md", "exec"), names)
+    write_images(tmp_path / "scene" / "rgb", 2)
+    with pytest.warns(EgodepthWarning, match="sequences without depth: 1"):
+        (sequence,) = names["read_mine"](tmp_path)  # type: ignore[operator]
+    assert len(sequence.frames) == 2

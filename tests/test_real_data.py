@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
-from egodepth.data.kitti import read_kitti_odometry, read_kitti_raw
+from egodepth.data.kitti import read_calibration, read_kitti_odometry, read_kitti_raw
 from egodepth.data.sequence import Sequence
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample
+from egodepth.report.data_check import check_data
 
 pytestmark = pytest.mark.real_data
 KITTI = [
@@ -134,3 +135,49 @@ def pair_error(
 
 def numbers(sequence: Sequence) -> list[int]:
     return sequence.frames.numbers  # type: ignore[attr-defined]
+
+
+def test_lidar_projection_is_that_of_the_development_kit(data: Path) -> None:
+    """Point by point, by its definition: rounded and lowered by one, the nearest point of a pixel wins."""
+    root = data / "kitti_raw"
+    left = read_kitti_raw(root)[0]
+    index, read = next(iter(left.depth.items()))
+    date = root / "2011_09_26"
+    calibration = read_calibration(date / "calib_cam_to_cam.txt", "P_rect_02", "R_rect_00")
+    rigid = read_calibration(date / "calib_velo_to_cam.txt", "R", "T")
+    velodyne = np.eye(4)
+    velodyne[:3, :3], velodyne[:3, 3] = rigid["R"], rigid["T"].ravel()
+    rectify = np.eye(4)
+    rectify[:3, :3] = calibration["R_rect_00"]
+    image_from_velodyne = calibration["P_rect_02"] @ rectify @ velodyne
+    drive = date / "2011_09_26_drive_0009_sync" / "velodyne_points" / "data"
+    scan = np.fromfile(drive / f"{left.frames.numbers[index]:010d}.bin", np.float32).reshape(-1, 4)
+    expected: dict[tuple[int, int], float] = {}
+    for x, y, z, _ in scan.astype(np.float64):
+        if x < 0:
+            continue
+        u, v, depth = image_from_velodyne @ [x, y, z, 1]
+        if depth <= 0:
+            continue
+        column, row = round(u / depth) - 1, round(v / depth) - 1
+        if 0 <= column < 1242 and 0 <= row < 375:
+            expected[row, column] = min(depth, expected.get((row, column), np.inf))
+    got = read()
+    assert (got > 0).sum() == len(expected)
+    rows, columns = np.array(list(expected)).T
+    # The projection adds the camera's own offset along z, 2.7 mm in KITTI, to the depth.
+    np.testing.assert_allclose(got[rows, columns], list(expected.values()), atol=1e-4)
+
+
+def test_the_excerpts_are_what_they_are_said_to_be(data: Path, tmp_path: Path) -> None:
+    found = {
+        "kitti_raw": "2 sequences, 102 frames, 26 with depth, 2 sequences with poses, 1 stereo rigs",
+        "kitti_odometry": "3 sequences, 302 frames, 12 with depth, 3 sequences with poses, 1 stereo rigs",
+        "seven_scenes": "1 sequences, 600 frames, 120 with depth, 1 sequences with poses, 0 stereo rigs",
+    }
+    for name, totals in found.items():
+        check = check_data(name, data / name, tmp_path / f"{name}.png")
+        assert check.lines[0] == totals
+        assert (tmp_path / f"{name}.png").stat().st_size > 100_000
+    assert any("eigen_test: 4 of 697" in line for line in check_data(
+        "kitti_raw", data / "kitti_raw", tmp_path / "x.png").lines)  # fmt: skip

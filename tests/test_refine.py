@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import write_images
-from tests.test_kitti import make_raw
+from tests.layouts import make_raw
 
 from egodepth.cli import main
 from egodepth.data.own_footage import read_footage

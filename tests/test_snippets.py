@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import write_images
-from tests.test_kitti import make_odometry
+from tests.layouts import make_odometry
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.augment import change_colours, flip_motions, flip_some, random_colour_matrices

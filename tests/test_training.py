@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.conftest import TINY, raw_batch, tiny_settings, write_images
-from tests.test_kitti import make_odometry
+from tests.layouts import make_odometry
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError

@@ -429,7 +429,3 @@ def _report(options: argparse.Namespace) -> int:
 
     print(write_report(options.run, ReportContent(title=options.run.name)))
     return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

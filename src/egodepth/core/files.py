@@ -1,5 +1,6 @@
 """Files that are either complete under their final name or not there at all."""
 
+import fnmatch
 import json
 import os
 import tempfile
@@ -54,6 +55,19 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, values: dict[str, Any]) -> None:
     """Write ``values`` as indented JSON, atomically."""
     write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def find(root: Path, pattern: str) -> list[Path]:
+    """Files and folders below ``root`` whose name matches a pattern like ``frame-*.png``, in order;
+    symbolic links are followed, each folder once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        real = {name: os.path.realpath(f"{folder}/{name}") for name in folders}
+        folders[:] = [name for name in folders if real[name] not in seen]
+        seen.update(real.values())
+        found += [Path(folder, name) for name in fnmatch.filter([*folders, *names], pattern)]
+    return sorted(found)
 
 
 def read_text(path: str | Path, what: str) -> str:

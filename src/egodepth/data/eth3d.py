@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import find, read_text
 from egodepth.data.lacks import Lacks
 from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
@@ -33,8 +33,8 @@ def read_eth3d(root: Path) -> list[Sequence]:
         EgodepthError: neither of them, or a broken calibration.
     """
     lacks = Lacks("eth3d", root)
-    pairs = sorted(path.parent for path in root.glob("**/im0.png"))
-    rigs = sorted(path.parent for path in root.glob("**/rig_calibration_undistorted"))
+    pairs = sorted(path.parent for path in find(root, "im0.png"))
+    rigs = sorted(path.parent for path in find(root, "rig_calibration_undistorted"))
     if not pairs and not rigs:
         raise EgodepthError(
             f"no ETH3D scenes under {root}: expected delivery_area_1l/im0.png with calib.txt, or "
@@ -188,7 +188,7 @@ def _read_images(path: Path) -> dict[str, tuple[str, np.ndarray]]:
 
 def _read_scans(scene: Path) -> list[tuple[Path, np.ndarray]]:
     """Scans and where they stand in the world, by MeshLab's project file."""
-    project = next(scene.glob("**/scan_alignment.mlp"), None)
+    project = next(iter(find(scene, "scan_alignment.mlp")), None)
     if project is None:
         return []
     scans = []

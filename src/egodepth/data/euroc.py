@@ -13,7 +13,7 @@ import numpy as np
 import yaml
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import find, read_text
 from egodepth.data.lacks import Lacks
 from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence
@@ -37,7 +37,7 @@ def read_euroc_mav(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: no sequence, or a broken ``sensor.yaml`` or ``data.csv``.
     """
-    folders = sorted(p for p in {*root.glob("**/mav0"), root} if (p / "cam0").is_dir())
+    folders = sorted(p for p in {*find(root, "mav0"), root} if (p / "cam0").is_dir())
     if not folders:
         raise EgodepthError(
             f"no EuRoC sequences under {root}: expected folders like MH_01_easy/mav0/cam0"

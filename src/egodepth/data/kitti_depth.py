@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import find, read_text
 from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ImageFiles, Sequence, list_images, read_depth_png
 from egodepth.geometry.camera import Camera
@@ -47,7 +47,7 @@ def read_kitti_depth(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: no images.
     """
-    folders = sorted(p.parent for p in root.glob("**/image") if (p.parent / "intrinsics").is_dir())
+    folders = sorted(p.parent for p in find(root, "image") if (p.parent / "intrinsics").is_dir())
     if not folders:
         raise EgodepthError(
             f"no images of KITTI's depth benchmark under {root}: expected folders like "

@@ -11,6 +11,7 @@ import numpy as np
 from scipy.io import loadmat  # type: ignore[attr-defined]
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import find
 from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ChangedFrames, Crop, ImageFiles, Sequence
 from egodepth.geometry.camera import Camera
@@ -29,10 +30,10 @@ def read_make3d(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: no images, or images of several sizes.
     """
-    images = {path.stem.removeprefix("img-"): path for path in root.glob("**/img-*.jpg")}
+    images = {path.stem.removeprefix("img-"): path for path in find(root, "img-*.jpg")}
     lasers = {
         path.stem.removeprefix("depth_sph_corr-"): path
-        for path in root.glob("**/depth_sph_corr-*.mat")
+        for path in find(root, "depth_sph_corr-*.mat")
     }
     names = sorted(set(images) & set(lasers))
     if not names:

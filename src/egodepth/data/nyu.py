@@ -14,6 +14,7 @@ import numpy as np
 from scipy.io import loadmat  # type: ignore[attr-defined]
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import find
 from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ChangedFrames, Frame, ImageFiles, Sequence
 from egodepth.geometry.camera import Camera
@@ -84,9 +85,9 @@ def read_nyu(root: Path) -> list[Sequence]:
         EgodepthError: neither of them, or a broken .mat file.
     """
     lacks = Lacks("nyu", root)
-    folders = sorted({path.parent for path in root.glob("**/r-*.ppm")})
+    folders = sorted({path.parent for path in find(root, "r-*.ppm")})
     sequences = [_read_raw(folder, root) for folder in folders]
-    labelled = next(root.glob(f"**/{LABELLED}"), None)
+    labelled = next(iter(find(root, LABELLED)), None)
     if labelled is not None:
         sequences.append(_read_labelled(labelled))
     else:

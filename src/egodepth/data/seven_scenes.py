@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import find, read_text
 from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
 from egodepth.geometry.camera import Camera
@@ -34,7 +34,7 @@ def read_seven_scenes(root: Path) -> list[Sequence]:
         EgodepthError: no frames, frames of another size than 640x480, or a broken pose.
     """
     names = ("frame-*.color.png", "frame-*.color.jpg")
-    folders = sorted({path.parent for name in names for path in root.glob(f"**/{name}")})
+    folders = sorted({path.parent for name in names for path in find(root, name)})
     if not folders:
         raise EgodepthError(
             f"no 7-Scenes sequences under {root}: expected files like seq-01/frame-000000.color.png"

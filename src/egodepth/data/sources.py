@@ -76,7 +76,7 @@ DATA_SETS = {
     "seven_scenes": DataSet(
         "7-Scenes", "seven_scenes:read_seven_scenes",
         "https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes",
-        "the scenes' archives, unpacked down to seq-NN", "7scenes",
+        "the scenes' archives, unpacked down to seq-NN", "indoor",
     ),
     "tum_rgbd": DataSet(
         "TUM RGB-D", "tum_rgbd:read_tum_rgbd",

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import find, read_text
 from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence, read_depth_png
 from egodepth.geometry.camera import Camera
@@ -38,7 +38,7 @@ def read_tum_rgbd(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: no sequence, a name that tells no camera, or a broken list.
     """
-    folders = sorted(path.parent for path in root.glob("**/rgb.txt"))
+    folders = sorted(path.parent for path in find(root, "rgb.txt"))
     if not folders:
         raise EgodepthError(
             f"no TUM RGB-D sequences under {root}: expected files like "

@@ -95,22 +95,22 @@ class DepthProtocol:
 PROTOCOLS = {
     p.name: p
     for p in (
-        DepthProtocol("eigen", 80, "garg", split="eigen_test", images=697),
-        DepthProtocol("eigen-50", 50, "garg", split="eigen_test", images=697),
-        DepthProtocol("eigen-improved", 80, improved=True, split="eigen_test", images=652),
-        DepthProtocol("eigen-stereo", 80, "garg", "none", split="eigen_test", images=697),
-        DepthProtocol("kitti", 80, "garg"),
+        DepthProtocol("eigen", 80.0, "garg", split="eigen_test", images=697),
+        DepthProtocol("eigen-50", 50.0, "garg", split="eigen_test", images=697),
+        DepthProtocol("eigen-improved", 80.0, improved=True, split="eigen_test", images=652),
+        DepthProtocol("eigen-stereo", 80.0, "garg", "none", split="eigen_test", images=697),
+        DepthProtocol("kitti", 80.0, "garg"),
         DepthProtocol(
-            "kitti-benchmark", 80, scaling="none", cameras=("left", "right"), images=1000
+            "kitti-benchmark", 80.0, scaling="none", cameras=("left", "right"), images=1000
         ),
-        DepthProtocol("cityscapes", 80, "cityscapes", split="cityscapes_test", images=1525),
-        DepthProtocol("nyu", 10, "nyu", split="nyu_test", images=654, near=0.1),
-        DepthProtocol("7scenes", 10, min_depth=0.1, split="seven_scenes_test", near=0.1),
-        DepthProtocol("indoor", 10, min_depth=0.1, near=0.1),
-        DepthProtocol("eth3d", 80, scaling="none", near=0.1),
-        DepthProtocol("make3d-c1", 70),
+        DepthProtocol("cityscapes", 80.0, "cityscapes", split="cityscapes_test", images=1525),
+        DepthProtocol("nyu", 10.0, "nyu", split="nyu_test", images=654, near=0.1),
+        DepthProtocol("7scenes", 10.0, min_depth=0.1, split="seven_scenes_test", near=0.1),
+        DepthProtocol("indoor", 10.0, min_depth=0.1, near=0.1),
+        DepthProtocol("eth3d", 80.0, scaling="none", near=0.1),
+        DepthProtocol("make3d-c1", 70.0),
         DepthProtocol("make3d-c2", math.inf),
-        DepthProtocol("synthetic", 80),
+        DepthProtocol("synthetic", 80.0),
     )
 }
 

@@ -24,16 +24,14 @@ class Lens:
         coefficients: as many as the model takes.
 
     Raises:
-        ValueError: another model or number of coefficients.
+        ValueError: another number of coefficients.
     """
 
     model: LensModel
     coefficients: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        counts = COEFFICIENTS.get(self.model)
-        if counts is None:
-            raise ValueError(f"unknown lens model {self.model!r}; use {' or '.join(COEFFICIENTS)}")
+        counts = COEFFICIENTS[self.model]
         if len(self.coefficients) not in counts:
             raise ValueError(
                 f"a {self.model} lens has {' or '.join(map(str, counts))} coefficients, got "

@@ -205,7 +205,8 @@ def scored_frames(
         names = ", ".join(f"{s.name} ({s.camera_name})" for s in sequences[:6])
         kind = "improved ground-truth depth" if protocol.improved else "ground-truth depth"
         of = f" of the split {split.name}" if split else ""
-        raise EgodepthError(f"no {kind}{of} in these sequences: {names}")
+        hint = "; --split all scores every frame that has some" if split else ""
+        raise EgodepthError(f"no {kind}{of} in these sequences: {names}{hint}")
     return targets
 
 
@@ -325,8 +326,8 @@ def compare_trajectories(
 ) -> OdometryScores:
     """Scores of poses (N, 4, 4) that are known to belong together; frames without a true pose (NaN) are
     left out."""
-    known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
     scores = score_trajectory(estimate, truth, alignment)
+    known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
     return OdometryScores(scores, estimate[known], truth[known], name, alignment, by)
 
 

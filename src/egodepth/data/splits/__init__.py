@@ -1,12 +1,15 @@
 """Splits: which frames of a data set are trained on, or scored."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
+import pooch
+
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
+from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence
 
 SIDES = {"l": "left", "r": "right", "2": "left", "3": "right"}
@@ -71,13 +74,16 @@ class Split:
 
 
 def get_split(name: str | Path) -> Split:
-    """A split by its name, or by the path of a file with ``folder frame side`` lines.
+    """A split by its name, by the path of a file with ``folder frame side`` lines, or by the address of
+    one with its sum (``https://...#sha256=...``), which is fetched once into the user's cache.
 
     Raises:
-        EgodepthError: neither is there, or a broken line.
+        EgodepthError: none of them is there, another sum, or a broken line.
     """
     if str(name) in SPLITS:
         return SPLITS[str(name)]
+    if str(name).startswith(("http://", "https://")):
+        return replace(read_split(_fetch(str(name))), name=str(name))
     path = Path(name)
     if not path.exists():
         raise EgodepthError(
@@ -115,6 +121,22 @@ def read_split(path: Path) -> Split:
     if not entries:
         raise EgodepthError(f"the split {path} names no frame")
     return Split(str(path), f"{len(entries)} lines of {path}", tuple(entries))
+
+
+def _fetch(address: str) -> Path:
+    url, _, total = address.partition("#sha256=")
+    if not total:
+        raise EgodepthError(
+            f"{url} needs the sum of its file, as {url}#sha256=...; `sha256sum` of a copy you trust "
+            "prints it"
+        )
+    folder = default_cache_folder().parent / "splits"
+    pooch.get_logger().setLevel("WARNING")  # type: ignore[attr-defined]
+    try:
+        found = pooch.retrieve(url, f"sha256:{total.lower()}", path=folder)  # type: ignore[attr-defined]
+        return Path(found)
+    except (OSError, ValueError) as error:
+        raise EgodepthError(f"cannot fetch {url}: {' '.join(str(error).split())}") from error
 
 
 def _is_of(sequence: Sequence, folder: str) -> bool:

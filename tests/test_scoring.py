@@ -1,0 +1,260 @@
+"""Scoring runs, other people's predictions, and tables of many scores."""
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests import layouts
+
+from egodepth.cli import main
+from egodepth.core.errors import EgodepthError
+from egodepth.data.sources import read_source
+from egodepth.data.splits import get_split
+from egodepth.evaluation.depth import PROTOCOLS
+from egodepth.inference.predictions import Predictions
+from egodepth.inference.run import Run, blend_mirrored
+from egodepth.inference.score import evaluate_depth, evaluate_predictor
+from egodepth.report.leaderboard import as_markdown, collect
+
+INDOOR = PROTOCOLS["indoor"]
+
+
+@pytest.fixture
+def footage(tmp_path: Path) -> Path:
+    """Three frames with depth: 3 m, and 6 m on the right."""
+    folder = layouts.make_footage(tmp_path)
+    depth = np.full((40, 80), 3.0)
+    depth[:, 50:] = 6.0
+    for path in (folder / "depth").iterdir():
+        layouts.write_depth(path, depth, 1000)
+    return folder
+
+
+def write_predictions(folder: Path, kind: str) -> None:
+    folder.mkdir(parents=True)
+    depth = np.full((40, 80), 0.5, np.float32)
+    depth[:, 50:] = 1.0
+    for number in range(3):
+        path = folder / f"{number:010d}.{kind}"
+        if kind == "npy":
+            np.save(path, depth)
+        elif kind == "npz":
+            np.savez(path, depth=depth)
+        else:
+            Image.fromarray((depth * 256).astype(np.uint16)).save(path)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "png"])
+def test_other_peoples_predictions(footage: Path, tmp_path: Path, kind: str) -> None:
+    write_predictions(tmp_path / "theirs" / "mine", kind)
+    sequences = [read_source(str(footage))[0]]
+    scores = evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
+    assert scores.summary["images"] == 3
+    assert scores.summary["abs_rel"] == pytest.approx(0, abs=1e-6)
+    assert scores.summary["scale_median"] == pytest.approx(6)
+    assert scores.summary["edge_completeness"] == 0
+    assert scores.constant["abs_rel"] > 0.1
+
+
+def test_inverse_depth_of_another_size_in_one_array(footage: Path, tmp_path: Path) -> None:
+    inverse = np.full((3, 20, 40), 2.0, np.float32)
+    inverse[:, :, 25:] = 1.0
+    inverse[1] *= 3
+    np.save(tmp_path / "stack.npy", inverse)
+    split = tmp_path / "order.txt"
+    split.write_text("mine 2\nmine 0\nmine 1\n")
+    sequences = [read_source(str(footage))[0]]
+    predictor = Predictions(tmp_path / "stack.npy", "inverse", get_split(split))
+    scores = evaluate_predictor(predictor, sequences, INDOOR, split=get_split(split))
+    assert [i.scores["scale"] for i in scores.images] == pytest.approx([18, 6, 6])
+    assert scores.summary["abs_rel"] < 0.01
+    with pytest.raises(EgodepthError, match="--split must name the frames in their order"):
+        Predictions(tmp_path / "stack.npy")
+    split.write_text("mine 2\nmine 0\n")
+    with pytest.raises(EgodepthError, match=r"holds 3 maps, the split .* names 2 frames"):
+        Predictions(tmp_path / "stack.npy", split=get_split(split))
+
+
+def test_one_scale_for_the_set(footage: Path, tmp_path: Path) -> None:
+    write_predictions(tmp_path / "theirs", "npy")
+    np.save(tmp_path / "theirs" / "0000000002.npy", np.full((40, 80), 0.7, np.float32))
+    sequences = [read_source(str(footage))[0]]
+    protocol = replace(INDOOR, scaling="set_median")
+    scores = evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, protocol)
+    assert {image.scores["scale"] for image in scores.images} == {6.0}
+
+
+def test_missing_predictions_are_named(footage: Path, tmp_path: Path) -> None:
+    write_predictions(tmp_path / "theirs", "npy")
+    (tmp_path / "theirs" / "0000000001.npy").unlink()
+    sequences = [read_source(str(footage))[0]]
+    with pytest.raises(EgodepthError, match="has no prediction of mine, frame 1"):
+        evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
+    np.save(tmp_path / "theirs" / "0000000001.npy", np.zeros((40, 80), np.float32))
+    with pytest.raises(EgodepthError, match="mine, frame 1: the prediction holds values"):
+        evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(EgodepthError, match="holds no predictions of mine"):
+        evaluate_predictor(Predictions(tmp_path / "nothing"), sequences, INDOOR)
+
+
+def test_split_improved_truth_and_camera_choose_the_frames(tiny_run: Path, tmp_path: Path) -> None:
+    drive = layouts.make_raw(tmp_path)
+    layouts.make_improved_depth(tmp_path, drive.name, [5, 6, 7])
+    sequences = read_source(f"kitti_raw:{tmp_path}")
+    run = Run.load(tiny_run)
+    improved = evaluate_depth(run, sequences, replace(PROTOCOLS["eigen-improved"], split=None))
+    assert [image.frame for image in improved.images] == [5, 6, 7]
+    assert not improved.complete and "3 of its 652 images" in improved.caption
+    (tmp_path / "split.txt").write_text(f"{drive.name} 6 l\n{drive.name} 99 l\n")
+    chosen = evaluate_depth(
+        run, sequences, PROTOCOLS["kitti"], split=get_split(tmp_path / "split.txt")
+    )
+    assert [image.frame for image in chosen.images] == [6]
+    with pytest.raises(EgodepthError, match="no ground-truth depth of the split eigen_test"):
+        evaluate_depth(run, sequences, PROTOCOLS["eigen"])
+
+
+def test_mirrored_predictions_are_blended(tiny_run: Path) -> None:
+    inverse, mirrored = np.full((4, 100), 1.0, np.float32), np.full((4, 100), 3.0, np.float32)
+    blended = blend_mirrored(inverse, mirrored)
+    assert blended[0, 50] == pytest.approx(2)
+    assert blended[0, 0] == pytest.approx(3) and blended[0, -1] == pytest.approx(1)
+    run = Run.load(tiny_run)
+    image = np.random.default_rng(0).integers(0, 255, (40, 80, 3), dtype=np.uint8)
+    flipped = run.depth(image, flip=True)
+    again = run.depth(np.ascontiguousarray(image[:, ::-1]), flip=True)[:, ::-1]
+    np.testing.assert_allclose(flipped, again, rtol=1e-3)
+    assert np.abs(run.depth(image) - flipped).max() > 0
+    assert run.depth(image, (21, 30)).shape == (21, 30)
+
+
+def test_depth_from_the_command_line(
+    footage: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scores"
+    assert main([
+        "evaluate", "depth", str(tiny_run), "--data", str(footage), "--flip", "--scaling", "affine",
+        "--json", str(out / "a.json"), "--csv", str(out / "a.csv"), "--worst", str(out / "worst"),
+    ]) == 0  # fmt: skip
+    text = capsys.readouterr().out
+    assert "indoor" in text and "mirrored" in text and "F-score" in text
+    scores = json.loads((out / "a.json").read_text())
+    assert scores["kind"] == "depth" and scores["protocol_changed"] and scores["name"] == "run"
+    rows = list(csv.DictReader((out / "a.csv").open()))
+    assert [row["frame"] for row in rows] == ["0", "1", "2"]
+    assert float(rows[0]["abs_rel"]) > 0
+    assert len(list((out / "worst").glob("*.png"))) == 3
+    for wrong, message in (
+        (["--scaling", "magic"], "unknown scaling 'magic'; use median"),
+        (["--crop", "x"], "unknown crop 'x'"),
+        (["--protocol", "x"], "unknown protocol 'x'"),
+        (["--split", "x"], "unknown split 'x'"),
+    ):
+        assert main(["evaluate", "depth", str(tiny_run), "--data", str(footage), *wrong]) == 1
+        assert message in capsys.readouterr().err
+    assert main(["evaluate", "depth", str(tmp_path / "no"), "--data", str(footage)]) == 1
+    assert "there are no predictions" in capsys.readouterr().err
+
+
+def test_trajectories_from_the_command_line(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layouts.make_footage(tmp_path)
+    truth = tmp_path / "truth.txt"
+    straight = "".join(f"1 0 0 0 0 1 0 0 0 0 1 {3 * i}\n" for i in range(60))
+    truth.write_text(straight)
+    estimate = tmp_path / "estimate.txt"
+    estimate.write_text("".join(f"1 0 0 0.01 0 1 0 0 0 0 1 {i}\n" for i in range(60)))
+    command = ["evaluate", "odometry", str(estimate), "--truth", str(truth)]
+    plots = ["--plot", str(tmp_path / "p.png"), "--plot_errors", str(tmp_path / "e.png")]
+    assert main([*command, "--json", str(tmp_path / "j" / "o.json"), *plots]) == 0
+    text = capsys.readouterr().out
+    assert "t_rel" in text and "over 100 to 100 m alone" in text
+    assert json.loads((tmp_path / "j" / "o.json").read_text())["ate_m"] == pytest.approx(
+        0, abs=1e-6
+    )
+    assert (tmp_path / "p.png").exists() and (tmp_path / "e.png").exists()
+    assert main([*command, "--alignment", "none"]) == 0
+    assert "poses as they are" in capsys.readouterr().out
+    truth.write_text("\n".join(straight.splitlines()[:10]))
+    assert main(command) == 1
+    assert "60 poses were estimated, the ground truth has" in capsys.readouterr().err
+    assert main(["evaluate", "odometry", str(tiny_run), "--truth", str(truth)]) == 1
+    assert "to score a run, give --data" in capsys.readouterr().err
+    assert main(["evaluate", "odometry", str(tiny_run), "--data", str(tmp_path / "mine")]) == 0
+    assert "PoseNet's motions, chained" in capsys.readouterr().out
+
+
+def test_leaderboard_keeps_protocols_apart(
+    footage: Path, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "results"
+    for name, extra in (("a", []), ("b", []), ("c", ["--scaling", "none"])):
+        assert main(["evaluate", "depth", str(tiny_run), "--data", str(footage),
+                     "--json", str(folder / f"{name}.json"), *extra]) == 0  # fmt: skip
+    (folder / "other.json").write_text("{}")
+    boards = collect(folder)
+    assert [len(board.rows) for board in boards[:2]] == [2, 1]
+    assert "published" in boards[2].title
+    assert any("FeatDepth, online refinement" in row["name"] for row in boards[2].rows)
+    assert boards[2].rows[0]["abs_rel"] == 0.079
+    text = as_markdown(boards)
+    assert "| run |" in text and "0.104" in text and "32x64" not in text and "64x32" in text
+    capsys.readouterr()
+    assert main(["leaderboard", str(folder), "--own_only", "--out", str(tmp_path / "t.html")]) == 0
+    assert "FeatDepth" not in capsys.readouterr().out
+    assert (tmp_path / "t.html").read_text().count("<table>") == 2
+    assert main(["leaderboard", str(tmp_path / "mine")]) == 1
+    assert "no evaluation under" in capsys.readouterr().err
+
+
+def test_published_results_stand_beside_the_whole_protocol_alone(tmp_path: Path) -> None:
+    whole = {
+        "kind": "depth", "name": "mine", "protocol": "eigen: ...", "protocol_name": "eigen",
+        "complete": True, "protocol_changed": False, "images": 697, "data": "kitti_raw:x",
+        "abs_rel": 0.1, "seconds": 3.0, "cores": 2,
+    }  # fmt: skip
+    (tmp_path / "a.json").write_text(json.dumps(whole))
+    (board,) = collect(tmp_path)
+    names = [row["name"] for row in board.rows]
+    assert "mine" in names and any("MonoViT" in name for name in names)
+    assert next(row for row in board.rows if row["name"] == "mine")["cost"] == "3 s on 2 cores"
+    (tmp_path / "a.json").write_text(json.dumps({**whole, "complete": False}))
+    assert len(collect(tmp_path)) == 2
+
+
+def test_data_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    layouts.make_raw(tmp_path / "raw")
+    out = tmp_path / "check.png"
+    assert main(["data", "check", "kitti_raw", str(tmp_path / "raw"), "--out", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert "1 sequences, 4 frames, 1 with depth, 1 sequences with poses" in text
+    assert "cvlibs.net" in text
+    with Image.open(out) as picture:
+        assert picture.size == (900, 3 * 450)
+    assert (
+        main(["data", "check", "footage", str(layouts.make_footage(tmp_path)), "--out", str(out)])
+        == 0
+    )
+    assert main(["data", "check", "x", str(tmp_path), "--out", str(out)]) == 1
+    assert "unknown data set 'x'; use kitti_raw" in capsys.readouterr().err
+    for command, word in (("sets", "Cityscapes"), ("splits", "697"), ("protocols", "make3d-c2")):
+        assert main(["data", command]) == 0
+        assert word in capsys.readouterr().out
+
+
+def test_what_is_missing_is_one_line_of_standard_error(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    layouts.make_raw(tmp_path)
+    layouts.write_images(
+        tmp_path / "2011_09_28" / "2011_09_28_drive_0001_sync" / "image_02" / "data", 1
+    )
+    assert main(["evaluate", "depth", str(tiny_run), "--data", f"kitti_raw:{tmp_path}"]) == 0
+    lines = [line for line in capsys.readouterr().err.splitlines() if line]
+    assert len(lines) == 1 and lines[0].startswith("egodepth: kitti_raw in")
