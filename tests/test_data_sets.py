@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests import layouts
+from tests.conftest import tiny_settings
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.eth3d import read_pfm
@@ -13,6 +14,7 @@ from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import DATA_SETS, read_source
 from egodepth.geometry.camera import Camera
+from egodepth.training.run import train
 
 
 def read(name: str, root: Path) -> tuple[list[Sequence], list[str]]:
@@ -239,3 +241,16 @@ def test_broken_point_clouds_are_named(tmp_path: Path) -> None:
     read_ply.cache_clear()
     with pytest.raises(EgodepthError, match="does not begin with `ply`"):
         read_ply(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "views"),
+    [("cityscapes", "mono_stereo"), ("euroc", "mono_stereo"), ("eth3d", "stereo")],
+)
+def test_stereo_data_sets_can_be_trained_on(name: str, views: str, tmp_path: Path) -> None:
+    layouts.MAKERS[name](tmp_path / "data")
+    settings = tiny_settings(
+        tmp_path, data__sources=[f"{name}:{tmp_path / 'data'}"], data__views=views, steps=2
+    )
+    result = train(settings, tmp_path / "run")
+    assert result.steps == 2

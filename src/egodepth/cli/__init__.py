@@ -84,6 +84,9 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     predict.add_argument("run", type=Path, metavar="RUN", help="run folder")
     predict.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
     predict.add_argument("--out", type=Path, required=True, help="folder to write to")
+    predict.add_argument("--backend", default="torch",
+                         help="torch (default), torch-bf16, onnxruntime, openvino, openvino-bf16 or "
+                         "openvino-int8")  # fmt: skip
     add_common(predict)
     predict.set_defaults(command=_predict)
 
@@ -160,6 +163,13 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     landscape.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
     landscape.add_argument("--out", type=Path, required=True, help="folder to write to")
     landscape.set_defaults(command=_landscape)
+
+    export = commands.add_parser("export", help="write DepthNet for other programs")
+    kinds = export.add_subparsers(metavar="onnx", required=True)
+    onnx = kinds.add_parser("onnx", help="image in [0, 1] to inverse depth, float32")
+    onnx.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    onnx.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
+    onnx.set_defaults(command=_export_onnx)
 
     report = commands.add_parser("report", help="write report.html of a run")
     report.add_argument("run", type=Path, metavar="RUN", help="run folder")
@@ -253,11 +263,18 @@ def _predict(options: argparse.Namespace) -> int:
     from rich.progress import track
 
     from egodepth.data.sources import read_source, select
+    from egodepth.inference.backends import BACKENDS
     from egodepth.inference.predict import predict_sequence, write_predictions
     from egodepth.inference.run import Run
 
     sequences = select(read_source(options.source), options.sequence)
     run = Run.load(options.run, options.device)
+    if options.backend not in BACKENDS:
+        raise EgodepthError(f"unknown backend {options.backend!r}; use {', '.join(BACKENDS)}")
+    if options.backend != "torch":
+        few = range(0, len(sequences[0].frames), max(1, len(sequences[0].frames) // 32))
+        images = (frame.image for frame in sequences[0].frames.at(few))
+        run.use_backend(options.backend, images)
     console = make_console()
     for sequence in sequences:
         out = options.out if len(sequences) == 1 else options.out / sequence.name
@@ -421,6 +438,18 @@ def _landscape(options: argparse.Namespace) -> int:
     plot_landscape(options.out / "landscape.png", result.mean_surfaces(), options.step, what)
     print_table(landscape_table(result.groups, result.protocol))
     print(f"landscape.png and landscape.json are in {options.out}")
+    return 0
+
+
+def _export_onnx(options: argparse.Namespace) -> int:
+    from egodepth.inference.run import Run
+
+    run = Run.load(options.run)
+    run.export_onnx(options.out)
+    print(
+        f"{options.out}: image (1, 3, {run.settings.height}, {run.settings.width}) in [0, 1], RGB, to "
+        "inverse_depth"
+    )
     return 0
 
 

@@ -1,5 +1,7 @@
 """Depth as colours."""
 
+from functools import cache
+
 import numpy as np
 
 
@@ -13,11 +15,17 @@ def colourize_depth(depth: np.ndarray, nearest: float | None = None) -> np.ndarr
     Returns:
         (H, W, 3) uint8.
     """
-    from matplotlib import colormaps
-
     known = np.isfinite(depth) & (depth > 0)
     inverse = np.where(known, 1 / np.where(known, depth, 1), 0)
     if nearest is None:
         nearest = float(np.percentile(depth[known], 2)) if known.any() else 1.0
-    colours = colormaps["magma"](np.clip(inverse * nearest, 0, 1))[..., :3]
-    return np.asarray((colours * known[..., None] * 255).round(), np.uint8)
+    levels = np.clip(inverse * (nearest * 256), 0, 255).astype(np.uint8)
+    return np.asarray(_magma()[levels] * known[..., None], np.uint8)
+
+
+@cache
+def _magma() -> np.ndarray:
+    """(256, 3) uint8."""
+    from matplotlib import colormaps
+
+    return np.asarray((colormaps["magma"](np.arange(256))[:, :3] * 255).round(), np.uint8)

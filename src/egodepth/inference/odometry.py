@@ -6,8 +6,7 @@ bundle adjustment make the motion agree with the images, which PoseNet's guess d
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
 from egodepth.data.sequence import Frame, Sequence
@@ -390,7 +390,7 @@ def track_sequence(
     untrusted: list[int] = []
     interrupted = False
     try:
-        for frame in _ahead(sequence.frames.at()):
+        for frame in ahead(sequence.frames.at()):
             motion = odometry.track(frame)
             times.append(frame.time)
             if not motion.trusted:
@@ -416,15 +416,6 @@ def track_sequence(
     return found.scaled(
         camera_height / height, f"metres, by a camera height of {camera_height:g} m"
     )
-
-
-def _ahead(frames: Iterator[Frame]) -> Iterator[Frame]:
-    """The same frames, the next one decoded while one is worked on."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, frames, None)
-        while (frame := coming.result()) is not None:
-            coming = pool.submit(next, frames, None)
-            yield frame
 
 
 def write_trajectory(found: Trajectory, sequence: Sequence, out: Path) -> dict[str, float]:

@@ -8,8 +8,9 @@ import numpy as np
 import torch
 from PIL import Image
 
+from egodepth.core.ahead import ahead, beside
 from egodepth.core.colours import colourize_depth
-from egodepth.core.files import atomic_path
+from egodepth.core.files import atomic_path, write_text
 from egodepth.core.video import VideoWriter
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.geometry.trajectory import write_kitti, write_tum
@@ -42,7 +43,7 @@ def predict_sequence(
     """Depth and pose of every frame in order; frames are decoded as they are needed."""
     pose = np.eye(4)
     previous: torch.Tensor | None = None
-    for frames in _batches(sequence.frames.at()):
+    for frames in ahead(_batches(sequence.frames.at())):
         prepared = torch.stack([run.prepare(frame.image) for frame in frames])
         height, width = frames[0].image.shape[:2]
         depths = np.empty((len(frames), 0, 0), np.float32)
@@ -78,29 +79,40 @@ def write_predictions(
     """
     poses: list[np.ndarray] = []
     times: list[float] = []
-    scale, nearest = 1.0, 1.0
     with VideoWriter(out / "depth.mp4") as video:
-        for prediction in predictions:
-            frame, depth, pose = prediction
-            if not poses:
-                scale = 10.0 / float(np.median(depth))
-                nearest = float(np.percentile(depth, 2))
-                with atomic_path(out / "depth_png" / "scale.txt") as partial:
-                    partial.write_text(f"{scale:.9g}\n", encoding="utf-8")
-            name = f"{frame.number:010d}"
-            with atomic_path(out / "depth" / f"{name}.npz") as partial:
-                np.savez(partial, depth=depth)
-            levels = np.clip(np.round(depth * scale * PNG_PER_UNIT), 1, 65535).astype(np.uint16)
-            with atomic_path(out / "depth_png" / f"{name}.png") as partial:
-                Image.fromarray(levels).save(partial)
-            video.write(np.vstack([frame.image, colourize_depth(depth, nearest)]))
-            poses.append(pose)
-            times.append(frame.time)
+        writer = _Writer(out, video)
+        for prediction in beside(predictions, writer.write):
+            poses.append(prediction.first_from_frame)
+            times.append(prediction.frame.time)
             yield prediction
     if np.isnan(poses).any():
         return
     write_kitti(out / "trajectory_kitti.txt", np.stack(poses))
     write_tum(out / "trajectory_tum.txt", np.stack(poses), np.array(times))
+
+
+class _Writer:
+    """Depth maps and video of one frame after the other."""
+
+    def __init__(self, out: Path, video: VideoWriter):
+        self.out, self.video = out, video
+        self.scale = self.nearest = 0.0
+
+    def write(self, prediction: FramePrediction) -> None:
+        """The files of a frame."""
+        frame, depth, _ = prediction
+        if not self.scale:
+            self.scale = 10.0 / float(np.median(depth))
+            self.nearest = float(np.percentile(depth, 2))
+            write_text(self.out / "depth_png" / "scale.txt", f"{self.scale:.9g}\n")
+        name = f"{frame.number:010d}"
+        with atomic_path(self.out / "depth" / f"{name}.npz") as partial:
+            np.savez(partial, depth=depth)
+        steps = np.round(depth * (self.scale * PNG_PER_UNIT))
+        levels = np.clip(steps, 1, 65535).astype(np.uint16)
+        with atomic_path(self.out / "depth_png" / f"{name}.png") as partial:
+            Image.fromarray(levels).save(partial, compress_level=1)
+        self.video.write(np.vstack([frame.image, colourize_depth(depth, self.nearest)]))
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:

@@ -1,6 +1,7 @@
 """A trained run as an object: depth of an image, motion between two."""
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +16,7 @@ from egodepth.core.files import read_text
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import ImageFiles
 from egodepth.evaluation.landscape import texture
+from egodepth.inference.backends import Backend, export_onnx, make_compute
 from egodepth.models.checkpoint import read_run
 from egodepth.models.networks import DepthNet, ModelSettings, PoseNet
 
@@ -40,6 +42,7 @@ class Run:
         self.folder, self.settings = folder, settings
         self.device = torch.device("cpu")
         self._depth, self._pose = depth, pose
+        self._compute = make_compute("torch", depth, settings.height, settings.width)
         facts = read_facts(folder)
         self.refined = str(facts.get("refined", ""))
         self.sound_motion = facts.get("poses", "network") != "network"
@@ -69,6 +72,27 @@ class Run:
             raise EgodepthError(f"cannot compute on device {device!r}: {reason}") from error
         self.device = torch.device(device)
         return self
+
+    def use_backend(self, backend: Backend, images: Iterable[np.ndarray] = ()) -> Self:
+        """Compute depth by another backend from now on.
+
+        Args:
+            backend: of :data:`egodepth.inference.backends.BACKENDS`.
+            images: (H, W, 3) uint8 of the footage, which ``openvino-int8`` is calibrated on.
+
+        Raises:
+            EgodepthError: a runtime that is not installed, or one for the CPU on another device.
+        """
+        if not backend.startswith("torch") and self.device.type != "cpu":
+            raise EgodepthError(f"backend {backend} is for the CPU, not {self.device}")
+        size = (self.settings.height, self.settings.width)
+        frames = (self.prepare(image) for image in images)
+        self._compute = make_compute(backend, self._depth, *size, frames)
+        return self
+
+    def export_onnx(self, path: str | Path) -> None:
+        """Write DepthNet as ONNX; see :func:`egodepth.inference.backends.export_onnx`."""
+        export_onnx(self._depth, self.settings.height, self.settings.width, Path(path))
 
     @property
     def has_motion(self) -> bool:
@@ -114,7 +138,7 @@ class Run:
     @torch.inference_mode()
     def depth_of_frames(self, frames: Tensor, height: int, width: int) -> np.ndarray:
         """Depth (B, height, width) float32 of prepared frames (B, 3, h, w)."""
-        inverse = self._depth(frames.contiguous(memory_format=torch.channels_last), scales=1)[0]
+        inverse = self._compute(frames.contiguous(memory_format=torch.channels_last))
         resized = F.interpolate(inverse, (height, width), mode="bilinear", align_corners=False)
         return (1 / resized[:, 0]).cpu().numpy()
 

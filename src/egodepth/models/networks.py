@@ -97,7 +97,9 @@ class DepthNet(nn.Module):
 
         Sides of the image must be multiples of 32.
         """
-        logits = self.decoder(self.encoder(image), *image.shape[-2:], scales)
+        # An exported network has one size: while it is traced, sides are tensors.
+        height, width = int(image.shape[-2]), int(image.shape[-1])
+        logits = self.decoder(self.encoder(image), height, width, scales)
         span = self.nearest - self.farthest
         return [self.farthest + span * x.sigmoid() for x in logits]
 

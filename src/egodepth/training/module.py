@@ -10,6 +10,7 @@ from torch import Tensor
 
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.models.networks import Networks
+from egodepth.training.compilation import Match, match_views
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult, compute_objective
 from egodepth.training.settings import TrainSettings
@@ -43,6 +44,7 @@ class EgodepthModule(L.LightningModule):
         super().__init__()
         self.settings, self.networks, self.steps = settings, networks, steps
         self.motions = motions
+        self.match: Match = match_views
         self.last: tuple[SnippetBatch, ObjectiveResult] | None = None
         if settings.method == "frozen" and networks.features is not None:
             networks.features.requires_grad_(False)
@@ -60,7 +62,8 @@ class EgodepthModule(L.LightningModule):
         batch = augment(
             raw, step_seed(self.settings.seed, raw.step), enabled=self.settings.data.augment
         )
-        result = compute_objective(self.networks, batch, self.settings, raw.step / self.steps)
+        progress = raw.step / self.steps
+        result = compute_objective(self.networks, batch, self.settings, progress, self.match)
         self.last = (batch, result)
         if not torch.isfinite(result.total.detach()):
             raise FloatingPointError(f"the loss is not finite at step {raw.step}")

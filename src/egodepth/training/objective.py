@@ -33,7 +33,8 @@ from egodepth.losses.smoothness import (
     second_order_smoothness,
 )
 from egodepth.losses.sparse_depth import sparse_depth_loss
-from egodepth.models.networks import Networks
+from egodepth.models.networks import FeatureNet, Networks
+from egodepth.training.compilation import Match, match_views
 from egodepth.training.settings import LossWeights, TrainSettings
 
 FARTHEST_TYPICAL_DEPTH = 10.0
@@ -64,7 +65,11 @@ class ObjectiveResult:
 
 
 def compute_objective(
-    networks: Networks, batch: SnippetBatch, settings: TrainSettings, progress: float = 0.0
+    networks: Networks,
+    batch: SnippetBatch,
+    settings: TrainSettings,
+    progress: float = 0.0,
+    match: Match = match_views,
 ) -> ObjectiveResult:
     """All terms of the paper's objective that the networks at hand allow (eq. 10).
 
@@ -77,19 +82,15 @@ def compute_objective(
         batch: snippets.
         settings: of the run.
         progress: share of the training that is done; the coarse term fades with it.
+        match: compares warped images with the targets; see :mod:`egodepth.training.compilation`.
     """
     terms: dict[str, Tensor] = {}
     target_features: list[Tensor] | None = None
     reconstruction = None
-    shares = settings.loss.feature_levels
-    if networks.features is not None:
-        if settings.method == "frozen":
-            with torch.no_grad():
-                target_features = networks.features.features(batch.target, len(shares))
-        else:
-            target_features, reconstructions = networks.features(batch.target)
-            reconstruction = reconstructions[0]
-            terms |= _feature_terms(target_features, reconstructions, batch.target, settings.loss)
+    if networks.features is not None and settings.method != "frozen":
+        target_features, reconstructions = networks.features(batch.target)
+        reconstruction = reconstructions[0]
+        terms |= _feature_terms(target_features, reconstructions, batch.target, settings.loss)
     inverse_depth = motions = None
     if networks.depth is not None:
         inverse_depths = networks.depth(batch.target_input)
@@ -99,31 +100,72 @@ def compute_objective(
         if batch.points.shape[1]:
             full = _at_size(inverse_depth, batch.target)
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
-        terms |= _photometric_terms(inverse_depths, motions, batch, settings)
-        if settings.loss.coarse > 0 and progress < 1:
-            terms["coarse"] = (1 - progress) * _coarse_term(
-                inverse_depth, motions, batch, settings.sampling
-            )
-        terms |= _smoothness_terms(inverse_depths, batch.target)
+        terms |= warping_terms(
+            networks.features, target_features, inverse_depths, motions, batch, settings, progress,
+            match,
+        )  # fmt: skip
         if settings.data.poses == "aligned" and settings.loss.consistency > 0:
             terms["consistency"] = _consistency_term(networks, inverse_depth, motions, batch)
+    total = weighted_sum(terms, settings.loss)
+    return ObjectiveResult(total, terms, inverse_depth, motions, reconstruction)
+
+
+def weighted_sum(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
+    """Of all terms, a scalar."""
+    by_name = weights.terms
+    return torch.stack([by_name[name] * value for name, value in terms.items()]).sum()
+
+
+def warping_terms(
+    features: FeatureNet | None,
+    target_features: list[Tensor] | None,
+    inverse_depths: list[Tensor],
+    motions: Tensor,
+    batch: SnippetBatch,
+    settings: TrainSettings,
+    progress: float,
+    match: Match = match_views,
+) -> dict[str, Tensor]:
+    """What depth and motions are judged by: L_ph, L_fm, smoothness and scale.
+
+    Args:
+        features: FeatureNet, where there is one.
+        target_features: of the targets, where they are known already.
+        inverse_depths: DepthNet's, finest first.
+        motions: (S, B, 4, 4) ``source_from_target``.
+        batch, settings, progress, match: see :func:`compute_objective`.
+    """
+    inverse_depth = inverse_depths[0]
+    terms = _photometric_terms(inverse_depths, motions, batch, settings, match)
+    if settings.loss.coarse > 0 and progress < 1:
+        terms["coarse"] = (1 - progress) * _coarse_term(
+            inverse_depth, motions, batch, settings.sampling
+        )
+    terms |= _smoothness_terms(inverse_depths, batch.target)
+    if settings.loss.scale > 0:
         # Aligned motions follow the depth at once, so that nothing but this holds the scale.
         tied = settings.data.poses == "aligned"
         terms["scale"] = _scale_term(inverse_depth, settings.model.start_depth, tied=tied)
-        sources = batch.sources.flatten(0, 1)
-        source_features = None
-        if settings.method == "images":
-            target_features, source_features = [_half_size(batch.target)], [_half_size(sources)]
-        elif networks.features is not None:
-            with torch.no_grad():
-                source_features = networks.features.features(sources, len(shares))
-        if target_features is not None and source_features is not None:
-            terms["feature_metric"] = _feature_metric_term(
-                inverse_depth, motions, target_features, source_features, batch.camera, settings
-            )
-    weights = settings.loss.terms
-    total = torch.stack([weights[name] * value for name, value in terms.items()]).sum()
-    return ObjectiveResult(total, terms, inverse_depth, motions, reconstruction)
+    sources = batch.sources.flatten(0, 1)
+    source_features = None
+    if settings.method == "images":
+        target_features, source_features = [_half_size(batch.target)], [_half_size(sources)]
+    elif features is not None:
+        levels = len(settings.loss.feature_levels)
+        with torch.no_grad():
+            if target_features is None:
+                both = features.features(torch.cat([batch.target, sources]), levels)
+                count = len(batch.target)
+                target_features = [level[:count] for level in both]
+                source_features = [level[count:] for level in both]
+            else:
+                source_features = features.features(sources, levels)
+    if source_features is not None:
+        assert target_features is not None
+        terms["feature_metric"] = _feature_metric_term(
+            inverse_depth, motions, target_features, source_features, batch.camera, settings
+        )
+    return terms
 
 
 def _at_size(inverse_depth: Tensor, image: Tensor) -> Tensor:
@@ -183,7 +225,11 @@ def _aligned(start: Tensor, batch: SnippetBatch, inverse_depth: Tensor) -> tuple
 
 
 def _photometric_terms(
-    inverse_depths: list[Tensor], motions: Tensor, batch: SnippetBatch, settings: TrainSettings
+    inverse_depths: list[Tensor],
+    motions: Tensor,
+    batch: SnippetBatch,
+    settings: TrainSettings,
+    match: Match,
 ) -> dict[str, Tensor]:
     """L_ph, mean over scales and pixels; every scale is judged at full size."""
     count = len(batch.sources)
@@ -200,8 +246,7 @@ def _photometric_terms(
     scales = depth.shape[1]
     views = warped.unflatten(0, (count, -1)).permute(3, 0, 1, 2, 4, 5).flatten(0, 1)
     statistics = target_statistics(batch.target)
-    per_source = photometric_loss(views, statistics).unflatten(0, (scales, count))
-    loss = minimum_over_sources(per_source.transpose(0, 1).flatten(1, 2))
+    loss = match(views, statistics, count)
     if settings.automask:
         with torch.no_grad():
             identity = minimum_over_sources(photometric_loss(batch.sources, statistics))

@@ -37,6 +37,7 @@ from egodepth.training.callbacks import (
     ProgressBar,
     Samples,
 )
+from egodepth.training.compilation import WORTH_STEPS, CompiledMatch
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import compute_objective
@@ -125,6 +126,10 @@ def train(
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream)
     module.to(memory_format=torch.channels_last)
+    if settings.compile == "yes" or (
+        settings.compile == "auto" and stream.steps - stream.first_step >= WORTH_STEPS
+    ):
+        module.match = CompiledMatch()
     out.mkdir(parents=True, exist_ok=True)
     config.save(settings, out / CONFIG)
     before = _seconds_so_far(out) if saved else 0.0

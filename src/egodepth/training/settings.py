@@ -155,6 +155,9 @@ class TrainSettings(Settings):
     """auto, cpu, cuda, or cuda:N"""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 where the machine computes it natively"""
+    compile: Literal["auto", "yes", "no"] = "auto"
+    """compile the comparison of images by torch.compile, which needs a C++ compiler on the CPU; auto:
+    where the training is long enough to win by it"""
     log_every: int = Field(10, ge=1)
     """steps between two rows of the log"""
     sample_every: int = Field(250, ge=1)

@@ -1,0 +1,222 @@
+"""A training step against the straightforward formulation: time, memory, and that both say the same.
+
+    .venv/bin/python -m benchmarks.training_step --out docs/results/training_step.json
+
+Full FeatDepth (ResNet-50 for depth and features, ResNet-18 for motion, FeatureNet frozen) at 640x192,
+batch 2, three frames, four scales, on random images; the same with ResNet-18, and the loss part alone.
+Each variant runs in a process of its own, one after the other; the ratio is that of medians.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from benchmarks.reference_step import reference_losses, reference_objective
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from egodepth.core.files import write_json
+from egodepth.core.memory import keep_large_allocations
+from egodepth.core.provenance import provenance
+from egodepth.data.snippets import SnippetBatch
+from egodepth.geometry.camera import Camera
+from egodepth.models.networks import Networks
+from egodepth.training.compilation import CompiledMatch, match_views
+from egodepth.training.objective import compute_objective, warping_terms, weighted_sum
+from egodepth.training.recipes import get_recipe
+from egodepth.training.run import choose_precision
+from egodepth.training.settings import TrainSettings
+
+HEIGHT, WIDTH, BATCH = 192, 640, 2
+ENCODERS = {"R50": "resnet50", "R18": "resnet18"}
+TASKS = ("R50", "R18", "losses")
+WARM_UP, TIMED = 2, 7
+
+
+def make_settings(encoder: str) -> TrainSettings:
+    """The published recipe at 640x192, with weights that need no download."""
+    recipe = get_recipe("featdepth_kitti_mono")
+    model = recipe.model.model_copy(update={
+        "height": HEIGHT, "width": WIDTH, "pretrained": False,
+        "depth_encoder": encoder, "feature_encoder": encoder,
+    })  # fmt: skip
+    return recipe.model_copy(update={"model": model, "batch_size": BATCH})
+
+
+def make_networks(settings: TrainSettings) -> Networks:
+    """Networks of the recipe with random weights, FeatureNet frozen."""
+    torch.manual_seed(0)
+    networks = Networks(settings.model, depth=True, pose=True, features=True, reconstructs=False)
+    assert networks.features is not None and networks.pose is not None
+    networks.features.requires_grad_(False)
+    # A fresh PoseNet says that nothing moves; warping by that would be too easy.
+    torch.nn.init.normal_(networks.pose.head[-1].bias, std=0.3)
+    return networks.train()
+
+
+def make_batch() -> SnippetBatch:
+    """Smooth random images of the recipe's size."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(3 * BATCH, 3, HEIGHT // 8, WIDTH // 8, generator=generator)
+    images = torch.nn.functional.interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic").clamp(0, 1)
+    frames = images.unflatten(0, (3, BATCH))
+    camera = Camera.from_parameters(370.0, 370.0, 319.5, 95.5, HEIGHT, WIDTH)
+    return SnippetBatch(
+        frames[0], frames[1:], frames[0], frames[1:],
+        Camera(camera.matrix.expand(BATCH, 3, 3), HEIGHT, WIDTH),
+        torch.full((2, BATCH, 4, 4), torch.nan), torch.zeros(BATCH, 0, 3),
+    )  # fmt: skip
+
+
+def loss_inputs(batch: SnippetBatch) -> tuple[list[Tensor], Tensor]:
+    """Inverse depths at four scales and motions, as leaves."""
+    generator = torch.Generator().manual_seed(1)
+    scales = [
+        0.5 + torch.rand(BATCH, 1, HEIGHT >> k, WIDTH >> k, generator=generator)
+        for k in range(1, 5)
+    ]
+    motions = torch.eye(4).repeat(2, BATCH, 1, 1)
+    motions[..., 0, 3], motions[..., 2, 3] = 0.02, torch.tensor([[0.1], [-0.1]])
+    return [s.requires_grad_() for s in scales], motions.requires_grad_()
+
+
+def make_step(task: str, variant: str, *, exact: bool) -> tuple[Callable[[], Tensor], list[Tensor]]:
+    """A forward pass and what it is differentiated by.
+
+    Args:
+        task: of TASKS.
+        variant: ``reference`` or ``egodepth``.
+        exact: float32, to compare; else what a training takes.
+    """
+    settings = make_settings(ENCODERS.get(task, "resnet50"))
+    networks, batch = make_networks(settings), make_batch()
+    ours = variant == "egodepth"
+    match = CompiledMatch() if ours and not exact else match_views
+    bf16 = ours and not exact and choose_precision("auto", "cpu").startswith("bf16")
+    if exact:
+        # Batch statistics over all pairs at once and over each by itself would differ.
+        networks.eval()
+    if ours:
+        networks.to(memory_format=torch.channels_last)
+    if task == "losses":
+        inverse_depths, motions = loss_inputs(batch)
+        leaves = [*inverse_depths, motions]
+
+        def losses() -> Tensor:
+            if ours:
+                terms = warping_terms(
+                    networks.features, None, inverse_depths, motions, batch, settings, 1.0, match
+                )
+                return weighted_sum(terms, settings.loss)
+            return reference_losses(
+                networks.features, inverse_depths, list(motions), batch, settings
+            )
+
+        return losses, leaves
+
+    def whole() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            if ours:
+                return compute_objective(networks, batch, settings, 1.0, match).total
+            return reference_objective(networks, batch, settings)
+
+    return whole, [p for p in networks.parameters() if p.requires_grad]
+
+
+def measure(task: str, variant: str) -> dict[str, Any]:
+    """Seconds of the steps, of their forward part, and the peak of memory above what there was before."""
+    keep_large_allocations()
+    forward, leaves = make_step(task, variant, exact=False)
+    optimizer = torch.optim.AdamW(leaves, lr=1e-6, fused=True)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    seconds, forwards = [], []
+    for _ in range(WARM_UP + TIMED):
+        started = time.perf_counter()
+        total = forward()
+        forwards.append(time.perf_counter() - started)
+        total.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {
+        "seconds": seconds[WARM_UP:], "forward": forwards[WARM_UP:], "peak_mb": peak / 1024,
+        "first_step": seconds[0],
+    }  # fmt: skip
+
+
+def differences(task: str) -> dict[str, float]:
+    """How far loss and gradients of both are apart in float32, relative."""
+    results = []
+    for variant in ("reference", "egodepth"):
+        forward, leaves = make_step(task, variant, exact=True)
+        total = forward()
+        gradients = torch.autograd.grad(total, leaves, allow_unused=True)
+        pairs = zip(gradients, leaves, strict=True)
+        flat = torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for g, p in pairs])
+        results.append((float(total), flat))
+    (loss_a, grad_a), (loss_b, grad_b) = results
+    return {
+        "loss": abs(loss_a - loss_b) / abs(loss_a),
+        "gradient": float((grad_a - grad_b).norm() / grad_a.norm()),
+    }
+
+
+def run_alone(*words: str) -> dict[str, Any]:
+    """One measurement in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.training_step", "--one", *words]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def median(values: list[float]) -> float:
+    """Of an odd number."""
+    return sorted(values)[len(values) // 2]
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--tasks", nargs="+", choices=TASKS, default=TASKS)
+    parser.add_argument("--one", nargs="+", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        task, what = options.one
+        print(json.dumps(differences(task) if what == "differences" else measure(task, what)))
+        return
+    table = Table("task", "variant", "step (s)", "forward (s)", "peak (MB)", "faster", "memory",
+                  "loss, gradient apart")  # fmt: skip
+    results: dict[str, Any] = {}
+    for task in options.tasks:
+        apart = run_alone(task, "differences")
+        reference, ours = run_alone(task, "reference"), run_alone(task, "egodepth")
+        ratio = median(reference["seconds"]) / median(ours["seconds"])
+        memory = ours["peak_mb"] / reference["peak_mb"]
+        results[task] = {"reference": reference, "egodepth": ours, "ratio": ratio,
+                         "memory_ratio": memory, "differences": apart}  # fmt: skip
+        for name, values in (("reference", reference), ("egodepth", ours)):
+            last = name == "egodepth"
+            table.add_row(task, name, f"{median(values['seconds']):.3f}",
+                          f"{median(values['forward']):.3f}", f"{values['peak_mb']:.0f}",
+                          f"{ratio:.2f} times" if last else "", f"{memory:.2f} of it" if last else "",
+                          f"{apart['loss']:.1e}, {apart['gradient']:.1e}" if last else "")  # fmt: skip
+    Console(width=110).print(table)
+    if options.out:
+        write_json(options.out, {"results": results, **provenance()})
+
+
+if __name__ == "__main__":
+    main()

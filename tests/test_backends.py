@@ -1,0 +1,117 @@
+"""DepthNet by other runtimes, and writing beside computing."""
+
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.conftest import write_images
+
+from egodepth.cli import main
+from egodepth.core.ahead import ahead, beside
+from egodepth.core.errors import EgodepthError
+from egodepth.inference.backends import BACKENDS, export_onnx
+from egodepth.inference.run import Run
+
+IMAGES = [np.random.default_rng(i).integers(0, 255, (32, 64, 3), dtype=np.uint8) for i in range(4)]
+TOLERANCE = {"torch-bf16": 0.05, "openvino-bf16": 0.05, "openvino-int8": 0.2}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_backends_agree(tiny_run: Path, backend: str) -> None:
+    if backend.startswith("onnx") or backend.startswith("openvino"):
+        pytest.importorskip(backend.partition("-")[0])
+        pytest.importorskip("onnx")
+    if backend.endswith("int8"):
+        pytest.importorskip("nncf")
+    expected = Run.load(tiny_run).depth(IMAGES[0])
+    got = Run.load(tiny_run).use_backend(backend, IMAGES).depth(IMAGES[0])  # type: ignore[arg-type]
+    np.testing.assert_allclose(got, expected, rtol=TOLERANCE.get(backend, 1e-4))
+
+
+def test_onnx_file(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    path = tmp_path / "out" / "depth.onnx"
+    assert main(["export", "onnx", str(tiny_run), "--out", str(path)]) == 0
+    assert "image (1, 3, 32, 64)" in capsys.readouterr().out
+    session = onnxruntime.InferenceSession(str(path))
+    image = IMAGES[0].transpose(2, 0, 1)[None].astype(np.float32) / 255
+    (inverse,) = session.run(["inverse_depth"], {"image": image})
+    np.testing.assert_allclose(1 / inverse[0, 0], Run.load(tiny_run).depth(IMAGES[0]), rtol=1e-4)
+
+
+def test_missing_packages_and_wrong_names_are_named(
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (frame,) = write_images(tmp_path / "frames", 1)
+    command = ["predict", str(tiny_run), str(frame), "--out", str(tmp_path / "o"), "--backend"]
+    assert main([*command, "magic"]) == 1
+    assert "unknown backend 'magic'; use torch, torch-bf16" in capsys.readouterr().err
+
+    def no_module(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("egodepth.inference.backends.import_module", no_module)
+    assert main([*command, "openvino"]) == 1
+    assert "this needs the package onnx; install it by" in capsys.readouterr().err
+    with pytest.raises(EgodepthError, match="needs the package onnx"):
+        export_onnx(Run.load(tiny_run)._depth, 32, 64, tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_prediction_by_a_backend(tiny_run: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "frames", 6)
+    for backend in ("torch", "torch-bf16"):
+        out = tmp_path / backend
+        assert main(["predict", str(tiny_run), str(tmp_path / "frames"), "--out", str(out),
+                     "--backend", backend]) == 0  # fmt: skip
+        assert len(list((out / "depth").glob("*.npz"))) == 6
+        scale = float((out / "depth_png" / "scale.txt").read_text())
+        depth = np.load(out / "depth" / "0000000003.npz")["depth"]
+        with Image.open(out / "depth_png" / "0000000003.png") as png:
+            np.testing.assert_allclose(np.asarray(png), depth * scale * 256, atol=0.51)
+
+
+def test_ahead_and_beside_keep_order_and_errors() -> None:
+    assert list(ahead(range(10), 3)) == list(range(10))
+    assert list(ahead([])) == []
+    seen: list[int] = []
+
+    def slow(item: int) -> None:
+        time.sleep(0.002)
+        seen.append(item)
+
+    assert list(beside(range(20), slow, count=3)) == list(range(20))
+    assert seen == list(range(20))
+
+    def broken(item: int) -> None:
+        if item == 2:
+            raise EgodepthError("disk full")
+
+    with pytest.raises(EgodepthError, match="disk full"):
+        list(beside(range(50), broken, count=2))
+
+    def fails() -> object:
+        yield 1
+        raise EgodepthError("broken frame")
+
+    with pytest.raises(EgodepthError, match="broken frame"):
+        list(ahead(fails()))  # type: ignore[call-overload]
+
+
+def test_one_can_stop_taking_from_ahead() -> None:
+    taken = []
+
+    def source() -> object:
+        for i in range(1000):
+            taken.append(i)
+            yield i
+
+    iterator = ahead(source(), 2)  # type: ignore[arg-type]
+    assert next(iterator) == 0
+    iterator.close()
+    assert len(taken) < 6

@@ -1,0 +1,50 @@
+"""The compiled comparison of images, which must say the same as the plain one."""
+
+import shutil
+
+import pytest
+import torch
+
+from egodepth.core.errors import EgodepthWarning
+from egodepth.losses.photometric import target_statistics
+from egodepth.training.compilation import CompiledMatch, match_views
+
+
+def inputs() -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    views = torch.rand(4, 1, 3, 8, 12, generator=generator)
+    return views, torch.rand(1, 3, 8, 12, generator=generator)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine")
+def test_compiled_and_plain_agree() -> None:
+    match = CompiledMatch()
+    views, target = inputs()
+    results = []
+    for how in (match_views, match):
+        leaf = views.clone().requires_grad_()
+        loss = how(leaf, target_statistics(target), 2)
+        loss.mean().backward()
+        results.append((loss.detach(), leaf.grad))
+    torch.testing.assert_close(results[0][0], results[1][0])
+    torch.testing.assert_close(results[0][1], results[1][1], atol=1e-6, rtol=1e-4)
+    # Another shape is computed without compiling again.
+    more = torch.cat([views, views], dim=1)
+    statistics = target_statistics(torch.cat([target, target]))
+    torch.testing.assert_close(match(more, statistics, 2), match_views(more, statistics, 2))
+    assert match._compiled is not None
+
+
+def test_a_broken_compiler_is_told_once_and_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def broken(*_: object) -> None:
+        raise RuntimeError("no compiler\nat all")
+
+    monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: broken)
+    match = CompiledMatch()
+    views, target = inputs()
+    with pytest.warns(EgodepthWarning, match=r"compiling did not work \(no compiler\)"):
+        loss = match(views, target_statistics(target), 2)
+    torch.testing.assert_close(loss, match_views(views, target_statistics(target), 2))
+    match(views, target_statistics(target), 2)  # without a second warning
