@@ -131,3 +131,15 @@ def test_bad_encoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
         EgodepthError, match=r"weights of 'resnet18' can't be had .*pretrained false"
     ):
         Encoder("resnet18", pretrained=True)
+
+
+def test_feature_net_keeps_its_statistics_from_the_start() -> None:
+    """Lightning trains modules in the mode in which they come; a FeatureNet must not need train()."""
+    networks = Networks(SMALL, depth=True, pose=False, features=True)
+    assert networks.features is not None and networks.depth is not None
+
+    def normalisations(module: torch.nn.Module) -> list[torch.nn.Module]:
+        return [m for m in module.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+    assert not any(m.training for m in normalisations(networks.features.encoder))
+    assert all(m.training for m in normalisations(networks.depth.encoder))

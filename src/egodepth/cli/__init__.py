@@ -75,6 +75,8 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     )
     train.add_argument("--out", type=Path, required=True, help="run folder to make")
     train.add_argument("--config", type=Path, help="YAML file of settings; what is typed beats it")
+    train.add_argument("--estimate", action="store_true",
+                       help="say how long it would take, by timing a few steps, and stop")  # fmt: skip
     train.add_argument("--resume", action="store_true", help="go on with the run in --out")
     if with_settings:
         _add_settings(train)
@@ -216,10 +218,11 @@ def _demo(options: argparse.Namespace) -> int:
 
 def _train(options: argparse.Namespace) -> int:
     from egodepth.core import config
+    from egodepth.core.world import World
     from egodepth.models.checkpoint import CONFIG, read_run
     from egodepth.report.html_report import ReportContent, write_report
     from egodepth.training.recipes import RECIPES, get_recipe
-    from egodepth.training.run import train
+    from egodepth.training.run import estimate, train
     from egodepth.training.settings import TrainSettings
 
     changes = {k.removeprefix("set:"): v for k, v in vars(options).items() if k.startswith("set:")}
@@ -241,7 +244,19 @@ def _train(options: argparse.Namespace) -> int:
         if options.config:
             settings = config.merge_file(settings, options.config)
         settings = config.override(settings, changes)
+    if options.estimate:
+        found = estimate(settings, console)
+        print(
+            f"{found.seconds_per_step:.2f} s a step; {found.steps} steps, "
+            f"{found.steps / found.steps_per_epoch:.1f} epochs of {found.snippets} snippets: "
+            f"{found.hours():.2f} hours after {found.prepare_seconds:.0f} s of preparation; "
+            f"at this rate 20 epochs of KITTI's 39,810 snippets would take "
+            f"{found.hours(39810, 20):.0f} hours"
+        )
+        return 0
     result = train(settings, options.out, resume=options.resume, console=console)
+    if not World.of_environment().first:
+        return 0 if result.stopped_by is None else INTERRUPTED
     subtitle = f"recipe {settings.recipe}, method {settings.method}, {result.steps} steps"
     write_report(options.out, ReportContent(title=options.out.name, subtitle=subtitle))
     print(

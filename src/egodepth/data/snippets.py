@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
+from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError
 from egodepth.data.augment import (
     change_colours,
@@ -40,6 +41,8 @@ class RawBatch:
         owners: (B, 2) the snippet's clip, and its part, unique among all clips.
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of the part; zeros
             where none are known.
+        weight: of this process's mean, so that the mean over processes is that over all snippets; 1 but
+            for an uneven last batch.
     """
 
     frames: UInt8[Tensor, "n b 3 h w"]
@@ -49,6 +52,7 @@ class RawBatch:
     frame_ids: Int64[Tensor, "t b"]
     owners: Int64[Tensor, "b 2"]
     points: Float[Tensor, "b p 3"]
+    weight: float = 1.0
 
     def to(self, device: torch.device) -> "RawBatch":
         """Move to a device, without waiting for it."""
@@ -58,7 +62,15 @@ class RawBatch:
 
         return RawBatch(
             moved(self.frames), moved(self.matrix), moved(self.motions), self.step,
-            moved(self.frame_ids), moved(self.owners), moved(self.points),
+            moved(self.frame_ids), moved(self.owners), moved(self.points), self.weight,
+        )  # fmt: skip
+
+    def pin_memory(self) -> "RawBatch":
+        """In memory from which a GPU takes it without waiting."""
+        return RawBatch(
+            self.frames.pin_memory(), self.matrix.pin_memory(), self.motions.pin_memory(), self.step,
+            self.frame_ids.pin_memory(), self.owners.pin_memory(), self.points.pin_memory(),
+            self.weight,
         )  # fmt: skip
 
 
@@ -88,18 +100,21 @@ class SnippetBatch:
 
 def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     """Frames as floats, flipped and jittered with chances decided by ``seed``."""
-    frames = raw.frames.float() / 255
-    height, width = frames.shape[-2:]
-    camera = Camera(raw.matrix, height, width)
-    inputs, motions, points = frames, raw.motions, raw.points
+    levels = raw.frames
+    camera = Camera(raw.matrix, *levels.shape[-2:])
+    motions, points = raw.motions, raw.points
+    count = levels.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    chances = torch.rand(2, count, generator=generator)
     if enabled:
-        generator = torch.Generator().manual_seed(seed)
-        count = frames.shape[1]
-        chances = torch.rand(2, count, generator=generator)
-        flips = (chances[0] < FLIP_PROBABILITY).to(frames.device)
-        frames, camera = flip_some(frames, camera, flips)
+        flips = (chances[0] < FLIP_PROBABILITY).to(levels.device)
+        # Bytes are mirrored, a quarter of what the floats would be.
+        levels, camera = flip_some(levels, camera, flips)
         motions = flip_motions(motions, flips)
-        points = flip_points(points, flips, width)
+        points = flip_points(points, flips, camera.width)
+    frames = levels.float().div_(255)
+    inputs = frames
+    if enabled:
         matrices = random_colour_matrices(count, generator)
         keep = chances[1] >= JITTER_PROBABILITY
         matrices[keep] = torch.eye(3, 4)
@@ -126,6 +141,8 @@ class SnippetStream(IterableDataset[RawBatch]):
         batch_size: int,
         seed: int,
         partner: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
     ):
         """List the snippets.
 
@@ -135,15 +152,17 @@ class SnippetStream(IterableDataset[RawBatch]):
             batch_size: snippets a step.
             seed: fixes the order.
             partner: the other camera of a stereo rig is a source too, the last one.
+            rank, ranks: this process among those that share every step; together they see what one
+                process with ``ranks`` times the batch would.
 
         Raises:
-            EgodepthError: no snippet at all, or no second camera.
+            EgodepthError: no snippet at all, fewer than processes, or no second camera.
         """
         self.clips, self.directions = clips, directions
         self.batch_size, self.seed = batch_size, seed
         self.first_step, self.steps = 0, 0
         self.seconds = 0.0
-        self._partner = partner
+        self._partner, self._rank, self._ranks = partner, rank, ranks
         self._partners = [self._find_partner(i) if partner else i for i in range(len(clips))]
         self._first_frame = np.cumsum([0, *(len(clip.frames) for clip in clips)])
         self._first_part = _number_parts(clips)
@@ -156,6 +175,8 @@ class SnippetStream(IterableDataset[RawBatch]):
                 + (" and its other camera's frame" if partner else "")
                 + "; the footage is too short, still, outside of --data.split, or --data.stride too large"
             )
+        if len(snippets) < ranks:
+            raise EgodepthError(f"{len(snippets)} snippets are too few for {ranks} processes")
         self._snippets = np.array(snippets)
 
     def _snippets_of(self, index: int) -> Iterator[tuple[int, ...]]:
@@ -222,15 +243,23 @@ class SnippetStream(IterableDataset[RawBatch]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, the partial last one included."""
-        return -(-len(self._snippets) // self.batch_size)
+        """Batches in an epoch, the partial last one included; what is left for less than a snippet a
+        process joins the batch before."""
+        count, together = len(self._snippets), self.batch_size * self._ranks
+        left = count % together
+        return max(1, count // together + (left >= self._ranks))
 
     def batch(self, step: int) -> RawBatch:
         """The batch of a training step, whatever came before."""
         started = time.perf_counter()
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self._snippets))
-        raw = self._gather(order[position * self.batch_size :][: self.batch_size], step)
+        together = self.batch_size * self._ranks
+        last = position == self.steps_per_epoch - 1
+        rows = order[position * together : None if last else (position + 1) * together]
+        mine = np.array_split(rows, self._ranks)[self._rank]
+        weight = len(mine) * self._ranks / len(rows)
+        raw = replace(self._gather(mine, step), weight=weight)
         self.seconds += time.perf_counter() - started
         return raw
 
@@ -296,8 +325,9 @@ class SnippetStream(IterableDataset[RawBatch]):
         return motions
 
     def __iter__(self) -> Iterator[RawBatch]:
-        for step in range(self.first_step, self.steps):
-            yield self.batch(step)
+        batches = (self.batch(step) for step in range(self.first_step, self.steps))
+        # On the CPU, making a batch ahead would only take the cores from the step.
+        return ahead(batches, 2) if torch.cuda.is_available() else batches
 
 
 def _number_parts(clips: list[Clip]) -> list[int]:

@@ -198,6 +198,7 @@ class FeatureNet(nn.Module):
         super().__init__()
         self.encoder = Encoder(settings.feature_encoder, pretrained=settings.pretrained)
         self.decoder, self.heads = None, None
+        self.train()  # Lightning takes modules in the mode they are in
         if not reconstructs:
             return
         self.decoder = Decoder(

@@ -106,8 +106,11 @@ class Checkpoints(L.Callback):
     def save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint unless this step's is there."""
         if self._saved_step != trainer.global_step:
-            with atomic_path(self.path) as partial:
-                trainer.save_checkpoint(partial)
+            if trainer.is_global_zero:
+                with atomic_path(self.path) as partial:
+                    trainer.save_checkpoint(partial)
+            else:
+                trainer.save_checkpoint(self.path)  # takes part, and writes nothing
             self._saved_step = trainer.global_step
 
 
@@ -123,11 +126,26 @@ class GracefulStop(L.Callback):
             if self.stopped_by is not None:
                 os._exit(130)
             self.stopped_by = signal.Signals(number).name
-            trainer.should_stop = True
+            trainer.should_stop = trainer.world_size == 1
 
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, stop)
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if trainer.world_size > 1:
+            # All processes stop after the same step, whichever of them heard of it first.
+            asked = trainer.strategy.reduce_boolean_decision(self.stopped_by is not None, all=False)
+            trainer.should_stop = asked
+            if asked and self.stopped_by is None:
+                self.stopped_by = "another process"
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         for number, handler in self._previous.items():
@@ -188,6 +206,8 @@ class Samples(L.Callback):
         assert isinstance(pl_module, EgodepthModule)
         step = trainer.global_step
         if pl_module.last is None or (step % self.every and step != trainer.max_steps):
+            return
+        if not trainer.is_global_zero:
             return
         snippet, result = pl_module.last
         rows = [snippet.target[0]]

@@ -65,11 +65,14 @@ class EgodepthModule(L.LightningModule):
         progress = raw.step / self.steps
         result = compute_objective(self.networks, batch, self.settings, progress, self.match)
         self.last = (batch, result)
-        if not torch.isfinite(result.total.detach()):
+        # Looking at a value on a GPU waits for it, so that is not done in every step.
+        looks = result.total.device.type == "cpu" or raw.step % self.settings.log_every == 0
+        if looks and not torch.isfinite(result.total.detach()):
             raise FloatingPointError(f"the loss is not finite at step {raw.step}")
-        self.log("total", result.total.detach())
-        self.log_dict({name: value.detach() for name, value in result.terms.items()})
-        return result.total
+        values = {"total": result.total.detach()}
+        values |= {name: value.detach() for name, value in result.terms.items()}
+        self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=raw.frames.shape[1])
+        return result.total * raw.weight if raw.weight != 1 else result.total
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self)

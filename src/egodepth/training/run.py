@@ -20,6 +20,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.provenance import provenance
+from egodepth.core.world import World
 from egodepth.data.clips import read_clips
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import read_camera
@@ -102,13 +103,20 @@ def train(
     Raises:
         EgodepthError: anything wrong with settings, footage, folder or device.
     """
-    console = console or Console(stderr=True)
+    world = World.of_environment()
+    console = Console(quiet=True) if not world.first else console or Console(stderr=True)
+    if world.size > 1 and settings.minutes is not None:
+        raise EgodepthError(
+            "several processes can't fit a training into a time, since each would find another number "
+            "of steps: give --minutes null with --steps or --epochs"
+        )
     accelerator, devices = choose_device(settings.device)
     device = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
     if accelerator == "cpu":
         keep_large_allocations()
     precision = choose_precision(settings.precision, accelerator)
-    _check_folder(out, resume=resume)
+    if world.first:
+        _check_folder(out, resume=resume)
     checkpoint = out / CHECKPOINT
     saved = read_checkpoint(checkpoint) if resume else None
     if saved and "egodepth_total_steps" not in saved:
@@ -130,21 +138,27 @@ def train(
         settings.compile == "auto" and stream.steps - stream.first_step >= WORTH_STEPS
     ):
         module.match = CompiledMatch()
-    out.mkdir(parents=True, exist_ok=True)
-    config.save(settings, out / CONFIG)
+    if world.first:
+        out.mkdir(parents=True, exist_ok=True)
+        config.save(settings, out / CONFIG)
     before = _seconds_so_far(out) if saved else 0.0
     facts = {
         **provenance(), "steps": stream.steps, "precision": precision, "poses": plan.poses,
         "plan": plan.lines, "prepare_seconds": prepare_seconds,
     }  # fmt: skip
     facts |= {"refined": refined} if refined else {}
-    write_json(out / "run.json", facts)
+    facts |= {"processes": world.size} if world.size > 1 else {}
+    if world.first:
+        write_json(out / "run.json", facts)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
     trainer = L.Trainer(
         accelerator=accelerator,
-        devices=1 if accelerator == "cpu" else devices,
+        devices=world.local_size if world.size > 1 else 1 if accelerator == "cpu" else devices,
+        num_nodes=world.nodes,
+        strategy="ddp_find_unused_parameters_true" if world.size > 1 else "auto",
+        sync_batchnorm=world.size > 1 and accelerator != "cpu",
         precision=precision,  # type: ignore[arg-type]
         max_steps=stream.steps,
         max_epochs=-1,
@@ -154,7 +168,7 @@ def train(
             TensorBoardLogger(out, name="logs", version="tensorboard"),
         ],
         callbacks=[
-            ProgressBar(settings.batch_size * stream.frames_a_snippet, console),
+            ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console),
             Samples(out / "samples", settings.sample_every),
             Checkpoints(checkpoint, settings.checkpoint_every),
             watch,
@@ -171,7 +185,8 @@ def train(
     started = time.perf_counter()
     _fit(trainer, module, stream, checkpoint, resume=resume)
     facts["seconds"] = before + time.perf_counter() - started
-    write_json(out / "run.json", facts)
+    if world.first:
+        write_json(out / "run.json", facts)
     return TrainResult(
         run=out,
         steps=trainer.global_step,
@@ -332,7 +347,7 @@ def make_stream(
     Raises:
         EgodepthError: whatever is wrong with the footage.
     """
-    data = settings.data
+    data, world = settings.data, World.of_environment()
     total = sum(len(sequence.frames) for sequence in sequences)
     started = time.perf_counter()
     ticks = iter(
@@ -359,6 +374,8 @@ def make_stream(
         partner=data.partner,
         batch_size=settings.batch_size,
         seed=settings.seed,
+        rank=world.rank,
+        ranks=world.size,
     )
     console.print(
         f"{stream.snippet_count} snippets from {stream.frame_count} frames of {len(sequences)} "
@@ -375,6 +392,58 @@ def build_module(settings: TrainSettings, stream: SnippetStream) -> EgodepthModu
     if settings.data.poses == "sfm" and settings.data.directions:
         motions = MotionRefinement(stream, settings.model.start_depth)
     return EgodepthModule(settings, build_networks(settings), stream.steps, motions)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would take.
+
+    Attributes:
+        snippets: in an epoch.
+        steps, steps_per_epoch: of the training and of an epoch.
+        seconds_per_step: measured here, median.
+        prepare_seconds: spent on decoding, looking at the footage, and structure from motion, which the
+            training then finds done.
+    """
+
+    snippets: int
+    steps: int
+    steps_per_epoch: int
+    seconds_per_step: float
+    prepare_seconds: float
+
+    def hours(self, snippets: int | None = None, epochs: float | None = None) -> float:
+        """Of the whole training; or of so many epochs over so many snippets at the rate measured."""
+        steps = float(self.steps)
+        if snippets is not None:
+            batch = self.snippets / self.steps_per_epoch
+            steps = snippets / batch * (epochs or 1)
+        return steps * self.seconds_per_step / 3600
+
+
+def estimate(settings: TrainSettings, console: Console | None = None) -> Estimate:
+    """Time a few steps of a training, without training.
+
+    Raises:
+        EgodepthError: anything wrong with settings, footage or device.
+    """
+    console = console or Console(stderr=True)
+    accelerator, devices = choose_device(settings.device)
+    device = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
+    if accelerator == "cpu":
+        keep_large_allocations()
+    precision = choose_precision(settings.precision, accelerator)
+    started = time.perf_counter()
+    sequences = read_training_sequences(settings.data)
+    settings, stream, _ = make_stream(settings, sequences, console)
+    prepared = time.perf_counter() - started
+    steps = settings.steps
+    if settings.epochs is not None:
+        steps = math.ceil(settings.epochs * stream.steps_per_epoch)
+    per_step = _time_a_step(settings, stream, precision, device)
+    if settings.minutes is not None:
+        steps = min(steps, max(1, int(PLANNED_SHARE * 60 * settings.minutes / per_step)))
+    return Estimate(stream.snippet_count, steps, stream.steps_per_epoch, per_step, prepared)
 
 
 def _fit_steps(

@@ -1,0 +1,185 @@
+"""DepthNet by every backend: latency, throughput, memory, and how far its depth is from PyTorch's.
+
+    .venv/bin/python -m benchmarks.inference --out docs/results/inference.json [--run RUN --source SOURCE]
+
+Without a run: the published network (ResNet-50, cascaded decoder) at 1024x320 with random weights, on
+smooth random images. With a run and a source also how long the prediction of the whole footage takes
+against the network alone. Each backend runs in a process of its own; latency is the median of 7 images after 2.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from benchmarks.training_step import median
+from rich.console import Console
+from rich.table import Table
+
+from egodepth.core.files import write_json
+from egodepth.core.provenance import provenance
+from egodepth.data.sources import read_source
+from egodepth.inference.backends import BACKENDS, make_compute
+from egodepth.inference.predict import predict_sequence, write_predictions
+from egodepth.inference.run import Run
+from egodepth.models.checkpoint import read_run
+from egodepth.models.networks import DepthNet
+from egodepth.training.recipes import get_recipe
+
+WARM_UP, TIMED = 2, 7
+EAGER = "eager, NCHW"
+"""PyTorch as one would write it first: float32, without channels_last."""
+
+
+def make_network(run: Path | None) -> tuple[DepthNet, int, int]:
+    """DepthNet in evaluation mode, and the size of its images."""
+    if run is not None:
+        settings, networks = read_run(run)
+        assert networks.depth is not None
+        return networks.depth, settings.height, settings.width
+    recipe = get_recipe("featdepth_kitti_mono").model
+    torch.manual_seed(0)
+    network = DepthNet(recipe.model_copy(update={"pretrained": False})).eval()
+    return network, recipe.height, recipe.width
+
+
+def make_images(height: int, width: int, source: str | None) -> list[torch.Tensor]:
+    """(1, 3, height, width): frames of the source, or smooth random ones."""
+    count = WARM_UP + TIMED
+    if source is not None:
+        frames = read_source(source)[0].frames
+        chosen = np.linspace(0, len(frames) - 1, count).astype(int).tolist()
+        images = [
+            torch.from_numpy(f.image.copy()).permute(2, 0, 1)[None] for f in frames.at(chosen)
+        ]
+        return [
+            torch.nn.functional.interpolate(i.float() / 255, (height, width), mode="area")
+            for i in images
+        ]
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.rand(count, 3, height // 8, width // 8, generator=generator)
+    large = torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+    return list(large.split(1))
+
+
+@torch.inference_mode()
+def measure(backend: str, run: Path | None, source: str | None) -> dict[str, Any]:
+    """Latency, memory and error of a backend."""
+    network, height, width = make_network(run)
+    images = make_images(height, width, source)
+    expected = [network(image, scales=1)[0] for image in images[-2:]]
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    started = time.perf_counter()
+    if backend == EAGER:
+
+        def compute(image: torch.Tensor) -> torch.Tensor:
+            return network(image, scales=1)[0]
+    else:
+        network.to(memory_format=torch.channels_last)
+        images = [image.contiguous(memory_format=torch.channels_last) for image in images]
+        frames = (image[0] for image in images)
+        compute = make_compute(backend, network, height, width, frames)  # type: ignore[arg-type]
+    prepare = time.perf_counter() - started
+    seconds, depths = [], []
+    for image in images:
+        started = time.perf_counter()
+        depths.append(compute(image))
+        seconds.append(time.perf_counter() - started)
+    pairs = zip(depths[-2:], expected, strict=True)
+    errors = torch.cat([(got.float() / want - 1).abs().flatten() for got, want in pairs])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    return {
+        "latency_ms": 1000 * median(seconds[WARM_UP:]), "prepare_s": prepare,
+        "error_max": float(errors.max()), "error_mean": float(errors.mean()),
+        "peak_mb": peak / 1024,
+    }  # fmt: skip
+
+
+def measure_pipeline(run: Path, source: str) -> dict[str, float]:
+    """Frames a second of the network alone, and of `egodepth predict` with decoding and writing."""
+    sequence = read_source(source)[0]
+    loaded = Run.load(run)
+    frames = [frame.image for frame in sequence.frames.at(range(8))]
+    prepared = torch.stack([loaded.prepare(image) for image in frames])
+    size = frames[0].shape[:2]
+
+    def network() -> None:
+        for start in (0, 4):
+            loaded.depth_of_frames(prepared[start : start + 4], *size)
+            loaded.motions_of_frames(prepared[start : start + 4], prepared[start : start + 4])
+
+    network()
+    seconds = []
+    for _ in range(TIMED):
+        started = time.perf_counter()
+        network()
+        seconds.append(time.perf_counter() - started)
+    alone = 8 / median(seconds)
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        predictions = write_predictions(predict_sequence(loaded, sequence), Path(folder))
+        count = sum(1 for _ in predictions)
+        whole = count / (time.perf_counter() - started)
+    return {"network_fps": alone, "predict_fps": whole, "share": whole / alone, "frames": count}
+
+
+def run_alone(backend: str, options: argparse.Namespace) -> dict[str, Any]:
+    """One backend in a process of its own."""
+    command = [sys.executable, "-m", "benchmarks.inference", "--one", backend]
+    if options.run:
+        command += ["--run", str(options.run)]
+    if options.source:
+        command += ["--source", options.source]
+    done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+    if done.returncode:
+        return {"failed": done.stderr.strip().splitlines()[-1]}
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def main() -> None:
+    """Run, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run", type=Path)
+    parser.add_argument("--source")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.one:
+        print(json.dumps(measure(options.one, options.run, options.source)))
+        return
+    table = Table(
+        "backend", "latency", "frames/s", "faster", "error, largest", "mean", "peak", "to prepare"
+    )
+    results: dict[str, Any] = {}
+    for backend in (EAGER, *BACKENDS):
+        found = results[backend] = run_alone(backend, options)
+        if "failed" in found:
+            table.add_row(backend, found["failed"][:60])
+            continue
+        faster = results[EAGER]["latency_ms"] / found["latency_ms"]
+        table.add_row(
+            backend, f"{found['latency_ms']:.0f} ms", f"{1000 / found['latency_ms']:.1f}",
+            f"{faster:.2f} times", f"{100 * found['error_max']:.2f} %",
+            f"{100 * found['error_mean']:.3f} %", f"{found['peak_mb']:.0f} MB",
+            f"{found['prepare_s']:.1f} s",
+        )  # fmt: skip
+    Console(width=110).print(table)
+    if options.run and options.source:
+        pipeline = results["pipeline"] = measure_pipeline(options.run, options.source)
+        print(f"egodepth predict: {pipeline['predict_fps']:.1f} frames/s of {pipeline['network_fps']:.1f} "
+              f"that the networks make alone: {100 * pipeline['share']:.0f} %")  # fmt: skip
+    if options.out:
+        write_json(options.out, {"results": results, **provenance()})
+
+
+if __name__ == "__main__":
+    main()
