@@ -34,9 +34,9 @@ class Predictions:
     kind: Kind = "depth"
     split: Split | None = None
     texture_size: tuple[int, int] = (192, 640)
-    _folders: dict[str, dict[int, Path]] = field(default_factory=dict)
-    _stack: np.ndarray | None = None
-    _places: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    _folders: dict[str, dict[int, Path]] = field(default_factory=dict, init=False)
+    _stack: np.ndarray | None = field(default=None, init=False)
+    _places: dict[tuple[str, str, int], int] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         if not self.path.exists():

@@ -1,0 +1,80 @@
+"""The fast step says what the straightforward one says; benchmarks of speed run."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from benchmarks import cost, gpu, loading, training_step
+from tests.conftest import TINY, tiny_settings, write_images
+
+from egodepth.cli import main
+from egodepth.training.run import estimate
+
+
+@pytest.mark.parametrize("task", ["R18", "losses"])
+def test_the_step_agrees_with_the_straightforward_formulation(
+    task: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_step, "HEIGHT", 64)
+    monkeypatch.setattr(training_step, "WIDTH", 96)
+    monkeypatch.setitem(training_step.ENCODERS, "R50", "resnet18")
+    apart = training_step.differences(task)
+    assert apart["loss"] < 1e-5
+    # Pixels at which two sources or the automask tie may choose differently by rounding.
+    assert apart["gradient"] < 0.02
+
+
+def test_cost_of_a_small_step_grows_with_its_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = "mobilenetv3_small_050"
+    small = cost.measure(encoder, 32, 64, 2, 2)
+    assert small["seconds"] > 0
+    assert cost.megapixels({"height": 100, "width": 100, "batch": 5, "sources": 1}) == 0.1
+    assert cost.measure(encoder, 32, 64, 2, 1)["seconds"] > 0
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_its_benchmark_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    gpu.main()
+    assert "there is no CUDA GPU" in capsys.readouterr().out
+
+
+def test_loading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    write_images(tmp_path / "frames", 5)
+    monkeypatch.setattr(loading, "REPEATS", 1)
+    monkeypatch.setattr(loading, "read_source", lambda source: [_with_camera(Path(source))])
+    out = tmp_path / "out.json"
+    monkeypatch.setattr(sys, "argv", ["x", "--source", str(tmp_path / "frames"), "--out", str(out)])
+    try:
+        loading.main()
+    finally:
+        torch.set_num_threads(threads)
+    found = json.loads(out.read_text())["results"]
+    assert set(found) == {"jpg", "png"} and found["png"]["ratio"] > 0
+
+
+def _with_camera(folder: Path) -> object:
+    from egodepth.data.own_footage import read_footage
+
+    return read_footage(folder).with_fov(60)
+
+
+def test_an_estimate_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_images(tmp_path / "frames", 6)
+    settings = tiny_settings(tmp_path / "frames", data__poses="network", data__stride=1, epochs=3)
+    found = estimate(settings)
+    assert (found.snippets, found.steps_per_epoch, found.steps) == (4, 2, 6)
+    assert found.hours() == pytest.approx(6 * found.seconds_per_step / 3600)
+    assert found.hours(100, 2) == pytest.approx(100 * found.seconds_per_step / 3600)
+    words = ["train", str(tmp_path / "frames"), "--out", str(tmp_path / "run"), "--estimate"]
+    for name, value in (TINY | {"data.fov": 60, "data.poses": "network"}).items():
+        words += [f"--{name}", str(list(value) if isinstance(value, tuple) else value)]
+    assert main(words) == 0
+    text = capsys.readouterr().out
+    assert "s a step; 4 steps" in text and "KITTI's 39,810 snippets" in text
+    assert not (tmp_path / "run").exists()
