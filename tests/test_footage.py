@@ -3,6 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests import layouts
 from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError
@@ -10,6 +11,9 @@ from egodepth.core.video import VideoWriter
 from egodepth.data.frame_cache import cached_frames
 from egodepth.data.own_footage import read_camera, read_footage
 from egodepth.data.sources import read_source, select
+from egodepth.geometry.lens import Lens, Undistortion
+from egodepth.training.run import with_camera
+from egodepth.training.settings import DataSettings
 
 
 def make_video(path: Path, count: int = 6) -> Path:
@@ -107,6 +111,33 @@ def test_camera_files(tmp_path: Path) -> None:
         read_camera(path)
     with pytest.raises(EgodepthError, match="there is no file"):
         read_camera(tmp_path / "none.yaml")
+
+
+def test_the_lens_of_a_camera_file_is_undone(tmp_path: Path) -> None:
+    folder = layouts.make_footage(tmp_path)
+    (plain,) = read_source(str(folder))
+    file = folder / "camera.yaml"
+    bent = file.read_text() + "distortion: [-0.3, 0.1, 0, 0, 0]\n"
+    file.write_text(bent)
+    (straight,) = read_source(str(folder))
+    assert straight.camera is not None and plain.camera is not None
+    assert straight.camera.matrix[0, 0] != plain.camera.matrix[0, 0]
+    assert straight.frames.fingerprint != plain.frames.fingerprint
+    first, undone = (next(iter(s.frames.at([0]))).image for s in (plain, straight))
+    expected = Undistortion(plain.camera, Lens("brown", (-0.3, 0.1, 0.0, 0.0, 0.0)))(first)
+    np.testing.assert_array_equal(undone, expected)
+    assert straight.depth[0]().shape == (40, 80)
+    data = DataSettings(camera=file)
+    again = with_camera(read_footage(folder / "images"), data)
+    assert again.frames.fingerprint == straight.frames.fingerprint
+    for lens, distortion in (
+        ("brown", "[1]"),
+        ("magic", "[1, 2, 3, 4]"),
+        ("fisheye", "[a, 1, 2, 3]"),
+    ):
+        file.write_text(bent.replace("[-0.3, 0.1, 0, 0, 0]", distortion) + f"lens: {lens}\n")
+        with pytest.raises(EgodepthError, match=r"camera\.yaml: lens '.*use `lens: brown`"):
+            read_source(str(folder))
 
 
 def test_select_by_name(tmp_path: Path) -> None:

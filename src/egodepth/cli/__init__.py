@@ -277,12 +277,20 @@ def _train(options: argparse.Namespace) -> int:
 def _predict(options: argparse.Namespace) -> int:
     from rich.progress import track
 
+    from egodepth.core import config
     from egodepth.data.sources import read_source, select
     from egodepth.inference.backends import BACKENDS
     from egodepth.inference.predict import predict_sequence, write_predictions
     from egodepth.inference.run import Run
+    from egodepth.models.checkpoint import CONFIG
+    from egodepth.training.run import with_camera
+    from egodepth.training.settings import DataSettings
 
-    sequences = select(read_source(options.source), options.sequence)
+    # A lens that was undone for the training is undone here too.
+    camera = config.load(DataSettings, options.run / CONFIG, section="data")
+    sequences = [
+        with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
+    ]
     run = Run.load(options.run, options.device)
     if options.backend not in BACKENDS:
         raise EgodepthError(f"unknown backend {options.backend!r}; use {', '.join(BACKENDS)}")

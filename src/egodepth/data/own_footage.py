@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
 from egodepth.data.sequence import (
     IMAGE_SUFFIXES,
+    ChangedFrames,
     Frame,
     ImageFiles,
     Sequence,
@@ -23,10 +25,12 @@ from egodepth.data.sequence import (
     read_depth_png,
 )
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.lens import Lens, LensModel, Undistortion
 from egodepth.geometry.trajectory import read_trajectory
 
 IMAGES = "images"
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
+_LENSES: dict[str, LensModel] = {"brown": "brown", "fisheye": "fisheye"}
 MILLIMETRES = 1000
 """Steps a metre of depth PNGs where camera.yaml has no ``depth_steps``."""
 
@@ -126,9 +130,8 @@ def _read_prepared(folder: Path) -> Sequence:
         raise EgodepthError(f"the folder {folder / IMAGES} holds no images")
     frames = ImageFiles(images)
     camera_file = folder / "camera.yaml"
-    camera, steps = None, MILLIMETRES
+    steps = MILLIMETRES
     if camera_file.exists():
-        camera = read_camera(camera_file).resize(frames.height, frames.width)
         steps = _read_yaml(camera_file).get("depth_steps", MILLIMETRES)
     depth: dict[int, Callable[[], np.ndarray]] = {}
     for index, image in enumerate(images):
@@ -146,7 +149,8 @@ def _read_prepared(folder: Path) -> Sequence:
             )
         if times is not None:
             frames = ImageFiles(images, times=times)
-    return Sequence(folder.resolve().name, frames, camera, poses, depth)
+    sequence = Sequence(folder.resolve().name, frames, None, poses, depth)
+    return with_camera_file(sequence, camera_file) if camera_file.exists() else sequence
 
 
 def read_depth_map(path: Path, steps: float) -> np.ndarray:
@@ -173,6 +177,48 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except yaml.YAMLError as error:
         raise EgodepthError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     return values if isinstance(values, dict) else {}
+
+
+def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
+    """The sequence with the camera of a file, at the size of its frames. Where the file tells a lens, frames
+    and depth are undistorted, and the camera is the straight one.
+
+    Raises:
+        EgodepthError: see :func:`read_camera` and :func:`read_lens`.
+    """
+    camera = read_camera(path).resize(sequence.frames.height, sequence.frames.width)
+    lens = read_lens(path)
+    if lens is None:
+        return replace(sequence, camera=camera)
+    change = Undistortion(camera, lens)
+
+    def undistorted(read: Callable[[], np.ndarray]) -> np.ndarray:
+        return change.depth(read())
+
+    depth = {index: partial(undistorted, read) for index, read in sequence.depth.items()}
+    frames = ChangedFrames(sequence.frames, change)
+    return replace(sequence, frames=frames, camera=change.camera, depth=depth)
+
+
+def read_lens(path: Path) -> Lens | None:
+    """The lens of a camera file, where it tells one: ``lens: brown`` (or ``fisheye``) and ``distortion``
+    with its coefficients, see :class:`egodepth.geometry.lens.Lens`.
+
+    Raises:
+        EgodepthError: another model, or another number of coefficients.
+    """
+    values = _read_yaml(path)
+    model, coefficients = values.get("lens", "brown"), values.get("distortion")
+    if coefficients is None:
+        return None
+    try:
+        return Lens(_LENSES[str(model)], tuple(float(c) for c in coefficients))
+    except (KeyError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else "it needs numbers"
+        raise EgodepthError(
+            f"the camera file {path}: lens {model!r} with distortion {coefficients!r}: {reason}; use "
+            "`lens: brown` with [k1, k2, p1, p2, k3] or `lens: fisheye` with [k1, k2, k3, k4]"
+        ) from error
 
 
 def read_camera(path: Path) -> Camera:

@@ -23,7 +23,7 @@ from egodepth.core.provenance import provenance
 from egodepth.core.world import World
 from egodepth.data.clips import read_clips
 from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.own_footage import read_camera
+from egodepth.data.own_footage import with_camera_file
 from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.data.sources import read_source
@@ -317,8 +317,8 @@ def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
     frames = sequence.frames
     camera = None
     if data.camera is not None:
-        camera = read_camera(data.camera).resize(frames.height, frames.width)
-    elif data.focal is not None:
+        return with_camera_file(sequence, data.camera)
+    if data.focal is not None:
         centre = ((frames.width - 1) / 2, (frames.height - 1) / 2)
         camera = Camera.from_parameters(
             data.focal, data.focal, *centre, frames.height, frames.width

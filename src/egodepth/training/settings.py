@@ -40,7 +40,8 @@ class DataSettings(Settings):
     fov: float | None = Field(None, gt=0, lt=180)
     """horizontal field of view in degrees, for footage that brings no camera"""
     camera: Path | None = None
-    """camera file (YAML: fx, fy, cx, cy, width, height), for footage that brings no camera"""
+    """camera file (YAML: fx, fy, cx, cy, width, height, and with a lens that bends lines distortion:
+    [k1, k2, p1, p2, k3], or lens: fisheye with [k1, k2, k3, k4]), for footage that brings no camera"""
     cache: Path | None = None
     """folder for resized frames; by default ~/.cache/egodepth/frames"""
     augment: bool = True
