@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from egodepth.cli import data, evaluate
+from egodepth.cli import data, evaluate, export
 from egodepth.cli.common import (
     FAILED,
     INTERRUPTED,
     MISUSED,
     Parser,
     add_common,
+    camera_settings,
     make_console,
     positive,
     print_table,
@@ -166,12 +167,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     landscape.add_argument("--out", type=Path, required=True, help="folder to write to")
     landscape.set_defaults(command=_landscape)
 
-    export = commands.add_parser("export", help="write DepthNet for other programs")
-    kinds = export.add_subparsers(metavar="onnx", required=True)
-    onnx = kinds.add_parser("onnx", help="image in [0, 1] to inverse depth, float32")
-    onnx.add_argument("run", type=Path, metavar="RUN", help="run folder")
-    onnx.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
-    onnx.set_defaults(command=_export_onnx)
+    export.add_commands(commands)
 
     report = commands.add_parser("report", help="write report.html of a run")
     report.add_argument("run", type=Path, metavar="RUN", help="run folder")
@@ -286,12 +282,12 @@ def _predict(options: argparse.Namespace) -> int:
     from egodepth.training.run import with_camera
     from egodepth.training.settings import DataSettings
 
+    run = Run.load(options.run, options.device)
     # A lens that was undone for the training is undone here too.
     camera = config.load(DataSettings, options.run / CONFIG, section="data")
     sequences = [
         with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
     ]
-    run = Run.load(options.run, options.device)
     if options.backend not in BACKENDS:
         raise EgodepthError(f"unknown backend {options.backend!r}; use {', '.join(BACKENDS)}")
     if options.backend != "torch":
@@ -315,25 +311,18 @@ def _predict(options: argparse.Namespace) -> int:
 def _odometry(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from egodepth.core import config
     from egodepth.data.sources import read_source, select
     from egodepth.inference.odometry import OdometrySettings, track_sequence, write_trajectory
     from egodepth.inference.run import Run
-    from egodepth.models.checkpoint import CONFIG
     from egodepth.report.plots import plot_trajectory
     from egodepth.report.tables import odometry_table
     from egodepth.training.run import with_camera
-    from egodepth.training.settings import DataSettings
 
     run = Run.load(options.run, options.device)
     trust = {"auto": None, "yes": True, "no": False}[options.trust_depth]
     if options.key_frames < 3:
         raise EgodepthError(f"--key_frames must be at least 3, got {options.key_frames}")
-    camera = (
-        DataSettings(fov=options.fov)
-        if options.fov
-        else config.load(DataSettings, options.run / CONFIG, section="data")
-    )
+    camera = camera_settings(options)
     sequences = [
         with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
     ]
@@ -461,18 +450,6 @@ def _landscape(options: argparse.Namespace) -> int:
     plot_landscape(options.out / "landscape.png", result.mean_surfaces(), options.step, what)
     print_table(landscape_table(result.groups, result.protocol))
     print(f"landscape.png and landscape.json are in {options.out}")
-    return 0
-
-
-def _export_onnx(options: argparse.Namespace) -> int:
-    from egodepth.inference.run import Run
-
-    run = Run.load(options.run)
-    run.export_onnx(options.out)
-    print(
-        f"{options.out}: image (1, 3, {run.settings.height}, {run.settings.width}) in [0, 1], RGB, to "
-        "inverse_depth"
-    )
     return 0
 
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from egodepth.training.settings import DataSettings
+
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
@@ -51,3 +53,14 @@ def print_table(table: Any) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 110).print(table)
+
+
+def camera_settings(options: argparse.Namespace) -> "DataSettings":
+    """What tells the camera of footage that brings none: what was typed, or the run's settings."""
+    from egodepth.core import config
+    from egodepth.models.checkpoint import CONFIG
+    from egodepth.training.settings import DataSettings
+
+    if options.fov:
+        return DataSettings(fov=options.fov)
+    return config.load(DataSettings, options.run / CONFIG, section="data")

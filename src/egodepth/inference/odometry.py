@@ -332,6 +332,7 @@ class Trajectory:
         seconds: time it took.
         interrupted: whether it was stopped before the last frame.
         unit: what lengths are in, in words.
+        unit_length: of the run's unit, in that of the trajectory.
     """
 
     first_from_frame: np.ndarray
@@ -341,12 +342,15 @@ class Trajectory:
     seconds: float
     interrupted: bool = False
     unit: str = "the run's unit"
+    unit_length: float = 1.0
 
     def scaled(self, factor: float, unit: str) -> "Trajectory":
         """The same in another unit."""
         poses = self.first_from_frame.copy()
         poses[:, :3, 3] *= factor
-        return replace(self, first_from_frame=poses, unit=unit)
+        return replace(
+            self, first_from_frame=poses, unit=unit, unit_length=self.unit_length * factor
+        )
 
     def in_metres(self, speed: float) -> "Trajectory":
         """Scaled by the mean speed in metres a second.

@@ -1,0 +1,80 @@
+"""``egodepth export``."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from egodepth.cli.common import add_common, camera_settings, make_console, positive
+from egodepth.core.errors import EgodepthError
+
+
+def add_commands(commands: Any) -> None:
+    """Add them to the parser."""
+    export = commands.add_parser("export", help="write DepthNet for other programs")
+    kinds = export.add_subparsers(metavar="onnx|points|colmap", required=True)
+    for name, text in (
+        ("points", "coloured points of the footage as PLY; --out FILE.ply"),
+        ("colmap", "COLMAP's text model and its frames, for 3D Gaussian splatting; --out FOLDER"),
+    ):
+        kind = kinds.add_parser(name, help=text)
+        kind.add_argument("run", type=Path, metavar="RUN", help="run folder")
+        kind.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
+        kind.add_argument("--out", type=Path, required=True, help="what to write")
+        kind.add_argument("--every", type=int, default=5,
+                          help="frames from one that gives points to the next (default: 5)")  # fmt: skip
+        kind.add_argument("--camera_height", type=positive, metavar="M",
+                          help="of the camera above the ground, in metres; makes lengths metric")  # fmt: skip
+        kind.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
+                          "default what the run was trained with")  # fmt: skip
+        add_common(kind)
+        kind.set_defaults(command=_export_cloud, kind=name)
+    onnx = kinds.add_parser("onnx", help="image in [0, 1] to inverse depth, float32")
+    onnx.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    onnx.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
+    onnx.set_defaults(command=_export_onnx)
+
+
+def _export_cloud(options: argparse.Namespace) -> int:
+    from dataclasses import replace
+
+    import numpy as np
+    from rich.progress import Progress
+
+    from egodepth.data.sources import read_source, select
+    from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
+    from egodepth.inference.odometry import track_sequence
+    from egodepth.inference.run import Run
+    from egodepth.training.run import with_camera
+
+    if options.every < 1:
+        raise EgodepthError(f"--every must be at least 1, got {options.every}")
+    run = Run.load(options.run, options.device)
+    sequence = select(read_source(options.source), options.sequence)[0]
+    sequence = with_camera(sequence, camera_settings(options))
+    console = make_console()
+    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        task = progress.add_task(sequence.name, total=len(sequence.frames))
+        found = track_sequence(run, sequence, camera_height=options.camera_height,
+                               on_frame=lambda motion: progress.advance(task))  # fmt: skip
+    factor = found.unit_length
+    cloud = fuse_cloud(run, sequence, found.scaled(1 / factor, "").first_from_frame, options.every)
+    cloud = replace(cloud, points=cloud.points * np.float32(factor))
+    if options.kind == "points":
+        write_ply(options.out, cloud)
+        print(f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}")
+        return 0
+    count = write_colmap(options.out, sequence, found.first_from_frame, cloud, options.every)
+    print(f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}")
+    return 0
+
+
+def _export_onnx(options: argparse.Namespace) -> int:
+    from egodepth.inference.run import Run
+
+    run = Run.load(options.run)
+    run.export_onnx(options.out)
+    print(
+        f"{options.out}: image (1, 3, {run.settings.height}, {run.settings.width}) in [0, 1], RGB, to "
+        "inverse_depth"
+    )
+    return 0

@@ -1,0 +1,152 @@
+"""Points in space from depth and trajectory, and their files."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path, write_text
+from egodepth.data.frame_cache import resize_frame
+from egodepth.data.sequence import Sequence
+from egodepth.geometry import se3
+from egodepth.geometry.camera import Camera, pixel_grid
+from egodepth.inference.run import Run
+
+AGREEMENT = 0.05
+"""Share by which the depths of two frames may differ at a point that is kept."""
+FARTHEST = 10.0
+"""Median depths; what lies beyond is sky, or too uncertain to be a point."""
+MOST_COLMAP_POINTS = 100_000
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Coloured points.
+
+    Attributes:
+        points: (N, 3) float32, in the frame of the first camera and the unit of the trajectory.
+        colours: (N, 3) uint8.
+    """
+
+    points: np.ndarray
+    colours: np.ndarray
+
+
+def fuse_cloud(run: Run, sequence: Sequence, first_from_frame: np.ndarray, every: int = 5) -> Cloud:
+    """Points of every so many frames that the next of them sees at the same depth.
+
+    Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
+    nothing to be compared with and gives all its points.
+
+    Args:
+        run: trained networks.
+        sequence: footage with a camera.
+        first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit.
+        every: frames from one that gives points to the next.
+
+    Raises:
+        EgodepthError: no camera, or no points that agree.
+    """
+    if sequence.camera is None:
+        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    height, width = run.settings.height, run.settings.width
+    camera = sequence.camera.resize(height, width).to(torch.float64)
+    chosen = range(0, len(first_from_frame), every)
+    views = []
+    for index, frame in zip(chosen, sequence.frames.at(chosen), strict=False):
+        image = resize_frame(frame.image, height, width)
+        depth = run.depth(frame.image, (height, width)).astype(np.float64)
+        views.append((image, depth, first_from_frame[index]))
+    points, colours = [], []
+    for number, (image, depth, pose) in enumerate(views):
+        mine = camera.unproject(
+            pixel_grid(height, width, camera.matrix), torch.from_numpy(depth.ravel())
+        ).numpy()
+        keep = depth.ravel() < FARTHEST * np.median(depth)
+        if len(views) > 1:
+            _, other, other_pose = views[number + 1 if number + 1 < len(views) else number - 1]
+            keep &= _agrees(mine, np.linalg.inv(other_pose) @ pose, other, camera)
+        points.append(mine[keep] @ pose[:3, :3].T + pose[:3, 3])
+        colours.append(image.reshape(-1, 3)[keep])
+    cloud = Cloud(np.concatenate(points).astype(np.float32), np.concatenate(colours))
+    if len(cloud.points) == 0:
+        raise EgodepthError("no point is at the same depth in two frames; is the trajectory right?")
+    return cloud
+
+
+def _agrees(
+    points: np.ndarray, other_from_this: np.ndarray, other_depth: np.ndarray, camera: Camera
+) -> np.ndarray:
+    """Which points (N, 3) another frame sees at about their depth."""
+    moved = points @ other_from_this[:3, :3].T + other_from_this[:3, 3]
+    ahead = moved[:, 2] > 0
+    pixels = camera.project(torch.from_numpy(np.where(ahead[:, None], moved, 1.0))).numpy()
+    x, y = np.rint(pixels).astype(np.int64).T
+    inside = ahead & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
+    seen = other_depth[y.clip(0, camera.height - 1), x.clip(0, camera.width - 1)]
+    return inside & (np.abs(moved[:, 2] / seen - 1) < AGREEMENT)
+
+
+def write_ply(path: str | Path, cloud: Cloud) -> None:
+    """Binary PLY with x y z as float32 and red green blue as bytes.
+
+    Raises:
+        EgodepthError: the file can't be written.
+    """
+    rows = np.empty(
+        len(cloud.points), [(n, "<f4") for n in "xyz"] + [(n, "u1") for n in ("r", "g", "b")]
+    )
+    for i, name in enumerate("xyz"):
+        rows[name] = cloud.points[:, i]
+    for i, name in enumerate("rgb"):
+        rows[name] = cloud.colours[:, i]
+    names = [f"property float {n}" for n in "xyz"]
+    names += [f"property uchar {n}" for n in ("red", "green", "blue")]
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *names]
+    with atomic_path(path) as partial:
+        partial.write_bytes(("\n".join([*head, "end_header"]) + "\n").encode() + rows.tobytes())
+
+
+def write_colmap(
+    out: Path, sequence: Sequence, first_from_frame: np.ndarray, cloud: Cloud, every: int
+) -> int:
+    """A COLMAP model in text form (``sparse/0``) and its frames (``images``), as 3D Gaussian splatting
+    starts from; returns how many frames it has.
+
+    COLMAP counts pixels from the corner of the image, so that the centre moves by half a pixel. Points
+    are a regular selection of the cloud, without tracks.
+
+    Raises:
+        EgodepthError: no camera, or a file that can't be written.
+    """
+    if sequence.camera is None:
+        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    fx, fy, cx, cy = sequence.camera.focal_and_centre.tolist()
+    size = f"{sequence.camera.width} {sequence.camera.height}"
+    model = out / "sparse" / "0"
+    write_text(
+        model / "cameras.txt", f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n"
+    )
+    chosen = range(0, len(first_from_frame), every)
+    lines: list[str] = []
+    for index, frame in zip(chosen, sequence.frames.at(chosen), strict=False):
+        name = f"{frame.number:010d}.png"
+        with atomic_path(out / "images" / name) as partial:
+            Image.fromarray(frame.image).save(partial, compress_level=1)
+        camera_from_world = np.linalg.inv(first_from_frame[index])
+        rotation = torch.from_numpy(camera_from_world[:3, :3].copy())
+        x, y, z, w = se3.quaternion_from_matrix(rotation).tolist()
+        pose = (w, x, y, z, *camera_from_world[:3, 3])
+        lines += [f"{len(lines) // 2 + 1} {' '.join(f'{v:.9f}' for v in pose)} 1 {name}", ""]
+    write_text(model / "images.txt", "\n".join(lines) + "\n")
+    step = -(-len(cloud.points) // MOST_COLMAP_POINTS)
+    pairs = zip(cloud.points[::step], cloud.colours[::step], strict=True)
+    rows = (
+        f"{i} {p[0]:.6f} {p[1]:.6f} {p[2]:.6f} {c[0]} {c[1]} {c[2]} 0"
+        for i, (p, c) in enumerate(pairs, start=1)
+    )
+    write_text(model / "points3D.txt", "\n".join(rows) + "\n")
+    return len(lines) // 2
