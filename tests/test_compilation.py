@@ -1,13 +1,18 @@
 """The compiled comparison of images, which must say the same as the plain one."""
 
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import tiny_settings, write_images
 
+from egodepth.core.config import override
 from egodepth.core.errors import EgodepthWarning
 from egodepth.losses.photometric import target_statistics
+from egodepth.report.plots import read_log
 from egodepth.training.compilation import CompiledMatch, match_views
+from egodepth.training.run import train
 
 
 def inputs() -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,3 +53,24 @@ def test_a_broken_compiler_is_told_once_and_nothing_is_lost(
         loss = match(views, target_statistics(target), 2)
     torch.testing.assert_close(loss, match_views(views, target_statistics(target), 2))
     match(views, target_statistics(target), 2)  # without a second warning
+
+
+@pytest.mark.parametrize("choice", ["always", "never"])
+def test_the_command_line_takes_the_choice(choice: str, tmp_path: Path) -> None:
+    settings = override(tiny_settings(tmp_path), {"compile": choice})
+    assert settings.compile == choice
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler on this machine")
+def test_a_compiled_training_takes_the_same_steps(tmp_path: Path) -> None:
+    write_images(tmp_path / "frames", 6)
+    totals = []
+    for choice in ("never", "always"):
+        settings = tiny_settings(
+            tmp_path / "frames", method="photometric", compile=choice, data__poses="network",
+            data__stride=1,
+        )  # fmt: skip
+        train(settings, tmp_path / choice)
+        log = read_log(tmp_path / choice)
+        totals.append(log["total"][:, 1])
+    assert totals[0] == pytest.approx(totals[1], rel=1e-3)

@@ -134,7 +134,7 @@ def train(
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream)
     module.to(memory_format=torch.channels_last)
-    if settings.compile == "yes" or (
+    if settings.compile == "always" or (
         settings.compile == "auto" and stream.steps - stream.first_step >= WORTH_STEPS
     ):
         module.match = CompiledMatch()

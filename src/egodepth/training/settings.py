@@ -156,7 +156,7 @@ class TrainSettings(Settings):
     """auto, cpu, cuda, or cuda:N"""
     precision: Literal["auto", "bf16", "float32"] = "auto"
     """auto: bf16 where the machine computes it natively"""
-    compile: Literal["auto", "yes", "no"] = "auto"
+    compile: Literal["auto", "always", "never"] = "auto"
     """compile the comparison of images by torch.compile, which needs a C++ compiler on the CPU; auto:
     where the training is long enough to win by it"""
     log_every: int = Field(10, ge=1)
