@@ -134,9 +134,9 @@ def train(
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream)
     module.to(memory_format=torch.channels_last)
-    if settings.compile == "always" or (
-        settings.compile == "auto" and stream.steps - stream.first_step >= WORTH_STEPS
-    ):
+    # By the whole training, not by what is left of it, so that a resumed one repeats its steps.
+    long = settings.compile == "auto" and stream.steps >= WORTH_STEPS
+    if settings.compile == "always" or long:
         module.match = CompiledMatch()
     if world.first:
         out.mkdir(parents=True, exist_ok=True)
