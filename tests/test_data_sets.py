@@ -57,7 +57,8 @@ def test_symbolic_links_and_improved_depth_of_kitti(tmp_path: Path) -> None:
     ((sequence,), _) = read("kitti_raw", tmp_path / "raw")
     assert list(sequence.depth) == [1]
     layouts.make_improved_depth(tmp_path / "disk", drive.name, [6, 7, 9])
-    ((sequence,), _) = read("kitti_raw", tmp_path / "raw")
+    ((sequence,), lines) = read("kitti_raw", tmp_path / "raw")
+    assert lines == []  # the folders of the depth maps are no drives
     assert list(sequence.improved_depth) == [1, 2]  # number 9 has no image
     assert (sequence.improved_depth[1]() == 7).all()
 

@@ -35,7 +35,7 @@ def read_kitti_raw(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: no drives that can be used, or a calibration file that lacks lines.
     """
-    drives = sorted(p for p in root.glob("*/*_drive_*_sync") if p.is_dir())
+    drives = sorted(p for p in root.glob("[0-9]*_*_*/*_drive_*_sync") if p.is_dir())
     if not drives:
         raise EgodepthError(
             f"no KITTI raw drives under {root}: expected folders like "

@@ -58,8 +58,7 @@ def edge_scores(
 
 def _edges(depth: Float[ndarray, "h w"], known: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
     """Pixels whose right or lower neighbour is nearer or farther by ten per cent, both known."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.log(depth)
+    logs = np.log(np.where(known, depth, 1))
     edges = np.zeros(depth.shape, bool)
     edges[:, :-1] |= (np.abs(np.diff(logs, axis=1)) > EDGE) & known[:, 1:] & known[:, :-1]
     edges[:-1] |= (np.abs(np.diff(logs, axis=0)) > EDGE) & known[1:] & known[:-1]

@@ -46,6 +46,7 @@ def more_depth_table(summary: dict[str, float]) -> Table:
 def odometry_table(summary: dict[str, float], sequence: str, caption: str = "") -> Table:
     """Odometry metrics of one sequence."""
     table = Table(
+        padding=(0, 0),
         title=f"odometry, {sequence}",
         caption=caption or f"alignment sim3: {ALIGNMENTS['sim3']}",
         title_justify="left",
@@ -59,12 +60,10 @@ def odometry_table(summary: dict[str, float], sequence: str, caption: str = "") 
         "RPE step": f"{summary['rpe_translation_m']:.3f} m",
     }
     if "snippet_ate_m" in summary:
-        columns["5-frame ATE"] = (
-            f"{summary['snippet_ate_m']:.3f} ± {summary['snippet_ate_std_m']:.3f} m"
-        )
+        columns["5-frame ATE"] = f"{summary['snippet_ate_m']:.3f} m"
     if "t_rel_percent" in summary:
         columns["t_rel"] = f"{summary['t_rel_percent']:.2f} %"
-        columns["r_rel"] = f"{summary['r_rel_deg_100m']:.2f} deg/100 m"
+        columns["r_rel (deg/100 m)"] = f"{summary['r_rel_deg_100m']:.2f}"
     for label in columns:
         table.add_column(label, justify="right")
     table.add_row(*columns.values())
