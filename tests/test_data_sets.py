@@ -114,14 +114,21 @@ def test_cityscapes_cuts_the_bonnet_and_turns_disparity_into_depth(tmp_path: Pat
 
 
 def test_cityscapes_snippets_of_one_drive_are_apart(tmp_path: Path) -> None:
-    layouts.make_cityscapes(tmp_path)
+    layouts.make_cityscapes(tmp_path, frames=5)
     folder = tmp_path / "leftImg8bit_sequence" / "train" / "aachen"
     for path in sorted(folder.iterdir()):
         number = int(path.stem.split("_")[-2])
-        target = folder / f"aachen_000000_{number + 100:06d}_leftImg8bit.png"
-        target.write_bytes(path.read_bytes())
-    _, lines = read("cityscapes", tmp_path)
-    assert "snippets without a camera file, left out: 1 (train/aachen_000000_1 (left))" in lines[0]
+        later = folder / f"aachen_000000_{number + 100:06d}_leftImg8bit.png"
+        later.write_bytes(path.read_bytes())
+        (folder / f"aachen_000001_{number:06d}_leftImg8bit.png").write_bytes(path.read_bytes())
+    (folder / "aachen_000000_000120_leftImg8bit.png").unlink()
+    sequences, lines = read("cityscapes", tmp_path)
+    left = {s.name: s.frames.numbers for s in sequences if s.camera_name == "left"}
+    assert left == {
+        "train/aachen_000000/left": [18, 19, 20, 21, 22],
+        "train/aachen_000000_1/left": [118, 119, 121, 122],
+    }
+    assert "snippets without a camera file, left out: 1 (train/aachen_000001 (left))" in lines[0]
 
 
 def test_euroc_is_undistorted_and_posed(tmp_path: Path) -> None:

@@ -29,6 +29,8 @@ from egodepth.geometry.camera import Camera
 KEPT_HEIGHT = 0.75
 """Share of the image above the bonnet, as Zhou et al. and those after them cut it."""
 FRAMES_A_SECOND = 17.0
+GAP = 5
+"""Frames that may be missing within a snippet; one drive can hold several, further apart."""
 SIDES = (("left", "leftImg8bit"), ("right", "rightImg8bit"))
 DISPARITY_STEPS = 256
 """A disparity of d pixels is stored as 256 d + 1; 0 is unknown."""
@@ -74,8 +76,7 @@ def _read_city(folder: Path, side: str, root: Path, lacks: Lacks) -> list[Sequen
         number = int(words[-2])
         known = snippets[words[-3], 0]
         start = 0
-        # One drive can hold several snippets, apart by more than their frames.
-        while known and number > known[-1][0] + 1:
+        while known and number > known[-1][0] + GAP:
             start += 1
             known = snippets[words[-3], start]
         known.append((number, path))
@@ -84,12 +85,13 @@ def _read_city(folder: Path, side: str, root: Path, lacks: Lacks) -> list[Sequen
     sequences = []
     for (drive, start), frames in snippets.items():
         numbers = [number for number, _ in frames]
-        mine = [key for key in cameras if key[0] == drive and key[1] in numbers]
+        mine = [key for key in cameras if key[0] == drive]
         name = f"{split}/{city}_{drive}" + (f"_{start}" if start else "")
         if not mine:
             lacks.add("snippets without a camera file, left out", f"{name} ({side})")
             continue
-        values = _read_camera(cameras[mine[0]])
+        nearest = min(mine, key=lambda key: abs(key[1] - numbers[len(numbers) // 2]))
+        values = _read_camera(cameras[nearest])
         images = ImageFiles(
             [path for _, path in frames], numbers, np.array(numbers) / FRAMES_A_SECOND
         )
