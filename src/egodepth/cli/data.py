@@ -57,7 +57,8 @@ def _splits(options: argparse.Namespace) -> int:
 
     table = Table("split", "frames", "what")
     for name, split in SPLITS.items():
-        table.add_row(name, str(split.size or "all of its folders"), split.what)
+        all_of = "all but its folders" if split.inverted else "all of its folders"
+        table.add_row(name, str(split.size or all_of), split.what)
     print_table(table)
     return 0
 

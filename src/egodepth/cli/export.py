@@ -10,7 +10,7 @@ from egodepth.core.errors import EgodepthError
 
 def add_commands(commands: Any) -> None:
     """Add them to the parser."""
-    export = commands.add_parser("export", help="write DepthNet for other programs")
+    export = commands.add_parser("export", help="write points, a COLMAP model, or DepthNet")
     kinds = export.add_subparsers(metavar="onnx|points|colmap", required=True)
     for name, text in (
         ("points", "coloured points of the footage as PLY; --out FILE.ply"),

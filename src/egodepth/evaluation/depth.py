@@ -82,7 +82,7 @@ class DepthProtocol:
         parts = [
             f"{self.name}: {truth}",
             f"{frames} ({' and '.join(self.cameras)} camera)",
-            f"{self.crop} crop",
+            "no crop" if self.crop == "none" else f"{self.crop} crop",
             f"{self.min_depth:g} to {self.max_depth:g} m",
             SCALINGS[self.scaling],
             "prediction resized to the ground truth, bilinear in inverse depth",
