@@ -1,4 +1,5 @@
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ from tests.layouts import make_raw
 from egodepth.cli import main
 from egodepth.data.own_footage import read_footage
 from egodepth.inference.run import Run
-from egodepth.refine import SampleRefinement, refine_samples
+from egodepth.refine import SampleRefinement, refine_samples, refine_split
 
 
 @pytest.fixture
@@ -75,3 +76,21 @@ def test_both_modes_from_the_command_line(
     protocol = json.loads((tmp_path / "r.json").read_text())["protocol"]
     assert f"refined on all frames of {source} for 2 epochs" in protocol
     assert "refined" in capsys.readouterr().out
+
+
+def test_the_split_of_the_training_does_not_hold_for_test_frames(
+    tiny_run: Path, frames: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    config_file = run / "config.yaml"
+    text = config_file.read_text()
+    assert "split: null" in text
+    config_file.write_text(text.replace("split: null", "split: odometry_train"))
+    how = SampleRefinement(iterations=1)
+    (one,) = refine_samples(run, read_footage(frames), how, frames=[2], device="cpu")
+    assert np.isfinite(one.depth).all()
+    result = refine_split(
+        run, str(frames), [read_footage(frames)], tmp_path / "refined", epochs=0.5, device="cpu"
+    )
+    assert result.steps >= 1

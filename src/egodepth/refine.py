@@ -145,7 +145,9 @@ def refine_split(
             "recipe": "refined",
             "device": device,
             "init": folder,
-            "data": settings.data.model_copy(update={"sources": (source,), "root": None}),
+            "data": settings.data.model_copy(
+                update={"sources": (source,), "root": None, "split": None}
+            ),
             "loss": settings.loss.model_copy(update={"coarse": 0.0}),
             "epochs": epochs,
             "minutes": None,
@@ -163,10 +165,11 @@ def _load(folder: Path) -> tuple[TrainSettings, Networks]:
     """A run's settings and networks in evaluation mode, with a frozen FeatureNet where it has one."""
     read_run(folder)  # says what is wrong with a folder that is no run
     settings = config.load(TrainSettings, folder / CONFIG)
-    if settings.data.poses == "sfm":
-        # Structure from motion sees whole videos, a sample is one snippet.
-        data = settings.data.model_copy(update={"poses": "network"})
-        settings = settings.model_copy(update={"data": data})
+    # The split is of what was trained on, not of what is refined on. Structure from motion sees whole
+    # videos, a sample is one snippet.
+    poses = "network" if settings.data.poses == "sfm" else settings.data.poses
+    data = settings.data.model_copy(update={"split": None, "poses": poses})
+    settings = settings.model_copy(update={"data": data})
     networks = build_networks(settings.model_copy(update={"init": folder}))
     if settings.method == "frozen" and networks.features is not None:
         networks.features.requires_grad_(False)
