@@ -14,6 +14,7 @@ import yaml
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, read_text
+from egodepth.data.image_list import read_image_list
 from egodepth.data.lacks import Lacks
 from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence
@@ -106,27 +107,12 @@ def _depth(cloud: Path, world_from_camera: np.ndarray, camera: Camera) -> np.nda
 
 def _read_images(folder: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
     """Times (N,) in seconds and files."""
-    times, paths = [], []
-    lines = read_text(folder / "data.csv", "the list of images").splitlines()
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        try:
-            stamp, file = line.split(",")[:2]
-            time, path = int(stamp) / NANOSECONDS, folder / "data" / file.strip()
-        except ValueError as error:
-            raise EgodepthError(
-                f"{folder / 'data.csv'} line {number}: expected `nanoseconds,file`, got "
-                f"{line[:60]!r}"
-            ) from error
-        if path.exists():
-            times.append(time)
-            paths.append(path)
-        else:
-            lacks.add("images that are not there", path)
-    if not paths:
-        raise EgodepthError(f"{folder / 'data.csv'} names no image that is there")
-    return np.array(times), paths
+
+    def parse(line: str) -> tuple[float, Path]:
+        stamp, file = line.split(",")[:2]
+        return int(stamp) / NANOSECONDS, folder / "data" / file.strip()
+
+    return read_image_list(folder / "data.csv", parse, "nanoseconds,file", lacks)
 
 
 def _read_sensor(path: Path) -> tuple[np.ndarray, dict[str, Any]]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, read_text
+from egodepth.core.files import find
+from egodepth.data.image_list import read_image_list
 from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence, read_depth_png
 from egodepth.geometry.camera import Camera
@@ -57,14 +58,14 @@ def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
             f"{folder} tells no camera: its name must hold freiburg1, freiburg2 or freiburg3, like "
             "rgbd_dataset_freiburg1_xyz"
         )
-    times, paths = read_list(folder / "rgb.txt", lacks)
+    times, paths = _read_list(folder / "rgb.txt", lacks)
     frames = ImageFiles(paths, times=times)
     parameters, distortion = CAMERAS[camera_name[0]]
     camera = Camera.from_parameters(*parameters, frames.height, frames.width)
     change = Undistortion(camera, Lens("brown", distortion)) if distortion else None
     depth: dict[int, Callable[[], np.ndarray]] = {}
     if (folder / "depth.txt").exists():
-        depth_times, depth_paths = read_list(folder / "depth.txt", lacks)
+        depth_times, depth_paths = _read_list(folder / "depth.txt", lacks)
         pairs = associate(times, depth_times, APART)
         depth = {int(i): partial(_read_depth, depth_paths[j], change) for i, j in pairs}
         without = sorted(set(range(len(paths))) - set(depth))
@@ -83,31 +84,12 @@ def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
     )
 
 
-def read_list(path: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
-    """Times (N,) in seconds and N files of a list with ``time file`` lines, as far as they exist.
-
-    Raises:
-        EgodepthError: a line that is none, or no file that exists.
-    """
-    times, paths = [], []
-    for number, line in enumerate(read_text(path, "the list of images").splitlines(), start=1):
+def _read_list(path: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
+    def parse(line: str) -> tuple[float, Path]:
         words = line.split()
-        if not words or line.startswith("#"):
-            continue
-        try:
-            time, file = float(words[0]), path.parent / words[1]
-        except (ValueError, IndexError) as error:
-            raise EgodepthError(
-                f"{path} line {number}: expected `time file`, got {line[:60]!r}"
-            ) from error
-        if file.exists():
-            times.append(time)
-            paths.append(file)
-        else:
-            lacks.add(f"images of {path.name} that are not there", file)
-    if not paths:
-        raise EgodepthError(f"{path} names no image that is there")
-    return np.array(times), paths
+        return float(words[0]), path.parent / words[1]
+
+    return read_image_list(path, parse, "time file", lacks)
 
 
 def _read_depth(path: Path, change: Undistortion | None) -> np.ndarray:

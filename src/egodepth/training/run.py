@@ -437,13 +437,18 @@ def estimate(settings: TrainSettings, console: Console | None = None) -> Estimat
     sequences = read_training_sequences(settings.data)
     settings, stream, _ = make_stream(settings, sequences, console)
     prepared = time.perf_counter() - started
-    steps = settings.steps
-    if settings.epochs is not None:
-        steps = math.ceil(settings.epochs * stream.steps_per_epoch)
+    steps = _wanted_steps(settings, stream)
     per_step = _time_a_step(settings, stream, precision, device)
     if settings.minutes is not None:
         steps = min(steps, max(1, int(PLANNED_SHARE * 60 * settings.minutes / per_step)))
     return Estimate(stream.snippet_count, steps, stream.steps_per_epoch, per_step, prepared)
+
+
+def _wanted_steps(settings: TrainSettings, stream: SnippetStream) -> int:
+    """The steps or epochs asked for, in steps."""
+    if settings.epochs is None:
+        return settings.steps
+    return math.ceil(settings.epochs * stream.steps_per_epoch)
 
 
 def _fit_steps(
@@ -455,9 +460,7 @@ def _fit_steps(
     console: Console,
 ) -> int:
     """The steps or epochs asked for, at most as many as fit into ``settings.minutes``."""
-    steps = settings.steps
-    if settings.epochs is not None:
-        steps = math.ceil(settings.epochs * stream.steps_per_epoch)
+    steps = _wanted_steps(settings, stream)
     if settings.minutes is None:
         return steps
     started = time.perf_counter()

@@ -1,0 +1,44 @@
+"""Lists of images with their times, as data sets from robots have them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import read_text
+from egodepth.data.lacks import Lacks
+
+
+def read_image_list(
+    path: Path, parse: Callable[[str], tuple[float, Path]], form: str, lacks: Lacks
+) -> tuple[np.ndarray, list[Path]]:
+    """Times (N,) in seconds and N files of a list with an image a line, as far as they exist.
+
+    Args:
+        path: the list; empty lines and those that begin with # are left out.
+        parse: from a line to time and file; raises ValueError or IndexError for a line that is none.
+        form: of a line, in words.
+        lacks: is told the files that do not exist.
+
+    Raises:
+        EgodepthError: a line that is none, or no file that exists.
+    """
+    times, paths = [], []
+    for number, line in enumerate(read_text(path, "the list of images").splitlines(), start=1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            time, file = parse(line)
+        except (ValueError, IndexError) as error:
+            raise EgodepthError(
+                f"{path} line {number}: expected `{form}`, got {line[:60]!r}"
+            ) from error
+        if file.exists():
+            times.append(time)
+            paths.append(file)
+        else:
+            lacks.add(f"images of {path.name} that are not there", file)
+    if not paths:
+        raise EgodepthError(f"{path} names no image that is there")
+    return np.array(times), paths
