@@ -25,7 +25,7 @@ from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
-from egodepth.training.compilation import CompiledMatch
+from egodepth.training.compilation import Comparisons
 from egodepth.training.objective import compute_objective
 
 WARM_UP, TIMED = 5, 20
@@ -51,7 +51,7 @@ def measure(variant: str, device: torch.device) -> dict[str, Any]:
     ours = variant == "egodepth"
     if ours:
         networks.to(memory_format=torch.channels_last)
-    match = CompiledMatch()
+    compare = Comparisons.compiled()
     optimizer = torch.optim.AdamW(
         [p for p in networks.parameters() if p.requires_grad], lr=1e-6, fused=ours
     )
@@ -59,7 +59,7 @@ def measure(variant: str, device: torch.device) -> dict[str, Any]:
     def forward() -> Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=ours):
             if ours:
-                return compute_objective(networks, batch, settings, 1.0, match).total
+                return compute_objective(networks, batch, settings, 1.0, compare).total
             with torch.device(device):
                 return reference_step.reference_objective(networks, batch, settings)
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from benchmarks.reference_step import reference_depth
 from benchmarks.training_step import median
 from rich.console import Console
 from rich.table import Table
@@ -75,13 +76,13 @@ def measure(backend: str, run: Path | None, source: str | None) -> dict[str, Any
     """Latency, memory and error of a backend."""
     network, height, width = make_network(run)
     images = make_images(height, width, source)
-    expected = [network(image, scales=1)[0] for image in images[-2:]]
+    expected = [reference_depth(network, image)[0] for image in images[-2:]]
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     started = time.perf_counter()
     if backend == EAGER:
 
         def compute(image: torch.Tensor) -> torch.Tensor:
-            return network(image, scales=1)[0]
+            return reference_depth(network, image)[0]
     else:
         network.to(memory_format=torch.channels_last)
         images = [image.contiguous(memory_format=torch.channels_last) for image in images]

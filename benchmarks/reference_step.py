@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry import se3
-from egodepth.models.networks import Networks, PoseNet
+from egodepth.models.cascaded_decoder import CascadedDecoder
+from egodepth.models.networks import DepthNet, Networks, PoseNet
 from egodepth.training.settings import TrainSettings
 
 EPSILON = 1e-3
@@ -22,9 +23,28 @@ C1, C2 = 0.01**2, 0.03**2
 def reference_objective(networks: Networks, batch: SnippetBatch, settings: TrainSettings) -> Tensor:
     """Weighted sum of L_ph, L_fm and both smoothness terms for methods photometric and frozen."""
     assert networks.depth is not None
-    inverse_depths = networks.depth(batch.target_input)
+    inverse_depths = reference_depth(networks.depth, batch.target_input)
     motions = reference_motions(networks.pose, batch, settings.data.directions)
     return reference_losses(networks.features, inverse_depths, motions, batch, settings)
+
+
+def reference_depth(network: DepthNet, image: Tensor) -> list[Tensor]:
+    """Inverse depth, finest first; the cascaded decoder joins doubled maps with the encoder's."""
+    decoder = network.decoder
+    if not isinstance(decoder, CascadedDecoder):
+        return network(image)
+    levels, disparities, x = network.encoder(image)[-4:], [], None
+    for stage in (3, 2, 1, 0):
+        level = levels[stage]
+        joined = decoder.reduce[stage](decoder.dropout(level) if stage >= 2 else level)
+        if x is not None:
+            joined = torch.cat([joined, x, disparities[0]], dim=1)
+        x = decoder.pool[stage](F.leaky_relu(decoder.join[stage](joined)))
+        x = F.leaky_relu(decoder.merge[stage](x))
+        x = F.interpolate(x, scale_factor=2, mode="nearest")
+        disparities.insert(0, decoder.heads[stage](x).sigmoid())
+    span = network.nearest - network.farthest
+    return [network.farthest + span * disparity for disparity in disparities]
 
 
 def reference_motions(

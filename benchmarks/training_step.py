@@ -30,7 +30,7 @@ from egodepth.core.provenance import provenance
 from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
-from egodepth.training.compilation import CompiledMatch, match_views
+from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.objective import compute_objective, warping_terms, weighted_sum
 from egodepth.training.recipes import get_recipe
 from egodepth.training.run import choose_precision
@@ -100,7 +100,7 @@ def make_step(task: str, variant: str, *, exact: bool) -> tuple[Callable[[], Ten
     settings = make_settings(ENCODERS.get(task, "resnet50"))
     networks, batch = make_networks(settings), make_batch()
     ours = variant == "egodepth"
-    match = CompiledMatch() if ours and not exact else match_views
+    compare = Comparisons.compiled() if ours and not exact else PLAIN
     bf16 = ours and not exact and choose_precision("auto", "cpu").startswith("bf16")
     if exact:
         # Batch statistics over all pairs at once and over each by itself would differ.
@@ -114,7 +114,7 @@ def make_step(task: str, variant: str, *, exact: bool) -> tuple[Callable[[], Ten
         def losses() -> Tensor:
             if ours:
                 terms = warping_terms(
-                    networks.features, None, inverse_depths, motions, batch, settings, 1.0, match
+                    networks.features, None, inverse_depths, motions, batch, settings, 1.0, compare
                 )
                 return weighted_sum(terms, settings.loss)
             return reference_losses(
@@ -126,7 +126,7 @@ def make_step(task: str, variant: str, *, exact: bool) -> tuple[Callable[[], Ten
     def whole() -> Tensor:
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
             if ours:
-                return compute_objective(networks, batch, settings, 1.0, match).total
+                return compute_objective(networks, batch, settings, 1.0, compare).total
             return reference_objective(networks, batch, settings)
 
     return whole, [p for p in networks.parameters() if p.requires_grad]

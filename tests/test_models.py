@@ -6,6 +6,8 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from egodepth.core.errors import EgodepthError
 from egodepth.geometry import se3
+from egodepth.models.cascaded_decoder import convolve_doubled
+from egodepth.models.decoder import MirroredConvolution
 from egodepth.models.encoder import EMBEDDED, Encoder
 from egodepth.models.networks import DepthNet, FeatureNet, ModelSettings, Networks, PoseNet
 
@@ -44,6 +46,16 @@ def test_the_first_convolution_is_reused_for_two_frames() -> None:
     torch.testing.assert_close(first, one / 2)
     torch.testing.assert_close(second[0::2], one[0::2] / 2)
     torch.testing.assert_close(second[1::2], -one[1::2] / 2)
+
+
+@pytest.mark.parametrize(("height", "width"), [(4, 6), (1, 3)])
+def test_convolution_of_a_doubled_map(height: int, width: int) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 5, height, width, dtype=torch.float64, generator=generator)
+    plain = MirroredConvolution(5, 3).double()
+    doubled = torch.nn.functional.interpolate(x, scale_factor=2, mode="nearest")
+    found = convolve_doubled(x, plain.weight, plain.bias)
+    torch.testing.assert_close(found, plain(doubled))
 
 
 @pytest.mark.parametrize(

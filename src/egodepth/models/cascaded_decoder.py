@@ -5,9 +5,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError
-from egodepth.models.decoder import MirroredConvolution
+from egodepth.models.decoder import MirroredConvolution, mirrored
 
 STAGES = 4
+
+
+DOUBLED_TAPS = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
+"""Taps along one side of the transposed 4x4 kernel as sums of those of the 3x3 one."""
+
+
+def convolve_doubled(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """The 3x3 convolution with mirrored borders of x doubled by repeating its pixels, without ever
+    making the doubled map: a transposed convolution, with 16 products for four pixels in place of 36.
+
+    Args:
+        x: (B, inputs, H, W).
+        weight, bias: of the 3x3 convolution, (outputs, inputs, 3, 3) and (outputs,).
+
+    Returns:
+        (B, outputs, 2 H, 2 W).
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        taps = weight.new_tensor(DOUBLED_TAPS)
+        kernel = torch.einsum("ai,bj,ocij->coab", taps, taps, weight)
+    # The mirror of a doubled border is the border pixel itself.
+    padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
+    return F.conv_transpose2d(padded, kernel, bias, stride=2, padding=3)
 
 
 class ChainedPooling(nn.Module):
@@ -75,12 +98,30 @@ class CascadedDecoder(nn.Module):
             level = levels[stage]
             # As published: the two deepest levels alone are thinned out.
             reduced = self.reduce[stage](self.dropout(level) if stage >= STAGES - 2 else level)
-            if x is not None:
-                reduced = torch.cat([reduced, x, logits[0].sigmoid().to(x.dtype)], dim=1)
-            x = self.pool[stage](F.leaky_relu(self.join[stage](reduced)))
-            x = F.leaky_relu(self.merge[stage](x))
-            x = F.interpolate(x, (height >> (stage + 1), width >> (stage + 1)), mode="nearest")
+            joined = (
+                self.join[stage](reduced) if x is None else self._join(stage, reduced, x, logits[0])
+            )
+            x = F.leaky_relu(
+                self.merge[stage](self.pool[stage](F.leaky_relu(joined, inplace=True))),
+                inplace=True,
+            )
+            # An encoder without padding falls short of the quarter.
+            x = F.interpolate(x, (height >> (stage + 2), width >> (stage + 2)), mode="nearest")
             # In bfloat16 the last convolution would give depth in steps of one percent.
             with torch.autocast(x.device.type, enabled=False):
-                logits.insert(0, self.heads[stage](x.float()))
+                head = self.heads[stage]
+                assert isinstance(head, MirroredConvolution)
+                logits.insert(0, convolve_doubled(x.float(), head.weight, head.bias))
         return logits[:scales]
+
+    def _join(self, stage: int, level: Tensor, coarser: Tensor, logits: Tensor) -> Tensor:
+        """The convolution over the encoder's level, the coarser stage's features doubled, and its
+        disparity."""
+        join, width = self.join[stage], coarser.shape[1]
+        assert isinstance(join, MirroredConvolution)
+        own, doubled, last = join.weight.split([width, width, 1], dim=1)
+        disparity = logits.sigmoid().to(level.dtype)
+        here = F.conv2d(
+            mirrored(torch.cat([level, disparity], dim=1)), torch.cat([own, last], dim=1)
+        )
+        return here.add_(convolve_doubled(coarser, doubled, join.bias))

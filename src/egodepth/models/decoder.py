@@ -7,17 +7,21 @@ from torch import Tensor, nn
 from egodepth.core.errors import EgodepthError
 
 
-class MirroredConvolution(nn.Conv2d):
-    """3x3 convolution with mirrored borders; a side of one pixel, which has nothing to mirror, is
+def mirrored(x: Tensor) -> Tensor:
+    """With a mirrored border of one pixel; a side of one pixel, which has nothing to mirror, is
     repeated."""
+    return F.pad(x, (1, 1, 1, 1), mode="reflect" if min(x.shape[-2:]) > 1 else "replicate")
+
+
+class MirroredConvolution(nn.Conv2d):
+    """3x3 convolution with mirrored borders."""
 
     def __init__(self, inputs: int, outputs: int):
         super().__init__(inputs, outputs, 3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) to (B, outputs, H, W)."""
-        mode = "reflect" if min(x.shape[-2:]) > 1 else "replicate"
-        return super().forward(F.pad(x, (1, 1, 1, 1), mode=mode))
+        return super().forward(mirrored(x))
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import Concatenate, Generic, NamedTuple, ParamSpec
 
 import torch
 from torch import Tensor
@@ -10,10 +11,11 @@ from egodepth.core.errors import EgodepthWarning
 from egodepth.losses.masking import minimum_over_sources
 from egodepth.losses.photometric import TargetStatistics, photometric_loss
 
+Arguments = ParamSpec("Arguments")
+FeatureComparison = Callable[[Tensor, Tensor], Tensor]
+
 WORTH_STEPS = 500
 """Compiling takes about half a minute on two cores, and saves a tenth to a fifth of every step."""
-
-Match = Callable[[Tensor, TargetStatistics, int], Tensor]
 
 
 def match_views(views: Tensor, statistics: TargetStatistics, sources: int) -> Tensor:
@@ -23,26 +25,37 @@ def match_views(views: Tensor, statistics: TargetStatistics, sources: int) -> Te
     return minimum_over_sources(per_source.transpose(0, 1).flatten(1, 2))
 
 
-class CompiledMatch:
-    """:func:`match_views` in one pass over memory, by torch.compile; where that does not work, as it is.
+def match_features(warped: Tensor, target: Tensor, compare: FeatureComparison) -> Tensor:
+    """L_fm of warped features (S, B, C, H, W): the minimum over sources, (B, H, W)."""
+    return minimum_over_sources(compare(warped, target))
 
-    Views of another shape than the first ones (the partial last batch of an epoch) are not worth
-    compiling again.
+
+class Compiled(Generic[Arguments]):
+    """A comparison in one pass over memory, by torch.compile; where that does not work, as it is.
+
+    Another batch size than the first (the partial last batch of an epoch) is not worth compiling again.
     """
 
-    def __init__(self) -> None:
-        self._compiled: Match | None = torch.compile(match_views, dynamic=False)
-        self._shape: torch.Size | None = None
+    def __init__(self, compare: Callable[Concatenate[Tensor, Arguments], Tensor]) -> None:
+        """Args:
+        compare: of a tensor (views, B, ...) and what else it needs.
+        """
+        self._plain = compare
+        self._compiled: Callable[Concatenate[Tensor, Arguments], Tensor] | None
+        self._compiled = torch.compile(compare, dynamic=False)
+        self._batch: int | None = None
 
-    def __call__(self, views: Tensor, statistics: TargetStatistics, sources: int) -> Tensor:
-        """See :func:`match_views`."""
-        self._shape = self._shape or views.shape
-        if self._compiled is None or views.shape != self._shape:
-            return match_views(views, statistics, sources)
+    def __call__(
+        self, warped: Tensor, /, *args: Arguments.args, **kwargs: Arguments.kwargs
+    ) -> Tensor:
+        """What the comparison gives."""
+        self._batch = self._batch or warped.shape[1]
+        if self._compiled is None or warped.shape[1] != self._batch:
+            return self._plain(warped, *args, **kwargs)
         try:
             # Casts inside of an autocast region would be compiled in, and none is wanted here.
-            with torch.autocast(views.device.type, enabled=False):
-                return self._compiled(views, statistics, sources)
+            with torch.autocast(warped.device.type, enabled=False):
+                return self._compiled(warped, *args, **kwargs)
         except Exception as error:  # whatever a compiler may raise: nothing depends on it
             self._compiled = None
             reason = str(error).strip().splitlines() or [type(error).__name__]
@@ -51,4 +64,25 @@ class CompiledMatch:
                 EgodepthWarning,
                 stacklevel=2,
             )
-            return match_views(views, statistics, sources)
+            return self._plain(warped, *args, **kwargs)
+
+
+class Comparisons(NamedTuple):
+    """How warped images and features are compared with the target's.
+
+    Attributes:
+        views: as :func:`match_views`.
+        features: as :func:`match_features`.
+    """
+
+    views: Callable[[Tensor, TargetStatistics, int], Tensor] = match_views
+    features: Callable[[Tensor, Tensor, FeatureComparison], Tensor] = match_features
+
+    @classmethod
+    def compiled(cls) -> "Comparisons":
+        """Both compiled."""
+        return cls(Compiled(match_views), Compiled(match_features))
+
+
+PLAIN = Comparisons()
+"""Without compiling."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.models.networks import Networks
-from egodepth.training.compilation import Match, match_views
+from egodepth.training.compilation import PLAIN
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult, compute_objective
 from egodepth.training.settings import TrainSettings
@@ -44,7 +44,7 @@ class EgodepthModule(L.LightningModule):
         super().__init__()
         self.settings, self.networks, self.steps = settings, networks, steps
         self.motions = motions
-        self.match: Match = match_views
+        self.compare = PLAIN
         self.last: tuple[SnippetBatch, ObjectiveResult] | None = None
         if settings.method == "frozen" and networks.features is not None:
             networks.features.requires_grad_(False)
@@ -63,7 +63,7 @@ class EgodepthModule(L.LightningModule):
             raw, step_seed(self.settings.seed, raw.step), enabled=self.settings.data.augment
         )
         progress = raw.step / self.steps
-        result = compute_objective(self.networks, batch, self.settings, progress, self.match)
+        result = compute_objective(self.networks, batch, self.settings, progress, self.compare)
         self.last = (batch, result)
         # Looking at a value on a GPU waits for it, so that is not done in every step.
         looks = result.total.device.type == "cpu" or raw.step % self.settings.log_every == 0

@@ -34,7 +34,7 @@ from egodepth.losses.smoothness import (
 )
 from egodepth.losses.sparse_depth import sparse_depth_loss
 from egodepth.models.networks import FeatureNet, Networks
-from egodepth.training.compilation import Match, match_views
+from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.settings import LossWeights, TrainSettings
 
 FARTHEST_TYPICAL_DEPTH = 10.0
@@ -69,7 +69,7 @@ def compute_objective(
     batch: SnippetBatch,
     settings: TrainSettings,
     progress: float = 0.0,
-    match: Match = match_views,
+    compare: Comparisons = PLAIN,
 ) -> ObjectiveResult:
     """All terms of the paper's objective that the networks at hand allow (eq. 10).
 
@@ -82,7 +82,7 @@ def compute_objective(
         batch: snippets.
         settings: of the run.
         progress: share of the training that is done; the coarse term fades with it.
-        match: compares warped images with the targets; see :mod:`egodepth.training.compilation`.
+        compare: warped images and features with the targets; see :mod:`egodepth.training.compilation`.
     """
     terms: dict[str, Tensor] = {}
     target_features: list[Tensor] | None = None
@@ -102,7 +102,7 @@ def compute_objective(
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
         terms |= warping_terms(
             networks.features, target_features, inverse_depths, motions, batch, settings, progress,
-            match,
+            compare,
         )  # fmt: skip
         if settings.data.poses == "aligned" and settings.loss.consistency > 0:
             terms["consistency"] = _consistency_term(networks, inverse_depth, motions, batch)
@@ -124,7 +124,7 @@ def warping_terms(
     batch: SnippetBatch,
     settings: TrainSettings,
     progress: float,
-    match: Match = match_views,
+    compare: Comparisons = PLAIN,
 ) -> dict[str, Tensor]:
     """What depth and motions are judged by: L_ph, L_fm, smoothness and scale.
 
@@ -133,10 +133,10 @@ def warping_terms(
         target_features: of the targets, where they are known already.
         inverse_depths: DepthNet's, finest first.
         motions: (S, B, 4, 4) ``source_from_target``.
-        batch, settings, progress, match: see :func:`compute_objective`.
+        batch, settings, progress, compare: see :func:`compute_objective`.
     """
     inverse_depth = inverse_depths[0]
-    terms = _photometric_terms(inverse_depths, motions, batch, settings, match)
+    terms = _photometric_terms(inverse_depths, motions, batch, settings, compare)
     if settings.loss.coarse > 0 and progress < 1:
         terms["coarse"] = (1 - progress) * _coarse_term(
             inverse_depth, motions, batch, settings.sampling
@@ -163,8 +163,9 @@ def warping_terms(
     if source_features is not None:
         assert target_features is not None
         terms["feature_metric"] = _feature_metric_term(
-            inverse_depth, motions, target_features, source_features, batch.camera, settings
-        )
+            inverse_depth, motions, target_features, source_features, batch.camera, settings,
+            compare,
+        )  # fmt: skip
     return terms
 
 
@@ -229,7 +230,7 @@ def _photometric_terms(
     motions: Tensor,
     batch: SnippetBatch,
     settings: TrainSettings,
-    match: Match,
+    compare: Comparisons,
 ) -> dict[str, Tensor]:
     """L_ph, mean over scales and pixels; every scale is judged at full size."""
     count = len(batch.sources)
@@ -246,7 +247,7 @@ def _photometric_terms(
     scales = depth.shape[1]
     views = warped.unflatten(0, (count, -1)).permute(3, 0, 1, 2, 4, 5).flatten(0, 1)
     statistics = target_statistics(batch.target)
-    loss = match(views, statistics, count)
+    loss = compare.views(views, statistics, count)
     if settings.automask:
         with torch.no_grad():
             identity = minimum_over_sources(photometric_loss(batch.sources, statistics))
@@ -284,10 +285,11 @@ def _feature_metric_term(
     sources: list[Tensor],
     camera: Camera,
     settings: TrainSettings,
+    compare: Comparisons,
 ) -> Tensor:
     """L_fm from the finest depth, once a step: sum over the levels, each at its own size, by share."""
     count, motions = motions.shape[0], motions.flatten(0, 1)
-    compare = (
+    per_source = (
         feature_metric_loss
         if settings.loss.feature_comparison == "robust"
         else structural_feature_loss
@@ -303,10 +305,10 @@ def _feature_metric_term(
             theirs, depth.repeat(count, 1, 1), motions, cameras, cameras, settings.sampling
         )
         ours, theirs = ours.detach(), theirs.unflatten(0, (count, -1))
-        loss = minimum_over_sources(compare(warped.unflatten(0, (count, -1)), ours))
+        loss = compare.features(warped.unflatten(0, (count, -1)), ours, per_source)
         if settings.automask:
             with torch.no_grad():
-                identity = minimum_over_sources(compare(theirs, ours))
+                identity = compare.features(theirs, ours, per_source)
             loss = automask(loss, identity)
         losses.append(share * loss.mean())
     return torch.stack(losses).sum()

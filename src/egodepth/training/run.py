@@ -38,7 +38,7 @@ from egodepth.training.callbacks import (
     ProgressBar,
     Samples,
 )
-from egodepth.training.compilation import WORTH_STEPS, CompiledMatch
+from egodepth.training.compilation import WORTH_STEPS, Comparisons
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import compute_objective
@@ -137,7 +137,7 @@ def train(
     # By the whole training, not by what is left of it, so that a resumed one repeats its steps.
     long = settings.compile == "auto" and stream.steps >= WORTH_STEPS
     if settings.compile == "always" or long:
-        module.match = CompiledMatch()
+        module.compare = Comparisons.compiled()
     if world.first:
         out.mkdir(parents=True, exist_ok=True)
         config.save(settings, out / CONFIG)
