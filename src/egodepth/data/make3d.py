@@ -50,7 +50,7 @@ def read_make3d(root: Path) -> list[Sequence]:
     strip = min(height, width // 2)
     crop = Crop(camera, (height - strip) // 2, 0, strip, width)
     return [Sequence(
-        "test134", ChangedFrames(frames, crop), crop.camera, camera_guessed=True,
+        "test134", ChangedFrames(frames, crop), crop.camera, camera_from="fov",
         depth={i: partial(_read_laser, lasers[name]) for i, name in enumerate(names)},
     )]  # fmt: skip
 

@@ -1,29 +1,28 @@
-"""One's own footage: a folder of images or a video file."""
+"""One's own footage: images or a video."""
 
-import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from glob import glob
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
-import av
 import numpy as np
 import yaml
-from av.error import FFmpegError
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
+from egodepth.data.camera_metadata import exif_focal
 from egodepth.data.sequence import (
     IMAGE_SUFFIXES,
     ChangedFrames,
-    Frame,
     ImageFiles,
     Sequence,
     list_images,
     read_depth_png,
 )
+from egodepth.data.video_file import VideoFile
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, LensModel, Undistortion
 from egodepth.geometry.trajectory import read_trajectory
@@ -35,74 +34,10 @@ MILLIMETRES = 1000
 """Steps a metre of depth PNGs where camera.yaml has no ``depth_steps``."""
 
 
-class VideoFile:
-    """Frames of the first video stream of a file that FFmpeg reads, decoded in order."""
-
-    seekable = False
-
-    def __init__(self, path: Path):
-        """Open the file and decode its first frame for the size.
-
-        Raises:
-            EgodepthError: not a video, or one without frames.
-        """
-        self.path = path
-        self._rate = 10.0
-        self._count = self._count_packets()
-        first = next(self.at([0]), None)
-        if first is None:
-            raise EgodepthError(f"the video {path} holds no frames that can be decoded")
-        self.height, self.width = first.image.shape[:2]
-
-    @property
-    def fingerprint(self) -> str:
-        state = self.path.stat()
-        text = f"{self.path.resolve()} {state.st_size} {state.st_mtime_ns}"
-        return hashlib.sha256(text.encode()).hexdigest()
-
-    @property
-    def numbers(self) -> list[int]:
-        return list(range(self._count))
-
-    @property
-    def times(self) -> np.ndarray:
-        return np.arange(self._count) / self._rate
-
-    def __len__(self) -> int:
-        return self._count
-
-    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
-        wanted = None if indices is None else list(indices)
-        try:
-            with av.open(str(self.path)) as container:
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                for index, frame in enumerate(container.decode(stream)):
-                    if wanted is not None and (not wanted or index > wanted[-1]):
-                        return
-                    if wanted is None or index in wanted:
-                        time = frame.time if frame.time is not None else index / self._rate
-                        yield Frame(index, float(time), frame.to_ndarray(format="rgb24"))
-        except (FFmpegError, IndexError) as error:
-            raise self._error(error) from error
-
-    def _count_packets(self) -> int:
-        try:
-            with av.open(str(self.path)) as container:
-                self._rate = float(container.streams.video[0].average_rate or self._rate)
-                return sum(1 for packet in container.demux(video=0) if packet.size)
-        except (FFmpegError, IndexError) as error:
-            raise self._error(error) from error
-
-    def _error(self, error: Exception) -> EgodepthError:
-        reason = "it has no video stream" if isinstance(error, IndexError) else error
-        return EgodepthError(f"cannot read the video {self.path}: {reason}")
-
-
 def read_footage(path: Path) -> Sequence:
-    """A folder of images (ordered by name) or a video file, without a camera; or a folder with a folder
-    ``images``, beside which may lie ``depth`` (maps named like their images), ``poses.txt`` (in KITTI, TUM
-    or EuRoC format) and ``camera.yaml``.
+    """A folder of images (ordered by name), an image or a video file, with the camera that these tell of
+    themselves; or a folder with a folder ``images``, beside which may lie ``depth`` (maps named like
+    their images), ``poses.txt`` (in KITTI, TUM or EuRoC format) and ``camera.yaml``.
 
     Raises:
         EgodepthError: nothing there, an empty folder, no video, or poses that do not fit.
@@ -116,12 +51,43 @@ def read_footage(path: Path) -> Sequence:
                 f"the folder {path} holds no images ({' '.join(IMAGE_SUFFIXES)}); name a folder "
                 "of frames, a video file, or a data set as KIND:ROOT"
             )
-        return Sequence(path.name, ImageFiles(images))
+        return read_images(path.resolve().name, images)
     if not path.exists():
         raise EgodepthError(f"there is no file or folder {path}")
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return Sequence(path.name, ImageFiles([path]))
-    return Sequence(path.name, VideoFile(path))
+        return read_images(path.name, [path])
+    return read_video(path)
+
+
+def read_images(name: str, images: list[Path]) -> Sequence:
+    """Images as frames, with the camera of the first one's EXIF data."""
+    sequence, focal = Sequence(name, ImageFiles(images)), exif_focal(images[0])
+    return sequence if focal is None else sequence.with_focal(focal, "metadata")
+
+
+def read_video(path: Path | str) -> Sequence:
+    """A video file or the address of one, with the camera that its container tells.
+
+    Raises:
+        EgodepthError: no video.
+    """
+    video = VideoFile(path)
+    sequence = Sequence(Path(path).name, video)
+    return sequence if video.focal is None else sequence.with_focal(video.focal, "metadata")
+
+
+def read_pattern(pattern: str) -> list[Sequence]:
+    """All that a glob matches: images as the frames of one sequence, else a sequence each.
+
+    Raises:
+        EgodepthError: it matches nothing, or something of it can't be read.
+    """
+    paths = sorted(Path(name) for name in glob(pattern, recursive=True))  # noqa: PTH207
+    if not paths:
+        raise EgodepthError(f"nothing matches {pattern}")
+    if all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
+        return [read_images(paths[0].resolve().parent.name, paths)]
+    return [read_footage(path) for path in paths]
 
 
 def _read_prepared(folder: Path) -> Sequence:
@@ -189,7 +155,7 @@ def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
     camera = read_camera(path).resize(sequence.frames.height, sequence.frames.width)
     lens = read_lens(path)
     if lens is None:
-        return replace(sequence, camera=camera)
+        return replace(sequence, camera=camera, camera_from="given")
     change = Undistortion(camera, lens)
 
     def undistorted(read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -197,7 +163,7 @@ def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
 
     depth = {index: partial(undistorted, read) for index, read in sequence.depth.items()}
     frames = ChangedFrames(sequence.frames, change)
-    return replace(sequence, frames=frames, camera=change.camera, depth=depth)
+    return replace(sequence, frames=frames, camera=change.camera, depth=depth, camera_from="given")
 
 
 def read_lens(path: Path) -> Lens | None:

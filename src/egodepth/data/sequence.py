@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -63,9 +63,13 @@ class Frames(Protocol):
         """Yield the frames at ascending positions, or all of them.
 
         Raises:
-            EgodepthError: a broken frame or one of another size, named by its path.
+            EgodepthError: a broken frame or one of another size, named by its path. Broken frames of a
+                video are left out: look at the numbers.
         """
         ...
+
+
+CameraFrom = Literal["given", "metadata", "fov", "guess", "estimate"]
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,9 @@ class Sequence:
         name: unique within its data set.
         frames: the images.
         camera: intrinsics at the size of the frames; None where unknown.
-        camera_guessed: whether they come from a field of view, which few people know exactly.
+        camera_from: what the camera is known by: the data set or its files (``given``), what the camera
+            wrote into its images or video (``metadata``), a field of view that somebody said (``fov``),
+            nothing at all (``guess``), or the footage itself (``estimate``).
         world_from_camera: (N, 4, 4) float64 in metres, one pose a frame, NaN where a frame has none;
             None where there are none.
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
@@ -95,7 +101,7 @@ class Sequence:
     camera_name: str = "left"
     rig: str = ""
     rig_from_camera: np.ndarray = field(default_factory=lambda: np.eye(4))
-    camera_guessed: bool = False
+    camera_from: CameraFrom = "given"
     improved_depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
 
     def with_fov(self, degrees: float) -> "Sequence":
@@ -104,7 +110,29 @@ class Sequence:
             return self
         size = (self.frames.height, self.frames.width)
         camera = Camera.from_field_of_view(float(degrees), *size)
-        return replace(self, camera=camera, camera_guessed=True)
+        return replace(self, camera=camera, camera_from="fov")
+
+    def with_focal(self, focal: float, camera_from: CameraFrom = "given") -> "Sequence":
+        """The same with a camera of square pixels, focal length in pixels, centred."""
+        height, width = self.frames.height, self.frames.width
+        centre = ((width - 1) / 2, (height - 1) / 2)
+        camera = Camera.from_parameters(focal, focal, *centre, height, width)
+        return replace(self, camera=camera, camera_from=camera_from)
+
+    @property
+    def camera_guessed(self) -> bool:
+        """Whether nobody measured the camera."""
+        return self.camera_from in ("fov", "guess")
+
+
+def read_numbered(frames: Frames, numbers: Iterable[int]) -> Iterator[Frame]:
+    """Frames by their numbers, ascending; broken frames of a video are missing.
+
+    Raises:
+        EgodepthError: see :meth:`Frames.at`.
+    """
+    places = {number: i for i, number in enumerate(frames.numbers)}
+    return frames.at([places[int(number)] for number in numbers])
 
 
 class ImageChange(Protocol):

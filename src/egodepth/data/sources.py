@@ -6,7 +6,7 @@ from importlib import import_module
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.own_footage import read_footage
+from egodepth.data.own_footage import read_footage, read_pattern, read_video
 from egodepth.data.sequence import Sequence
 
 
@@ -98,14 +98,19 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
     """The sequences of a source.
 
     Args:
-        source: ``KIND:ROOT`` with a kind of :data:`DATA_SETS`, ``synthetic:SEED``, or the path of a
-            folder of images or a video.
+        source: ``KIND:ROOT`` with a kind of :data:`DATA_SETS`, ``synthetic:SEED``, the path of a
+            folder of images or a video, a pattern of such paths (``*``, ``?``, ``[...]``), or the
+            address of a video (with ``://``).
         root: what relative paths start from; by default the working folder.
 
     Raises:
         EgodepthError: an unknown kind, or whatever the reader finds wrong.
     """
     base = root or Path()
+    if "://" in source:
+        return [read_video(source)]
+    if any(mark in source for mark in "*?[") and not (base / source).exists():
+        return read_pattern(str(base / source))
     kind, colon, where = source.partition(":")
     if not colon or (base / source).exists():
         return [read_footage(base / source)]

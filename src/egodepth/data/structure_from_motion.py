@@ -18,6 +18,7 @@ from PIL import Image
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points
+from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
 
 OVERLAP = 15
@@ -98,12 +99,14 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
             "--data.poses aligned"
         )
     colmap.logging.minloglevel = colmap.logging.ERROR
-    positions = range(0, len(clip.frames), clip.stride)
+    positions = np.arange(0, len(clip.frames), clip.stride)
     with tempfile.TemporaryDirectory(prefix="egodepth-sfm-") as name:
         work = Path(name)
         images = work / "images"
         images.mkdir()
-        for index, frame in zip(positions, clip.sequence.frames.at(positions), strict=False):
+        places = clip.positions
+        for frame in read_numbered(clip.sequence.frames, clip.numbers[positions]):
+            index = places[frame.number]
             Image.fromarray(frame.image).convert("L").save(
                 images / f"{index:06d}.png", compress_level=1
             )

@@ -16,6 +16,8 @@ FEWEST_TRACKED = 20
 INLIER_PIXELS = 0.5
 STILL = 0.1
 """Pixels of motion that no one can tell from noise."""
+FINE_CORNERS, FINE_SPACING, FINE_WINDOW, FINE_RETURN = 500, 8, 21, 0.3
+"""For images of full size, where a corner's place matters to a part of a pixel."""
 RANSAC_SEED = 0
 
 
@@ -79,6 +81,20 @@ def compare_views(
     return TwoViews(tracked, flow / width, angle, min(left, flow) / width)
 
 
+def track_both_ways(
+    first: UInt8[ndarray, "h w"], second: UInt8[ndarray, "h w"]
+) -> tuple[Float64[ndarray, "n 2"], Float64[ndarray, "n 2"]]:
+    """Corners of the first image, and where they are in the second; those alone that are found again on
+    the way back. Finer than :func:`compare_views`, for images of full size."""
+    corners = cv2.goodFeaturesToTrack(first, FINE_CORNERS, CORNER_QUALITY, FINE_SPACING)
+    if corners is None:
+        return np.empty((0, 2)), np.empty((0, 2))
+    there, forth = _track(first, second, corners, FINE_WINDOW)
+    back, return_ = _track(second, first, there, FINE_WINDOW)
+    good = forth & return_ & (np.linalg.norm(back - corners, axis=-1)[:, 0] < FINE_RETURN)
+    return corners[good, 0].astype(np.float64), there[good, 0].astype(np.float64)
+
+
 def _without_turn(
     rays: ndarray, after: ndarray, matrix: ndarray, rotation: ndarray
 ) -> tuple[float, float]:
@@ -92,8 +108,10 @@ def _without_turn(
     return float(np.median(left)), angle
 
 
-def _track(first: ndarray, second: ndarray, corners: ndarray) -> tuple[ndarray, ndarray]:
+def _track(
+    first: ndarray, second: ndarray, corners: ndarray, window: int = WINDOW
+) -> tuple[ndarray, ndarray]:
     there, found, _ = cv2.calcOpticalFlowPyrLK(
-        first, second, corners, corners.copy(), winSize=(WINDOW, WINDOW), maxLevel=PYRAMID_LEVELS
+        first, second, corners, corners.copy(), winSize=(window, window), maxLevel=PYRAMID_LEVELS
     )
     return there, found[:, 0] == 1

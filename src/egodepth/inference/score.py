@@ -167,7 +167,9 @@ def evaluate_predictor(
 
     def pairs() -> Iterator[Pair]:
         for sequence, truths, indices in targets:
-            for index, frame in zip(indices, sequence.frames.at(indices), strict=False):
+            places = {sequence.frames.numbers[index]: index for index in indices}
+            for frame in sequence.frames.at(indices):
+                index = places[frame.number]
                 truth = truths[index]()
                 size = (truth.shape[0], truth.shape[1])
                 local = texture_at(frame.image, *predictor.texture_size, size)

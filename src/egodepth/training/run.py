@@ -28,7 +28,6 @@ from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.data.sources import read_source
 from egodepth.data.splits import get_split
-from egodepth.geometry.camera import Camera
 from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_run
 from egodepth.models.networks import Networks
 from egodepth.training.callbacks import (
@@ -310,22 +309,24 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if precision == "bf16" else "32-true"
 
 
+GUESSED_FOV = 60.0
+"""Degrees that an unknown camera is taken to see from left to right, until it is estimated."""
+
+
 def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
-    """The sequence with the camera that the settings give, where it brings none."""
-    if sequence.camera is not None:
+    """The sequence with the camera that the settings give, where its data set brings none; without
+    settings the one that its files tell, else a guess, which the training replaces."""
+    if sequence.camera is not None and sequence.camera_from == "given":
         return sequence
-    frames = sequence.frames
-    camera = None
     if data.camera is not None:
         return with_camera_file(sequence, data.camera)
     if data.focal is not None:
-        centre = ((frames.width - 1) / 2, (frames.height - 1) / 2)
-        camera = Camera.from_parameters(
-            data.focal, data.focal, *centre, frames.height, frames.width
-        )
-    elif data.fov is not None:
-        return sequence.with_fov(data.fov)
-    return replace(sequence, camera=camera)
+        return sequence.with_focal(data.focal)
+    if data.fov is not None:
+        return replace(sequence, camera=None).with_fov(data.fov)
+    if sequence.camera is not None:
+        return sequence
+    return replace(sequence.with_fov(GUESSED_FOV), camera_from="guess")
 
 
 def _check_folder(out: Path, *, resume: bool) -> None:

@@ -1,0 +1,169 @@
+"""Frames of a video, whatever FFmpeg makes of it."""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+from av.error import EOFError as EndOfFile
+from av.error import FFmpegError
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data.camera_metadata import container_focal
+from egodepth.data.sequence import Frame
+
+DEFAULT_RATE = 10.0
+
+
+class VideoFile:
+    """Frames of the first video stream of a file or an address, decoded in order.
+
+    Frames are upright as the container's rotation flag has it, and their times those of the container, so
+    that a variable frame rate is no matter. Broken frames are left out, and told when the whole video has
+    been read; of interlaced frames one field is taken, since the other was seen at another time.
+    """
+
+    seekable = False
+
+    def __init__(self, path: Path | str):
+        """Scan the packets, and decode the first frame for the size.
+
+        Args:
+            path: a file, or an address with ``://``.
+
+        Raises:
+            EgodepthError: not a video, or one without frames.
+        """
+        self.path = path
+        self._stamps, self._times = self._scan()
+        first = next(self.at([0]), None) or next(self.at(), None)
+        if first is None:
+            raise EgodepthError(f"the video {path} holds no frames that can be decoded")
+        self.height, self.width = first.image.shape[:2]
+
+    @property
+    def fingerprint(self) -> str:
+        text = f"{self.path} {len(self._times)} {self._times[-1]}"
+        if isinstance(self.path, Path):
+            state = self.path.stat()
+            text = f"{self.path.resolve()} {state.st_size} {state.st_mtime_ns}"
+        return hashlib.sha256(f"{text} upright".encode()).hexdigest()
+
+    @property
+    def numbers(self) -> list[int]:
+        return list(range(len(self._times)))
+
+    @property
+    def times(self) -> np.ndarray:
+        return self._times
+
+    def __len__(self) -> int:
+        return len(self._times)
+
+    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
+        wanted = None if indices is None else sorted(indices)
+        left = None if wanted is None else set(wanted)
+        read = interlaced = 0
+        for index, frame in self._decode():
+            if left is not None and wanted is not None:
+                if index in left:
+                    yield Frame(index, float(self._times[index]), _upright(frame))
+                if not wanted or index >= wanted[-1]:
+                    return
+                continue
+            read, interlaced = read + 1, interlaced + bool(frame.interlaced_frame)
+            yield Frame(index, float(self._times[index]), _upright(frame))
+        if wanted is None:
+            self._tell(read, interlaced)
+
+    @property
+    def focal(self) -> float | None:
+        """Focal length in pixels as the container tells it."""
+        with av.open(str(self.path)) as container:
+            metadata = {**container.metadata, **container.streams.video[0].metadata}
+        return container_focal(metadata, self.height, self.width)
+
+    def _tell(self, read: int, interlaced: int) -> None:
+        found = []
+        if read < len(self):
+            found.append(f"{len(self) - read} of {len(self)} frames are broken and were left out")
+        if interlaced:
+            found.append(f"{interlaced} frames are interlaced, of which one field was taken")
+        if found:
+            warnings.warn(
+                f"the video {self.path}: {'; '.join(found)}", EgodepthWarning, stacklevel=3
+            )
+
+    def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Sound frames and their numbers; one that fails does not end the others."""
+        places = {stamp: i for i, stamp in enumerate(self._stamps)}
+        last = -1
+        try:
+            with av.open(str(self.path)) as container:
+                stream = container.streams.video[0]
+                stream.thread_type = "AUTO"
+                packets = container.demux(stream)
+                while True:
+                    try:
+                        packet = next(packets, None)
+                        frames = [] if packet is None else packet.decode()
+                    except EndOfFile:
+                        return
+                    except FFmpegError:
+                        continue
+                    if packet is None:
+                        return
+                    for frame in frames:
+                        # Without time stamps frames are counted.
+                        index = places.get(frame.pts or 0, -1) if places else last + 1
+                        if frame.is_corrupt or not last < index < len(self._times):
+                            continue
+                        last = index
+                        yield index, frame
+        except (FFmpegError, IndexError) as error:
+            raise self._error(error) from error
+
+    def _scan(self) -> tuple[list[int], np.ndarray[Any, Any]]:
+        """Time stamps of all frames in order (none where the container has none), and their seconds."""
+        stamps: list[int] = []
+        count, complete = 0, True
+        try:
+            with av.open(str(self.path)) as container:
+                stream = container.streams.video[0]
+                rate = float(stream.average_rate or DEFAULT_RATE)
+                unit = float(stream.time_base or 0)
+                try:
+                    for packet in container.demux(stream):
+                        if not packet.size or packet.is_discard:
+                            continue
+                        count += 1
+                        if packet.pts is None:
+                            complete = False
+                        else:
+                            stamps.append(packet.pts)
+                except FFmpegError:
+                    pass  # a torn end: what is there is read
+        except (FFmpegError, IndexError) as error:
+            raise self._error(error) from error
+        ordered = sorted(set(stamps)) if complete and unit else []
+        if ordered:
+            return ordered, unit * (np.array(ordered) - ordered[0])
+        return [], np.arange(count) / rate
+
+    def _error(self, error: Exception) -> EgodepthError:
+        reason = "it has no video stream" if isinstance(error, IndexError) else error
+        return EgodepthError(f"cannot read the video {self.path}: {reason}")
+
+
+def _upright(frame: av.VideoFrame) -> np.ndarray:
+    """The image (H, W, 3), turned as the container's flag asks."""
+    image = frame.to_ndarray(format="rgb24")
+    if frame.interlaced_frame:
+        size = (image.shape[1], image.shape[0])
+        image = cv2.resize(image[::2], size, interpolation=cv2.INTER_LINEAR)
+    turns = round(frame.rotation / 90) % 4
+    return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

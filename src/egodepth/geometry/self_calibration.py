@@ -1,0 +1,224 @@
+"""A camera's focal length and centre from matches of its own pictures alone.
+
+Matches of two views tell the essential matrix, and only for the right focal length does a rigid motion explain
+them: this minimises the distances to epipolar lines of all pairs at once, over one camera and a motion a pair.
+A camera that moves without turning leaves the focal length open, which shows in its deviation.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Float64
+from numpy import ndarray
+from scipy.spatial.transform import Rotation
+
+NOISE = 0.3
+"""Pixels by which a tracked corner is off; beyond it a match loses its weight (Cauchy)."""
+CENTRE_DEVIATION = 0.01
+"""How far the centre is expected from the middle of the image, as a share of its width."""
+FOCAL_DEVIATION = 0.4
+"""Of the logarithm of the focal length that is guessed at the start."""
+STARTS = (0.6, 0.8, 1.0, 1.25, 1.6)
+NEAR = (0.95, 1.0, 1.05)
+RESTARTS = 4
+"""Times the guess: descent from a focal length that is far off may end beside the best one."""
+FEWEST_MATCHES, FEWEST_PAIRS = 50, 5
+ROUNDS = 60
+_SHARED, _OWN = 3, 6
+
+
+class CameraEstimate(NamedTuple):
+    """What the matches tell.
+
+    Attributes:
+        focal: in pixels; pixels are square.
+        centre: (2,) in pixels.
+        deviation: standard deviation of the focal length, relative, by how the pairs differ.
+        pairs: of views that it rests on.
+    """
+
+    focal: float
+    centre: Float64[ndarray, "2"]
+    deviation: float
+    pairs: int
+
+
+Matches = tuple[Float64[ndarray, "n 2"], Float64[ndarray, "n 2"]]
+
+
+def estimate_camera(
+    matches: list[Matches], height: int, width: int, guess: float
+) -> CameraEstimate | None:
+    """Focal length and centre of a pinhole camera with square pixels.
+
+    Minimises Sampson's distances under Cauchy's loss, with weak priors at the guess and the middle of the
+    image (Levenberg-Marquardt on all pairs together, from several starts). The deviation is that of the
+    sandwich estimator over pairs, so that what a whole pair has wrong counts once.
+
+    Args:
+        matches: pixels (x, y) in both views, of each pair of views.
+        height, width: of the images.
+        guess: focal length in pixels that the prior holds to.
+
+    Returns:
+        None where fewer than five pairs have enough matches that agree on a fundamental matrix.
+    """
+    sound = [agreeing for pair in matches if (agreeing := _agreeing(*pair)) is not None]
+    if len(sound) < FEWEST_PAIRS:
+        return None
+    problem = _Problem(sound, height, width, guess)
+    focals = [factor * guess for factor in STARTS]
+    best, x = np.inf, None
+    # Pairs that start from a wrong motion stay there; close to the right focal length they start anew.
+    for _ in range(RESTARTS):
+        before = best
+        for focal in focals:
+            found = problem.descend(focal)
+            if found is not None and found[0] < best:
+                best, x = found
+        if x is None or best > (1 - 1e-3) * before:
+            break
+        focals = [factor * problem.camera(x)[0] for factor in NEAR]
+    if x is None:
+        return None
+    focal, centre = problem.camera(x)
+    return CameraEstimate(focal, centre, problem.deviation(x), problem.pairs)
+
+
+def _agreeing(first: ndarray, second: ndarray) -> Matches | None:
+    """The matches that one fundamental matrix explains."""
+    if len(first) < FEWEST_MATCHES:
+        return None
+    _, inliers = cv2.findFundamentalMat(first, second, cv2.USAC_MAGSAC, 1.0, 0.999, 2000)
+    if inliers is None or inliers.sum() < FEWEST_MATCHES:
+        return None
+    kept = inliers[:, 0] > 0
+    return first[kept], second[kept]
+
+
+class _Problem:
+    """Least squares over log(focal / width), the centre's shift as a share of the width, and rotation
+    vector and direction of each pair."""
+
+    def __init__(self, matches: list[Matches], height: int, width: int, guess: float):
+        self.matches, self.width = matches, width
+        self.middle = np.array([(width - 1) / 2, (height - 1) / 2])
+        self.guess = np.log(guess / width)
+        self._stack()
+
+    def descend(self, focal: float) -> tuple[float, ndarray] | None:
+        """Cost and parameters at the minimum next to a focal length; None where the pairs have no motion."""
+        motions = [self._motion(first, second, focal) for first, second in self.matches]
+        known = [motion for motion in motions if motion is not None]
+        if len(known) < len(motions):
+            self.matches = [
+                pair for pair, m in zip(self.matches, motions, strict=True) if m is not None
+            ]
+            self._stack()
+        if len(known) < FEWEST_PAIRS:
+            return None
+        return self.minimise(np.concatenate([[np.log(focal / self.width), 0.0, 0.0], *known]))
+
+    def _stack(self) -> None:
+        self.pairs = len(self.matches)
+        self.first = np.concatenate([first for first, _ in self.matches])
+        self.second = np.concatenate([second for _, second in self.matches])
+        self.pair = np.repeat(np.arange(self.pairs), [len(first) for first, _ in self.matches])
+
+    def _motion(self, first: ndarray, second: ndarray, focal: float) -> ndarray | None:
+        """Rotation vector and direction by the essential matrix."""
+        a, b = ((pixels - self.middle) / focal for pixels in (first, second))
+        essential, _ = cv2.findEssentialMat(
+            a, b, np.eye(3), method=cv2.RANSAC, prob=0.999, threshold=1 / focal
+        )
+        if essential is None or essential.shape != (3, 3):
+            return None
+        _, rotation, translation, _ = cv2.recoverPose(essential, a, b, np.eye(3))
+        return np.concatenate([Rotation.from_matrix(rotation).as_rotvec(), translation[:, 0]])
+
+    def camera(self, x: ndarray) -> tuple[float, ndarray]:
+        """Focal length and centre in pixels."""
+        return float(np.exp(x[0]) * self.width), self.middle + x[1:3] * self.width
+
+    def residuals(self, x: ndarray) -> ndarray:
+        """Of all matches, then those of the priors: focal length, centre, lengths of directions."""
+        focal, centre = self.camera(x)
+        motions = x[_SHARED:].reshape(-1, _OWN)
+        lengths = np.linalg.norm(motions[:, 3:], axis=1)
+        tx, ty, tz = (motions[:, 3:] / lengths[:, None]).T
+        zero = np.zeros_like(tx)
+        cross = np.array([[zero, -tz, ty], [tz, zero, -tx], [-ty, tx, zero]]).transpose(2, 0, 1)
+        essential = (cross @ Rotation.from_rotvec(motions[:, :3]).as_matrix())[self.pair]
+        a, b = (
+            np.column_stack([(pixels - centre) / focal, np.ones(len(pixels))])
+            for pixels in (self.first, self.second)
+        )
+        line_b = np.einsum("nij,nj->ni", essential, a)
+        line_a = np.einsum("nij,ni->nj", essential, b)
+        slope = np.sqrt((line_b[:, :2] ** 2).sum(1) + (line_a[:, :2] ** 2).sum(1))
+        distance = focal / NOISE * (b * line_b).sum(1) / slope
+        prior = [(x[0] - self.guess) / FOCAL_DEVIATION, *(x[1:3] / CENTRE_DEVIATION)]
+        return np.concatenate([distance, prior, lengths - 1])
+
+    def jacobian(self, x: ndarray, residuals: ndarray) -> ndarray:
+        """By differences; the motions of all pairs at once, since no match sees two of them."""
+        step, count = 1e-6, len(self.pair)
+        jacobian = np.zeros((len(residuals), len(x)))
+        for k in range(_SHARED):
+            moved = x.copy()
+            moved[k] += step
+            jacobian[:, k] = (self.residuals(moved) - residuals) / step
+        lengths = count + _SHARED + np.arange(self.pairs)
+        for k in range(_OWN):
+            moved = x.copy()
+            moved[_SHARED + k :: _OWN] += step
+            change = (self.residuals(moved) - residuals) / step
+            columns = _SHARED + k + _OWN * np.arange(self.pairs)
+            jacobian[np.arange(count), columns[self.pair]] = change[:count]
+            jacobian[lengths, columns] = change[lengths]
+        return jacobian
+
+    def _weigh(self, residuals: ndarray) -> tuple[ndarray, float]:
+        """Weights of the residuals under the robust loss, and the cost."""
+        count = len(self.pair)
+        squares = residuals**2
+        weights = np.ones_like(residuals)
+        weights[:count] = 1 / (1 + squares[:count])
+        return weights, 0.5 * float(np.log1p(squares[:count]).sum() + squares[count:].sum())
+
+    def minimise(self, x: ndarray) -> tuple[float, ndarray]:
+        """Cost and parameters at the minimum next to x."""
+        damping, residuals = 1e-3, self.residuals(x)
+        weights, cost = self._weigh(residuals)
+        for _ in range(ROUNDS):
+            jacobian = self.jacobian(x, residuals)
+            hessian = jacobian.T @ (jacobian * weights[:, None])
+            gradient = jacobian.T @ (weights * residuals)
+            while True:
+                scaled = hessian + damping * np.diag(np.diag(hessian) + 1e-9)
+                moved = x - np.linalg.solve(scaled, gradient)
+                moved_residuals = self.residuals(moved)
+                moved_weights, moved_cost = self._weigh(moved_residuals)
+                if moved_cost < cost:
+                    break
+                damping *= 10
+                if damping > 1e8:
+                    return cost, x
+            gain = (cost - moved_cost) / cost
+            x, residuals, weights, cost = moved, moved_residuals, moved_weights, moved_cost
+            damping = max(damping / 10, 1e-9)
+            if gain < 1e-6:
+                break
+        return cost, x
+
+    def deviation(self, x: ndarray) -> float:
+        """Of log(focal): the larger of what the matches and what the pairs tell."""
+        residuals = self.residuals(x)
+        weights, _ = self._weigh(residuals)
+        jacobian = self.jacobian(x, residuals)
+        inverse = np.linalg.inv(jacobian.T @ (jacobian * weights[:, None]))
+        scores = np.zeros((self.pairs, len(x)))
+        np.add.at(scores, self.pair, (jacobian * (weights * residuals)[:, None])[: len(self.pair)])
+        between = inverse @ scores.T @ scores @ inverse
+        return float(np.sqrt(max(inverse[0, 0], between[0, 0])))
