@@ -22,6 +22,7 @@ from egodepth.training.run import (
     choose_device,
     choose_precision,
     make_stream,
+    settings_of_footage,
     train,
     with_camera,
 )
@@ -79,7 +80,7 @@ def refine_samples(
     footage = [sequence, *(s for s in partners if s.name != sequence.name)]
     settings, stream, _ = make_stream(
         settings.model_copy(update={"batch_size": 1}),
-        [with_camera(s, settings.data) for s in footage],
+        [with_camera(s, settings_of_footage(folder)) for s in footage],
         Console(quiet=True),
     )
     assert networks.depth is not None
@@ -157,7 +158,8 @@ def refine_split(
         }
     )
     note = f"refined on all frames of {source} for {epochs:g} epochs"
-    footage = [with_camera(sequence, settings.data) for sequence in sequences]
+    known = settings_of_footage(folder)
+    footage = [with_camera(sequence, known) for sequence in sequences]
     return train(refined, out, sequences=footage, refined=note, console=console)
 
 

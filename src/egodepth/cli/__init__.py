@@ -72,7 +72,10 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
 
     train = commands.add_parser("train", help="train on a data set, a video or a folder of images")
     train.add_argument(
-        "what", metavar="RECIPE|FOOTAGE", help="name of a recipe, or a video or folder"
+        "what",
+        metavar="RECIPE|FOOTAGE",
+        nargs="+",
+        help="name of a recipe; or videos, folders, patterns like 'drive/*.mp4', or addresses",
     )
     train.add_argument("--out", type=Path, required=True, help="run folder to make")
     train.add_argument("--config", type=Path, help="YAML file of settings; what is typed beats it")
@@ -228,12 +231,12 @@ def _train(options: argparse.Namespace) -> int:
             raise EgodepthError("--resume takes the settings of the run; leave the others out")
         settings = config.load(TrainSettings, options.out / CONFIG)
     else:
-        path = Path(options.what)
-        if options.what not in RECIPES and path.exists():
-            changes.setdefault("data.sources", [str(path)])
+        first = options.what[0]
+        if len(options.what) > 1 or (first not in RECIPES and _is_footage(first)):
+            changes.setdefault("data.sources", list(options.what))
             settings = get_recipe("footage")
         else:
-            settings = get_recipe(options.what)
+            settings = get_recipe(first)
         if "init" in changes:
             model = read_run(Path(changes["init"]))[0]
             settings = settings.model_copy(update={"model": model})
@@ -264,27 +267,28 @@ def _train(options: argparse.Namespace) -> int:
             f"egodepth: this training may have learned nothing: {result.collapse}", file=sys.stderr
         )
     if result.stopped_by is not None:
-        print(f"egodepth: stopped by {result.stopped_by}; go on with: egodepth train {options.what} "
+        print(f"egodepth: stopped by {result.stopped_by}; go on with: egodepth train {' '.join(options.what)} "
               f"--out {options.out} --resume", file=sys.stderr)  # fmt: skip
         return INTERRUPTED
     return 0
 
 
+def _is_footage(word: str) -> bool:
+    return Path(word).exists() or "://" in word or any(mark in word for mark in "*?[")
+
+
 def _predict(options: argparse.Namespace) -> int:
     from rich.progress import track
 
-    from egodepth.core import config
     from egodepth.data.sources import read_source, select
     from egodepth.inference.backends import BACKENDS
     from egodepth.inference.predict import predict_sequence, write_predictions
     from egodepth.inference.run import Run
-    from egodepth.models.checkpoint import CONFIG
-    from egodepth.training.run import with_camera
-    from egodepth.training.settings import DataSettings
+    from egodepth.training.run import settings_of_footage, with_camera
 
     run = Run.load(options.run, options.device)
     # A lens that was undone for the training is undone here too.
-    camera = config.load(DataSettings, options.run / CONFIG, section="data")
+    camera = settings_of_footage(options.run)
     sequences = [
         with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
     ]

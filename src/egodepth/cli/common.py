@@ -57,10 +57,9 @@ def print_table(table: Any) -> None:
 
 def camera_settings(options: argparse.Namespace) -> "DataSettings":
     """What tells the camera of footage that brings none: what was typed, or the run's settings."""
-    from egodepth.core import config
-    from egodepth.models.checkpoint import CONFIG
+    from egodepth.training.run import settings_of_footage
     from egodepth.training.settings import DataSettings
 
     if options.fov:
         return DataSettings(fov=options.fov)
-    return config.load(DataSettings, options.run / CONFIG, section="data")
+    return settings_of_footage(options.run)

@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import read_text, write_text
 from egodepth.data.camera_metadata import exif_focal
 from egodepth.data.sequence import (
     IMAGE_SUFFIXES,
@@ -212,3 +212,15 @@ def read_camera(path: Path) -> Camera:
     if not (np.isfinite([fx, fy, cx, cy]).all() and min(fx, fy, width, height) > 0):
         raise EgodepthError(f"the camera file {path}: fx, fy, width and height must be above 0")
     return Camera.from_parameters(fx, fy, cx, cy, int(height), int(width))
+
+
+def write_camera(path: Path, camera: Camera) -> None:
+    """Write a camera file, see :func:`read_camera`.
+
+    Raises:
+        EgodepthError: the file can't be written.
+    """
+    names = ("fx", "fy", "cx", "cy")
+    values = zip(names, camera.focal_and_centre.tolist(), strict=True)
+    lines = [f"{name}: {value:.6g}" for name, value in values]
+    write_text(path, "\n".join([*lines, f"width: {camera.width}", f"height: {camera.height}", ""]))

@@ -18,7 +18,7 @@ from egodepth.geometry.two_views import track_both_ways
 PAIRS = 60
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Frames from the first view of a pair to its second, as few as bring the flow."""
-WANTED_FLOW = 0.04
+WANTED_FLOW = 0.03
 """Median motion of corners from one view of a pair to the other, as a share of the width."""
 FEWEST_TRACKED = 60
 LARGEST_WIDTH = 1280
@@ -95,7 +95,9 @@ def estimate_unknown_camera(
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}-camera.json"
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
-        return stored and CameraEstimate(
+        if not stored:
+            return None
+        return CameraEstimate(
             stored["focal"], np.array(stored["centre"]), stored["deviation"], stored["pairs"]
         )
     height, width = sequence.frames.height, sequence.frames.width
@@ -110,20 +112,23 @@ def estimate_unknown_camera(
     if found is not None:
         centre = (found.centre + 0.5) / shrink - 0.5
         found = found._replace(focal=found.focal / shrink, centre=centre)
-    write_json(path, found and found._asdict() | {"centre": found.centre.tolist()})
+    write_json(path, found._asdict() | {"centre": found.centre.tolist()} if found else {})
     return found
 
 
 def with_estimate(sequence: Sequence, found: CameraEstimate) -> Sequence:
     """The sequence with the camera that was estimated."""
     height, width = sequence.frames.height, sequence.frames.width
-    camera = Camera.from_parameters(found.focal, found.focal, *found.centre.tolist(), height, width)
+    cx, cy = found.centre.tolist()
+    camera = Camera.from_parameters(found.focal, found.focal, cx, cy, height, width)
     return replace(sequence, camera=camera, camera_from="estimate")
 
 
 def _grey(sequence: Sequence, size: tuple[int, int]) -> Iterator[np.ndarray]:
     for frame in sequence.frames.at():
         image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
-        yield image if size == image.shape[::-1] else cv2.resize(
-            image, size, interpolation=cv2.INTER_AREA
+        yield (
+            image
+            if size == image.shape[::-1]
+            else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         )

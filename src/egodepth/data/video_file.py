@@ -151,7 +151,7 @@ class VideoFile:
             raise self._error(error) from error
         ordered = sorted(set(stamps)) if complete and unit else []
         if ordered:
-            return ordered, unit * (np.array(ordered) - ordered[0])
+            return ordered, np.array([unit * (stamp - ordered[0]) for stamp in ordered])
         return [], np.arange(count) / rate
 
     def _error(self, error: Exception) -> EgodepthError:

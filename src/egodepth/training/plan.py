@@ -1,5 +1,7 @@
 """What a training makes of its footage: stride, pairs left out, and where the motion comes from."""
 
+import math
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -7,12 +9,18 @@ import numpy as np
 from rich.console import Console
 from rich.progress import Progress
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.clips import NO_PART, Clip, KnownMotion
 from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.sequence import Sequence
 from egodepth.data.splits import Split
 from egodepth.data.structure_from_motion import find_colmap, reconstruct
 from egodepth.data.survey import TURNING, Survey, survey
+from egodepth.data.unknown_camera import (
+    UNDETERMINED,
+    estimate_unknown_camera,
+    with_estimate,
+)
 from egodepth.training.settings import DataSettings, PoseSource
 
 
@@ -70,6 +78,63 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
             poses = "aligned"
             lines.append(f"poses: aligned after all, since {error}")
     return Plan(clips, poses, lines)
+
+
+def find_cameras(
+    sequences: list[Sequence], folder: Path, console: Console
+) -> tuple[list[Sequence], list[str]]:
+    """Sequences whose camera nobody told with the one that their own frames tell, and what was found.
+
+    Where a camera moves without turning, its frames do not tell the focal length: the guess stays, with a
+    warning.
+
+    Raises:
+        EgodepthError: broken frames.
+    """
+    done, lines = [], []
+    for sequence in sequences:
+        if sequence.camera_from != "guess":
+            if sequence.camera_from == "metadata":
+                lines.append(f"{sequence.name}: {_describe_camera(sequence)}, by its metadata")
+            done.append(sequence)
+            continue
+        with _progress(console) as progress:
+            task = progress.add_task(
+                f"looking for the camera of {sequence.name}", total=len(sequence.frames)
+            )
+            found = estimate_unknown_camera(
+                sequence,
+                folder,
+                lambda task=task: progress.advance(task),  # type: ignore[misc]
+            )
+        if found is not None and found.deviation < UNDETERMINED:
+            sequence = with_estimate(sequence, found)
+            lines.append(
+                f"{sequence.name}: {_describe_camera(sequence)} +- {100 * found.deviation:.1f} %, by "
+                f"{found.pairs} pairs of its frames"
+            )
+        else:
+            reason = (
+                "too few corners can be followed"
+                if found is None
+                else f"it moves with little turning, known to {100 * found.deviation:.0f} % only"
+            )
+            warnings.warn(
+                f"{sequence.name}: the frames do not tell the focal length ({reason}); "
+                f"{_describe_camera(sequence)} is a guess, and depth and turns will be off as far as it "
+                "is: give --data.fov, --data.focal or --data.camera",
+                EgodepthWarning,
+                stacklevel=2,
+            )
+        done.append(sequence)
+    return done, lines
+
+
+def _describe_camera(sequence: Sequence) -> str:
+    assert sequence.camera is not None
+    focal = float(sequence.camera.matrix[0, 0])
+    degrees = 2 * math.degrees(math.atan(sequence.camera.width / (2 * focal)))
+    return f"focal length {focal:.0f} pixels ({degrees:.0f} degrees wide)"
 
 
 def restrict(clips: list[Clip], split: Split) -> list[Clip]:

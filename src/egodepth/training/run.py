@@ -23,7 +23,7 @@ from egodepth.core.provenance import provenance
 from egodepth.core.world import World
 from egodepth.data.clips import read_clips
 from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.own_footage import with_camera_file
+from egodepth.data.own_footage import with_camera_file, write_camera
 from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.data.sources import read_source
@@ -41,7 +41,7 @@ from egodepth.training.compilation import WORTH_STEPS, Comparisons
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import compute_objective
-from egodepth.training.plan import Plan, make_plan, restrict
+from egodepth.training.plan import Plan, find_cameras, make_plan, restrict
 from egodepth.training.settings import DataSettings, TrainSettings
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
@@ -149,6 +149,10 @@ def train(
     facts |= {"processes": world.size} if world.size > 1 else {}
     if world.first:
         write_json(out / "run.json", facts)
+    first = plan.clips[0]
+    if world.first and first.sequence.camera_from != "given":
+        size = (first.sequence.frames.height, first.sequence.frames.width)
+        write_camera(out / CAMERA_FILE, first.camera.resize(*size))
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
@@ -309,6 +313,8 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if precision == "bf16" else "32-true"
 
 
+CAMERA_FILE = "camera.yaml"
+"""In the run folder: the camera of the first footage, where it had to be found."""
 GUESSED_FOV = 60.0
 """Degrees that an unknown camera is taken to see from left to right, until it is estimated."""
 
@@ -327,6 +333,19 @@ def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
     if sequence.camera is not None:
         return sequence
     return replace(sequence.with_fov(GUESSED_FOV), camera_from="guess")
+
+
+def settings_of_footage(run: Path) -> DataSettings:
+    """Settings of a run for other footage of the same camera: those of its training, with the camera that
+    was found then.
+
+    Raises:
+        EgodepthError: no run.
+    """
+    data = config.load(DataSettings, run / CONFIG, section="data")
+    if (run / CAMERA_FILE).exists() and data.camera is None:
+        return data.model_copy(update={"camera": run / CAMERA_FILE})
+    return data
 
 
 def _check_folder(out: Path, *, resume: bool) -> None:
@@ -351,6 +370,10 @@ def make_stream(
     data, world = settings.data, World.of_environment()
     total = sum(len(sequence.frames) for sequence in sequences)
     started = time.perf_counter()
+    folder = data.cache or default_cache_folder()
+    found: list[str] = []
+    if data.directions:
+        sequences, found = find_cameras(sequences, folder, console)
     ticks = iter(
         track(range(total), "reading frames", console=console, transient=True,
               disable=not console.is_terminal)
@@ -359,7 +382,7 @@ def make_stream(
         sequences,
         settings.model.height,
         settings.model.width,
-        data.cache or default_cache_folder(),
+        folder,
         lambda: next(ticks, None),  # type: ignore[arg-type]
     )
     for _ in ticks:
@@ -367,6 +390,7 @@ def make_stream(
     if data.split is not None:
         clips = restrict(clips, get_split(data.split))
     plan = make_plan(clips, data, console)
+    plan = replace(plan, lines=found + plan.lines)
     for line in plan.lines:
         console.print(line)
     stream = SnippetStream(

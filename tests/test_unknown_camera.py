@@ -1,0 +1,125 @@
+"""Cameras that nobody tells: from metadata, or from the frames themselves."""
+
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from scipy.spatial.transform import Rotation
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.camera_metadata import exif_focal, focal_of_equivalent
+from egodepth.data.own_footage import read_camera, read_footage, write_camera
+from egodepth.data.sources import read_source
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.self_calibration import estimate_camera
+
+FOCAL, WIDTH, HEIGHT = 500.0, 640, 480
+
+
+def matches(turn: float, count: int = 12) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Pairs of views of random points by a camera that moves, and turns by about so many radians."""
+    generator = np.random.default_rng(0)
+    centre = np.array([WIDTH / 2 + 2, HEIGHT / 2 - 1])
+    found = []
+    for _ in range(count):
+        depth = generator.uniform(3, 12, 300)
+        first = generator.uniform([0, 0], [WIDTH, HEIGHT], (300, 2))
+        points = np.column_stack([(first - centre) / FOCAL, np.ones(300)]) * depth[:, None]
+        rotation = Rotation.from_rotvec(generator.normal(0, turn, 3)).as_matrix()
+        step = np.array([0.1, 0, 0.8]) + generator.normal(0, 0.05, 3)
+        moved = points @ rotation.T - step
+        second = moved[:, :2] / moved[:, 2:] * FOCAL + centre
+        ahead = moved[:, 2] > 0.5
+        noise = generator.normal(0, 0.1, (2, ahead.sum(), 2))
+        found.append((first[ahead] + noise[0], second[ahead] + noise[1]))
+    return found
+
+
+@pytest.mark.parametrize("off", [0.6, 1.4])
+def test_the_focal_length_of_a_turning_camera(off: float) -> None:
+    found = estimate_camera(matches(0.05), HEIGHT, WIDTH, off * FOCAL)
+    assert found is not None
+    assert found.focal == pytest.approx(FOCAL, rel=0.02)
+    assert abs(found.focal / FOCAL - 1) < 4 * found.deviation < 0.1
+
+
+def test_a_camera_that_does_not_turn_leaves_it_open() -> None:
+    turning, straight = (estimate_camera(matches(t), HEIGHT, WIDTH, FOCAL) for t in (0.05, 0.0))
+    assert turning is not None and straight is not None
+    assert straight.deviation > 5 * turning.deviation
+
+
+def test_too_few_pairs() -> None:
+    assert estimate_camera(matches(0.05, 3), HEIGHT, WIDTH, FOCAL) is None
+
+
+def test_exif(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif.get_ifd(0x8769)[41989] = 28
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (400, 300)).save(path, exif=exif)
+    assert exif_focal(path) == pytest.approx(28 / 43.2666 * 500, rel=1e-4)
+    assert focal_of_equivalent(43.2666, 300, 400) == pytest.approx(500, rel=1e-4)
+    sequence = read_footage(path)
+    assert sequence.camera_from == "metadata" and sequence.camera is not None
+    Image.new("RGB", (400, 300)).save(tmp_path / "b.jpg")
+    assert exif_focal(tmp_path / "b.jpg") is None
+
+
+def test_patterns(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "c.jpg"):
+        Image.new("RGB", (64, 32)).save(tmp_path / name)
+    sequences = read_source(str(tmp_path / "*.png"))
+    assert len(sequences) == 1 and len(sequences[0].frames) == 2
+    with pytest.raises(EgodepthError, match="nothing matches"):
+        read_source(str(tmp_path / "*.mp4"))
+
+
+def test_a_camera_file_is_read_as_written(tmp_path: Path) -> None:
+    camera = Camera.from_parameters(500.0, 510.0, 319.0, 241.0, 480, 640)
+    write_camera(tmp_path / "camera.yaml", camera)
+    read = read_camera(tmp_path / "camera.yaml")
+    assert read.matrix.tolist() == camera.matrix.tolist() and (read.height, read.width) == (
+        480,
+        640,
+    )
+
+
+def write_video(path: Path, stamps: list[int]) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 100)
+        for stamp in stamps:
+            image = np.zeros((32, 64, 3), np.uint8)
+            image[:, :16] = 255  # the left edge is white
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts, frame.time_base = stamp, Fraction(1, 100)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_times_of_a_variable_frame_rate(tmp_path: Path) -> None:
+    write_video(tmp_path / "a.mp4", [0, 4, 20, 24])
+    frames = read_footage(tmp_path / "a.mp4").frames
+    assert [round(f.time, 2) for f in frames.at()] == [0, 0.04, 0.2, 0.24]
+    assert [f.number for f in frames.at([1, 3])] == [1, 3]
+
+
+def test_the_rotation_flag_of_a_phone(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    write_video(path, [0, 4, 8])
+    content = bytearray(path.read_bytes())
+    at = content.index(b"tkhd") + 4 + 4 + 5 * 4 + 8 + 8
+    one = (1 << 16).to_bytes(4, "big")
+    minus = (-(1 << 16)).to_bytes(4, "big", signed=True)
+    content[at : at + 20] = bytes(4) + one + bytes(4) + minus + bytes(4)
+    path.write_bytes(content)
+    frames = read_footage(path).frames
+    image = next(frames.at([0])).image
+    assert image.shape == (64, 32, 3) == (frames.height, frames.width, 3)
+    # A quarter turn clockwise brings the left edge to the top.
+    assert image[:8].mean() > 200 and image[-8:].mean() < 50
