@@ -161,7 +161,7 @@ class VideoFile:
 
 def _upright(frame: av.VideoFrame) -> np.ndarray:
     """The image (H, W, 3), turned as the container's flag asks."""
-    image = frame.to_ndarray(format="rgb24")
+    image: np.ndarray = frame.to_ndarray(format="rgb24")
     if frame.interlaced_frame:
         size = (image.shape[1], image.shape[0])
         image = cv2.resize(image[::2], size, interpolation=cv2.INTER_LINEAR)
