@@ -24,6 +24,9 @@ FEWEST_TRACKED = 60
 LARGEST_WIDTH = 1280
 UNDETERMINED = 0.1
 """Relative deviation of a focal length above which the guess is no worse."""
+SHORTEST, LONGEST = 0.25, 4.0
+"""Of focal lengths over the width (127 and 14 degrees) that are believed: without turns the minimum may run
+far away."""
 
 
 @dataclass
@@ -114,6 +117,11 @@ def estimate_unknown_camera(
         found = found._replace(focal=found.focal / shrink, centre=centre)
     write_json(path, found._asdict() | {"centre": found.centre.tolist()} if found else {})
     return found
+
+
+def is_determined(found: CameraEstimate, width: int) -> bool:
+    """Whether an estimate is better than a guess."""
+    return found.deviation < UNDETERMINED and SHORTEST < found.focal / width < LONGEST
 
 
 def with_estimate(sequence: Sequence, found: CameraEstimate) -> Sequence:

@@ -17,8 +17,8 @@ from egodepth.data.splits import Split
 from egodepth.data.structure_from_motion import find_colmap, reconstruct
 from egodepth.data.survey import TURNING, Survey, survey
 from egodepth.data.unknown_camera import (
-    UNDETERMINED,
     estimate_unknown_camera,
+    is_determined,
     with_estimate,
 )
 from egodepth.training.settings import DataSettings, PoseSource
@@ -107,7 +107,7 @@ def find_cameras(
                 folder,
                 lambda task=task: progress.advance(task),  # type: ignore[misc]
             )
-        if found is not None and found.deviation < UNDETERMINED:
+        if found is not None and is_determined(found, sequence.frames.width):
             sequence = with_estimate(sequence, found)
             lines.append(
                 f"{sequence.name}: {_describe_camera(sequence)} +- {100 * found.deviation:.1f} %, by "
@@ -117,7 +117,8 @@ def find_cameras(
             reason = (
                 "too few corners can be followed"
                 if found is None
-                else f"it moves with little turning, known to {100 * found.deviation:.0f} % only"
+                else f"the camera turns little; {found.focal:.0f} pixels fit best, with a deviation "
+                f"of {100 * found.deviation:.0f} %"
             )
             warnings.warn(
                 f"{sequence.name}: the frames do not tell the focal length ({reason}); "
