@@ -47,7 +47,7 @@ def test_the_readme_runs(
     "command",
     [
         "demo --minutes 10",
-        "train drive.mp4 --data.fov 70 --out runs/drive",
+        "train drive.mp4 --out runs/drive",
         "train kitti_small --data.root DIR --out RUN",
         "import featdepth FILE --out RUN",
         "refine RUN SOURCE --out DIR",
