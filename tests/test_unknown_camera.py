@@ -9,12 +9,15 @@ import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.camera_metadata import exif_focal, focal_of_equivalent
 from egodepth.data.own_footage import read_camera, read_footage, write_camera
+from egodepth.data.sequence import read_numbered
 from egodepth.data.sources import read_source
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import estimate_camera
+from egodepth.training.run import with_camera
+from egodepth.training.settings import DataSettings
 
 FOCAL, WIDTH, HEIGHT = 500.0, 640, 480
 
@@ -123,3 +126,39 @@ def test_the_rotation_flag_of_a_phone(tmp_path: Path) -> None:
     assert image.shape == (64, 32, 3) == (frames.height, frames.width, 3)
     # A quarter turn clockwise brings the left edge to the top.
     assert image[:8].mean() > 200 and image[-8:].mean() < 50
+
+
+def test_a_broken_frame_is_left_out_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 32, "yuvj420p"
+        packets = []
+        for level in (50, 100, 150, 200):
+            image = np.full((32, 64, 3), level, np.uint8)
+            packets += stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24"))
+        for packet in packets + stream.encode():
+            container.mux(packet)
+    content, start = bytearray(path.read_bytes()), b"\xff\xd8\xff"
+    places = [i for i in range(len(content)) if content[i : i + 3] == start]
+    assert len(places) == 4
+    content[places[1] : places[2] - 16] = bytes(places[2] - 16 - places[1])
+    path.write_bytes(content)
+    frames = read_footage(path).frames
+    assert len(frames) == 4
+    with pytest.warns(EgodepthWarning, match="1 of 4 frames are broken and were left out"):
+        found = {f.number: int(f.image.mean().round(-1)) for f in frames.at()}
+    assert found == {0: 50, 2: 150, 3: 200}
+    assert [f.number for f in read_numbered(frames, [1, 3])] == [3]
+
+
+def test_typed_settings_beat_metadata_and_no_other_camera(tmp_path: Path) -> None:
+    Image.new("RGB", (64, 32)).save(tmp_path / "a.png")
+    bare = read_footage(tmp_path / "a.png")
+    asked = DataSettings(fov=90)  # half of the width
+    of_metadata = with_camera(bare.with_focal(50.0, "metadata"), asked)
+    assert of_metadata.camera is not None
+    assert float(of_metadata.camera.matrix[0, 0]) == pytest.approx(32)
+    for known in (bare.with_focal(50.0), bare.with_fov(70)):
+        assert with_camera(known, asked) is known
+    assert with_camera(bare, DataSettings()).camera_from == "guess"

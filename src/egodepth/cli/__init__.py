@@ -274,7 +274,9 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _is_footage(word: str) -> bool:
-    return Path(word).exists() or "://" in word or any(mark in word for mark in "*?[")
+    from egodepth.data.sources import is_address, is_pattern
+
+    return Path(word).exists() or is_address(word) or is_pattern(word)
 
 
 def _predict(options: argparse.Namespace) -> int:

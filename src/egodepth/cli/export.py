@@ -57,13 +57,15 @@ def _export_cloud(options: argparse.Namespace) -> int:
         found = track_sequence(run, sequence, camera_height=options.camera_height,
                                on_frame=lambda motion: progress.advance(task))  # fmt: skip
     factor = found.unit_length
-    cloud = fuse_cloud(run, sequence, found.scaled(1 / factor, "").first_from_frame, options.every)
+    poses = found.scaled(1 / factor, "").first_from_frame
+    cloud = fuse_cloud(run, sequence, poses, options.every, found.numbers)
     cloud = replace(cloud, points=cloud.points * np.float32(factor))
     if options.kind == "points":
         write_ply(options.out, cloud)
         print(f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}")
         return 0
-    count = write_colmap(options.out, sequence, found.first_from_frame, cloud, options.every)
+    count = write_colmap(options.out, sequence, found.first_from_frame, cloud, options.every,
+                         found.numbers)  # fmt: skip
     print(f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}")
     return 0
 

@@ -107,9 +107,9 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
         EgodepthError: an unknown kind, or whatever the reader finds wrong.
     """
     base = root or Path()
-    if "://" in source:
+    if is_address(source):
         return [read_video(source)]
-    if any(mark in source for mark in "*?[") and not (base / source).exists():
+    if is_pattern(source) and not (base / source).exists():
         return read_pattern(str(base / source))
     kind, colon, where = source.partition(":")
     if not colon or (base / source).exists():
@@ -126,6 +126,16 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
         f"unknown kind of footage {kind!r} in {source!r}; use a path, or one of "
         f"{', '.join(f'{name}:ROOT' for name in DATA_SETS)}, synthetic:SEED"
     )
+
+
+def is_address(source: str) -> bool:
+    """Whether a source is the address of a video."""
+    return "://" in source
+
+
+def is_pattern(source: str) -> bool:
+    """Whether a source names its files by a pattern."""
+    return any(mark in source for mark in "*?[")
 
 
 def default_protocol(source: str) -> str:

@@ -28,6 +28,8 @@ class VideoFile:
     """
 
     seekable = False
+    focal: float | None
+    """In pixels, as the container tells it."""
 
     def __init__(self, path: Path | str):
         """Scan the packets, and decode the first frame for the size.
@@ -39,11 +41,12 @@ class VideoFile:
             EgodepthError: not a video, or one without frames.
         """
         self.path = path
-        self._stamps, self._times = self._scan()
-        first = next(self.at([0]), None) or next(self.at(), None)
+        self._stamps, self._times, metadata = self._scan()
+        first = next(self.at(), None)
         if first is None:
             raise EgodepthError(f"the video {path} holds no frames that can be decoded")
         self.height, self.width = first.image.shape[:2]
+        self.focal = container_focal(metadata, self.height, self.width)
 
     @property
     def fingerprint(self) -> str:
@@ -65,27 +68,21 @@ class VideoFile:
         return len(self._times)
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
-        wanted = None if indices is None else sorted(indices)
-        left = None if wanted is None else set(wanted)
+        wanted = None if indices is None else set(indices)
+        if wanted is not None and not wanted:
+            return
+        last = len(self) if wanted is None else max(wanted)
         read = interlaced = 0
         for index, frame in self._decode():
-            if left is not None and wanted is not None:
-                if index in left:
-                    yield Frame(index, float(self._times[index]), _upright(frame))
-                if not wanted or index >= wanted[-1]:
-                    return
-                continue
+            if index > last:
+                return
             read, interlaced = read + 1, interlaced + bool(frame.interlaced_frame)
-            yield Frame(index, float(self._times[index]), _upright(frame))
+            if wanted is None or index in wanted:
+                yield Frame(index, float(self._times[index]), _upright(frame))
+            if index == last:
+                return
         if wanted is None:
             self._tell(read, interlaced)
-
-    @property
-    def focal(self) -> float | None:
-        """Focal length in pixels as the container tells it."""
-        with av.open(str(self.path)) as container:
-            metadata = {**container.metadata, **container.streams.video[0].metadata}
-        return container_focal(metadata, self.height, self.width)
 
     def _tell(self, read: int, interlaced: int) -> None:
         found = []
@@ -127,8 +124,9 @@ class VideoFile:
         except (FFmpegError, IndexError) as error:
             raise self._error(error) from error
 
-    def _scan(self) -> tuple[list[int], np.ndarray[Any, Any]]:
-        """Time stamps of all frames in order (none where the container has none), and their seconds."""
+    def _scan(self) -> tuple[list[int], np.ndarray[Any, Any], dict[str, str]]:
+        """Time stamps of all frames in order (none where the container has none), their seconds, and the
+        metadata."""
         stamps: list[int] = []
         count, complete = 0, True
         try:
@@ -136,6 +134,7 @@ class VideoFile:
                 stream = container.streams.video[0]
                 rate = float(stream.average_rate or DEFAULT_RATE)
                 unit = float(stream.time_base or 0)
+                metadata = {**container.metadata, **stream.metadata}
                 try:
                     for packet in container.demux(stream):
                         if not packet.size or packet.is_discard:
@@ -151,8 +150,8 @@ class VideoFile:
             raise self._error(error) from error
         ordered = sorted(set(stamps)) if complete and unit else []
         if ordered:
-            return ordered, np.array([unit * (stamp - ordered[0]) for stamp in ordered])
-        return [], np.arange(count) / rate
+            return ordered, np.array([unit * (stamp - ordered[0]) for stamp in ordered]), metadata
+        return [], np.arange(count) / rate, metadata
 
     def _error(self, error: Exception) -> EgodepthError:
         reason = "it has no video stream" if isinstance(error, IndexError) else error

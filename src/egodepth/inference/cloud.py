@@ -1,5 +1,6 @@
 """Points in space from depth and trajectory, and their files."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from PIL import Image
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, write_text
 from egodepth.data.frame_cache import resize_frame
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import Frame, Sequence, read_numbered
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.inference.run import Run
@@ -35,7 +36,13 @@ class Cloud:
     colours: np.ndarray
 
 
-def fuse_cloud(run: Run, sequence: Sequence, first_from_frame: np.ndarray, every: int = 5) -> Cloud:
+def fuse_cloud(
+    run: Run,
+    sequence: Sequence,
+    first_from_frame: np.ndarray,
+    every: int = 5,
+    numbers: list[int] | None = None,
+) -> Cloud:
     """Points of every so many frames that the next of them sees at the same depth.
 
     Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
@@ -46,6 +53,7 @@ def fuse_cloud(run: Run, sequence: Sequence, first_from_frame: np.ndarray, every
         sequence: footage with a camera.
         first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit.
         every: frames from one that gives points to the next.
+        numbers: (N,) frame numbers of the poses; by default those of the sequence.
 
     Raises:
         EgodepthError: no camera, or no points that agree.
@@ -54,12 +62,11 @@ def fuse_cloud(run: Run, sequence: Sequence, first_from_frame: np.ndarray, every
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
     height, width = run.settings.height, run.settings.width
     camera = sequence.camera.resize(height, width).to(torch.float64)
-    chosen = range(0, len(first_from_frame), every)
     views = []
-    for index, frame in zip(chosen, sequence.frames.at(chosen), strict=False):
+    for frame, pose in _posed_frames(sequence, first_from_frame, every, numbers):
         image = resize_frame(frame.image, height, width)
         depth = run.depth(frame.image, (height, width)).astype(np.float64)
-        views.append((image, depth, first_from_frame[index]))
+        views.append((image, depth, pose))
     points, colours = [], []
     for number, (image, depth, pose) in enumerate(views):
         mine = camera.unproject(
@@ -110,11 +117,26 @@ def write_ply(path: str | Path, cloud: Cloud) -> None:
         partial.write_bytes(("\n".join([*head, "end_header"]) + "\n").encode() + rows.tobytes())
 
 
+def _posed_frames(
+    sequence: Sequence, first_from_frame: np.ndarray, every: int, numbers: list[int] | None
+) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Every so many of the frames that have a pose, with it."""
+    known = sequence.frames.numbers if numbers is None else numbers
+    poses = dict(zip(known[::every], first_from_frame[::every], strict=False))
+    for frame in read_numbered(sequence.frames, poses):
+        yield frame, poses[frame.number]
+
+
 def write_colmap(
-    out: Path, sequence: Sequence, first_from_frame: np.ndarray, cloud: Cloud, every: int
+    out: Path,
+    sequence: Sequence,
+    first_from_frame: np.ndarray,
+    cloud: Cloud,
+    every: int,
+    numbers: list[int] | None = None,
 ) -> int:
     """A COLMAP model in text form (``sparse/0``) and its frames (``images``), as 3D Gaussian splatting
-    starts from; returns how many frames it has.
+    starts from; returns how many frames it has. Arguments as in :func:`fuse_cloud`.
 
     COLMAP counts pixels from the corner of the image, so that the centre moves by half a pixel. Points
     are a regular selection of the cloud, without tracks.
@@ -130,13 +152,12 @@ def write_colmap(
     write_text(
         model / "cameras.txt", f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n"
     )
-    chosen = range(0, len(first_from_frame), every)
     lines: list[str] = []
-    for index, frame in zip(chosen, sequence.frames.at(chosen), strict=False):
+    for frame, first_from_this in _posed_frames(sequence, first_from_frame, every, numbers):
         name = f"{frame.number:010d}.png"
         with atomic_path(out / "images" / name) as partial:
             Image.fromarray(frame.image).save(partial, compress_level=1)
-        camera_from_world = np.linalg.inv(first_from_frame[index])
+        camera_from_world = np.linalg.inv(first_from_this)
         rotation = torch.from_numpy(camera_from_world[:3, :3].copy())
         x, y, z, w = se3.quaternion_from_matrix(rotation).tolist()
         pose = (w, x, y, z, *camera_from_world[:3, 3])

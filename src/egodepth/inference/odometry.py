@@ -333,6 +333,7 @@ class Trajectory:
         interrupted: whether it was stopped before the last frame.
         unit: what lengths are in, in words.
         unit_length: of the run's unit, in that of the trajectory.
+        numbers: (N,) of the frames; broken ones of a video have no pose. None: those of the sequence.
     """
 
     first_from_frame: np.ndarray
@@ -343,6 +344,7 @@ class Trajectory:
     interrupted: bool = False
     unit: str = "the run's unit"
     unit_length: float = 1.0
+    numbers: list[int] | None = None
 
     def scaled(self, factor: float, unit: str) -> "Trajectory":
         """The same in another unit."""
@@ -391,11 +393,13 @@ def track_sequence(
     odometry = Odometry(run, sequence.camera, settings)
     started = time.perf_counter()
     times: list[float] = []
+    numbers: list[int] = []
     untrusted: list[int] = []
     interrupted = False
     try:
         for frame in ahead(sequence.frames.at()):
             motion = odometry.track(frame)
+            numbers.append(frame.number)
             times.append(frame.time)
             if not motion.trusted:
                 untrusted.append(frame.number)
@@ -406,7 +410,7 @@ def track_sequence(
         interrupted = True
     found = Trajectory(
         odometry.trajectory()[: len(times)], np.array(times), odometry.key_frames, untrusted,
-        time.perf_counter() - started, interrupted,
+        time.perf_counter() - started, interrupted, numbers=numbers[: len(times)],
     )  # fmt: skip
     if camera_height is None:
         return found

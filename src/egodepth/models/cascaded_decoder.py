@@ -105,8 +105,9 @@ class CascadedDecoder(nn.Module):
                 self.merge[stage](self.pool[stage](F.leaky_relu(joined, inplace=True))),
                 inplace=True,
             )
-            # An encoder without padding falls short of the quarter.
-            x = F.interpolate(x, (height >> (stage + 2), width >> (stage + 2)), mode="nearest")
+            size = (height >> (stage + 2), width >> (stage + 2))
+            if x.shape[-2:] != size:  # encoders without padding fall short of it
+                x = F.interpolate(x, size, mode="nearest")
             # In bfloat16 the last convolution would give depth in steps of one percent.
             with torch.autocast(x.device.type, enabled=False):
                 head = self.heads[stage]

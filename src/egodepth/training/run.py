@@ -320,9 +320,9 @@ GUESSED_FOV = 60.0
 
 
 def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
-    """The sequence with the camera that the settings give, where its data set brings none; without
-    settings the one that its files tell, else a guess, which the training replaces."""
-    if sequence.camera is not None and sequence.camera_from == "given":
+    """The sequence with the camera that the settings give, where it brings none or only what its files tell
+    of it; without settings the latter, else a guess, which the training replaces."""
+    if sequence.camera is not None and sequence.camera_from != "metadata":
         return sequence
     if data.camera is not None:
         return with_camera_file(sequence, data.camera)
