@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks import ablation, basin, landscape, odometry, poses
+from benchmarks import ablation, basin, landscape, odometry, poses, unknown_camera
 
 from egodepth.core.errors import EgodepthError
 
@@ -92,3 +92,15 @@ def test_the_benchmark_of_odometry(
     scores = json.loads(out.read_text())["results"]["KITTI 04"]
     assert list(scores) == ["PoseNet, chained", "egodepth odometry"]
     assert all(row["frames"] == 51 and row["seconds"] > 0 for row in scores.values())
+
+
+@pytest.mark.real_data
+@pytest.mark.slow
+def test_the_focal_length_of_kitti_00_from_40_percent_off(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "camera.json"
+    run(unknown_camera, monkeypatch, "--data", str(data), "--sequences", "00", "--guesses", "0.6",
+        "--out", str(out))  # fmt: skip
+    (found,) = json.loads(out.read_text())["results"]["00"]
+    assert found["taken"] and abs(found["found"] - 1) < 0.05
