@@ -44,7 +44,8 @@ class CameraEstimate(NamedTuple):
     pairs: int
 
 
-Matches = tuple[Float64[ndarray, "n 2"], Float64[ndarray, "n 2"]]
+Matches = tuple[Float64[ndarray, "_ 2"], Float64[ndarray, "_ 2"]]
+"""Pixels (x, y) in two views; pairs differ in how many they have."""
 
 
 def estimate_camera(
