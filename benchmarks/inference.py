@@ -1,10 +1,11 @@
 """DepthNet by every backend: latency, throughput, memory, and how far its depth is from PyTorch's.
 
     .venv/bin/python -m benchmarks.inference --out docs/results/inference.json [--run RUN --source SOURCE]
+    .venv/bin/python -m benchmarks.inference --out docs/results/pipeline.json --pipeline SOURCE [--run RUN]
 
 Without a run: the published network (ResNet-50, cascaded decoder) at 1024x320 with random weights, on
-smooth random images. With a run and a source also how long the prediction of the whole footage takes
-against the network alone. Each backend runs in a process of its own; latency is the median of 7 images after 2.
+smooth random images. Each backend runs in a process of its own; latency is the median of 7 images after 2.
+With --pipeline: 48 images predicted and written, against the networks alone; medians of 3 turns.
 """
 
 import argparse
@@ -27,15 +28,18 @@ from rich.table import Table
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
+from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.data.sources import read_source
 from egodepth.inference.backends import BACKENDS, make_compute
 from egodepth.inference.predict import predict_sequence, write_predictions
 from egodepth.inference.run import Run
 from egodepth.models.checkpoint import read_run
-from egodepth.models.networks import DepthNet
+from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.training.recipes import get_recipe
 
 WARM_UP, TIMED = 2, 7
+REPEATS = 3
+PIPELINES = ("torch", "openvino-bf16")
 EAGER = "eager, NCHW"
 """PyTorch as one would write it first: float32, without channels_last."""
 
@@ -104,32 +108,46 @@ def measure(backend: str, run: Path | None, source: str | None) -> dict[str, Any
     }  # fmt: skip
 
 
-def measure_pipeline(run: Path, source: str) -> dict[str, float]:
-    """Frames a second of the network alone, and of `egodepth predict` with decoding and writing."""
-    sequence = read_source(source)[0]
-    loaded = Run.load(run)
-    frames = [frame.image for frame in sequence.frames.at(range(8))]
-    prepared = torch.stack([loaded.prepare(image) for image in frames])
-    size = frames[0].shape[:2]
+def load_run(folder: Path | None) -> Run:
+    """A run; without a folder the published networks with random weights."""
+    if folder is not None:
+        return Run.load(folder)
+    network, _, _ = make_network(None)
+    settings = get_recipe("featdepth_kitti_mono").model.model_copy(update={"pretrained": False})
+    return Run(Path("published"), settings, network, PoseNet(settings).eval()).to("cpu")
 
-    def network() -> None:
+
+def measure_pipeline(folder: Path | None, source: str, backend: str) -> dict[str, float]:
+    """Frames a second of the networks alone, and of all that `egodepth predict` does, in turns."""
+    frames = read_source(source)[0].frames
+    indices = range(min(len(frames), 48))
+    sequence = Sequence("part", ImageFiles([frames.paths[i] for i in indices]))
+    run = load_run(folder)
+    images = [frame.image for frame in frames.at(range(8))]
+    run.use_backend(backend, images)  # type: ignore[arg-type]
+    prepared = torch.stack([run.prepare(image) for image in images])
+    size = images[0].shape[:2]
+
+    def networks() -> float:
+        started = time.perf_counter()
         for start in (0, 4):
-            loaded.depth_of_frames(prepared[start : start + 4], *size)
-            loaded.motions_of_frames(prepared[start : start + 4], prepared[start : start + 4])
+            run.depth_of_frames(prepared[start : start + 4], *size)
+            run.motions_of_frames(prepared[start : start + 4], prepared[start : start + 4])
+        return 8 / (time.perf_counter() - started)
 
-    network()
-    seconds = []
-    for _ in range(TIMED):
-        started = time.perf_counter()
-        network()
-        seconds.append(time.perf_counter() - started)
-    alone = 8 / median(seconds)
-    with tempfile.TemporaryDirectory() as folder:
-        started = time.perf_counter()
-        predictions = write_predictions(predict_sequence(loaded, sequence), Path(folder))
-        count = sum(1 for _ in predictions)
-        whole = count / (time.perf_counter() - started)
-    return {"network_fps": alone, "predict_fps": whole, "share": whole / alone, "frames": count}
+    def everything() -> float:
+        with tempfile.TemporaryDirectory() as out:
+            started = time.perf_counter()
+            written = write_predictions(predict_sequence(run, sequence), Path(out))
+            return sum(1 for _ in written) / (time.perf_counter() - started)
+
+    networks()
+    alone, whole = [], []
+    for _ in range(REPEATS):
+        alone.append(median([networks() for _ in range(3)]))
+        whole.append(everything())
+    shares = [w / a for w, a in zip(whole, alone, strict=True)]
+    return {"network_fps": median(alone), "predict_fps": median(whole), "share": median(shares)}
 
 
 def run_alone(backend: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -151,6 +169,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", type=Path)
     parser.add_argument("--source")
+    parser.add_argument(
+        "--pipeline", metavar="SOURCE", help="time prediction of these images instead"
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -161,7 +182,7 @@ def main() -> None:
         "backend", "latency", "frames/s", "faster", "error, largest", "mean", "peak", "to prepare"
     )
     results: dict[str, Any] = {}
-    for backend in (EAGER, *BACKENDS):
+    for backend in () if options.pipeline else (EAGER, *BACKENDS):
         found = results[backend] = run_alone(backend, options)
         if "failed" in found:
             table.add_row(backend, found["failed"][:60])
@@ -173,11 +194,16 @@ def main() -> None:
             f"{100 * found['error_mean']:.3f} %", f"{found['peak_mb']:.0f} MB",
             f"{found['prepare_s']:.1f} s",
         )  # fmt: skip
-    Console(width=110).print(table)
-    if options.run and options.source:
-        pipeline = results["pipeline"] = measure_pipeline(options.run, options.source)
-        print(f"egodepth predict: {pipeline['predict_fps']:.1f} frames/s of {pipeline['network_fps']:.1f} "
-              f"that the networks make alone: {100 * pipeline['share']:.0f} %")  # fmt: skip
+    if results:
+        Console(width=110).print(table)
+    if options.pipeline:
+        results["pipeline"] = {}
+        for backend in PIPELINES:
+            found = measure_pipeline(options.run, options.pipeline, backend)
+            results["pipeline"][backend] = found
+            print(f"egodepth predict --backend {backend}: {found['predict_fps']:.2f} frames/s of "
+                  f"{found['network_fps']:.2f} that the networks make alone: "
+                  f"{100 * found['share']:.0f} %")  # fmt: skip
     if options.out:
         write_json(options.out, {"results": results, **provenance()})
 

@@ -2,6 +2,7 @@
 
 from functools import cache
 
+import cv2
 import numpy as np
 
 
@@ -15,17 +16,21 @@ def colourize_depth(depth: np.ndarray, nearest: float | None = None) -> np.ndarr
     Returns:
         (H, W, 3) uint8.
     """
-    known = np.isfinite(depth) & (depth > 0)
-    inverse = np.where(known, 1 / np.where(known, depth, 1), 0)
+    unknown = ~(np.isfinite(depth) & (depth > 0))
     if nearest is None:
-        nearest = float(np.percentile(depth[known], 2)) if known.any() else 1.0
-    levels = np.clip(inverse * (nearest * 256), 0, 255).astype(np.uint8)
-    return np.asarray(_magma()[levels] * known[..., None], np.uint8)
+        nearest = 1.0 if unknown.all() else float(np.percentile(depth[~unknown], 2))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        levels = np.float32(nearest * 256) / depth.astype(np.float32)
+    levels[unknown] = 0
+    coloured = cv2.applyColorMap(np.minimum(levels, 255).astype(np.uint8), _magma())
+    coloured[unknown] = 0
+    return coloured
 
 
 @cache
 def _magma() -> np.ndarray:
-    """(256, 3) uint8."""
+    """(256, 1, 3) uint8."""
     from matplotlib import colormaps
 
-    return np.asarray((colormaps["magma"](np.arange(256))[:, :3] * 255).round(), np.uint8)
+    colours = (colormaps["magma"](np.arange(256))[:, None, :3] * 255).round()
+    return np.ascontiguousarray(colours, np.uint8)

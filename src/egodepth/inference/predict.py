@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import torch
-from PIL import Image
 
 from egodepth.core.ahead import ahead, beside
 from egodepth.core.colours import colourize_depth
@@ -19,6 +19,13 @@ from egodepth.inference.run import Run
 BATCH = 4
 PNG_PER_UNIT = 256
 """Steps of the 16-bit PNG in one unit of depth after scaling, as in KITTI's depth maps; 0 is unknown."""
+
+FAST_PNG = [
+    *(cv2.IMWRITE_PNG_COMPRESSION, 1),
+    *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
+    *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
+]
+"""A third of the time of the ordinary way, for files a tenth larger."""
 
 
 class FramePrediction(NamedTuple):
@@ -110,8 +117,10 @@ class _Writer:
             np.savez(partial, depth=depth)
         steps = np.round(depth * (self.scale * PNG_PER_UNIT))
         levels = np.clip(steps, 1, 65535).astype(np.uint16)
+        done, encoded = cv2.imencode(".png", levels, FAST_PNG)
+        assert done
         with atomic_path(self.out / "depth_png" / f"{name}.png") as partial:
-            Image.fromarray(levels).save(partial, compress_level=1)
+            partial.write_bytes(encoded.tobytes())
         self.video.write(np.vstack([frame.image, colourize_depth(depth, self.nearest)]))
 
 
