@@ -24,12 +24,13 @@ class TrueDepth:
         self.settings = type("Size", (), {"height": 96, "width": 320})
         self.images = [frame.image for frame in self.sequence.frames.at()]
         self.wrong: int | None = None
+        self.unit = 1.0
 
-    def depth(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    def depth(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
         index = next(i for i, other in enumerate(self.images) if np.array_equal(other, image))
         depth = self.sequence.depth[index]()
         depth = np.where(depth > 0, depth, 1e3)
-        return depth * (1.5 if index == self.wrong else 1.0)
+        return depth * (1.5 if index == self.wrong else 1.0) / self.unit
 
 
 def test_points_lie_on_the_surfaces_that_two_frames_see() -> None:

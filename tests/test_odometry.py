@@ -12,14 +12,14 @@ from tests.conftest import write_images
 from tests.test_cli import run
 from torch import Tensor
 
-from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.synthetic import CAMERA_HEIGHT, StreetDrive, read_street
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.align import align_images
-from egodepth.inference.odometry import Odometry, Trajectory, track_sequence
+from egodepth.inference.odometry import Odometry, track_sequence
 from egodepth.inference.run import Run
+from egodepth.inference.unit import KnownLength
 from egodepth.models.networks import DepthNet, ModelSettings
 
 FARTHEST = 100.0
@@ -76,7 +76,7 @@ def test_a_street_is_driven_through(street: tuple[OracleRun, Sequence]) -> None:
     oracle, sequence = street
     coming: list[int] = []
     found = track_sequence(
-        oracle, sequence, camera_height=CAMERA_HEIGHT,
+        oracle, sequence, known=KnownLength(camera_height=CAMERA_HEIGHT),
         on_frame=lambda motion: coming.append(motion.frame.number),
     )  # fmt: skip
     assert coming == list(FRAMES) and found.untrusted == [] and not found.interrupted
@@ -126,16 +126,6 @@ def test_an_interrupt_keeps_what_is_known(street: tuple[OracleRun, Sequence]) ->
 
     found = track_sequence(oracle, sequence, on_frame=stop)
     assert found.interrupted and len(found.times) == len(found.first_from_frame) == 4
-
-
-def test_metres_by_speed() -> None:
-    poses = np.tile(np.eye(4), (11, 1, 1))
-    poses[:, 2, 3] = np.arange(11)
-    found = Trajectory(poses, 0.1 * np.arange(11), 3, [], 1.0).in_metres(15.0)
-    assert found.first_from_frame[-1, 2, 3] == pytest.approx(15.0)
-    poses[:, 2, 3] = 0
-    with pytest.raises(EgodepthError, match="stands still"):
-        Trajectory(poses, 0.1 * np.arange(11), 3, [], 1.0).in_metres(15.0)
 
 
 def test_command(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

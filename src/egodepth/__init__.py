@@ -13,19 +13,23 @@ if TYPE_CHECKING:
     from egodepth.data.sources import read_source
     from egodepth.inference.align import align_images
     from egodepth.inference.odometry import Odometry, track_sequence
-    from egodepth.inference.predict import predict_sequence, write_predictions
+    from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
     from egodepth.inference.run import Run
+    from egodepth.inference.unit import KnownLength, Unit
     from egodepth.inference.score import evaluate_depth, evaluate_odometry
     from egodepth.training.recipes import get_recipe
     from egodepth.training.run import train
 
 __all__ = [
     "EgodepthError",
+    "KnownLength",
     "Odometry",
     "Run",
+    "Unit",
     "align_images",
     "evaluate_depth",
     "evaluate_odometry",
+    "find_unit",
     "get_recipe",
     "load",
     "predict_sequence",
@@ -36,11 +40,14 @@ __all__ = [
 ]
 
 _PLACES = {
+    "KnownLength": "egodepth.inference.unit",
     "Odometry": "egodepth.inference.odometry",
     "Run": "egodepth.inference.run",
+    "Unit": "egodepth.inference.unit",
     "align_images": "egodepth.inference.align",
     "evaluate_depth": "egodepth.inference.score",
     "evaluate_odometry": "egodepth.inference.score",
+    "find_unit": "egodepth.inference.predict",
     "get_recipe": "egodepth.training.recipes",
     "predict_sequence": "egodepth.inference.predict",
     "read_source": "egodepth.data.sources",

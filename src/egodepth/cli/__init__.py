@@ -14,9 +14,10 @@ from egodepth.cli.common import (
     MISUSED,
     Parser,
     add_common,
+    add_metres,
     camera_settings,
+    known_length,
     make_console,
-    positive,
     print_table,
 )
 from egodepth.core.errors import EgodepthError, EgodepthWarning
@@ -93,6 +94,9 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     predict.add_argument("--backend", default="torch",
                          help="torch (default), torch-bf16, onnxruntime, openvino, openvino-bf16 or "
                          "openvino-int8")  # fmt: skip
+    predict.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
+                         "default what the run was trained with")  # fmt: skip
+    add_metres(predict)
     add_common(predict)
     predict.set_defaults(command=_predict)
 
@@ -100,11 +104,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     odometry.add_argument("run", type=Path, metavar="RUN", help="run folder")
     odometry.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
     odometry.add_argument("--out", type=Path, required=True, help="folder to write to")
-    metres = odometry.add_mutually_exclusive_group()
-    metres.add_argument("--camera_height", type=positive, metavar="M",
-                        help="of the camera above the ground, in metres; makes lengths metric")  # fmt: skip
-    metres.add_argument("--speed", type=positive, metavar="M/S",
-                        help="mean speed in metres a second; makes lengths metric")  # fmt: skip
+    add_metres(odometry)
     odometry.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                           "default what the run was trained with")  # fmt: skip
     odometry.add_argument("--key_frames", type=int, default=7,
@@ -284,13 +284,13 @@ def _predict(options: argparse.Namespace) -> int:
 
     from egodepth.data.sources import read_source, select
     from egodepth.inference.backends import BACKENDS
-    from egodepth.inference.predict import predict_sequence, write_predictions
+    from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
     from egodepth.inference.run import Run
-    from egodepth.training.run import settings_of_footage, with_camera
+    from egodepth.training.run import with_camera
 
     run = Run.load(options.run, options.device)
     # A lens that was undone for the training is undone here too.
-    camera = settings_of_footage(options.run)
+    camera = camera_settings(options)
     sequences = [
         with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
     ]
@@ -303,14 +303,15 @@ def _predict(options: argparse.Namespace) -> int:
     console = make_console()
     for sequence in sequences:
         out = options.out if len(sequences) == 1 else options.out / sequence.name
-        predictions = write_predictions(predict_sequence(run, sequence), out)
+        unit = find_unit(run, sequence, known_length(options))
+        predictions = write_predictions(predict_sequence(run, sequence, unit=unit), out, unit)
         written = track(predictions, sequence.name, len(sequence.frames),
                         console=console, disable=not console.is_terminal)  # fmt: skip
         count = sum(1 for _ in written)
         what = (
             "depth.mp4 and the trajectory" if run.has_motion else "depth.mp4 (there is no PoseNet)"
         )
-        print(f"{count} depth maps, {what} are in {out}")
+        print(f"{count} depth maps, {what} are in {out}; lengths in {unit.text}")
     return 0
 
 
@@ -340,11 +341,9 @@ def _odometry(options: argparse.Namespace) -> int:
             found = track_sequence(
                 run, sequence,
                 OdometrySettings(key_frames=options.key_frames, trust_depth=trust),
-                camera_height=options.camera_height,
+                known=known_length(options),
                 on_frame=lambda motion, task=task: progress.advance(task),  # type: ignore[misc]
             )  # fmt: skip
-        if options.speed:
-            found = found.in_metres(options.speed)
         scores = write_trajectory(found, sequence, out)
         plot_trajectory(out / "trajectory.png", found.first_from_frame, sequence.world_from_camera
                         if scores else None)  # fmt: skip

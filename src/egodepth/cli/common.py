@@ -2,11 +2,15 @@
 
 import argparse
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
+
+from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from egodepth.inference.unit import KnownLength
     from egodepth.training.settings import DataSettings
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -35,10 +39,51 @@ def positive(word: str) -> float:
     return value
 
 
+def positive_or_zero(word: str) -> float:
+    """An argument that must be a number, zero or above."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be a number, zero or above, got {word!r}")
+    return value
+
+
 def add_common(parser: argparse.ArgumentParser) -> None:
     """Options of commands that read sequences and compute."""
     parser.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+
+
+def add_metres(parser: argparse.ArgumentParser) -> None:
+    """Options that make lengths metric; the words for the library are those of :func:`known_length`."""
+    metres = parser.add_mutually_exclusive_group()
+    metres.add_argument("--camera_height", type=positive, metavar="M",
+                        help="of the camera above the ground, in metres; makes lengths metric")  # fmt: skip
+    metres.add_argument("--speed", type=positive, metavar="M/S",
+                        help="mean speed in metres a second; makes lengths metric")  # fmt: skip
+    metres.add_argument("--gps", type=Path, metavar="FILE",
+                        help="track recorded along, from the first frame on (GPX, or CSV with the columns "
+                        "time,latitude,longitude); makes lengths metric")  # fmt: skip
+    metres.add_argument("--distance", type=positive_or_zero, nargs=4, metavar=("FRAME", "X", "Y", "M"),
+                        help="metres from the camera to what is seen at a pixel of a frame; makes lengths "
+                        "metric")  # fmt: skip
+
+
+def known_length(options: argparse.Namespace) -> "KnownLength":
+    """What was typed of :func:`add_metres`."""
+    from egodepth.inference.unit import KnownLength
+
+    distance = options.distance
+    if distance and not (distance[0].is_integer() and distance[3] > 0):
+        raise EgodepthError(
+            f"--distance needs a frame's whole number, x, y and metres above zero, got {distance}"
+        )
+    return KnownLength(
+        options.camera_height, options.speed, options.gps,
+        (int(distance[0]), *distance[1:]) if distance else None,
+    )  # fmt: skip
 
 
 def make_console() -> "Console":

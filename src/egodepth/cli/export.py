@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from egodepth.cli.common import add_common, camera_settings, make_console, positive
+from egodepth.cli.common import add_common, add_metres, camera_settings, known_length, make_console
 from egodepth.core.errors import EgodepthError
 
 
@@ -22,8 +22,7 @@ def add_commands(commands: Any) -> None:
         kind.add_argument("--out", type=Path, required=True, help="what to write")
         kind.add_argument("--every", type=int, default=5,
                           help="frames from one that gives points to the next (default: 5)")  # fmt: skip
-        kind.add_argument("--camera_height", type=positive, metavar="M",
-                          help="of the camera above the ground, in metres; makes lengths metric")  # fmt: skip
+        add_metres(kind)
         kind.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                           "default what the run was trained with")  # fmt: skip
         add_common(kind)
@@ -54,7 +53,7 @@ def _export_cloud(options: argparse.Namespace) -> int:
     console = make_console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(sequence.name, total=len(sequence.frames))
-        found = track_sequence(run, sequence, camera_height=options.camera_height,
+        found = track_sequence(run, sequence, known=known_length(options),
                                on_frame=lambda motion: progress.advance(task))  # fmt: skip
     factor = found.unit_length
     poses = found.scaled(1 / factor, "").first_from_frame

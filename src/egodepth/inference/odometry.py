@@ -35,6 +35,15 @@ from egodepth.geometry.ground import ground_height
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.geometry.trajectory import write_kitti, write_tum
 from egodepth.inference.run import Run
+from egodepth.inference.unit import (
+    NOTHING_KNOWN,
+    KnownLength,
+    Unit,
+    unit_by_heights,
+    unit_by_motion,
+    unit_by_view,
+    unit_of_run,
+)
 
 FEWEST_SCORED = 3
 AGREES, FEWEST_POINTS = 0.5, 20
@@ -159,10 +168,11 @@ class Odometry:
         """How many there were."""
         return len(self._key_poses)
 
-    def camera_heights(self) -> list[float]:
-        """Height above the ground in the unit of the trajectory, of the key frames that see it."""
+    def camera_heights(self) -> list[float | None]:
+        """Height above the ground in the unit of the trajectory, of each key frame; None where it is not
+        seen."""
         pairs = zip(self._heights, self._scales, strict=True)
-        return [height / math.exp(scale) for height, scale in pairs if height is not None]
+        return [None if height is None else height / math.exp(scale) for height, scale in pairs]
 
     def _absolute(self, entry: tuple[int, Tensor]) -> Tensor:
         key, frame_from_key = entry
@@ -354,18 +364,9 @@ class Trajectory:
             self, first_from_frame=poses, unit=unit, unit_length=self.unit_length * factor
         )
 
-    def in_metres(self, speed: float) -> "Trajectory":
-        """Scaled by the mean speed in metres a second.
-
-        Raises:
-            EgodepthError: a camera that does not move, or frames without times.
-        """
-        steps = np.diff(self.first_from_frame[:, :3, 3], axis=0)
-        path = float(np.linalg.norm(steps, axis=1).sum())
-        duration = float(self.times[-1] - self.times[0])
-        if path == 0 or duration <= 0:
-            raise EgodepthError("a speed gives no scale: the camera or the time stands still")
-        return self.scaled(speed * duration / path, f"metres, by a mean speed of {speed:g} m/s")
+    def in_unit(self, unit: Unit) -> "Trajectory":
+        """The same in metres, where the unit of the run is known."""
+        return self.scaled(unit.factor, unit.text)
 
 
 def track_sequence(
@@ -373,7 +374,7 @@ def track_sequence(
     sequence: Sequence,
     settings: OdometrySettings | None = None,
     *,
-    camera_height: float | None = None,
+    known: KnownLength = NOTHING_KNOWN,
     on_frame: Callable[[FrameMotion], None] = lambda motion: None,
 ) -> Trajectory:
     """The trajectory of a video; an interrupt ends it early with what is known.
@@ -382,11 +383,11 @@ def track_sequence(
         run: trained networks.
         sequence: footage with a camera.
         settings: of the method.
-        camera_height: above the ground in metres, which gives the unit.
+        known: something measured, which makes lengths metres.
         on_frame: called for each frame as it comes.
 
     Raises:
-        EgodepthError: no camera, broken frames, or no ground to be seen where the height is given.
+        EgodepthError: no camera, broken frames, or something measured that tells no unit.
     """
     if sequence.camera is None:
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
@@ -412,18 +413,15 @@ def track_sequence(
         odometry.trajectory()[: len(times)], np.array(times), odometry.key_frames, untrusted,
         time.perf_counter() - started, interrupted, numbers=numbers[: len(times)],
     )  # fmt: skip
-    if camera_height is None:
-        return found
-    heights = odometry.camera_heights()
-    if len(heights) < max(1, odometry.key_frames // 10):
-        raise EgodepthError(
-            f"the ground was found in {len(heights)} of {odometry.key_frames} key frames: "
-            "--camera_height needs a camera that looks about level over a road or floor; use --speed"
-        )
-    height = float(np.median(heights))
-    return found.scaled(
-        camera_height / height, f"metres, by a camera height of {camera_height:g} m"
-    )
+    if known == NOTHING_KNOWN:
+        return found.in_unit(unit_of_run(run))
+    if known.by_motion:
+        positions = found.first_from_frame[:, :3, 3]
+        return found.in_unit(unit_by_motion(positions, found.times, known))
+    if known.camera_height is not None:
+        heights = odometry.camera_heights()
+        return found.in_unit(unit_by_heights(heights, known.camera_height))
+    return found.in_unit(unit_by_view(run, sequence, known))
 
 
 def write_trajectory(found: Trajectory, sequence: Sequence, out: Path) -> dict[str, float]:

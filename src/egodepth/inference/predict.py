@@ -10,11 +10,21 @@ import torch
 
 from egodepth.core.ahead import ahead, beside
 from egodepth.core.colours import colourize_depth
-from egodepth.core.files import atomic_path, write_text
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.video import VideoWriter
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.geometry.trajectory import write_kitti, write_tum
 from egodepth.inference.run import Run
+from egodepth.inference.unit import (
+    NOTHING_KNOWN,
+    OWN_UNIT,
+    KnownLength,
+    Unit,
+    unit_by_motion,
+    unit_by_view,
+    unit_of_run,
+)
 
 BATCH = 4
 PNG_PER_UNIT = 256
@@ -33,8 +43,8 @@ class FramePrediction(NamedTuple):
 
     Attributes:
         frame: the frame.
-        depth: (H, W) float32 at the size of the frame, in the run's unit; empty where it was not
-            asked for.
+        depth: (H, W) float32 at the size of the frame, in the run's unit or metres; empty where it was
+            not asked for.
         first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera; NaN
             where the run has no PoseNet.
     """
@@ -45,9 +55,16 @@ class FramePrediction(NamedTuple):
 
 
 def predict_sequence(
-    run: Run, sequence: Sequence, *, with_depth: bool = True
+    run: Run, sequence: Sequence, *, with_depth: bool = True, unit: Unit = OWN_UNIT
 ) -> Iterator[FramePrediction]:
-    """Depth and pose of every frame in order; frames are decoded as they are needed."""
+    """Depth and pose of every frame in order; frames are decoded as they are needed.
+
+    Args:
+        run: trained networks.
+        sequence: footage.
+        with_depth: whether depth is asked for, or poses alone.
+        unit: of the run, see :func:`find_unit`; where it is known, lengths are metres.
+    """
     pose = np.eye(4)
     previous: torch.Tensor | None = None
     for frames in ahead(_batches(sequence.frames.at())):
@@ -55,31 +72,65 @@ def predict_sequence(
         height, width = frames[0].image.shape[:2]
         depths = np.empty((len(frames), 0, 0), np.float32)
         if with_depth:
-            depths = run.depth_of_frames(prepared, height, width)
+            depths = run.depth_of_frames(prepared, height, width) * np.float32(unit.factor)
         chained = prepared if previous is None else torch.cat([previous[None], prepared])
         steps: list[np.ndarray] = []
         if not run.has_motion:
-            steps = [np.full((4, 4), np.nan)] * (len(chained) - 1)
+            steps = list(np.full((len(chained) - 1, 4, 4), np.nan))
         elif len(chained) > 1:
             steps = list(np.linalg.inv(run.motions_of_frames(chained[:-1], chained[1:])))
         if previous is None:
             steps.insert(0, np.eye(4))
         previous = prepared[-1]
         for frame, depth, previous_from_frame in zip(frames, depths, steps, strict=True):
+            previous_from_frame[:3, 3] *= unit.factor
             pose = pose @ previous_from_frame
             yield FramePrediction(frame, depth, pose)
 
 
+def find_unit(run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN) -> Unit:
+    """What the run's lengths are on some footage: metres where something is known.
+
+    Args:
+        run: trained networks.
+        sequence: footage, with a camera where its height or a distance is known.
+        known: what was measured.
+
+    Raises:
+        EgodepthError: what was measured tells no unit, or needs a PoseNet that the run lacks.
+    """
+    if known == NOTHING_KNOWN:
+        return unit_of_run(run)
+    if not known.by_motion:
+        return unit_by_view(run, sequence, known)
+    seen = [
+        (p.frame.time, p.first_from_frame[:3, 3])
+        for p in predict_sequence(run, sequence, with_depth=False)
+    ]
+    if not run.has_motion:
+        raise EgodepthError(
+            f"{run.folder} has no PoseNet, so that speed and GPS tell it nothing; use --camera_height or "
+            "--distance, or egodepth odometry"
+        )
+    times, positions = (np.array(column) for column in zip(*seen, strict=True))
+    return unit_by_motion(positions, times, known)
+
+
 def write_predictions(
-    predictions: Iterator[FramePrediction], out: Path
+    predictions: Iterator[FramePrediction], out: Path, unit: Unit = OWN_UNIT
 ) -> Iterator[FramePrediction]:
     """Write predictions while they come, and pass them on.
 
     ``depth_png/NUMBER.png``: 16 bit, depth times ``scale`` times 256; ``depth/NUMBER.npz``: ``depth``
-    as float32 in the run's unit; ``depth.mp4``: image above depth; ``trajectory_tum.txt`` and
-    ``trajectory_kitti.txt``. The PNG's ``scale`` is chosen by the first frame, whose median depth
-    becomes 10, and written to ``depth_png/scale.txt``: the unit of a monocular run is arbitrary.
+    as float32; ``depth.mp4``: image above depth; ``trajectory_tum.txt`` and ``trajectory_kitti.txt``;
+    ``unit.json``: what lengths are, and how that is known. The PNG's ``scale`` is 1 for metres; else it is
+    chosen by the first frame, whose median depth becomes 10. It is written to ``depth_png/scale.txt``.
     Without poses there is no trajectory.
+
+    Args:
+        predictions: of :func:`predict_sequence`, with the same unit.
+        out: folder.
+        unit: of their lengths.
 
     Raises:
         EgodepthError: a broken frame, or a file that can't be written.
@@ -87,7 +138,8 @@ def write_predictions(
     poses: list[np.ndarray] = []
     times: list[float] = []
     with VideoWriter(out / "depth.mp4") as video:
-        writer = _Writer(out, video)
+        write_json(out / "unit.json", {"metres_per_unit": unit.metres, "unit": unit.text})
+        writer = _Writer(out, video, 1.0 if unit.metres else None)
         for prediction in beside(predictions, writer.write):
             poses.append(prediction.first_from_frame)
             times.append(prediction.frame.time)
@@ -101,15 +153,15 @@ def write_predictions(
 class _Writer:
     """Depth maps and video of one frame after the other."""
 
-    def __init__(self, out: Path, video: VideoWriter):
+    def __init__(self, out: Path, video: VideoWriter, scale: float | None):
         self.out, self.video = out, video
-        self.scale = self.nearest = 0.0
+        self.scale, self.nearest = scale or 0.0, 0.0
 
     def write(self, prediction: FramePrediction) -> None:
         """The files of a frame."""
         frame, depth, _ = prediction
-        if not self.scale:
-            self.scale = 10.0 / float(np.median(depth))
+        if not self.nearest:
+            self.scale = self.scale or 10.0 / float(np.median(depth))
             self.nearest = float(np.percentile(depth, 2))
             write_text(self.out / "depth_png" / "scale.txt", f"{self.scale:.9g}\n")
         name = f"{frame.number:010d}"

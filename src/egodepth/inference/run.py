@@ -33,6 +33,7 @@ class Run:
         device: where it computes.
         refined: what the run was refined on, in words, or empty; scores on these frames are not
             comparable with those of other runs.
+        metric: what makes its lengths metres, in words; empty where they have a unit of their own.
         sound_motion: whether depth was learned with motion from more than PoseNet.
     """
 
@@ -45,6 +46,7 @@ class Run:
         self._compute = make_compute("torch", depth, settings.height, settings.width)
         facts = read_facts(folder)
         self.refined = str(facts.get("refined", ""))
+        self.metric = str(facts.get("metric", ""))
         self.sound_motion = facts.get("poses", "network") != "network"
 
     @classmethod

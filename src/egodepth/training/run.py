@@ -143,7 +143,7 @@ def train(
     before = _seconds_so_far(out) if saved else 0.0
     facts = {
         **provenance(), "steps": stream.steps, "precision": precision, "poses": plan.poses,
-        "plan": plan.lines, "prepare_seconds": prepare_seconds,
+        "plan": plan.lines, "prepare_seconds": prepare_seconds, "metric": settings.data.metric,
     }  # fmt: skip
     facts |= {"refined": refined} if refined else {}
     facts |= {"processes": world.size} if world.size > 1 else {}

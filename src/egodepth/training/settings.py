@@ -62,6 +62,13 @@ class DataSettings(Settings):
         """Whether there is a motion for PoseNet to learn."""
         return self.views != "stereo" and self.poses != "given"
 
+    @property
+    def metric(self) -> str:
+        """What makes lengths metres, in words; empty where nothing does."""
+        if self.views != "mono":
+            return "the baseline of the rig that the run was trained with"
+        return "the poses that the run was trained with" if self.poses == "given" else ""
+
 
 class LossWeights(Settings):
     """Weight of each term of the objective."""
