@@ -26,13 +26,14 @@ from egodepth.losses.feature_regularizers import (
     reconstruction_loss,
 )
 from egodepth.losses.masking import automask, minimum_over_sources
-from egodepth.losses.photometric import photometric_loss, target_statistics
+from egodepth.losses.photometric import TargetStatistics, photometric_loss, target_statistics
 from egodepth.losses.smoothness import (
     first_order_smoothness,
     mean_normalized,
     second_order_smoothness,
 )
 from egodepth.losses.sparse_depth import sparse_depth_loss
+from egodepth.losses.standing import standing_loss, still_pixels
 from egodepth.models.networks import FeatureNet, Networks
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.settings import LossWeights, TrainSettings
@@ -136,7 +137,18 @@ def warping_terms(
         batch, settings, progress, compare: see :func:`compute_objective`.
     """
     inverse_depth = inverse_depths[0]
-    terms = _photometric_terms(inverse_depths, motions, batch, settings, compare)
+    statistics = target_statistics(batch.target)
+    identity = None
+    if settings.automask or settings.loss.standing > 0:
+        with torch.no_grad():
+            identity = photometric_loss(batch.sources, statistics)
+    terms = _photometric_terms(
+        inverse_depths, motions, batch, settings, compare, statistics, identity
+    )
+    if settings.loss.standing > 0 and identity is not None:
+        full = _at_size(inverse_depth, batch.target)[:, 0]
+        still = still_pixels(identity, statistics.contrast.sqrt().mean(1))
+        terms["standing"] = standing_loss(full, still).mean()
     if settings.loss.coarse > 0 and progress < 1:
         terms["coarse"] = (1 - progress) * _coarse_term(
             inverse_depth, motions, batch, settings.sampling
@@ -231,6 +243,8 @@ def _photometric_terms(
     batch: SnippetBatch,
     settings: TrainSettings,
     compare: Comparisons,
+    statistics: TargetStatistics,
+    identity: Tensor | None,
 ) -> dict[str, Tensor]:
     """L_ph, mean over scales and pixels; every scale is judged at full size."""
     count = len(batch.sources)
@@ -246,12 +260,10 @@ def _photometric_terms(
     )
     scales = depth.shape[1]
     views = warped.unflatten(0, (count, -1)).permute(3, 0, 1, 2, 4, 5).flatten(0, 1)
-    statistics = target_statistics(batch.target)
     loss = compare.views(views, statistics, count)
     if settings.automask:
-        with torch.no_grad():
-            identity = minimum_over_sources(photometric_loss(batch.sources, statistics))
-        loss = automask(loss, identity.repeat(scales, 1, 1))
+        assert identity is not None
+        loss = automask(loss, minimum_over_sources(identity).repeat(scales, 1, 1))
     return {"photometric": loss.mean()}
 
 

@@ -1,0 +1,58 @@
+"""What drives ahead at the camera's own speed stays in place in the image and shows no parallax: to warping it
+lies infinitely far away, and the automask leaves it to the network's imagination. But things stand on the
+ground: where such a region meets it, the depth is known."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+STILL = 0.08
+"""Photometric difference of two frames below which a pixel stayed in place."""
+LEAST_CONTRAST = 0.05
+"""Standard deviation in a 3x3 window; where there is less, a pixel that moves looks the same too."""
+WIDEST_GAP = 5
+"""Pixels; smaller gaps between still ones are of the same thing."""
+MOST = 0.5
+"""Share of an image's textured pixels that stay in place beyond which the camera stands still."""
+
+
+def still_pixels(
+    identity: Float[Tensor, "s b h w"], contrast: Float[Tensor, "b h w"]
+) -> Bool[Tensor, "b h w"]:
+    """Pixels with texture that stay in place from frame to frame while others move, gaps closed.
+
+    Args:
+        identity: photometric loss of each source as it is.
+        contrast: standard deviation of the target in 3x3 windows, mean over channels.
+    """
+    textured = contrast > LEAST_CONTRAST
+    still = textured & (identity.amax(0) < STILL)
+    share = still.sum((1, 2)) / textured.sum((1, 2)).clamp(min=1)
+    still = still & (share < MOST)[:, None, None]
+    return _close(still.float()[:, None])[:, 0] > 0.5
+
+
+def _close(mask: Tensor) -> Tensor:
+    border = WIDEST_GAP // 2
+    wider = F.max_pool2d(mask, WIDEST_GAP, stride=1, padding=border)
+    return -F.max_pool2d(-wider, WIDEST_GAP, stride=1, padding=border)
+
+
+def standing_loss(
+    inverse_depth: Float[Tensor, "b h w"], still: Bool[Tensor, "b h w"]
+) -> Float[Tensor, "b h w"]:
+    """How much farther a still pixel is than the first pixel below it that is not still, as difference of
+    logarithms; 0 elsewhere, where it is nearer, and where there is no such pixel. The pixel below gets no
+    gradient: the ground tells the thing its depth, not the thing the ground.
+
+    Args:
+        inverse_depth: > 0.
+        still: see :func:`still_pixels`; the image's y axis points to the ground.
+    """
+    height = inverse_depth.shape[-2]
+    rows = torch.arange(height, device=still.device).view(-1, 1).expand_as(still)
+    contact = torch.where(still, height, rows).flip(-2).cummin(-2).values.flip(-2)
+    ground = inverse_depth.detach().gather(-2, contact.clamp(max=height - 1))
+    farther = (ground.log() - inverse_depth.log()).clamp(min=0)
+    return torch.where(still & (contact < height), farther, 0.0)
