@@ -74,6 +74,7 @@ def make_batch() -> SnippetBatch:
         frames[0], frames[1:], frames[0], frames[1:],
         Camera(camera.matrix.expand(BATCH, 3, 3), HEIGHT, WIDTH),
         torch.full((2, BATCH, 4, 4), torch.nan), torch.zeros(BATCH, 0, 3),
+        torch.zeros(0, BATCH, 1, HEIGHT, WIDTH, dtype=torch.bool),
     )  # fmt: skip
 
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from egodepth.inference.odometry import Odometry, track_sequence
     from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
     from egodepth.inference.run import Run
-    from egodepth.inference.unit import KnownLength, Unit
     from egodepth.inference.score import evaluate_depth, evaluate_odometry
+    from egodepth.inference.unit import KnownLength, Unit
     from egodepth.training.recipes import get_recipe
     from egodepth.training.run import train
 

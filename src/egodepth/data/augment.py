@@ -3,7 +3,7 @@
 import math
 
 import torch
-from jaxtyping import Bool, Float, Real
+from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from egodepth.geometry.camera import Camera
@@ -50,9 +50,9 @@ def change_colours(
 
 
 def flip_some(
-    images: Real[Tensor, "n b 3 h w"], camera: Camera, flips: Bool[Tensor, "b"]
-) -> tuple[Real[Tensor, "n b 3 h w"], Camera]:
-    """Mirror the snippets chosen by ``flips``, all their frames (floats or bytes) and their camera."""
+    images: Shaped[Tensor, "n b c h w"], camera: Camera, flips: Bool[Tensor, "b"]
+) -> tuple[Shaped[Tensor, "n b c h w"], Camera]:
+    """Mirror the snippets chosen by ``flips``, all their frames (of any type) and their camera."""
     images = torch.where(flips[:, None, None, None], images.flip(-1), images)
     matrix = torch.where(flips[:, None, None], camera.flip().matrix, camera.matrix)
     return images, Camera(matrix, camera.height, camera.width)

@@ -68,6 +68,7 @@ class Clip:
         useless: pairs of positions that show no parallax, or a cut between them.
         motion: what is known of it.
         targets: numbers of the frames that may be targets; None for all.
+        static: (h, w) bool, pixels that belong to the camera (bonnet, watermark, borders); None for none.
     """
 
     sequence: Sequence
@@ -78,6 +79,7 @@ class Clip:
     useless: frozenset[tuple[int, int]] = frozenset()
     motion: KnownMotion | None = None
     targets: frozenset[int] | None = None
+    static: np.ndarray | None = None
 
     @property
     def positions(self) -> dict[int, int]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -41,6 +41,7 @@ class RawBatch:
         owners: (B, 2) the snippet's clip, and its part, unique among all clips.
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of the part; zeros
             where none are known.
+        static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where no clip has any.
         weight: of this process's mean, so that the mean over processes is that over all snippets; 1 but
             for an uneven last batch.
     """
@@ -52,6 +53,7 @@ class RawBatch:
     frame_ids: Int64[Tensor, "t b"]
     owners: Int64[Tensor, "b 2"]
     points: Float[Tensor, "b p 3"]
+    static: Bool[Tensor, "m b 1 h w"]
     weight: float = 1.0
 
     def to(self, device: torch.device) -> "RawBatch":
@@ -62,7 +64,7 @@ class RawBatch:
 
         return RawBatch(
             moved(self.frames), moved(self.matrix), moved(self.motions), self.step,
-            moved(self.frame_ids), moved(self.owners), moved(self.points), self.weight,
+            moved(self.frame_ids), moved(self.owners), moved(self.points), moved(self.static), self.weight,
         )  # fmt: skip
 
     def pin_memory(self) -> "RawBatch":
@@ -70,7 +72,7 @@ class RawBatch:
         return RawBatch(
             self.frames.pin_memory(), self.matrix.pin_memory(), self.motions.pin_memory(), self.step,
             self.frame_ids.pin_memory(), self.owners.pin_memory(), self.points.pin_memory(),
-            self.weight,
+            self.static.pin_memory(), self.weight,
         )  # fmt: skip
 
 
@@ -87,6 +89,7 @@ class SnippetBatch:
         motions: (S, B, 4, 4) ``source_from_target``; NaN where PoseNet has to find it.
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of ``motions``;
             zeros where none are known.
+        static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where there are none.
     """
 
     target: Float[Tensor, "b 3 h w"]
@@ -96,19 +99,21 @@ class SnippetBatch:
     camera: Camera
     motions: Float[Tensor, "s b 4 4"]
     points: Float[Tensor, "b p 3"]
+    static: Bool[Tensor, "m b 1 h w"]
 
 
 def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     """Frames as floats, flipped and jittered with chances decided by ``seed``."""
     levels = raw.frames
     camera = Camera(raw.matrix, *levels.shape[-2:])
-    motions, points = raw.motions, raw.points
+    motions, points, static = raw.motions, raw.points, raw.static
     count = levels.shape[1]
     generator = torch.Generator().manual_seed(seed)
     chances = torch.rand(2, count, generator=generator)
     if enabled:
         flips = (chances[0] < FLIP_PROBABILITY).to(levels.device)
         # Bytes are mirrored, a quarter of what the floats would be.
+        static, _ = flip_some(static, camera, flips)
         levels, camera = flip_some(levels, camera, flips)
         motions = flip_motions(motions, flips)
         points = flip_points(points, flips, camera.width)
@@ -119,7 +124,9 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
         keep = chances[1] >= JITTER_PROBABILITY
         matrices[keep] = torch.eye(3, 4)
         inputs = change_colours(frames, matrices.to(frames.device))
-    return SnippetBatch(frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points)
+    return SnippetBatch(
+        frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static
+    )
 
 
 class SnippetStream(IterableDataset[RawBatch]):
@@ -295,6 +302,7 @@ class SnippetStream(IterableDataset[RawBatch]):
             torch.from_numpy(chosen[:, 1:own].T + self._first_frame[chosen[:, 0]]),
             torch.tensor([[s[0], self._part(s)] for s in chosen]),
             torch.from_numpy(np.stack([self._points(s, rng) for s in chosen])).float(),
+            torch.from_numpy(self._static(chosen)),
         )  # fmt: skip
 
     def _part(self, snippet: np.ndarray) -> int:
@@ -309,6 +317,15 @@ class SnippetStream(IterableDataset[RawBatch]):
             return np.zeros((self._points_a_frame, 3))
         place = rng.integers(len(found.inverse_depth), size=self._points_a_frame)
         return np.column_stack([found.pixels[place], found.inverse_depth[place]])
+
+    def _static(self, chosen: np.ndarray) -> np.ndarray:
+        """(1, B, 1, H, W), or (0, B, 1, H, W) where no clip has any."""
+        shape = self.clips[0].frames.shape[2:]
+        if all(clip.static is None for clip in self.clips):
+            return np.zeros((0, len(chosen), 1, *shape), bool)
+        none = np.zeros(shape, bool)
+        masks = [self.clips[snippet[0]].static for snippet in chosen]
+        return np.stack([none if mask is None else mask for mask in masks])[None, :, None]
 
     def _motions(self, snippet: np.ndarray) -> np.ndarray:
         """(S, 4, 4) ``source_from_target``, NaN where unknown."""

@@ -101,9 +101,10 @@ def compute_objective(
         if batch.points.shape[1]:
             full = _at_size(inverse_depth, batch.target)
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
+        weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)
         terms |= warping_terms(
             networks.features, target_features, inverse_depths, motions, batch, settings, progress,
-            compare,
+            compare, weight,
         )  # fmt: skip
         if settings.data.poses == "aligned" and settings.loss.consistency > 0:
             terms["consistency"] = _consistency_term(networks, inverse_depth, motions, batch)
@@ -126,6 +127,7 @@ def warping_terms(
     settings: TrainSettings,
     progress: float,
     compare: Comparisons = PLAIN,
+    weight: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """What depth and motions are judged by: L_ph, L_fm, smoothness and scale.
 
@@ -135,6 +137,7 @@ def warping_terms(
         inverse_depths: DepthNet's, finest first.
         motions: (S, B, 4, 4) ``source_from_target``.
         batch, settings, progress, compare: see :func:`compute_objective`.
+        weight: (B, 1, H, W) of each pixel in L_ph and L_fm, where they do not all count alike.
     """
     inverse_depth = inverse_depths[0]
     statistics = target_statistics(batch.target)
@@ -143,7 +146,7 @@ def warping_terms(
         with torch.no_grad():
             identity = photometric_loss(batch.sources, statistics)
     terms = _photometric_terms(
-        inverse_depths, motions, batch, settings, compare, statistics, identity
+        inverse_depths, motions, batch, settings, compare, statistics, identity, weight
     )
     if settings.loss.standing > 0 and identity is not None:
         full = _at_size(inverse_depth, batch.target)[:, 0]
@@ -151,7 +154,7 @@ def warping_terms(
         terms["standing"] = standing_loss(full, still).mean()
     if settings.loss.coarse > 0 and progress < 1:
         terms["coarse"] = (1 - progress) * _coarse_term(
-            inverse_depth, motions, batch, settings.sampling
+            inverse_depth, motions, batch, settings.sampling, weight
         )
     terms |= _smoothness_terms(inverse_depths, batch.target)
     if settings.loss.scale > 0:
@@ -176,9 +179,52 @@ def warping_terms(
         assert target_features is not None
         terms["feature_metric"] = _feature_metric_term(
             inverse_depth, motions, target_features, source_features, batch.camera, settings,
-            compare,
+            compare, weight,
         )  # fmt: skip
     return terms
+
+
+def _pixel_weight(
+    networks: Networks,
+    inverse_depth: Tensor,
+    motions: Tensor,
+    batch: SnippetBatch,
+    settings: TrainSettings,
+) -> Tensor | None:
+    """(B, 1, H, W) how much each pixel counts: not at all where it belongs to the camera, and as far as
+    both frames' depths agree where that is asked for; None where all count alike."""
+    weight = (~batch.static[0]).float() if len(batch.static) else None
+    if settings.moving_mask:
+        agreement = _agreement(networks, inverse_depth, motions, batch)
+        weight = agreement if weight is None else weight * agreement
+    return weight
+
+
+@torch.no_grad()
+def _agreement(
+    networks: Networks, inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch
+) -> Tensor:
+    """(B, 1, H, W) between 0 and 1: how well the depth of the target, moved into a source, agrees with that
+    source's own, in the source where it does best; the self-discovered mask of Bian et al., NeurIPS 2019.
+    A source that has no image of a pixel says nothing against it."""
+    assert networks.depth is not None
+    count = len(batch.sources)
+    sources = 1 / networks.depth(batch.sources_input.flatten(0, 1), scales=1)[0].float()
+    camera = batch.camera.resize(*inverse_depth.shape[-2:]).repeat(count)
+    depth = (1 / inverse_depth[:, 0]).repeat(count, 1, 1)
+    pixels, projected, valid = reproject(depth, motions.flatten(0, 1), camera, camera)
+    sampled = sample(sources, pixels)[:, 0]
+    differs = depth_consistency_loss(projected, sampled, valid)
+    best = minimum_over_sources(differs.unflatten(0, (count, -1)))
+    return _at_size(1 - best[:, None], batch.target)
+
+
+def _mean(loss: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of losses (N B, h, w) of N views each, weighted where there are weights (B, 1, H, W)."""
+    if weight is None:
+        return loss.mean()
+    resized = F.interpolate(weight, loss.shape[-2:], mode="area")[:, 0]
+    return (loss * resized.repeat(len(loss) // len(resized), 1, 1)).mean()
 
 
 def _at_size(inverse_depth: Tensor, image: Tensor) -> Tensor:
@@ -245,6 +291,7 @@ def _photometric_terms(
     compare: Comparisons,
     statistics: TargetStatistics,
     identity: Tensor | None,
+    weight: Tensor | None,
 ) -> dict[str, Tensor]:
     """L_ph, mean over scales and pixels; every scale is judged at full size."""
     count = len(batch.sources)
@@ -264,11 +311,15 @@ def _photometric_terms(
     if settings.automask:
         assert identity is not None
         loss = automask(loss, minimum_over_sources(identity).repeat(scales, 1, 1))
-    return {"photometric": loss.mean()}
+    return {"photometric": _mean(loss, weight)}
 
 
 def _coarse_term(
-    inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch, sampling: Sampling
+    inverse_depth: Tensor,
+    motions: Tensor,
+    batch: SnippetBatch,
+    sampling: Sampling,
+    weight: Tensor | None,
 ) -> Tensor:
     """L_ph of the finest depth on images at a quarter and an eighth of the size, mean of both.
 
@@ -286,7 +337,7 @@ def _coarse_term(
             sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras, sampling
         )
         per_source = photometric_loss(warped.unflatten(0, (count, -1)), target_statistics(target))
-        losses.append(minimum_over_sources(per_source).mean())
+        losses.append(_mean(minimum_over_sources(per_source), weight))
     return torch.stack(losses).mean()
 
 
@@ -298,6 +349,7 @@ def _feature_metric_term(
     camera: Camera,
     settings: TrainSettings,
     compare: Comparisons,
+    weight: Tensor | None,
 ) -> Tensor:
     """L_fm from the finest depth, once a step: sum over the levels, each at its own size, by share."""
     count, motions = motions.shape[0], motions.flatten(0, 1)
@@ -322,7 +374,7 @@ def _feature_metric_term(
             with torch.no_grad():
                 identity = compare.features(theirs, ours, per_source)
             loss = automask(loss, identity)
-        losses.append(share * loss.mean())
+        losses.append(share * _mean(loss, weight))
     return torch.stack(losses).sum()
 
 

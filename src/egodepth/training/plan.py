@@ -13,7 +13,9 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.clips import NO_PART, Clip, KnownMotion
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence
+from egodepth.data.snippets import SnippetStream
 from egodepth.data.splits import Split
+from egodepth.data.static_mask import find_static_mask, read_mask
 from egodepth.data.structure_from_motion import find_colmap, reconstruct
 from egodepth.data.survey import TURNING, Survey, survey
 from egodepth.data.unknown_camera import (
@@ -21,7 +23,17 @@ from egodepth.data.unknown_camera import (
     is_determined,
     with_estimate,
 )
-from egodepth.training.settings import DataSettings, PoseSource
+from egodepth.training.settings import DataSettings, PoseSource, TrainSettings
+
+SHOWN_CAMERAS = 3
+CAMERAS_FROM = {
+    "given": "given", "metadata": "by its metadata", "fov": "by its field of view",
+    "guess": "a guess", "estimate": "found from the frames",
+}  # fmt: skip
+MOTIONS = {
+    "network": "PoseNet's", "aligned": "PoseNet's, aligned in every step",
+    "sfm": "structure from motion, refined along", "given": "given with the footage",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -46,7 +58,7 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     Raises:
         EgodepthError: poses that are missing, or structure from motion that finds nothing.
     """
-    lines: list[str] = []
+    clips, lines = mask_static(clips, data.mask)
     surveys: list[Survey] = []
     if data.directions and "auto" in (data.stride, data.poses):
         stride = None if data.stride == "auto" else data.stride
@@ -78,6 +90,34 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
             poses = "aligned"
             lines.append(f"poses: aligned after all, since {error}")
     return Plan(clips, poses, lines)
+
+
+def mask_static(clips: list[Clip], mask: str) -> tuple[list[Clip], list[str]]:
+    """Clips with what belongs to their camera, and what was found.
+
+    Args:
+        clips: footage.
+        mask: ``none``, ``auto`` or an image file, see ``data.mask``.
+
+    Raises:
+        EgodepthError: see :func:`read_mask`.
+    """
+    if mask == "none":
+        return clips, []
+    done, lines = [], []
+    for clip in clips:
+        static = (
+            find_static_mask(clip)
+            if mask == "auto"
+            else read_mask(Path(mask), *clip.frames.shape[2:])
+        )
+        done.append(replace(clip, static=static))
+        if static is not None and mask == "auto":
+            lines.append(
+                f"{clip.sequence.name}: {100 * static.mean():.0f} % of the image stays in place (bonnet, "
+                "watermark, borders) and is left out; --data.mask none takes it in"
+            )
+    return done, lines
 
 
 def find_cameras(
@@ -136,6 +176,43 @@ def _describe_camera(sequence: Sequence) -> str:
     focal = float(sequence.camera.matrix[0, 0])
     degrees = 2 * math.degrees(math.atan(sequence.camera.width / (2 * focal)))
     return f"focal length {focal:.0f} pixels ({degrees:.0f} degrees wide)"
+
+
+def describe_plan(
+    settings: TrainSettings, stream: SnippetStream, steps: int, seconds_per_step: float | None
+) -> list[tuple[str, str]]:
+    """What the training will do: headings and what stands behind them.
+
+    Args:
+        settings: with everything decided.
+        stream: of the footage.
+        steps: to be made.
+        seconds_per_step: measured, where it was.
+    """
+    clips = stream.clips
+    cameras = sorted(
+        {f"{_describe_camera(c.sequence)}, {CAMERAS_FROM[c.sequence.camera_from]}" for c in clips}
+    )
+    strides = sorted({clip.stride for clip in clips})
+    rows = [
+        ("footage", f"{stream.frame_count} frames of {len(clips)} sequence{'s' * (len(clips) > 1)}"),
+        ("snippets", f"{stream.snippet_count} of {stream.frames_a_snippet} frames, strides "
+         f"{', '.join(map(str, strides))}"),
+        ("camera", "; ".join(cameras[:SHOWN_CAMERAS]) + "; ..." * (len(cameras) > SHOWN_CAMERAS)),
+        ("networks", f"see {settings.model.width}x{settings.model.height}; method {settings.method}"),
+        ("motion", MOTIONS[settings.data.poses] if settings.data.directions else "the rig's own"),
+        ("steps", f"{steps} of {stream.batch_size} snippets, {steps / stream.steps_per_epoch:.1f} epochs"),
+    ]  # fmt: skip
+    if seconds_per_step is not None:
+        rows.append(("time", f"about {describe_seconds(steps * seconds_per_step)}"))
+    return rows
+
+
+def describe_seconds(seconds: float) -> str:
+    """A length of time, in words."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def restrict(clips: list[Clip], split: Split) -> list[Clip]:

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
 from rich.progress import track
+from rich.table import Table
 from torch.utils.data import DataLoader
 
 from egodepth.core import config
@@ -41,11 +42,13 @@ from egodepth.training.compilation import WORTH_STEPS, Comparisons
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import compute_objective
-from egodepth.training.plan import Plan, find_cameras, make_plan, restrict
+from egodepth.training.plan import Plan, describe_plan, find_cameras, make_plan, restrict
 from egodepth.training.settings import DataSettings, TrainSettings
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
 """Steps thrown away before, and timed for, fitting the number of steps to a time."""
+TOLD_STEPS = 200
+"""From so many steps on the plan says how long they take, which costs WARM_UP_STEPS + TIMED_STEPS."""
 PLANNED_SHARE = 0.93
 """Share of a time budget that is planned for: logging, checkpoints and other users take the rest."""
 
@@ -129,7 +132,8 @@ def train(
     if saved:
         stream.steps = saved["egodepth_total_steps"]
     else:
-        stream.steps = _fit_steps(settings, stream, precision, device, prepare_seconds, console)
+        stream.steps, per_step = _fit_steps(settings, stream, precision, device, prepare_seconds)
+        _print_plan(console, describe_plan(settings, stream, stream.steps, per_step))
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream)
     module.to(memory_format=torch.channels_last)
@@ -369,7 +373,6 @@ def make_stream(
     """
     data, world = settings.data, World.of_environment()
     total = sum(len(sequence.frames) for sequence in sequences)
-    started = time.perf_counter()
     folder = data.cache or default_cache_folder()
     found: list[str] = []
     if data.directions:
@@ -401,11 +404,6 @@ def make_stream(
         seed=settings.seed,
         rank=world.rank,
         ranks=world.size,
-    )
-    console.print(
-        f"{stream.snippet_count} snippets from {stream.frame_count} frames of {len(sequences)} "
-        f"sequences, {settings.model.width}x{settings.model.height}, "
-        f"prepared in {time.perf_counter() - started:.1f} s"
     )
     decided = settings.model_copy(update={"data": data.model_copy(update={"poses": plan.poses})})
     return decided, stream, plan
@@ -469,6 +467,13 @@ def estimate(settings: TrainSettings, console: Console | None = None) -> Estimat
     return Estimate(stream.snippet_count, steps, stream.steps_per_epoch, per_step, prepared)
 
 
+def _print_plan(console: Console, rows: list[tuple[str, str]]) -> None:
+    table = Table.grid(padding=(0, 2))
+    for heading, text in rows:
+        table.add_row(f"[bold]{heading}[/]", text)
+    console.print(table)
+
+
 def _wanted_steps(settings: TrainSettings, stream: SnippetStream) -> int:
     """The steps or epochs asked for, in steps."""
     if settings.epochs is None:
@@ -482,18 +487,19 @@ def _fit_steps(
     precision: str,
     device: torch.device,
     prepare_seconds: float,
-    console: Console,
-) -> int:
-    """The steps or epochs asked for, at most as many as fit into ``settings.minutes``."""
+) -> tuple[int, float | None]:
+    """The steps or epochs asked for, at most as many as fit into ``settings.minutes``; and the seconds of
+    one, where they had to be measured or the training is long enough to be asked about."""
     steps = _wanted_steps(settings, stream)
-    if settings.minutes is None:
-        return steps
+    if settings.minutes is None and steps < TOLD_STEPS:
+        return steps, None
     started = time.perf_counter()
     per_step = _time_a_step(settings, stream, precision, device)
+    if settings.minutes is None:
+        return steps, per_step
     used = time.perf_counter() - started + prepare_seconds
     fitting = max(1, int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step))
-    console.print(f"{per_step:.2f} s a step: {fitting} steps fit into {settings.minutes:g} minutes")
-    return min(steps, fitting)
+    return min(steps, fitting), per_step
 
 
 def _time_a_step(

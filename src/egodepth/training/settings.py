@@ -42,6 +42,9 @@ class DataSettings(Settings):
     camera: Path | None = None
     """camera file (YAML: fx, fy, cx, cy, width, height, and with a lens that bends lines distortion:
     [k1, k2, p1, p2, k3], or lens: fisheye with [k1, k2, k3, k4]), for footage that brings no camera"""
+    mask: str = "none"
+    """pixels that belong to the camera (bonnet, watermark, borders) and say nothing; auto: those that
+    stay in place over a hundred frames or more; or an image file, whose black pixels are left out"""
     cache: Path | None = None
     """folder for resized frames; by default ~/.cache/egodepth/frames"""
     augment: bool = True
@@ -132,6 +135,9 @@ class TrainSettings(Settings):
     loss: LossWeights = LossWeights()
     automask: bool = True
     """leave pixels that the unwarped source explains better out of L_ph and L_fm"""
+    moving_mask: bool = False
+    """weigh pixels in L_ph and L_fm by how well the depths of both frames agree, against what moves
+    across; takes DepthNet's time for the sources too"""
     sampling: Sampling = "exact"
     """where warping samples; published_shift: up to half a pixel off, as the published code does, for
     comparing with it"""

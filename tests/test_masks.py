@@ -1,0 +1,192 @@
+"""What says nothing about depth: parts of the camera, things that move; and what stays in place yet stands."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+from tests.conftest import tiny_settings, write_images
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.clips import Clip, read_clips
+from egodepth.data.snippets import SnippetStream, augment
+from egodepth.data.sources import read_source
+from egodepth.data.static_mask import find_static_mask, read_mask
+from egodepth.geometry.camera import Camera
+from egodepth.losses.standing import standing_loss, still_pixels
+from egodepth.training.objective import _agreement, compute_objective
+from egodepth.training.plan import mask_static
+from egodepth.training.run import build_networks, train
+
+
+def moving_clip(count: int = 120) -> Clip:
+    """Texture that moves by three pixels a frame."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (12, 120), dtype=np.uint8)
+    wide = np.asarray(Image.fromarray(coarse).resize((960, 96), Image.Resampling.BICUBIC))
+    frames = np.stack([wide[:, 3 * i : 3 * i + 320] for i in range(count)])
+    camera = Camera.from_field_of_view(60.0, 96, 320)
+    sequence = type("S", (), {"name": "clip"})()
+    return Clip(sequence, np.repeat(frames[:, None], 3, 1), np.arange(count), camera)  # type: ignore[arg-type]
+
+
+def test_bonnet_and_borders_are_found_and_nothing_else() -> None:
+    clip = moving_clip()
+    assert find_static_mask(clip) is None
+    frames = clip.frames.copy()
+    frames[:, :, :6] = 0
+    y, x = np.mgrid[:96, :320]
+    bonnet = y > 76 + ((x - 160) / 160) ** 2 * 10
+    frames[:, :, bonnet] = (200 - y[bonnet]).astype(np.uint8)
+    truth = bonnet | (y < 6)
+    found = find_static_mask(replace(clip, frames=frames))
+    assert found is not None and found[truth].mean() > 0.98
+    assert found[~truth].mean() < 0.05
+    clips, lines = mask_static([replace(clip, frames=frames)], "auto")
+    assert clips[0].static is not None and "stays in place" in lines[0]
+
+
+def test_a_camera_that_stands_still_has_no_mask() -> None:
+    clip = moving_clip()
+    still = np.repeat(clip.frames[:1], 120, 0)
+    noise = np.random.default_rng(1).integers(0, 3, still.shape).astype(np.uint8)
+    assert find_static_mask(replace(clip, frames=still // 2 + noise)) is None
+    assert find_static_mask(replace(clip, frames=clip.frames[:20])) is None
+
+
+def test_real_footage_without_a_bonnet_has_no_mask(data: Path, tmp_path: Path) -> None:
+    sources = (f"kitti_odometry:{data / 'kitti_odometry'}", f"seven_scenes:{data / 'seven_scenes'}")
+    sequences = [s for source in sources for s in read_source(source) if len(s.frames) > 100]
+    for clip in read_clips(sequences, 96, 320, tmp_path):
+        assert find_static_mask(clip) is None, clip.sequence.name
+
+
+def test_masks_of_a_file(tmp_path: Path) -> None:
+    picture = np.full((60, 100), 255, np.uint8)
+    picture[30:, :50] = 0
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    mask = read_mask(tmp_path / "mask.png", 30, 50)
+    assert mask.shape == (30, 50) and mask[15:, :25].all() and mask.sum() == 15 * 25
+    (tmp_path / "broken.png").write_text("no image")
+    Image.fromarray(np.full((4, 4), 255, np.uint8)).save(tmp_path / "white.png")
+    for name, message in (("broken.png", "cannot read"), ("white.png", "is all white")):
+        with pytest.raises(EgodepthError, match=message):
+            read_mask(tmp_path / name, 30, 50)
+
+
+def test_masked_pixels_have_no_say(tmp_path: Path) -> None:
+    """A mask of the file reaches the batch, is mirrored with it, and takes its pixels out of L_ph and L_fm."""
+    write_images(tmp_path / "frames", 5)
+    picture = np.full((32, 64), 255, np.uint8)
+    picture[20:, :16] = 0
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    settings = tiny_settings(tmp_path / "frames")
+    clip = read_clips([read_source(str(tmp_path / "frames"))[0].with_fov(60)], 32, 64, tmp_path)[0]
+    clip = mask_static([clip], str(tmp_path / "mask.png"))[0][0]
+    stream = SnippetStream([clip], directions=(-1, 1), batch_size=3, seed=0)
+    raw = stream.batch(0)
+    assert raw.static.shape == (1, 3, 1, 32, 64) and raw.static[0, 0, 0, 20:, :16].all()
+    batch = augment(raw, 5)
+    same = (batch.target * 255).round() == raw.frames[0]
+    mirrored = ~same.flatten(1).all(1)
+    assert 0 < mirrored.sum() < 3
+    for b in range(3):
+        side = batch.static[0, b, 0, 20:, 48:] if mirrored[b] else batch.static[0, b, 0, 20:, :16]
+        assert side.all() and batch.static[0, b].sum() == 12 * 16
+    plain = augment(raw, 0, enabled=False)
+    # Colours of the target inside the mask change nothing but what FeatureNet learns by itself.
+    torch.manual_seed(0)
+    networks = build_networks(settings)
+    settings = settings.model_copy(update={"method": "photometric"})
+    changed = plain.target.clone()
+    changed[:, :, 22:, :14] = torch.rand(3, 3, 10, 14)
+    other = replace(plain, target=changed)  # DepthNet and PoseNet see target_input
+    terms = [compute_objective(networks.eval(), b, settings).terms for b in (plain, other)]
+    for name in ("photometric",):
+        torch.testing.assert_close(terms[0][name], terms[1][name])
+    free = [
+        replace(b, static=torch.zeros(0, 3, 1, 32, 64, dtype=torch.bool)) for b in (plain, other)
+    ]
+    unmasked = [compute_objective(networks, b, settings).terms["photometric"] for b in free]
+    assert abs(unmasked[0] - unmasked[1]) > 1e-3
+
+
+class TrueDepth(torch.nn.Module):
+    """DepthNet of a wall 10 units away with a thing before it that moves to the right."""
+
+    def forward(self, image: torch.Tensor, scales: int = 4) -> list[torch.Tensor]:
+        return [torch.where(image[:, :1] > 0.5, 0.5, 0.1)]
+
+
+def test_what_moves_across_disagrees() -> None:
+    """The camera stands; a thing 2 units away moves by 8 pixels before a wall 10 units away."""
+    target, source = torch.zeros(2, 1, 3, 32, 64)
+    target[..., 10:20, 10:20] = 1
+    source[..., 10:20, 18:28] = 1
+    camera = Camera.from_field_of_view(60.0, 32, 64)
+    camera = Camera(camera.matrix[None], 32, 64)
+    batch = type("B", (), {"sources": source[None], "sources_input": source[None],
+                           "target": target, "camera": camera})()  # fmt: skip
+    networks = torch.nn.Module()
+    networks.depth = TrueDepth()
+    inverse = TrueDepth()(target)[0]
+    weight = _agreement(networks, inverse, torch.eye(4)[None, None], batch)[0, 0]  # type: ignore[arg-type]
+    differs = 1 - 8 / 12  # |2 - 10| / (2 + 10)
+    assert weight[15, 12] == pytest.approx(differs) and weight[15, 25] == pytest.approx(differs)
+    assert weight[15, 19] == pytest.approx(1) and weight[3, 3] == pytest.approx(1)
+
+
+def test_a_thing_stands_on_the_ground_below_it() -> None:
+    inverse = torch.full((1, 6, 3), 0.1, dtype=torch.float64, requires_grad=True)
+    ground = torch.tensor([0, 0, 0, 0, 0.1, 0.2], dtype=torch.float64)[:, None]
+    still = torch.zeros(1, 6, 3, dtype=torch.bool)
+    still[0, 2:4, 1] = True  # stands on row 4
+    still[0, 5, 0] = True  # reaches the lower border: nothing is known
+    loss = standing_loss(inverse + ground, still)
+    expected = torch.zeros(1, 6, 3, dtype=torch.float64)
+    expected[0, 2:4, 1] = np.log(2)
+    torch.testing.assert_close(loss, expected)
+    loss.sum().backward()
+    assert inverse.grad is not None
+    torch.testing.assert_close(inverse.grad, -10 * (expected > 0).double())
+    nearer = torch.where(still, 0.9, 0.1)
+    assert standing_loss(nearer, still).sum() == 0
+
+
+def test_still_pixels_have_texture_and_others_move() -> None:
+    identity = torch.full((2, 2, 20, 40), 0.3)
+    contrast = torch.full((2, 20, 40), 0.2)
+    identity[:, 0, 8:14, 10:20] = 0.02
+    identity[1, 0, 8, 10] = 0.3  # in place in one source alone, and a gap in the thing
+    contrast[0, :4] = 0.01
+    identity[:, 0, :4] = 0.0  # sky
+    identity[:, 1] = 0.02  # a camera that stands still
+    contrast[0, 10:12, 14:16] = 0.01  # a gap without texture
+    still = still_pixels(identity, contrast)
+    assert still[0, 10:12, 12:18].all() and not still[0, :4].any() and not still[1].any()
+    assert still.sum() <= 60
+
+
+def test_training_with_all_of_it(tmp_path: Path) -> None:
+    """Settings reach the objective, and the plan says what will be done."""
+    write_images(tmp_path / "frames", 7)
+    picture = np.full((32, 64), 255, np.uint8)
+    picture[24:] = 0
+    Image.fromarray(picture).save(tmp_path / "mask.png")
+    settings = tiny_settings(
+        tmp_path / "frames", moving_mask=True, loss__standing=0.1, steps=2,
+        data__mask=str(tmp_path / "mask.png"),
+    )  # fmt: skip
+    said = io.StringIO()
+    result = train(settings, tmp_path / "run", console=Console(file=said, width=200))
+    assert result.steps == 2
+    logged = next((tmp_path / "run" / "logs").glob("csv_*/metrics.csv")).read_text()
+    assert "standing" in logged.splitlines()[0]
+    text = said.getvalue()
+    for words in ("7 frames of 1 sequence", "5 of 3 frames, strides 1", "60 degrees wide", "64x32",
+                  "PoseNet's", "2 of 2 snippets"):  # fmt: skip
+        assert words in text, words
