@@ -11,8 +11,9 @@ STILL = 0.08
 """Photometric difference of two frames below which a pixel stayed in place."""
 LEAST_CONTRAST = 0.05
 """Standard deviation in a 3x3 window; where there is less, a pixel that moves looks the same too."""
-WIDEST_GAP = 5
-"""Pixels; smaller gaps between still ones are of the same thing."""
+WIDEST_GAP, LEAST_SIZE = 5, 7
+"""Pixels: smaller gaps between still ones are of the same thing; smaller things are lines of the road, which
+stay in place as long as the camera moves along them."""
 MOST = 0.5
 """Share of an image's textured pixels that stay in place beyond which the camera stands still."""
 
@@ -20,7 +21,7 @@ MOST = 0.5
 def still_pixels(
     identity: Float[Tensor, "s b h w"], contrast: Float[Tensor, "b h w"]
 ) -> Bool[Tensor, "b h w"]:
-    """Pixels with texture that stay in place from frame to frame while others move, gaps closed.
+    """Things with texture that stay in place from frame to frame while others move.
 
     Args:
         identity: photometric loss of each source as it is.
@@ -30,13 +31,12 @@ def still_pixels(
     still = textured & (identity.amax(0) < STILL)
     share = still.sum((1, 2)) / textured.sum((1, 2)).clamp(min=1)
     still = still & (share < MOST)[:, None, None]
-    return _close(still.float()[:, None])[:, 0] > 0.5
+    closed = -_widen(-_widen(still.float()[:, None], WIDEST_GAP), WIDEST_GAP)
+    return _widen(-_widen(-closed, LEAST_SIZE), LEAST_SIZE)[:, 0] > 0.5
 
 
-def _close(mask: Tensor) -> Tensor:
-    border = WIDEST_GAP // 2
-    wider = F.max_pool2d(mask, WIDEST_GAP, stride=1, padding=border)
-    return -F.max_pool2d(-wider, WIDEST_GAP, stride=1, padding=border)
+def _widen(mask: Tensor, size: int) -> Tensor:
+    return F.max_pool2d(mask, size, stride=1, padding=size // 2)
 
 
 def standing_loss(

@@ -1,0 +1,1 @@
+"""A local web page on which one looks at what a run makes of some footage."""

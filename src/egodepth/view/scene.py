@@ -1,0 +1,85 @@
+"""The 3D part of the page: trajectory, camera and points, shown by viser."""
+
+import io
+
+import numpy as np
+import viser
+from PIL import Image
+
+from egodepth.view.session import Session
+
+CAMERA_SIZE = 0.02
+"""Of the drawn camera, in diameters of what is shown."""
+LEAST_DIAMETERS = 2.0
+"""Of the median depth, for a camera that hardly moves."""
+
+
+class Scene:
+    """A viser server with one session's trajectory, moving camera and points.
+
+    Attributes:
+        port: where it listens, on this machine alone.
+    """
+
+    def __init__(self, port: int) -> None:
+        """Listen on a free port."""
+        self._server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
+        self._server.gui.configure_theme(
+            control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
+        )
+        self._server.scene.set_up_direction("-y")
+        self.port = self._server.get_port()
+        self._session: Session | None = None
+        self._shown: tuple[bool, bool] = (False, False)
+        self._size = 1.0
+
+    def stop(self) -> None:
+        """Close it."""
+        self._server.stop()
+
+    def show(self, session: Session, place: int) -> None:
+        """Bring the scene to a frame of a session; what is there already is left alone."""
+        if session is not self._session:
+            self._server.scene.reset()
+            self._server.scene.set_up_direction("-y")
+            self._session, self._shown = session, (False, False)
+        poses, cloud = session.poses, session.cloud
+        if poses is None or place >= len(poses):
+            return
+        has_path, has_points = self._shown
+        positions = poses[:, :3, 3]
+        if not has_path:
+            depth = float(np.median(session.frames[0].depth.astype(np.float32)))
+            extent = float(np.linalg.norm(np.ptp(positions, axis=0)))
+            self._size = max(extent, LEAST_DIAMETERS * depth)
+            if len(positions) > 1:
+                self._server.scene.add_line_segments(
+                    "/path", np.stack([positions[:-1], positions[1:]], axis=1).astype(np.float32),
+                    colors=(255, 170, 60), line_width=3,
+                )  # fmt: skip
+            back = positions.mean(0) + self._size * np.array([0.5, -0.7, -0.9])
+            self._server.initial_camera.position = tuple(back)
+            self._server.initial_camera.look_at = tuple(positions.mean(0))
+            for client in self._server.get_clients().values():
+                client.camera.position, client.camera.look_at = tuple(back), tuple(positions.mean(0))
+        if cloud is not None and not has_points:
+            self._server.scene.add_point_cloud(
+                "/points", cloud.points, cloud.colours, point_size=0.0015 * self._size
+            )
+        self._shown = (True, cloud is not None)
+        camera = session.sequence.camera
+        assert camera is not None
+        fy = float(camera.matrix[1, 1])
+        picture = Image.open(io.BytesIO(session.frames[place].image))
+        picture.thumbnail((320, 320))
+        self._server.scene.add_camera_frustum(
+            "/camera", fov=2 * float(np.arctan(camera.height / (2 * fy))),
+            aspect=camera.width / camera.height, scale=CAMERA_SIZE * self._size,
+            color=(90, 200, 255), image=np.asarray(picture), wxyz=_quaternion(poses[place]),
+            position=tuple(positions[place]),
+        )  # fmt: skip
+
+
+def _quaternion(pose: np.ndarray) -> tuple[float, ...]:
+    rotation = viser.transforms.SO3.from_matrix(pose[:3, :3])
+    return tuple(float(value) for value in rotation.wxyz)

@@ -1,0 +1,204 @@
+"""What the page shows: frames, depth, motion and points of one sequence, gathered while one looks."""
+
+import io
+import threading
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.frame_cache import resize_frame
+from egodepth.data.sequence import Frame, Sequence
+from egodepth.evaluation.depth import DepthProtocol, score_depth
+from egodepth.inference.cloud import Cloud, fuse_cloud
+from egodepth.inference.odometry import track_sequence
+from egodepth.inference.predict import find_unit, predict_sequence
+from egodepth.inference.run import Run
+from egodepth.inference.unit import NOTHING_KNOWN, OWN_UNIT, KnownLength, Unit
+
+MOST_FRAMES = 600
+"""Frames that are kept; of longer footage every so many."""
+WIDEST_IMAGE, WIDEST_DEPTH = 1280, 640
+CLOUD_FRAMES, MOST_POINTS = 40, 300_000
+SHOWN_SCORES = ("abs_rel", "rmse", "a1")
+
+
+@dataclass(frozen=True)
+class ViewFrame:
+    """One frame as the page gets it.
+
+    Attributes:
+        number, time: of the frame.
+        image: JPEG.
+        depth: (h, w) float16, in the unit of the session.
+        scores: depth metrics where there is ground truth, else empty.
+    """
+
+    number: int
+    time: float
+    image: bytes
+    depth: np.ndarray
+    scores: dict[str, float]
+
+
+class Session:
+    """Predictions for one sequence, made in a thread; what is there can be read at any time.
+
+    Attributes:
+        sequence: what is looked at.
+        frames: those that are there, in order.
+        poses: (N, 4, 4) ``first_from_frame`` of ``frames``; None until they are known, or for good where
+            nothing tells them.
+        cloud: points of all frames; None until they are there.
+        unit: of all lengths.
+        nearest: depth that is shown brightest.
+        problem: what went wrong, in words.
+        state: what is being done, in words; empty at the end.
+    """
+
+    def __init__(
+        self, run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN,
+        protocol: DepthProtocol | None = None, *, odometry: bool = False,
+    ):  # fmt: skip
+        """Start to gather.
+
+        Args:
+            run: trained networks.
+            sequence: footage with a camera.
+            known: something measured, which makes lengths metres.
+            protocol: to score depth with, where there is ground truth.
+            odometry: find the motion by direct alignment, slower and better than PoseNet's; always so
+                where there is no PoseNet.
+        """
+        self.run, self.sequence, self.known, self.protocol = run, sequence, known, protocol
+        self.odometry = odometry or not run.has_motion
+        self.frames: list[ViewFrame] = []
+        self.poses: np.ndarray | None = None
+        self.cloud: Cloud | None = None
+        self.unit: Unit = OWN_UNIT
+        self.nearest = 0.0
+        self.problem, self.state = "", "starting"
+        self._every = max(1, -(-len(sequence.frames) // MOST_FRAMES))
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._gather, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Gather no more."""
+        self._stopped.set()
+
+    def wait(self, seconds: float | None = None) -> None:
+        """Until everything is there."""
+        self._thread.join(seconds)
+
+    def describe(self) -> dict[str, Any]:
+        """What there is by now, for the page."""
+        frames = list(self.frames)
+        height, width = frames[0].depth.shape if frames else (0, 0)
+        return {
+            "sequence": self.sequence.name,
+            "total": -(-len(self.sequence.frames) // self._every),
+            "numbers": [frame.number for frame in frames],
+            "times": [frame.time for frame in frames],
+            "scores": [frame.scores for frame in frames],
+            "height": self.sequence.frames.height, "width": self.sequence.frames.width,
+            "depth_height": height, "depth_width": width,
+            "nearest": self.nearest, "unit": self.unit.text,
+            "symbol": "m" if self.unit.metres else "units",
+            "poses": self.poses is not None, "points": len(self.cloud.points) if self.cloud else 0,
+            "state": self.state, "problem": self.problem,
+        }  # fmt: skip
+
+    def _gather(self) -> None:
+        try:
+            self._gather_all()
+        except _StoppedError:
+            pass
+        except EgodepthError as error:
+            self.problem = str(error)
+        except Exception as error:  # a page that waits for ever would tell nobody
+            self.problem = f"{type(error).__name__}: {error}"
+            raise
+        finally:
+            self.state = ""
+
+    def _gather_all(self) -> None:
+        if self.known != NOTHING_KNOWN:
+            self.state = "finding the unit"
+        self.unit = find_unit(self.run, self.sequence, self.known)
+        self.state = "predicting depth"
+        poses = []
+        for place, seen in enumerate(predict_sequence(self.run, self.sequence, unit=self.unit)):
+            self._check()
+            if place % self._every == 0:
+                poses.append(seen.first_from_frame)
+                self._add(seen.frame, seen.depth, place)
+        numbers = [frame.number for frame in self.frames]
+        if self.odometry:
+            self.state = "finding the motion"
+            found = track_sequence(self.run, self.sequence, on_frame=lambda _: self._check())
+            place_of = {number: i for i, number in enumerate(found.numbers or [])}
+            kept = [found.first_from_frame[place_of[number]] for number in numbers]
+            poses = [_scaled(pose, self.unit.factor) for pose in kept]
+        self.poses = np.stack(poses)
+        self.state = "fusing points"
+        own = np.stack([_scaled(pose, 1 / self.unit.factor) for pose in poses])
+        every = max(1, len(numbers) // CLOUD_FRAMES)
+        cloud = fuse_cloud(self.run, self.sequence, own, every, numbers)
+        chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MOST_POINTS]
+        scaled = cloud.points[chosen] * np.float32(self.unit.factor)
+        self.cloud = replace(cloud, points=scaled, colours=cloud.colours[chosen])
+
+    def _check(self) -> None:
+        if self._stopped.is_set():
+            raise _StoppedError
+
+    def _add(self, frame: Frame, depth: np.ndarray, place: int) -> None:
+        height, width = depth.shape
+        if not self.nearest:
+            self.nearest = float(np.percentile(depth, 2))
+        scores: dict[str, float] = {}
+        read = self.sequence.improved_depth.get(place) or self.sequence.depth.get(place)
+        if read is not None and self.protocol is not None:
+            truth = read()
+            scores = _score(depth, truth, self.protocol)
+        grid = min(width, max(self.run.settings.width, 1), WIDEST_DEPTH)
+        rows = round(height * grid / width)
+        inverse = np.asarray(
+            Image.fromarray(1 / depth).resize((grid, rows), Image.Resampling.BILINEAR)
+        )
+        self.frames.append(
+            ViewFrame(frame.number, frame.time, _jpeg(frame.image), (1 / inverse).astype(np.float16), scores)
+        )  # fmt: skip
+
+
+class _StoppedError(Exception):
+    """The session is no longer looked at."""
+
+
+def _score(depth: np.ndarray, truth: np.ndarray, protocol: DepthProtocol) -> dict[str, float]:
+    if truth.shape != depth.shape:
+        inverse = Image.fromarray(1 / depth).resize(truth.shape[::-1], Image.Resampling.BILINEAR)
+        depth = 1 / np.asarray(inverse)
+    try:
+        found = score_depth(depth, truth, protocol)
+    except EgodepthError:  # a map without a value in the protocol's range
+        return {}
+    return {name: found[name] for name in SHOWN_SCORES}
+
+
+def _scaled(pose: np.ndarray, factor: float) -> np.ndarray:
+    scaled = pose.copy()
+    scaled[:3, 3] *= factor
+    return scaled
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    height, width = image.shape[:2]
+    if width > WIDEST_IMAGE:
+        image = resize_frame(image, round(height * WIDEST_IMAGE / width), WIDEST_IMAGE)
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "jpeg", quality=88)
+    return file.getvalue()
