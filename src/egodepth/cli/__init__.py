@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from egodepth.cli import data, evaluate, export
+from egodepth.cli import data, evaluate, export, view
 from egodepth.cli.common import (
     FAILED,
     INTERRUPTED,
@@ -171,6 +171,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     landscape.set_defaults(command=_landscape)
 
     export.add_commands(commands)
+    view.add_commands(commands)
 
     report = commands.add_parser("report", help="write report.html of a run")
     report.add_argument("run", type=Path, metavar="RUN", help="run folder")

@@ -1,6 +1,7 @@
 """The 3D part of the page: trajectory, camera and points, shown by viser."""
 
 import io
+from contextlib import redirect_stdout
 
 import numpy as np
 import viser
@@ -8,10 +9,12 @@ from PIL import Image
 
 from egodepth.view.session import Session
 
-CAMERA_SIZE = 0.02
+CAMERA_SIZE = 0.06
 """Of the drawn camera, in diameters of what is shown."""
 LEAST_DIAMETERS = 2.0
 """Of the median depth, for a camera that hardly moves."""
+SEEN_FROM = (0.2, -0.4, -0.7)
+"""Where one first looks from, seen from the middle of the way, in diameters: above and behind."""
 
 
 class Scene:
@@ -23,10 +26,12 @@ class Scene:
 
     def __init__(self, port: int) -> None:
         """Listen on a free port."""
-        self._server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
+        with redirect_stdout(io.StringIO()):  # its address means nothing to who looks at ours
+            self._server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
         self._server.gui.configure_theme(
             control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
         )
+        self._server.gui.main_panel.minimize()
         self._server.scene.set_up_direction("-y")
         self.port = self._server.get_port()
         self._session: Session | None = None
@@ -55,13 +60,14 @@ class Scene:
             if len(positions) > 1:
                 self._server.scene.add_line_segments(
                     "/path", np.stack([positions[:-1], positions[1:]], axis=1).astype(np.float32),
-                    colors=(255, 170, 60), line_width=3,
+                    colors=(255, 170, 60), thickness=3.0, thickness_units="screen",
                 )  # fmt: skip
-            back = positions.mean(0) + self._size * np.array([0.5, -0.7, -0.9])
-            self._server.initial_camera.position = tuple(back)
-            self._server.initial_camera.look_at = tuple(positions.mean(0))
+            middle = tuple(positions.mean(0))
+            behind = tuple(positions.mean(0) + self._size * np.array(SEEN_FROM))
+            self._server.initial_camera.position = behind
+            self._server.initial_camera.look_at = middle
             for client in self._server.get_clients().values():
-                client.camera.position, client.camera.look_at = tuple(back), tuple(positions.mean(0))
+                client.camera.position, client.camera.look_at = behind, middle
         if cloud is not None and not has_points:
             self._server.scene.add_point_cloud(
                 "/points", cloud.points, cloud.colours, point_size=0.0015 * self._size
@@ -80,6 +86,5 @@ class Scene:
         )  # fmt: skip
 
 
-def _quaternion(pose: np.ndarray) -> tuple[float, ...]:
-    rotation = viser.transforms.SO3.from_matrix(pose[:3, :3])
-    return tuple(float(value) for value in rotation.wxyz)
+def _quaternion(pose: np.ndarray) -> np.ndarray:
+    return viser.transforms.SO3.from_matrix(pose[:3, :3]).wxyz

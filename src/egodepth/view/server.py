@@ -122,7 +122,7 @@ class _Handler(BaseHTTPRequestHandler):
     view: View
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         """Answer, to a browser on this machine that asked for this page by its own name alone."""
         name = self.headers.get("Host", "").rpartition(":")[0]
         if name not in LOCAL_NAMES:
@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+    def log_message(self, format: str, *args: Any) -> None:
         """Nothing: every frame would be a line."""
 
 

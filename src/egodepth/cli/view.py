@@ -1,0 +1,58 @@
+"""``egodepth view``."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from egodepth.cli.common import add_common, add_metres, camera_settings, known_length, make_console
+
+
+def add_commands(commands: Any) -> None:
+    """Add it to the parser."""
+    view = commands.add_parser("view", help="look at image, depth, motion and points in a browser")
+    view.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    view.add_argument("source", metavar="SOURCE", nargs="?",
+                      help="video, folder, or KIND:ROOT; by default what the run was trained on")  # fmt: skip
+    view.add_argument("--odometry", action="store_true",
+                      help="find the motion as egodepth odometry does, better and slower")  # fmt: skip
+    view.add_argument(
+        "--port", type=int, help="to serve on (default: the first free one from 8765 on)"
+    )
+    view.add_argument("--open", action="store_true", help="open the page in the browser")
+    view.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
+                      "default what the run was trained with")  # fmt: skip
+    add_metres(view)
+    add_common(view)
+    view.set_defaults(command=_view)
+
+
+def _view(options: argparse.Namespace) -> int:
+    import webbrowser
+
+    from egodepth.data.sources import default_protocol, read_source, select
+    from egodepth.evaluation.depth import get_protocol
+    from egodepth.inference.run import Run
+    from egodepth.training.run import read_training_sequences, with_camera
+    from egodepth.view.server import View
+
+    run = Run.load(options.run, options.device)
+    camera = camera_settings(options)
+    if options.source is None:
+        trained = camera_settings(argparse.Namespace(fov=None, run=options.run))
+        sources, sequences = trained.sources, read_training_sequences(trained)
+    else:
+        sources = (options.source,)
+        sequences = [with_camera(s, camera) for s in read_source(options.source)]
+    sequences = select(sequences, options.sequence)
+    view = View(
+        run, sequences, known_length(options), get_protocol(default_protocol(sources[0])),
+        odometry=options.odometry, port=options.port,
+    )  # fmt: skip
+    make_console().print(f"look at {view.address} (on this machine alone); Ctrl-C ends it")
+    if options.open:
+        webbrowser.open(view.address)
+    try:
+        view.wait()
+    except KeyboardInterrupt:
+        view.stop()
+    return 0

@@ -1,0 +1,206 @@
+"""The page that one looks at, by requests and in a real browser."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.conftest import write_images
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.sources import read_source
+from egodepth.evaluation.depth import PROTOCOLS
+from egodepth.inference.run import Run
+from egodepth.inference.unit import KnownLength
+from egodepth.view.server import View
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
+FRAMES = 6
+
+
+@pytest.fixture(scope="module")
+def view(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[View]:
+    """Two sequences; the first has ground truth for one frame."""
+    base = tmp_path_factory.mktemp("view")
+    write_images(base / "first" / "images", FRAMES)
+    (base / "first" / "depth").mkdir()
+    np.save(base / "first" / "depth" / "000002.npy", np.full((40, 80), 3.0, np.float32))
+    write_images(base / "second", 4)
+    sequences = [read_source(str(base / name))[0].with_fov(60) for name in ("first", "second")]
+    shown = View(Run.load(tiny_run), sequences, KnownLength(speed=2.0), PROTOCOLS["indoor"])
+    shown.session.wait(60)
+    yield shown
+    shown.stop()
+
+
+def get(view: View, path: str, **headers: str) -> bytes:
+    request = urllib.request.Request(view.address + path, headers=headers)
+    with urllib.request.urlopen(request, timeout=20) as answer:
+        body: bytes = answer.read()
+        return body
+
+
+def test_what_the_page_gets(view: View) -> None:
+    state = json.loads(get(view, "state.json"))
+    assert state["numbers"] == list(range(FRAMES)) and state["poses"] and state["points"] > 0
+    assert state["problem"] == state["state"] == "" and "2 m/s" in state["unit"]
+    assert [bool(scores) for scores in state["scores"]] == [i == 2 for i in range(FRAMES)]
+    depth = np.frombuffer(get(view, "depth/3"), "<f4").reshape(
+        state["depth_height"], state["depth_width"]
+    )
+    run = view.session.run
+    frame = next(iter(view.session.sequence.frames.at([3])))
+    expected = run.depth(frame.image, depth.shape) * np.float32(view.session.unit.factor)
+    np.testing.assert_allclose(depth, expected, rtol=0.05)
+    assert get(view, "image/3")[:3] == b"\xff\xd8\xff"
+    about = json.loads(get(view, "about.json"))
+    assert about["sequences"] == ["first", "second"] and "total" in about["curves"]
+    assert len(about["maps"]["turbo"]) == 3 * 256
+
+
+def test_for_this_machine_alone(view: View) -> None:
+    """Neither reachable from outside nor by another name, which a foreign page could point here."""
+    assert view.address.startswith("http://127.0.0.1:")
+    for path, headers, status in (
+        ("state.json", {"Host": "evil.example:80"}, 403), ("image/99", {}, 404), ("../etc", {}, 404),
+    ):  # fmt: skip
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            get(view, path, **headers)
+        assert caught.value.code == status
+
+
+@pytest.fixture(scope="module")
+def page(view: View) -> Iterator[Any]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium on this machine: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1200, "height": 900})
+        page.asked = []
+        page.on("request", lambda request: page.asked.append(request.url))
+        page.wrong = []
+        page.on("pageerror", lambda error: page.wrong.append(str(error)))
+        page.goto(view.address)
+        page.wait_for_function("document.getElementById('label').textContent.startsWith('frame 0')")
+        yield page
+        browser.close()
+
+
+def test_dragging_the_divider(page: Any) -> None:
+    box = page.locator("#picture").bounding_box()
+    across, middle = box["x"] + 0.5 * box["width"], box["y"] + 0.3 * box["height"]
+    page.mouse.move(across, middle)
+    page.mouse.down()
+    page.mouse.move(box["x"] + 0.2 * box["width"], middle, steps=4)
+    page.mouse.up()
+    assert abs(int(page.locator("#divider").get_attribute("aria-valuenow")) - 20) <= 1
+    # Right of it there is depth, left of it the image, which is grey noise of a few colours.
+    pixels = page.evaluate(
+        "[0.1, 0.9].map(s => [...document.getElementById('picture').getContext('2d')"
+        ".getImageData(s * document.getElementById('picture').width, 5, 1, 1).data])"
+    )
+    assert pixels[0] != pixels[1]
+    page.keyboard.press("Shift+ArrowRight")
+    assert abs(int(page.locator("#divider").get_attribute("aria-valuenow")) - 22) <= 1
+
+
+def test_depth_under_the_cursor(page: Any, view: View) -> None:
+    box = page.locator("#picture").bounding_box()
+    page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
+    text = page.locator("#reading").text_content()
+    found = re.fullmatch(r"([\d.e+-]+) m at (\d+), (\d+)", text)
+    assert found and abs(int(found[2]) - 60) <= 1 and abs(int(found[3]) - 20) <= 1
+    depth = view.session.frames[0].depth
+    height, width = depth.shape
+    assert float(found[1]) == pytest.approx(float(depth[height // 2, 3 * width // 4]), rel=0.02)
+    page.mouse.move(5, 5)
+    assert not page.locator("#reading").is_visible()
+
+
+def test_keyboard_slider_and_colours(page: Any) -> None:
+    page.locator("body").click(position={"x": 3, "y": 3})
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_function("document.getElementById('label').textContent.startsWith('frame 2')")
+    assert "this frame" in page.locator("#scores").text_content()
+    page.locator("#time").fill("4")
+    page.wait_for_function("document.getElementById('label').textContent.startsWith('frame 4')")
+    look = "document.getElementById('picture').toDataURL()"
+    before = page.evaluate(look)
+    page.keyboard.press("c")
+    assert page.locator("#map").input_value() == "viridis" and page.evaluate(look) != before
+    page.locator("body").click(position={"x": 3, "y": 3})
+    page.keyboard.press("Space")
+    page.wait_for_function("!document.getElementById('label').textContent.startsWith('frame 4')")
+    page.keyboard.press("Space")
+
+
+def test_the_scene_is_there_and_nothing_comes_from_elsewhere(page: Any) -> None:
+    scene = next(frame for frame in page.frames if "darkMode" in frame.url)
+    scene.wait_for_selector("canvas", timeout=20_000)
+    assert {url.split("/")[2].split(":")[0] for url in page.asked if "//" in url} == {"127.0.0.1"}
+    assert page.wrong == []
+
+
+def test_a_phone_needs_no_scrolling_sideways(page: Any, tmp_path: Path) -> None:
+    page.set_viewport_size({"width": 390, "height": 800})
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.screenshot(path=tmp_path / "phone.png", full_page=True)
+    assert Image.open(tmp_path / "phone.png").width == 390
+    page.set_viewport_size({"width": 1200, "height": 900})
+
+
+def test_another_sequence(page: Any) -> None:
+    page.locator("#sequence").select_option("second")
+    page.wait_for_function("document.getElementById('time').max === '3'")
+    page.wait_for_function("document.getElementById('label').textContent.startsWith('frame 0')")
+    assert "none with this footage" in page.locator("#scores").text_content()
+
+
+def test_a_port_that_is_taken(view: View, tiny_run: Path, tmp_path: Path) -> None:
+    port = int(view.address.rstrip("/").rpartition(":")[2])
+    write_images(tmp_path / "frames", 2)
+    sequence = read_source(str(tmp_path / "frames"))[0]
+    with pytest.raises(EgodepthError, match=f"port {port} is taken; choose another by --port"):
+        View(Run.load(tiny_run), [sequence.with_fov(60)], port=port)
+    with pytest.raises(EgodepthError, match="has no camera"):
+        View(Run.load(tiny_run), [sequence])
+
+
+def test_a_problem_is_shown(tiny_run: Path, tmp_path: Path) -> None:
+    paths = write_images(tmp_path / "frames", 3)
+    paths[1].write_bytes(b"no image")
+    sequence = read_source(str(tmp_path / "frames"))[0].with_fov(60)
+    shown = View(Run.load(tiny_run), [sequence])
+    shown.session.wait(60)
+    assert "000001.png" in json.loads(get(shown, "state.json"))["problem"]
+    shown.stop()
+
+
+def test_the_command_runs_until_it_is_interrupted(tiny_run: Path, tmp_path: Path) -> None:
+    """Without a source it shows what the run was trained on."""
+    command = [sys.executable, "-m", "egodepth.cli", "view", str(tiny_run)]
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
+    ) as process:
+        assert process.stderr is not None
+        line = process.stderr.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert address, line
+        state = json.loads(urllib.request.urlopen(address[0] + "state.json", timeout=20).read())
+        assert state["sequence"] == "frames"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
