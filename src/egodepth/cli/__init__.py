@@ -96,6 +96,9 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
                          "openvino-int8")  # fmt: skip
     predict.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                          "default what the run was trained with")  # fmt: skip
+    predict.add_argument("--formats", nargs="+", choices=("npz", "png", "exr", "video"),
+                         default=("npz", "png", "video"),
+                         help="of the depth maps (default: npz png video; exr needs OpenEXR)")  # fmt: skip
     add_metres(predict)
     add_common(predict)
     predict.set_defaults(command=_predict)
@@ -305,14 +308,14 @@ def _predict(options: argparse.Namespace) -> int:
     for sequence in sequences:
         out = options.out if len(sequences) == 1 else options.out / sequence.name
         unit = find_unit(run, sequence, known_length(options))
-        predictions = write_predictions(predict_sequence(run, sequence, unit=unit), out, unit)
+        predictions = write_predictions(
+            predict_sequence(run, sequence, unit=unit), out, unit, options.formats
+        )
         written = track(predictions, sequence.name, len(sequence.frames),
                         console=console, disable=not console.is_terminal)  # fmt: skip
         count = sum(1 for _ in written)
-        what = (
-            "depth.mp4 and the trajectory" if run.has_motion else "depth.mp4 (there is no PoseNet)"
-        )
-        print(f"{count} depth maps, {what} are in {out}; lengths in {unit.text}")
+        what = "the trajectory" if run.has_motion else "no trajectory (there is no PoseNet)"
+        print(f"{count} depth maps and {what} are in {out}; lengths in {unit.text}")
     return 0
 
 

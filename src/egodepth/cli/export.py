@@ -4,17 +4,28 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from egodepth.cli.common import add_common, add_metres, camera_settings, known_length, make_console
+from egodepth.cli.common import (
+    add_common,
+    add_metres,
+    camera_settings,
+    known_length,
+    make_console,
+    positive,
+)
 from egodepth.core.errors import EgodepthError
 
 
 def add_commands(commands: Any) -> None:
     """Add them to the parser."""
-    export = commands.add_parser("export", help="write points, a COLMAP model, or DepthNet")
-    kinds = export.add_subparsers(metavar="onnx|points|colmap", required=True)
+    export = commands.add_parser(
+        "export", help="write points, a mesh, a COLMAP model, a recording, or DepthNet"
+    )
+    kinds = export.add_subparsers(metavar="onnx|points|mesh|colmap|rerun", required=True)
     for name, text in (
         ("points", "coloured points of the footage as PLY; --out FILE.ply"),
+        ("mesh", "a coloured surface by TSDF fusion; --out FILE.ply, .obj, .glb or .stl"),
         ("colmap", "COLMAP's text model and its frames, for 3D Gaussian splatting; --out FOLDER"),
+        ("rerun", "a recording of rerun.io: images, depth, camera, points; --out FILE.rrd"),
     ):
         kind = kinds.add_parser(name, help=text)
         kind.add_argument("run", type=Path, metavar="RUN", help="run folder")
@@ -22,6 +33,10 @@ def add_commands(commands: Any) -> None:
         kind.add_argument("--out", type=Path, required=True, help="what to write")
         kind.add_argument("--every", type=int, default=5,
                           help="frames from one that gives points to the next (default: 5)")  # fmt: skip
+        if name == "mesh":
+            kind.add_argument("--voxel", type=positive, metavar="L",
+                              help="side of a voxel, in the unit of what is written; by default as fine "
+                              "as the memory allows")  # fmt: skip
         add_metres(kind)
         kind.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                           "default what the run was trained with")  # fmt: skip
@@ -34,14 +49,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _export_cloud(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    import numpy as np
     from rich.progress import Progress
 
     from egodepth.data.sources import read_source, select
     from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
+    from egodepth.inference.mesh import fuse_mesh, write_mesh
     from egodepth.inference.odometry import track_sequence
+    from egodepth.inference.rerun_log import write_rerun
     from egodepth.inference.run import Run
     from egodepth.training.run import with_camera
 
@@ -57,14 +71,25 @@ def _export_cloud(options: argparse.Namespace) -> int:
                                on_frame=lambda motion: progress.advance(task))  # fmt: skip
     factor = found.unit_length
     poses = found.scaled(1 / factor, "").first_from_frame
-    cloud = fuse_cloud(run, sequence, poses, options.every, found.numbers)
-    cloud = replace(cloud, points=cloud.points * np.float32(factor))
+    every, numbers = options.every, found.numbers
+    if options.kind == "mesh":
+        voxel = options.voxel / factor if options.voxel else None
+        mesh = fuse_mesh(run, sequence, poses, every, numbers, voxel).scaled(factor)
+        write_mesh(options.out, mesh)
+        print(f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}, lengths in {found.unit}, are in "
+              f"{options.out}")  # fmt: skip
+        return 0
+    cloud = fuse_cloud(run, sequence, poses, every, numbers).scaled(factor)
     if options.kind == "points":
         write_ply(options.out, cloud)
         print(f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}")
         return 0
-    count = write_colmap(options.out, sequence, found.first_from_frame, cloud, options.every,
-                         found.numbers)  # fmt: skip
+    if options.kind == "rerun":
+        count = write_rerun(options.out, run, sequence, found.first_from_frame, cloud,
+                            factor=factor, every=every, numbers=numbers)  # fmt: skip
+        print(f"{count} frames, lengths in {found.unit}, are in {options.out}")
+        return 0
+    count = write_colmap(options.out, sequence, found.first_from_frame, cloud, every, numbers)  # fmt: skip
     print(f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}")
     return 0
 

@@ -1,8 +1,9 @@
 """Points in space from depth and trajectory, and their files."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -35,6 +36,85 @@ class Cloud:
     points: np.ndarray
     colours: np.ndarray
 
+    def scaled(self, factor: float) -> "Cloud":
+        """The same in another unit."""
+        return replace(self, points=self.points * np.float32(factor))
+
+
+class View(NamedTuple):
+    """Depth of a frame, and which of it to believe.
+
+    Attributes:
+        number: of the frame.
+        image: (h, w, 3) uint8 at the size of the networks.
+        depth: (h, w) float64 in the run's unit.
+        believed: (h, w) bool; not too far, and seen at the same depth by a neighbour.
+        first_from_frame: (4, 4).
+        camera: of that size.
+    """
+
+    number: int
+    image: np.ndarray
+    depth: np.ndarray
+    believed: np.ndarray
+    first_from_frame: np.ndarray
+    camera: Camera
+
+
+def consistent_views(
+    run: Run,
+    sequence: Sequence,
+    first_from_frame: np.ndarray,
+    every: int = 5,
+    numbers: list[int] | None = None,
+) -> Iterator[View]:
+    """Depth of every so many frames, compared with the next of them (the last with the one before).
+
+    Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
+    nothing to be compared with and is believed.
+
+    Args:
+        run: trained networks.
+        sequence: footage with a camera.
+        first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit.
+        every: frames from one to the next.
+        numbers: (N,) frame numbers of the poses; by default those of the sequence.
+
+    Raises:
+        EgodepthError: no camera.
+    """
+    if sequence.camera is None:
+        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    height, width = run.settings.height, run.settings.width
+    camera = sequence.camera.resize(height, width).to(torch.float64)
+    before: View | None = None
+    waiting: View | None = None
+    for frame, pose in _posed_frames(sequence, first_from_frame, every, numbers):
+        image = resize_frame(frame.image, height, width)
+        depth = run.depth(frame.image, (height, width)).astype(np.float64)
+        near = depth < FARTHEST * np.median(depth)
+        view = View(frame.number, image, depth, near, pose, camera)
+        if waiting is not None:
+            yield _believed(waiting, view)
+        before, waiting = waiting, view
+    if waiting is not None:
+        yield waiting if before is None else _believed(waiting, before)
+
+
+def _believed(view: View, other: View) -> View:
+    """What of a view another one sees at the same depth."""
+    points = unproject_view(view)
+    other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
+    agrees = _agrees(points, other_from_this, other.depth, view.camera)
+    return view._replace(believed=view.believed & agrees.reshape(view.depth.shape))
+
+
+def unproject_view(view: View) -> np.ndarray:
+    """(h * w, 3) float64 points in the frame of the view's camera."""
+    height, width = view.depth.shape
+    pixels = pixel_grid(height, width, view.camera.matrix)
+    return view.camera.unproject(pixels, torch.from_numpy(view.depth.ravel())).numpy()
+
 
 def fuse_cloud(
     run: Run,
@@ -43,41 +123,16 @@ def fuse_cloud(
     every: int = 5,
     numbers: list[int] | None = None,
 ) -> Cloud:
-    """Points of every so many frames that the next of them sees at the same depth.
-
-    Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
-    nothing to be compared with and gives all its points.
-
-    Args:
-        run: trained networks.
-        sequence: footage with a camera.
-        first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit.
-        every: frames from one that gives points to the next.
-        numbers: (N,) frame numbers of the poses; by default those of the sequence.
+    """Points of :func:`consistent_views`, whose arguments these are.
 
     Raises:
         EgodepthError: no camera, or no points that agree.
     """
-    if sequence.camera is None:
-        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
-    height, width = run.settings.height, run.settings.width
-    camera = sequence.camera.resize(height, width).to(torch.float64)
-    views = []
-    for frame, pose in _posed_frames(sequence, first_from_frame, every, numbers):
-        image = resize_frame(frame.image, height, width)
-        depth = run.depth(frame.image, (height, width)).astype(np.float64)
-        views.append((image, depth, pose))
     points, colours = [], []
-    for number, (image, depth, pose) in enumerate(views):
-        mine = camera.unproject(
-            pixel_grid(height, width, camera.matrix), torch.from_numpy(depth.ravel())
-        ).numpy()
-        keep = depth.ravel() < FARTHEST * np.median(depth)
-        if len(views) > 1:
-            _, other, other_pose = views[number + 1 if number + 1 < len(views) else number - 1]
-            keep &= _agrees(mine, np.linalg.inv(other_pose) @ pose, other, camera)
-        points.append(mine[keep] @ pose[:3, :3].T + pose[:3, 3])
-        colours.append(image.reshape(-1, 3)[keep])
+    for view in consistent_views(run, sequence, first_from_frame, every, numbers):
+        keep, pose = view.believed.ravel(), view.first_from_frame
+        points.append(unproject_view(view)[keep] @ pose[:3, :3].T + pose[:3, 3])
+        colours.append(view.image.reshape(-1, 3)[keep])
     cloud = Cloud(np.concatenate(points).astype(np.float32), np.concatenate(colours))
     if len(cloud.points) == 0:
         raise EgodepthError("no point is at the same depth in two frames; is the trajectory right?")

@@ -1,8 +1,9 @@
 """Prediction for a whole sequence, in constant memory."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -27,6 +28,10 @@ from egodepth.inference.unit import (
 )
 
 BATCH = 4
+Format = Literal["npz", "png", "exr", "video"]
+EXR: Format = "exr"
+FORMATS: tuple[Format, ...] = ("npz", "png", "video")
+"""What is written where nobody asks for something else; there is also EXR."""
 PNG_PER_UNIT = 256
 """Steps of the 16-bit PNG in one unit of depth after scaling, as in KITTI's depth maps; 0 is unknown."""
 
@@ -117,29 +122,35 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN) 
 
 
 def write_predictions(
-    predictions: Iterator[FramePrediction], out: Path, unit: Unit = OWN_UNIT
+    predictions: Iterator[FramePrediction],
+    out: Path,
+    unit: Unit = OWN_UNIT,
+    formats: Collection[Format] = FORMATS,
 ) -> Iterator[FramePrediction]:
     """Write predictions while they come, and pass them on.
 
-    ``depth_png/NUMBER.png``: 16 bit, depth times ``scale`` times 256; ``depth/NUMBER.npz``: ``depth``
-    as float32; ``depth.mp4``: image above depth; ``trajectory_tum.txt`` and ``trajectory_kitti.txt``;
-    ``unit.json``: what lengths are, and how that is known. The PNG's ``scale`` is 1 for metres; else it is
-    chosen by the first frame, whose median depth becomes 10. It is written to ``depth_png/scale.txt``.
+    ``depth/NUMBER.npz``: ``depth`` as float32; ``depth_png/NUMBER.png``: 16 bit, depth times ``scale``
+    times 256; ``depth_exr/NUMBER.exr``: one channel Z, float32; ``depth.mp4``: image above depth;
+    ``trajectory_tum.txt`` and ``trajectory_kitti.txt``; ``unit.json``: what lengths are, and how that is
+    known. The PNG's ``scale`` is 1 for metres; else it is chosen by the first frame, whose median depth
+    becomes 10. It is written to ``depth_png/scale.txt``.
     Without poses there is no trajectory.
 
     Args:
         predictions: of :func:`predict_sequence`, with the same unit.
         out: folder.
         unit: of their lengths.
+        formats: of the depth maps, see FORMATS and EXR.
 
     Raises:
-        EgodepthError: a broken frame, or a file that can't be written.
+        EgodepthError: a broken frame, a file that can't be written, or EXR without its package.
     """
     poses: list[np.ndarray] = []
     times: list[float] = []
-    with VideoWriter(out / "depth.mp4") as video:
+    with ExitStack() as stack:
+        video = stack.enter_context(VideoWriter(out / "depth.mp4")) if "video" in formats else None
         write_json(out / "unit.json", {"metres_per_unit": unit.metres, "unit": unit.text})
-        writer = _Writer(out, video, 1.0 if unit.metres else None)
+        writer = _Writer(out, video, 1.0 if unit.metres else None, formats)
         for prediction in beside(predictions, writer.write):
             poses.append(prediction.first_from_frame)
             times.append(prediction.frame.time)
@@ -153,8 +164,11 @@ def write_predictions(
 class _Writer:
     """Depth maps and video of one frame after the other."""
 
-    def __init__(self, out: Path, video: VideoWriter, scale: float | None):
-        self.out, self.video = out, video
+    def __init__(
+        self, out: Path, video: VideoWriter | None, scale: float | None, formats: Collection[Format]
+    ):
+        self.out, self.video, self.formats = out, video, formats
+        self.write_exr = _exr_writer() if EXR in formats else None
         self.scale, self.nearest = scale or 0.0, 0.0
 
     def write(self, prediction: FramePrediction) -> None:
@@ -163,17 +177,43 @@ class _Writer:
         if not self.nearest:
             self.scale = self.scale or 10.0 / float(np.median(depth))
             self.nearest = float(np.percentile(depth, 2))
-            write_text(self.out / "depth_png" / "scale.txt", f"{self.scale:.9g}\n")
+            if "png" in self.formats:
+                write_text(self.out / "depth_png" / "scale.txt", f"{self.scale:.9g}\n")
         name = f"{frame.number:010d}"
-        with atomic_path(self.out / "depth" / f"{name}.npz") as partial:
-            np.savez(partial, depth=depth)
+        if "npz" in self.formats:
+            with atomic_path(self.out / "depth" / f"{name}.npz") as partial:
+                np.savez(partial, depth=depth)
+        if "png" in self.formats:
+            self._write_png(self.out / "depth_png" / f"{name}.png", depth)
+        if self.write_exr is not None:
+            with atomic_path(self.out / "depth_exr" / f"{name}.exr") as partial:
+                self.write_exr(partial, depth)
+        if self.video is not None:
+            picture = np.vstack([frame.image, colourize_depth(depth, self.nearest)])
+            self.video.write(picture)
+
+    def _write_png(self, path: Path, depth: np.ndarray) -> None:
         steps = np.round(depth * (self.scale * PNG_PER_UNIT))
         levels = np.clip(steps, 1, 65535).astype(np.uint16)
         done, encoded = cv2.imencode(".png", levels, FAST_PNG)
         assert done
-        with atomic_path(self.out / "depth_png" / f"{name}.png") as partial:
+        with atomic_path(path) as partial:
             partial.write_bytes(encoded.tobytes())
-        self.video.write(np.vstack([frame.image, colourize_depth(depth, self.nearest)]))
+
+
+def _exr_writer() -> Callable[[Path, np.ndarray], None]:
+    try:
+        import OpenEXR
+    except ImportError as error:
+        raise EgodepthError(
+            "EXR files need the package OpenEXR; install it by: pip install 'egodepth[exr]'"
+        ) from error
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+
+    def write(path: Path, depth: np.ndarray) -> None:
+        OpenEXR.File(header, {"Z": np.ascontiguousarray(depth, np.float32)}).write(str(path))
+
+    return write
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:

@@ -2,7 +2,7 @@
 
 import io
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -148,8 +148,7 @@ class Session:
         every = max(1, len(numbers) // CLOUD_FRAMES)
         cloud = fuse_cloud(self.run, self.sequence, own, every, numbers)
         chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MOST_POINTS]
-        scaled = cloud.points[chosen] * np.float32(self.unit.factor)
-        self.cloud = replace(cloud, points=scaled, colours=cloud.colours[chosen])
+        self.cloud = Cloud(cloud.points[chosen], cloud.colours[chosen]).scaled(self.unit.factor)
 
     def _check(self) -> None:
         if self._stopped.is_set():

@@ -1,0 +1,76 @@
+"""The whole footage as a recording of Rerun (rerun.io): image, depth, camera, trajectory and points."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path
+from egodepth.data.sequence import Sequence, read_numbered
+from egodepth.inference.cloud import Cloud
+from egodepth.inference.run import Run
+
+
+def write_rerun(
+    path: Path, run: Run, sequence: Sequence, first_from_frame: np.ndarray, cloud: Cloud,
+    *, factor: float = 1.0, every: int = 1, numbers: list[int] | None = None,
+) -> int:  # fmt: skip
+    """Write ``path`` (.rrd); returns how many frames it has.
+
+    Args:
+        path: file.
+        run: trained networks.
+        sequence: footage with a camera.
+        first_from_frame: (N, 4, 4) trajectory of its frames.
+        cloud: points, in the unit of the trajectory.
+        factor: of the run's unit, in that of the trajectory; depth is multiplied by it.
+        every: frames from one that is written to the next.
+        numbers: (N,) frame numbers of the poses; by default those of the sequence.
+
+    Raises:
+        EgodepthError: no camera, rerun is not installed, or the file can't be written.
+    """
+    if sequence.camera is None:
+        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    try:
+        import rerun
+    except ImportError as error:
+        raise EgodepthError(
+            "recordings need the package rerun-sdk; install it by: pip install 'egodepth[rerun]'"
+        ) from error
+    known = sequence.frames.numbers if numbers is None else numbers
+    poses = dict(zip(known[::every], first_from_frame[::every], strict=False))
+    camera = sequence.camera
+    recording: Any = rerun.RecordingStream("egodepth")
+    with atomic_path(path) as partial:
+        recording.save(str(partial))
+        recording.log("world", rerun.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
+        recording.log(
+            "world/points", rerun.Points3D(cloud.points, colors=cloud.colours), static=True
+        )
+        recording.log(
+            "world/path", rerun.LineStrips3D([first_from_frame[:, :3, 3].astype(np.float32)]),
+            static=True,
+        )  # fmt: skip
+        for frame in read_numbered(sequence.frames, poses):
+            pose = poses[frame.number]
+            recording.set_time("frame", sequence=frame.number)
+            recording.set_time("time", duration=frame.time)
+            recording.log(
+                "world/camera", rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3])
+            )
+            recording.log(
+                "world/camera/image",
+                rerun.Pinhole(
+                    image_from_camera=camera.matrix.double().numpy(),
+                    resolution=[camera.width, camera.height],
+                    camera_xyz=rerun.ViewCoordinates.RDF,
+                ),
+            )
+            recording.log("world/camera/image", rerun.Image(frame.image).compress(jpeg_quality=85))
+            depth = run.depth(frame.image) * np.float32(factor)
+            recording.log("world/camera/image/depth", rerun.DepthImage(depth, meter=1.0))
+        recording.flush()
+        recording.disconnect()
+    return len(poses)
