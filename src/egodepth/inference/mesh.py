@@ -17,8 +17,11 @@ from egodepth.inference.cloud import View, consistent_views, unproject_view
 from egodepth.inference.run import Run
 
 MOST_VOXELS = 24_000_000
-TRUNCATION = 4.0
-"""Voxels on either side of a surface in which distances count."""
+TRUNCATION, UNCERTAIN = 4.0, 0.1
+"""Voxels, and share of the depth if that is more, on either side of a surface in which distances count: what
+the depths of two frames differ by must lie within, or each frame makes a surface of its own."""
+COARSEST = 0.01
+"""Voxel over median depth; networks of this kind do not see finer than that."""
 FARTHEST_MESHED = 3.0
 """Median depths; beyond, depth is too rough for a surface."""
 COVERED = 0.99
@@ -96,7 +99,8 @@ class Volume:
                 continue
             u, v = u.clamp(0, width - 1), v.clamp(0, height - 1)
             seen = data[v, u]
-            signed = (seen - moved[..., 2]) / (TRUNCATION * self.voxel)
+            truncation = (UNCERTAIN * seen).clamp(min=TRUNCATION * self.voxel)
+            signed = (seen - moved[..., 2]) / truncation
             valid = inside & (seen > 0) & (signed > -1)
             # Near depth is the more exact one: its error grows with the square.
             weight = torch.where(valid, 1 / seen.clamp(min=self.voxel).square(), 0.0)
@@ -146,7 +150,8 @@ def fuse_mesh(
 
     Args:
         run, sequence, first_from_frame, every, numbers: see there.
-        voxel: side of a voxel in the run's unit; by default as fine as MOST_VOXELS allow.
+        voxel: side of a voxel in the run's unit; by default COARSEST of the depth, or as fine as
+            MOST_VOXELS allow.
 
     Raises:
         EgodepthError: no camera, no surface, or voxels too small for the memory.
@@ -162,12 +167,14 @@ def fuse_mesh(
         raise EgodepthError("no surface was found: no two frames agree; is the trajectory right?")
     low, high = np.quantile(together, [(1 - COVERED) / 2, (1 + COVERED) / 2], axis=0)
     finest = float(np.prod(np.maximum(high - low, 1e-6)) / MOST_VOXELS) ** (1 / 3)
+    usual = COARSEST * float(np.median([np.median(view.depth) for view in views]))
     if voxel is not None and voxel < finest:
         raise EgodepthError(
             f"voxels of {voxel:g} are too small for a scene this large: the smallest are {finest:.3g} "
             "of the run's units; use larger ones, or --sequence and shorter footage"
         )
-    volume = Volume(low - TRUNCATION * finest, high + TRUNCATION * finest, voxel or finest)
+    voxel = voxel or max(finest, usual)
+    volume = Volume(low - TRUNCATION * voxel, high + TRUNCATION * voxel, voxel)
     for view in views:
         volume.add(
             torch.from_numpy(view.depth), torch.from_numpy(view.believed),
