@@ -19,6 +19,7 @@ from egodepth.cli.common import (
     known_length,
     make_console,
     print_table,
+    run_folder,
 )
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 
@@ -88,7 +89,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     train.set_defaults(command=_train)
 
     predict = commands.add_parser("predict", help="write depth maps and the trajectory of footage")
-    predict.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    predict.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
     predict.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
     predict.add_argument("--out", type=Path, required=True, help="folder to write to")
     predict.add_argument("--backend", default="torch",
@@ -104,7 +105,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     predict.set_defaults(command=_predict)
 
     odometry = commands.add_parser("odometry", help="find the trajectory by direct alignment")
-    odometry.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    odometry.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
     odometry.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
     odometry.add_argument("--out", type=Path, required=True, help="folder to write to")
     add_metres(odometry)
@@ -153,7 +154,9 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     featdepth.set_defaults(command=_import_featdepth)
 
     landscape = commands.add_parser("landscape", help="draw losses around true matches")
-    landscape.add_argument("run", type=Path, metavar="RUN", help="run folder with a FeatureNet")
+    landscape.add_argument(
+        "run", type=run_folder, metavar="RUN", help="run folder with a FeatureNet"
+    )
     landscape.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
     landscape.add_argument("--frame", type=int, required=True, metavar="N",
                            help="number of the target frame")  # fmt: skip

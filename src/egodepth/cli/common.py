@@ -39,6 +39,18 @@ def positive(word: str) -> float:
     return value
 
 
+def run_folder(word: str) -> Path:
+    """An argument that names a run: a folder, or ``hf:OWNER/NAME`` on the Hugging Face hub."""
+    if not word.startswith("hf:"):
+        return Path(word)
+    from egodepth.inference.hub import find_run
+
+    try:
+        return find_run(word)
+    except EgodepthError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def positive_or_zero(word: str) -> float:
     """An argument that must be a number, zero or above."""
     try:

@@ -11,6 +11,7 @@ from egodepth.cli.common import (
     known_length,
     make_console,
     positive,
+    run_folder,
 )
 from egodepth.core.errors import EgodepthError
 
@@ -20,7 +21,7 @@ def add_commands(commands: Any) -> None:
     export = commands.add_parser(
         "export", help="write points, a mesh, a COLMAP model, a recording, or DepthNet"
     )
-    kinds = export.add_subparsers(metavar="onnx|points|mesh|colmap|rerun", required=True)
+    kinds = export.add_subparsers(metavar="onnx|points|mesh|colmap|rerun|hub", required=True)
     for name, text in (
         ("points", "coloured points of the footage as PLY; --out FILE.ply"),
         ("mesh", "a coloured surface by TSDF fusion; --out FILE.ply, .obj, .glb or .stl"),
@@ -28,7 +29,7 @@ def add_commands(commands: Any) -> None:
         ("rerun", "a recording of rerun.io: images, depth, camera, points; --out FILE.rrd"),
     ):
         kind = kinds.add_parser(name, help=text)
-        kind.add_argument("run", type=Path, metavar="RUN", help="run folder")
+        kind.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
         kind.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
         kind.add_argument("--out", type=Path, required=True, help="what to write")
         kind.add_argument("--every", type=int, default=5,
@@ -42,8 +43,14 @@ def add_commands(commands: Any) -> None:
                           "default what the run was trained with")  # fmt: skip
         add_common(kind)
         kind.set_defaults(command=_export_cloud, kind=name)
+    hub = kinds.add_parser("hub", help="weights as safetensors, settings and a model card")
+    hub.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
+    hub.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
+    hub.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hugging Face hub too")
+    hub.add_argument("--private", action="store_true", help="with --push: for yourself alone")
+    hub.set_defaults(command=_export_hub)
     onnx = kinds.add_parser("onnx", help="image in [0, 1] to inverse depth, float32")
-    onnx.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    onnx.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
     onnx.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
     onnx.set_defaults(command=_export_onnx)
 
@@ -91,6 +98,24 @@ def _export_cloud(options: argparse.Namespace) -> int:
         return 0
     count = write_colmap(options.out, sequence, found.first_from_frame, cloud, every, numbers)  # fmt: skip
     print(f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}")
+    return 0
+
+
+def _export_hub(options: argparse.Namespace) -> int:
+    from egodepth.inference.run import Run
+
+    run = Run.load(options.run)
+    run.save_pretrained(options.out)
+    print(f"{options.out} holds the run for others: model.safetensors, config.yaml, README.md")
+    if options.push:
+        try:
+            address = run.push_to_hub(options.push, private=options.private)
+        except Exception as error:  # whatever the hub or the network says
+            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            raise EgodepthError(
+                f"cannot upload to {options.push}: {reason}; log in by: hf auth login"
+            ) from error
+        print(f"it is at {address}")
     return 0
 
 

@@ -1,16 +1,22 @@
 """``egodepth view``."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from egodepth.cli.common import add_common, add_metres, camera_settings, known_length, make_console
+from egodepth.cli.common import (
+    add_common,
+    add_metres,
+    camera_settings,
+    known_length,
+    make_console,
+    run_folder,
+)
 
 
 def add_commands(commands: Any) -> None:
     """Add it to the parser."""
     view = commands.add_parser("view", help="look at image, depth, motion and points in a browser")
-    view.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    view.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
     view.add_argument("source", metavar="SOURCE", nargs="?",
                       help="video, folder, or KIND:ROOT; by default what the run was trained on")  # fmt: skip
     view.add_argument("--odometry", action="store_true",

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.models.networks import DepthNet
+from egodepth.models.transformers_depth import TransformersDepth
 
 Backend = Literal[
     "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8"
@@ -39,7 +40,7 @@ Compute = Callable[[Tensor], Tensor]
 class _Finest(nn.Module):
     """DepthNet's finest inverse depth alone."""
 
-    def __init__(self, depth: DepthNet):
+    def __init__(self, depth: DepthNet | TransformersDepth):
         super().__init__()
         self.depth = depth
 
@@ -47,7 +48,7 @@ class _Finest(nn.Module):
         return self.depth(image, scales=1)[0]
 
 
-def export_onnx(depth: DepthNet, height: int, width: int, path: Path) -> None:
+def export_onnx(depth: DepthNet | TransformersDepth, height: int, width: int, path: Path) -> None:
     """Write DepthNet as ONNX: ``image`` (1, 3, height, width) in [0, 1], RGB, to ``inverse_depth``
     (1, 1, h, w), in float32.
 
@@ -69,7 +70,11 @@ def export_onnx(depth: DepthNet, height: int, width: int, path: Path) -> None:
 
 
 def make_compute(
-    backend: Backend, depth: DepthNet, height: int, width: int, frames: Iterable[Tensor] = ()
+    backend: Backend,
+    depth: DepthNet | TransformersDepth,
+    height: int,
+    width: int,
+    frames: Iterable[Tensor] = (),
 ) -> Compute:
     """DepthNet's finest inverse depth by a backend.
 

@@ -1,6 +1,5 @@
 """A trained run as an object: depth of an image, motion between two."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
@@ -8,24 +7,34 @@ from typing import Any, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
+from huggingface_hub import ModelCard, ModelHubMixin
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import ImageFiles
 from egodepth.evaluation.landscape import texture
 from egodepth.inference.backends import Backend, export_onnx, make_compute
-from egodepth.models.checkpoint import read_run
+from egodepth.inference.hub import CARD_TEMPLATE, card_values, download, find_run, save_facts
+from egodepth.models.checkpoint import WEIGHTS, read_facts, read_run, write_weights
 from egodepth.models.networks import DepthNet, ModelSettings, PoseNet
+from egodepth.models.transformers_depth import TransformersDepth
 
 ImageLike = str | Path | Image.Image | np.ndarray
 """A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
 
 
-class Run:
-    """Networks of a run folder, ready to predict.
+class Run(
+    ModelHubMixin,
+    library_name="egodepth",
+    pipeline_tag="depth-estimation",
+    license="apache-2.0",
+    tags=["egomotion", "self-supervised"],
+    model_card_template=CARD_TEMPLATE,
+):
+    """Networks of a run folder, ready to predict. ``save_pretrained``, ``from_pretrained`` and
+    ``push_to_hub`` are those of huggingface_hub; what they write and read is a run folder too.
 
     Attributes:
         folder: where it came from.
@@ -38,7 +47,11 @@ class Run:
     """
 
     def __init__(
-        self, folder: Path, settings: ModelSettings, depth: DepthNet, pose: PoseNet | None
+        self,
+        folder: Path,
+        settings: ModelSettings,
+        depth: DepthNet | TransformersDepth,
+        pose: PoseNet | None,
     ):
         self.folder, self.settings = folder, settings
         self.device = torch.device("cpu")
@@ -51,17 +64,33 @@ class Run:
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Self:
-        """Read a run folder made by ``egodepth train``.
+        """Read a run folder made by ``egodepth train``, or ``hf:OWNER/NAME`` from the Hugging Face hub.
 
         Raises:
             EgodepthError: no run, a broken one, or one without DepthNet.
         """
-        folder = Path(folder)
+        folder = find_run(folder)
         settings, networks = read_run(folder)
         if networks.depth is None:
             raise EgodepthError(f"{folder} was trained with method features: it predicts no depth")
         run = cls(folder, settings, networks.depth, networks.pose)
         return run.to(device)
+
+    def _save_pretrained(self, save_directory: Path) -> None:
+        parts = nn.ModuleDict({"depth": self._depth})
+        if self._pose is not None:
+            parts["pose"] = self._pose
+        write_weights(parts, save_directory / WEIGHTS)
+        save_facts(self.folder, save_directory)
+
+    @classmethod
+    def _from_pretrained(cls, *, model_id: str, device: str = "cpu", **how: Any) -> Self:
+        local = Path(model_id)
+        return cls.load(local if local.is_dir() else download(model_id, **how), device)
+
+    def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
+        """What the hub shows, with what is known of the run filled in."""
+        return super().generate_model_card(*args, **card_values(self.folder), **kwargs)
 
     def to(self, device: str) -> Self:
         """Move to ``cpu``, ``cuda`` or ``cuda:N``."""
@@ -175,24 +204,6 @@ def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     left = 1 - np.clip(20 * (across - 0.05), 0, 1)
     right = left[::-1]
     return left * mirrored + right * inverse + (1 - left - right) * (inverse + mirrored) / 2
-
-
-def read_facts(folder: Path) -> dict[str, Any]:
-    """What ``run.json`` says; empty where there is none.
-
-    Raises:
-        EgodepthError: a broken file.
-    """
-    path = folder / "run.json"
-    if not path.exists():
-        return {}
-    try:
-        facts = json.loads(read_text(path, "what is known of the run"))
-    except ValueError as error:
-        raise EgodepthError(f"{path} is broken: {error}") from error
-    if not isinstance(facts, dict):
-        raise EgodepthError(f"{path} is broken: it holds no names and values")
-    return facts
 
 
 def load_image(image: ImageLike) -> np.ndarray:

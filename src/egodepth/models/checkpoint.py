@@ -1,16 +1,23 @@
 """Reading the networks of a run folder back; nothing pickled is ever executed."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path, read_text
 from egodepth.models.networks import ModelSettings, Networks
 
 CHECKPOINT = "checkpoint.ckpt"
+WEIGHTS = "model.safetensors"
+"""In place of the checkpoint, where a run was saved for others to use."""
 CONFIG = "config.yaml"
 _PREFIX = "networks."
 
@@ -38,6 +45,38 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
+def read_facts(folder: Path, name: str = "run.json") -> dict[str, Any]:
+    """What a JSON file of a run folder says; empty where there is none.
+
+    Raises:
+        EgodepthError: a broken file.
+    """
+    path = folder / name
+    if not path.exists():
+        return {}
+    try:
+        facts = json.loads(read_text(path, "what is known of the run"))
+    except ValueError as error:
+        raise EgodepthError(f"{path} is broken: {error}") from error
+    if not isinstance(facts, dict):
+        raise EgodepthError(f"{path} is broken: it holds no names and values")
+    return facts
+
+
+def write_weights(networks: nn.Module, path: Path) -> None:
+    """Weights as safetensors, under the names that :func:`read_run` knows."""
+    state = {name: value.contiguous().cpu() for name, value in networks.state_dict().items()}
+    with atomic_path(path) as partial:
+        save_file(state, partial, metadata={"format": "pt"})
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise EgodepthError(f"{path} is broken: {error}") from error
+
+
 def networks_checkpoint(networks: Networks) -> dict[str, Any]:
     """What a checkpoint of these networks holds where no training goes on from it."""
     return {"state_dict": {_PREFIX + name: v for name, v in networks.state_dict().items()}}
@@ -54,11 +93,15 @@ def read_run(folder: Path) -> tuple[ModelSettings, Networks]:
         raise EgodepthError(f"{folder} is not a run folder: it holds no {CONFIG}")
     settings = config.load(ModelSettings, folder / CONFIG, section="model")
     path = folder / CHECKPOINT
-    state = {
-        name.removeprefix(_PREFIX): value
-        for name, value in read_checkpoint(path)["state_dict"].items()
-        if name.startswith(_PREFIX)
-    }
+    if not path.exists() and (folder / WEIGHTS).exists():
+        path = folder / WEIGHTS
+        state = _read_weights(path)
+    else:
+        state = {
+            name.removeprefix(_PREFIX): value
+            for name, value in read_checkpoint(path)["state_dict"].items()
+            if name.startswith(_PREFIX)
+        }
     parts = {name.split(".", 1)[0] for name in state}
     networks = Networks(
         settings.model_copy(update={"pretrained": False}),

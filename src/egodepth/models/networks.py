@@ -1,7 +1,7 @@
 """DepthNet, PoseNet, FeatureNet, and the three of them together."""
 
 import math
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from egodepth.geometry import se3
 from egodepth.models.cascaded_decoder import CascadedDecoder
 from egodepth.models.decoder import Decoder, MirroredConvolution, convolution
 from egodepth.models.encoder import EMBEDDED, Encoder
+from egodepth.models.transformers_depth import TransformersDepth
 
 SCALES = 4
 
@@ -34,6 +35,11 @@ class ModelSettings(Settings):
     depth_decoder: Literal["unet", "cascaded"] = "unet"
     """DepthNet's decoder; unet: skip connections, finest depth at full size; cascaded: as published
     with FeatDepth, with chained residual pooling, finest depth at half size"""
+    depth_model: str = ""
+    """a depth model of Hugging Face's transformers (name on the hub, or folder) as DepthNet, in place of
+    depth_encoder and depth_decoder, for example depth-anything/Depth-Anything-V2-Small-hf"""
+    depth_model_config: dict[str, Any] = {}
+    """its configuration, which the training fills in"""
     pretrained: bool = True
     """start the encoders from ImageNet weights"""
     decoder_channels: tuple[int, ...] = (16, 32, 64, 96, 128)
@@ -102,6 +108,16 @@ class DepthNet(nn.Module):
         logits = self.decoder(self.encoder(image), height, width, scales)
         span = self.nearest - self.farthest
         return [self.farthest + span * x.sigmoid() for x in logits]
+
+
+def make_depth_net(settings: ModelSettings) -> DepthNet | TransformersDepth:
+    """DepthNet, or the model of transformers that takes its place."""
+    if not settings.depth_model:
+        return DepthNet(settings)
+    return TransformersDepth(
+        settings.depth_model, settings.depth_model_config, settings.min_depth, settings.max_depth,
+        settings.start_depth,
+    )  # fmt: skip
 
 
 class PoseNet(nn.Module):
@@ -240,6 +256,7 @@ class Networks(nn.Module):
     """The networks that a way of training needs.
 
     Attributes:
+        settings: they were made by, with the configuration of a ``depth_model``.
         depth: None where FeatureNet is trained alone.
         pose: None there, and where all motions are known.
         features: None where the loss is photometric only.
@@ -262,6 +279,10 @@ class Networks(nn.Module):
             reconstructs: whether FeatureNet has its decoder.
         """
         super().__init__()
-        self.depth = DepthNet(settings) if depth else None
+        self.settings = settings
+        self.depth = make_depth_net(settings) if depth else None
+        if isinstance(self.depth, TransformersDepth):
+            found = {"depth_model_config": self.depth.configuration}
+            self.settings = settings.model_copy(update=found)
         self.pose = PoseNet(settings) if pose else None
         self.features = FeatureNet(settings, reconstructs=reconstructs) if features else None

@@ -12,9 +12,8 @@ from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol, scaled_depth
-from egodepth.inference.run import read_facts
 from egodepth.inference.score import DepthScores, ImageScores, Predictor
-from egodepth.models.checkpoint import CONFIG
+from egodepth.models.checkpoint import CONFIG, read_facts
 from egodepth.report.plots import plot_depth_errors
 from egodepth.training.settings import TrainSettings
 

@@ -137,6 +137,7 @@ def train(
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream)
     module.to(memory_format=torch.channels_last)
+    settings = settings.model_copy(update={"model": module.networks.settings})
     # By the whole training, not by what is left of it, so that a resumed one repeats its steps.
     long = settings.compile == "auto" and stream.steps >= WORTH_STEPS
     if settings.compile == "always" or long:
