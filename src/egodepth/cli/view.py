@@ -11,6 +11,10 @@ from egodepth.cli.common import (
     make_console,
     run_folder,
 )
+from egodepth.core.errors import EgodepthError
+
+LIVE_BACKENDS = ("torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16")
+"""Those that need no frames beforehand."""
 
 
 def add_commands(commands: Any) -> None:
@@ -30,6 +34,49 @@ def add_commands(commands: Any) -> None:
     add_metres(view)
     add_common(view)
     view.set_defaults(command=_view)
+
+    live = commands.add_parser("live", help="look at the depth of a camera or stream while it runs")
+    live.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
+    live.add_argument("source", metavar="SOURCE",
+                      help="number of a camera (0 is the first), address of a stream, or a video")  # fmt: skip
+    live.add_argument(
+        "--port", type=int, help="to serve on (default: the first free one from 8765 on)"
+    )
+    live.add_argument("--open", action="store_true", help="open the page in the browser")
+    live.add_argument(
+        "--backend", default="torch", help=f"{', '.join(LIVE_BACKENDS)} (default: torch)"
+    )
+    live.add_argument("--device", default="cpu", help="cpu (default), cuda or cuda:N")
+    live.set_defaults(command=_live)
+
+
+def _live(options: argparse.Namespace) -> int:
+    import webbrowser
+
+    from egodepth.data.live_camera import LiveCamera
+    from egodepth.inference.run import Run
+    from egodepth.view.live import LiveView
+
+    run = Run.load(options.run, options.device)
+    if options.backend not in LIVE_BACKENDS:
+        raise EgodepthError(
+            f"unknown backend {options.backend!r}; live takes {', '.join(LIVE_BACKENDS)}"
+        )
+    run.use_backend(options.backend)
+    view = LiveView(run, LiveCamera(options.source), options.port)
+    make_console().print(f"look at {view.address} (on this machine alone); Ctrl-C ends it")
+    if options.open:
+        webbrowser.open(view.address)
+    try:
+        view.wait()
+    except KeyboardInterrupt:
+        pass
+    finally:
+        view.stop()
+    if view.problem:
+        raise EgodepthError(view.problem)
+    print(f"{view.frames} of {view.camera.seen} frames, the last ones at {view.rate:.1f} frames/s")
+    return 0
 
 
 def _view(options: argparse.Namespace) -> int:

@@ -78,7 +78,7 @@ class VideoFile:
                 return
             read, interlaced = read + 1, interlaced + bool(frame.interlaced_frame)
             if wanted is None or index in wanted:
-                yield Frame(index, float(self._times[index]), _upright(frame))
+                yield Frame(index, float(self._times[index]), upright(frame))
             if index == last:
                 return
         if wanted is None:
@@ -158,7 +158,7 @@ class VideoFile:
         return EgodepthError(f"cannot read the video {self.path}: {reason}")
 
 
-def _upright(frame: av.VideoFrame) -> np.ndarray:
+def upright(frame: av.VideoFrame) -> np.ndarray:
     """The image (H, W, 3), turned as the container's flag asks."""
     image: np.ndarray = frame.to_ndarray(format="rgb24")
     if frame.interlaced_frame:

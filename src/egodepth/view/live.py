@@ -1,0 +1,116 @@
+"""Depth of a camera while it runs, on a page of its own."""
+
+import io
+import threading
+import time
+from collections import deque
+from importlib.resources import files
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from egodepth.core.colours import colourize_depth
+from egodepth.core.errors import EgodepthError
+from egodepth.data.live_camera import LiveCamera
+from egodepth.inference.run import Run
+from egodepth.view.page import Server, as_json
+
+WIDEST = 960
+SETTLE = 0.05
+"""Share by which each frame moves the depth that is shown brightest, so that colours do not flicker."""
+
+
+class LiveView:
+    """A running page with image and depth of a camera.
+
+    Attributes:
+        address: to open in a browser.
+        frames: how many were predicted.
+        problem: why it ended, in words; empty while it runs, and where the source came to its end.
+    """
+
+    def __init__(self, run: Run, camera: LiveCamera, port: int | None = None):
+        """Predict and serve, in threads of its own, until :meth:`stop` or the end of the source.
+
+        Args:
+            run: trained networks.
+            camera: where frames come from.
+            port: to listen on; by default the first free one.
+
+        Raises:
+            EgodepthError: a port that is taken.
+        """
+        self.run, self.camera = run, camera
+        self.frames, self.problem, self.ended = 0, "", False
+        self._picture = b""
+        self._nearest = 0.0
+        self._moments: deque[float] = deque(maxlen=30)
+        self._change = threading.Condition()
+        self._server = Server(self, port)
+        self.address = self._server.address
+        self._thread = threading.Thread(target=self._predict, daemon=True)
+        self._thread.start()
+        self._server.start()
+
+    def wait(self) -> None:
+        """Until the source ends or somebody interrupts."""
+        self._thread.join()
+
+    def stop(self) -> None:
+        """End it."""
+        self.camera.close()
+        self._thread.join(10)
+        self._server.stop()
+
+    @property
+    def rate(self) -> float:
+        """Frames a second, of the last ones."""
+        moments = list(self._moments)
+        return (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 0.0
+
+    def answer(self, path: str, query: dict[str, list[str]]) -> tuple[str, bytes]:
+        """Content type and body of a request; a frame is the next one that comes."""
+        if path == "/":
+            return "text/html; charset=utf-8", (files("egodepth.view") / "live.html").read_bytes()
+        if path == "/state.json":
+            return as_json({
+                "title": self.run.folder.resolve().name, "source": self.camera.source,
+                "rate": self.rate, "frames": self.frames, "seen": self.camera.seen,
+                "ended": self.ended, "problem": self.problem,
+            })  # fmt: skip
+        if path == "/frame":
+            with self._change:
+                before = self.frames
+                self._change.wait_for(lambda: self.frames > before or self.ended, 5)
+                if not self._picture:
+                    raise KeyError(path)
+                return "image/jpeg", self._picture
+        raise KeyError(path)
+
+    def _predict(self) -> None:
+        try:
+            for frame in self.camera:
+                self._add(frame.image)
+        except EgodepthError as error:
+            self.problem = str(error)
+        finally:
+            with self._change:
+                self.ended = True
+                self._change.notify_all()
+
+    def _add(self, image: np.ndarray) -> None:
+        small = Image.fromarray(image)
+        small.thumbnail((WIDEST, WIDEST))
+        shown = np.asarray(small)
+        depth = self.run.depth(image, shown.shape[:2])
+        nearest = float(np.percentile(depth, 2))
+        self._nearest += (nearest - self._nearest) * (SETTLE if self._nearest else 1.0)
+        file = io.BytesIO()
+        picture: Any = np.vstack([shown, colourize_depth(depth, self._nearest)])
+        Image.fromarray(picture).save(file, "jpeg", quality=85)
+        with self._change:
+            self._picture = file.getvalue()
+            self.frames += 1
+            self._moments.append(time.perf_counter())
+            self._change.notify_all()

@@ -1,0 +1,79 @@
+"""A camera that runs: a video file is played at its own speed in its place."""
+
+import re
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.test_cli import run
+from tests.test_view import get
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.video import VideoWriter
+from egodepth.data.live_camera import LiveCamera
+from egodepth.inference.run import Run
+from egodepth.view.live import LiveView
+
+
+def make_video(path: Path, count: int, rate: int) -> Path:
+    with VideoWriter(path, rate) as video:
+        for index in range(count):
+            video.write(np.full((32, 64, 3), 10 + 8 * index, np.uint8))
+    return path
+
+
+def test_frames_that_come_meanwhile_are_dropped(tmp_path: Path) -> None:
+    """20 frames in one second, of which a slow reader gets the newest ones."""
+    camera = LiveCamera(str(make_video(tmp_path / "drive.mp4", 20, 20)))
+    started = time.perf_counter()
+    numbers = []
+    for frame in camera:
+        numbers.append(frame.number)
+        assert abs(int(frame.image.mean()) - (10 + 8 * frame.number)) < 8
+        time.sleep(0.2)
+    assert 0.7 < time.perf_counter() - started < 4 and camera.seen == 20
+    assert numbers == sorted(set(numbers)) and 3 <= len(numbers) < 12 and numbers[-1] == 19
+
+
+def test_the_page(tiny_run: Path, tmp_path: Path) -> None:
+    camera = LiveCamera(str(make_video(tmp_path / "drive.mp4", 30, 10)))
+    view = LiveView(Run.load(tiny_run), camera)
+    try:
+        (tmp_path / "frame.jpg").write_bytes(get(view, "frame"))  # type: ignore[arg-type]
+        picture = np.asarray(Image.open(tmp_path / "frame.jpg"))
+        assert picture.shape == (64, 64, 3)  # the image above its depth
+        assert np.ptp(picture[:30].astype(int)) < 12 and np.ptp(picture[34:].astype(int)) > 20
+        assert b'"ended": false' in get(view, "state.json")  # type: ignore[arg-type]
+        assert b"egodepth live" in get(view, "")  # type: ignore[arg-type]
+    finally:
+        view.stop()
+    assert view.frames >= 1 and view.problem == ""
+
+
+@pytest.mark.parametrize("source", ["/nowhere/drive.mp4", "/dev/video97", "97"])
+def test_nothing_there(source: str) -> None:
+    with pytest.raises(EgodepthError, match=f"cannot open {source}: .*number of a camera"):
+        LiveCamera(source)
+
+
+def test_the_command(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    video = make_video(tmp_path / "drive.mp4", 15, 10)
+    command = [sys.executable, "-m", "egodepth.cli", "live", str(tiny_run), str(video)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stderr is not None and process.stdout is not None
+        line = process.stderr.readline()
+        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        assert address, line
+        with urllib.request.urlopen(address[0] + "frame", timeout=20) as answer:
+            assert answer.headers["Content-Type"] == "image/jpeg"
+        assert process.wait(60) == 0
+        assert re.search(r"of 15 frames", process.stdout.read())
+    status, _, error = run(capsys, "live", tiny_run, video, "--backend", "openvino-int8")
+    assert status == 1 and "live takes torch" in error
