@@ -58,6 +58,7 @@ class LiveCamera:
             ) from error
         self._paced = kind is None and "://" not in source
         self._newest: Frame | None = None
+        self._fresh = False
         self._ended, self._problem = False, ""
         self._change = threading.Condition()
         threading.Thread(target=self._read, daemon=True).start()
@@ -68,28 +69,18 @@ class LiveCamera:
         Raises:
             EgodepthError: a source that broke off.
         """
-        last = -1
         while True:
             with self._change:
-                found = self._change.wait_for(
-                    lambda: (
-                        self._ended or (self._newest is not None and self._newest.number > last)
-                    ),
-                    PATIENCE,
-                )
+                found = self._change.wait_for(lambda: self._ended or self._fresh, PATIENCE)
                 newest = self._newest
-                if newest is None or self._number <= last:
+                fresh, self._fresh = self._fresh, False
+                if newest is None or not fresh:
                     if self._ended and not self._problem:
                         return
                     reason = self._problem or f"no frame came for {PATIENCE:.0f} s"
-                    raise EgodepthError(f"{self.source} broke off: {reason}" if found or last >= 0
+                    raise EgodepthError(f"{self.source} broke off: {reason}" if found or newest
                                         else f"{self.source} gives nothing: {reason}")  # fmt: skip
-            last = newest.number
             yield newest
-
-    @property
-    def _number(self) -> int:
-        return -1 if self._newest is None else self._newest.number
 
     def close(self) -> None:
         """Read no more."""
@@ -108,7 +99,7 @@ class LiveCamera:
                     time.sleep(max(0.0, moment - first - (time.perf_counter() - started)))
                 frame = Frame(number, time.perf_counter() - started, upright(decoded))
                 with self._change:
-                    self.seen, self._newest = number + 1, frame
+                    self.seen, self._newest, self._fresh = number + 1, frame, True
                     self._change.notify_all()
         except FFmpegError as error:
             self._problem = error.strerror or str(error)
