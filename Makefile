@@ -3,12 +3,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 10
 
-.PHONY: help demo test lint format clean
+.PHONY: help demo test docs lint format clean
 
 help:
 	@echo "make demo   install and run the demo: depth and a trajectory from a synthetic drive"
 	@echo "            (MINUTES=10 by default), results in runs/demo"
 	@echo "make test   install what tests need, then lint, types and tests"
+	@echo "make docs   build the documentation into site"
 	@echo "make format put the code into shape"
 	@echo "make clean  remove the virtual environment and what tools left"
 
@@ -29,6 +30,15 @@ demo: $(VENV)/.installed
 	@echo "== running the demo ($(MINUTES) minutes)"
 	@$(BIN)/egodepth demo --minutes $(MINUTES)
 
+docs: $(VENV)/.installed-docs
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "== open site/index.html"
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	@echo "== installing what the documentation needs"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@touch $@
+
 lint: $(VENV)/.installed-test
 	@echo "== lint and types"
 	@$(BIN)/ruff check .
@@ -46,4 +56,4 @@ format: $(VENV)/.installed-test
 	@$(BIN)/ruff check --fix .
 
 clean:
-	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info
+	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

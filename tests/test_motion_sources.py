@@ -12,6 +12,7 @@ from tests.conftest import raw_batch, tiny_settings, write_images
 
 from egodepth.cli import main
 from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points, read_clips
+from egodepth.data.own_footage import read_camera
 from egodepth.data.snippets import RawBatch, SnippetBatch, SnippetStream, augment
 from egodepth.data.synthetic import read_street
 from egodepth.geometry import se3
@@ -249,6 +250,25 @@ def test_training_with_known_motion_stops_resumes_and_predicts(
     assert (tmp_path / "out" / "trajectory_tum.txt").exists()
     facts = json.loads((tmp_path / "whole" / "run.json").read_text())
     assert len(facts["plan"]) == (poses == "sfm")
+    assert not (tmp_path / "whole" / "camera.yaml").exists()  # the street's camera is given
+
+
+def test_the_focal_length_that_was_refined_is_kept(
+    street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "reconstruct", lambda clip, folder, tick: with_parts(clip))
+    settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": "sfm"})
+    settings = settings.model_copy(
+        update={"data": settings.data.model_copy(update={"cache": tmp_path})}
+    )
+    guessed = replace(street.sequence, camera_from="fov")
+    train(settings, tmp_path / "run", sequences=[guessed])
+    state = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)["state_dict"]
+    factor = math.exp(float(state["motions.log_focal"][0]))
+    assert factor != 1 and street.sequence.camera is not None
+    before, after = street.sequence.camera, read_camera(tmp_path / "run" / "camera.yaml")
+    torch.testing.assert_close(after.matrix[0, 0], before.matrix[0, 0] * factor, rtol=1e-5, atol=0)
+    torch.testing.assert_close(after.matrix[:2, 2], before.matrix[:2, 2], rtol=1e-5, atol=0)
 
 
 def collapse_of(batch: SnippetBatch, inverse: torch.Tensor, motions: torch.Tensor) -> str:

@@ -77,7 +77,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
         "what",
         metavar="RECIPE|FOOTAGE",
         nargs="+",
-        help="name of a recipe; or videos, folders, patterns like 'drive/*.mp4', or addresses",
+        help="name of a recipe; or videos, folders, patterns like 'drive/*.mp4', addresses, KIND:ROOT",
     )
     train.add_argument("--out", type=Path, required=True, help="run folder to make")
     train.add_argument("--config", type=Path, help="YAML file of settings; what is typed beats it")
@@ -281,9 +281,11 @@ def _train(options: argparse.Namespace) -> int:
 
 
 def _is_footage(word: str) -> bool:
-    from egodepth.data.sources import is_address, is_pattern
+    from egodepth.data.sources import DATA_SETS, is_address, is_pattern
 
-    return Path(word).exists() or is_address(word) or is_pattern(word)
+    kind = word.partition(":")[0]
+    named = ":" in word and (kind in DATA_SETS or kind == "synthetic")
+    return named or Path(word).exists() or is_address(word) or is_pattern(word)
 
 
 def _predict(options: argparse.Namespace) -> int:

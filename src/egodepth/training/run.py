@@ -22,7 +22,7 @@ from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.provenance import provenance
 from egodepth.core.world import World
-from egodepth.data.clips import read_clips
+from egodepth.data.clips import Clip, read_clips
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import with_camera_file, write_camera
 from egodepth.data.sequence import Sequence
@@ -154,10 +154,8 @@ def train(
     facts |= {"processes": world.size} if world.size > 1 else {}
     if world.first:
         write_json(out / "run.json", facts)
-    first = plan.clips[0]
-    if world.first and first.sequence.camera_from != "given":
-        size = (first.sequence.frames.height, first.sequence.frames.width)
-        write_camera(out / CAMERA_FILE, first.camera.resize(*size))
+    if world.first:
+        _keep_camera(plan.clips[0], out)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
@@ -195,6 +193,8 @@ def train(
     facts["seconds"] = before + time.perf_counter() - started
     if world.first:
         write_json(out / "run.json", facts)
+        if module.motions is not None:
+            _keep_camera(plan.clips[0], out, float(module.motions.log_focal[0].detach().exp()))
     return TrainResult(
         run=out,
         steps=trainer.global_step,
@@ -205,6 +205,16 @@ def train(
         collapse=watch.found,
         stopped_by=stop.stopped_by,
     )
+
+
+def _keep_camera(clip: Clip, out: Path, factor: float = 1.0) -> None:
+    """Write down the camera of footage that brings none, its focal lengths times what was learned."""
+    frames = clip.sequence.frames
+    if clip.sequence.camera_from == "given":
+        return
+    camera = clip.camera.resize(frames.height, frames.width)
+    scale = camera.matrix.new_tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
+    write_camera(out / CAMERA_FILE, replace(camera, matrix=camera.matrix * scale))
 
 
 def _seconds_so_far(out: Path) -> float:
@@ -259,11 +269,17 @@ def build_networks(settings: TrainSettings) -> Networks:
             raise EgodepthError(
                 "method frozen needs --feature_run RUN, a run with a FeatureNet (method features)"
             )
-        networks.features = read_run(source)[1].features
-        if networks.features is None:
+        theirs, found = read_run(source)
+        if found.features is None:
             raise EgodepthError(
                 f"{source} has no FeatureNet: it was trained with method photometric"
             )
+        # It learns no more, so that its decoder, whose channels are the other run's, is not needed.
+        networks.features = found.features
+        networks.features.decoder = networks.features.heads = None
+        networks.settings = networks.settings.model_copy(
+            update={"feature_encoder": theirs.feature_encoder}
+        )
     return networks
 
 
