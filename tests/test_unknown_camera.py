@@ -1,5 +1,6 @@
 """Cameras that nobody tells: from metadata, or from the frames themselves."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,15 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.spatial.transform import Rotation
+from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.camera_metadata import exif_focal, focal_of_equivalent
-from egodepth.data.own_footage import read_camera, read_footage, write_camera
-from egodepth.data.sequence import read_numbered
+from egodepth.data.clips import Clip
+from egodepth.data.own_footage import read_camera, read_footage, read_lens, write_camera
+from egodepth.data.sequence import ChangedFrames, read_numbered
 from egodepth.data.sources import read_source
+from egodepth.data.unknown_camera import with_estimate
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.self_calibration import estimate_camera
-from egodepth.training.run import with_camera
+from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
+from egodepth.training.run import _keep_camera, with_camera
 from egodepth.training.settings import DataSettings
 
 FOCAL, WIDTH, HEIGHT = 500.0, 640, 480
@@ -47,6 +51,44 @@ def test_the_focal_length_of_a_turning_camera(off: float) -> None:
     assert found is not None
     assert found.focal == pytest.approx(FOCAL, rel=0.02)
     assert abs(found.focal / FOCAL - 1) < 4 * found.deviation < 0.1
+
+
+def test_a_lens_that_bends_lines() -> None:
+    """The same matches through a lens; without one, none is found."""
+    centre, bend = np.array([WIDTH / 2 + 2, HEIGHT / 2 - 1]), -0.2
+
+    def bent(pixels: np.ndarray) -> np.ndarray:
+        rays = (pixels - centre) / FOCAL
+        return rays * (1 + bend * (rays**2).sum(1, keepdims=True)) * FOCAL + centre
+
+    through = [(bent(first), bent(second)) for first, second in matches(0.05)]
+    found = estimate_camera(through, HEIGHT, WIDTH, 0.7 * FOCAL)
+    assert found is not None and found.bend == pytest.approx(bend, abs=0.01)
+    assert found.focal == pytest.approx(FOCAL, rel=0.02)
+    straight = estimate_camera(matches(0.05), HEIGHT, WIDTH, FOCAL)
+    assert straight is not None and straight.bend == 0
+
+
+def test_the_lens_that_was_found_is_undone_and_kept(tmp_path: Path) -> None:
+    """In the frames, and in the camera file of a run, from which other footage gets the same."""
+    write_images(tmp_path / "frames", 3)
+    sequence = replace(
+        read_footage(tmp_path / "frames").with_fov(70.0), camera_from="guess"
+    )  # fmt: skip
+    estimate = CameraEstimate(70.0, np.array([40.0, 19.0]), 0.01, 60, -0.15)
+    found = with_estimate(sequence, estimate)
+    assert isinstance(found.frames, ChangedFrames) and found.camera_from == "estimate"
+    clip = Clip(found, np.zeros((3, 3, 40, 80), np.uint8), np.arange(3), found.camera)  # type: ignore[arg-type]
+    _keep_camera(clip, tmp_path)
+    lens = read_lens(tmp_path / "camera.yaml")
+    assert lens is not None and lens.coefficients == (-0.15, 0.0, 0.0, 0.0)
+    assert read_camera(tmp_path / "camera.yaml").matrix[0, 0] == 70
+    unknown = replace(sequence, camera=None)
+    again = with_camera(unknown, DataSettings(camera=tmp_path / "camera.yaml"))
+    for a, b in zip(found.frames.at(), again.frames.at(), strict=True):
+        np.testing.assert_array_equal(a.image, b.image)
+    assert again.camera is not None and found.camera is not None
+    np.testing.assert_allclose(again.camera.matrix, found.camera.matrix, rtol=1e-5)
 
 
 def test_a_camera_that_does_not_turn_leaves_it_open() -> None:

@@ -16,6 +16,7 @@ from egodepth.core.files import read_text, write_text
 from egodepth.data.camera_metadata import exif_focal
 from egodepth.data.sequence import (
     IMAGE_SUFFIXES,
+    CameraFrom,
     ChangedFrames,
     ImageFiles,
     Sequence,
@@ -153,9 +154,16 @@ def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
         EgodepthError: see :func:`read_camera` and :func:`read_lens`.
     """
     camera = read_camera(path).resize(sequence.frames.height, sequence.frames.width)
-    lens = read_lens(path)
+    return with_lens(sequence, camera, read_lens(path), "given")
+
+
+def with_lens(
+    sequence: Sequence, camera: Camera, lens: Lens | None, camera_from: CameraFrom
+) -> Sequence:
+    """The sequence with a camera; where that has a lens, frames and depth are undistorted, and the camera is
+    the straight one."""
     if lens is None:
-        return replace(sequence, camera=camera, camera_from="given")
+        return replace(sequence, camera=camera, camera_from=camera_from)
     change = Undistortion(camera, lens)
 
     def undistorted(read: Callable[[], np.ndarray]) -> np.ndarray:
@@ -163,7 +171,9 @@ def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
 
     depth = {index: partial(undistorted, read) for index, read in sequence.depth.items()}
     frames = ChangedFrames(sequence.frames, change)
-    return replace(sequence, frames=frames, camera=change.camera, depth=depth, camera_from="given")
+    return replace(
+        sequence, frames=frames, camera=change.camera, depth=depth, camera_from=camera_from
+    )
 
 
 def read_lens(path: Path) -> Lens | None:
@@ -214,8 +224,8 @@ def read_camera(path: Path) -> Camera:
     return Camera.from_parameters(fx, fy, cx, cy, int(height), int(width))
 
 
-def write_camera(path: Path, camera: Camera) -> None:
-    """Write a camera file, see :func:`read_camera`.
+def write_camera(path: Path, camera: Camera, lens: Lens | None = None) -> None:
+    """Write a camera file, see :func:`read_camera` and :func:`read_lens`.
 
     Raises:
         EgodepthError: the file can't be written.
@@ -223,4 +233,7 @@ def write_camera(path: Path, camera: Camera) -> None:
     names = ("fx", "fy", "cx", "cy")
     values = zip(names, camera.focal_and_centre.tolist(), strict=True)
     lines = [f"{name}: {value:.6g}" for name, value in values]
+    if lens is not None:
+        coefficients = ", ".join(f"{value:.6g}" for value in lens.coefficients)
+        lines += [f"lens: {lens.model}", f"distortion: [{coefficients}]"]
     write_text(path, "\n".join([*lines, f"width: {camera.width}", f"height: {camera.height}", ""]))

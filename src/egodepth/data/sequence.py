@@ -152,16 +152,20 @@ class ImageChange(Protocol):
 
 
 class ChangedFrames:
-    """Frames that are changed as they are read."""
+    """Frames that are changed as they are read.
+
+    Attributes:
+        change: what is done to each.
+    """
 
     def __init__(self, frames: Frames, change: ImageChange):
-        self._frames, self._change = frames, change
+        self._frames, self.change = frames, change
         self.height, self.width = change.camera.height, change.camera.width
         self.seekable = frames.seekable
 
     @property
     def fingerprint(self) -> str:
-        return f"{self._frames.fingerprint} {self._change.key}"
+        return f"{self._frames.fingerprint} {self.change.key}"
 
     @property
     def numbers(self) -> list[int]:
@@ -176,7 +180,7 @@ class ChangedFrames:
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
         for frame in self._frames.at(indices):
-            yield frame._replace(image=self._change(frame.image))
+            yield frame._replace(image=self.change(frame.image))
 
 
 class Crop:

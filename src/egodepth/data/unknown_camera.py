@@ -3,15 +3,17 @@
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from egodepth.core.files import write_json
+from egodepth.data.own_footage import with_lens
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.lens import Lens
 from egodepth.geometry.self_calibration import CameraEstimate, Matches, estimate_camera
 from egodepth.geometry.two_views import track_both_ways
 
@@ -94,15 +96,16 @@ def estimate_unknown_camera(
     """
     assert sequence.camera is not None
     guess = float(sequence.camera.matrix[0, 0])
-    key = f"{sequence.frames.fingerprint} {guess} {PAIRS} {WANTED_FLOW}"
+    key = f"{sequence.frames.fingerprint} {guess} {PAIRS} {WANTED_FLOW} bend"
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}-camera.json"
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
         if not stored:
             return None
         return CameraEstimate(
-            stored["focal"], np.array(stored["centre"]), stored["deviation"], stored["pairs"]
-        )
+            stored["focal"], np.array(stored["centre"]), stored["deviation"], stored["pairs"],
+            stored["bend"],
+        )  # fmt: skip
     height, width = sequence.frames.height, sequence.frames.width
     shrink = min(1.0, LARGEST_WIDTH / width)
     size = (round(width * shrink), round(height * shrink))
@@ -125,11 +128,12 @@ def is_determined(found: CameraEstimate, width: int) -> bool:
 
 
 def with_estimate(sequence: Sequence, found: CameraEstimate) -> Sequence:
-    """The sequence with the camera that was estimated."""
+    """The sequence with the camera that was estimated, its lens undone where it bends lines."""
     height, width = sequence.frames.height, sequence.frames.width
     cx, cy = found.centre.tolist()
     camera = Camera.from_parameters(found.focal, found.focal, cx, cy, height, width)
-    return replace(sequence, camera=camera, camera_from="estimate")
+    lens = Lens("brown", (found.bend, 0.0, 0.0, 0.0)) if found.bend else None
+    return with_lens(sequence, camera, lens, "estimate")
 
 
 def _grey(sequence: Sequence, size: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -61,6 +61,7 @@ class Undistortion:
 
     Attributes:
         camera: of the changed images, which have the size of the others.
+        bent, lens: camera of the images as they come, and their distortion.
     """
 
     def __init__(self, camera: Camera, lens: Lens, straight: Camera | None = None):
@@ -71,6 +72,7 @@ class Undistortion:
             lens: their distortion.
             straight: of the changed images; by default :func:`straight_camera`.
         """
+        self.bent, self.lens = camera, lens
         self.camera = straight or straight_camera([(camera, lens)])
         grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
         places = lens.distort(camera, grid.reshape(-1, 2).astype(np.float64), self.camera)

@@ -152,6 +152,11 @@ def find_cameras(
             lines.append(
                 f"{sequence.name}: {_describe_camera(sequence)} +- {100 * found.deviation:.1f} %, by "
                 f"{found.pairs} pairs of its frames"
+                + (
+                    f"; its lens bends lines (k1 {found.bend:.3f}) and is undone"
+                    if found.bend
+                    else ""
+                )
             )
         else:
             reason = (

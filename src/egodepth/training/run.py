@@ -25,10 +25,11 @@ from egodepth.core.world import World
 from egodepth.data.clips import Clip, read_clips
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import with_camera_file, write_camera
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.data.sources import read_source
 from egodepth.data.splits import get_split
+from egodepth.geometry.lens import Undistortion
 from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_run
 from egodepth.models.networks import Networks
 from egodepth.training.callbacks import (
@@ -212,9 +213,13 @@ def _keep_camera(clip: Clip, out: Path, factor: float = 1.0) -> None:
     frames = clip.sequence.frames
     if clip.sequence.camera_from == "given":
         return
-    camera = clip.camera.resize(frames.height, frames.width)
+    camera, lens = clip.camera.resize(frames.height, frames.width), None
+    if isinstance(frames, ChangedFrames) and isinstance(frames.change, Undistortion):
+        # What structure from motion changed, it changed in the straight camera.
+        factor *= float(camera.matrix[0, 0] / frames.change.camera.matrix[0, 0])
+        camera, lens = frames.change.bent, frames.change.lens
     scale = camera.matrix.new_tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
-    write_camera(out / CAMERA_FILE, replace(camera, matrix=camera.matrix * scale))
+    write_camera(out / CAMERA_FILE, replace(camera, matrix=camera.matrix * scale), lens)
 
 
 def _seconds_so_far(out: Path) -> float:
