@@ -85,17 +85,18 @@ def _view(options: argparse.Namespace) -> int:
     from egodepth.data.sources import default_protocol, read_source, select
     from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.run import Run
-    from egodepth.training.run import read_training_sequences, with_camera
+    from egodepth.training.run import settings_of_footage, with_camera
     from egodepth.view.server import View
 
     run = Run.load(options.run, options.device)
+    trained = settings_of_footage(options.run)
+    sources = trained.sources if options.source is None else (options.source,)
+    if not sources:
+        raise EgodepthError(f"{options.run} does not tell what it was trained on: name the footage")
+    # Relative sources of a run start from its --data.root, typed ones from here.
+    root = trained.root if options.source is None else None
     camera = camera_settings(options)
-    if options.source is None:
-        trained = camera_settings(argparse.Namespace(fov=None, run=options.run))
-        sources, sequences = trained.sources, read_training_sequences(trained)
-    else:
-        sources = (options.source,)
-        sequences = [with_camera(s, camera) for s in read_source(options.source)]
+    sequences = [with_camera(s, camera) for source in sources for s in read_source(source, root)]
     sequences = select(sequences, options.sequence)
     view = View(
         run, sequences, known_length(options), get_protocol(default_protocol(sources[0])),

@@ -133,7 +133,10 @@ def train(
     if saved:
         stream.steps = saved["egodepth_total_steps"]
     else:
-        stream.steps, per_step = _fit_steps(settings, stream, precision, device, prepare_seconds)
+        tell = world.size == 1  # several processes would all time their steps, at once
+        stream.steps, per_step = _fit_steps(
+            settings, stream, precision, device, prepare_seconds, tell=tell
+        )
         _print_plan(console, describe_plan(settings, stream, stream.steps, per_step))
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream)
@@ -509,11 +512,13 @@ def _fit_steps(
     precision: str,
     device: torch.device,
     prepare_seconds: float,
+    *,
+    tell: bool,
 ) -> tuple[int, float | None]:
     """The steps or epochs asked for, at most as many as fit into ``settings.minutes``; and the seconds of
     one, where they had to be measured or the training is long enough to be asked about."""
     steps = _wanted_steps(settings, stream)
-    if settings.minutes is None and steps < TOLD_STEPS:
+    if settings.minutes is None and (steps < TOLD_STEPS or not tell):
         return steps, None
     started = time.perf_counter()
     per_step = _time_a_step(settings, stream, precision, device)
