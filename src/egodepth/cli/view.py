@@ -1,6 +1,8 @@
 """``egodepth view``."""
 
 import argparse
+import os
+import sys
 from typing import Any
 
 from egodepth.cli.common import (
@@ -109,4 +111,8 @@ def _view(options: argparse.Namespace) -> int:
         view.wait()
     except KeyboardInterrupt:
         view.stop()
-    return 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of the viewer and of PyTorch may still be on their way out, and Python aborts where one of
+    # them holds a lock when it ends. Nothing is left to be lost.
+    os._exit(0)
