@@ -194,8 +194,10 @@ def test_the_command_runs_until_it_is_interrupted(tiny_run: Path, tmp_path: Path
     """Without a source it shows what the run was trained on."""
     command = [sys.executable, "-m", "egodepth.cli", "view", str(tiny_run)]
     with subprocess.Popen(
-        command, stderr=subprocess.PIPE, text=True, env=os.environ.copy()
-    ) as process:
+        command, stderr=subprocess.PIPE, text=True, env=os.environ.copy(),
+        # A shell lets what it starts in the background ignore the signal, and so all below it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:  # fmt: skip
         assert process.stderr is not None
         line = process.stderr.readline()
         address = re.search(r"http://127\.0\.0\.1:\d+/", line)
