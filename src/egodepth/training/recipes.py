@@ -9,7 +9,11 @@ from egodepth.training.settings import DataSettings, LossWeights, TrainSettings
 
 def footage() -> TrainSettings:
     """One's own video or folder of images; give --data.fov or --data.focal with it."""
-    return TrainSettings(data=DataSettings(poses="auto", stride="auto", mask="auto"), steps=4000)
+    return TrainSettings(
+        data=DataSettings(poses="auto", stride="auto", mask="auto"),
+        loss=LossWeights(standing=0.03),
+        steps=4000,
+    )
 
 
 def kitti_small() -> TrainSettings:
