@@ -32,6 +32,8 @@ BEND_ROUNDS = 2
 """Times that matches are chosen anew with the lens undone: with it, good ones at the border look wrong."""
 SURE, LEAST_BEND = 4.0, 2.0
 """Deviations, and pixels at the corner of the image, that k1 must be off 0 to be taken."""
+LARGEST_BEND = 0.4
+"""Beyond it, k1 makes up for something else: a drive straight on, whose focal length is open, came to 0.45."""
 LEAST_FACTOR = 0.3
 """Of a ray's length by the lens; beyond, the polynomial folds back."""
 _SHARED, _OWN = 4, 6
@@ -123,7 +125,8 @@ def _with_bend(
     deviations = problem.deviations(x)
     corner = np.hypot(height, width) / 2
     moved = abs(found.bend) * corner * (corner / found.focal) ** 2
-    if abs(found.bend) < SURE * deviations[3] or moved < LEAST_BEND:
+    sure = SURE * deviations[3] < abs(found.bend) < LARGEST_BEND
+    if not sure or moved < LEAST_BEND:
         return None
     return found._replace(deviation=float(deviations[0]))
 
