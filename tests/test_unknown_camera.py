@@ -20,7 +20,7 @@ from egodepth.data.sources import read_source
 from egodepth.data.unknown_camera import with_estimate
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
-from egodepth.training.run import _keep_camera, with_camera
+from egodepth.training.run import _keep_cameras, with_camera
 from egodepth.training.settings import DataSettings
 
 FOCAL, WIDTH, HEIGHT = 500.0, 640, 480
@@ -79,7 +79,7 @@ def test_the_lens_that_was_found_is_undone_and_kept(tmp_path: Path) -> None:
     found = with_estimate(sequence, estimate)
     assert isinstance(found.frames, ChangedFrames) and found.camera_from == "estimate"
     clip = Clip(found, np.zeros((3, 3, 40, 80), np.uint8), np.arange(3), found.camera)  # type: ignore[arg-type]
-    _keep_camera(clip, tmp_path)
+    _keep_cameras([clip], tmp_path)
     lens = read_lens(tmp_path / "camera.yaml")
     assert lens is not None and lens.coefficients == (-0.15, 0.0, 0.0, 0.0)
     assert read_camera(tmp_path / "camera.yaml").matrix[0, 0] == 70
@@ -204,3 +204,40 @@ def test_typed_settings_beat_metadata_and_no_other_camera(tmp_path: Path) -> Non
     for known in (bare.with_focal(50.0), bare.with_fov(70)):
         assert with_camera(known, asked) is known
     assert with_camera(bare, DataSettings()).camera_from == "guess"
+
+
+def test_each_footage_keeps_its_own_camera(tmp_path: Path) -> None:
+    """Two cameras in one training: footage of either name gets its own, other footage the first one's."""
+    clips = []
+    for name, focal in (("front", 70.0), ("rear", 90.0)):
+        write_images(tmp_path / name, 2)
+        sequence = read_footage(tmp_path / name).with_focal(focal, "estimate")
+        assert sequence.camera is not None
+        clips.append(Clip(sequence, np.zeros((2, 3, 20, 40), np.uint8), np.arange(2),
+                          sequence.camera.resize(20, 40)))  # fmt: skip
+    _keep_cameras(clips, tmp_path / "run", [1.0, 1.1])
+    data = DataSettings(camera=tmp_path / "run" / "camera.yaml")
+    write_images(tmp_path / "other", 2)
+    for name, focal in (("front", 70), ("rear", 99), ("other", 70)):
+        found = with_camera(read_footage(tmp_path / name), data).camera
+        assert found is not None and float(found.matrix[0, 0]) == pytest.approx(focal, rel=1e-5)
+
+
+def test_of_interlaced_frames_one_field_is_taken(tmp_path: Path) -> None:
+    """A white column that jumps by 24 pixels from field to field is seen once."""
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
+        stream.options = {"x264-params": "interlaced=1:crf=1"}
+        for index in range(4):
+            image = np.zeros((64, 96, 3), np.uint8)
+            image[::2, 8 + index : 20 + index] = 255
+            image[1::2, 32 + index : 44 + index] = 255
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    sequence = read_footage(tmp_path / "a.mp4")
+    with pytest.warns(EgodepthWarning, match="4 frames are interlaced"):
+        frames = list(sequence.frames.at())
+    assert len(frames) == 4
+    middle = frames[0].image[16:48].mean((0, 2))
+    assert middle[10:18].min() > 180 and middle[34:42].max() < 60

@@ -78,6 +78,9 @@ class TransformersDepth(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(()))
         self.shift = nn.Parameter(torch.zeros(()))
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
+        self._looked = (
+            False  # a look at a value on a GPU waits for it, so there is one in the first step
+        )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
@@ -94,15 +97,20 @@ class TransformersDepth(nn.Module):
         raw = self.net(pixel_values=(fitted - self.mean) / self.std).predicted_depth.float()
         if self.metric:
             raw = 1 / raw.clamp(min=1e-3)
-        if self.training and not self.calibrated:
-            with torch.no_grad():
-                middle = float(raw.median().clamp(min=1e-6))
-                self.log_scale.fill_(math.log(self.start / middle))
-                self.calibrated.fill_(True)
+        if self.training and not self._looked:
+            self._looked = True
+            if not self.calibrated:
+                self._calibrate(raw)
         scaled = (raw * self.log_scale.exp() + self.shift)[:, None]
         full = F.interpolate(scaled, (height, width), mode="bilinear", align_corners=False)
         finest = self.farthest + full.clamp(0, self.nearest - self.farthest)
         return [finest, *(F.avg_pool2d(finest, 2**k) for k in range(1, scales))]
+
+    @torch.no_grad()
+    def _calibrate(self, raw: Tensor) -> None:
+        middle = float(raw.median().clamp(min=1e-6))
+        self.log_scale.fill_(math.log(self.start / middle))
+        self.calibrated.fill_(True)
 
 
 def _normalization(transformers: Any, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -159,7 +159,7 @@ def train(
     if world.first:
         write_json(out / "run.json", facts)
     if world.first:
-        _keep_camera(plan.clips[0], out)
+        _keep_cameras(plan.clips, out)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
@@ -198,7 +198,7 @@ def train(
     if world.first:
         write_json(out / "run.json", facts)
         if module.motions is not None:
-            _keep_camera(plan.clips[0], out, float(module.motions.log_focal[0].detach().exp()))
+            _keep_cameras(plan.clips, out, module.motions.log_focal.detach().exp().tolist())
     return TrainResult(
         run=out,
         steps=trainer.global_step,
@@ -211,18 +211,30 @@ def train(
     )
 
 
-def _keep_camera(clip: Clip, out: Path, factor: float = 1.0) -> None:
-    """Write down the camera of footage that brings none, its focal lengths times what was learned."""
+def _keep_cameras(clips: list[Clip], out: Path, factors: list[float] | None = None) -> None:
+    """Write down the cameras of footage that brings none, their focal lengths times what was learned: the
+    first one for all footage, and each for its own, by its name."""
+    found = [
+        (clip, factor)
+        for clip, factor in zip(clips, factors or [1.0] * len(clips), strict=True)
+        if clip.sequence.camera_from != "given"
+    ]
+    for place, (clip, factor) in enumerate(found):
+        if place == 0:
+            _keep_camera(clip, out / CAMERA_FILE, factor)
+        if len(found) > 1:
+            _keep_camera(clip, out / CAMERAS / f"{clip.sequence.name}.yaml", factor)
+
+
+def _keep_camera(clip: Clip, path: Path, factor: float) -> None:
     frames = clip.sequence.frames
-    if clip.sequence.camera_from == "given":
-        return
     camera, lens = clip.camera.resize(frames.height, frames.width), None
     if isinstance(frames, ChangedFrames) and isinstance(frames.change, Undistortion):
         # What structure from motion changed, it changed in the straight camera.
         factor *= float(camera.matrix[0, 0] / frames.change.camera.matrix[0, 0])
         camera, lens = frames.change.bent, frames.change.lens
     scale = camera.matrix.new_tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
-    write_camera(out / CAMERA_FILE, replace(camera, matrix=camera.matrix * scale), lens)
+    write_camera(path, replace(camera, matrix=camera.matrix * scale), lens)
 
 
 def _seconds_so_far(out: Path) -> float:
@@ -342,8 +354,9 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if precision == "bf16" else "32-true"
 
 
-CAMERA_FILE = "camera.yaml"
-"""In the run folder: the camera of the first footage, where it had to be found."""
+CAMERA_FILE, CAMERAS = "camera.yaml", "cameras"
+"""In the run folder: the camera of the first footage, where it had to be found; and a folder with that of each,
+where there were several."""
 GUESSED_FOV = 60.0
 """Degrees that an unknown camera is taken to see from left to right, until it is estimated."""
 
@@ -354,7 +367,8 @@ def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
     if sequence.camera is not None and sequence.camera_from != "metadata":
         return sequence
     if data.camera is not None:
-        return with_camera_file(sequence, data.camera)
+        own = data.camera.parent / CAMERAS / f"{sequence.name}.yaml"
+        return with_camera_file(sequence, own if own.exists() else data.camera)
     if data.focal is not None:
         return sequence.with_focal(data.focal)
     if data.fov is not None:
