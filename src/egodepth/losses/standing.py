@@ -2,6 +2,8 @@
 lies infinitely far away, and the automask leaves it to the network's imagination. But things stand on the
 ground: where such a region meets it, the depth is known."""
 
+import math
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
@@ -14,6 +16,9 @@ LEAST_CONTRAST = 0.05
 WIDEST_GAP, LEAST_SIZE = 5, 7
 """Pixels: smaller gaps between still ones are of the same thing; smaller things are lines of the road, which
 stay in place as long as the camera moves along them."""
+SHADOW = 0.15
+"""How much farther a thing may be than the ground below it, as a share: its shadow goes with it and stays in
+place too, so that the first pixel that does not lies before the thing."""
 MOST = 0.5
 """Share of an image's textured pixels that stay in place beyond which the camera stands still."""
 
@@ -42,9 +47,9 @@ def _widen(mask: Tensor, size: int) -> Tensor:
 def standing_loss(
     inverse_depth: Float[Tensor, "b h w"], still: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:
-    """How much farther a still pixel is than the first pixel below it that is not still, as difference of
-    logarithms; 0 elsewhere, where it is nearer, and where there is no such pixel. The pixel below gets no
-    gradient: the ground tells the thing its depth, not the thing the ground.
+    """How much farther a still pixel is than the first pixel below it that is not still, beyond SHADOW, as
+    difference of logarithms; 0 elsewhere, where it is nearer, and where there is no such pixel. The pixel below
+    gets no gradient: the ground tells the thing its depth, not the thing the ground.
 
     Args:
         inverse_depth: > 0.
@@ -54,5 +59,5 @@ def standing_loss(
     rows = torch.arange(height, device=still.device).view(-1, 1).expand_as(still)
     contact = torch.where(still, height, rows).flip(-2).cummin(-2).values.flip(-2)
     ground = inverse_depth.detach().gather(-2, contact.clamp(max=height - 1))
-    farther = (ground.log() - inverse_depth.log()).clamp(min=0)
+    farther = (ground.log() - inverse_depth.log() - math.log1p(SHADOW)).clamp(min=0)
     return torch.where(still & (contact < height), farther, 0.0)
