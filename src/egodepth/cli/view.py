@@ -1,4 +1,4 @@
-"""``egodepth view``."""
+"""``egodepth view`` and ``egodepth live``."""
 
 import argparse
 import os
@@ -27,10 +27,7 @@ def add_commands(commands: Any) -> None:
                       help="video, folder, or KIND:ROOT; by default what the run was trained on")  # fmt: skip
     view.add_argument("--odometry", action="store_true",
                       help="find the motion as egodepth odometry does, better and slower")  # fmt: skip
-    view.add_argument(
-        "--port", type=int, help="to serve on (default: the first free one from 8765 on)"
-    )
-    view.add_argument("--open", action="store_true", help="open the page in the browser")
+    _add_page(view)
     view.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                       "default what the run was trained with")  # fmt: skip
     add_metres(view)
@@ -41,10 +38,7 @@ def add_commands(commands: Any) -> None:
     live.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
     live.add_argument("source", metavar="SOURCE",
                       help="number of a camera (0 is the first), address of a stream, or a video")  # fmt: skip
-    live.add_argument(
-        "--port", type=int, help="to serve on (default: the first free one from 8765 on)"
-    )
-    live.add_argument("--open", action="store_true", help="open the page in the browser")
+    _add_page(live)
     live.add_argument(
         "--backend", default="torch", help=f"{', '.join(LIVE_BACKENDS)} (default: torch)"
     )
@@ -52,9 +46,22 @@ def add_commands(commands: Any) -> None:
     live.set_defaults(command=_live)
 
 
-def _live(options: argparse.Namespace) -> int:
-    import webbrowser
+def _add_page(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--port", type=int, help="to serve on (default: the first free one from 8765 on)"
+    )
+    parser.add_argument("--open", action="store_true", help="open the page in the browser")
 
+
+def _announce(address: str, options: argparse.Namespace) -> None:
+    make_console().print(f"look at {address} (on this machine alone); Ctrl-C ends it")
+    if options.open:
+        import webbrowser
+
+        webbrowser.open(address)
+
+
+def _live(options: argparse.Namespace) -> int:
     from egodepth.data.live_camera import LiveCamera
     from egodepth.inference.run import Run
     from egodepth.view.live import LiveView
@@ -66,9 +73,7 @@ def _live(options: argparse.Namespace) -> int:
         )
     run.use_backend(options.backend)
     view = LiveView(run, LiveCamera(options.source), options.port)
-    make_console().print(f"look at {view.address} (on this machine alone); Ctrl-C ends it")
-    if options.open:
-        webbrowser.open(view.address)
+    _announce(view.address, options)
     try:
         view.wait()
     except KeyboardInterrupt:
@@ -82,8 +87,6 @@ def _live(options: argparse.Namespace) -> int:
 
 
 def _view(options: argparse.Namespace) -> int:
-    import webbrowser
-
     from egodepth.data.sources import default_protocol, read_source, select
     from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.run import Run
@@ -104,9 +107,7 @@ def _view(options: argparse.Namespace) -> int:
         run, sequences, known_length(options), get_protocol(default_protocol(sources[0])),
         odometry=options.odometry, port=options.port,
     )  # fmt: skip
-    make_console().print(f"look at {view.address} (on this machine alone); Ctrl-C ends it")
-    if options.open:
-        webbrowser.open(view.address)
+    _announce(view.address, options)
     try:
         view.wait()
     except KeyboardInterrupt:

@@ -207,16 +207,30 @@ def _agreement(
     """(B, 1, H, W) between 0 and 1: how well the depth of the target, moved into a source, agrees with that
     source's own, in the source where it does best; the self-discovered mask of Bian et al., NeurIPS 2019.
     A source that has no image of a pixel says nothing against it."""
+    differs = _depth_differences(
+        networks, inverse_depth, motions, batch.sources_input, batch.camera
+    )
+    return _at_size(1 - minimum_over_sources(differs)[:, None], batch.target)
+
+
+def _depth_differences(
+    networks: Networks,
+    inverse_depth: Tensor,
+    motions: Tensor,
+    sources: Tensor,
+    camera: Camera,
+) -> Tensor:
+    """(S, B, h, w) how much the depth of the target, moved into each of the sources (S, B, 3, H, W), differs
+    from that one's own, which gets no gradient."""
     assert networks.depth is not None
-    count = len(batch.sources)
-    sources = 1 / networks.depth(batch.sources_input.flatten(0, 1), scales=1)[0].float()
-    camera = batch.camera.resize(*inverse_depth.shape[-2:]).repeat(count)
+    count = len(sources)
+    with torch.no_grad():
+        own = 1 / networks.depth(sources.flatten(0, 1), scales=1)[0].float()
+    cameras = camera.resize(*inverse_depth.shape[-2:]).repeat(count)
     depth = (1 / inverse_depth[:, 0]).repeat(count, 1, 1)
-    pixels, projected, valid = reproject(depth, motions.flatten(0, 1), camera, camera)
-    sampled = sample(sources, pixels)[:, 0]
-    differs = depth_consistency_loss(projected, sampled, valid)
-    best = minimum_over_sources(differs.unflatten(0, (count, -1)))
-    return _at_size(1 - best[:, None], batch.target)
+    pixels, projected, valid = reproject(depth, motions.flatten(0, 1), cameras, cameras)
+    sampled = sample(own, pixels)[:, 0]
+    return depth_consistency_loss(projected, sampled, valid).unflatten(0, (count, -1))
 
 
 def _mean(loss: Tensor, weight: Tensor | None) -> Tensor:
@@ -394,15 +408,11 @@ def _consistency_term(
 ) -> Tensor:
     """Depth of the target against that of one source, chosen at random, which gets no gradient: the
     motion of each pair has a scale of its own, and nothing else ties them."""
-    assert networks.depth is not None
     chosen = int(torch.randint(len(batch.sources), ()))
-    with torch.no_grad():
-        source = 1 / networks.depth(batch.sources_input[chosen], scales=1)[0].float()
-    camera = batch.camera.resize(*inverse_depth.shape[-2:])
-    depth = 1 / inverse_depth[:, 0]
-    pixels, projected, valid = reproject(depth, motions[chosen], camera, camera)
-    sampled = sample(source, pixels)[:, 0]
-    return depth_consistency_loss(projected, sampled, valid).mean()
+    one = slice(chosen, chosen + 1)
+    return _depth_differences(
+        networks, inverse_depth, motions[one], batch.sources_input[one], batch.camera
+    ).mean()
 
 
 def _scale_term(inverse_depth: Tensor, unit: float, *, tied: bool) -> Tensor:
