@@ -10,7 +10,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
 from egodepth.data.frame_cache import cached_frames
 from egodepth.data.own_footage import read_camera, read_footage
-from egodepth.data.sources import read_source, select
+from egodepth.data.sources import read_source, read_sources, select
 from egodepth.geometry.lens import Lens, Undistortion
 from egodepth.training.run import with_camera
 from egodepth.training.settings import DataSettings
@@ -146,3 +146,18 @@ def test_select_by_name(tmp_path: Path) -> None:
     assert select(sequences, None) == select(sequences, "frames") == sequences
     with pytest.raises(EgodepthError, match="no sequence '00'; there are frames"):
         select(sequences, "00")
+
+
+def test_footage_of_one_name_is_told_apart_by_its_path(tmp_path: Path) -> None:
+    for name in ("a/frames", "b/frames", "c/b/frames", "c/other"):
+        write_images(tmp_path / name, 2)
+    (tmp_path / "d").mkdir()
+    for name in ("a", "d"):
+        make_video(tmp_path / name / "x.mp4")
+    folders = [str(tmp_path / name) for name in ("a/frames", "b/frames", "c/b/frames", "c/other")]
+    names = [s.name for s in read_sources(folders)]
+    assert names[::3] == ["a/frames", "other"] and names[2] == "c/b/frames"
+    assert names[1] == f"{tmp_path.name}/b/frames"
+    assert [s.name for s in read_source(str(tmp_path / "*" / "x.mp4"))] == ["a/x.mp4", "d/x.mp4"]
+    twice = [s.name for s in read_sources([folders[0], folders[0], folders[1]])]
+    assert len(set(twice)) == 3 and twice[2] == "b/frames"

@@ -87,7 +87,7 @@ def _live(options: argparse.Namespace) -> int:
 
 
 def _view(options: argparse.Namespace) -> int:
-    from egodepth.data.sources import default_protocol, read_source, select
+    from egodepth.data.sources import default_protocol, read_sources, select
     from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.run import Run
     from egodepth.training.run import settings_of_footage, with_camera
@@ -101,7 +101,7 @@ def _view(options: argparse.Namespace) -> int:
     # Relative sources of a run start from its --data.root, typed ones from here.
     root = trained.root if options.source is None else None
     camera = camera_settings(options)
-    sequences = [with_camera(s, camera) for source in sources for s in read_source(source, root)]
+    sequences = [with_camera(s, camera) for s in read_sources(sources, root)]
     sequences = select(sequences, options.sequence)
     view = View(
         run, sequences, known_length(options), get_protocol(default_protocol(sources[0])),

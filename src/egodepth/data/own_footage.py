@@ -52,17 +52,18 @@ def read_footage(path: Path) -> Sequence:
                 f"the folder {path} holds no images ({' '.join(IMAGE_SUFFIXES)}); name a folder "
                 "of frames, a video file, or a data set as KIND:ROOT"
             )
-        return read_images(path.resolve().name, images)
+        return read_images(path.resolve(), images)
     if not path.exists():
         raise EgodepthError(f"there is no file or folder {path}")
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return read_images(path.name, [path])
+        return read_images(_named_place(path), [path])
     return read_video(path)
 
 
-def read_images(name: str, images: list[Path]) -> Sequence:
-    """Images as frames, with the camera of the first one's EXIF data."""
-    sequence, focal = Sequence(name, ImageFiles(images)), exif_focal(images[0])
+def read_images(place: Path, images: list[Path]) -> Sequence:
+    """Images as frames, named by their place, with the camera of the first one's EXIF data."""
+    sequence = Sequence(place.name, ImageFiles(images), place=place.as_posix())
+    focal = exif_focal(images[0])
     return sequence if focal is None else sequence.with_focal(focal, "metadata")
 
 
@@ -73,8 +74,14 @@ def read_video(path: Path | str) -> Sequence:
         EgodepthError: no video.
     """
     video = VideoFile(path)
-    sequence = Sequence(Path(path).name, video)
+    place = _named_place(path).as_posix() if isinstance(path, Path) else path
+    sequence = Sequence(Path(path).name, video, place=place)
     return sequence if video.focal is None else sequence.with_focal(video.focal, "metadata")
+
+
+def _named_place(file: Path) -> Path:
+    """Absolute, but under the name that a link gives it."""
+    return file.parent.resolve() / file.name
 
 
 def read_pattern(pattern: str) -> list[Sequence]:
@@ -87,7 +94,7 @@ def read_pattern(pattern: str) -> list[Sequence]:
     if not paths:
         raise EgodepthError(f"nothing matches {pattern}")
     if all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
-        return [read_images(paths[0].resolve().parent.name, paths)]
+        return [read_images(paths[0].parent.resolve(), paths)]
     return [read_footage(path) for path in paths]
 
 
@@ -116,7 +123,9 @@ def _read_prepared(folder: Path) -> Sequence:
             )
         if times is not None:
             frames = ImageFiles(images, times=times)
-    sequence = Sequence(folder.resolve().name, frames, None, poses, depth)
+    sequence = Sequence(
+        folder.resolve().name, frames, None, poses, depth, place=folder.resolve().as_posix()
+    )
     return with_camera_file(sequence, camera_file) if camera_file.exists() else sequence
 
 

@@ -1,9 +1,10 @@
 """What every data set is read into."""
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -88,6 +89,8 @@ class Sequence:
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
             0 where there is none. It may have another size than the frames, which shows the same.
         improved_depth: a better ground truth, where the data set has two (KITTI raw).
+        place: absolute path or address of one's own footage, see :func:`with_unique_names`; empty for data
+            sets.
         camera_name: ``left`` or ``right`` for stereo rigs.
         rig: sequences of one rig share this name, and their frame numbers; empty for one camera.
         rig_from_camera: (4, 4) float64 in metres, the camera's place in its rig.
@@ -103,6 +106,7 @@ class Sequence:
     rig_from_camera: np.ndarray = field(default_factory=lambda: np.eye(4))
     camera_from: CameraFrom = "given"
     improved_depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
+    place: str = ""
 
     def with_fov(self, degrees: float) -> "Sequence":
         """The same with a camera that sees ``degrees`` from left to right edge, if it brings none."""
@@ -123,6 +127,27 @@ class Sequence:
     def camera_guessed(self) -> bool:
         """Whether nobody measured the camera."""
         return self.camera_from in ("fov", "guess")
+
+
+def with_unique_names(sequences: list[Sequence]) -> list[Sequence]:
+    """The same, each under a name of its own: footage whose name is another's too is named by the end of its
+    path, as long as it must be, so that ``a/frames`` and ``b/frames`` stay apart. Names of data sets stay."""
+    counts = Counter(s.name for s in sequences)
+    tails = [PurePosixPath(s.place).parts[::-1] for s in sequences]
+    named: list[Sequence] = []
+    for sequence, tail in zip(sequences, tails, strict=True):
+        name = sequence.name
+        if counts[name] > 1 and sequence.place:
+            others = [other for other in tails if other != tail]
+            length = next(
+                (n for n in range(1, len(tail)) if all(o[:n] != tail[:n] for o in others)),
+                len(tail),
+            )
+            name = "/".join(tail[:length][::-1])
+            again = sum(s.place == sequence.place for s in named)
+            name += f"-{again + 1}" if again else ""  # the very same footage, named twice
+        named.append(replace(sequence, name=name))
+    return named
 
 
 def read_numbered(frames: Frames, numbers: Iterable[int]) -> Iterator[Frame]:

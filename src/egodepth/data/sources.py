@@ -1,13 +1,13 @@
 """Footage by name: ``KIND:WHERE`` for data sets, a plain path for one's own."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.own_footage import read_footage, read_pattern, read_video
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import Sequence, with_unique_names
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
     if is_address(source):
         return [read_video(source)]
     if is_pattern(source) and not (base / source).exists():
-        return read_pattern(str(base / source))
+        return with_unique_names(read_pattern(str(base / source)))
     kind, colon, where = source.partition(":")
     if not colon or (base / source).exists():
         return [read_footage(base / source)]
@@ -126,6 +126,15 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
         f"unknown kind of footage {kind!r} in {source!r}; use a path, or one of "
         f"{', '.join(f'{name}:ROOT' for name in DATA_SETS)}, synthetic:SEED"
     )
+
+
+def read_sources(sources: Iterable[str], root: Path | None = None) -> list[Sequence]:
+    """The sequences of several sources, see :func:`read_source`, each under a name of its own.
+
+    Raises:
+        EgodepthError: as :func:`read_source`.
+    """
+    return with_unique_names([s for source in sources for s in read_source(source, root)])
 
 
 def is_address(source: str) -> bool:

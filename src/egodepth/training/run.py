@@ -27,7 +27,7 @@ from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import with_camera_file, write_camera
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
-from egodepth.data.sources import read_source
+from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.geometry.lens import Undistortion
 from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_run
@@ -255,7 +255,7 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
         raise EgodepthError("nothing to train on: name a video or folder, or set --data.sources")
     if data.root is not None and not data.root.is_dir():
         raise EgodepthError(f"--data.root: there is no folder {data.root}")
-    found = [s for source in data.sources for s in read_source(source, data.root)]
+    found = read_sources(data.sources, data.root)
     if data.split is not None:
         split = get_split(data.split)
         chosen = [split.numbers(s) != set() for s in found]
