@@ -44,6 +44,20 @@ def test_a_video_without_frames(tmp_path: Path) -> None:
         read_footage(video)
 
 
+def test_frames_of_images_are_called_like_these(tmp_path: Path) -> None:
+    (path,) = write_images(tmp_path / "frames", 1)
+    path.rename(path.with_name("IMG_0042.left.png"))
+    (frame,) = read_footage(tmp_path / "frames").frames.at()
+    assert (frame.number, frame.name, frame.stem) == (0, "IMG_0042.left", "IMG_0042.left")
+    (filmed, *_) = read_footage(make_video(tmp_path / "a.mp4")).frames.at()
+    assert (filmed.name, filmed.stem) == ("", "0000000000")
+    # One name for two images names neither.
+    Image.new("RGB", (80, 40)).save(tmp_path / "frames" / "IMG_0042.left.jpg")
+    assert [f.stem for f in read_footage(tmp_path / "frames").frames.at()] == [
+        "0000000000", "0000000001",
+    ]  # fmt: skip
+
+
 def test_an_empty_folder_and_a_missing_path(tmp_path: Path) -> None:
     with pytest.raises(EgodepthError, match="holds no images"):
         read_footage(tmp_path)

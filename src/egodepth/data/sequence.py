@@ -23,11 +23,18 @@ class Frame(NamedTuple):
         number: the frame's number in its data set; neighbours in time differ by one.
         time: seconds.
         image: (H, W, 3) uint8, RGB.
+        name: of its image file, without the suffix; empty where it comes from none.
     """
 
     number: int
     time: float
     image: np.ndarray
+    name: str = ""
+
+    @property
+    def stem(self) -> str:
+        """What files about the frame are called: like its image, else by its number."""
+        return self.name or f"{self.number:010d}"
 
 
 class Frames(Protocol):
@@ -243,6 +250,8 @@ class ImageFiles:
         self.paths = paths
         self.numbers = numbers if numbers is not None else list(range(len(paths)))
         self.times = times if times is not None else 0.1 * np.array(self.numbers)
+        names = [path.stem for path in paths]
+        self.names = names if len(set(names)) == len(names) else [""] * len(names)
         with _open_image(paths[0]) as image:
             self.width, self.height = image.size
 
@@ -257,7 +266,8 @@ class ImageFiles:
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
         for index in range(len(self)) if indices is None else indices:
-            yield Frame(self.numbers[index], float(self.times[index]), self._read(index))
+            number, time = self.numbers[index], float(self.times[index])
+            yield Frame(number, time, self._read(index), self.names[index])
 
     def _read(self, index: int) -> np.ndarray:
         path = self.paths[index]
