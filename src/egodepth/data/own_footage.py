@@ -23,7 +23,6 @@ from egodepth.data.sequence import (
     list_images,
     read_depth_png,
 )
-from egodepth.data.video_file import VideoFile
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, LensModel, Undistortion
 from egodepth.geometry.trajectory import read_trajectory
@@ -73,6 +72,8 @@ def read_video(path: Path | str) -> Sequence:
     Raises:
         EgodepthError: no video.
     """
+    from egodepth.data.video_file import VideoFile  # needs PyAV, which images do without
+
     video = VideoFile(path)
     place = _named_place(path).as_posix() if isinstance(path, Path) else path
     sequence = Sequence(Path(path).name, video, place=place)

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-import trimesh
 from skimage.measure import marching_cubes
 
 from egodepth.core.errors import EgodepthError
@@ -199,6 +198,8 @@ def write_mesh(path: Path, mesh: Mesh) -> None:
         raise EgodepthError(
             f"cannot write a mesh to {path}: its name must end in {', '.join(MESH_SUFFIXES)}"
         )
+    import trimesh
+
     made = trimesh.Trimesh(
         mesh.vertices, mesh.faces, vertex_colors=mesh.colours, process=False
     )  # fmt: skip

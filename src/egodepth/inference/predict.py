@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
@@ -13,7 +13,6 @@ from egodepth.core.ahead import ahead, beside
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, write_json, write_text
-from egodepth.core.video import VideoWriter
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.geometry.trajectory import write_kitti, write_tum
 from egodepth.inference.run import Run
@@ -26,6 +25,9 @@ from egodepth.inference.unit import (
     unit_by_view,
     unit_of_run,
 )
+
+if TYPE_CHECKING:
+    from egodepth.core.video import VideoWriter
 
 BATCH = 4
 Format = Literal["npz", "png", "exr", "video"]
@@ -148,7 +150,7 @@ def write_predictions(
     poses: list[np.ndarray] = []
     times: list[float] = []
     with ExitStack() as stack:
-        video = stack.enter_context(VideoWriter(out / "depth.mp4")) if "video" in formats else None
+        video = _open_video(out / "depth.mp4", stack) if "video" in formats else None
         write_json(out / "unit.json", {"metres_per_unit": unit.metres, "unit": unit.text})
         writer = _Writer(out, video, 1.0 if unit.metres else None, formats)
         for prediction in beside(predictions, writer.write):
@@ -161,11 +163,21 @@ def write_predictions(
     write_tum(out / "trajectory_tum.txt", np.stack(poses), np.array(times))
 
 
+def _open_video(path: Path, stack: ExitStack) -> "VideoWriter":
+    from egodepth.core.video import VideoWriter  # needs PyAV, which other formats do without
+
+    return stack.enter_context(VideoWriter(path))
+
+
 class _Writer:
     """Depth maps and video of one frame after the other."""
 
     def __init__(
-        self, out: Path, video: VideoWriter | None, scale: float | None, formats: Collection[Format]
+        self,
+        out: Path,
+        video: "VideoWriter | None",
+        scale: float | None,
+        formats: Collection[Format],
     ):
         self.out, self.video, self.formats = out, video, formats
         self.write_exr = _exr_writer() if EXR in formats else None

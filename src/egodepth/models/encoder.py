@@ -4,10 +4,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from jaxtyping import Float
-from timm.models import adapt_input_conv
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError
@@ -49,6 +47,8 @@ class Encoder(nn.Module):
         self.channels: list[int] = self.net.feature_info.channels()
         self.reductions: list[int] = self.net.feature_info.reduction()
         if embedded:
+            from timm.models import adapt_input_conv
+
             weights = embedded_weights()
             first = "conv_stem.weight"
             weights[first] = adapt_input_conv(3 * frames, weights[first])
@@ -160,6 +160,8 @@ def _their_layer(name: str, *, expands: bool) -> str:
 
 def _create(name: str, pretrained: bool, channels: int) -> Any:
     """The timm model with feature outputs; sizes other than its training size are allowed."""
+    import timm  # takes as long as PyTorch itself; many commands make no network
+
     if not timm.is_model(name):
         close = timm.list_models(f"*{name[:6]}*")[:3]
         hint = f"; did you mean {', '.join(close)}?" if close else ""

@@ -5,8 +5,6 @@ from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
 
-import pooch
-
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
 from egodepth.data.frame_cache import default_cache_folder
@@ -130,6 +128,8 @@ def _fetch(address: str) -> Path:
             f"{url} needs the sum of its file, as {url}#sha256=...; `sha256sum` of a copy you trust "
             "prints it"
         )
+    import pooch
+
     folder = default_cache_folder().parent / "splits"
     pooch.get_logger().setLevel("WARNING")  # type: ignore[attr-defined]
     try:
