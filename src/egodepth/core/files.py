@@ -3,9 +3,11 @@
 import fnmatch
 import json
 import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +59,25 @@ def write_json(path: str | Path, values: dict[str, Any]) -> None:
     write_text(path, json.dumps(values, indent=2) + "\n")
 
 
+def natural_order(paths: Iterable[Path]) -> list[Path]:
+    """Paths in the order that people count in: numbers within names are compared as numbers, so that
+    ``frame2`` comes before ``frame10``. Where all names are times in seconds (``0.5``, ``0.25``), in order
+    of time."""
+    found = list(paths)
+    # A time printed in full has no zero at its end, the tenth part of a chapter (1.10) has.
+    if all(re.fullmatch(r"[0-9]+(\.([0-9]*[1-9]|0))?", path.stem) for path in found):
+        return sorted(found, key=lambda path: (_natural(path.parent), Decimal(path.stem), path))
+    return sorted(found, key=lambda path: (_natural(path), path))
+
+
+def _natural(path: Path) -> list[list[str | int]]:
+    words = (re.split(r"([0-9]+)", part) for part in path.parts)
+    return [[int(word) if i % 2 else word for i, word in enumerate(part)] for part in words]
+
+
 def find(root: Path, pattern: str) -> list[Path]:
-    """Files and folders below ``root`` whose name matches a pattern like ``frame-*.png``, in order;
-    symbolic links are followed, each folder once."""
+    """Files and folders below ``root`` whose name matches a pattern like ``frame-*.png``, in natural
+    order; symbolic links are followed, each folder once."""
     found: list[Path] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
@@ -67,7 +85,7 @@ def find(root: Path, pattern: str) -> list[Path]:
         folders[:] = [name for name in folders if real[name] not in seen]
         seen.update(real.values())
         found += [Path(folder, name) for name in fnmatch.filter([*folders, *names], pattern)]
-    return sorted(found)
+    return natural_order(found)
 
 
 def read_text(path: str | Path, what: str) -> str:

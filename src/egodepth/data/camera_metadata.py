@@ -9,6 +9,7 @@ from PIL import ExifTags, Image
 DIAGONAL_35MM = math.hypot(36, 24)
 """Millimetres; focal lengths that are equivalent for 35 mm film see the same along the diagonal."""
 INCH, CENTIMETRE = 2, 3
+SIDES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _MILLIMETRES = {INCH: 25.4, CENTIMETRE: 10.0}
 
 
@@ -17,7 +18,10 @@ def exif_focal(path: Path) -> float | None:
     that of the lens with the sensor's resolution; None where it tells neither."""
     try:
         with Image.open(path) as image:
-            width, height = image.size
+            height, width = (
+                image.height,
+                image.width,
+            )  # as stored; turning leaves focal lengths alone
             tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
     except (OSError, ValueError, SyntaxError):
         return None
@@ -30,8 +34,9 @@ def exif_focal(path: Path) -> float | None:
     if not focal or not resolution or unit not in _MILLIMETRES:
         return None
     # The resolution is that of the picture as it was taken, which may have been made smaller since.
-    taken = _number(tags.get(ExifTags.Base.ExifImageWidth)) or width
-    return focal * resolution / _MILLIMETRES[unit] * width / taken
+    # Programs that turn pictures leave the sides' names alone.
+    taken = max((_number(tags.get(side)) or 0 for side in SIDES), default=0) or max(height, width)
+    return focal * resolution / _MILLIMETRES[unit] * max(height, width) / taken
 
 
 def container_focal(metadata: Mapping[str, str], height: int, width: int) -> float | None:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, read_text
+from egodepth.core.files import find, natural_order, read_text
 from egodepth.data.lacks import Lacks
 from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
@@ -133,7 +133,8 @@ def _read_rig(scene: Path, root: Path, lacks: Lacks) -> list[Sequence]:
         lacks.add("scenes without laser scans, so without depth", name)
     sequences = []
     for folder in sorted({Path(image).parent for image in images}):
-        mine = sorted(image for image in images if Path(image).parent == folder)
+        names = (Path(image) for image in images)
+        mine = [path.as_posix() for path in natural_order(n for n in names if n.parent == folder)]
         there = [image for image in mine if (scene / "images" / image).exists()]
         lacks.add("images that are not there", *sorted(set(mine) - set(there)))
         if not there:

@@ -13,7 +13,7 @@ from egodepth.data.lacks import Lacks
 def read_image_list(
     path: Path, parse: Callable[[str], tuple[float, Path]], form: str, lacks: Lacks
 ) -> tuple[np.ndarray, list[Path]]:
-    """Times (N,) in seconds and N files of a list with an image a line, as far as they exist.
+    """Times (N,) in seconds, ascending, and N files of a list with an image a line, as far as they exist.
 
     Args:
         path: the list; empty lines and those that begin with # are left out.
@@ -41,4 +41,5 @@ def read_image_list(
             lacks.add(f"images of {path.name} that are not there", file)
     if not paths:
         raise EgodepthError(f"{path} names no image that is there")
-    return np.array(times), paths
+    order = np.argsort(times, kind="stable")
+    return np.array(times)[order], [paths[i] for i in order]

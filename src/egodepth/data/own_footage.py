@@ -12,7 +12,7 @@ import numpy as np
 import yaml
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text, write_text
+from egodepth.core.files import natural_order, read_text, write_text
 from egodepth.data.camera_metadata import exif_focal
 from egodepth.data.sequence import (
     IMAGE_SUFFIXES,
@@ -91,7 +91,7 @@ def read_pattern(pattern: str) -> list[Sequence]:
     Raises:
         EgodepthError: it matches nothing, or something of it can't be read.
     """
-    paths = sorted(Path(name) for name in glob(pattern, recursive=True))  # noqa: PTH207
+    paths = natural_order(Path(name) for name in glob(pattern, recursive=True))  # noqa: PTH207
     if not paths:
         raise EgodepthError(f"nothing matches {pattern}")
     if all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):

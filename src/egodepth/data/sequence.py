@@ -1,19 +1,31 @@
 """What every data set is read into."""
 
 import hashlib
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
+from threading import Lock
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import natural_order
+from egodepth.data.pixels import (
+    NotFiniteError,
+    ValueRange,
+    is_deep,
+    open_image,
+    read_values,
+    upright_size,
+)
 from egodepth.geometry.camera import Camera
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+RANGE_FRAMES = 64
+"""Frames, evenly spread, that the range of a sequence's values is found from."""
 
 
 class Frame(NamedTuple):
@@ -228,7 +240,11 @@ class Crop:
 
 
 class ImageFiles:
-    """Frames from image files; grey ones are repeated to three channels."""
+    """Frames from image files, upright as their EXIF data have it; grey ones are repeated to three channels.
+
+    Images of more than 8 bits per channel are scaled from the range of the whole sequence's values to 8
+    bits, all by the same numbers, which a warning tells.
+    """
 
     seekable = True
 
@@ -252,14 +268,44 @@ class ImageFiles:
         self.times = times if times is not None else 0.1 * np.array(self.numbers)
         names = [path.stem for path in paths]
         self.names = names if len(set(names)) == len(names) else [""] * len(names)
-        with _open_image(paths[0]) as image:
-            self.width, self.height = image.size
+        with open_image(paths[0]) as image:
+            self._deep = is_deep(image)
+            try:
+                self.height, self.width = upright_size(image)
+            except (OSError, SyntaxError, ValueError) as error:
+                raise _broken(paths[0], error) from error
+        self._range: ValueRange | None = None
+        self._lock = Lock()
 
     @property
     def fingerprint(self) -> str:
         states = ((p, p.stat()) for p in self.paths)
         text = "\n".join(f"{p.resolve()} {s.st_size} {s.st_mtime_ns}" for p, s in states)
-        return hashlib.sha256(text.encode()).hexdigest()
+        levels = self.value_range if self._deep else ""
+        return hashlib.sha256(f"{text} upright {levels}".encode()).hexdigest()
+
+    @property
+    def value_range(self) -> ValueRange:
+        """Values of deep images that become black and white, found from up to 64 frames.
+
+        Raises:
+            EgodepthError: a broken image, or values that are not finite.
+        """
+        with self._lock:
+            if self._range is None:
+                places = np.linspace(0, len(self) - 1, min(len(self), RANGE_FRAMES)).astype(int)
+                where = self.paths[0] if len(self) == 1 else self.paths[0].parent
+                try:
+                    self._range = ValueRange.of(self._values(int(i)) for i in np.unique(places))
+                except NotFiniteError as error:
+                    raise EgodepthError(f"{where} {error}") from error
+                warnings.warn(
+                    f"{where}: values of more than 8 bits, of which {self._range} become black to white in "
+                    "all frames",
+                    EgodepthWarning,
+                    stacklevel=2,
+                )
+            return self._range
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -270,19 +316,33 @@ class ImageFiles:
             yield Frame(number, time, self._read(index), self.names[index])
 
     def _read(self, index: int) -> np.ndarray:
-        path = self.paths[index]
-        with _open_image(path) as image:
-            if image.size != (self.width, self.height):
-                raise EgodepthError(
-                    f"frames of different sizes: {path} is {image.width}x{image.height}, "
-                    f"{self.paths[0]} is {self.width}x{self.height}; make them one size"
-                )
+        values = self._values(index)
+        return self.value_range(values) if self._deep else values
+
+    def _values(self, index: int) -> np.ndarray:
+        path, first = self.paths[index], self.paths[0]
+        with open_image(path) as image:
             try:
-                return np.asarray(image.convert("RGB"))
+                deep, values = is_deep(image), read_values(image)
             except (OSError, SyntaxError, ValueError) as error:
-                raise EgodepthError(
-                    f"broken image {path}: {error}; replace or remove it"
-                ) from error
+                raise _broken(path, error) from error
+        height, width = values.shape[:2]
+        if (height, width) != (self.height, self.width):
+            raise EgodepthError(
+                f"frames of different sizes: {path} is {width}x{height}, "
+                f"{first} is {self.width}x{self.height}; make them one size"
+            )
+        if deep != self._deep:
+            kinds = [f"{p} has {'more than' if d else ''} 8 bits per channel".replace("  ", " ")
+                     for p, d in ((path, deep), (first, self._deep))]  # fmt: skip
+            raise EgodepthError(
+                f"frames of different kinds: {', '.join(kinds)}; save them all alike"
+            )
+        return values
+
+
+def _broken(path: Path, error: Exception) -> EgodepthError:
+    return EgodepthError(f"broken image {path}: {error}; replace or remove it")
 
 
 def read_depth_png(path: Path, units_a_metre: float, unknown: tuple[int, ...] = (0,)) -> np.ndarray:
@@ -291,7 +351,7 @@ def read_depth_png(path: Path, units_a_metre: float, unknown: tuple[int, ...] = 
     Raises:
         EgodepthError: a missing or broken file, or one with several channels.
     """
-    with _open_image(path) as image:
+    with open_image(path) as image:
         try:
             values = np.asarray(image)
         except (OSError, SyntaxError, ValueError) as error:
@@ -302,21 +362,11 @@ def read_depth_png(path: Path, units_a_metre: float, unknown: tuple[int, ...] = 
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files of a folder in order of name, hidden ones left out; empty where there are none."""
+    """Image files of a folder in natural order of name, hidden ones left out; empty where there are none."""
     if not folder.is_dir():
         return []
-    return sorted(
+    return natural_order(
         path
         for path in folder.iterdir()
         if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
     )
-
-
-def _open_image(path: Path) -> Image.Image:
-    try:
-        return Image.open(path)
-    except (UnidentifiedImageError, OSError) as error:
-        raise EgodepthError(
-            f"broken image {path}: {getattr(error, 'strerror', None) or 'not an image'}; "
-            "replace or remove it"
-        ) from error

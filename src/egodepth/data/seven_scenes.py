@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, read_text
+from egodepth.core.files import find, natural_order, read_text
 from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
 from egodepth.geometry.camera import Camera
@@ -60,7 +60,7 @@ def register_depth(depth: np.ndarray) -> np.ndarray:
 
 
 def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
-    paths = sorted(p for p in folder.glob("frame-*.color.*") if not p.name.startswith("."))
+    paths = natural_order(p for p in folder.glob("frame-*.color.*") if not p.name.startswith("."))
     numbers = [_number(path) for path in paths]
     frames = ImageFiles(paths, numbers, np.array(numbers) / FRAMES_A_SECOND)
     if (frames.width, frames.height) != (WIDTH, HEIGHT):

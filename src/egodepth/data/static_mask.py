@@ -8,6 +8,7 @@ from PIL import Image
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import Clip
+from egodepth.data.pixels import open_image, read_values
 
 SAMPLES = 64
 """Frames of a clip that are looked at, evenly spread."""
@@ -76,14 +77,17 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
         EgodepthError: no image, or one that leaves out everything or nothing.
     """
     try:
-        with Image.open(path) as image:
-            levels = image.convert("L").resize((width, height), Image.Resampling.BOX)
-    except OSError as error:
+        with open_image(path) as image:
+            values = read_values(image)
+    except (EgodepthError, OSError, SyntaxError, ValueError) as error:
         raise EgodepthError(
             f"--data.mask: cannot read {path}: {error}; give an image whose black pixels are left out, "
             "auto or none"
         ) from error
-    mask = np.asarray(levels) < 128
+    levels = values.reshape(*values.shape[:2], -1).mean(2, dtype=np.float32)
+    levels *= 255 / (255 if values.dtype == np.uint8 else max(float(levels.max()), 1e-9))
+    resized = Image.fromarray(levels).resize((width, height), Image.Resampling.BOX)
+    mask = np.asarray(resized) < 128
     if mask.all() or not mask.any():
         raise EgodepthError(
             f"--data.mask: {path} is all {'black' if mask.all() else 'white'}; black is left out, "

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.frame_cache import resize_frame
+from egodepth.data.pixels import read_picture
 from egodepth.data.sequence import ImageFiles
 from egodepth.evaluation.landscape import texture
 from egodepth.inference.backends import Backend, export_onnx, make_compute
@@ -215,9 +216,16 @@ def load_image(image: ImageLike) -> np.ndarray:
     if isinstance(image, (str, Path)):
         return next(ImageFiles([Path(image)]).at()).image
     if isinstance(image, Image.Image):
-        return np.asarray(image.convert("RGB"))
+        return read_picture(image)
+    if not isinstance(image, np.ndarray):
+        raise EgodepthError(
+            "an image must be a path, a Pillow image or an array (H, W, 3) uint8, got "
+            f"{type(image).__name__}"
+        )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise EgodepthError(
             f"an image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}"
         )
+    if 0 in image.shape:
+        raise EgodepthError(f"an image array must have pixels, got {image.shape}")
     return image

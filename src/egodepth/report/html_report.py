@@ -9,7 +9,7 @@ import jinja2
 import yaml
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import write_text
+from egodepth.core.files import natural_order, write_text
 from egodepth.evaluation.depth import LABELS, METRICS
 from egodepth.models.checkpoint import CONFIG
 from egodepth.report.plots import plot_losses
@@ -52,7 +52,7 @@ def write_report(run: Path, content: ReportContent, out: Path | None = None) -> 
     out = out or run / "report.html"
     curves = run / "losses.png"
     has_curves = plot_losses(curves, run)
-    samples = sorted((run / "samples").glob("step_*.png"))
+    samples = natural_order((run / "samples").glob("step_*.png"))
     every = max(1, -(-len(samples) // SHOWN_SAMPLES))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("egodepth.report", "."), autoescape=True, trim_blocks=True

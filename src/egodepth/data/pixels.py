@@ -1,0 +1,169 @@
+"""Pixels of image files: upright, as 8-bit RGB, whatever the file holds them as."""
+
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image, ImageFile, UnidentifiedImageError
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+
+DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
+"""Pillow's names of one channel of more than 8 bits."""
+ORIENTATION = 0x0112
+"""EXIF's and TIFF's tag that says how a picture must be turned to be upright."""
+SAMPLED_PIXELS = 100_000
+"""Of a frame, whose values the range of a sequence is found from."""
+OUTLIERS = 0.1
+"""Percent of the values at either end that may be far from all others, as those of dead pixels are."""
+
+
+def open_image(path: Path) -> Image.Image:
+    """An image file whose header was read.
+
+    Raises:
+        EgodepthError: a missing file, no image, or one with several pictures.
+    """
+    try:
+        image = Image.open(path)
+        # A phone's JPEG may hold a preview or a depth map beside its picture (MPO).
+        pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "not an image that can be read"
+        raise EgodepthError(f"broken image {path}: {reason}; replace or remove it") from error
+    except Image.DecompressionBombError as error:
+        raise EgodepthError(f"the image {path} is too large: {error}; make it smaller") from error
+    if pictures > 1:
+        form = f"{'multi-page' if image.format == 'TIFF' else 'animated'} {image.format}"
+        image.close()
+        raise EgodepthError(
+            f"{path} holds {pictures} pictures ({form}), not one; save them as a video or as a folder of "
+            "images"
+        )
+    return image
+
+
+def is_deep(image: Image.Image) -> bool:
+    """Whether its channels have more than 8 bits, or are no whole numbers."""
+    return image.mode in DEEP_MODES or ";16" in str(getattr(image, "tile", ""))
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """Height and width once it is upright."""
+    if image.format == "TIFF":
+        image.load()  # Pillow turns these itself, on loading
+    turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
+    return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def read_values(image: Image.Image) -> np.ndarray:
+    """An upright image as (H, W, 3) uint8; a deep one as it is: (H, W), or (H, W, 3) RGB.
+
+    Raises:
+        OSError, SyntaxError, ValueError: a broken file.
+    """
+    deep_colour = is_deep(image) and image.mode not in DEEP_MODES
+    if deep_colour:  # Pillow would keep 8 bits of them
+        values = _read_deep_colour(image)
+        orientation = image.getexif().get(ORIENTATION, 1)
+    else:
+        image.load()
+        orientation = image.getexif().get(ORIENTATION, 1)
+        if image.mode == "P" and "transparency" in image.info:
+            image = image.convert("RGBA")
+        values = np.asarray(image if image.mode in DEEP_MODES else image.convert("RGB"))
+    return _upright(values, orientation)
+
+
+def _read_deep_colour(image: Image.Image) -> np.ndarray:
+    assert isinstance(image, ImageFile.ImageFile)
+    assert image.fp is not None
+    place = image.fp.tell()
+    image.fp.seek(0)
+    file = np.frombuffer(image.fp.read(), np.uint8)
+    image.fp.seek(place)
+    try:
+        values = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
+    except cv2.error as error:
+        raise OSError(str(error)) from error
+    if values is None:
+        raise OSError("its 16-bit colours can't be decoded")
+    return values if values.ndim == 2 else values[..., 2::-1]
+
+
+def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
+    if orientation in (5, 6, 7, 8):
+        values = values.swapaxes(0, 1)
+    down = orientation in (3, 4, 7, 8)
+    across = orientation in (2, 3, 6, 7)
+    return np.ascontiguousarray(values[:: -1 if down else 1, :: -1 if across else 1])
+
+
+class NotFiniteError(ValueError):
+    """An image of numbers that are infinite or none."""
+
+
+@dataclass(frozen=True)
+class ValueRange:
+    """Values of deep images that become black and white.
+
+    Attributes:
+        low, high: those values.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, images: Iterable[np.ndarray]) -> "ValueRange":
+        """The range of some images' values, without single ones far from all others.
+
+        Raises:
+            NotFiniteError: a value that is not finite.
+        """
+        samples = []
+        for image in images:
+            step = max(1, image.size // SAMPLED_PIXELS) | 1  # no column alone
+            samples.append(image.reshape(-1)[::step].astype(np.float64))
+        values = np.concatenate(samples)
+        if not np.isfinite(values).all():
+            raise NotFiniteError("holds values that are not finite; a picture has none")
+        low, high = np.percentile(values, [OUTLIERS, 100 - OUTLIERS])
+        if high == low:
+            return cls(float(values.min()), float(values.max()))
+        margin = (high - low) / 2
+        return cls(float(max(values.min(), low - margin)), float(min(values.max(), high + margin)))
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """(H, W) or (H, W, 3) as (H, W, 3) uint8."""
+        span = (self.high - self.low) or 1.0
+        levels = np.clip(np.nan_to_num(image.astype(np.float64) - self.low) / span, 0, 1) * 255
+        levels = np.rint(levels).astype(np.uint8)
+        return levels if levels.ndim == 3 else np.repeat(levels[..., None], 3, axis=2)
+
+    def __str__(self) -> str:
+        return f"{self.low:.6g} to {self.high:.6g}"
+
+
+def read_picture(image: Image.Image) -> np.ndarray:
+    """A Pillow image, upright, as (H, W, 3) uint8; a deep one is scaled from the range of its values, which a
+    warning tells.
+
+    Raises:
+        EgodepthError: a broken image, or values that are not finite.
+    """
+    try:
+        values = read_values(image)
+        if values.dtype == np.uint8:
+            return values
+        levels = ValueRange.of([values])
+    except (OSError, SyntaxError, ValueError) as error:
+        raise EgodepthError(f"broken image: {error}") from error
+    warnings.warn(
+        f"an image of more than 8 bits: its values {levels} become black to white", EgodepthWarning,
+        stacklevel=3,
+    )  # fmt: skip
+    return levels(values)

@@ -1,0 +1,248 @@
+"""Images as people have them: names without padding, turned photographs, more than 8 bits."""
+
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import ExifTags, Image
+from tests.conftest import write_images
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import natural_order
+from egodepth.data.frame_cache import cached_frames
+from egodepth.data.own_footage import read_footage
+from egodepth.data.sources import read_source
+from egodepth.data.static_mask import read_mask
+from egodepth.inference.run import Run, load_image
+
+ORIENTATION = 0x0112
+
+
+def grey(folder: Path, names: list[str]) -> None:
+    """Images of one grey level each: 10, 20 and so on."""
+    folder.mkdir()
+    for index, name in enumerate(names):
+        Image.new("L", (16, 12), 10 * (index + 1)).save(folder / name)
+
+
+def levels(folder: Path | str) -> list[int]:
+    (sequence,) = read_source(str(folder))
+    return [int(frame.image[0, 0, 0]) for frame in sequence.frames.at()]
+
+
+def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
+    names = [f"frame{n}.png" for n in range(1, 13)]
+    grey(tmp_path / "frames", names)
+    expected = [10 * n for n in range(1, 13)]
+    assert levels(tmp_path / "frames") == expected
+    assert levels(tmp_path / "frames" / "*.png") == expected
+    grey(tmp_path / "images", names)
+    assert levels(tmp_path / "images" / "frame[0-9]*.png") == expected
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["img_1_left.png", "img_2_left.png", "img_10_left.png"],
+        ["a/9.png", "a/10.png", "b/1.png", "b10/0.png"],
+        ["0.png", "0.25.png", "0.5.png", "1.0.png"],
+        ["1.1.png", "1.2.png", "1.9.png", "1.10.png", "1.11.png"],
+        ["0.1.png", "0.15.png", "0.2.png", "10.0.png"],
+        ["01.png", "1.png", "2.png"],
+    ],
+)
+def test_natural_order(names: list[str]) -> None:
+    paths = [Path(name) for name in names]
+    assert natural_order(reversed(paths)) == paths
+
+
+def turned(path: Path, orientation: int, stored: np.ndarray, **tags: int) -> Path:
+    image = Image.fromarray(stored)
+    exif = image.getexif()
+    exif[ORIENTATION] = orientation
+    for name, value in tags.items():
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base[name]] = value
+    image.save(path, exif=exif.tobytes())
+    return path
+
+
+def upright_picture() -> np.ndarray:
+    """(24, 16, 3): a gradient from the top to the bottom, and a red left half."""
+    picture = np.repeat(np.linspace(0, 230, 24)[:, None], 16, 1).astype(np.uint8)
+    picture = np.repeat(picture[..., None], 3, 2)
+    picture[:, :8, 0] = 255
+    return picture
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "webp"])
+def test_photographs_are_turned_upright(tmp_path: Path, suffix: str) -> None:
+    picture = upright_picture()
+    stored = {6: np.rot90(picture, 1), 8: np.rot90(picture, -1), 3: np.rot90(picture, 2)}
+    for orientation, image in stored.items():
+        options = {"lossless": True} if suffix == "webp" else {}
+        made, file = (
+            Image.fromarray(np.ascontiguousarray(image)),
+            tmp_path / f"{orientation}.{suffix}",
+        )
+        exif = made.getexif()
+        exif[ORIENTATION] = orientation
+        made.save(file, exif=exif.tobytes(), **options)
+    sequence = read_footage(tmp_path)
+    assert (sequence.frames.height, sequence.frames.width) == (24, 16)
+    for frame in sequence.frames.at():
+        np.testing.assert_array_equal(frame.image, picture)
+    for file in tmp_path.iterdir():
+        np.testing.assert_array_equal(load_image(file), picture)
+        np.testing.assert_array_equal(load_image(Image.open(file)), picture)
+    frames, _ = cached_frames(sequence, 24, 16, tmp_path / "cache")
+    np.testing.assert_array_equal(frames[0], picture.transpose(2, 0, 1))
+
+
+def test_a_turned_photograph_keeps_its_focal_length(tmp_path: Path) -> None:
+    stored = np.zeros((60, 80, 3), np.uint8)
+    tags = {"FocalLengthIn35mmFilm": 36}
+    flat = read_footage(turned(tmp_path / "a.jpg", 1, stored, **tags)).camera
+    camera = read_footage(turned(tmp_path / "b.jpg", 6, stored, **tags)).camera
+    assert flat is not None and camera is not None
+    assert (camera.height, camera.width) == (80, 60)
+    assert camera.matrix[0, 0] == flat.matrix[0, 0]
+    assert camera.matrix[0, 2] == pytest.approx(29.5) and camera.matrix[1, 2] == pytest.approx(39.5)
+
+
+def test_prediction_for_turned_photographs(tiny_run: Path, tmp_path: Path) -> None:
+    stored = np.zeros((60, 80, 3), np.uint8)
+    path = turned(tmp_path / "a.jpg", 6, stored)
+    assert Run.load(tiny_run).depth(path).shape == (80, 60)
+
+
+def thermal(folder: Path, count: int = 4) -> np.ndarray:
+    """(count, 20, 30) uint16 from 29000 to 29600, in files; returns the values."""
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    values = rng.integers(29100, 29500, (count, 20, 30)).astype(np.uint16)
+    values += (40 * np.arange(count, dtype=np.uint16) - 60)[:, None, None]
+    for index, image in enumerate(values):
+        Image.fromarray(image).save(folder / f"{index}.png")
+    return values
+
+
+def test_grey_levels_of_16_bits_are_kept(tmp_path: Path) -> None:
+    values = thermal(tmp_path / "thermal")
+    sequence = read_footage(tmp_path / "thermal")
+    with pytest.warns(
+        EgodepthWarning, match=r"thermal: values of more than 8 bits, of which 29\d+"
+    ):
+        images = np.stack([frame.image for frame in sequence.frames.at()])
+    low, high = float(values.min()), float(values.max())
+    expected = np.rint((values - low) / (high - low) * 255)
+    np.testing.assert_array_equal(images, np.repeat(expected[..., None], 3, 3))
+
+
+def test_float_images_and_a_dead_pixel(tmp_path: Path) -> None:
+    ramp = np.linspace(0.2, 0.6, 600, dtype=np.float32).reshape(20, 30)
+    for index in range(3):
+        Image.fromarray(ramp).save(tmp_path / f"{index}.tif")
+    frames = read_footage(tmp_path).frames
+    with pytest.warns(EgodepthWarning, match=r"of which 0\.2 to 0\.6 become black to white"):
+        image = next(frames.at([1])).image
+    np.testing.assert_allclose(image[..., 0], (ramp - 0.2) / 0.4 * 255, atol=0.51)
+    spoilt = np.tile(ramp, (5, 10))
+    spoilt[7, 7] = 1e6
+    Image.fromarray(spoilt).save(tmp_path / "dead.tiff")
+    with pytest.warns(EgodepthWarning):
+        assert len(np.unique(load_image(tmp_path / "dead.tiff"))) > 100
+    spoilt[7, 7] = np.nan
+    Image.fromarray(spoilt).save(tmp_path / "dead.tiff")
+    with pytest.raises(EgodepthError, match=r"dead\.tiff holds values that are not finite"):
+        load_image(tmp_path / "dead.tiff")
+
+
+def test_colours_of_16_bits(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    dark = rng.integers(0, 1000, (20, 30, 3)).astype(np.uint16)  # all high bytes are below 4
+    cv2.imwrite(str(tmp_path / "a.png"), dark[..., ::-1])
+    cv2.imwrite(str(tmp_path / "b.tif"), dark[..., ::-1])
+    for name in ("a.png", "b.tif"):
+        with pytest.warns(EgodepthWarning, match="more than 8 bits"):
+            image = load_image(tmp_path / name)
+        np.testing.assert_allclose(image, dark / dark.max() * 255, atol=1)
+
+
+@pytest.mark.filterwarnings("ignore::egodepth.core.errors.EgodepthWarning")
+def test_pillow_images_of_all_modes() -> None:
+    ramp = np.repeat(np.linspace(0, 1, 64)[None], 8, 0)
+    expected = np.rint(255 * ramp)
+    for made in (
+        Image.fromarray((ramp * 700 + 3000).astype(np.uint16)),
+        Image.fromarray((ramp * 7e6).astype(np.int32)),
+        Image.fromarray(ramp.astype(np.float32)),
+        Image.fromarray(expected.astype(np.uint8)).convert("LA"),
+        Image.fromarray(expected.astype(np.uint8)).convert("RGBA"),
+        Image.fromarray(expected.astype(np.uint8)).convert("P"),
+        Image.fromarray(expected.astype(np.uint8)).convert("RGB").convert("CMYK"),
+    ):
+        np.testing.assert_allclose(load_image(made)[..., 1], expected, atol=1, err_msg=made.mode)
+    flags = Image.fromarray(ramp > 0.5)
+    assert flags.mode == "1"
+    np.testing.assert_array_equal(load_image(flags)[..., 0], 255 * (ramp > 0.5))
+    file = io.BytesIO()
+    Image.fromarray(expected.astype(np.uint8)).convert("P").save(
+        file, "png", transparency=b"\x00\x80"
+    )
+    np.testing.assert_array_equal(load_image(Image.open(file))[..., 0], expected)
+
+
+def test_a_folder_of_several_kinds_is_refused(tmp_path: Path) -> None:
+    thermal(tmp_path / "frames")
+    Image.new("L", (30, 20)).save(tmp_path / "frames" / "2.png")
+    frames = read_footage(tmp_path / "frames").frames
+    with pytest.raises(
+        EgodepthError, match=r"2\.png has 8 bits per channel, .*0\.png has more than 8"
+    ):
+        list(frames.at())
+
+
+@pytest.mark.parametrize("suffix", ["webp", "tif", "png"])
+def test_several_pictures_in_a_file_are_refused(tmp_path: Path, suffix: str) -> None:
+    write_images(tmp_path / "frames", 3)
+    pictures = [Image.new("RGB", (80, 40), (60 * i, 0, 0)) for i in range(3)]
+    file = tmp_path / "frames" / f"000001.{suffix}"
+    pictures[0].save(file, save_all=True, append_images=pictures[1:])
+    with pytest.raises(EgodepthError, match=rf"000001\.{suffix} holds 3 pictures"):
+        read_footage(file)
+    with pytest.raises(EgodepthError, match=rf"000001\.{suffix} holds 3 pictures"):
+        list(read_footage(tmp_path / "frames").frames.at())
+
+
+def test_a_phones_second_picture_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    Image.new("RGB", (40, 20), "red").save(
+        path, "MPO", save_all=True, append_images=[Image.new("RGB", (10, 5))]
+    )
+    assert load_image(path).shape == (20, 40, 3)
+
+
+def test_an_animated_gif_is_a_video(tmp_path: Path) -> None:
+    pictures = [Image.new("RGB", (80, 40), (60 * i, 0, 0)) for i in range(4)]
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:], duration=200)
+    assert levels(tmp_path / "a.gif") == [0, 60, 120, 180]
+
+
+def test_masks_of_any_kind(tmp_path: Path) -> None:
+    upright = np.zeros((20, 30), np.uint8)
+    upright[:10] = 255
+    turned(tmp_path / "turned.png", 6, np.ascontiguousarray(np.rot90(upright)))
+    Image.fromarray((upright.astype(np.uint16)) * 100).save(tmp_path / "deep.png")
+    for name in ("turned.png", "deep.png"):
+        np.testing.assert_array_equal(read_mask(tmp_path / name, 20, 30), upright == 0)
+
+
+def test_the_cache_knows_the_range(tmp_path: Path) -> None:
+    thermal(tmp_path / "thermal")
+    with pytest.warns(EgodepthWarning):
+        before = read_footage(tmp_path / "thermal").frames.fingerprint
+    Image.fromarray(np.full((20, 30), 20000, np.uint16)).save(tmp_path / "thermal" / "9.png")
+    with pytest.warns(EgodepthWarning):
+        assert read_footage(tmp_path / "thermal").frames.fingerprint != before
