@@ -17,8 +17,9 @@ from egodepth.data.snippets import SnippetStream, augment
 from egodepth.data.sources import read_source
 from egodepth.data.static_mask import find_static_mask, read_mask
 from egodepth.geometry.camera import Camera
+from egodepth.losses.masking import minimum_over_sources
 from egodepth.losses.standing import standing_loss, still_pixels
-from egodepth.training.objective import _agreement, compute_objective
+from egodepth.training.objective import _agreement, _hidden, compute_objective
 from egodepth.training.plan import mask_static
 from egodepth.training.run import build_networks, train
 
@@ -113,6 +114,62 @@ def test_masked_pixels_have_no_say(tmp_path: Path) -> None:
     ]
     unmasked = [compute_objective(networks, b, settings).terms["photometric"] for b in free]
     assert abs(unmasked[0] - unmasked[1]) > 1e-3
+
+
+def test_a_warp_that_reads_the_bonnet_has_no_say() -> None:
+    """Ground that comes nearer is under the bonnet in the next frame, and in sight in the one before: there it
+    is judged by that one alone."""
+    loss = torch.tensor([[[0.2, 0.4]], [[0.1, 0.3]]], requires_grad=True)
+    hidden = torch.tensor([[[False, True]], [[True, True]]])
+    found = minimum_over_sources(loss, hidden)
+    assert found.tolist() == [[pytest.approx(0.2), 0]]
+    found.sum().backward()
+    assert loss.grad is not None and loss.grad.tolist() == [[[1, 0]], [[0, 0]]]
+
+
+def test_what_source_pixels_belong_to_the_camera() -> None:
+    """A wall 2 units away; the source camera stands 8 pixels further up, so that the warps of rows 14 to 21
+    read the bonnet, which begins at row 22, and those around it by their window."""
+    camera = Camera.from_parameters(40.0, 40.0, 31.5, 15.5, 32, 64)
+    cameras = Camera(camera.matrix[None].repeat(2, 1, 1), 32, 64)
+    static = torch.zeros(1, 1, 1, 32, 64, dtype=torch.bool)
+    static[..., 22:, :] = True
+    motions = torch.eye(4).repeat(2, 1, 1, 1)
+    motions[1, :, 1, 3] = 8 * 2 / 40
+    hidden = _hidden(static, torch.full((2, 32, 64), 2.0), motions, cameras)
+    assert hidden is not None and hidden.shape == (2, 1, 32, 64)
+    assert hidden[0, 0].all(1).nonzero()[0] == 21 and hidden[1, 0].all(1).nonzero()[0] == 13
+    assert not hidden[1, 0, :13].any()
+    layers = _hidden(static, torch.full((2, 4, 32, 64), 2.0), motions, cameras)
+    assert layers is not None and torch.equal(layers[:, :, 3], hidden)
+    assert _hidden(static[:0], torch.full((2, 32, 64), 2.0), motions, cameras) is None
+
+
+def test_the_source_s_bonnet_changes_no_loss(tmp_path: Path) -> None:
+    """Other colours of the bonnet in the sources alone: with the mask, the loss and its gradient stay."""
+    write_images(tmp_path / "frames", 5)
+    settings = tiny_settings(tmp_path / "frames")
+    clip = read_clips([read_source(str(tmp_path / "frames"))[0].with_fov(60)], 32, 64, tmp_path)[0]
+    static = np.zeros((32, 64), bool)
+    static[20:] = True
+    stream = SnippetStream(
+        [replace(clip, static=static)], directions=(-1, 1), batch_size=3, seed=0
+    )
+    plain = augment(stream.batch(0), 0, enabled=False)
+    changed = plain.sources.clone()
+    changed[..., 21:, :] = torch.rand(2, 3, 3, 11, 64)
+    torch.manual_seed(0)
+    networks = build_networks(settings).eval()
+    settings = settings.model_copy(update={"method": "images", "automask": False})
+    other = replace(plain, sources=changed)  # PoseNet sees sources_input
+    for masked in (True, False):
+        batches = [plain, other]
+        if not masked:
+            batches = [replace(b, static=b.static[:0]) for b in batches]
+        first, second = (compute_objective(networks, b, settings).terms for b in batches)
+        for name in ("photometric", "feature_metric", "coarse"):
+            same = torch.allclose(first[name], second[name], atol=1e-6)
+            assert same is masked, name
 
 
 class TrueDepth(torch.nn.Module):

@@ -1,14 +1,24 @@
 """Which source explains a pixel, and which pixels say nothing about motion."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 
-def minimum_over_sources(per_source: Float[Tensor, "s *shape"]) -> Float[Tensor, "*shape"]:
+def minimum_over_sources(
+    per_source: Float[Tensor, "s *shape"], hidden: Bool[Tensor, "s *shape"] | None = None
+) -> Float[Tensor, "*shape"]:
     """Minimum reprojection: a pixel hidden in one source is judged by another that sees it
-    (Godard et al., "Digging into self-supervised monocular depth estimation", ICCV 2019)."""
-    return per_source.amin(0)
+    (Godard et al., "Digging into self-supervised monocular depth estimation", ICCV 2019).
+
+    Args:
+        per_source: loss of each source.
+        hidden: where a source is known to show something else, such as the camera's own bonnet; a pixel
+            that is hidden in all of them has no loss.
+    """
+    if hidden is None:
+        return per_source.amin(0)
+    return per_source.masked_fill(hidden, torch.inf).amin(0).masked_fill(hidden.all(0), 0)
 
 
 def automask(

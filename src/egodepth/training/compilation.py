@@ -13,21 +13,27 @@ from egodepth.losses.photometric import TargetStatistics, photometric_loss
 
 Arguments = ParamSpec("Arguments")
 FeatureComparison = Callable[[Tensor, Tensor], Tensor]
+Hidden = Tensor | None
+"""(S, B, H, W) bool, where a source shows the camera's own vehicle; None where nowhere."""
 
 WORTH_STEPS = 500
 """Compiling takes about half a minute on two cores, and saves a tenth to a fifth of every step."""
 
 
-def match_views(views: Tensor, statistics: TargetStatistics, sources: int) -> Tensor:
+def match_views(
+    views: Tensor, statistics: TargetStatistics, sources: int, hidden: Hidden = None
+) -> Tensor:
     """L_ph of views (scales S, B, 3, H, W) of all scales and sources, scales outermost: the minimum over
-    sources, (scales B, H, W)."""
+    sources, (scales B, H, W); ``hidden`` is (S, scales B, H, W)."""
     per_source = photometric_loss(views, statistics).unflatten(0, (-1, sources))
-    return minimum_over_sources(per_source.transpose(0, 1).flatten(1, 2))
+    return minimum_over_sources(per_source.transpose(0, 1).flatten(1, 2), hidden)
 
 
-def match_features(warped: Tensor, target: Tensor, compare: FeatureComparison) -> Tensor:
+def match_features(
+    warped: Tensor, target: Tensor, compare: FeatureComparison, hidden: Hidden = None
+) -> Tensor:
     """L_fm of warped features (S, B, C, H, W): the minimum over sources, (B, H, W)."""
-    return minimum_over_sources(compare(warped, target))
+    return minimum_over_sources(compare(warped, target), hidden)
 
 
 class Compiled(Generic[Arguments]):
@@ -75,8 +81,8 @@ class Comparisons(NamedTuple):
         features: as :func:`match_features`.
     """
 
-    views: Callable[[Tensor, TargetStatistics, int], Tensor] = match_views
-    features: Callable[[Tensor, Tensor, FeatureComparison], Tensor] = match_features
+    views: Callable[[Tensor, TargetStatistics, int, Hidden], Tensor] = match_views
+    features: Callable[[Tensor, Tensor, FeatureComparison, Hidden], Tensor] = match_features
 
     @classmethod
     def compiled(cls) -> "Comparisons":

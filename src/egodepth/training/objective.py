@@ -178,8 +178,8 @@ def warping_terms(
     if source_features is not None:
         assert target_features is not None
         terms["feature_metric"] = _feature_metric_term(
-            inverse_depth, motions, target_features, source_features, batch.camera, settings,
-            compare, weight,
+            inverse_depth, motions, target_features, source_features, batch, settings, compare,
+            weight,
         )  # fmt: skip
     return terms
 
@@ -219,6 +219,7 @@ def _depth_differences(
     motions: Tensor,
     sources: Tensor,
     camera: Camera,
+    static: Tensor | None = None,
 ) -> Tensor:
     """(S, B, h, w) how much the depth of the target, moved into each of the sources (S, B, 3, H, W), differs
     from that one's own, which gets no gradient."""
@@ -230,7 +231,30 @@ def _depth_differences(
     depth = (1 / inverse_depth[:, 0]).repeat(count, 1, 1)
     pixels, projected, valid = reproject(depth, motions.flatten(0, 1), cameras, cameras)
     sampled = sample(own, pixels)[:, 0]
+    hidden = _hidden(static, depth, motions, cameras)
+    if hidden is not None:
+        valid &= ~hidden.flatten(0, 1)
     return depth_consistency_loss(projected, sampled, valid).unflatten(0, (count, -1))
+
+
+@torch.no_grad()
+def _hidden(static: Tensor | None, depth: Tensor, motions: Tensor, cameras: Camera) -> Tensor | None:
+    """(S, B, *layers, h, w) where a pixel's warp reads what belongs to the camera in the source, with the
+    window around it; None where nothing does.
+
+    Args:
+        static: (1, B, 1, H, W); None or (0, ...) where nothing does.
+        depth: (S B, *layers, h, w).
+        motions: (S, B, 4, 4).
+        cameras: S B of them, at the size of the depth.
+    """
+    if static is None or len(static) == 0:
+        return None
+    count, size = len(motions), depth.shape[-2:]
+    mask = F.interpolate(static[0].float(), size, mode="area").repeat(count, 1, 1, 1)
+    read = warp(mask, depth, motions.flatten(0, 1), cameras, cameras)[0]
+    near = F.max_pool2d(read.flatten(1, -3), 3, stride=1, padding=1).view(read.shape) > 0
+    return near[:, 0].unflatten(0, (count, -1))
 
 
 def _mean(loss: Tensor, weight: Tensor | None) -> Tensor:
@@ -311,9 +335,10 @@ def _photometric_terms(
     count = len(batch.sources)
     depth = 1 / torch.cat([_at_size(inverse, batch.target) for inverse in inverse_depths], dim=1)
     cameras = batch.camera.repeat(count)
+    depths = depth.repeat(count, 1, 1, 1)
     warped, _ = warp(
         batch.sources.flatten(0, 1),
-        depth.repeat(count, 1, 1, 1),
+        depths,
         motions.flatten(0, 1),
         cameras,
         cameras,
@@ -321,7 +346,10 @@ def _photometric_terms(
     )
     scales = depth.shape[1]
     views = warped.unflatten(0, (count, -1)).permute(3, 0, 1, 2, 4, 5).flatten(0, 1)
-    loss = compare.views(views, statistics, count)
+    hidden = _hidden(batch.static, depths, motions, cameras)
+    if hidden is not None:
+        hidden = hidden.transpose(1, 2).flatten(1, 2)
+    loss = compare.views(views, statistics, count, hidden)
     if settings.automask:
         assert identity is not None
         loss = automask(loss, minimum_over_sources(identity).repeat(scales, 1, 1))
@@ -347,11 +375,11 @@ def _coarse_term(
         sources = F.interpolate(batch.sources.flatten(0, 1), size, mode="area")
         depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
         cameras = batch.camera.resize(*size).repeat(count)
-        warped, _ = warp(
-            sources, depth.repeat(count, 1, 1), motions.flatten(0, 1), cameras, cameras, sampling
-        )
+        depths = depth.repeat(count, 1, 1)
+        warped, _ = warp(sources, depths, motions.flatten(0, 1), cameras, cameras, sampling)
         per_source = photometric_loss(warped.unflatten(0, (count, -1)), target_statistics(target))
-        losses.append(_mean(minimum_over_sources(per_source), weight))
+        hidden = _hidden(batch.static, depths, motions, cameras)
+        losses.append(_mean(minimum_over_sources(per_source, hidden), weight))
     return torch.stack(losses).mean()
 
 
@@ -360,13 +388,13 @@ def _feature_metric_term(
     motions: Tensor,
     target: list[Tensor],
     sources: list[Tensor],
-    camera: Camera,
+    batch: SnippetBatch,
     settings: TrainSettings,
     compare: Comparisons,
     weight: Tensor | None,
 ) -> Tensor:
     """L_fm from the finest depth, once a step: sum over the levels, each at its own size, by share."""
-    count, motions = motions.shape[0], motions.flatten(0, 1)
+    count = motions.shape[0]
     per_source = (
         feature_metric_loss
         if settings.loss.feature_comparison == "robust"
@@ -378,15 +406,17 @@ def _feature_metric_term(
             continue
         size = ours.shape[-2:]
         depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
-        cameras = camera.resize(*size).repeat(count)
+        cameras = batch.camera.resize(*size).repeat(count)
+        depths = depth.repeat(count, 1, 1)
         warped, _ = warp(
-            theirs, depth.repeat(count, 1, 1), motions, cameras, cameras, settings.sampling
+            theirs, depths, motions.flatten(0, 1), cameras, cameras, settings.sampling
         )
+        hidden = _hidden(batch.static, depths, motions, cameras)
         ours, theirs = ours.detach(), theirs.unflatten(0, (count, -1))
-        loss = compare.features(warped.unflatten(0, (count, -1)), ours, per_source)
+        loss = compare.features(warped.unflatten(0, (count, -1)), ours, per_source, hidden)
         if settings.automask:
             with torch.no_grad():
-                identity = compare.features(theirs, ours, per_source)
+                identity = compare.features(theirs, ours, per_source, None)
             loss = automask(loss, identity)
         losses.append(share * _mean(loss, weight))
     return torch.stack(losses).sum()
@@ -411,7 +441,7 @@ def _consistency_term(
     chosen = int(torch.randint(len(batch.sources), ()))
     one = slice(chosen, chosen + 1)
     return _depth_differences(
-        networks, inverse_depth, motions[one], batch.sources_input[one], batch.camera
+        networks, inverse_depth, motions[one], batch.sources_input[one], batch.camera, batch.static
     ).mean()
 
 
