@@ -152,9 +152,7 @@ def test_the_source_s_bonnet_changes_no_loss(tmp_path: Path) -> None:
     clip = read_clips([read_source(str(tmp_path / "frames"))[0].with_fov(60)], 32, 64, tmp_path)[0]
     static = np.zeros((32, 64), bool)
     static[20:] = True
-    stream = SnippetStream(
-        [replace(clip, static=static)], directions=(-1, 1), batch_size=3, seed=0
-    )
+    stream = SnippetStream([replace(clip, static=static)], directions=(-1, 1), batch_size=3, seed=0)
     plain = augment(stream.batch(0), 0, enabled=False)
     changed = plain.sources.clone()
     changed[..., 21:, :] = torch.rand(2, 3, 3, 11, 64)

@@ -238,7 +238,9 @@ def _depth_differences(
 
 
 @torch.no_grad()
-def _hidden(static: Tensor | None, depth: Tensor, motions: Tensor, cameras: Camera) -> Tensor | None:
+def _hidden(
+    static: Tensor | None, depth: Tensor, motions: Tensor, cameras: Camera
+) -> Tensor | None:
     """(S, B, *layers, h, w) where a pixel's warp reads what belongs to the camera in the source, with the
     window around it; None where nothing does.
 
@@ -408,9 +410,7 @@ def _feature_metric_term(
         depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
         cameras = batch.camera.resize(*size).repeat(count)
         depths = depth.repeat(count, 1, 1)
-        warped, _ = warp(
-            theirs, depths, motions.flatten(0, 1), cameras, cameras, settings.sampling
-        )
+        warped, _ = warp(theirs, depths, motions.flatten(0, 1), cameras, cameras, settings.sampling)
         hidden = _hidden(batch.static, depths, motions, cameras)
         ours, theirs = ours.detach(), theirs.unflatten(0, (count, -1))
         loss = compare.features(warped.unflatten(0, (count, -1)), ours, per_source, hidden)
