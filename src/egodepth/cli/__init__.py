@@ -15,6 +15,8 @@ from egodepth.cli.common import (
     Parser,
     add_common,
     add_metres,
+    add_rate,
+    at_rate,
     camera_settings,
     known_length,
     make_console,
@@ -101,6 +103,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
                          default=("npz", "png", "video"),
                          help="of the depth maps (default: npz png video; exr needs OpenEXR)")  # fmt: skip
     add_metres(predict)
+    add_rate(predict)
     add_common(predict)
     predict.set_defaults(command=_predict)
 
@@ -109,6 +112,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     odometry.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
     odometry.add_argument("--out", type=Path, required=True, help="folder to write to")
     add_metres(odometry)
+    add_rate(odometry)
     odometry.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                           "default what the run was trained with")  # fmt: skip
     odometry.add_argument("--key_frames", type=int, default=7,
@@ -303,6 +307,7 @@ def _predict(options: argparse.Namespace) -> int:
     sequences = [
         with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
     ]
+    sequences = at_rate(sequences, options)
     if options.backend not in BACKENDS:
         raise EgodepthError(f"unknown backend {options.backend!r}; use {', '.join(BACKENDS)}")
     if options.backend != "torch":
@@ -342,6 +347,7 @@ def _odometry(options: argparse.Namespace) -> int:
     sequences = [
         with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
     ]
+    sequences = at_rate(sequences, options)
     console = make_console()
     for sequence in sequences:
         out = options.out if len(sequences) == 1 else options.out / sequence.name
@@ -356,7 +362,7 @@ def _odometry(options: argparse.Namespace) -> int:
         scores = write_trajectory(found, sequence, out)
         plot_trajectory(out / "trajectory.png", found.first_from_frame, sequence.world_from_camera
                         if scores else None)  # fmt: skip
-        count = len(found.times)
+        count = len(found.first_from_frame)
         print(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
               f"frames/s; lengths in {found.unit}; the trajectory is in {out}")  # fmt: skip
         if found.untrusted:

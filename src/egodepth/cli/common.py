@@ -10,6 +10,7 @@ from egodepth.core.errors import EgodepthError
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from egodepth.data.sequence import Sequence
     from egodepth.inference.unit import KnownLength
     from egodepth.training.settings import DataSettings
 
@@ -81,6 +82,18 @@ def add_metres(parser: argparse.ArgumentParser) -> None:
     metres.add_argument("--distance", type=positive_or_zero, nargs=4, metavar=("FRAME", "X", "Y", "M"),
                         help="metres from the camera to what is seen at a pixel of a frame; makes lengths "
                         "metric")  # fmt: skip
+
+
+def add_rate(parser: argparse.ArgumentParser) -> None:
+    """The option that gives footage times."""
+    parser.add_argument("--fps", type=positive, metavar="N",
+                        help="frames per second, for footage without times (a folder of images); needed by "
+                        "--speed and --gps there")  # fmt: skip
+
+
+def at_rate(sequences: "list[Sequence]", options: argparse.Namespace) -> "list[Sequence]":
+    """Sequences at the rate that was typed, if one was."""
+    return [s.with_fps(options.fps) for s in sequences] if options.fps else sequences
 
 
 def known_length(options: argparse.Namespace) -> "KnownLength":

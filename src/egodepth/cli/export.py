@@ -7,6 +7,8 @@ from typing import Any
 from egodepth.cli.common import (
     add_common,
     add_metres,
+    add_rate,
+    at_rate,
     camera_settings,
     known_length,
     make_console,
@@ -39,6 +41,7 @@ def add_commands(commands: Any) -> None:
                               help="side of a voxel, in the unit of what is written; by default as fine "
                               "as the memory allows")  # fmt: skip
         add_metres(kind)
+        add_rate(kind)
         kind.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                           "default what the run was trained with")  # fmt: skip
         add_common(kind)
@@ -70,7 +73,7 @@ def _export_cloud(options: argparse.Namespace) -> int:
         raise EgodepthError(f"--every must be at least 1, got {options.every}")
     run = Run.load(options.run, options.device)
     sequence = select(read_source(options.source), options.sequence)[0]
-    sequence = with_camera(sequence, camera_settings(options))
+    (sequence,) = at_rate([with_camera(sequence, camera_settings(options))], options)
     console = make_console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(sequence.name, total=len(sequence.frames))

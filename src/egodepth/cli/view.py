@@ -8,6 +8,8 @@ from typing import Any
 from egodepth.cli.common import (
     add_common,
     add_metres,
+    add_rate,
+    at_rate,
     camera_settings,
     known_length,
     make_console,
@@ -31,6 +33,7 @@ def add_commands(commands: Any) -> None:
     view.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
                       "default what the run was trained with")  # fmt: skip
     add_metres(view)
+    add_rate(view)
     add_common(view)
     view.set_defaults(command=_view)
 
@@ -102,7 +105,7 @@ def _view(options: argparse.Namespace) -> int:
     root = trained.root if options.source is None else None
     camera = camera_settings(options)
     sequences = [with_camera(s, camera) for s in read_sources(sources, root)]
-    sequences = select(sequences, options.sequence)
+    sequences = at_rate(select(sequences, options.sequence), options)
     view = View(
         run, sequences, known_length(options), get_protocol(default_protocol(sources[0])),
         odometry=options.odometry, port=options.port,

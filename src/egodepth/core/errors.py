@@ -7,3 +7,19 @@ class EgodepthError(Exception):
 
 class EgodepthWarning(UserWarning):
     """Something to know that stops nothing: the command line prints it as a single line."""
+
+
+def require(value: object, types: type | tuple[type, ...], name: str, wanted: str) -> None:
+    """Check what somebody handed over from Python.
+
+    Args:
+        value: the argument.
+        types: that it may have.
+        name: of the argument.
+        wanted: what it must be, in words.
+
+    Raises:
+        EgodepthError: it is of another type.
+    """
+    if not isinstance(value, types):
+        raise EgodepthError(f"{name} must be {wanted}, got {type(value).__name__}")

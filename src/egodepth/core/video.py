@@ -1,4 +1,4 @@
-"""Writing MP4 videos."""
+"""MP4 videos, and what FFmpeg calls files."""
 
 from contextlib import ExitStack
 from fractions import Fraction
@@ -13,6 +13,16 @@ from av.error import FFmpegError
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 
+DEFAULT_RATE = 10.0
+"""Frames per second of videos made of frames without times."""
+TICKS = 60_000
+"""Per second; a whole number of them is a frame of all usual rates, 29.97 too. MPEG-4 allows up to 65,535."""
+
+
+def video_address(source: Path | str) -> str:
+    """What FFmpeg opens a file or an address (with ``://``) by; a colon in a file's name is no protocol."""
+    return str(source) if "://" in str(source) else f"file:{source}"
+
 
 class VideoWriter:
     """An H.264 video that appears under its name when it is complete.
@@ -20,17 +30,26 @@ class VideoWriter:
     A context manager; an error inside leaves no file.
     """
 
-    def __init__(self, path: Path, rate: int = 10):
+    def __init__(self, path: Path, rate: float = DEFAULT_RATE):
+        """Write to ``path``; frames that come without times are shown ``rate`` per second."""
         self.path, self.rate = path, rate
         self._container: Any = None
+        self._first: float | None = None
+        self._last, self._step = -1, round(TICKS / rate)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         self._partial = self._stack.enter_context(atomic_path(self.path))
         return self
 
-    def write(self, image: np.ndarray) -> None:
+    def write(self, image: np.ndarray, time: float | None = None) -> None:
         """Add a frame (H, W, 3) uint8; odd sides lose their last row or column.
+
+        The last frame is shown as long as the one before it.
+
+        Args:
+            image: the frame.
+            time: seconds, later than those of the frame before.
 
         Raises:
             EgodepthError: the file can't be written.
@@ -38,17 +57,36 @@ class VideoWriter:
         even = np.ascontiguousarray(image[: image.shape[0] & ~1, : image.shape[1] & ~1])
         try:
             if self._container is None:
-                self._container = av.open(str(self._partial), "w", format="mp4")
+                self._container = av.open(video_address(self._partial), "w", format="mp4")
                 codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
-                self._stream = self._container.add_stream(codec, rate=Fraction(self.rate))
+                self._stream = self._container.add_stream(codec, rate=round(self.rate))
+                self._stream.codec_context.time_base = Fraction(1, TICKS)
+                self._stream.codec_context.max_b_frames = 0  # packets leave in order of time
                 self._stream.height, self._stream.width = even.shape[:2]
                 self._stream.pix_fmt = "yuv420p"
                 if codec == "libx264":
                     self._stream.options = {"crf": "20", "preset": "veryfast"}
-            for packet in self._stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")):
-                self._container.mux(packet)
+            frame = av.VideoFrame.from_ndarray(even, format="rgb24")
+            frame.pts, frame.time_base = self._ticks(time), Fraction(1, TICKS)
+            self._mux(self._stream.encode(frame))
         except FFmpegError as error:
             raise EgodepthError(f"cannot write {self.path}: {error}") from error
+
+    def _ticks(self, time: float | None) -> int:
+        """When the next frame is shown."""
+        place = self._last + self._step if self._last >= 0 else 0
+        if time is not None:
+            self._first = time if self._first is None else self._first
+            place = max(round((time - self._first) * TICKS), self._last + 1)
+        if self._last >= 0:
+            self._step = place - self._last
+        self._last = place
+        return place
+
+    def _mux(self, packets: list[Any]) -> None:
+        for packet in packets:
+            packet.duration = self._step  # counts for the last one alone
+            self._container.mux(packet)
 
     def __exit__(
         self,
@@ -59,8 +97,7 @@ class VideoWriter:
         try:
             if self._container is not None:
                 if error is None:
-                    for packet in self._stream.encode():
-                        self._container.mux(packet)
+                    self._mux(self._stream.encode())
                 self._container.close()
         except FFmpegError as failed:
             if error is None:

@@ -23,6 +23,7 @@ from egodepth.geometry.z_buffer import z_buffer
 
 EARTH_RADIUS = 6378137.0
 """Metres, as in the development kit's Mercator projection of GPS positions."""
+FRAMES_PER_SECOND = 10
 COLOUR, GREY = ((2, "left"), (3, "right")), ((0, "left"), (1, "right"))
 
 
@@ -235,7 +236,7 @@ def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
         raise EgodepthError(f"no images named by frame number (0000000000.png) in {folder}")
     numbers = [int(path.stem) for path in paths]
     if times is None or numbers[-1] >= len(times):
-        return ImageFiles(paths, numbers)
+        return ImageFiles(paths, numbers, np.array(numbers) / FRAMES_PER_SECOND)
     return ImageFiles(paths, numbers, times[numbers])
 
 

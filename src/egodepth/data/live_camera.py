@@ -10,6 +10,7 @@ import av
 from av.error import FFmpegError
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.video import video_address
 from egodepth.data.sequence import Frame
 from egodepth.data.video_file import upright
 
@@ -48,6 +49,8 @@ class LiveCamera:
             name = pattern.format(source) if source.isdigit() else source
         elif "://" in source:
             options = {"timeout": str(int(PATIENCE * 1e6))}
+        else:
+            name = video_address(source)
         try:
             self._container: Any = av.open(name, format=kind, options=options, timeout=PATIENCE)
             self._stream = self._container.streams.video[0]

@@ -33,13 +33,13 @@ class Frame(NamedTuple):
 
     Attributes:
         number: the frame's number in its data set; neighbours in time differ by one.
-        time: seconds.
+        time: seconds; None where nothing tells times, as of a folder of images.
         image: (H, W, 3) uint8, RGB.
         name: of its image file, without the suffix; empty where it comes from none.
     """
 
     number: int
-    time: float
+    time: float | None
     image: np.ndarray
     name: str = ""
 
@@ -71,8 +71,8 @@ class Frames(Protocol):
         ...
 
     @property
-    def times(self) -> np.ndarray:
-        """(N,) seconds; for a video, as far as its rate tells them."""
+    def times(self) -> np.ndarray | None:
+        """(N,) seconds; None where nothing tells them."""
         ...
 
     def __len__(self) -> int:
@@ -141,6 +141,16 @@ class Sequence:
         centre = ((width - 1) / 2, (height - 1) / 2)
         camera = Camera.from_parameters(focal, focal, *centre, height, width)
         return replace(self, camera=camera, camera_from=camera_from)
+
+    def with_fps(self, fps: float) -> "Sequence":
+        """The same at ``fps`` frames per second, whatever times its frames bring.
+
+        Raises:
+            EgodepthError: no number above zero.
+        """
+        if not 0 < fps < float("inf"):
+            raise EgodepthError(f"frames per second must be a number above zero, got {fps}")
+        return replace(self, frames=TimedFrames(self.frames, fps))
 
     @property
     def camera_guessed(self) -> bool:
@@ -216,7 +226,7 @@ class ChangedFrames:
         return self._frames.numbers
 
     @property
-    def times(self) -> np.ndarray:
+    def times(self) -> np.ndarray | None:
         return self._frames.times
 
     def __len__(self) -> int:
@@ -225,6 +235,28 @@ class ChangedFrames:
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
         for frame in self._frames.at(indices):
             yield frame._replace(image=self.change(frame.image))
+
+
+class TimedFrames:
+    """Frames at a constant rate that somebody said."""
+
+    def __init__(self, frames: Frames, fps: float):
+        self._frames = frames
+        self.height, self.width = frames.height, frames.width
+        self.seekable, self.numbers = frames.seekable, frames.numbers
+        self.times = (np.array(self.numbers) - self.numbers[0]) / fps
+
+    @property
+    def fingerprint(self) -> str:
+        return self._frames.fingerprint
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
+        times = dict(zip(self.numbers, self.times.tolist(), strict=True))
+        for frame in self._frames.at(indices):
+            yield frame._replace(time=times[frame.number])
 
 
 class Crop:
@@ -256,7 +288,7 @@ class ImageFiles:
         Args:
             paths: at least one image file.
             numbers: frame numbers; by default 0, 1, 2 and so on.
-            times: seconds; by default the frame numbers times 0.1.
+            times: seconds; None where nothing tells them.
 
         Raises:
             EgodepthError: no paths, or a first image that can't be read.
@@ -265,7 +297,7 @@ class ImageFiles:
             raise EgodepthError("a sequence needs at least one image, got none")
         self.paths = paths
         self.numbers = numbers if numbers is not None else list(range(len(paths)))
-        self.times = times if times is not None else 0.1 * np.array(self.numbers)
+        self.times = times
         names = [path.stem for path in paths]
         self.names = names if len(set(names)) == len(names) else [""] * len(names)
         with open_image(paths[0]) as image:
@@ -312,8 +344,8 @@ class ImageFiles:
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
         for index in range(len(self)) if indices is None else indices:
-            number, time = self.numbers[index], float(self.times[index])
-            yield Frame(number, time, self._read(index), self.names[index])
+            time = None if self.times is None else float(self.times[index])
+            yield Frame(self.numbers[index], time, self._read(index), self.names[index])
 
     def _read(self, index: int) -> np.ndarray:
         values = self._values(index)

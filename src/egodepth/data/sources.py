@@ -1,11 +1,12 @@
 """Footage by name: ``KIND:WHERE`` for data sets, a plain path for one's own."""
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, require
 from egodepth.data.own_footage import read_footage, read_pattern, read_video
 from egodepth.data.sequence import Sequence, with_unique_names
 
@@ -94,7 +95,7 @@ DATA_SETS = {
 }  # fmt: skip
 
 
-def read_source(source: str, root: Path | None = None) -> list[Sequence]:
+def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequence]:
     """The sequences of a source.
 
     Args:
@@ -106,7 +107,12 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
     Raises:
         EgodepthError: an unknown kind, or whatever the reader finds wrong.
     """
-    base = root or Path()
+    if not isinstance(source, str | Path) or not str(source):
+        raise EgodepthError(
+            f"a source is one path, address or KIND:ROOT, got {source!r}; read several one by one"
+        )
+    require(root, (str, Path, type(None)), "root", "a path")
+    base, source = Path(root or ""), str(source)
     if is_address(source):
         return [read_video(source)]
     if is_pattern(source) and not (base / source).exists():
@@ -122,8 +128,10 @@ def read_source(source: str, root: Path | None = None) -> list[Sequence]:
         if not where.isdigit():
             raise EgodepthError(f"synthetic:SEED needs a whole number, got {where!r}")
         return [read_street(int(where))]
+    if not re.fullmatch(r"[A-Za-z_]\w+", kind):  # a time of day, or the letter of a drive
+        return [read_footage(base / source)]
     raise EgodepthError(
-        f"unknown kind of footage {kind!r} in {source!r}; use a path, or one of "
+        f"unknown kind of footage {kind!r} in {source!r}, and there is no such file; use a path, or one of "
         f"{', '.join(f'{name}:ROOT' for name in DATA_SETS)}, synthetic:SEED"
     )
 

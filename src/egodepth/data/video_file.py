@@ -4,7 +4,6 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import av
 import cv2
@@ -13,18 +12,18 @@ from av.error import EOFError as EndOfFile
 from av.error import FFmpegError
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.video import video_address
 from egodepth.data.camera_metadata import container_focal
 from egodepth.data.sequence import Frame
-
-DEFAULT_RATE = 10.0
 
 
 class VideoFile:
     """Frames of the first video stream of a file or an address, decoded in order.
 
     Frames are upright as the container's rotation flag has it, and their times those of the container, so
-    that a variable frame rate is no matter. Broken frames are left out, and told when the whole video has
-    been read; of interlaced frames one field is taken, since the other was seen at another time.
+    that a variable frame rate is no matter; a bare stream (.h264) has no times. Broken frames are left out,
+    and told when the whole video has been read; of interlaced frames one field is taken, since the other was
+    seen at another time. A change of the frames' size is an error.
     """
 
     seekable = False
@@ -41,7 +40,9 @@ class VideoFile:
             EgodepthError: not a video, or one without frames.
         """
         self.path = path
-        self._stamps, self._times, metadata = self._scan()
+        self.height = self.width = 0
+        self._stamps, self._count, unit, metadata = self._scan()
+        self._times = unit * (np.array(self._stamps) - self._stamps[0]) if self._stamps else None
         first = next(self.at(), None)
         if first is None:
             raise EgodepthError(f"the video {path} holds no frames that can be decoded")
@@ -50,7 +51,7 @@ class VideoFile:
 
     @property
     def fingerprint(self) -> str:
-        text = f"{self.path} {len(self._times)} {self._times[-1]}"
+        text = f"{self.path} {len(self)} {self._stamps[-1:]}"
         if isinstance(self.path, Path):
             state = self.path.stat()
             text = f"{self.path.resolve()} {state.st_size} {state.st_mtime_ns}"
@@ -58,14 +59,14 @@ class VideoFile:
 
     @property
     def numbers(self) -> list[int]:
-        return list(range(len(self._times)))
+        return list(range(len(self)))
 
     @property
-    def times(self) -> np.ndarray:
+    def times(self) -> np.ndarray | None:
         return self._times
 
     def __len__(self) -> int:
-        return len(self._times)
+        return self._count
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
         wanted = None if indices is None else set(indices)
@@ -78,11 +79,22 @@ class VideoFile:
                 return
             read, interlaced = read + 1, interlaced + bool(frame.interlaced_frame)
             if wanted is None or index in wanted:
-                yield Frame(index, float(self._times[index]), upright(frame))
+                time = None if self._times is None else float(self._times[index])
+                yield Frame(index, time, self._image(index, frame))
             if index == last:
                 return
         if wanted is None:
             self._tell(read, interlaced)
+
+    def _image(self, index: int, frame: av.VideoFrame) -> np.ndarray:
+        image = upright(frame)
+        height, width = image.shape[:2]
+        if self.height and (height, width) != (self.height, self.width):
+            raise EgodepthError(
+                f"the video {self.path}: the size of the frames changes at frame {index}, from "
+                f"{self.width}x{self.height} to {width}x{height}; cut it there, or scale it to one size"
+            )
+        return image
 
     def _tell(self, read: int, interlaced: int) -> None:
         found = []
@@ -100,7 +112,7 @@ class VideoFile:
         places = {stamp: i for i, stamp in enumerate(self._stamps)}
         last = -1
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(video_address(self.path)) as container:
                 stream = container.streams.video[0]
                 stream.thread_type = "AUTO"
                 packets = container.demux(stream)
@@ -117,22 +129,21 @@ class VideoFile:
                     for frame in frames:
                         # Without time stamps frames are counted.
                         index = places.get(frame.pts or 0, -1) if places else last + 1
-                        if frame.is_corrupt or not last < index < len(self._times):
+                        if frame.is_corrupt or not last < index < len(self):
                             continue
                         last = index
                         yield index, frame
         except (FFmpegError, IndexError) as error:
             raise self._error(error) from error
 
-    def _scan(self) -> tuple[list[int], np.ndarray[Any, Any], dict[str, str]]:
-        """Time stamps of all frames in order (none where the container has none), their seconds, and the
-        metadata."""
+    def _scan(self) -> tuple[list[int], int, float, dict[str, str]]:
+        """Time stamps of all frames in order (none where the container has none), how many frames there are,
+        the seconds of a stamp's unit, and the metadata."""
         stamps: list[int] = []
         count, complete = 0, True
         try:
-            with av.open(str(self.path)) as container:
+            with av.open(video_address(self.path)) as container:
                 stream = container.streams.video[0]
-                rate = float(stream.average_rate or DEFAULT_RATE)
                 unit = float(stream.time_base or 0)
                 metadata = {**container.metadata, **stream.metadata}
                 try:
@@ -149,9 +160,7 @@ class VideoFile:
         except (FFmpegError, IndexError) as error:
             raise self._error(error) from error
         ordered = sorted(set(stamps)) if complete and unit else []
-        if ordered:
-            return ordered, np.array([unit * (stamp - ordered[0]) for stamp in ordered]), metadata
-        return [], np.arange(count) / rate, metadata
+        return ordered, len(ordered) or count, unit, metadata
 
     def _error(self, error: Exception) -> EgodepthError:
         reason = "it has no video stream" if isinstance(error, IndexError) else error

@@ -33,12 +33,13 @@ from egodepth.geometry.bundle import (
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
 from egodepth.geometry.pyramid import image_pyramid, make_levels
-from egodepth.geometry.trajectory import write_kitti, write_tum
 from egodepth.inference.run import Run
+from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
     NOTHING_KNOWN,
     KnownLength,
     Unit,
+    require_times,
     unit_by_heights,
     unit_by_motion,
     unit_by_view,
@@ -336,7 +337,7 @@ class Trajectory:
 
     Attributes:
         first_from_frame: (N, 4, 4) float64.
-        times: (N,) seconds.
+        times: (N,) seconds; None where the footage has none.
         key_frames: how many there were.
         untrusted: numbers of the frames that could not be aligned.
         seconds: time it took.
@@ -347,7 +348,7 @@ class Trajectory:
     """
 
     first_from_frame: np.ndarray
-    times: np.ndarray
+    times: np.ndarray | None
     key_frames: int
     untrusted: list[int]
     seconds: float
@@ -391,9 +392,10 @@ def track_sequence(
     """
     if sequence.camera is None:
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    require_times(sequence, known)
     odometry = Odometry(run, sequence.camera, settings)
     started = time.perf_counter()
-    times: list[float] = []
+    times: list[float | None] = []
     numbers: list[int] = []
     untrusted: list[int] = []
     interrupted = False
@@ -410,13 +412,16 @@ def track_sequence(
             raise
         interrupted = True
     found = Trajectory(
-        odometry.trajectory()[: len(times)], np.array(times), odometry.key_frames, untrusted,
+        odometry.trajectory()[: len(times)],
+        None if sequence.frames.times is None else np.array(times, np.float64),
+        odometry.key_frames, untrusted,
         time.perf_counter() - started, interrupted, numbers=numbers[: len(times)],
     )  # fmt: skip
     if known == NOTHING_KNOWN:
         return found.in_unit(unit_of_run(run))
     if known.by_motion:
         positions = found.first_from_frame[:, :3, 3]
+        assert found.times is not None
         return found.in_unit(unit_by_motion(positions, found.times, known))
     if known.camera_height is not None:
         heights = odometry.camera_heights()
@@ -433,12 +438,12 @@ def write_trajectory(found: Trajectory, sequence: Sequence, out: Path) -> dict[s
     Raises:
         EgodepthError: a file that can't be written.
     """
-    count = len(found.times)
+    count = len(found.first_from_frame)
     scores: dict[str, float] = {}
     if sequence.world_from_camera is not None and count >= FEWEST_SCORED:
         scores = score_trajectory(found.first_from_frame, sequence.world_from_camera[:count])
-    write_kitti(out / "trajectory_kitti.txt", found.first_from_frame)
-    write_tum(out / "trajectory_tum.txt", found.first_from_frame, found.times)
+    times = [None] * count if found.times is None else found.times.tolist()
+    write_poses(out, found.first_from_frame, times, found.numbers or range(count))
     facts = {
         "sequence": sequence.name, "frames": count, "key_frames": found.key_frames,
         "untrusted": found.untrusted, "seconds": found.seconds, "unit": found.unit,

@@ -14,13 +14,14 @@ from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.data.sequence import Frame, Sequence
-from egodepth.geometry.trajectory import write_kitti, write_tum
 from egodepth.inference.run import Run
+from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
     NOTHING_KNOWN,
     OWN_UNIT,
     KnownLength,
     Unit,
+    require_times,
     unit_by_motion,
     unit_by_view,
     unit_of_run,
@@ -110,6 +111,7 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN) 
         return unit_of_run(run)
     if not known.by_motion:
         return unit_by_view(run, sequence, known)
+    require_times(sequence, known)
     seen = [
         (p.frame.time, p.first_from_frame[:3, 3])
         for p in predict_sequence(run, sequence, with_depth=False)
@@ -132,7 +134,8 @@ def write_predictions(
     """Write predictions while they come, and pass them on.
 
     ``depth/NUMBER.npz``: ``depth`` as float32; ``depth_png/NUMBER.png``: 16 bit, depth times ``scale``
-    times 256; ``depth_exr/NUMBER.exr``: one channel Z, float32; ``depth.mp4``: image above depth;
+    times 256; ``depth_exr/NUMBER.exr``: one channel Z, float32; ``depth.mp4``: image above depth, as
+    fast as the footage (10 frames per second where it has no times);
     ``trajectory_tum.txt`` and ``trajectory_kitti.txt``; ``unit.json``: what lengths are, and how that is
     known. The PNG's ``scale`` is 1 for metres; else it is chosen by the first frame, whose median depth
     becomes 10. It is written to ``depth_png/scale.txt``.
@@ -148,7 +151,8 @@ def write_predictions(
         EgodepthError: a broken frame, a file that can't be written, or EXR without its package.
     """
     poses: list[np.ndarray] = []
-    times: list[float] = []
+    times: list[float | None] = []
+    numbers: list[int] = []
     with ExitStack() as stack:
         video = _open_video(out / "depth.mp4", stack) if "video" in formats else None
         write_json(out / "unit.json", {"metres_per_unit": unit.metres, "unit": unit.text})
@@ -156,11 +160,11 @@ def write_predictions(
         for prediction in beside(predictions, writer.write):
             poses.append(prediction.first_from_frame)
             times.append(prediction.frame.time)
+            numbers.append(prediction.frame.number)
             yield prediction
     if np.isnan(poses).any():
         return
-    write_kitti(out / "trajectory_kitti.txt", np.stack(poses))
-    write_tum(out / "trajectory_tum.txt", np.stack(poses), np.array(times))
+    write_poses(out, np.stack(poses), times, numbers)
 
 
 def _open_video(path: Path, stack: ExitStack) -> "VideoWriter":
@@ -202,7 +206,7 @@ class _Writer:
                 self.write_exr(partial, depth)
         if self.video is not None:
             picture = np.vstack([frame.image, colourize_depth(depth, self.nearest)])
-            self.video.write(picture)
+            self.video.write(picture, frame.time)
 
     def _write_png(self, path: Path, depth: np.ndarray) -> None:
         steps = np.round(depth * (self.scale * PNG_PER_UNIT))

@@ -56,7 +56,8 @@ def write_rerun(
         for frame in read_numbered(sequence.frames, poses):
             pose = poses[frame.number]
             recording.set_time("frame", sequence=frame.number)
-            recording.set_time("time", duration=frame.time)
+            if frame.time is not None:
+                recording.set_time("time", duration=frame.time)
             recording.log(
                 "world/camera", rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3])
             )

@@ -73,6 +73,19 @@ class KnownLength(NamedTuple):
 NOTHING_KNOWN = KnownLength()
 
 
+def require_times(sequence: Sequence, known: KnownLength) -> None:
+    """Check that footage has times, where what is known needs them.
+
+    Raises:
+        EgodepthError: it has none.
+    """
+    if known.by_motion and sequence.frames.times is None:
+        raise EgodepthError(
+            f"{sequence.name} has no times, as no folder of images has, and speed and GPS need them: give "
+            "its frames per second with --fps"
+        )
+
+
 def unit_of_run(run: Run) -> Unit:
     """Metres for a run that learned from a stereo rig or from poses in metres, else its own unit."""
     return Unit(1.0, f"metres, by {run.metric}") if run.metric else OWN_UNIT

@@ -37,7 +37,7 @@ class ViewFrame:
     """
 
     number: int
-    time: float
+    time: float | None
     image: bytes
     depth: np.ndarray
     scores: dict[str, float]

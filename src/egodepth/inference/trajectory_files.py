@@ -1,0 +1,39 @@
+"""The files of a trajectory."""
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthWarning
+from egodepth.geometry.trajectory import write_kitti, write_tum
+
+KITTI_FILE, TUM_FILE = "trajectory_kitti.txt", "trajectory_tum.txt"
+
+
+def write_poses(
+    out: Path, first_from_frame: np.ndarray, times: Sequence[float | None], numbers: Sequence[int]
+) -> None:
+    """Write ``trajectory_kitti.txt`` and ``trajectory_tum.txt``; frame numbers stand for times where footage
+    has none, which a warning tells.
+
+    Args:
+        out: folder.
+        first_from_frame: (N, 4, 4).
+        times: N seconds, or None.
+        numbers: N frame numbers.
+
+    Raises:
+        EgodepthError: a file that can't be written.
+    """
+    timed = None not in times
+    if not timed:
+        warnings.warn(
+            f"the footage has no times, so {TUM_FILE} counts frames in place of seconds; give its frames "
+            "per second with --fps",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+    write_kitti(out / KITTI_FILE, first_from_frame)
+    write_tum(out / TUM_FILE, first_from_frame, np.array(times if timed else numbers, np.float64))
