@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.progress import WorkProgress
 from egodepth.data.clips import NO_PART, Clip, KnownMotion
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence
@@ -62,7 +62,7 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     surveys: list[Survey] = []
     if data.directions and "auto" in (data.stride, data.poses):
         stride = None if data.stride == "auto" else data.stride
-        with _progress(console) as progress:
+        with WorkProgress(console) as progress:
             for clip in progress.track(clips, description="looking at the footage"):
                 surveys.append(survey(clip, stride))
         lines += [_describe(clip, seen) for clip, seen in zip(clips, surveys, strict=True)]
@@ -138,7 +138,7 @@ def find_cameras(
                 lines.append(f"{sequence.name}: {_describe_camera(sequence)}, by its metadata")
             done.append(sequence)
             continue
-        with _progress(console) as progress:
+        with WorkProgress(console) as progress:
             task = progress.add_task(
                 f"looking for the camera of {sequence.name}", total=len(sequence.frames)
             )
@@ -259,7 +259,7 @@ def _reconstruct_all(
     """Structure from motion of each clip; the second camera of a rig takes the first one's."""
     found: list[Clip] = []
     lines = []
-    with _progress(console) as progress:
+    with WorkProgress(console) as progress:
         for clip in clips:
             first = next(
                 (f for f in found if clip.sequence.rig and f.sequence.rig == clip.sequence.rig),
@@ -309,7 +309,3 @@ def _share(first: Clip, clip: Clip) -> Clip:
         return replace(clip, camera=first.camera, motion=replace(motion, world_from_camera=poses,
                        part=part, points={}))  # fmt: skip
     return replace(clip, camera=first.camera, motion=replace(first.motion, points={}))
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(console=console, transient=True, disable=not console.is_terminal)

@@ -12,7 +12,6 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 from torch.utils.data import DataLoader
 
@@ -20,6 +19,7 @@ from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
+from egodepth.core.progress import WorkProgress
 from egodepth.core.provenance import provenance
 from egodepth.core.world import World
 from egodepth.data.clips import Clip, read_clips
@@ -416,19 +416,15 @@ def make_stream(
     found: list[str] = []
     if data.directions:
         sequences, found = find_cameras(sequences, folder, console)
-    ticks = iter(
-        track(range(total), "reading frames", console=console, transient=True,
-              disable=not console.is_terminal)
-    )  # fmt: skip
-    clips = read_clips(
-        sequences,
-        settings.model.height,
-        settings.model.width,
-        folder,
-        lambda: next(ticks, None),  # type: ignore[arg-type]
-    )
-    for _ in ticks:
-        pass
+    with WorkProgress(console) as progress:
+        task = progress.add_task("reading frames", total=total)
+        clips = read_clips(
+            sequences,
+            settings.model.height,
+            settings.model.width,
+            folder,
+            lambda: progress.advance(task),
+        )
     if data.split is not None:
         clips = restrict(clips, get_split(data.split))
     plan = make_plan(clips, data, console)
