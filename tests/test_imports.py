@@ -69,6 +69,10 @@ def test_training_on_images_needs_no_rare_package(tmp_path: Path) -> None:
 
 
 def test_help_does_not_wait_for_pytorch() -> None:
-    code = "import sys; from egodepth.cli import main\ntry: main(['{}', '--help'])\nfinally: assert '{}' not in sys.modules"
     for command, package in (("predict", "torch"), ("evaluate", "torch"), ("train", "timm")):
-        assert "usage: egodepth" in run_python(code.format(command, package))
+        code = (
+            "import sys; from egodepth.cli import main\n"
+            f"try: main(['{command}', '--help'])\n"
+            f"finally: assert '{package}' not in sys.modules"
+        )
+        assert "usage: egodepth" in run_python(code)
