@@ -8,7 +8,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.geometry import se3
 from egodepth.models.cascaded_decoder import convolve_doubled
 from egodepth.models.decoder import MirroredConvolution
-from egodepth.models.encoder import EMBEDDED, Encoder
+from egodepth.models.encoder import EMBEDDED, Encoder, share_batch_statistics
 from egodepth.models.networks import DepthNet, FeatureNet, ModelSettings, Networks, PoseNet
 
 SMALL = ModelSettings(
@@ -46,6 +46,23 @@ def test_the_first_convolution_is_reused_for_two_frames() -> None:
     torch.testing.assert_close(first, one / 2)
     torch.testing.assert_close(second[0::2], one[0::2] / 2)
     torch.testing.assert_close(second[1::2], -one[1::2] / 2)
+
+
+@pytest.mark.parametrize("name", [EMBEDDED, "mobilenetv3_small_050", "resnet18"])
+def test_batch_statistics_of_all_processes_leave_the_network_as_it_is(name: str) -> None:
+    """PyTorch's own conversion takes the activations out of timm's layers."""
+    encoder = Encoder(name, pretrained=False).eval()
+    image = torch.rand(2, 3, 64, 64)
+    with torch.no_grad():
+        before = encoder(image)
+        share_batch_statistics(encoder)
+        after = encoder(image)
+    kinds = [
+        type(m) for m in encoder.modules() if isinstance(m, torch.nn.modules.batchnorm._BatchNorm)
+    ]
+    assert kinds and all(issubclass(kind, torch.nn.SyncBatchNorm) for kind in kinds)
+    for a, b in zip(before, after, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 @pytest.mark.parametrize(("height", "width"), [(4, 6), (1, 3)])

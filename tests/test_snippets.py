@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from egodepth.data.clips import KnownMotion, read_clips
 from egodepth.data.kitti import read_kitti_odometry
 from egodepth.data.own_footage import read_footage
 from egodepth.data.sequence import ImageFiles, Sequence
-from egodepth.data.snippets import SnippetStream, augment
+from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import warp
@@ -57,6 +58,31 @@ def test_starting_later_gives_the_same_batches(tmp_path: Path) -> None:
     stream.first_step = 5
     for a, b in zip(whole[5:], stream, strict=True):
         assert a.step == b.step and torch.equal(a.frames, b.frames)
+
+
+def test_batches_made_ahead_are_the_same_and_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = make_stream(tmp_path)
+    stream.steps = 6
+    plain = list(stream)
+    gather, pinned = SnippetStream._gather, []
+
+    def slow(self: SnippetStream, rows: np.ndarray, step: int) -> RawBatch:
+        time.sleep(0.02)
+        return gather(self, rows, step)
+
+    monkeypatch.setattr(SnippetStream, "_gather", slow)
+    monkeypatch.setattr(RawBatch, "pin_memory", lambda raw: pinned.append(raw.step) or raw)
+    waited = []
+    for stream.prefetch in (False, True):
+        stream.seconds = 0.0
+        for raw, expected in zip(stream, plain, strict=True):
+            time.sleep(0.06)
+            assert torch.equal(raw.frames, expected.frames)
+        waited.append(stream.seconds)
+    assert pinned == list(range(6))
+    assert waited[0] > 6 * 0.02 and waited[1] < waited[0] / 2
 
 
 def test_gaps_in_the_numbers_break_snippets(tmp_path: Path) -> None:

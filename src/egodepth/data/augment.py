@@ -62,8 +62,10 @@ def flip_motions(
     motions: Float[Tensor, "s b 4 4"], flips: Bool[Tensor, "b"]
 ) -> Float[Tensor, "s b 4 4"]:
     """Known motions as mirrored cameras see them: x changes its sign on both sides."""
-    signs = motions.new_tensor([-1.0, 1.0, 1.0, 1.0])
-    return torch.where(flips[:, None, None], signs[:, None] * motions * signs, motions)
+    mirrored = motions.clone()
+    mirrored[..., 0, :].neg_()
+    mirrored[..., :, 0].neg_()
+    return torch.where(flips[:, None, None], mirrored, motions)
 
 
 def flip_points(

@@ -111,7 +111,7 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     generator = torch.Generator().manual_seed(seed)
     chances = torch.rand(2, count, generator=generator)
     if enabled:
-        flips = (chances[0] < FLIP_PROBABILITY).to(levels.device)
+        flips = (chances[0] < FLIP_PROBABILITY).to(levels.device, non_blocking=True)
         # Bytes are mirrored, a quarter of what the floats would be.
         static, _ = flip_some(static, camera, flips)
         levels, camera = flip_some(levels, camera, flips)
@@ -123,7 +123,7 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
         matrices = random_colour_matrices(count, generator)
         keep = chances[1] >= JITTER_PROBABILITY
         matrices[keep] = torch.eye(3, 4)
-        inputs = change_colours(frames, matrices.to(frames.device))
+        inputs = change_colours(frames, matrices.to(frames.device, non_blocking=True))
     return SnippetBatch(
         frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static
     )
@@ -137,7 +137,9 @@ class SnippetStream(IterableDataset[RawBatch]):
 
     Attributes:
         clips: where the snippets come from.
-        seconds: time spent on making batches (the training waits for it) so far.
+        seconds: time that the training waited for batches so far.
+        prefetch: make batches ahead in a thread, pinned for a GPU. On the CPU that would only take the
+            cores from the step.
     """
 
     def __init__(
@@ -169,6 +171,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         self.batch_size, self.seed = batch_size, seed
         self.first_step, self.steps = 0, 0
         self.seconds = 0.0
+        self.prefetch = False
         self._partner, self._rank, self._ranks = partner, rank, ranks
         self._partners = [self._find_partner(i) if partner else i for i in range(len(clips))]
         self._first_frame = np.cumsum([0, *(len(clip.frames) for clip in clips)])
@@ -258,7 +261,6 @@ class SnippetStream(IterableDataset[RawBatch]):
 
     def batch(self, step: int) -> RawBatch:
         """The batch of a training step, whatever came before."""
-        started = time.perf_counter()
         epoch, position = divmod(step, self.steps_per_epoch)
         order = np.random.default_rng([self.seed, epoch]).permutation(len(self._snippets))
         together = self.batch_size * self._ranks
@@ -266,9 +268,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         rows = order[position * together : None if last else (position + 1) * together]
         mine = np.array_split(rows, self._ranks)[self._rank]
         weight = len(mine) * self._ranks / len(rows)
-        raw = replace(self._gather(mine, step), weight=weight)
-        self.seconds += time.perf_counter() - started
-        return raw
+        return replace(self._gather(mine, step), weight=weight)
 
     def snippet_near(self, sequence: int, frame: int) -> RawBatch:
         """The snippet, as a batch of one, whose target is nearest to a frame of a sequence.
@@ -342,9 +342,17 @@ class SnippetStream(IterableDataset[RawBatch]):
         return motions
 
     def __iter__(self) -> Iterator[RawBatch]:
+        batches: Iterator[RawBatch]
         batches = (self.batch(step) for step in range(self.first_step, self.steps))
-        # On the CPU, making a batch ahead would only take the cores from the step.
-        return ahead(batches, 2) if torch.cuda.is_available() else batches
+        if self.prefetch:
+            batches = ahead((raw.pin_memory() for raw in batches), 2)
+        while True:
+            started = time.perf_counter()
+            raw = next(batches, None)
+            self.seconds += time.perf_counter() - started
+            if raw is None:
+                return
+            yield raw
 
 
 def _number_parts(clips: list[Clip]) -> list[int]:

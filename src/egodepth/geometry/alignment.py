@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from egodepth.geometry import se3
-from egodepth.geometry.camera import Camera, pixel_grid
+from egodepth.geometry.camera import Camera, pixel_grid, vector_like
 from egodepth.geometry.warp import NEAREST_DEPTH, sample_with_slopes
 
 MOTION, SCALE, SHIFT, GAIN, BIAS = slice(0, 6), 6, 7, 8, 9
@@ -120,7 +120,7 @@ class AlignSettings:
     damping: float = 1e-3
     tolerance: float = 0.01
 
-    def free(self) -> list[int]:
+    def free(self, device: torch.device) -> Int64[Tensor, " p"]:
         """Places of the unknowns that are solved for."""
         free = list(range(6))
         if self.depth in ("scale", "affine"):
@@ -129,7 +129,7 @@ class AlignSettings:
             free.append(SHIFT)
         if self.brightness:
             free += [GAIN, BIAS]
-        return free
+        return torch.tensor(free).to(device, non_blocking=True)
 
 
 @dataclass(frozen=True)
@@ -228,7 +228,7 @@ def align(
         prior: about ``start``.
     """
     state = start
-    free = settings.free()
+    free = settings.free(start.scale.device)
     for level in levels:
         state, done, last = _solve(level, state, start, settings, prior)
     information = last.hessian[:, free][:, :, free]
@@ -260,7 +260,7 @@ def _solve(
     level: Level, state: State, start: State, settings: AlignSettings, prior: Prior | None
 ) -> tuple[State, Tensor, Linearization]:
     """Levenberg-Marquardt at one level: a step that raises the cost is taken back."""
-    free = settings.free()
+    free = settings.free(state.scale.device)
     visible = visible_points(level, state)
     scale = _robust_scale(level, state, visible)
     best = linearize(level, state, scale, visible)
@@ -424,7 +424,7 @@ def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
     pixels, along, front = project_points(
         _rays(level) @ motion[:, :3, :3].mT, inverse, motion[:, :3, 3], camera.focal_and_centre
     )
-    last = pixels.new_tensor([camera.width - 1, camera.height - 1])
+    last = vector_like(pixels, camera.width - 1, camera.height - 1)
     valid = front & ((pixels >= 0) & (pixels <= last)).all(-1)
     if level.mask is not None:
         valid = valid & level.mask.flatten(1)

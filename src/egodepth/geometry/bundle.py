@@ -18,7 +18,7 @@ from torch import Tensor
 
 from egodepth.geometry import se3
 from egodepth.geometry.alignment import project_points
-from egodepth.geometry.camera import Camera
+from egodepth.geometry.camera import Camera, vector_like
 from egodepth.geometry.warp import sample_with_slopes
 
 PATTERN = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
@@ -253,7 +253,7 @@ def _project(
     pixels, along, front = project_points(
         turned, spread, motions[..., :3, 3], focal, derivatives=derivatives
     )
-    last = pixels.new_tensor([window.camera.width - 1, window.camera.height - 1])
+    last = vector_like(pixels, window.camera.width - 1, window.camera.height - 1)
     inside = front & ((pixels >= 0) & (pixels <= last)).all(-1)
     shape = (count, size)
     other = window.observers[:, None] != torch.arange(hosts, device=pixels.device)

@@ -50,13 +50,17 @@ class Camera:
     def resize(self, height: int, width: int) -> "Camera":
         """The camera of the image resized to ``height`` x ``width``."""
         sx, sy = width / self.width, height / self.height
-        scale = self.matrix.new_tensor([[sx, 0, sx / 2 - 0.5], [0, sy, sy / 2 - 0.5], [0, 0, 1]])
-        return Camera(scale @ self.matrix, height, width)
+        # By rows: a matrix of the factors would be copied to a GPU, for which the host would wait.
+        x, y, last = self.matrix.unbind(-2)
+        rows = [sx * x + (sx / 2 - 0.5) * last, sy * y + (sy / 2 - 0.5) * last, last]
+        return Camera(torch.stack(rows, dim=-2), height, width)
 
     def crop(self, top: int, left: int, height: int, width: int) -> "Camera":
         """The camera of the window whose top-left pixel is (left, top)."""
-        shift = self.matrix.new_tensor([[0, 0, left], [0, 0, top], [0, 0, 0]])
-        return Camera(self.matrix - shift, height, width)
+        matrix = self.matrix.clone()
+        matrix[..., 0, 2] -= left
+        matrix[..., 1, 2] -= top
+        return Camera(matrix, height, width)
 
     def flip(self) -> "Camera":
         """The camera of the image mirrored left to right: cx becomes W - 1 - cx."""
@@ -97,6 +101,12 @@ class Camera:
         x = (pixels[..., 0] - cx) / fx * depth
         y = (pixels[..., 1] - cy) / fy * depth
         return torch.stack([x, y, depth], dim=-1)
+
+
+def vector_like(like: Tensor, *values: int | float) -> Float[Tensor, " n"]:
+    """A vector of a few numbers with the type and device of ``like``; other than with ``new_tensor``,
+    nothing is copied to a GPU, for which the host would wait."""
+    return torch.stack([like.new_full((), value) for value in values])
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "n 2"]:

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from egodepth.geometry.camera import Camera, pixel_grid
+from egodepth.geometry.camera import Camera, pixel_grid, vector_like
 
 NEAREST_DEPTH = 1e-3
 """Points nearer to the source camera's plane than this, in the unit of the depth, have no image."""
@@ -29,7 +29,7 @@ def sample(
     Several layers of coordinates share one image without its being copied.
     """
     height, width = image.shape[-2:]
-    size = pixels.new_tensor([width, height])
+    size = vector_like(pixels, width, height)
     unit = (pixels + 0.5) / size if sampling == "exact" else pixels / (size - 1)
     normalized = (2 * unit - 1).flatten(1, -3)
     values = F.grid_sample(

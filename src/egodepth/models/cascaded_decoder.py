@@ -10,10 +10,6 @@ from egodepth.models.decoder import MirroredConvolution, mirrored
 STAGES = 4
 
 
-DOUBLED_TAPS = ((0, 0, 1), (0, 1, 1), (1, 1, 0), (1, 0, 0))
-"""Taps along one side of the transposed 4x4 kernel as sums of those of the 3x3 one."""
-
-
 def convolve_doubled(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """The 3x3 convolution with mirrored borders of x doubled by repeating its pixels, without ever
     making the doubled map: a transposed convolution, with 16 products for four pixels in place of 36.
@@ -25,12 +21,16 @@ def convolve_doubled(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> T
     Returns:
         (B, outputs, 2 H, 2 W).
     """
-    with torch.autocast(x.device.type, enabled=False):
-        taps = weight.new_tensor(DOUBLED_TAPS)
-        kernel = torch.einsum("ai,bj,ocij->coab", taps, taps, weight)
+    kernel = _double_taps(_double_taps(weight, 2), 3).transpose(0, 1)
     # The mirror of a doubled border is the border pixel itself.
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     return F.conv_transpose2d(padded, kernel, bias, stride=2, padding=3)
+
+
+def _double_taps(weight: Tensor, side: int) -> Tensor:
+    """Taps along one side of the transposed 4x4 kernel as sums of those of the 3x3 one."""
+    first, middle, last = weight.unbind(side)
+    return torch.stack([last, middle + last, first + middle, first], dim=side)
 
 
 class ChainedPooling(nn.Module):

@@ -123,6 +123,17 @@ def embedded_weights() -> dict[str, Tensor]:
     return converted
 
 
+def share_batch_statistics(module: nn.Module) -> None:
+    """Normalise over the batches of all processes, each on its own GPU.
+
+    By timm's conversion, since that of PyTorch (and of Lightning) drops the activation which is part of
+    timm's layers: the network would go on as another one.
+    """
+    from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
+
+    convert_sync_batchnorm(module)
+
+
 def _keep_float32_on_cpu(convolution: nn.Conv2d) -> None:
     """Let a depthwise convolution run in float32 under CPU autocast.
 

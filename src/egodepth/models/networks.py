@@ -179,12 +179,16 @@ class PoseNet(nn.Module):
         """Motions to all sources in one pass. Every pair is shown in order of time, so that the
         network learns one direction; motions to earlier frames, whose direction is below zero, are
         inverted."""
-        earlier = torch.tensor([way < 0 for way in directions], device=target.device)
-        swap = earlier.view(-1, 1, 1, 1, 1)
-        first = torch.where(swap, sources, target).flatten(0, 1)
-        second = torch.where(swap, target, sources).flatten(0, 1)
-        motion = self.second_from_first(first, second).unflatten(0, sources.shape[:2])
-        return torch.where(earlier.view(-1, 1, 1, 1), se3.inverse(motion), motion)
+        pairs = [
+            (source, target) if way < 0 else (target, source)
+            for source, way in zip(sources, directions, strict=True)
+        ]
+        first, second = (torch.cat(images) for images in zip(*pairs, strict=True))
+        motions = self.second_from_first(first, second).unflatten(0, sources.shape[:2])
+        return torch.stack([
+            se3.inverse(motion) if way < 0 else motion
+            for motion, way in zip(motions, directions, strict=True)
+        ])  # fmt: skip
 
     def difference(
         self, learned: Float[Tensor, "*batch 4 4"], known: Float[Tensor, "*batch 4 4"]

@@ -62,7 +62,9 @@ class ProgressBar(L.Callback):
         now = time.perf_counter()
         self._recent.append(now)
         step = trainer.global_step
-        if step % 5 and step != trainer.max_steps:
+        printing = now - self._printed > 30 or step == trainer.max_steps
+        # Looking at values makes the host wait for a GPU.
+        if step != trainer.max_steps and (step % 5 or not (self.console.is_terminal or printing)):
             return
         values = trainer.logged_metrics
         terms = "  ".join(f"{s} {float(values[n]):.3f}" for n, s in SHOWN.items() if n in values)
@@ -72,7 +74,7 @@ class ProgressBar(L.Callback):
             rate = steps_per_second * self.frames_per_step
             terms += f"  {rate:.1f} frames/s"
         self._progress.update(self._task, completed=step, terms=terms)
-        if not self.console.is_terminal and (now - self._printed > 30 or step == trainer.max_steps):
+        if printing and not self.console.is_terminal:
             self._printed = now
             left = (trainer.max_steps - step) * self.frames_per_step / rate if rate else 0
             self.console.print(f"step {step}/{trainer.max_steps}  {terms}  {left:.0f} s left")

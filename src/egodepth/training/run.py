@@ -31,6 +31,7 @@ from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.geometry.lens import Undistortion
 from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_run
+from egodepth.models.encoder import share_batch_statistics
 from egodepth.models.networks import Networks
 from egodepth.training.callbacks import (
     Checkpoints,
@@ -140,6 +141,8 @@ def train(
         _print_plan(console, describe_plan(settings, stream, stream.steps, per_step))
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream)
+    if world.size > 1 and accelerator != "cpu":
+        share_batch_statistics(module)
     module.to(memory_format=torch.channels_last)
     settings = settings.model_copy(update={"model": module.networks.settings})
     # By the whole training, not by what is left of it, so that a resumed one repeats its steps.
@@ -168,7 +171,6 @@ def train(
         devices=world.local_size if world.size > 1 else 1 if accelerator == "cpu" else devices,
         num_nodes=world.nodes,
         strategy="ddp_find_unused_parameters_true" if world.size > 1 else "auto",
-        sync_batchnorm=world.size > 1 and accelerator != "cpu",
         precision=precision,  # type: ignore[arg-type]
         max_steps=stream.steps,
         max_epochs=-1,
@@ -191,7 +193,7 @@ def train(
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    stream.seconds = 0.0
+    stream.prefetch = accelerator != "cpu"
     started = time.perf_counter()
     _fit(trainer, module, stream, checkpoint, resume=resume)
     facts["seconds"] = before + time.perf_counter() - started
@@ -569,9 +571,7 @@ def _fit(
     *,
     resume: bool,
 ) -> None:
-    loader: DataLoader[RawBatch] = DataLoader(
-        stream, batch_size=None, num_workers=0, pin_memory=torch.cuda.is_available()
-    )
+    loader: DataLoader[RawBatch] = DataLoader(stream, batch_size=None, num_workers=0)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
