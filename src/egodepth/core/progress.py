@@ -17,7 +17,7 @@ class WorkProgress(Progress):
         super().__init__(console=console, transient=True, disable=not console.is_terminal)
         self._last_line = time.monotonic()
 
-    def update(self, task_id: TaskID, **fields: Any) -> None:  # type: ignore[override]
+    def update(self, task_id: TaskID, **fields: Any) -> None:
         """See rich."""
         super().update(task_id, **fields)
         self._print_line(task_id)
