@@ -24,6 +24,7 @@ from egodepth.cli.common import (
     run_folder,
 )
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.outputs import OutputFolder, check_destination
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -297,10 +298,18 @@ def _predict(options: argparse.Namespace) -> int:
 
     from egodepth.data.sources import read_source, select
     from egodepth.inference.backends import BACKENDS
-    from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
+    from egodepth.inference.predict import (
+        PREDICTION,
+        check_formats,
+        find_unit,
+        predict_sequence,
+        write_predictions,
+    )
     from egodepth.inference.run import Run
     from egodepth.training.run import with_camera
 
+    check_destination(options.out, folder=True)
+    check_formats(options.formats)
     run = Run.load(options.run, options.device)
     # A lens that was undone for the training is undone here too.
     camera = camera_settings(options)
@@ -315,17 +324,26 @@ def _predict(options: argparse.Namespace) -> int:
         images = (frame.image for frame in sequences[0].frames.at(few))
         run.use_backend(options.backend, images)
     console = make_console()
+    folder: OutputFolder | None = None
     for sequence in sequences:
-        out = options.out if len(sequences) == 1 else options.out / sequence.name
         unit = find_unit(run, sequence, known_length(options))
+        folder = folder or OutputFolder(options.out, PREDICTION)
+        out = folder if len(sequences) == 1 else folder.within(sequence.name)
         predictions = write_predictions(
             predict_sequence(run, sequence, unit=unit), out, unit, options.formats
         )
         written = track(predictions, sequence.name, len(sequence.frames),
                         console=console, disable=not console.is_terminal)  # fmt: skip
-        count = sum(1 for _ in written)
+        count = 0
+        try:
+            for _ in written:
+                count += 1
+        except KeyboardInterrupt:
+            print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; {out.path} holds "
+                  "them without a trajectory", file=sys.stderr)  # fmt: skip
+            return INTERRUPTED
         what = "the trajectory" if run.has_motion else "no trajectory (there is no PoseNet)"
-        print(f"{count} depth maps and {what} are in {out}; lengths in {unit.text}")
+        print(f"{count} depth maps and {what} are in {out.path}; lengths in {unit.text}")
     return 0
 
 
@@ -333,12 +351,18 @@ def _odometry(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from egodepth.data.sources import read_source, select
-    from egodepth.inference.odometry import OdometrySettings, track_sequence, write_trajectory
+    from egodepth.inference.odometry import (
+        ODOMETRY,
+        OdometrySettings,
+        track_sequence,
+        write_trajectory,
+    )
     from egodepth.inference.run import Run
     from egodepth.report.plots import plot_trajectory
     from egodepth.report.tables import odometry_table
     from egodepth.training.run import with_camera
 
+    check_destination(options.out, folder=True)
     run = Run.load(options.run, options.device)
     trust = {"auto": None, "yes": True, "no": False}[options.trust_depth]
     if options.key_frames < 3:
@@ -349,8 +373,8 @@ def _odometry(options: argparse.Namespace) -> int:
     ]
     sequences = at_rate(sequences, options)
     console = make_console()
+    folder: OutputFolder | None = None
     for sequence in sequences:
-        out = options.out if len(sequences) == 1 else options.out / sequence.name
         with Progress(console=console, disable=not console.is_terminal) as progress:
             task = progress.add_task(sequence.name, total=len(sequence.frames))
             found = track_sequence(
@@ -359,12 +383,14 @@ def _odometry(options: argparse.Namespace) -> int:
                 known=known_length(options),
                 on_frame=lambda motion, task=task: progress.advance(task),  # type: ignore[misc]
             )  # fmt: skip
+        folder = folder or OutputFolder(options.out, ODOMETRY)
+        out = folder if len(sequences) == 1 else folder.within(sequence.name)
         scores = write_trajectory(found, sequence, out)
-        plot_trajectory(out / "trajectory.png", found.first_from_frame, sequence.world_from_camera
+        plot_trajectory(out.file("trajectory.png"), found.first_from_frame, sequence.world_from_camera
                         if scores else None)  # fmt: skip
         count = len(found.first_from_frame)
         print(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
-              f"frames/s; lengths in {found.unit}; the trajectory is in {out}")  # fmt: skip
+              f"frames/s; lengths in {found.unit}; the trajectory is in {out.path}")  # fmt: skip
         if found.untrusted:
             some = ", ".join(str(n) for n in found.untrusted[:8])
             print(f"{len(found.untrusted)} frames could not be aligned and go on as before: {some}")
@@ -372,7 +398,7 @@ def _odometry(options: argparse.Namespace) -> int:
             print_table(odometry_table(scores, sequence.name))
         if found.interrupted:
             print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; what was "
-                  f"found is in {out}", file=sys.stderr)  # fmt: skip
+                  f"found is in {out.path}", file=sys.stderr)  # fmt: skip
             return INTERRUPTED
     return 0
 
@@ -412,7 +438,9 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     protocol = get_protocol(options.protocol or default_protocol(options.source))
     split = get_split(protocol.split) if protocol.split else None
     how = SampleRefinement(options.iterations, options.learning_rate)
+    check_destination(options.out, folder=True)
     console = make_console()
+    folder = OutputFolder(options.out, "refinement")
     size = Run.load(options.run).settings
     has_truth = any(s.depth or s.improved_depth for s in chosen)
     scored = scored_frames(chosen, protocol, split) if has_truth or options.truth_only else []
@@ -420,7 +448,7 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     for sequence in chosen:
         if options.truth_only and sequence.name not in frames:
             continue
-        out = options.out if len(chosen) == 1 else options.out / sequence.name
+        out = folder if len(chosen) == 1 else folder.within(sequence.name)
         wanted = frames[sequence.name] if options.truth_only else None
         predictions = refine_samples(
             options.run, sequence, how, rig=sequences, frames=wanted, device=options.device
@@ -430,12 +458,12 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
                         disable=not console.is_terminal)  # fmt: skip
         for _ in written:
             pass
-        print(f"depth maps, each {how}, are in {out}")
-    write_json(options.out / "refined.json", {"refined": str(how), "run": str(options.run)})
+        print(f"depth maps, each {how}, are in {out.path}")
+    write_json(folder.file("refined.json"), {"refined": str(how), "run": str(options.run)})
     if scored:
         predictor = Predictions(options.out, texture_size=(size.height, size.width))
         scores = evaluate_predictor(predictor, chosen, protocol, split=split, note=str(how))
-        write_json(options.out / "scores.json", scores.to_json())
+        write_json(folder.file("scores.json"), scores.to_json())
         print_table(depth_table(scores.summary, scores.constant, scores.caption))
     return 0
 
@@ -457,6 +485,7 @@ def _landscape(options: argparse.Namespace) -> int:
     from egodepth.report.plots import plot_landscape
     from egodepth.report.tables import landscape_table
 
+    check_destination(options.out, folder=True)
     sequence = select(read_source(options.source), options.sequence)[0]
     result = draw_landscape(
         options.run, sequence, options.frame,

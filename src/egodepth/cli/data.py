@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from egodepth.cli.common import print_table
+from egodepth.core.outputs import check_destination
 
 
 def add_commands(commands: Any) -> None:
@@ -31,6 +32,7 @@ def add_commands(commands: Any) -> None:
 def _check(options: argparse.Namespace) -> int:
     from egodepth.report.data_check import check_data
 
+    check_destination(options.out, (".png",))
     result = check_data(options.name, options.root, options.out, options.sequence)
     print_table(result.table)
     for line in result.lines:

@@ -6,6 +6,10 @@ from typing import Any
 
 from egodepth.cli.common import add_common, make_console, positive, print_table
 from egodepth.core.errors import EgodepthError
+from egodepth.core.outputs import check_destination
+
+PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
+"""What Matplotlib draws into."""
 
 
 def add_commands(commands: Any) -> None:
@@ -91,6 +95,10 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
     from egodepth.report.evaluation import draw_worst, run_facts, write_csv
     from egodepth.report.tables import depth_table, more_depth_table
 
+    for path in filter(None, (options.json, options.csv)):
+        check_destination(path)
+    if options.worst:
+        check_destination(options.worst, folder=True)
     protocol = get_protocol(options.protocol or default_protocol(options.data))
     changes: dict[str, Any] = {"flip": options.flip}
     for name, known in (("scaling", SCALINGS), ("crop", CROPS)):
@@ -152,6 +160,8 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
     from egodepth.report.plots import plot_segments, plot_trajectory
     from egodepth.report.tables import odometry_table
 
+    for path in filter(None, (options.json, options.plot, options.plot_errors)):
+        check_destination(path, () if path is options.json else PICTURES)
     sequence = None
     if options.data:
         sequence = select(read_source(options.data), options.sequence)[0]
@@ -193,10 +203,10 @@ def _leaderboard(options: argparse.Namespace) -> int:
     from egodepth.core.files import write_text
     from egodepth.report.leaderboard import as_html, as_markdown, collect
 
+    if options.out:
+        check_destination(options.out, (".md", ".html"))
     boards = collect(options.folder, with_published=not options.own_only)
     if options.out:
-        if options.out.suffix not in (".md", ".html"):
-            raise EgodepthError(f"--out must end with .md or .html, got {options.out}")
         write_text(options.out, (as_html if options.out.suffix == ".html" else as_markdown)(boards))
     print(as_markdown(boards))
     return 0

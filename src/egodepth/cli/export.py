@@ -16,6 +16,7 @@ from egodepth.cli.common import (
     run_folder,
 )
 from egodepth.core.errors import EgodepthError
+from egodepth.core.outputs import check_destination
 
 
 def add_commands(commands: Any) -> None:
@@ -63,12 +64,16 @@ def _export_cloud(options: argparse.Namespace) -> int:
 
     from egodepth.data.sources import read_source, select
     from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
-    from egodepth.inference.mesh import fuse_mesh, write_mesh
+    from egodepth.inference.mesh import MESH_SUFFIXES, fuse_mesh, write_mesh
     from egodepth.inference.odometry import track_sequence
-    from egodepth.inference.rerun_log import write_rerun
+    from egodepth.inference.rerun_log import load_rerun, write_rerun
     from egodepth.inference.run import Run
     from egodepth.training.run import with_camera
 
+    suffixes = {"points": (".ply",), "mesh": MESH_SUFFIXES, "rerun": (".rrd",)}
+    check_destination(options.out, suffixes.get(options.kind, ()), folder=options.kind == "colmap")
+    if options.kind == "rerun":
+        load_rerun()
     if options.every < 1:
         raise EgodepthError(f"--every must be at least 1, got {options.every}")
     run = Run.load(options.run, options.device)
@@ -107,6 +112,7 @@ def _export_cloud(options: argparse.Namespace) -> int:
 def _export_hub(options: argparse.Namespace) -> int:
     from egodepth.inference.run import Run
 
+    check_destination(options.out, folder=True)
     run = Run.load(options.run)
     run.save_pretrained(options.out)
     print(f"{options.out} holds the run for others: model.safetensors, config.yaml, README.md")
@@ -125,6 +131,7 @@ def _export_hub(options: argparse.Namespace) -> int:
 def _export_onnx(options: argparse.Namespace) -> int:
     from egodepth.inference.run import Run
 
+    check_destination(options.out, (".onnx",))
     run = Run.load(options.run)
     run.export_onnx(options.out)
     print(

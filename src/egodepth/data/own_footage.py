@@ -14,6 +14,7 @@ import yaml
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import natural_order, read_text, write_text
 from egodepth.data.camera_metadata import exif_focal
+from egodepth.data.image_names import check_names
 from egodepth.data.sequence import (
     IMAGE_SUFFIXES,
     CameraFrom,
@@ -60,7 +61,9 @@ def read_footage(path: Path) -> Sequence:
 
 
 def read_images(place: Path, images: list[Path]) -> Sequence:
-    """Images as frames, named by their place, with the camera of the first one's EXIF data."""
+    """Images as frames, named by their place, with the camera of the first one's EXIF data; a warning tells
+    of names that do not look like those of one drive."""
+    check_names(images)
     sequence = Sequence(place.name, ImageFiles(images), place=place.as_posix())
     focal = exif_focal(images[0])
     return sequence if focal is None else sequence.with_focal(focal, "metadata")
@@ -86,7 +89,7 @@ def _named_place(file: Path) -> Path:
 
 
 def read_pattern(pattern: str) -> list[Sequence]:
-    """All that a glob matches: images as the frames of one sequence, else a sequence each.
+    """All that a glob matches: images as the frames of a sequence for each folder, else a sequence each.
 
     Raises:
         EgodepthError: it matches nothing, or something of it can't be read.
@@ -95,7 +98,10 @@ def read_pattern(pattern: str) -> list[Sequence]:
     if not paths:
         raise EgodepthError(f"nothing matches {pattern}")
     if all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
-        return [read_images(paths[0].parent.resolve(), paths)]
+        folders: dict[Path, list[Path]] = {}
+        for path in paths:
+            folders.setdefault(path.parent, []).append(path)
+        return [read_images(folder.resolve(), images) for folder, images in folders.items()]
     return [read_footage(path) for path in paths]
 
 
@@ -103,6 +109,7 @@ def _read_prepared(folder: Path) -> Sequence:
     images = list_images(folder / IMAGES)
     if not images:
         raise EgodepthError(f"the folder {folder / IMAGES} holds no images")
+    check_names(images)
     frames = ImageFiles(images)
     camera_file = folder / "camera.yaml"
     steps = MILLIMETRES

@@ -45,8 +45,10 @@ class Frame(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """What files about the frame are called: like its image, else by its number."""
-        return self.name or f"{self.number:010d}"
+        """What files about the frame are called: like its image, else by its number; a number has ten
+        digits."""
+        name = self.name or str(self.number)
+        return f"{int(name):010d}" if name.isdecimal() else name
 
 
 class Frames(Protocol):
@@ -299,7 +301,8 @@ class ImageFiles:
         self.numbers = numbers if numbers is not None else list(range(len(paths)))
         self.times = times
         names = [path.stem for path in paths]
-        self.names = names if len(set(names)) == len(names) else [""] * len(names)
+        apart = len({int(n) if n.isdecimal() else n for n in names}) == len(names)
+        self.names = names if apart else [""] * len(names)
         with open_image(paths[0]) as image:
             self._deep = is_deep(image)
             try:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, write_text
+from egodepth.core.outputs import OutputFolder, check_destination
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import Frame, Sequence, read_numbered
 from egodepth.geometry import se3
@@ -22,6 +23,8 @@ AGREEMENT = 0.05
 FARTHEST = 10.0
 """Median depths; what lies beyond is sky, or too uncertain to be a point."""
 MOST_COLMAP_POINTS = 100_000
+COLMAP = "COLMAP model"
+"""What is written, as :class:`OutputFolder` calls it."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +159,9 @@ def write_ply(path: str | Path, cloud: Cloud) -> None:
     """Binary PLY with x y z as float32 and red green blue as bytes.
 
     Raises:
-        EgodepthError: the file can't be written.
+        EgodepthError: another suffix than .ply, or a file that can't be written.
     """
+    check_destination(Path(path), (".ply",))
     rows = np.empty(
         len(cloud.points), [(n, "<f4") for n in "xyz"] + [(n, "u1") for n in ("r", "g", "b")]
     )
@@ -183,7 +187,7 @@ def _posed_frames(
 
 
 def write_colmap(
-    out: Path,
+    out: Path | OutputFolder,
     sequence: Sequence,
     first_from_frame: np.ndarray,
     cloud: Cloud,
@@ -194,7 +198,8 @@ def write_colmap(
     starts from; returns how many frames it has. Arguments as in :func:`fuse_cloud`.
 
     COLMAP counts pixels from the corner of the image, so that the centre moves by half a pixel. Points
-    are a regular selection of the cloud, without tracks.
+    are a regular selection of the cloud, without tracks. Files of an earlier model are removed, see
+    :class:`egodepth.core.outputs.OutputFolder`.
 
     Raises:
         EgodepthError: no camera, or a file that can't be written.
@@ -203,26 +208,27 @@ def write_colmap(
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
     fx, fy, cx, cy = sequence.camera.focal_and_centre.tolist()
     size = f"{sequence.camera.width} {sequence.camera.height}"
-    model = out / "sparse" / "0"
+    folder = out if isinstance(out, OutputFolder) else OutputFolder(out, COLMAP)
     write_text(
-        model / "cameras.txt", f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n"
+        folder.file("sparse/0/cameras.txt"),
+        f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n",
     )
     lines: list[str] = []
     for frame, first_from_this in _posed_frames(sequence, first_from_frame, every, numbers):
         name = f"{frame.number:010d}.png"
-        with atomic_path(out / "images" / name) as partial:
+        with atomic_path(folder.file(f"images/{name}")) as partial:
             Image.fromarray(frame.image).save(partial, compress_level=1)
         camera_from_world = np.linalg.inv(first_from_this)
         rotation = torch.from_numpy(camera_from_world[:3, :3].copy())
         x, y, z, w = se3.quaternion_from_matrix(rotation).tolist()
         pose = (w, x, y, z, *camera_from_world[:3, 3])
         lines += [f"{len(lines) // 2 + 1} {' '.join(f'{v:.9f}' for v in pose)} 1 {name}", ""]
-    write_text(model / "images.txt", "\n".join(lines) + "\n")
+    write_text(folder.file("sparse/0/images.txt"), "\n".join(lines) + "\n")
     step = -(-len(cloud.points) // MOST_COLMAP_POINTS)
     pairs = zip(cloud.points[::step], cloud.colours[::step], strict=True)
     rows = (
         f"{i} {p[0]:.6f} {p[1]:.6f} {p[2]:.6f} {c[0]} {c[1]} {c[2]} 0"
         for i, (p, c) in enumerate(pairs, start=1)
     )
-    write_text(model / "points3D.txt", "\n".join(rows) + "\n")
+    write_text(folder.file("sparse/0/points3D.txt"), "\n".join(rows) + "\n")
     return len(lines) // 2

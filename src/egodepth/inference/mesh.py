@@ -10,6 +10,7 @@ from skimage.measure import marching_cubes
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
+from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.inference.cloud import View, consistent_views, unproject_view
@@ -194,10 +195,7 @@ def write_mesh(path: Path, mesh: Mesh) -> None:
     Raises:
         EgodepthError: another suffix, or a file that can't be written.
     """
-    if path.suffix.lower() not in MESH_SUFFIXES:
-        raise EgodepthError(
-            f"cannot write a mesh to {path}: its name must end in {', '.join(MESH_SUFFIXES)}"
-        )
+    check_destination(path, MESH_SUFFIXES)
     import trimesh
 
     made = trimesh.Trimesh(

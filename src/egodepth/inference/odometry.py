@@ -17,6 +17,7 @@ from torch import Tensor
 from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
+from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry import se3
@@ -46,6 +47,8 @@ from egodepth.inference.unit import (
     unit_of_run,
 )
 
+ODOMETRY = "odometry"
+"""What is written, as :class:`OutputFolder` calls it."""
 FEWEST_SCORED = 3
 AGREES, FEWEST_POINTS = 0.5, 20
 """Weight of a point that a frame sees where it should be, and how many give a scale."""
@@ -429,8 +432,11 @@ def track_sequence(
     return found.in_unit(unit_by_view(run, sequence, known))
 
 
-def write_trajectory(found: Trajectory, sequence: Sequence, out: Path) -> dict[str, float]:
-    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``.
+def write_trajectory(
+    found: Trajectory, sequence: Sequence, out: Path | OutputFolder
+) -> dict[str, float]:
+    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``; files of an earlier
+    odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
 
     Returns:
         Scores against the sequence's poses, where it has them, which ``odometry.json`` holds too.
@@ -438,16 +444,17 @@ def write_trajectory(found: Trajectory, sequence: Sequence, out: Path) -> dict[s
     Raises:
         EgodepthError: a file that can't be written.
     """
+    folder = out if isinstance(out, OutputFolder) else OutputFolder(out, ODOMETRY)
     count = len(found.first_from_frame)
     scores: dict[str, float] = {}
     if sequence.world_from_camera is not None and count >= FEWEST_SCORED:
         scores = score_trajectory(found.first_from_frame, sequence.world_from_camera[:count])
     times = [None] * count if found.times is None else found.times.tolist()
-    write_poses(out, found.first_from_frame, times, found.numbers or range(count))
+    write_poses(folder, found.first_from_frame, times, found.numbers or range(count))
     facts = {
         "sequence": sequence.name, "frames": count, "key_frames": found.key_frames,
         "untrusted": found.untrusted, "seconds": found.seconds, "unit": found.unit,
         "interrupted": found.interrupted,
     }  # fmt: skip
-    write_json(out / "odometry.json", facts | ({"scores": scores} if scores else {}))
+    write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
     return scores

@@ -1,6 +1,6 @@
 """Prediction for a whole sequence, in constant memory."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, NamedTuple
@@ -11,8 +11,9 @@ import torch
 
 from egodepth.core.ahead import ahead, beside
 from egodepth.core.colours import colourize_depth
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path, write_json, write_text
+from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.inference.run import Run
 from egodepth.inference.trajectory_files import write_poses
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from egodepth.core.video import VideoWriter
 
 BATCH = 4
+PREDICTION = "prediction"
+"""What is written, as :class:`OutputFolder` calls it."""
 Format = Literal["npz", "png", "exr", "video"]
 EXR: Format = "exr"
 FORMATS: tuple[Format, ...] = ("npz", "png", "video")
@@ -126,20 +129,21 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN) 
 
 
 def write_predictions(
-    predictions: Iterator[FramePrediction],
-    out: Path,
+    predictions: Iterable[FramePrediction],
+    out: str | Path | OutputFolder,
     unit: Unit = OWN_UNIT,
     formats: Collection[Format] = FORMATS,
 ) -> Iterator[FramePrediction]:
     """Write predictions while they come, and pass them on.
 
-    ``depth/NUMBER.npz``: ``depth`` as float32; ``depth_png/NUMBER.png``: 16 bit, depth times ``scale``
-    times 256; ``depth_exr/NUMBER.exr``: one channel Z, float32; ``depth.mp4``: image above depth, as
+    ``depth/NAME.npz``: ``depth`` as float32; ``depth_png/NAME.png``: 16 bit, depth times ``scale``
+    times 256; ``depth_exr/NAME.exr``: one channel Z, float32; ``depth.mp4``: image above depth, as
     fast as the footage (10 frames per second where it has no times);
     ``trajectory_tum.txt`` and ``trajectory_kitti.txt``; ``unit.json``: what lengths are, and how that is
-    known. The PNG's ``scale`` is 1 for metres; else it is chosen by the first frame, whose median depth
-    becomes 10. It is written to ``depth_png/scale.txt``.
-    Without poses there is no trajectory.
+    known. NAME is the frame's, see :attr:`egodepth.data.sequence.Frame.stem`. The PNG's ``scale`` is 1 for
+    metres; else it is chosen by the first frame, whose median depth becomes 10. It is written to
+    ``depth_png/scale.txt``. The trajectory is written at the end, and only where there are poses. Files of
+    an earlier prediction are removed, see :class:`egodepth.core.outputs.OutputFolder`.
 
     Args:
         predictions: of :func:`predict_sequence`, with the same unit.
@@ -148,23 +152,52 @@ def write_predictions(
         formats: of the depth maps, see FORMATS and EXR.
 
     Raises:
-        EgodepthError: a broken frame, a file that can't be written, or EXR without its package.
+        EgodepthError: a broken frame, a file that can't be written, an unknown format, or EXR without its
+            package.
     """
+    check_formats(formats)
+    require(out, (str, Path, OutputFolder), "out", "a folder")
+    require(unit, Unit, "unit", "a Unit (egodepth.find_unit)")
+    return _write(predictions, out, unit, formats)
+
+
+def check_formats(formats: Collection[str]) -> None:
+    """Check that depth maps can be written so, before the work.
+
+    Raises:
+        EgodepthError: an unknown format, or EXR without its package.
+    """
+    unknown = [repr(word) for word in formats if word not in (*FORMATS, EXR)]
+    if unknown:
+        raise EgodepthError(
+            f"unknown format {', '.join(unknown)}; use {', '.join((*FORMATS, EXR))}"
+        )
+    if EXR in formats:
+        _exr_writer()
+
+
+def _write(
+    predictions: Iterable[FramePrediction],
+    out: str | Path | OutputFolder,
+    unit: Unit,
+    formats: Collection[Format],
+) -> Iterator[FramePrediction]:
+    folder = out if isinstance(out, OutputFolder) else OutputFolder(Path(out), PREDICTION)
     poses: list[np.ndarray] = []
     times: list[float | None] = []
     numbers: list[int] = []
     with ExitStack() as stack:
-        video = _open_video(out / "depth.mp4", stack) if "video" in formats else None
-        write_json(out / "unit.json", {"metres_per_unit": unit.metres, "unit": unit.text})
-        writer = _Writer(out, video, 1.0 if unit.metres else None, formats)
+        video = _open_video(folder.file("depth.mp4"), stack) if "video" in formats else None
+        write_json(folder.file("unit.json"), {"metres_per_unit": unit.metres, "unit": unit.text})
+        writer = _Writer(folder, video, 1.0 if unit.metres else None, formats)
         for prediction in beside(predictions, writer.write):
             poses.append(prediction.first_from_frame)
             times.append(prediction.frame.time)
             numbers.append(prediction.frame.number)
             yield prediction
-    if np.isnan(poses).any():
+    if not poses or np.isnan(poses).any():
         return
-    write_poses(out, np.stack(poses), times, numbers)
+    write_poses(folder, np.stack(poses), times, numbers)
 
 
 def _open_video(path: Path, stack: ExitStack) -> "VideoWriter":
@@ -178,7 +211,7 @@ class _Writer:
 
     def __init__(
         self,
-        out: Path,
+        out: OutputFolder,
         video: "VideoWriter | None",
         scale: float | None,
         formats: Collection[Format],
@@ -194,15 +227,15 @@ class _Writer:
             self.scale = self.scale or 10.0 / float(np.median(depth))
             self.nearest = float(np.percentile(depth, 2))
             if "png" in self.formats:
-                write_text(self.out / "depth_png" / "scale.txt", f"{self.scale:.9g}\n")
-        name = f"{frame.number:010d}"
+                write_text(self.out.file("depth_png/scale.txt"), f"{self.scale:.9g}\n")
+        name = frame.stem
         if "npz" in self.formats:
-            with atomic_path(self.out / "depth" / f"{name}.npz") as partial:
+            with atomic_path(self.out.file(f"depth/{name}.npz")) as partial:
                 np.savez(partial, depth=depth)
         if "png" in self.formats:
-            self._write_png(self.out / "depth_png" / f"{name}.png", depth)
+            self._write_png(self.out.file(f"depth_png/{name}.png"), depth)
         if self.write_exr is not None:
-            with atomic_path(self.out / "depth_exr" / f"{name}.exr") as partial:
+            with atomic_path(self.out.file(f"depth_exr/{name}.exr")) as partial:
                 self.write_exr(partial, depth)
         if self.video is not None:
             picture = np.vstack([frame.image, colourize_depth(depth, self.nearest)])
@@ -227,7 +260,10 @@ def _exr_writer() -> Callable[[Path, np.ndarray], None]:
     header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
 
     def write(path: Path, depth: np.ndarray) -> None:
-        OpenEXR.File(header, {"Z": np.ascontiguousarray(depth, np.float32)}).write(str(path))
+        try:
+            OpenEXR.File(header, {"Z": np.ascontiguousarray(depth, np.float32)}).write(str(path))
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
 
     return write
 

@@ -7,9 +7,25 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
+from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.inference.cloud import Cloud
 from egodepth.inference.run import Run
+
+
+def load_rerun() -> Any:
+    """The package rerun.
+
+    Raises:
+        EgodepthError: it is not installed.
+    """
+    try:
+        import rerun
+    except ImportError as error:
+        raise EgodepthError(
+            "recordings need the package rerun-sdk; install it by: pip install 'egodepth[rerun]'"
+        ) from error
+    return rerun
 
 
 def write_rerun(
@@ -29,16 +45,13 @@ def write_rerun(
         numbers: (N,) frame numbers of the poses; by default those of the sequence.
 
     Raises:
-        EgodepthError: no camera, rerun is not installed, or the file can't be written.
+        EgodepthError: another suffix than .rrd, no camera, rerun is not installed, or the file can't be
+            written.
     """
     if sequence.camera is None:
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
-    try:
-        import rerun
-    except ImportError as error:
-        raise EgodepthError(
-            "recordings need the package rerun-sdk; install it by: pip install 'egodepth[rerun]'"
-        ) from error
+    check_destination(path, (".rrd",))
+    rerun = load_rerun()
     known = sequence.frames.numbers if numbers is None else numbers
     poses = dict(zip(known[::every], first_from_frame[::every], strict=False))
     camera = sequence.camera

@@ -2,18 +2,21 @@
 
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
 from egodepth.core.errors import EgodepthWarning
+from egodepth.core.outputs import OutputFolder
 from egodepth.geometry.trajectory import write_kitti, write_tum
 
 KITTI_FILE, TUM_FILE = "trajectory_kitti.txt", "trajectory_tum.txt"
 
 
 def write_poses(
-    out: Path, first_from_frame: np.ndarray, times: Sequence[float | None], numbers: Sequence[int]
+    out: OutputFolder,
+    first_from_frame: np.ndarray,
+    times: Sequence[float | None],
+    numbers: Sequence[int],
 ) -> None:
     """Write ``trajectory_kitti.txt`` and ``trajectory_tum.txt``; frame numbers stand for times where footage
     has none, which a warning tells.
@@ -35,5 +38,6 @@ def write_poses(
             EgodepthWarning,
             stacklevel=3,
         )
-    write_kitti(out / KITTI_FILE, first_from_frame)
-    write_tum(out / TUM_FILE, first_from_frame, np.array(times if timed else numbers, np.float64))
+    write_kitti(out.file(KITTI_FILE), first_from_frame)
+    shown = np.array(times if timed else numbers, np.float64)
+    write_tum(out.file(TUM_FILE), first_from_frame, shown)

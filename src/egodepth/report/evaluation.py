@@ -10,6 +10,7 @@ import numpy as np
 from egodepth.core import config
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
+from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol, scaled_depth
 from egodepth.inference.score import DepthScores, ImageScores, Predictor
@@ -60,17 +61,17 @@ def draw_worst(
     protocol: DepthProtocol,
 ) -> list[Path]:
     """Pictures of the images with the largest Abs Rel: the frame, the prediction, the truth, and where it
-    errs, by rank; returns their paths.
+    errs, by rank; returns their paths. Earlier such pictures are removed.
 
     Raises:
         EgodepthError: a file that can't be written.
     """
     by_name = {sequence.name: sequence for sequence in sequences}
     ranked = sorted(scores.images, key=lambda image: -image.scores["abs_rel"])[:WORST]
-    paths = []
+    paths, out = [], OutputFolder(folder, "evaluation")
     for rank, image in enumerate(ranked, start=1):
         words = "".join(c if c.isalnum() else "_" for c in image.sequence)
-        path = folder / f"{rank:02d}_{words}_{image.frame}.png"
+        path = out.file(f"{rank:02d}_{words}_{image.frame}.png")
         _draw(path, image, by_name[image.sequence], predictor, protocol)
         paths.append(path)
     return paths

@@ -1,0 +1,132 @@
+"""Folders of results, and destinations that are checked before the work."""
+
+import copy
+import os
+import warnings
+from pathlib import Path, PurePosixPath
+from typing import Self
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import read_text
+
+LIST = "files.txt"
+HEAD = "# written by egodepth, "
+
+
+class OutputFolder:
+    """A folder of results that tells its own files from others.
+
+    ``files.txt`` in it lists every file before that is written. The next results of the same kind begin by
+    removing what is listed, so that no file of an earlier one stays beside those of a new one, and nothing
+    else; where somebody else's files are in the way, there is an error.
+
+    Attributes:
+        path: the folder.
+    """
+
+    def __init__(self, path: Path, kind: str):
+        """Remove earlier results of this kind.
+
+        Args:
+            path: folder; made when its first file is written.
+            kind: what the results are, in words.
+
+        Raises:
+            EgodepthError: results of another kind lie there, or a file that can't be removed.
+        """
+        self.path, self._root, self._kind = path, path, kind
+        self._folders = {path}
+        if (path / LIST).exists():
+            self._remove_earlier()
+
+    def within(self, name: str) -> Self:
+        """A folder in this one, with the same list."""
+        OutputFolder(self.path / name, self._kind)  # earlier results there go too
+        inner = copy.copy(self)  # which shares what was seen
+        inner.path = self.path / name
+        return inner
+
+    def file(self, name: str) -> Path:
+        """Path of a file that is to be written.
+
+        Raises:
+            EgodepthError: another file lies there or in its folder, or the list can't be written.
+        """
+        path = self.path / name
+        if path.parent not in self._folders:
+            there = path.parent.iterdir() if path.parent.is_dir() else iter(())
+            other = next((p for p in there if not p.name.startswith(".")), None)
+            self._check(other, f"no earlier {self._kind} wrote")
+            self._folders.update(path.parents)
+        self._check(path if path.exists() else None, f"no earlier {self._kind} wrote")
+        self._add(path.relative_to(self._root).as_posix())
+        return path
+
+    def _add(self, name: str) -> None:
+        listing = self._root / LIST
+        try:
+            self._root.mkdir(parents=True, exist_ok=True)
+            start = "" if listing.exists() else f"{HEAD}{self._kind}\n"
+            with listing.open("a", encoding="utf-8") as file:
+                file.write(f"{start}{name}\n")
+        except OSError as error:
+            raise EgodepthError(f"cannot write {listing}: {error.strerror or error}") from error
+
+    def _check(self, other: Path | None, why: str) -> None:
+        if other is not None:
+            raise EgodepthError(f"{other} is there, which {why}; name another folder with --out")
+
+    def _remove_earlier(self) -> None:
+        listing = self.path / LIST
+        head, *names = read_text(listing, "the list of files").splitlines() or [""]
+        if not head.startswith(HEAD):
+            self._check(listing, "is no list of egodepth's")
+        if head != HEAD + self._kind:
+            self._check(listing, f"lists the files of an earlier {head.removeprefix(HEAD)}")
+        inside = [n for n in names if ".." not in PurePosixPath(n).parts and not n.startswith("/")]
+        files = [path for n in inside if (path := self.path / n).is_file()]
+        try:
+            for path in [*files, listing]:
+                path.unlink()
+            for folder in sorted(
+                {p for n in inside for p in PurePosixPath(n).parents}, reverse=True
+            ):
+                place = self.path / folder
+                if str(folder) != "." and place.is_dir() and not any(place.iterdir()):
+                    place.rmdir()
+        except OSError as error:
+            raise EgodepthError(
+                f"cannot remove the earlier {self._kind} in {self.path}: {error}"
+            ) from error
+        if files:
+            warnings.warn(
+                f"removed the {len(files)} files of an earlier {self._kind} in {self.path}",
+                EgodepthWarning, stacklevel=4,
+            )  # fmt: skip
+
+
+def check_destination(path: Path, suffixes: tuple[str, ...] = (), *, folder: bool = False) -> None:
+    """Check that results can be written, before the work that gives them.
+
+    Args:
+        path: file or folder to write.
+        suffixes: of a file, in lower case; none for any.
+        folder: whether it is a folder.
+
+    Raises:
+        EgodepthError: another suffix, something in the way, or a place where nothing can be written.
+    """
+    if suffixes and path.suffix.lower() not in suffixes:
+        wanted = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
+        raise EgodepthError(f"cannot write {path}: its name must end in {wanted}")
+    if path.exists() and path.is_dir() != folder:
+        raise EgodepthError(
+            f"cannot write {path}: there is a {'file' if folder else 'folder'} of that name"
+        )
+    place = path if folder else path.parent
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise EgodepthError(f"cannot write {path}: {place} is a file, not a folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise EgodepthError(f"cannot write {path}: no permission to write in {place}")

@@ -1,0 +1,42 @@
+"""What the names of a folder's images say of their order."""
+
+import re
+import warnings
+from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+
+from egodepth.core.errors import EgodepthWarning
+
+
+def check_names(images: list[Path]) -> None:
+    """Warn of images that may belong to several drives, or between which frames are missing.
+
+    Args:
+        images: of one folder, in natural order.
+    """
+    forms: dict[str, list[list[int]]] = {}
+    for image in images:
+        numbers = [int(word) for word in re.findall(r"[0-9]+", image.stem)]
+        forms.setdefault(re.sub(r"[0-9]+", "*", image.stem), []).append(numbers)
+    where, first = images[0].parent, next(iter(forms))
+    if sum(len(named) > 1 for named in forms.values()) > 1:
+        some = ", ".join(list(forms)[:3])
+        warnings.warn(
+            f"{where} holds images named in {len(forms)} ways ({some}), taken as one sequence in the order of "
+            f"their names; a pattern takes those of one way alone, like '{where / first}.*'",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+    elif len(forms) == 1 and all(len(numbers) == 1 for numbers in forms[first]):
+        steps = [b - a for (a,), (b,) in pairwise(forms[first])]
+        usual, count = Counter(steps).most_common(1)[0] if steps else (0, 0)
+        if len(steps) / 2 < count < len(steps):
+            place = next(i for i, step in enumerate(steps) if step != usual)
+            warnings.warn(
+                f"the numbers of the images in {where} jump {len(steps) - count} times, first from "
+                f"{images[place].name} to {images[place + 1].name}; the frames are taken as equally far apart "
+                "in time",
+                EgodepthWarning,
+                stacklevel=4,
+            )
