@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import atomic_path, write_text
+from egodepth.core.files import atomic_path, read_text, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -45,3 +45,12 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(EgodepthError, match="cannot write"):
         write_text(tmp_path / "file" / "b.txt", "x")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_no_text(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "a.txt").write_bytes("1 é\r\n2\n".encode(encoding))
+    assert read_text(tmp_path / "a.txt", "the table") == "1 é\n2\n"
+    (tmp_path / "a.txt").write_bytes(b"\xe9\x80")
+    with pytest.raises(EgodepthError, match=r"cannot read the table .*a\.txt"):
+        read_text(tmp_path / "a.txt", "the table")

@@ -10,7 +10,7 @@ from evo.core import metrics, sync
 from evo.core.trajectory import PosePath3D, PoseTrajectory3D
 from evo.tools import file_interface
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.evaluation.odometry import (
     align,
     describe,
@@ -199,7 +199,7 @@ def test_formats_agree_with_evo(tmp_path: Path) -> None:
         read_times, read_poses = read(tmp_path / path)
         np.testing.assert_allclose(read_times, times, atol=1e-6)
         np.testing.assert_allclose(read_poses, poses, atol=1e-7)
-        same_times, same_poses = read_trajectory(tmp_path / path)
+        same_times, same_poses, _ = read_trajectory(tmp_path / path)
         assert same_times is not None
         np.testing.assert_array_equal(same_poses, read_poses)
     assert read_trajectory(tmp_path / "kitti.txt")[0] is None
@@ -213,16 +213,37 @@ def test_formats_agree_with_evo(tmp_path: Path) -> None:
 
 def test_association_agrees_with_evo() -> None:
     rng = np.random.default_rng(0)
-    times = np.sort(rng.uniform(0, 10, 60))
     others = np.sort(rng.uniform(0, 10, 200))
+    times = np.sort(rng.uniform(0, 10, 60))
+    times = times[np.r_[True, np.diff(times) > 0.05]]  # evo gives one to several that are near it
     pairs = associate(times, others, 0.02)
     first, second = sync.matching_time_indices(times, others, 0.02)
     assert pairs.tolist() == np.stack([first, second], axis=1).tolist()
+    assert associate(others, times, 0.02).tolist() == pairs[:, ::-1].tolist()
     shuffled = rng.permutation(200)
     again = associate(times, others[shuffled], 0.02)
     assert shuffled[again[:, 1]].tolist() == pairs[:, 1].tolist()
     poses = poses_at(times, others, np.tile(np.eye(4), (200, 1, 1)), 0.02)
     assert np.isfinite(poses[:, 0, 0]).sum() == len(pairs)
+
+
+def test_each_moment_is_associated_once() -> None:
+    assert associate(np.array([0.0, 0.01, 1.0]), np.array([0.008, 1.0, 2.0]), 0.02).tolist() == [
+        [1, 0], [2, 1],
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("every", [10, 1])
+def test_a_perfect_trajectory_of_another_rate_has_no_error(tmp_path: Path, every: int) -> None:
+    """An estimate ten times as often as the truth, and one a tenth as often."""
+    dense, times = curve(391), 1305031098 + np.arange(391) / 100
+    write_tum(tmp_path / "estimate.txt", dense[:: 11 - every], times[:: 11 - every])
+    write_tum(tmp_path / "truth.txt", dense[::every], times[::every])
+    scores = evaluate_trajectory_file(tmp_path / "estimate.txt", tmp_path / "truth.txt")
+    assert scores.summary["frames"] == 40
+    assert scores.summary["ate_m"] == pytest.approx(0, abs=1e-6)
+    assert scores.summary["rpe_translation_m"] == pytest.approx(0, abs=1e-6)
+    assert f"40 of {391 if every == 10 else 40} poses associated" in scores.caption
 
 
 def test_files_are_scored_by_their_times(tmp_path: Path) -> None:
@@ -241,7 +262,7 @@ def test_files_are_scored_by_their_times(tmp_path: Path) -> None:
     assert scores.summary["ate_m"] == pytest.approx(expected, abs=1e-6)
     assert "14 of 14 poses associated" in scores.caption
     write_tum(tmp_path / "late.txt", truth, times + 100)
-    with pytest.raises(EgodepthError, match="only 0 poses"):
+    with pytest.raises(EgodepthError, match="only 0 of 40 poses"):
         evaluate_trajectory_file(tmp_path / "late.txt", tmp_path / "truth.txt")
 
 
@@ -251,5 +272,142 @@ def test_broken_trajectories_are_named(tmp_path: Path) -> None:
     with pytest.raises(EgodepthError, match="is no trajectory: a line has 12 numbers"):
         read_trajectory(path)
     path.write_text("0 0 0 0 0 0 0 1\n1 0 0 0 0 0 0 x\n")
-    with pytest.raises(EgodepthError, match="line 2: expected time, position and quaternion"):
+    with pytest.raises(EgodepthError, match="line 2: expected 8 numbers, as in line 1"):
         read_trajectory(path)
+
+
+def rows_of(poses: np.ndarray, times: np.ndarray, order: str = "xyzw") -> list[list[str]]:
+    quaternions = se3.quaternion_from_matrix(torch.from_numpy(poses[:, :3, :3])).numpy()
+    columns = ["xyzw".index(letter) for letter in order]
+    return [
+        [f"{time:.6f}", *(f"{v:.9f}" for v in (*pose[:3, 3], *quaternion[columns]))]
+        for time, pose, quaternion in zip(times, poses, quaternions, strict=True)
+    ]
+
+
+KITTI_ROWS = [[f"{v:.9e}" for v in pose[:3].ravel()] for pose in noisy(curve(12))]
+TIMES = 1403715000.0 + np.arange(12) / 20
+TUM_ROWS = rows_of(noisy(curve(12)), TIMES)
+NANOSECONDS = [str(1403715000 * 10**9 + i * 50_000_000) for i in range(12)]
+STAMPED = [[stamp, *row[1:]] for stamp, row in zip(NANOSECONDS, TUM_ROWS, strict=True)]
+W_FIRST = [[row[0], *row[1:4], row[7], *row[4:7]] for row in STAMPED]
+STATE = [[*row, *(["0.1"] * 9)] for row in W_FIRST]
+INDEX = [str(i) for i in range(12)]
+
+
+def joined(rows: list[list[str]], mark: str, header: str = "") -> str:
+    return header + "".join(mark.join(row) + "\n" for row in rows)
+
+
+def after(first: list[str], rows: list[list[str]]) -> list[list[str]]:
+    return [[one, *row] for one, row in zip(first, rows, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("text", "form", "timed"),
+    [
+        (joined(KITTI_ROWS, ","), "KITTI, comma-separated", False),
+        (joined(KITTI_ROWS, "; "), "KITTI", False),
+        (joined(KITTI_ROWS, "\t"), "KITTI", False),
+        (joined(after(INDEX, KITTI_ROWS), " "), "KITTI after an index", False),
+        (joined(after(NANOSECONDS, KITTI_ROWS), ","), "KITTI after a time in ns", True),
+        (joined([[*row, "0", "0", "0", "1"] for row in KITTI_ROWS], " "), "KITTI with the", False),
+        (joined(TUM_ROWS, ","), "TUM (times in s", True),
+        (joined(TUM_ROWS, ",").replace("\n", ",\n"), "TUM (times in s", True),
+        (joined(TUM_ROWS, ";").replace(".", ","), "TUM (times in s", True),
+        (joined(TUM_ROWS, ",", "timestamp,tx,ty,tz,qx,qy,qz,qw\n"), "TUM (times in s", True),
+        ("\ufeff" + joined(TUM_ROWS, " ", "# t x y z qx qy qz qw\n"), "TUM (times in s", True),
+        (joined(after(INDEX, TUM_ROWS), ","), "TUM after an index", True),
+        (joined(STAMPED, " "), "TUM (times in ns, quaternions x y z w)", True),
+        (joined(STAMPED, ",", "#t [ns],x,y,z,qx,qy,qz,qw\n"), "TUM (times in ns", True),
+        (joined(W_FIRST, ","), "EuRoC (times in ns, quaternions w x y z", True),
+        (joined(STATE, ",", "#timestamp, p_RS_R_x [m]\n"), "EuRoC (times in ns", True),
+        (joined(STATE, ","), "EuRoC (times in ns", True),
+        (
+            joined(after(INDEX, W_FIRST), ",", ",timestamp,x,y,z,q_w,q_x,q_y,q_z\n"),
+            "EuRoC after an index (times in ns", True,
+        ),
+    ],
+)  # fmt: skip
+def test_what_people_have_is_recognised(tmp_path: Path, text: str, form: str, timed: bool) -> None:
+    (tmp_path / "x").write_text(text)
+    times, poses, said = read_trajectory(tmp_path / "x")
+    assert said.startswith(form)
+    np.testing.assert_allclose(poses, noisy(curve(12)), atol=1e-6)
+    assert (times is not None) == timed
+    if times is not None:
+        np.testing.assert_allclose(times, TIMES, atol=1e-6)
+
+
+def changed(rows: list[list[str]], row: int, column: int, value: str) -> list[list[str]]:
+    return [
+        [value if (i, j) == (row, column) else v for j, v in enumerate(r)]
+        for i, r in enumerate(rows)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (changed(KITTI_ROWS, 4, 0, "3"), "line 5: taken for KITTI.*is no rotation"),
+        (changed(KITTI_ROWS, 4, 3, "inf"), "line 5: infinite numbers"),
+        ([*KITTI_ROWS[:3], KITTI_ROWS[3][:11]], "line 4: expected 12 numbers, as in line 1"),
+        (
+            [["1", "0", "0", "0", "0", "1", "0", "0", "0", "0", "-1", "0"]] * 3,
+            "mirror image, no rotation.*3 such lines",
+        ),
+        (changed(TUM_ROWS, 6, 5, "0.9"), "line 7: taken for TUM.*has length"),
+        (changed(TUM_ROWS, 2, 0, "nan"), "line 3: taken for a trajectory, but it has no time"),
+        ([row[1:] for row in TUM_ROWS], "is no trajectory.*line 1 has 7"),
+        (after(["0", "3", "4", "9"], KITTI_ROWS[:4]), "frame numbers that do not count from 0 or 1"),
+        ([[*row, "1"] for row in TUM_ROWS], "is no trajectory.*has 9"),
+        ([[*row[:4], "0", "0", "0", "0"] for row in TUM_ROWS], "holds no pose with a valid"),
+        ([["12", "x"]], "line 1: expected numbers, got"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("mark", [" ", ","])
+def test_what_fits_nothing_is_refused_by_its_line(
+    tmp_path: Path, rows: list[list[str]], message: str, mark: str
+) -> None:
+    (tmp_path / "x").write_text(joined(rows, mark))
+    with pytest.raises(EgodepthError, match=message) as refusal:
+        read_trajectory(tmp_path / "x")
+    assert "\n" not in str(refusal.value)
+
+
+def test_lost_poses_are_left_out_with_a_word(tmp_path: Path) -> None:
+    for column in range(4, 8):
+        rows = changed(TUM_ROWS if column == 4 else rows, 3, column, "0")
+    rows = changed(rows, 8, 2, "nan")
+    (tmp_path / "estimate.txt").write_text(joined(rows, " "))
+    write_tum(tmp_path / "truth.txt", curve(12), TIMES)
+    with pytest.warns(EgodepthWarning, match="2 of 12 poses have no valid position and rotation"):
+        scores = evaluate_trajectory_file(tmp_path / "estimate.txt", tmp_path / "truth.txt")
+    assert scores.summary["frames"] == 10 and "10 of 12 poses associated" in scores.caption
+    lost = [["nan"] * 12 if i == 5 else row for i, row in enumerate(KITTI_ROWS)]
+    (tmp_path / "kitti.txt").write_text(joined(lost, " "))
+    with pytest.warns(EgodepthWarning, match="1 of 12 poses .* .line 6."):
+        scores = evaluate_trajectory_file(tmp_path / "kitti.txt", tmp_path / "truth.txt")
+    assert "paired in order, 11 of 12 poses" in scores.caption
+
+
+@pytest.mark.parametrize(
+    ("times", "message"),
+    [
+        (np.arange(40.0), "times of .*estimate.txt are frame numbers, not seconds"),
+        (1e3 * np.arange(40) / 25, "one of them may be in milliseconds"),
+    ],
+)
+def test_times_in_another_unit_are_told(tmp_path: Path, times: np.ndarray, message: str) -> None:
+    write_tum(tmp_path / "estimate.txt", curve(40), times)
+    write_tum(tmp_path / "truth.txt", curve(40), np.arange(40) / 25)
+    with pytest.raises(EgodepthError, match=message):
+        evaluate_trajectory_file(tmp_path / "estimate.txt", tmp_path / "truth.txt")
+
+
+def test_a_quaternion_that_reads_as_no_rotation_in_the_other_order_is_told(tmp_path: Path) -> None:
+    write_tum(tmp_path / "x.txt", curve(5), np.arange(5) / 10)
+    rows = [line.split() for line in (tmp_path / "x.txt").read_text().splitlines()]
+    (tmp_path / "x.txt").write_text(joined([[*r[:4], r[7], *r[4:7]] for r in rows], " "))
+    with pytest.warns(EgodepthWarning, match="no rotation in the order w x y z"):
+        read_trajectory(tmp_path / "x.txt")

@@ -1,5 +1,6 @@
 """Files that are either complete under their final name or not there at all."""
 
+import codecs
 import fnmatch
 import json
 import os
@@ -89,13 +90,17 @@ def find(root: Path, pattern: str) -> list[Path]:
 
 
 def read_text(path: str | Path, what: str) -> str:
-    """Read a UTF-8 file; ``what`` names it in the error.
+    """Read a UTF-8 file, or one in UTF-16 with a byte order mark (which is never part of the text);
+    ``what`` names it in the error.
 
     Raises:
         EgodepthError: the file is missing, unreadable or not text.
     """
     try:
-        return Path(path).read_text(encoding="utf-8")
+        content = Path(path).read_bytes()
+        utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        text = content.decode("utf-16" if utf16 else "utf-8-sig")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
         raise EgodepthError(f"{what} is missing: there is no file {path}") from error
     except (OSError, UnicodeDecodeError) as error:

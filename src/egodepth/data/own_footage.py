@@ -123,7 +123,7 @@ def _read_prepared(folder: Path) -> Sequence:
                 depth[index] = partial(read_depth_map, path, float(steps))
     poses = None
     if (folder / "poses.txt").exists():
-        times, poses = read_trajectory(folder / "poses.txt")
+        times, poses, _ = read_trajectory(folder / "poses.txt")
         if len(poses) != len(images):
             raise EgodepthError(
                 f"{folder / 'poses.txt'} holds {len(poses)} poses for {len(images)} images; it needs "

@@ -20,7 +20,12 @@ from egodepth.evaluation.depth import (
 )
 from egodepth.evaluation.odometry import FEWEST, Alignment, describe, score_trajectory
 from egodepth.geometry.camera import pixel_grid
-from egodepth.geometry.trajectory import associate, read_trajectory
+from egodepth.geometry.trajectory import (
+    RecordedTrajectory,
+    associate,
+    is_frame_count,
+    read_trajectory,
+)
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import predict_sequence
 from egodepth.inference.run import Run, texture_at
@@ -326,11 +331,19 @@ def compare_trajectories(
     alignment: Alignment = "sim3",
     by: str = "PoseNet's motions, chained",
 ) -> OdometryScores:
-    """Scores of poses (N, 4, 4) that are known to belong together; frames without a true pose (NaN) are
-    left out."""
+    """Scores of poses (N, 4, 4) that are known to belong together; frames without a pose (NaN) on either
+    side are left out."""
     scores = score_trajectory(estimate, truth, alignment)
     known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
+    if not known.all():
+        by += f", {known.sum()} of {len(known)} poses"
     return OdometryScores(scores, estimate[known], truth[known], name, alignment, by)
+
+
+FEWEST_ASSOCIATED = 0.25
+"""Share of the poses of the shorter trajectory that must be associated: fewer belong together by chance."""
+LONGER = 1.5
+"""How much longer than the other a trajectory lasts whose times are frame numbers."""
 
 
 def evaluate_trajectory_file(
@@ -341,29 +354,74 @@ def evaluate_trajectory_file(
 ) -> OdometryScores:
     """Score a trajectory in KITTI, TUM or EuRoC format against another file or the poses of a sequence.
 
-    With times on both sides, the poses nearest in time are compared, at most ``apart`` seconds from each
-    other; without, there must be as many poses as frames.
+    With times on both sides, the poses nearest in time are compared, each once and at most ``apart``
+    seconds from each other; without, there must be as many poses as frames.
 
     Raises:
         EgodepthError: broken files, or poses that do not belong together.
     """
-    times, estimate = read_trajectory(path)
+    found = read_trajectory(path)
     if isinstance(truth, Path):
-        true_times, poses = read_trajectory(truth)
-        name = truth.name
+        true, name = read_trajectory(truth), truth.name
     elif truth.world_from_camera is None:
         raise EgodepthError(f"{truth.name} has no ground-truth poses")
     else:
-        true_times, poses, name = truth.frames.times, truth.world_from_camera, truth.name
-    by = str(path)
-    if times is not None and true_times is not None:
-        pairs = associate(times, true_times, apart)
-        if len(pairs) < FEWEST:
+        name = truth.name
+        true = RecordedTrajectory(truth.frames.times, truth.world_from_camera, "the data set's")
+    by = f"{path} as {found.form}, truth {name} as {true.form}"
+    if found.times is None or true.times is None:
+        return compare_trajectories(
+            found.poses, true.poses, name, alignment, f"{by}, paired in order"
+        )
+    estimate, times = _known_poses(found)
+    poses, true_times = _known_poses(true)
+    pairs = associate(times, true_times, apart)
+    _check_association(path, times, name, true_times, pairs, apart)
+    by += (
+        f", {len(pairs)} of {len(found.times)} poses associated with one of {len(true.times)} true ones "
+        f"within {apart:g} s"
+    )
+    return compare_trajectories(estimate[pairs[:, 0]], poses[pairs[:, 1]], name, alignment, by)
+
+
+def _known_poses(trajectory: RecordedTrajectory) -> tuple[np.ndarray, np.ndarray]:
+    """The poses that are not NaN, and their times."""
+    assert trajectory.times is not None
+    known = np.isfinite(trajectory.poses).all((1, 2))
+    return trajectory.poses[known], trajectory.times[known]
+
+
+def _check_association(
+    path: Path,
+    times: np.ndarray,
+    name: str,
+    true_times: np.ndarray,
+    pairs: np.ndarray,
+    apart: float,
+) -> None:
+    """Refuse pairs that only chance brings together, with the likely reason.
+
+    Raises:
+        EgodepthError: too few pairs, or times of one side that are frame numbers.
+    """
+    span, true_span = np.ptp(times), np.ptp(true_times)
+    ranges = (
+        f"{path} has {times[0]:.9g} to {times[-1]:.9g} s, {name} {true_times[0]:.9g} to "
+        f"{true_times[-1]:.9g} s"
+    )
+    for what, one, other in ((path, times, true_times), (name, true_times, times)):
+        if is_frame_count(one) and np.ptp(one) > LONGER * np.ptp(other):
             raise EgodepthError(
-                f"only {len(pairs)} poses of {path} are within {apart:g} s of one of {name}: "
-                f"{times[0]:.3f} to {times[-1]:.3f} s against {true_times[0]:.3f} to "
-                f"{true_times[-1]:.3f} s; use --max_apart, or a file in KITTI format"
+                f"the times of {what} are frame numbers, not seconds: {ranges}; write times in seconds, "
+                "or both files in KITTI format"
             )
-        estimate, poses = estimate[pairs[:, 0]], poses[pairs[:, 1]]
-        by += f", {len(pairs)} of {len(times)} poses associated within {apart:g} s"
-    return compare_trajectories(estimate, poses, name, alignment, by)
+    if len(pairs) >= max(FEWEST, FEWEST_ASSOCIATED * min(len(times), len(true_times))):
+        return
+    ratio = max(span, true_span) / max(min(span, true_span), 1e-9)
+    units = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
+    unit = next((u for size, u in units.items() if size / 2 < ratio < size * 2), None)
+    hint = f"one of them may be in {unit}; " if unit else ""
+    raise EgodepthError(
+        f"only {len(pairs)} of {len(times)} poses of {path} are within {apart:g} s of one of the "
+        f"{len(true_times)} of {name}: {ranges}; {hint}use --max_apart, or files in KITTI format"
+    )
