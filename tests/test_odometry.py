@@ -144,6 +144,27 @@ def test_command(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 
 @pytest.mark.parametrize(
+    ("rows", "word"),
+    [
+        ("1 0 0 0 0 1 0 0 0 0 1 0\n" * 5, "the true camera never moves"),
+        ("1 0 0 0 0 1 0 0 0 0 1 0\n" + ("nan " * 12 + "\n") * 4, "at least 3 poses to be scored, got 1"),
+        ("".join(f"1 0 0 {i} 0 1 0 0 0 0 1 0\n" for i in range(4)) + "0 " * 12, "4 of 5 poses"),
+    ],
+)  # fmt: skip
+def test_a_truth_that_cannot_be_scored_costs_the_scores_alone(
+    rows: str, word: str, tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "mine" / "images", 5)
+    (tmp_path / "mine" / "poses.txt").write_text(rows)
+    out = tmp_path / "out"
+    status, text, errors = run(capsys, "odometry", tiny_run, tmp_path / "mine", "--out", out)
+    assert status == 0 and word in " ".join((text + errors).split())
+    assert len(read_kitti(out / "trajectory_kitti.txt")) == 5
+    scored = "scores" in json.loads((out / "odometry.json").read_text())
+    assert scored == ("could not be scored" not in errors)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["--camera_height", "1.5"], "--camera_height needs a camera that looks about level"),

@@ -351,6 +351,7 @@ def _odometry(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
     from egodepth.data.sources import read_source, select
+    from egodepth.evaluation.odometry import describe
     from egodepth.inference.odometry import (
         ODOMETRY,
         OdometrySettings,
@@ -395,7 +396,8 @@ def _odometry(options: argparse.Namespace) -> int:
             some = ", ".join(str(n) for n in found.untrusted[:8])
             print(f"{len(found.untrusted)} frames could not be aligned and go on as before: {some}")
         if scores:
-            print_table(odometry_table(scores, sequence.name))
+            caption = f"{scores['frames']} of {count} poses; {describe('sim3', scores)}"
+            print_table(odometry_table(scores, sequence.name, caption))
         if found.interrupted:
             print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; what was "
                   f"found is in {out.path}", file=sys.stderr)  # fmt: skip

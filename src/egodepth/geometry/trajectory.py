@@ -315,10 +315,9 @@ def _read_table(path: str | Path) -> _Table:
 
 def _split(text: str) -> list[str]:
     """Fields of a line; between semicolons a comma is a decimal point."""
-    if ";" in text:
-        text, separator = text.replace(",", "."), ";"
-    else:
-        separator = "," if "," in text else None
+    separator = next((mark for mark in ";," if mark in text), None)
+    if separator == ";":
+        text = text.replace(",", ".")
     words = [word.strip() for word in text.split(separator)]
     return words[:-1] if words[-1:] == [""] else words
 

@@ -6,6 +6,7 @@ bundle adjustment make the motion agree with the images, which PoseNet's guess d
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor
 
 from egodepth.core.ahead import ahead
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import write_json
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence
@@ -49,7 +50,6 @@ from egodepth.inference.unit import (
 
 ODOMETRY = "odometry"
 """What is written, as :class:`OutputFolder` calls it."""
-FEWEST_SCORED = 3
 AGREES, FEWEST_POINTS = 0.5, 20
 """Weight of a point that a frame sees where it should be, and how many give a scale."""
 REDUCTIONS = (8, 4)
@@ -439,16 +439,15 @@ def write_trajectory(
     odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
 
     Returns:
-        Scores against the sequence's poses, where it has them, which ``odometry.json`` holds too.
+        Scores against the sequence's poses, which ``odometry.json`` holds too; empty where it has none, or,
+        with a warning, where they can't be compared.
 
     Raises:
         EgodepthError: a file that can't be written.
     """
     folder = out if isinstance(out, OutputFolder) else OutputFolder(out, ODOMETRY)
     count = len(found.first_from_frame)
-    scores: dict[str, float] = {}
-    if sequence.world_from_camera is not None and count >= FEWEST_SCORED:
-        scores = score_trajectory(found.first_from_frame, sequence.world_from_camera[:count])
+    scores = _score(found, sequence)
     times = [None] * count if found.times is None else found.times.tolist()
     write_poses(folder, found.first_from_frame, times, found.numbers or range(count))
     facts = {
@@ -458,3 +457,18 @@ def write_trajectory(
     }  # fmt: skip
     write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
     return scores
+
+
+def _score(found: Trajectory, sequence: Sequence) -> dict[str, float]:
+    if sequence.world_from_camera is None:
+        return {}
+    numbers = sequence.frames.numbers
+    places = {number: place for place, number in enumerate(numbers)}
+    tracked = found.numbers or numbers[: len(found.first_from_frame)]
+    truth = sequence.world_from_camera[[places[number] for number in tracked]]
+    try:
+        return score_trajectory(found.first_from_frame, truth)
+    except EgodepthError as error:
+        text = f"the trajectory of {sequence.name} could not be scored: {error}"
+        warnings.warn(text, EgodepthWarning, stacklevel=3)
+        return {}

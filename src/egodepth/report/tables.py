@@ -3,7 +3,6 @@
 from rich.table import Table
 
 from egodepth.evaluation.depth import LABELS, LOW, METRICS, MORE, MORE_LABELS
-from egodepth.evaluation.odometry import ALIGNMENTS
 
 
 def depth_table(
@@ -43,12 +42,12 @@ def more_depth_table(summary: dict[str, float]) -> Table:
     return table
 
 
-def odometry_table(summary: dict[str, float], sequence: str, caption: str = "") -> Table:
+def odometry_table(summary: dict[str, float], sequence: str, caption: str) -> Table:
     """Odometry metrics of one sequence."""
     table = Table(
         padding=(0, 0),
         title=f"odometry, {sequence}",
-        caption=caption or f"alignment sim3: {ALIGNMENTS['sim3']}",
+        caption=caption,
         title_justify="left",
     )
     columns = {
