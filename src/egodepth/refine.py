@@ -10,7 +10,8 @@ from rich.console import Console
 
 from egodepth.core import config
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import augment
+from egodepth.data.snippets import SnippetStream, augment
+from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.predict import FramePrediction
 from egodepth.inference.run import Run
 from egodepth.models.checkpoint import CONFIG, read_run
@@ -85,9 +86,31 @@ def refine_samples(
     )
     assert networks.depth is not None
     run = Run(folder, settings.model, networks.depth, networks.pose).to(str(place))
+    refined = _refined_frames(run, networks, sequence, frames, stream, settings, how, bf16=bf16)
+    if frames is not None or not run.has_motion:
+        unknown = np.full((4, 4), np.nan)
+        yield from (FramePrediction(item.frame, item.result, unknown) for item in refined)
+        return
+    # A pair is asked for when its later frame has come, by the networks refined on that frame.
+    gap = gap_of(sequence.frames, run.motion_gap)
+    for item, pose in chain_poses(refined, gap, run.motions_of_frames):
+        yield FramePrediction(item.frame, item.result, pose)
+
+
+def _refined_frames(
+    run: Run,
+    networks: Networks,
+    sequence: Sequence,
+    frames: list[int] | None,
+    stream: SnippetStream,
+    settings: TrainSettings,
+    how: SampleRefinement,
+    *,
+    bf16: bool,
+) -> Iterator[Prepared[np.ndarray]]:
+    """Frames with their depth, while the networks are those refined on the frame."""
     start = {name: value.clone() for name, value in networks.state_dict().items()}
-    pose, previous = np.eye(4), None
-    source = sequence.frames
+    place, source = run.device, sequence.frames
     for index, frame in zip(
         range(len(source)) if frames is None else frames, source.at(frames), strict=False
     ):
@@ -104,14 +127,8 @@ def refine_samples(
             result.total.backward()
             torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
             optimizer.step()
-        prepared = run.prepare(frame.image)[None]
-        depth = run.depth_of_frames(prepared, *frame.image.shape[:2])[0]
-        if frames is not None or not run.has_motion:
-            pose = np.full((4, 4), np.nan)
-        elif previous is not None:
-            pose = pose @ np.linalg.inv(run.motions_of_frames(previous, prepared)[0])
-        previous = prepared
-        yield FramePrediction(frame, depth, pose)
+        image = run.prepare(frame.image)
+        yield Prepared(frame, image, run.depth_of_frames(image[None], *frame.image.shape[:2])[0])
 
 
 def refine_split(

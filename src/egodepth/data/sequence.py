@@ -181,6 +181,14 @@ def with_unique_names(sequences: list[Sequence]) -> list[Sequence]:
     return named
 
 
+def time_per_frame(frames: Frames) -> float | None:
+    """Median seconds from one frame number to the next; None without times, and for a single frame."""
+    if frames.times is None:
+        return None
+    steps = np.diff(frames.times) / np.maximum(np.diff(frames.numbers), 1)
+    return float(np.median(steps)) if len(steps) and np.median(steps) > 0 else None
+
+
 def read_numbered(frames: Frames, numbers: Iterable[int]) -> Iterator[Frame]:
     """Frames by their numbers, ascending; broken frames of a video are missing.
 

@@ -54,6 +54,14 @@ def log(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 6"]:
     return torch.cat([axis_angle, linear.squeeze(-1)], dim=-1)
 
 
+def part_of(
+    motion: Float[Tensor, "*batch 4 4"], share: Float[Tensor, "*batch"]
+) -> Float[Tensor, "*batch 4 4"]:
+    """The motion up to a share of the way along its geodesic: with constant linear and angular velocity,
+    0 is no motion and 1 the whole of it."""
+    return exp(share.unsqueeze(-1) * log(motion))
+
+
 def from_rotation_translation(
     rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:

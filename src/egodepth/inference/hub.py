@@ -11,12 +11,15 @@ from huggingface_hub import snapshot_download
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, read_text, write_json, write_text
 from egodepth.models.checkpoint import CONFIG, read_facts
+from egodepth.models.motion_gap import FACT as MOTION_GAP
 
 HUB = "hf:"
 """Before the name of a run on the hub, wherever a run is named."""
 CARD_TEMPLATE = (files("egodepth.inference") / "model_card.md.jinja").read_text(encoding="utf-8")
 CAMERA = "camera.yaml"
-KEPT_FACTS = ("egodepth", "torch", "steps", "poses", "metric", "precision", "refined", "seconds")
+KEPT_FACTS = (
+    "egodepth", "torch", "steps", "poses", "metric", "precision", "refined", "seconds", MOTION_GAP,
+)  # fmt: skip
 """Of run.json; the rest tells of the machine and its folders."""
 PRIVATE: dict[str, Any] = {
     "data": {"sources": [], "root": None, "cache": None, "camera": None, "mask": "none"},

@@ -7,6 +7,7 @@ bundle adjustment make the motion agree with the images, which PoseNet's guess d
 import math
 import time
 import warnings
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import write_json
 from egodepth.core.outputs import OutputFolder
-from egodepth.data.sequence import Frame, Sequence
+from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry import se3
 from egodepth.geometry.alignment import AlignSettings, State, align
@@ -122,13 +123,21 @@ class FrameMotion:
 class Odometry:
     """Poses of frames that come one after the other; memory does not grow but for 4x4 poses."""
 
-    def __init__(self, run: Run, camera: Camera, settings: OdometrySettings | None = None):
+    def __init__(
+        self,
+        run: Run,
+        camera: Camera,
+        settings: OdometrySettings | None = None,
+        *,
+        gap: int | None = None,
+    ):
         """Start anew.
 
         Args:
             run: trained networks.
             camera: of the frames.
             settings: of the method.
+            gap: frames between the two of a pair that PoseNet is asked for; by default as in its training.
         """
         self.run, self.settings = run, settings or OdometrySettings()
         trust = self.settings.trust_depth
@@ -140,7 +149,7 @@ class Odometry:
         self._heights: list[float | None] = []
         self._frames: list[tuple[int, Tensor]] = []
         self._step: Tensor | None = None
-        self._previous: Tensor | None = None
+        self._recent: deque[Tensor] = deque(maxlen=gap or run.motion_gap.frames)
 
     @torch.inference_mode()
     def track(self, frame: Frame) -> FrameMotion:
@@ -158,7 +167,7 @@ class Odometry:
         self._frames.append((len(self._key_poses) - 1, se3.rigid(pose @ se3.inverse(last_key))))
         known = trusted and len(self._frames) > 1
         self._step = se3.rigid(pose @ se3.inverse(before)) if known else None
-        self._previous = image
+        self._recent.append(image)
         world_from_camera = se3.inverse(pose).double().numpy()
         return FrameMotion(frame, world_from_camera, is_key, trusted)
 
@@ -205,8 +214,7 @@ class Odometry:
             pose, trusted = self._align_from([self._step @ before], levels, key)
             if trusted:
                 return pose, trusted
-        guesses = self._guesses(image, key)
-        return self._align_from([motion @ before for motion in guesses], levels, key)
+        return self._align_from(self._guesses(image, key, before), levels, key)
 
     def _align_from(
         self, starts: list[Tensor], levels: list[Tensor], key: _KeyFrame
@@ -225,22 +233,29 @@ class Odometry:
         relative = found.state.source_from_target[best] if trusted else start[0]
         return relative @ key.camera_from_world, trusted
 
-    def _guesses(self, image: Tensor, key: _KeyFrame) -> list[Tensor]:
-        """Motions from the previous frame to this one: as before, as PoseNet says, none, and where
-        nothing is known forward and backward by shares of the depth."""
-        guesses = [] if self._step is None else [self._step]
+    def _guesses(self, image: Tensor, key: _KeyFrame, before: Tensor) -> list[Tensor]:
+        """Poses of a frame: moved on from the pose ``before`` it as until now, where PoseNet says, not moved,
+        and where nothing is known moved forward and backward by shares of the depth."""
+        guesses = [] if self._step is None else [self._step @ before]
         if self.run.has_motion:
-            assert self._previous is not None
-            motion = self.run.motions_of_frames(self._previous[None], image[None])[0]
-            guesses.append(torch.from_numpy(motion).float())
-        guesses.append(torch.eye(4))
+            guesses.append(self._by_network(image))
+        guesses.append(before)
         depth = float((1 / key.inverse_depth).median())
         for share in UNKNOWN_MOTIONS:
             for sign in (-1, 1):
                 guess = torch.eye(4)
                 guess[2, 3] = sign * share * depth
-                guesses.append(guess)
+                guesses.append(guess @ before)
         return guesses
+
+    def _by_network(self, image: Tensor) -> Tensor:
+        """The pose by PoseNet's motion from the frame as far back as it was trained at; in the first frames,
+        by as much of the motion from the first."""
+        count = len(self._recent)
+        motion = self.run.motions_of_frames(self._recent[0][None], image[None])[0]
+        share = torch.tensor(count / (self._recent.maxlen or 1))
+        moved = se3.part_of(torch.from_numpy(motion).float(), share)
+        return moved @ self._absolute(self._frames[-count])
 
     def _flow(self, key: _KeyFrame, pose: Tensor) -> float:
         """Median motion in pixels of the key frame's points."""
@@ -396,7 +411,8 @@ def track_sequence(
     if sequence.camera is None:
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
     require_times(sequence, known)
-    odometry = Odometry(run, sequence.camera, settings)
+    gap = run.motion_gap.in_frames(time_per_frame(sequence.frames)) if run.has_motion else None
+    odometry = Odometry(run, sequence.camera, settings, gap=gap)
     started = time.perf_counter()
     times: list[float | None] = []
     numbers: list[int] = []

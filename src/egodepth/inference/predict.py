@@ -15,6 +15,7 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence
+from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.run import Run
 from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
@@ -70,33 +71,38 @@ def predict_sequence(
 ) -> Iterator[FramePrediction]:
     """Depth and pose of every frame in order; frames are decoded as they are needed.
 
+    Poses are PoseNet's motions over the gap that it was trained at, see
+    :func:`egodepth.inference.motion_chain.chain_poses`; predictions come late by so many frames.
+
     Args:
         run: trained networks.
         sequence: footage.
         with_depth: whether depth is asked for, or poses alone.
         unit: of the run, see :func:`find_unit`; where it is known, lengths are metres.
     """
-    pose = np.eye(4)
-    previous: torch.Tensor | None = None
+    frames = _predicted(run, sequence, with_depth=with_depth, unit=unit)
+    if not run.has_motion:
+        unknown = np.full((4, 4), np.nan)
+        yield from (FramePrediction(item.frame, item.result, unknown) for item in frames)
+        return
+    gap = gap_of(sequence.frames, run.motion_gap)
+    for item, pose in chain_poses(frames, gap, run.motions_of_frames, BATCH):
+        pose = pose.copy()
+        pose[:3, 3] *= unit.factor
+        yield FramePrediction(item.frame, item.result, pose)
+
+
+def _predicted(
+    run: Run, sequence: Sequence, *, with_depth: bool, unit: Unit
+) -> Iterator[Prepared[np.ndarray]]:
+    """Frames as the networks see them, with their depth; an empty one where it is not asked for."""
     for frames in ahead(_batches(sequence.frames.at())):
         prepared = torch.stack([run.prepare(frame.image) for frame in frames])
-        height, width = frames[0].image.shape[:2]
         depths = np.empty((len(frames), 0, 0), np.float32)
         if with_depth:
+            height, width = frames[0].image.shape[:2]
             depths = run.depth_of_frames(prepared, height, width) * np.float32(unit.factor)
-        chained = prepared if previous is None else torch.cat([previous[None], prepared])
-        steps: list[np.ndarray] = []
-        if not run.has_motion:
-            steps = list(np.full((len(chained) - 1, 4, 4), np.nan))
-        elif len(chained) > 1:
-            steps = list(np.linalg.inv(run.motions_of_frames(chained[:-1], chained[1:])))
-        if previous is None:
-            steps.insert(0, np.eye(4))
-        previous = prepared[-1]
-        for frame, depth, previous_from_frame in zip(frames, depths, steps, strict=True):
-            previous_from_frame[:3, 3] *= unit.factor
-            pose = pose @ previous_from_frame
-            yield FramePrediction(frame, depth, pose)
+        yield from map(Prepared, frames, prepared, depths)
 
 
 def find_unit(run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN) -> Unit:

@@ -19,6 +19,7 @@ from egodepth.evaluation.landscape import texture
 from egodepth.inference.backends import Backend, export_onnx, make_compute
 from egodepth.inference.hub import CARD_TEMPLATE, card_values, download, find_run, save_facts
 from egodepth.models.checkpoint import WEIGHTS, read_facts, read_run, write_weights
+from egodepth.models.motion_gap import MotionGap, read_motion_gap
 from egodepth.models.networks import DepthNet, ModelSettings, PoseNet
 from egodepth.models.transformers_depth import TransformersDepth
 
@@ -44,6 +45,7 @@ class Run(
         refined: what the run was refined on, in words, or empty; scores on these frames are not
             comparable with those of other runs.
         metric: what makes its lengths metres, in words; empty where they have a unit of their own.
+        motion_gap: between the frames of a pair that PoseNet learned from; ask it for motions over as much.
         sound_motion: whether depth was learned with motion from more than PoseNet.
     """
 
@@ -61,6 +63,7 @@ class Run(
         facts = read_facts(folder)
         self.refined = str(facts.get("refined", ""))
         self.metric = str(facts.get("metric", ""))
+        self.motion_gap = read_motion_gap(folder) if pose is not None else MotionGap()
         self.sound_motion = facts.get("poses", "network") != "network"
 
     @classmethod
@@ -153,7 +156,8 @@ class Run(
 
     def motion(self, first: ImageLike, second: ImageLike) -> np.ndarray:
         """``second_from_first``, (4, 4) float64: the motion of points from the first camera's
-        frame into the second's; the translation is in the unit of :meth:`depth`."""
+        frame into the second's; the translation is in the unit of :meth:`depth`. It does not shrink with the
+        time between the images: take images ``motion_gap`` apart, the earlier one first."""
         a, b = (self.prepare(load_image(image))[None] for image in (first, second))
         return self.motions_of_frames(a, b)[0]
 

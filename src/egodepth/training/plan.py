@@ -12,7 +12,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.progress import WorkProgress
 from egodepth.data.clips import NO_PART, Clip, KnownMotion
 from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import Sequence, time_per_frame
 from egodepth.data.snippets import SnippetStream
 from egodepth.data.splits import Split
 from egodepth.data.static_mask import find_static_mask, read_mask
@@ -23,6 +23,7 @@ from egodepth.data.unknown_camera import (
     is_determined,
     with_estimate,
 )
+from egodepth.models.motion_gap import MotionGap, typical_gap
 from egodepth.training.settings import DataSettings, PoseSource, TrainSettings
 
 SHOWN_CAMERAS = 3
@@ -72,6 +73,8 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
         ]
     elif data.stride != "auto":
         clips = [replace(clip, stride=data.stride) for clip in clips]
+    if data.needs_pose_net:
+        lines += _describe_gaps(clips)
     poses = data.poses
     if poses == "auto" and not data.directions:
         poses = "network"  # there is no motion in time to find
@@ -90,6 +93,29 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
             poses = "aligned"
             lines.append(f"poses: aligned after all, since {error}")
     return Plan(clips, poses, lines)
+
+
+def motion_gap(clips: list[Clip]) -> MotionGap:
+    """The gap that PoseNet learns motions over: the median of all pairs of target and source."""
+    gaps = []
+    for clip in clips:
+        seconds = time_per_frame(clip.sequence.frames)
+        gaps.append(MotionGap(clip.stride, seconds and clip.stride * seconds))
+    pairs = [len(clip.pairs(clip.stride)) - len(clip.useless) for clip in clips]
+    return typical_gap(gaps, pairs)
+
+
+def _describe_gaps(clips: list[Clip]) -> list[str]:
+    """What predictions make of clips with several strides."""
+    strides = sorted({clip.stride for clip in clips})
+    if len(strides) == 1:
+        return []
+    gap = motion_gap(clips)
+    length = f"{gap.frames} frames" if gap.seconds is None else f"{gap.seconds:.2g} s"
+    return [
+        f"strides {strides[0]} to {strides[-1]}: predictions ask PoseNet for motions over {length}, the "
+        "median of the training's pairs"
+    ]
 
 
 def mask_static(clips: list[Clip], mask: str) -> tuple[list[Clip], list[str]]:

@@ -10,8 +10,12 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, write_json
 from egodepth.core.provenance import provenance
 from egodepth.models.checkpoint import CHECKPOINT, CONFIG, networks_checkpoint
+from egodepth.models.motion_gap import MotionGap
 from egodepth.models.published import read_published
 from egodepth.training.settings import TrainSettings
+
+PUBLISHED_GAP = MotionGap(1, 0.1)
+"""The published networks learned from neighbours in KITTI, at 10 frames per second."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,8 @@ def import_featdepth(
     )
     out.mkdir(parents=True, exist_ok=True)
     config.save(settings, out / CONFIG)
-    write_json(out / "run.json", {**provenance(), "imported": str(path)})
+    facts = {**provenance(), "imported": str(path), **PUBLISHED_GAP.facts()}
+    write_json(out / "run.json", facts)
     with atomic_path(out / CHECKPOINT) as partial:
         torch.save(networks_checkpoint(networks), partial)
     found = [name for name, part in networks.named_children() if part is not None]

@@ -44,7 +44,14 @@ from egodepth.training.compilation import WORTH_STEPS, Comparisons
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import compute_objective
-from egodepth.training.plan import Plan, describe_plan, find_cameras, make_plan, restrict
+from egodepth.training.plan import (
+    Plan,
+    describe_plan,
+    find_cameras,
+    make_plan,
+    motion_gap,
+    restrict,
+)
 from egodepth.training.settings import DataSettings, TrainSettings
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
@@ -157,6 +164,7 @@ def train(
         **provenance(), "steps": stream.steps, "precision": precision, "poses": plan.poses,
         "plan": plan.lines, "prepare_seconds": prepare_seconds, "metric": settings.data.metric,
     }  # fmt: skip
+    facts |= motion_gap(plan.clips).facts() if module.networks.pose is not None else {}
     facts |= {"refined": refined} if refined else {}
     facts |= {"processes": world.size} if world.size > 1 else {}
     if world.first:

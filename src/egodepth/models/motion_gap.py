@@ -1,0 +1,95 @@
+"""How far apart in time the frames were that a PoseNet learned from."""
+
+import warnings
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import read_text
+from egodepth.models.checkpoint import CONFIG, read_facts
+
+FACT = "motion_gap"
+"""Its name in a run's run.json."""
+
+
+@dataclass(frozen=True)
+class MotionGap:
+    """Between the two frames of a pair that PoseNet learned from, the median of the training's pairs.
+
+    What PoseNet says of a pair does not shrink with the gap as the motion does, so that it is asked at this
+    gap alone.
+
+    Attributes:
+        frames: of the training footage.
+        seconds: None where the training footage had no times.
+    """
+
+    frames: int = 1
+    seconds: float | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json holds."""
+        return {FACT: asdict(self)}
+
+    def in_frames(self, seconds_per_frame: float | None) -> int:
+        """The gap in frames of some footage: as long in seconds, or where either has no times as many frames.
+
+        Args:
+            seconds_per_frame: of the footage; None where its times are unknown.
+        """
+        if self.seconds is None or not seconds_per_frame:
+            return self.frames
+        return max(1, round(self.seconds / seconds_per_frame))
+
+
+def read_motion_gap(folder: Path) -> MotionGap:
+    """The gap that a run was trained at; of runs that did not keep it the stride of their settings, and where
+    that was chosen per video 1, with a warning.
+
+    Raises:
+        EgodepthError: a broken file.
+    """
+    fact = read_facts(folder).get(FACT)
+    if fact is not None:
+        try:
+            gap = MotionGap(int(fact["frames"]), fact["seconds"] and float(fact["seconds"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise EgodepthError(f"{folder / 'run.json'} is broken: {FACT} is {fact!r}") from error
+        return gap
+    if not (folder / CONFIG).exists():
+        return MotionGap()
+    tree = yaml.safe_load(read_text(folder / CONFIG, "the run's settings")) or {}
+    stride = (tree.get("data") or {}).get("stride", 1)
+    if isinstance(stride, int):
+        return MotionGap(stride)
+    warnings.warn(
+        f"{folder} does not say how far apart its training's frames were (data.stride {stride}): PoseNet is "
+        "asked for the motion between neighbours, and its path may be several times too long; train again",
+        EgodepthWarning,
+        stacklevel=2,
+    )
+    return MotionGap()
+
+
+def typical_gap(gaps: list[MotionGap], weights: list[int]) -> MotionGap:
+    """The weighted median of several clips' gaps; in seconds only where all of them have times.
+
+    Args:
+        gaps: at least one.
+        weights: pairs of each clip.
+    """
+    frames = _median([gap.frames for gap in gaps], weights)
+    seconds = [gap.seconds for gap in gaps if gap.seconds is not None]
+    return MotionGap(
+        round(frames), _median(seconds, weights) if len(seconds) == len(gaps) else None
+    )
+
+
+def _median(values: list[float] | list[int], weights: list[int]) -> float:
+    order = np.argsort(values, kind="stable")
+    total = np.cumsum(np.maximum(np.array(weights)[order], 0))
+    return float(np.array(values)[order][np.searchsorted(total, total[-1] / 2)])
