@@ -10,7 +10,7 @@ from tests.conftest import write_images
 from tests.test_cli import run
 from tests.test_cloud import TrueDepth
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.synthetic import CAMERA_HEIGHT
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.unit import KnownLength, read_gps, unit_by_motion, unit_by_view
@@ -154,3 +154,75 @@ def test_bad_input(
         capsys, "predict", tiny_run, tmp_path / "frames", "--out", tmp_path / "out", *words
     )
     assert status != 0 and message in errors and len(errors.splitlines()) == 1
+
+
+def jittered(path: np.ndarray, sigma: float, seed: int = 0) -> np.ndarray:
+    return path + np.random.default_rng(seed).normal(0, sigma, path.shape)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("speed", [0.5, 1.0, 8.0])
+def test_jitter_of_single_frames_does_not_lengthen_the_path(speed: float, seed: int) -> None:
+    """1 cm at 30 frames per second: summed over all frames, the path at 1 m/s is 18 % too long."""
+    times = np.arange(300) / 30
+    way = np.column_stack([speed * times, 0 * times, 0 * times])
+    unit = unit_by_motion(jittered(way, 0.01, seed), times, KnownLength(speed=speed))
+    assert unit.metres == pytest.approx(1, rel=0.01)
+
+
+def test_standing_counts_as_standing() -> None:
+    """Stop and go: the mean speed is that of the whole footage, wherever the standing parts are."""
+    times = np.arange(600) / 30
+    for moving in (times < 4, times > 17, (times % 6) < 2):
+        way = np.cumsum(np.where(moving, 3.0, 0.0)) / 30
+        way = np.column_stack([0 * times, 0 * times, way])
+        mean = float(way[-1, 2] - way[0, 2]) / times[-1]
+        unit = unit_by_motion(jittered(way, 0.005), times, KnownLength(speed=mean))
+        assert unit.metres == pytest.approx(1, rel=0.02)
+
+
+def test_a_bend_a_bad_frame_and_uneven_times() -> None:
+    rng = np.random.default_rng(0)
+    times = np.sort(rng.uniform(0, 20, 400))
+    way = np.column_stack([10 * np.cos(times / 2), 10 * np.sin(times / 2), 0 * times])
+    way[200] += 40  # 80 units more for a path of 100
+    unit = unit_by_motion(way, times, KnownLength(speed=5.0))
+    assert unit.metres == pytest.approx(1, rel=0.03)
+    slow = np.arange(20.0)  # a frame per second
+    way = np.column_stack([slow, 0.5 * (slow % 2), 0 * slow])
+    unit = unit_by_motion(way, slow, KnownLength(speed=1.25**0.5))
+    assert unit.metres == pytest.approx(1, rel=1e-6)
+
+
+@pytest.mark.parametrize("walks", [True, False])
+@pytest.mark.parametrize("option", ["speed", "gps"])
+def test_noise_is_refused(walks: bool, option: str, tmp_path: Path) -> None:
+    """Chained motions that are noise (a random walk), and jitter around a place."""
+    known = KnownLength(speed=1.0)
+    if option == "gps":
+        known = KnownLength(gps=write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21)))
+    for count, seed in ((60, 0), (300, 1), (600, 2)):
+        noise = np.random.default_rng(seed).normal(0, 0.01, (count, 3))
+        with pytest.raises(
+            EgodepthError, match=f"--{option} gives no scale: the run's path is noise"
+        ):
+            unit_by_motion(noise.cumsum(0) if walks else noise, np.arange(count) / 30, known)
+
+
+def test_noise_between_interpolated_frames_is_refused() -> None:
+    """Every 30th frame is placed, at random; between them the path is straight."""
+    anchors = np.random.default_rng(0).normal(0, 0.1, (21, 3)).cumsum(0)
+    times = np.arange(601) / 30
+    path = np.column_stack([np.interp(times, np.arange(21), column) for column in anchors.T])
+    with pytest.raises(EgodepthError, match="is noise"):
+        unit_by_motion(path, times, KnownLength(speed=1.0), gap=1.0)
+    with pytest.raises(EgodepthError, match="3 frames over 0.067 s are too few|is noise"):
+        unit_by_motion(path[:3], times[:3], KnownLength(speed=1.0), gap=1.0)
+
+
+def test_a_track_that_does_not_fit_the_path_is_told(tmp_path: Path) -> None:
+    path = np.concatenate([np.linspace(0, 2, 21), np.linspace(2.4, 10, 20)])
+    positions = np.column_stack([0 * path, 0 * path, path])
+    known = KnownLength(gps=write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21)))
+    with pytest.warns(EgodepthWarning, match=r"track.gpx and the run's path differ"):
+        unit_by_motion(positions, TIMES, known)

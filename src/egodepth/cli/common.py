@@ -75,7 +75,8 @@ def add_metres(parser: argparse.ArgumentParser) -> None:
     metres.add_argument("--camera_height", type=positive, metavar="M",
                         help="of the camera above the ground, in metres; makes lengths metric")  # fmt: skip
     metres.add_argument("--speed", type=positive, metavar="M/S",
-                        help="mean speed in metres a second; makes lengths metric")  # fmt: skip
+                        help="mean speed over the footage, standing included, in metres per second; makes "
+                        "lengths metric")  # fmt: skip
     metres.add_argument("--gps", type=Path, metavar="FILE",
                         help="track recorded along, from the first frame on (GPX, or CSV with the columns "
                         "time,latitude,longitude); makes lengths metric")  # fmt: skip

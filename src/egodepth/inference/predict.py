@@ -14,7 +14,7 @@ from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.outputs import OutputFolder
-from egodepth.data.sequence import Frame, Sequence
+from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.run import Run
 from egodepth.inference.trajectory_files import write_poses
@@ -131,7 +131,8 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN) 
             "--distance, or egodepth odometry"
         )
     times, positions = (np.array(column) for column in zip(*seen, strict=True))
-    return unit_by_motion(positions, times, known)
+    seconds = time_per_frame(sequence.frames) or 0.0
+    return unit_by_motion(positions, times, known, seconds * run.motion_gap.in_frames(seconds))
 
 
 def write_predictions(

@@ -2,6 +2,7 @@
 
 import csv
 import math
+import warnings
 import xml.etree.ElementTree as ET
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import read_text
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.geometry.ground import ground_height
@@ -24,6 +25,21 @@ FEWEST_GROUNDS = 0.1
 """Share of them in which it must be found."""
 LEAST_TRAVEL = 10.0
 """Metres between two GPS positions that give a scale; their noise is metres itself."""
+MAX_RATIO_SPREAD = 1.5
+"""Upper over lower quartile of the metres per unit that the parts of a track give."""
+WINDOW = 0.75
+"""Seconds over which a path is measured: long against jitter, short against a bend."""
+MIN_SIGMAS, MIN_AGREEMENT, MAX_AGREEMENT = 2.5, 0.3, 0.7
+"""Correlation of steps with the next ones from which on a path is motion: so many standard deviations of a
+random walk's, within these bounds. Real ones have 0.86 (two seconds, hand-held) to 1 (driving)."""
+FRAMES_FOR_JITTER = 5
+"""In a window, from which on their jitter can be told from bends."""
+MEAN_OVER_MEDIAN = 3 / 2.366
+"""Of the squared length of normal noise in three dimensions."""
+MAX_SPEED_RATIO = 3.0
+"""Of a step to the speed below which half of the path is travelled."""
+TIME_TOLERANCE = 1e-6
+"""Seconds by which rounded times may fall short of a window."""
 
 
 @dataclass(frozen=True)
@@ -152,40 +168,114 @@ def _by_distance(
     return Unit(metres / length, f"metres, by a distance of {metres:g} m in frame {number}")
 
 
-def unit_by_motion(positions: np.ndarray, times: np.ndarray, known: KnownLength) -> Unit:
+def unit_by_motion(
+    positions: np.ndarray, times: np.ndarray, known: KnownLength, gap: float = 0.0
+) -> Unit:
     """The unit by a mean speed, or by a GPS track.
 
-    A track gives the median, over pairs of moments that are a tenth of the way and at least LEAST_TRAVEL
+    The speed is the mean over all of the footage, standing included. The path is measured over
+    WINDOW seconds, since the jitter of single frames adds up.
+
+    A track gives the median, over pairs of moments that are a tenth of its extent and at least LEAST_TRAVEL
     apart, of the ratio of both displacements, so that neither drift nor a bad fix counts for much.
 
     Args:
         positions: (N, 3) of the camera, in the run's unit.
         times: (N,) seconds.
         known: speed or track.
+        gap: seconds over which the positions were interpolated.
 
     Raises:
-        EgodepthError: a camera that stands still, frames without times, or a track that does not fit.
+        EgodepthError: a camera that stands still, a path that is noise, frames without times, or a track that
+            does not fit.
     """
     if known.gps is not None:
-        return _by_gps(positions, times, known.gps)
+        return _by_gps(positions, times, known.gps, gap)
     assert known.speed is not None
-    path = float(np.linalg.norm(np.diff(positions, axis=0), axis=1).sum())
+    _check_motion(positions, times, gap, "--speed")
+    own = _mean_speed(positions, times, max(WINDOW, gap))
+    return Unit(known.speed / own, f"metres, by a mean speed of {known.speed:g} m/s")
+
+
+def _check_motion(positions: np.ndarray, times: np.ndarray, gap: float, option: str) -> None:
+    """Refuse paths that are noise. The displacements of a camera that moves agree with those just before them:
+    their correlation is near 1, that of a random walk 0, that of jitter around a place -0.5.
+
+    Raises:
+        EgodepthError: too few frames, times or positions that stand still, or noise.
+    """
     duration = float(times[-1] - times[0])
-    if not path > 0 or duration <= 0:
-        raise EgodepthError("a speed gives no scale: the camera or the time stands still")
-    return Unit(known.speed * duration / path, f"metres, by a mean speed of {known.speed:g} m/s")
+    if not (np.ptp(positions, axis=0) > 0).any() or duration <= 0:
+        raise EgodepthError(f"{option} gives no scale: the camera or the time stands still")
+    lag = max(min(WINDOW / 2, duration / 4), gap, float(np.median(np.diff(times))))
+    middle = np.searchsorted(times, times + lag - TIME_TOLERANCE)
+    end = np.searchsorted(times, times + 2 * lag - 2 * TIME_TOLERANCE)
+    start = np.flatnonzero(end < len(times))
+    if len(start) == 0:
+        raise EgodepthError(
+            f"{option} gives no scale: {len(times)} frames over {duration:.2g} s are too few to tell "
+            "motion from noise; use longer footage, --camera_height or --distance"
+        )
+    middle, end = middle[start], end[start]
+    before, after = positions[middle] - positions[start], positions[end] - positions[middle]
+    lengths = math.sqrt(float((before**2).sum() * (after**2).sum()))
+    agreement = float((before * after).sum()) / lengths if lengths > 0 else 0.0
+    # The correlation of a random walk is off from 0 by one over the root of its independent coordinates.
+    chance = MIN_SIGMAS / math.sqrt(3 * max(duration / (2 * lag), 1))
+    if agreement < min(max(chance, MIN_AGREEMENT), MAX_AGREEMENT):
+        raise EgodepthError(
+            f"{option} gives no scale: the run's path is noise (steps of {lag:.2g} s agree with the next by "
+            f"{agreement:.2f}, where 1 is motion and 0 chance): the camera stands still, or the run learned no "
+            "motion; use --camera_height or --distance, or egodepth odometry"
+        )
 
 
-def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path) -> Unit:
+def _mean_speed(positions: np.ndarray, times: np.ndarray, window: float) -> float:
+    """Units per second: the length of the path over steps of ``window`` seconds, less what the jitter of single
+    positions adds to it, the mean over all ways to begin the first step."""
+    next_place = np.searchsorted(times, times + window - TIME_TOLERANCE)
+    # With few frames in a window, what looks like jitter are bends.
+    jitter = _jitter(positions, times) if next_place[0] >= FRAMES_FOR_JITTER else 0.0
+    lengths, durations = [], []
+    starts = range(int(next_place[0]))
+    for start in starts:
+        places = [0, start] if start else [0]
+        while (place := int(next_place[places[-1]])) < len(times):
+            places.append(place)
+        if places[-1] != len(times) - 1:
+            places.append(len(times) - 1)
+        squared = (np.diff(positions[places], axis=0) ** 2).sum(1)
+        lengths.append(np.sqrt(np.maximum(squared - 2 * jitter, 0)))
+        durations.append(np.diff(times[places]))
+    length, duration = np.concatenate(lengths), np.concatenate(durations)
+    # A frame that is far off makes two steps of any speed.
+    order = np.argsort(length / duration)
+    travelled = np.cumsum(length[order])
+    usual = order[np.searchsorted(travelled, travelled[-1] / 2)]
+    fastest = MAX_SPEED_RATIO * length[usual] / duration[usual]
+    capped = np.minimum(length, fastest * duration)
+    return float(capped.sum() / len(starts) / (times[-1] - times[0]))
+
+
+def _jitter(positions: np.ndarray, times: np.ndarray) -> float:
+    """Variance of single positions, summed over the axes, by how far they are from between their neighbours."""
+    share = ((times[1:-1] - times[:-2]) / (times[2:] - times[:-2]))[:, None]
+    off = positions[1:-1] - (1 - share) * positions[:-2] - share * positions[2:]
+    squared = (off**2).sum(1) / (1 + share**2 + (1 - share) ** 2)[:, 0]
+    return float(np.median(squared)) * MEAN_OVER_MEDIAN
+
+
+def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) -> Unit:
     moments, track = read_gps(path)
     since = times - times[0]
     covered = since <= moments[-1]
     if covered.sum() < 2:
         raise EgodepthError(f"{path} covers {moments[-1]:g} s, too little of the footage")
     positions, since = positions[covered], since[covered]
+    _check_motion(positions, since, gap, "--gps")
     places = np.column_stack([np.interp(since, moments, column) for column in track.T])
-    travelled = np.linalg.norm(np.diff(places, axis=0), axis=1).sum()
-    wanted = max(LEAST_TRAVEL, travelled / 10)
+    # Not a tenth of the path, which grows with the noise of every position.
+    wanted = max(LEAST_TRAVEL, float(np.linalg.norm(np.ptp(places, axis=0))) / 10)
     ratios = []
     for i in range(len(places)):
         apart = np.linalg.norm(places[i:] - places[i], axis=1)
@@ -197,6 +287,14 @@ def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path) -> Unit:
     if not ratios:
         raise EgodepthError(
             f"{path} gives no scale: it needs positions {wanted:.0f} m apart while the camera moves"
+        )
+    low, high = np.quantile(ratios, [0.25, 0.75])
+    if high > MAX_RATIO_SPREAD * low:
+        warnings.warn(
+            f"{path} and the run's path differ: one of its units is {low:.3g} m in some parts and "
+            f"{high:.3g} m in others; the track may not start with the footage, or the path drifts",
+            EgodepthWarning,
+            stacklevel=2,
         )
     return Unit(float(np.median(ratios)), f"metres, by the GPS track {path.name}")
 
