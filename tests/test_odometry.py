@@ -132,7 +132,7 @@ def test_command(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     write_images(tmp_path / "frames", 8)
     out = tmp_path / "out"
     status, text, _ = run(
-        capsys, "odometry", tiny_run, tmp_path / "frames", "--out", out, "--speed", 2
+        capsys, "odometry", tiny_run, tmp_path / "frames", "--out", out, "--speed", 2, "--fps", 10
     )
     assert status == 0 and "8 frames" in text and "2 m/s" in text
     poses = read_kitti(out / "trajectory_kitti.txt")
