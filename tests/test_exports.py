@@ -105,7 +105,7 @@ def test_commands(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     """On an untrained run on noise: files are there, and hold something."""
     pytest.importorskip("rerun")
     write_images(tmp_path / "frames", 6)
-    common = (tiny_run, tmp_path / "frames", "--every", 2, "--speed", 1)
+    common = (tiny_run, tmp_path / "frames", "--every", 2, "--speed", 1, "--fps", 10)
     status, text, error = run(capsys, "export", "mesh", *common, "--out", tmp_path / "m.ply")
     assert status == 0, error
     assert "triangles" in text and "1 m/s" in text
