@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests import layouts
+from tests.conftest import write_images
 
 from egodepth.cli import main
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
 from egodepth.data.splits import get_split
 from egodepth.evaluation.depth import PROTOCOLS
@@ -94,12 +96,123 @@ def test_missing_predictions_are_named(footage: Path, tmp_path: Path) -> None:
     sequences = [read_source(str(footage))[0]]
     with pytest.raises(EgodepthError, match="has no prediction of mine, frame 1"):
         evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
-    np.save(tmp_path / "theirs" / "0000000001.npy", np.zeros((40, 80), np.float32))
-    with pytest.raises(EgodepthError, match="mine, frame 1: the prediction holds values"):
-        evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
     (tmp_path / "nothing").mkdir()
     with pytest.raises(EgodepthError, match="holds no predictions of mine"):
         evaluate_predictor(Predictions(tmp_path / "nothing"), sequences, INDOOR)
+
+
+def test_one_image_that_cannot_be_scored_is_left_out(
+    footage: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_predictions(tmp_path / "theirs", "npy")
+    np.save(tmp_path / "theirs" / "0000000001.npy", np.zeros((40, 80), np.float32))
+    command = ["evaluate", "depth", str(tmp_path / "theirs"), "--data", str(footage)]
+    for more in ([], ["--scaling", "set_median"]):
+        assert main([*command, *more, "--json", str(tmp_path / "a.json")]) == 0
+        scores = json.loads((tmp_path / "a.json").read_text())
+        assert scores["images"] == 2 and scores["abs_rel"] == pytest.approx(0, abs=1e-6)
+        assert not scores["complete"] and "1 of 3 images left out" in scores["protocol"]
+        assert scores["left_out"][0].startswith("mine, frame 1 (000001): the prediction holds")
+        assert "1 of 3 images could not be scored: mine, frame 1" in capsys.readouterr().err
+    layouts.write_depth(footage / "depth" / "000002.png", np.zeros((40, 80)), 1000)
+    assert main(command) == 0
+    assert "2 of 3 images could not be scored" in capsys.readouterr().err
+    layouts.write_depth(footage / "depth" / "000000.png", np.full((40, 80), 50.0), 1000)
+    assert main(command) == 1
+    assert "3 of 3 images could not be scored" in capsys.readouterr().err
+
+
+def test_a_disparity_of_zero_is_the_farthest_depth(footage: Path, tmp_path: Path) -> None:
+    """One pixel of 3200 at 10 m instead of 3 m."""
+    for number in range(3):
+        disparity = np.full((40, 80), 1 / 0.5, np.float32)
+        disparity[:, 50:] = 1 / 1.0
+        disparity[0, 0] = 0
+        (tmp_path / "theirs").mkdir(exist_ok=True)
+        np.save(tmp_path / "theirs" / f"{number:06d}.npy", disparity)
+    sequences = [read_source(str(footage))[0]]
+    for scaling in ("median", "affine", "set_median"):
+        protocol = replace(INDOOR, scaling=scaling)
+        scores = evaluate_predictor(
+            Predictions(tmp_path / "theirs", "inverse"), sequences, protocol
+        )
+        assert scores.summary["images"] == 3 and not scores.left_out
+        assert scores.summary["abs_rel"] == pytest.approx(7 / 3 / 3200, rel=1e-3)
+
+
+@pytest.fixture
+def steps(tmp_path: Path) -> Path:
+    """Images 1, 2, 4, 5 and 7, whose depth is their number in metres; 7 has none."""
+    folder = tmp_path / "steps"
+    for number, path in zip((1, 2, 4, 5, 7), write_images(folder / "images", 5), strict=True):
+        path.rename(path.with_name(f"img_{number:03d}.png"))
+        if number < 7:
+            layouts.write_depth(
+                folder / "depth" / f"img_{number:03d}.png", np.full((40, 80), float(number)), 1000
+            )
+    return folder
+
+
+def save_numbers(folder: Path, name: str, numbers: tuple[int, ...]) -> None:
+    folder.mkdir()
+    for number in numbers:
+        np.save(folder / f"{name.format(number)}.npy", np.full((40, 80), number, np.float32))
+
+
+@pytest.mark.parametrize("numbers", [(1, 2, 4, 5, 7), (1, 2, 4, 5), (1, 2, 3, 4, 5, 6, 7)])
+@pytest.mark.parametrize("name", ["img_{:03d}", "depth_img_{:03d}", "img_{:03d}_disp", "{}"])
+def test_predictions_belong_to_the_images_of_their_name(
+    steps: Path, tmp_path: Path, name: str, numbers: tuple[int, ...]
+) -> None:
+    save_numbers(tmp_path / "theirs", name, numbers)
+    protocol = replace(INDOOR, scaling="none")
+    scores = evaluate_predictor(Predictions(tmp_path / "theirs"), read_source(str(steps)), protocol)
+    assert scores.summary["images"] == 4 and scores.summary["abs_rel"] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers", "message"),
+    [
+        ("img_{:03d}", (0, 1, 2, 3, 4), "do not fit the images of steps: no image is called like img_000"),
+        ("{:010d}", (0, 1, 2, 3, 4), "do not fit the images of steps"),
+        ("{}", (1, 2, 4), r"has no prediction of steps, frame 3 \(img_005\)"),
+        ("x{0}_{0}", (1, 2, 4, 5, 7), "do not fit"),
+    ],
+)  # fmt: skip
+def test_predictions_that_do_not_fit_are_refused(
+    steps: Path, tmp_path: Path, name: str, numbers: tuple[int, ...], message: str
+) -> None:
+    save_numbers(tmp_path / "theirs", name, numbers)
+    with pytest.raises(EgodepthError, match=message):
+        evaluate_predictor(Predictions(tmp_path / "theirs"), read_source(str(steps)), INDOOR)
+
+
+def test_images_without_numbers_are_paired_in_order_with_a_word(
+    steps: Path, tmp_path: Path
+) -> None:
+    for letter, folder in zip("abdeg", sorted((steps / "images").iterdir()), strict=True):
+        depth = steps / "depth" / folder.name
+        folder.rename(folder.with_name(f"{letter}.png"))
+        if depth.exists():
+            depth.rename(depth.with_name(f"{letter}.png"))
+    save_numbers(tmp_path / "theirs", "{}", (0, 1, 2, 3, 4))
+    with pytest.warns(EgodepthWarning, match="paired in order"):
+        predictor = Predictions(tmp_path / "theirs")
+        frames = list(read_source(str(steps))[0].frames.at([1, 2]))
+        maps = [predictor.predict(read_source(str(steps))[0], f, (40, 80)) for f in frames]
+    assert [float(m[0, 0]) for m in maps] == [1, 2]
+
+
+def test_no_map_serves_two_sequences(tmp_path: Path) -> None:
+    layouts.make_raw(tmp_path)
+    first = tmp_path / "2011_09_26" / "2011_09_26_drive_0001_sync"
+    shutil.copytree(first, first.with_name("2011_09_26_drive_0002_sync"))
+    save_numbers(tmp_path / "theirs", "{:010d}", (5, 6, 7, 8))
+    sequences = read_source(f"kitti_raw:{tmp_path}")
+    with pytest.raises(
+        EgodepthError, match=r"0000000005\.npy would be taken for .* into a folder of its own"
+    ):
+        evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, PROTOCOLS["kitti"])
 
 
 def test_split_improved_truth_and_camera_choose_the_frames(tiny_run: Path, tmp_path: Path) -> None:

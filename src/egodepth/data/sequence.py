@@ -91,6 +91,12 @@ class Frames(Protocol):
         ...
 
 
+def frame_names(frames: Frames) -> list[str]:
+    """What the image files of frames are called, see :class:`Frame`; empty words for frames of none."""
+    names: list[str] = getattr(frames, "names", [""] * len(frames))
+    return names
+
+
 CameraFrom = Literal["given", "metadata", "fov", "guess", "estimate"]
 
 
@@ -225,7 +231,7 @@ class ChangedFrames:
     def __init__(self, frames: Frames, change: ImageChange):
         self._frames, self.change = frames, change
         self.height, self.width = change.camera.height, change.camera.width
-        self.seekable = frames.seekable
+        self.seekable, self.names = frames.seekable, frame_names(frames)
 
     @property
     def fingerprint(self) -> str:
@@ -254,6 +260,7 @@ class TimedFrames:
         self._frames = frames
         self.height, self.width = frames.height, frames.width
         self.seekable, self.numbers = frames.seekable, frames.numbers
+        self.names = frame_names(frames)
         self.times = (np.array(self.numbers) - self.numbers[0]) / fps
 
     @property

@@ -166,7 +166,8 @@ def score_depth(
     :mod:`egodepth.evaluation.shape`.
 
     Args:
-        prediction: depth > 0 at the size of the truth.
+        prediction: depth > 0 at the size of the truth; infinite (a disparity of 0) counts as the
+            protocol's farthest depth.
         truth: metres, 0 where unknown.
         protocol: crop, range, scaling.
         texture: of the image, see :func:`egodepth.evaluation.landscape.texture`.
@@ -210,8 +211,13 @@ def scored_pixels(
     if not mask.any():
         raise EgodepthError("the ground truth has no pixel inside the crop and the range of depth")
     values = prediction[mask]
-    if not (np.isfinite(values).all() and (values > 0).all()):
+    if not (values > 0).all():
         raise EgodepthError("the prediction holds values that are no depths (zero, negative, nan)")
+    infinite = np.isinf(values).mean()
+    if infinite >= 0.5:
+        raise EgodepthError(f"{100 * infinite:.0f} % of the prediction is infinitely far")
+    if infinite and protocol.max_depth == math.inf:
+        raise EgodepthError("the prediction is infinitely far somewhere, the protocol has no limit")
     return mask
 
 
@@ -240,7 +246,11 @@ def _fit(
         return KITTI_BASELINE, 0.0
     if protocol.scaling == "none":
         return 1.0, 0.0
-    x, y = (prediction, truth) if protocol.scaling == "affine" else (1 / prediction, 1 / truth)
+    if protocol.scaling == "affine":
+        finite = np.isfinite(prediction)
+        x, y = prediction[finite], truth[finite]
+    else:
+        x, y = 1 / prediction, 1 / truth
     columns = np.column_stack([x, np.ones_like(x)])
     scale, shift = np.linalg.lstsq(columns, y, rcond=None)[0]
     return float(scale), float(shift)

@@ -1,6 +1,7 @@
 """Depth maps that somebody else's program wrote, to be scored like a run's."""
 
 import re
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -8,20 +9,21 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.own_footage import DEPTH_SUFFIXES, read_depth_map
-from egodepth.data.sequence import Frame, Sequence
+from egodepth.data.sequence import Frame, Sequence, frame_names
 from egodepth.data.splits import Split
 
 Kind = Literal["depth", "inverse"]
+LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
 PNG_STEPS = 256
 """A metre, in 16-bit PNGs, as KITTI has it; a factor matters only to scaling none."""
 
 
 @dataclass
 class Predictions:
-    """Depth maps of a folder (.npy, .npz, 16-bit .png, named by frame number, of several sequences in a
-    folder each), or of one .npy or .npz file with all of them stacked in the order of a split.
+    """Depth maps of a folder (.npy, .npz, 16-bit .png, named like their images or by frame number, of several
+    sequences in a folder each), or of one .npy or .npz file with all of them stacked in the order of a split.
 
     Attributes:
         path: of the folder or file.
@@ -34,7 +36,7 @@ class Predictions:
     kind: Kind = "depth"
     split: Split | None = None
     texture_size: tuple[int, int] = (192, 640)
-    _folders: dict[str, dict[int, Path]] = field(default_factory=dict, init=False)
+    _maps: dict[str, dict[int, Path]] = field(default_factory=dict, init=False)
     _stack: np.ndarray | None = field(default=None, init=False)
     _places: dict[tuple[str, str, int], int] = field(default_factory=dict, init=False)
 
@@ -62,7 +64,7 @@ class Predictions:
             EgodepthError: there is none, or it is broken.
         """
         if self._stack is None:
-            values = read_depth_map(self._find(sequence, frame.number), PNG_STEPS)
+            values = read_depth_map(self._find(sequence, frame), PNG_STEPS)
         else:
             values = np.asarray(self._stack[self._place(sequence, frame.number)], np.float32)
         with np.errstate(divide="ignore"):
@@ -78,35 +80,122 @@ class Predictions:
                     return self._places[folder, side, number]
         raise EgodepthError(f"{self.path} has no map of {sequence.name}, frame {number}")
 
-    def _find(self, sequence: Sequence, number: int) -> Path:
-        if sequence.name not in self._folders:
-            for folder in (
-                self.path / sequence.name / "depth", self.path / sequence.name,
-                self.path / "depth", self.path,
-            ):  # fmt: skip
-                found = _numbered(folder)
-                if found:
-                    self._folders[sequence.name] = found
-                    break
-            else:
-                raise EgodepthError(
-                    f"{self.path} holds no predictions of {sequence.name}: expected files like "
-                    f"{sequence.name}/{number:010d}.npy (or .npz, or 16-bit .png)"
-                )
-        path = self._folders[sequence.name].get(number)
+    def _find(self, sequence: Sequence, frame: Frame) -> Path:
+        if sequence.name not in self._maps:
+            self._maps[sequence.name] = self._pair(sequence)
+        path = self._maps[sequence.name].get(frame.number)
         if path is None:
-            raise EgodepthError(f"{self.path} has no prediction of {sequence.name}, frame {number}")
+            name = f" ({frame.name})" if frame.name else ""
+            raise EgodepthError(
+                f"{self.path} has no prediction of {sequence.name}, frame {frame.number}{name}"
+            )
         return path
 
+    def _pair(self, sequence: Sequence) -> dict[int, Path]:
+        """Map of each frame, by its number.
 
-def _numbered(folder: Path) -> dict[int, Path]:
-    """Files by the last number in their name."""
-    found = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        digits = re.findall(r"\d+", path.stem)
-        if path.suffix in DEPTH_SUFFIXES and digits:
-            found[int(digits[-1])] = path
+        Raises:
+            EgodepthError: no maps, maps that do not fit the images, or those of another sequence.
+        """
+        for folder in (
+            self.path / sequence.name / "depth", self.path / sequence.name,
+            self.path / "depth", self.path,
+        ):  # fmt: skip
+            files = _depth_maps(folder)
+            if files:
+                break
+        else:
+            raise EgodepthError(
+                f"{self.path} holds no predictions of {sequence.name}: expected files like "
+                f"{sequence.name}/{(frame_names(sequence.frames)[0] or '0000000000')}.npy (or .npz, or "
+                "16-bit .png)"
+            )
+        paired = _pair_files(sequence, files)
+        for other, maps in self._maps.items():
+            shared = set(maps.values()) & set(paired.values())
+            if shared:
+                raise EgodepthError(
+                    f"{min(shared)} would be taken for {other} and for {sequence.name}; put the maps of each "
+                    f"into a folder of its own, {self.path / sequence.name}"
+                )
+        own_images = sequence.place and any(frame_names(sequence.frames))
+        extra = sorted(set(files.values()) - set(paired.values()))
+        missing = [n for n in sequence.frames.numbers if n not in paired]
+        if own_images and extra and missing:
+            names = dict(zip(sequence.frames.numbers, frame_names(sequence.frames), strict=True))
+            raise EgodepthError(
+                f"the maps in {folder} do not fit the images of {sequence.name}: no image is called like "
+                f"{extra[0].name} ({len(extra)} such maps), no map like {names[missing[0]]} "
+                f"({len(missing)} such images); name each map like its image"
+            )
+        return paired
+
+
+def _depth_maps(folder: Path) -> dict[str, Path]:
+    """Depth maps of a folder by their names without suffix; arrays before pictures."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir(), key=_suffix_first) if folder.is_dir() else []:
+        if path.suffix in DEPTH_SUFFIXES:
+            found.setdefault(path.stem, path)
     return found
+
+
+def _suffix_first(path: Path) -> tuple[int, str]:
+    place = DEPTH_SUFFIXES.index(path.suffix) if path.suffix in DEPTH_SUFFIXES else -1
+    return place, path.name
+
+
+def _pair_files(sequence: Sequence, files: dict[str, Path]) -> dict[int, Path]:
+    """Files by frame number: those called like the images, else with an image's name within theirs, else
+    with the same number, else all in order, which a warning tells."""
+    frames = sequence.frames
+    names = dict(zip(frames.numbers, frame_names(frames), strict=True))
+    exact = {number: files[name] for number, name in names.items() if name in files}
+    if exact:
+        return exact
+    within: dict[tuple[str, str], dict[int, Path]] = {}
+    for number, name in names.items():
+        part = re.compile(rf"(?<![0-9A-Za-z]){re.escape(name)}(?![0-9A-Za-z])")
+        for stem, path in files.items():
+            match = part.search(stem) if name else None
+            if match:
+                around = stem[: match.start()], stem[match.end() :]
+                within.setdefault(around, {})[number] = path
+    if within:
+        # Several ways to name them would be maps of several sequences or kinds.
+        return within.popitem()[1] if len(within) == 1 else {}
+    return _pair_numbers(sequence, names, files)
+
+
+def _pair_numbers(
+    sequence: Sequence, names: dict[int, str], files: dict[str, Path]
+) -> dict[int, Path]:
+    by_number: dict[int, Path] = {}
+    ways = set()
+    for stem, path in files.items():
+        match = LAST_NUMBER.fullmatch(stem)
+        if match:
+            by_number[int(match[2])] = path
+            ways.add((match[1], match[3]))
+    if len(ways) != 1:
+        return {}
+    if not sequence.place or not any(names.values()):
+        return {number: by_number[number] for number in names if number in by_number}
+    # The number of a frame of one's own images is its place among them, which says less than their names.
+    matches = [LAST_NUMBER.fullmatch(name) for name in names.values()]
+    numbers = [int(match[2]) for match in matches if match]
+    if len(set(numbers)) == len(names):
+        pairs = zip(names, numbers, strict=True)
+        return {frame: by_number[number] for frame, number in pairs if number in by_number}
+    if set(by_number) != set(range(len(names))):
+        return {}
+    warnings.warn(
+        f"no map of {sequence.name} is called like its image, as {files.popitem()[1]}: they are paired in "
+        "order",
+        EgodepthWarning,
+        stacklevel=2,
+    )
+    return {number: by_number[number] for number in names}
 
 
 def _read_stack(path: Path) -> np.ndarray:

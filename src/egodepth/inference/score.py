@@ -1,6 +1,9 @@
 """A run scored against the ground truth of a data set."""
 
+import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -8,7 +11,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.splits import Split, get_split
 from egodepth.evaluation.depth import (
@@ -55,6 +58,7 @@ class DepthScores:
         protocol: how they were compared.
         images: one by one.
         note: what else must be known to compare the numbers with others, or empty.
+        left_out: images that could not be scored, each with the reason.
     """
 
     summary: dict[str, float]
@@ -62,18 +66,24 @@ class DepthScores:
     protocol: DepthProtocol
     images: list[ImageScores]
     note: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def caption(self) -> str:
         """The protocol in full, with how many of its images were there."""
         wanted = self.protocol.images
         count = f"{len(self.images)} of its {wanted} images" if wanted else ""
+        if self.left_out:
+            total = len(self.images) + len(self.left_out)
+            left_out = f"{len(self.left_out)} of {total} images left out"
+            count = f"{count}, {left_out}" if count else left_out
         return "; ".join(part for part in (str(self.protocol), count, self.note) if part)
 
     @property
     def complete(self) -> bool:
         """Whether the numbers are those of the whole protocol."""
-        return not self.note and self.protocol.images in (None, len(self.images))
+        whole = self.protocol.images in (None, len(self.images))
+        return whole and not self.note and not self.left_out
 
     def to_json(self) -> dict[str, Any]:
         """What ``--json`` writes: metrics at the top level, the constant guess below ``constant``."""
@@ -81,6 +91,7 @@ class DepthScores:
             **self.summary, "constant": self.constant, "protocol": self.caption,
             "protocol_name": self.protocol.name, "protocol_changed": self.protocol
             != PROTOCOLS.get(self.protocol.name), "complete": self.complete,
+            "left_out": list(self.left_out),
         }  # fmt: skip
 
 
@@ -108,7 +119,7 @@ class Pair:
     Attributes:
         prediction, truth, texture: (H, W) each.
         rays: (H, W, 3) of the pixels, z = 1, or None.
-        sequence, frame: where it comes from.
+        sequence, frame, name: where it comes from; the name is that of its image file, where it has one.
     """
 
     prediction: np.ndarray
@@ -117,6 +128,7 @@ class Pair:
     rays: np.ndarray | None = None
     sequence: str = ""
     frame: int = 0
+    name: str = ""
 
 
 def evaluate_depth(
@@ -179,7 +191,8 @@ def evaluate_predictor(
                 size = (truth.shape[0], truth.shape[1])
                 local = texture_at(frame.image, *predictor.texture_size, size)
                 depth = predictor.predict(sequence, frame, size)
-                yield Pair(depth, truth, local, _rays(sequence, size), sequence.name, frame.number)
+                rays = _rays(sequence, size)
+                yield Pair(depth, truth, local, rays, sequence.name, frame.number, frame.name)
                 on_image()
 
     return score_pairs(pairs, protocol, note)
@@ -221,31 +234,43 @@ def score_pairs(
     pairs: Callable[[], Iterator[Pair]], protocol: DepthProtocol, note: str = ""
 ) -> DepthScores:
     """Score predictions against ground truth; ``pairs`` is called twice where one scale is fitted to the
-    whole set.
+    whole set. Images without truth in range, or whose prediction is no depth, are left out with a warning.
 
     Raises:
-        EgodepthError: no pairs, or predictions that are none.
+        EgodepthError: no pairs, or none that can be scored.
     """
     scale = None
     if protocol.scaling == "set_median":
-        ratios = [median_ratio(p.prediction, p.truth, protocol) for p in pairs()]
-        scale = float(np.median(ratios)) if ratios else None
+        ratios = []
+        for p in pairs():
+            with suppress(EgodepthError):
+                ratios.append(median_ratio(p.prediction, p.truth, protocol))
+        scale = float(np.median(ratios)) if ratios else math.nan
     images: list[ImageScores] = []
     constant: list[dict[str, float]] = []
+    left_out: list[str] = []
     for p in pairs():
-        where = f"{p.sequence}, frame {p.frame}" if p.sequence else f"image {len(images)}"
         try:
             scores = score_depth(
                 p.prediction, p.truth, protocol, p.texture, rays=p.rays, set_scale=scale
             )
         except EgodepthError as error:
-            raise EgodepthError(f"{where}: {error}") from error
+            where = f"{p.sequence}, frame {p.frame}" if p.sequence else f"image {len(images)}"
+            left_out.append(f"{where}{f' ({p.name})' if p.name else ''}: {error}")
+            continue
         images.append(ImageScores(p.sequence, p.frame, scores))
         guess = np.full_like(p.truth, np.median(p.truth[p.truth > 0]))
         plain = replace(protocol, scaling="median")
         constant.append(score_depth(guess, p.truth, plain, p.texture))
+    if left_out:
+        total = len(images) + len(left_out)
+        text = f"{len(left_out)} of {total} images could not be scored: {'; '.join(left_out[:3])}"
+        text += "; ..." if len(left_out) > 3 else ""
+        if not images:
+            raise EgodepthError(text)
+        warnings.warn(text, EgodepthWarning, stacklevel=3)
     summary = summarize_depth([image.scores for image in images])
-    return DepthScores(summary, summarize_depth(constant), protocol, images, note)
+    return DepthScores(summary, summarize_depth(constant), protocol, images, note, tuple(left_out))
 
 
 def _rays(sequence: Sequence, size: tuple[int, int]) -> np.ndarray | None:
