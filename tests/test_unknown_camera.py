@@ -170,6 +170,28 @@ def test_the_rotation_flag_of_a_phone(tmp_path: Path) -> None:
     assert image[:8].mean() > 200 and image[-8:].mean() < 50
 
 
+@pytest.mark.parametrize(("aspect", "size"), [("4/3", (96, 160)), ("8/9", (108, 120))])
+def test_pixels_that_are_not_square(tmp_path: Path, aspect: str, size: tuple[int, int]) -> None:
+    """Frames are widened or heightened, and the camera's pixels are square."""
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 120, 96, "yuv420p"
+        stream.codec_context.sample_aspect_ratio = Fraction(aspect)
+        for level in (0, 200):
+            frame = av.VideoFrame.from_ndarray(
+                np.full((96, 120, 3), level, np.uint8), format="rgb24"
+            )
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    sequence = read_footage(path).with_fov(60)
+    assert (sequence.frames.height, sequence.frames.width) == size
+    assert all(frame.image.shape == (*size, 3) for frame in sequence.frames.at())
+    assert sequence.camera is not None
+    expected = size[1] / 2 / np.tan(np.pi / 6)
+    assert sequence.camera.focal_and_centre[:2].tolist() == pytest.approx([expected, expected])
+
+
 def test_a_broken_frame_is_left_out_and_told(tmp_path: Path) -> None:
     path = tmp_path / "a.mkv"
     with av.open(str(path), "w") as container:

@@ -13,11 +13,11 @@ from egodepth.cli.common import (
     INTERRUPTED,
     MISUSED,
     Parser,
+    add_camera,
     add_common,
     add_metres,
     add_rate,
     at_rate,
-    camera_settings,
     known_length,
     make_console,
     print_table,
@@ -98,8 +98,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     predict.add_argument("--backend", default="torch",
                          help="torch (default), torch-bf16, onnxruntime, openvino, openvino-bf16 or "
                          "openvino-int8")  # fmt: skip
-    predict.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
-                         "default what the run was trained with")  # fmt: skip
+    add_camera(predict)
     predict.add_argument("--formats", nargs="+", choices=("npz", "png", "exr", "video"),
                          default=("npz", "png", "video"),
                          help="of the depth maps (default: npz png video; exr needs OpenEXR)")  # fmt: skip
@@ -114,8 +113,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     odometry.add_argument("--out", type=Path, required=True, help="folder to write to")
     add_metres(odometry)
     add_rate(odometry)
-    odometry.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
-                          "default what the run was trained with")  # fmt: skip
+    add_camera(odometry)
     odometry.add_argument("--key_frames", type=int, default=7,
                           help="in the sliding window (default: 7)")  # fmt: skip
     odometry.add_argument("--trust_depth", choices=("auto", "yes", "no"), default="auto",
@@ -175,7 +173,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     landscape.add_argument("--step", type=float, default=0.5, help="of the grid (default: 0.5)")
     landscape.add_argument("--level", type=int, default=0,
                            help="of the features, the finest is 0 (default)")  # fmt: skip
-    landscape.add_argument("--fov", type=float, help="of footage without a camera, in degrees")
+    add_camera(landscape)
     landscape.add_argument("--seed", type=int, default=0, help="of the random pixels (default: 0)")
     landscape.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
     landscape.add_argument("--out", type=Path, required=True, help="folder to write to")
@@ -296,7 +294,6 @@ def _is_footage(word: str) -> bool:
 def _predict(options: argparse.Namespace) -> int:
     from rich.progress import track
 
-    from egodepth.data.sources import read_source, select
     from egodepth.inference.backends import BACKENDS
     from egodepth.inference.predict import (
         PREDICTION,
@@ -306,16 +303,13 @@ def _predict(options: argparse.Namespace) -> int:
         write_predictions,
     )
     from egodepth.inference.run import Run
-    from egodepth.training.run import with_camera
 
     check_destination(options.out, folder=True)
     check_formats(options.formats)
     run = Run.load(options.run, options.device)
-    # A lens that was undone for the training is undone here too.
-    camera = camera_settings(options)
-    sequences = [
-        with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
-    ]
+    sequences = run.open(
+        options.source, name=options.sequence, fov=options.fov, camera=options.camera
+    )
     sequences = at_rate(sequences, options)
     if options.backend not in BACKENDS:
         raise EgodepthError(f"unknown backend {options.backend!r}; use {', '.join(BACKENDS)}")
@@ -350,7 +344,6 @@ def _predict(options: argparse.Namespace) -> int:
 def _odometry(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from egodepth.data.sources import read_source, select
     from egodepth.evaluation.odometry import describe
     from egodepth.inference.odometry import (
         ODOMETRY,
@@ -361,17 +354,15 @@ def _odometry(options: argparse.Namespace) -> int:
     from egodepth.inference.run import Run
     from egodepth.report.plots import plot_trajectory
     from egodepth.report.tables import odometry_table
-    from egodepth.training.run import with_camera
 
     check_destination(options.out, folder=True)
     run = Run.load(options.run, options.device)
     trust = {"auto": None, "yes": True, "no": False}[options.trust_depth]
     if options.key_frames < 3:
         raise EgodepthError(f"--key_frames must be at least 3, got {options.key_frames}")
-    camera = camera_settings(options)
-    sequences = [
-        with_camera(s, camera) for s in select(read_source(options.source), options.sequence)
-    ]
+    sequences = run.open(
+        options.source, name=options.sequence, fov=options.fov, camera=options.camera
+    )
     sequences = at_rate(sequences, options)
     console = make_console()
     folder: OutputFolder | None = None
@@ -482,18 +473,19 @@ def _import_featdepth(options: argparse.Namespace) -> int:
 
 def _landscape(options: argparse.Namespace) -> int:
     from egodepth.core.files import write_json
-    from egodepth.data.sources import read_source, select
+    from egodepth.inference.footage import open_footage
     from egodepth.inference.landscape import draw_landscape
     from egodepth.report.plots import plot_landscape
     from egodepth.report.tables import landscape_table
 
     check_destination(options.out, folder=True)
-    sequence = select(read_source(options.source), options.sequence)[0]
+    sequence = open_footage(options.run, options.source, name=options.sequence, fov=options.fov,
+                            camera=options.camera)[0]  # fmt: skip
     result = draw_landscape(
         options.run, sequence, options.frame,
         pixel=tuple(options.pixel) if options.pixel else None, count=options.count,
         offset=options.offset, radius=options.radius, step=options.step, level=options.level,
-        fov=options.fov, seed=options.seed,
+        seed=options.seed,
     )  # fmt: skip
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / "landscape.json", result.to_json())

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
 
     from egodepth.data.sequence import Sequence
     from egodepth.inference.unit import KnownLength
-    from egodepth.training.settings import DataSettings
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
@@ -126,11 +125,23 @@ def print_table(table: Any) -> None:
     Console(width=None if sys.stdout.isatty() else 110).print(table)
 
 
-def camera_settings(options: argparse.Namespace) -> "DataSettings":
-    """What tells the camera of footage that brings none: what was typed, or the run's settings."""
-    from egodepth.training.run import settings_of_footage
-    from egodepth.training.settings import DataSettings
+def field_of_view(word: str) -> float:
+    """An argument in degrees."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 180:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 180 degrees, got {word!r}")
+    return value
 
-    if options.fov:
-        return DataSettings(fov=options.fov)
-    return settings_of_footage(options.run)
+
+def add_camera(parser: argparse.ArgumentParser) -> None:
+    """Options that tell the camera of footage that brings none."""
+    camera = parser.add_mutually_exclusive_group()
+    camera.add_argument("--fov", type=field_of_view, metavar="DEGREES",
+                        help="horizontal field of view of footage without a camera; by default the run's "
+                        "camera")  # fmt: skip
+    camera.add_argument("--camera", type=Path, metavar="FILE",
+                        help="camera file for footage without a camera (egodepth's, OpenCV's, ROS's, kalibr's, "
+                        "COLMAP's or nerfstudio's); by default the run's camera")  # fmt: skip

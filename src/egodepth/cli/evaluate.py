@@ -124,7 +124,10 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
         if options.flip:
             raise EgodepthError("--flip needs a run; predictions are taken as they are")
         predictor = Predictions(options.what, options.kind, split)
-    sequences = select(read_source(options.data), options.sequence)
+    if is_run:
+        sequences = run.open(options.data, name=options.sequence)
+    else:
+        sequences = select(read_source(options.data), options.sequence)
     total = sum(len(indices) for *_, indices in scored_frames(sequences, protocol, split))
     console = make_console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
@@ -171,6 +174,7 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
     if is_run:
         assert sequence is not None
         run = Run.load(options.what, options.device)
+        sequence = run.open(sequence)[0]
         console = make_console()
         with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
             task = progress.add_task(sequence.name, total=len(sequence.frames))

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from egodepth.cli.common import (
+    add_camera,
     add_common,
     add_metres,
     add_rate,
     at_rate,
-    camera_settings,
     known_length,
     make_console,
     positive,
@@ -43,8 +43,7 @@ def add_commands(commands: Any) -> None:
                               "as the memory allows")  # fmt: skip
         add_metres(kind)
         add_rate(kind)
-        kind.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
-                          "default what the run was trained with")  # fmt: skip
+        add_camera(kind)
         add_common(kind)
         kind.set_defaults(command=_export_cloud, kind=name)
     hub = kinds.add_parser("hub", help="weights as safetensors, settings and a model card")
@@ -62,13 +61,11 @@ def add_commands(commands: Any) -> None:
 def _export_cloud(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from egodepth.data.sources import read_source, select
     from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
     from egodepth.inference.mesh import MESH_SUFFIXES, fuse_mesh, write_mesh
     from egodepth.inference.odometry import track_sequence
     from egodepth.inference.rerun_log import load_rerun, write_rerun
     from egodepth.inference.run import Run
-    from egodepth.training.run import with_camera
 
     suffixes = {"points": (".ply",), "mesh": MESH_SUFFIXES, "rerun": (".rrd",)}
     check_destination(options.out, suffixes.get(options.kind, ()), folder=options.kind == "colmap")
@@ -77,8 +74,10 @@ def _export_cloud(options: argparse.Namespace) -> int:
     if options.every < 1:
         raise EgodepthError(f"--every must be at least 1, got {options.every}")
     run = Run.load(options.run, options.device)
-    sequence = select(read_source(options.source), options.sequence)[0]
-    (sequence,) = at_rate([with_camera(sequence, camera_settings(options))], options)
+    sequences = run.open(
+        options.source, name=options.sequence, fov=options.fov, camera=options.camera
+    )[:1]
+    (sequence,) = at_rate(sequences, options)
     console = make_console()
     with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
         task = progress.add_task(sequence.name, total=len(sequence.frames))

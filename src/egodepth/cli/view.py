@@ -6,11 +6,11 @@ import sys
 from typing import Any
 
 from egodepth.cli.common import (
+    add_camera,
     add_common,
     add_metres,
     add_rate,
     at_rate,
-    camera_settings,
     known_length,
     make_console,
     run_folder,
@@ -30,8 +30,7 @@ def add_commands(commands: Any) -> None:
     view.add_argument("--odometry", action="store_true",
                       help="find the motion as egodepth odometry does, better and slower")  # fmt: skip
     _add_page(view)
-    view.add_argument("--fov", type=float, help="of footage without a camera, in degrees; by "
-                      "default what the run was trained with")  # fmt: skip
+    add_camera(view)
     add_metres(view)
     add_rate(view)
     add_common(view)
@@ -90,10 +89,10 @@ def _live(options: argparse.Namespace) -> int:
 
 
 def _view(options: argparse.Namespace) -> int:
-    from egodepth.data.sources import default_protocol, read_sources, select
+    from egodepth.data.sources import default_protocol
     from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.run import Run
-    from egodepth.training.run import settings_of_footage, with_camera
+    from egodepth.training.run import settings_of_footage
     from egodepth.view.server import View
 
     run = Run.load(options.run, options.device)
@@ -103,9 +102,10 @@ def _view(options: argparse.Namespace) -> int:
         raise EgodepthError(f"{options.run} does not tell what it was trained on: name the footage")
     # Relative sources of a run start from its --data.root, typed ones from here.
     root = trained.root if options.source is None else None
-    camera = camera_settings(options)
-    sequences = [with_camera(s, camera) for s in read_sources(sources, root)]
-    sequences = at_rate(select(sequences, options.sequence), options)
+    sequences = run.open(
+        list(sources), name=options.sequence, fov=options.fov, camera=options.camera, root=root
+    )
+    sequences = at_rate(sequences, options)
     view = View(
         run, sequences, known_length(options), get_protocol(default_protocol(sources[0])),
         odometry=options.odometry, port=options.port,

@@ -12,7 +12,7 @@ from av.error import FFmpegError
 from egodepth.core.errors import EgodepthError
 from egodepth.core.video import video_address
 from egodepth.data.sequence import Frame
-from egodepth.data.video_file import upright
+from egodepth.data.video_file import pixel_aspect, upright
 
 PATIENCE = 10.0
 """Seconds without a frame after which a source counts as gone."""
@@ -92,6 +92,7 @@ class LiveCamera:
     def _read(self) -> None:
         started = time.perf_counter()
         first: float | None = None
+        aspect = pixel_aspect(self._stream)
         try:
             for number, decoded in enumerate(self._container.decode(self._stream)):
                 if self._ended:
@@ -100,7 +101,7 @@ class LiveCamera:
                 first = moment if first is None else first
                 if self._paced:
                     time.sleep(max(0.0, moment - first - (time.perf_counter() - started)))
-                frame = Frame(number, time.perf_counter() - started, upright(decoded))
+                frame = Frame(number, time.perf_counter() - started, upright(decoded, aspect))
                 with self._change:
                     self.seen, self._newest, self._fresh = number + 1, frame, True
                     self._change.notify_all()

@@ -1,18 +1,18 @@
 """One's own footage: images or a video."""
 
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from glob import glob
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-import yaml
 
-from egodepth.core.errors import EgodepthError
-from egodepth.core.files import natural_order, read_text, write_text
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import natural_order, write_text
+from egodepth.data.camera_file import Calibration, read_calibration, read_depth_steps
 from egodepth.data.camera_metadata import exif_focal
 from egodepth.data.image_names import check_names
 from egodepth.data.sequence import (
@@ -25,25 +25,28 @@ from egodepth.data.sequence import (
     read_depth_png,
 )
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.lens import Lens, LensModel, Undistortion
+from egodepth.geometry.lens import Lens, Undistortion
 from egodepth.geometry.trajectory import read_trajectory
 
-IMAGES = "images"
+IMAGES, DEPTH, POSES = "images", "depth", "poses.txt"
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
-_LENSES: dict[str, LensModel] = {"brown": "brown", "fisheye": "fisheye"}
+CAMERA_FILE = "camera.yaml"
+"""Beside images or a video: their camera; in a run folder: that of the first footage."""
 MILLIMETRES = 1000
 """Steps a metre of depth PNGs where camera.yaml has no ``depth_steps``."""
 
 
 def read_footage(path: Path) -> Sequence:
-    """A folder of images (ordered by name), an image or a video file, with the camera that these tell of
-    themselves; or a folder with a folder ``images``, beside which may lie ``depth`` (maps named like
-    their images), ``poses.txt`` (in KITTI, TUM or EuRoC format) and ``camera.yaml``.
+    """A folder of images (ordered by name), an image or a video file, with the camera of a ``camera.yaml``
+    beside them, or else that which they tell of themselves; or a folder with a folder ``images``, beside which
+    may lie ``depth`` (maps named like their images), ``poses.txt`` (in KITTI, TUM or EuRoC format) and
+    ``camera.yaml``.
 
     Raises:
-        EgodepthError: nothing there, an empty folder, no video, or poses that do not fit.
+        EgodepthError: nothing there, an empty folder, pictures both in the folder and in its ``images``, no
+            video, poses that do not fit, or a ``camera.yaml`` that does not.
     """
-    if (path / IMAGES).is_dir() and not list_images(path):
+    if path.is_dir() and _is_prepared(path):
         return _read_prepared(path)
     if path.is_dir():
         images = list_images(path)
@@ -60,17 +63,44 @@ def read_footage(path: Path) -> Sequence:
     return read_video(path)
 
 
+def _is_prepared(folder: Path) -> bool:
+    """Whether the images of a folder are those of its folder ``images``.
+
+    Raises:
+        EgodepthError: there are frames in both.
+    """
+    if not (folder / IMAGES).is_dir():
+        return False
+    loose, inner = list_images(folder), list_images(folder / IMAGES)
+    if not loose or not inner:
+        return not loose
+    beside = [n for n in (DEPTH, POSES, CAMERA_FILE) if (folder / n).exists()]
+    if not beside and len(loose) > 1:
+        raise EgodepthError(
+            f"{folder} holds {len(loose)} pictures itself and {len(inner)} in {folder / IMAGES}; name "
+            f"{folder / IMAGES}, or '{folder}/*{loose[0].suffix}'"
+        )
+    names = ", ".join(p.name for p in loose[:3]) + (", ..." if len(loose) > 3 else "")
+    warnings.warn(
+        f"{folder}: the frames are those in {IMAGES}; {names} beside it "
+        f"{'are' if len(loose) > 1 else 'is'} not read",
+        EgodepthWarning,
+        stacklevel=3,
+    )
+    return True
+
+
 def read_images(place: Path, images: list[Path]) -> Sequence:
-    """Images as frames, named by their place, with the camera of the first one's EXIF data; a warning tells
-    of names that do not look like those of one drive."""
+    """Images as frames, named by their place, with the camera of a ``camera.yaml`` beside the first, or else of
+    that one's EXIF data; a warning tells of names that do not look like those of one drive."""
     check_names(images)
     sequence = Sequence(place.name, ImageFiles(images), place=place.as_posix())
-    focal = exif_focal(images[0])
-    return sequence if focal is None else sequence.with_focal(focal, "metadata")
+    return _with_own_camera(sequence, images[0].parent, exif_focal(images[0]))
 
 
 def read_video(path: Path | str) -> Sequence:
-    """A video file or the address of one, with the camera that its container tells.
+    """A video file or the address of one, with the camera of a ``camera.yaml`` beside the file, or else that
+    which its container tells.
 
     Raises:
         EgodepthError: no video.
@@ -78,9 +108,18 @@ def read_video(path: Path | str) -> Sequence:
     from egodepth.data.video_file import VideoFile  # needs PyAV, which images do without
 
     video = VideoFile(path)
-    place = _named_place(path).as_posix() if isinstance(path, Path) else path
-    sequence = Sequence(Path(path).name, video, place=place)
-    return sequence if video.focal is None else sequence.with_focal(video.focal, "metadata")
+    if isinstance(path, str):
+        return _with_own_camera(Sequence(Path(path).name, video, place=path), None, video.focal)
+    sequence = Sequence(path.name, video, place=_named_place(path).as_posix())
+    return _with_own_camera(sequence, path.parent, video.focal)
+
+
+def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | None) -> Sequence:
+    """With the camera file of the folder that the footage lies in, else with the focal length in pixels that
+    it tells of itself."""
+    if folder is not None and (folder / CAMERA_FILE).exists():
+        return with_camera_file(sequence, folder / CAMERA_FILE)
+    return sequence if focal is None else sequence.with_focal(focal, "metadata")
 
 
 def _named_place(file: Path) -> Path:
@@ -111,19 +150,17 @@ def _read_prepared(folder: Path) -> Sequence:
         raise EgodepthError(f"the folder {folder / IMAGES} holds no images")
     check_names(images)
     frames = ImageFiles(images)
-    camera_file = folder / "camera.yaml"
-    steps = MILLIMETRES
-    if camera_file.exists():
-        steps = _read_yaml(camera_file).get("depth_steps", MILLIMETRES)
+    camera_file = folder / CAMERA_FILE
+    steps = (read_depth_steps(camera_file) if camera_file.exists() else None) or MILLIMETRES
     depth: dict[int, Callable[[], np.ndarray]] = {}
     for index, image in enumerate(images):
         for suffix in DEPTH_SUFFIXES:
-            path = folder / "depth" / f"{image.stem}{suffix}"
+            path = folder / DEPTH / f"{image.stem}{suffix}"
             if path.exists():
-                depth[index] = partial(read_depth_map, path, float(steps))
+                depth[index] = partial(read_depth_map, path, steps)
     poses = None
-    if (folder / "poses.txt").exists():
-        times, poses, _ = read_trajectory(folder / "poses.txt")
+    if (folder / POSES).exists():
+        times, poses, _ = read_trajectory(folder / POSES)
         if len(poses) != len(images):
             raise EgodepthError(
                 f"{folder / 'poses.txt'} holds {len(poses)} poses for {len(images)} images; it needs "
@@ -155,102 +192,72 @@ def read_depth_map(path: Path, steps: float) -> np.ndarray:
     return values.squeeze().astype(np.float32)
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.safe_load(read_text(path, "the camera file"))
-    except yaml.YAMLError as error:
-        raise EgodepthError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    return values if isinstance(values, dict) else {}
-
-
 def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
-    """The sequence with the camera of a file, at the size of its frames. Where the file tells a lens, frames
-    and depth are undistorted, and the camera is the straight one.
+    """The sequence with the camera of a file of any known format, at the size of its frames. Where the file
+    tells a lens, frames and depth are undistorted, and the camera is the undistorted one.
 
     Raises:
-        EgodepthError: see :func:`read_camera` and :func:`read_lens`.
+        EgodepthError: see :func:`egodepth.data.camera_file.read_calibration`, or frames of another aspect
+            ratio than the camera's.
     """
-    camera = read_camera(path).resize(sequence.frames.height, sequence.frames.width)
-    return with_lens(sequence, camera, read_lens(path), "given")
+    return with_calibration(sequence, read_calibration(path))
+
+
+def with_calibration(sequence: Sequence, calibration: Calibration) -> Sequence:
+    """As :func:`with_camera_file`, of a camera that was read."""
+    frames = sequence.frames
+    fitted = calibration.at_size(frames.height, frames.width, sequence.name)
+    found = with_lens(sequence, fitted.camera, fitted.lens, "given")
+    return replace(found, camera_note=calibration.describe())
 
 
 def with_lens(
     sequence: Sequence, camera: Camera, lens: Lens | None, camera_from: CameraFrom
 ) -> Sequence:
     """The sequence with a camera; where that has a lens, frames and depth are undistorted, and the camera is
-    the straight one."""
+    the undistorted one."""
     if lens is None:
         return replace(sequence, camera=camera, camera_from=camera_from)
     change = Undistortion(camera, lens)
 
-    def undistorted(read: Callable[[], np.ndarray]) -> np.ndarray:
-        return change.depth(read())
+    def undistorted(index: int, read: Callable[[], np.ndarray]) -> np.ndarray:
+        try:
+            return change.depth(read())
+        except ValueError as error:
+            raise EgodepthError(f"the depth of {sequence.name}, image {index}: {error}") from error
 
-    depth = {index: partial(undistorted, read) for index, read in sequence.depth.items()}
-    frames = ChangedFrames(sequence.frames, change)
+    def all_of(
+        depth: Mapping[int, Callable[[], np.ndarray]],
+    ) -> dict[int, Callable[[], np.ndarray]]:
+        return {index: partial(undistorted, index, read) for index, read in depth.items()}
+
     return replace(
-        sequence, frames=frames, camera=change.camera, depth=depth, camera_from=camera_from
-    )
+        sequence, frames=ChangedFrames(sequence.frames, change), camera=change.camera,
+        depth=all_of(sequence.depth), improved_depth=all_of(sequence.improved_depth),
+        camera_from=camera_from,
+    )  # fmt: skip
 
 
 def read_lens(path: Path) -> Lens | None:
-    """The lens of a camera file, where it tells one: ``lens: brown`` (or ``fisheye``) and ``distortion``
-    with its coefficients, see :class:`egodepth.geometry.lens.Lens`.
-
-    Raises:
-        EgodepthError: another model, or another number of coefficients.
-    """
-    values = _read_yaml(path)
-    model, coefficients = values.get("lens", "brown"), values.get("distortion")
-    if coefficients is None:
-        return None
-    try:
-        return Lens(_LENSES[str(model)], tuple(float(c) for c in coefficients))
-    except (KeyError, TypeError, ValueError) as error:
-        reason = str(error) if isinstance(error, ValueError) else "it needs numbers"
-        raise EgodepthError(
-            f"the camera file {path}: lens {model!r} with distortion {coefficients!r}: {reason}; use "
-            "`lens: brown` with [k1, k2, p1, p2, k3] or `lens: fisheye` with [k1, k2, k3, k4]"
-        ) from error
+    """The lens of a camera file, where it tells one; see :func:`egodepth.data.camera_file.read_calibration`."""
+    return read_calibration(path).lens
 
 
 def read_camera(path: Path) -> Camera:
-    """A camera file: YAML with fx, fy, cx, cy in pixels, and the width and height they hold for.
-
-    Pixel centres lie at whole numbers, the top-left one at (0, 0).
-
-    Raises:
-        EgodepthError: a missing file, missing or unknown names, values that are no numbers.
-    """
-    names = ("fx", "fy", "cx", "cy", "width", "height")
-    values = _read_yaml(path)
-    missing = [name for name in names if name not in values]
-    if missing:
-        raise EgodepthError(
-            f"the camera file {path} lacks {', '.join(missing)}; it needs one line each for "
-            f"{', '.join(names)}, like `fx: 721.5`"
-        )
-    try:
-        fx, fy, cx, cy, width, height = (float(values[name]) for name in names)
-    except (TypeError, ValueError) as error:
-        raise EgodepthError(
-            f"the camera file {path} holds something else than numbers: {error}"
-        ) from error
-    if not (np.isfinite([fx, fy, cx, cy]).all() and min(fx, fy, width, height) > 0):
-        raise EgodepthError(f"the camera file {path}: fx, fy, width and height must be above 0")
-    return Camera.from_parameters(fx, fy, cx, cy, int(height), int(width))
+    """The camera of a file, without its lens; see :func:`egodepth.data.camera_file.read_calibration`."""
+    return read_calibration(path).camera
 
 
 def write_camera(path: Path, camera: Camera, lens: Lens | None = None) -> None:
-    """Write a camera file, see :func:`read_camera` and :func:`read_lens`.
+    """Write a camera file in egodepth's own format.
 
     Raises:
         EgodepthError: the file can't be written.
     """
     names = ("fx", "fy", "cx", "cy")
     values = zip(names, camera.focal_and_centre.tolist(), strict=True)
-    lines = [f"{name}: {value:.6g}" for name, value in values]
+    lines = [f"{name}: {value:.8g}" for name, value in values]
     if lens is not None:
-        coefficients = ", ".join(f"{value:.6g}" for value in lens.coefficients)
+        coefficients = ", ".join(f"{value:.8g}" for value in lens.coefficients)
         lines += [f"lens: {lens.model}", f"distortion: [{coefficients}]"]
     write_text(path, "\n".join([*lines, f"width: {camera.width}", f"height: {camera.height}", ""]))

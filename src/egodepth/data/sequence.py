@@ -1,6 +1,7 @@
 """What every data set is read into."""
 
 import hashlib
+import math
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -111,6 +112,7 @@ class Sequence:
         camera_from: what the camera is known by: the data set or its files (``given``), what the camera
             wrote into its images or video (``metadata``), a field of view that somebody said (``fov``),
             nothing at all (``guess``), or the footage itself (``estimate``).
+        camera_note: of a camera file, its format and path in words; else empty.
         world_from_camera: (N, 4, 4) float64 in metres, one pose a frame, NaN where a frame has none;
             None where there are none.
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
@@ -134,9 +136,16 @@ class Sequence:
     camera_from: CameraFrom = "given"
     improved_depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
     place: str = ""
+    camera_note: str = ""
 
     def with_fov(self, degrees: float) -> "Sequence":
-        """The same with a camera that sees ``degrees`` from left to right edge, if it brings none."""
+        """The same with a camera that sees ``degrees`` from left to right edge, if it brings none.
+
+        Raises:
+            EgodepthError: not between 0 and 180.
+        """
+        if not 0 < degrees < 180:
+            raise EgodepthError(f"a field of view must be between 0 and 180 degrees, got {degrees}")
         if self.camera is not None:
             return self
         size = (self.frames.height, self.frames.width)
@@ -144,7 +153,13 @@ class Sequence:
         return replace(self, camera=camera, camera_from="fov")
 
     def with_focal(self, focal: float, camera_from: CameraFrom = "given") -> "Sequence":
-        """The same with a camera of square pixels, focal length in pixels, centred."""
+        """The same with a camera of square pixels, focal length in pixels, centred.
+
+        Raises:
+            EgodepthError: not above 0.
+        """
+        if not 0 < focal < math.inf:
+            raise EgodepthError(f"a focal length must be above 0 pixels, got {focal}")
         height, width = self.frames.height, self.frames.width
         centre = ((width - 1) / 2, (height - 1) / 2)
         camera = Camera.from_parameters(focal, focal, *centre, height, width)

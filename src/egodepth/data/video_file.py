@@ -4,6 +4,7 @@ import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import av
 import cv2
@@ -20,10 +21,10 @@ from egodepth.data.sequence import Frame
 class VideoFile:
     """Frames of the first video stream of a file or an address, decoded in order.
 
-    Frames are upright as the container's rotation flag has it, and their times those of the container, so
-    that a variable frame rate is no matter; a bare stream (.h264) has no times. Broken frames are left out,
-    and told when the whole video has been read; of interlaced frames one field is taken, since the other was
-    seen at another time. A change of the frames' size is an error.
+    Frames are upright as the container's rotation flag has it, their pixels are made square, and their times
+    are those of the container, so that a variable frame rate is no matter; a bare stream (.h264) has no
+    times. Broken frames are left out, and told when the whole video has been read; of interlaced frames one
+    field is taken, since the other was seen at another time. A change of the frames' size is an error.
     """
 
     seekable = False
@@ -41,6 +42,7 @@ class VideoFile:
         """
         self.path = path
         self.height = self.width = 0
+        self._pixel_aspect = 1.0
         self._stamps, self._count, unit, metadata = self._scan()
         self._times = unit * (np.array(self._stamps) - self._stamps[0]) if self._stamps else None
         first = next(self.at(), None)
@@ -55,7 +57,8 @@ class VideoFile:
         if isinstance(self.path, Path):
             state = self.path.stat()
             text = f"{self.path.resolve()} {state.st_size} {state.st_mtime_ns}"
-        return hashlib.sha256(f"{text} upright".encode()).hexdigest()
+        stretched = f" {self._pixel_aspect}" if self._pixel_aspect != 1 else ""
+        return hashlib.sha256(f"{text} upright{stretched}".encode()).hexdigest()
 
     @property
     def numbers(self) -> list[int]:
@@ -87,7 +90,7 @@ class VideoFile:
             self._tell(read, interlaced)
 
     def _image(self, index: int, frame: av.VideoFrame) -> np.ndarray:
-        image = upright(frame)
+        image = upright(frame, self._pixel_aspect)
         height, width = image.shape[:2]
         if self.height and (height, width) != (self.height, self.width):
             raise EgodepthError(
@@ -144,6 +147,7 @@ class VideoFile:
         try:
             with av.open(video_address(self.path)) as container:
                 stream = container.streams.video[0]
+                self._pixel_aspect = pixel_aspect(stream)
                 unit = float(stream.time_base or 0)
                 metadata = {**container.metadata, **stream.metadata}
                 try:
@@ -167,11 +171,20 @@ class VideoFile:
         return EgodepthError(f"cannot read the video {self.path}: {reason}")
 
 
-def upright(frame: av.VideoFrame) -> np.ndarray:
-    """The image (H, W, 3), turned as the container's flag asks."""
+def pixel_aspect(stream: Any) -> float:
+    """Width over height of a video stream's pixels, 1 where it says nothing."""
+    return float(stream.sample_aspect_ratio or 1)
+
+
+def upright(frame: av.VideoFrame, aspect: float = 1.0) -> np.ndarray:
+    """The image (H, W, 3), turned as the container's flag asks, and of square pixels: those of another
+    :func:`pixel_aspect` are widened or heightened, so that nothing of the image is lost."""
     image: np.ndarray = frame.to_ndarray(format="rgb24")
+    rows, columns = image.shape[:2]
+    size = (round(columns * max(aspect, 1)), round(rows / min(aspect, 1)))
     if frame.interlaced_frame:
-        size = (image.shape[1], image.shape[0])
-        image = cv2.resize(image[::2], size, interpolation=cv2.INTER_LINEAR)
+        image = image[::2]
+    if size != (image.shape[1], image.shape[0]):
+        image = cv2.resize(image, size, interpolation=cv2.INTER_LINEAR)
     turns = round(frame.rotation / 90) % 4
     return np.ascontiguousarray(np.rot90(image, turns)) if turns else image

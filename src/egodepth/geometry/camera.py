@@ -55,6 +55,22 @@ class Camera:
         rows = [sx * x + (sx / 2 - 0.5) * last, sy * y + (sy / 2 - 0.5) * last, last]
         return Camera(torch.stack(rows, dim=-2), height, width)
 
+    def has_aspect_of(self, height: int, width: int) -> bool:
+        """Whether images of this size can be the camera's, resized: their aspect ratio is the same within
+        1 %, or but for the rounding of their size to whole pixels."""
+        stretch = (width / self.width) / (height / self.height)
+        rounding = min(abs(width - height * self.width / self.height),
+                       abs(height - width * self.height / self.width))  # fmt: skip
+        return abs(stretch - 1) <= 0.01 or rounding <= 0.5
+
+    def turn(self) -> "Camera":
+        """The camera of the image turned by 90 degrees clockwise: (x, y) goes to (H - 1 - y, x)."""
+        fx, fy, cx, cy = self.focal_and_centre.unbind(-1)
+        zero, one = torch.zeros_like(fx), torch.ones_like(fx)
+        rows = ((fy, zero, self.height - 1 - cy), (zero, fx, cx), (zero, zero, one))
+        turned = torch.stack([torch.stack(row, dim=-1) for row in rows], dim=-2)
+        return Camera(turned, self.width, self.height)
+
     def crop(self, top: int, left: int, height: int, width: int) -> "Camera":
         """The camera of the window whose top-left pixel is (left, top)."""
         matrix = self.matrix.clone()

@@ -1,6 +1,6 @@
 """Lens distortion, and images without it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -38,6 +38,13 @@ class Lens:
                 f"{len(self.coefficients)}"
             )
 
+    def turn(self) -> "Lens":
+        """The lens of the image turned by 90 degrees clockwise: tangential distortion turns with it."""
+        if self.model == "fisheye":
+            return self
+        k1, k2, p1, p2, *others = self.coefficients
+        return replace(self, coefficients=(k1, k2, p2, -p1, *others))
+
     def distort(
         self, camera: Camera, pixels: Float[ndarray, "n 2"], straight: Camera
     ) -> Float[ndarray, "n 2"]:
@@ -74,19 +81,38 @@ class Undistortion:
         """
         self.bent, self.lens = camera, lens
         self.camera = straight or straight_camera([(camera, lens)])
-        grid = np.stack(np.meshgrid(np.arange(camera.width), np.arange(camera.height)), axis=-1)
-        places = lens.distort(camera, grid.reshape(-1, 2).astype(np.float64), self.camera)
-        grids = places.reshape(camera.height, camera.width, 2).astype(np.float32)
-        self._x, self._y = np.ascontiguousarray(grids[..., 0]), np.ascontiguousarray(grids[..., 1])
+        self._maps: dict[tuple[int, int], tuple[ndarray, ndarray]] = {}
         self.key = f"{lens} {camera.matrix.tolist()} {self.camera.matrix.tolist()}"
 
     def __call__(self, image: Shaped[ndarray, "h w *c"]) -> Shaped[ndarray, "h w *c"]:
         """An image (H, W, 3) uint8, interpolated linearly; black beyond its edge."""
-        return np.asarray(cv2.remap(image, self._x, self._y, cv2.INTER_LINEAR))
+        maps = self._map(self.bent.height, self.bent.width)
+        return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR))
 
     def depth(self, depth: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
-        """A depth map along z, by the nearest pixel, 0 beyond the edge."""
-        return np.asarray(cv2.remap(depth, self._x, self._y, cv2.INTER_NEAREST))
+        """A depth map along z, by the nearest pixel, 0 beyond the edge; of the size of the images, or of
+        another of their aspect ratio.
+
+        Raises:
+            ValueError: another aspect ratio.
+        """
+        height, width = depth.shape
+        if not self.bent.has_aspect_of(height, width):
+            raise ValueError(
+                f"it is {width}x{height}, its image {self.bent.width}x{self.bent.height}: of another "
+                "aspect ratio, so that nothing tells which pixels belong together"
+            )
+        return np.asarray(cv2.remap(depth, *self._map(height, width), cv2.INTER_NEAREST))
+
+    def _map(self, height: int, width: int) -> tuple[ndarray, ndarray]:
+        """X and y, (height, width) each, in the distorted image of this size, of every undistorted pixel."""
+        if (height, width) not in self._maps:
+            bent, straight = (c.resize(height, width) for c in (self.bent, self.camera))
+            grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
+            places = self.lens.distort(bent, grid.reshape(-1, 2).astype(np.float64), straight)
+            x, y = places.reshape(height, width, 2).astype(np.float32).transpose(2, 0, 1).copy()
+            self._maps[height, width] = x, y
+        return self._maps[height, width]
 
 
 def straight_camera(cameras: list[tuple[Camera, Lens]]) -> Camera:

@@ -10,13 +10,13 @@ from huggingface_hub import snapshot_download
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, read_text, write_json, write_text
+from egodepth.data.own_footage import CAMERA_FILE
 from egodepth.models.checkpoint import CONFIG, read_facts
 from egodepth.models.motion_gap import FACT as MOTION_GAP
 
 HUB = "hf:"
 """Before the name of a run on the hub, wherever a run is named."""
 CARD_TEMPLATE = (files("egodepth.inference") / "model_card.md.jinja").read_text(encoding="utf-8")
-CAMERA = "camera.yaml"
 KEPT_FACTS = (
     "egodepth", "torch", "steps", "poses", "metric", "precision", "refined", "seconds", MOTION_GAP,
 )  # fmt: skip
@@ -70,9 +70,10 @@ def save_facts(source: Path, target: Path) -> None:
     write_text(target / CONFIG, yaml.safe_dump(tree, sort_keys=False))
     facts = read_facts(source)
     write_json(target / "run.json", {k: facts[k] for k in KEPT_FACTS if k in facts})
-    if (source / CAMERA).exists():
-        with atomic_path(target / CAMERA) as partial:
-            copyfile(source / CAMERA, partial)
+    # Those of several pieces of footage stay here: their names are of folders.
+    if (source / CAMERA_FILE).exists():
+        with atomic_path(target / CAMERA_FILE) as partial:
+            copyfile(source / CAMERA_FILE, partial)
 
 
 def card_values(folder: Path) -> dict[str, Any]:
@@ -98,5 +99,5 @@ def card_values(folder: Path) -> dict[str, Any]:
         "facts": [(name, value) for name, value in rows if value not in (None, "")],
         "scores": [(text, f"{depth[name]:.3f}") for name, text in names.items() if name in depth],
         "unit": f"metres, by {facts['metric']}" if facts.get("metric") else "a unit of the run's own",
-        "camera": (folder / CAMERA).exists(),
+        "camera": (folder / CAMERA_FILE).exists(),
     }  # fmt: skip

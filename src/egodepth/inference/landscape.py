@@ -21,6 +21,7 @@ from egodepth.evaluation.landscape import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample
+from egodepth.inference.footage import open_footage
 from egodepth.inference.run import Run
 from egodepth.losses.feature_metric import common_scale, feature_metric_loss
 from egodepth.losses.photometric import charbonnier, photometric_loss, target_statistics
@@ -113,7 +114,7 @@ def draw_landscape(
         number: of the frame in its data set.
         pixel, count, offset, seed: as in :func:`find_matches`.
         radius, step, level: as in :func:`loss_surfaces`.
-        fov: field of view in degrees, for footage without a camera.
+        fov: horizontal field of view in degrees, for footage without a camera; by default the run's camera.
 
     Raises:
         EgodepthError: a bad run, frame, pixel, radius or level.
@@ -127,8 +128,7 @@ def draw_landscape(
         raise EgodepthError(
             f"level {level}: the features have levels 0 to {len(networks.features.encoder.channels) - 1}"
         )
-    if fov is not None:
-        sequence = sequence.with_fov(fov)
+    sequence = open_footage(run, sequence, fov=fov)[0]
     matches = find_matches(
         sequence, _position(sequence, number), height=settings.height, width=settings.width,
         offset=offset, pixel=pixel, count=count, margin=radius, seed=seed, run=run,

@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from egodepth.core.errors import EgodepthError
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.pixels import read_picture
-from egodepth.data.sequence import ImageFiles
+from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.evaluation.landscape import texture
 from egodepth.inference.backends import Backend, export_onnx, make_compute
+from egodepth.inference.footage import Source, open_footage
 from egodepth.inference.hub import CARD_TEMPLATE, card_values, download, find_run, save_facts
 from egodepth.models.checkpoint import WEIGHTS, read_facts, read_run, write_weights
 from egodepth.models.motion_gap import MotionGap, read_motion_gap
@@ -128,6 +129,20 @@ class Run(
     def export_onnx(self, path: str | Path) -> None:
         """Write DepthNet as ONNX; see :func:`egodepth.inference.backends.export_onnx`."""
         export_onnx(self._depth, self.settings.height, self.settings.width, Path(path))
+
+    def open(
+        self,
+        source: Source,
+        *,
+        name: str | None = None,
+        fov: float | None = None,
+        camera: str | Path | None = None,
+        root: Path | None = None,
+    ) -> list[Sequence]:
+        """Footage with the camera that the run has for it, where it brings none, and its lens undone; see
+        :func:`egodepth.inference.footage.open_footage`."""
+        file = None if camera is None else Path(camera)
+        return open_footage(self.folder, source, name=name, fov=fov, camera=file, root=root)
 
     @property
     def has_motion(self) -> bool:

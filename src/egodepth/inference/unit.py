@@ -111,9 +111,13 @@ def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
     """The unit by the height of the camera above the ground or by one distance, from DepthNet alone.
 
     Raises:
-        EgodepthError: no ground to be seen, no such frame or pixel.
+        EgodepthError: no camera, no ground to be seen, no such frame or pixel.
     """
-    assert sequence.camera is not None
+    if sequence.camera is None:
+        raise EgodepthError(
+            f"{sequence.name} has no camera, without which neither its height nor a distance tells lengths: "
+            "open it by Run.open, or give its field of view (--fov, with_fov)"
+        )
     if known.distance is not None:
         return _by_distance(run, sequence, *known.distance)
     assert known.camera_height is not None

@@ -222,7 +222,11 @@ def describe_plan(
     """
     clips = stream.clips
     cameras = sorted(
-        {f"{_describe_camera(c.sequence)}, {CAMERAS_FROM[c.sequence.camera_from]}" for c in clips}
+        {
+            f"{_describe_camera(c.sequence)}, "
+            f"{c.sequence.camera_note or CAMERAS_FROM[c.sequence.camera_from]}"
+            for c in clips
+        }
     )
     strides = sorted({clip.stride for clip in clips})
     rows = [

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from egodepth.core import config
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.progress import WorkProgress
@@ -24,7 +24,8 @@ from egodepth.core.provenance import provenance
 from egodepth.core.world import World
 from egodepth.data.clips import Clip, read_clips
 from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.own_footage import with_camera_file, write_camera
+from egodepth.data.own_footage import CAMERA_FILE, with_camera_file, write_camera
+from egodepth.data.run_cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.data.sources import read_sources
@@ -132,6 +133,9 @@ def train(
     saved = read_checkpoint(checkpoint) if resume else None
     if saved and "egodepth_total_steps" not in saved:
         raise EgodepthError(f"cannot resume: {out} was imported; start a new run with --init {out}")
+    if saved and settings.data.camera is not None and (out / CAMERA_FILE).exists():
+        kept = settings.data.model_copy(update={"camera": out / CAMERA_FILE})
+        settings = settings.model_copy(update={"data": kept})
     if sequences is None:
         sequences = read_training_sequences(settings.data)
     started = time.perf_counter()
@@ -222,12 +226,12 @@ def train(
 
 
 def _keep_cameras(clips: list[Clip], out: Path, factors: list[float] | None = None) -> None:
-    """Write down the cameras of footage that brings none, their focal lengths times what was learned: the
-    first one for all footage, and each for its own, by its name."""
+    """Write down the cameras of one's own footage, with their lenses, their focal lengths times what was
+    learned: the first one for all footage, and each for its own, by its name."""
     found = [
         (clip, factor)
         for clip, factor in zip(clips, factors or [1.0] * len(clips), strict=True)
-        if clip.sequence.camera_from != "given"
+        if clip.sequence.place or clip.sequence.camera_from != "given"
     ]
     for place, (clip, factor) in enumerate(found):
         if place == 0:
@@ -276,7 +280,38 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
         found = [
             s for s, is_in in zip(found, chosen, strict=True) if is_in or (s.rig and s.rig in rigs)
         ]
+    _check_typed_camera(found, data)
     return [with_camera(sequence, data) for sequence in found]
+
+
+def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:
+    """What is typed of the camera must hold for all footage that it is for.
+
+    Raises:
+        EgodepthError: a focal length in pixels for frames of several sizes, or a horizontal field of view for
+            both upright and wide ones.
+    """
+    typed = [name for name in ("camera", "focal", "fov") if getattr(data, name) is not None]
+    if not typed:
+        return
+    name, value = typed[0], getattr(data, typed[0])
+    own = [s for s in sequences if brings_camera(s)]
+    if own:
+        warnings.warn(
+            f"{own[0].name} brings its own camera ({own[0].camera_note or own[0].camera_from}), which --data."
+            f"{name} does not replace",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+    sizes = {(s.frames.width, s.frames.height): s.name for s in sequences if not brings_camera(s)}
+    upright = {width > height for width, height in sizes if width != height}
+    if (name == "focal" and len(sizes) > 1) or (name == "fov" and len(upright) > 1):
+        some = ", ".join(f"{s} is {w}x{h}" for (w, h), s in list(sizes.items())[:3])
+        meant = "in pixels of one size" if name == "focal" else "from the left to the right edge"
+        raise EgodepthError(
+            f"--data.{name} {value:g} is {meant}, but {some}: give --data.camera FILE, or put a {CAMERA_FILE} "
+            "beside each"
+        )
 
 
 def build_networks(settings: TrainSettings) -> Networks:
@@ -364,40 +399,39 @@ def choose_precision(precision: str, accelerator: str) -> str:
     return "bf16-mixed" if precision == "bf16" else "32-true"
 
 
-CAMERA_FILE, CAMERAS = "camera.yaml", "cameras"
-"""In the run folder: the camera of the first footage, where it had to be found; and a folder with that of each,
-where there were several."""
-GUESSED_FOV = 60.0
-"""Degrees that an unknown camera is taken to see from left to right, until it is estimated."""
-
-
 def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
     """The sequence with the camera that the settings give, where it brings none or only what its files tell
-    of it; without settings the latter, else a guess, which the training replaces."""
-    if sequence.camera is not None and sequence.camera_from != "metadata":
+    of it; without settings the latter, else a guess, which the training replaces.
+
+    Raises:
+        EgodepthError: a camera file that can't be read, or footage of another aspect ratio than the camera's.
+    """
+    if brings_camera(sequence):
         return sequence
     if data.camera is not None:
-        own = data.camera.parent / CAMERAS / f"{sequence.name}.yaml"
-        return with_camera_file(sequence, own if own.exists() else data.camera)
+        run = data.camera.parent
+        if data.camera.name == CAMERA_FILE and (
+            (run / CAMERAS).exists() or (run / CONFIG).exists()
+        ):
+            return with_kept_camera(sequence, run)
+        return with_camera_file(sequence, data.camera)
     if data.focal is not None:
         return sequence.with_focal(data.focal)
     if data.fov is not None:
         return replace(sequence, camera=None).with_fov(data.fov)
-    if sequence.camera is not None:
-        return sequence
-    return replace(sequence.with_fov(GUESSED_FOV), camera_from="guess")
+    return sequence if sequence.camera is not None else guess_camera(sequence)
 
 
 def settings_of_footage(run: Path) -> DataSettings:
     """Settings of a run for other footage of the same camera: those of its training, with the camera that
-    was found then.
+    it keeps.
 
     Raises:
         EgodepthError: no run.
     """
     data = config.load(DataSettings, run / CONFIG, section="data")
-    if (run / CAMERA_FILE).exists() and data.camera is None:
-        return data.model_copy(update={"camera": run / CAMERA_FILE})
+    if (run / CAMERA_FILE).exists() or data.camera is not None or data.focal is not None:
+        return data.model_copy(update={"camera": run / CAMERA_FILE, "focal": None, "fov": None})
     return data
 
 

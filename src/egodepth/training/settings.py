@@ -35,13 +35,15 @@ class DataSettings(Settings):
     stride: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
     """frames between target and sources; auto: by the parallax of each video, leaving out pairs that
     stand still or hold a cut"""
-    focal: float | None = Field(None, gt=0)
-    """focal length in pixels of the footage, for footage that brings no camera"""
+    focal: float | None = Field(None, gt=0, allow_inf_nan=False)
+    """focal length in pixels of the footage's frames, for footage that brings no camera"""
     fov: float | None = Field(None, gt=0, lt=180)
-    """horizontal field of view in degrees, for footage that brings no camera"""
+    """horizontal field of view in degrees, from the left to the right edge of the frames, for footage that
+    brings no camera"""
     camera: Path | None = None
-    """camera file (YAML: fx, fy, cx, cy, width, height, and with a lens that bends lines distortion:
-    [k1, k2, p1, p2, k3], or lens: fisheye with [k1, k2, k3, k4]), for footage that brings no camera"""
+    """camera file, for footage that brings no camera: egodepth's own (YAML: fx, fy, cx, cy, width, height, and
+    with a lens distortion: [k1, k2, p1, p2, k3], or lens: fisheye with distortion: [k1, k2, k3, k4]), or one
+    of OpenCV, ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
     mask: str = "none"
     """pixels that belong to the camera (bonnet, watermark, borders) and say nothing; auto: those that
     stay in place over a hundred frames or more; or an image file, whose black pixels are left out"""

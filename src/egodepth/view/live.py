@@ -13,6 +13,8 @@ from PIL import Image
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.live_camera import LiveCamera
+from egodepth.data.run_cameras import undistortion_of_run
+from egodepth.geometry.lens import Undistortion
 from egodepth.inference.run import Run
 from egodepth.view.page import Server, as_json
 
@@ -45,6 +47,7 @@ class LiveView:
         self.frames, self.problem, self.ended = 0, "", False
         self._picture = b""
         self._nearest = 0.0
+        self._undistortion: Undistortion | None = None
         self._moments: deque[float] = deque(maxlen=30)
         self._change = threading.Condition()
         self._server = Server(self, port)
@@ -100,6 +103,12 @@ class LiveView:
                 self._change.notify_all()
 
     def _add(self, image: np.ndarray) -> None:
+        if self.frames == 0:
+            self._undistortion = undistortion_of_run(
+                self.run.folder, image.shape[0], image.shape[1], self.camera.source
+            )
+        if self._undistortion is not None:
+            image = self._undistortion(image)
         small = Image.fromarray(image)
         small.thumbnail((WIDEST, WIDEST))
         shown = np.asarray(small)

@@ -1,0 +1,165 @@
+"""The cameras that a run keeps in its folder, and footage with them.
+
+``camera.yaml`` is that of the run's first footage. Of a run with several pieces of footage, ``cameras`` holds
+that of each, by its name. Both are at the size of the frames, with the lens.
+"""
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import find, read_text
+from egodepth.data.camera_file import Calibration, read_calibration
+from egodepth.data.own_footage import CAMERA_FILE, with_calibration
+from egodepth.data.sequence import Sequence
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.lens import Undistortion
+
+CAMERAS = "cameras"
+SETTINGS = "config.yaml"
+GUESSED_FOV = 60.0
+"""Degrees that an unknown camera is taken to see from left to right, until it is estimated."""
+SAME_FOCAL = 0.02
+"""Relative difference of focal lengths, over the width, below which cameras count as one."""
+OTHER_FOCAL = 0.1
+"""As SAME_FOCAL, above which what a file tells of its camera says that it is another one."""
+
+
+def brings_camera(sequence: Sequence) -> bool:
+    """Whether footage has a camera of its own that is more than a line in its files' metadata."""
+    return sequence.camera is not None and sequence.camera_from != "metadata"
+
+
+def guess_camera(sequence: Sequence) -> Sequence:
+    """With a camera that nothing tells."""
+    return replace(sequence.with_fov(GUESSED_FOV), camera_from="guess")
+
+
+def with_run_camera(sequence: Sequence, run: Path) -> Sequence:
+    """Footage with the camera that a run keeps for it, its lens undone, where it brings none; where the run
+    keeps none either, with a guess, and a warning.
+
+    Raises:
+        EgodepthError: footage of another aspect ratio than the run's camera, or a run of an older version,
+            which did not keep its camera.
+    """
+    if brings_camera(sequence):
+        return sequence
+    told = _camera_settings(run)
+    if (run / CAMERA_FILE).exists() or told.get("camera") or told.get("focal"):
+        return with_kept_camera(sequence, run)
+    if told.get("fov"):
+        return replace(sequence, camera=None).with_fov(float(told["fov"]))
+    if sequence.camera is not None:
+        return sequence
+    warnings.warn(
+        f"nothing tells the camera of {sequence.name}: {GUESSED_FOV:.0f} degrees from left to right edge are "
+        "assumed; give --fov or --camera",
+        EgodepthWarning,
+        stacklevel=2,
+    )
+    return guess_camera(sequence)
+
+
+def with_kept_camera(sequence: Sequence, run: Path) -> Sequence:
+    """As :func:`with_run_camera`, of a run that had a camera.
+
+    Footage that the run was trained on is known by its name, or the end of its path. Other footage gets the
+    first camera that has its aspect ratio, unless its own metadata tell of quite another one; with a warning
+    where the run has several that differ.
+
+    Raises:
+        EgodepthError: as :func:`with_run_camera`.
+    """
+    if not (run / CAMERA_FILE).exists():
+        raise EgodepthError(
+            f"{run} was trained by an older version, which did not keep its camera in the run folder; give "
+            "--fov or --camera FILE"
+        )
+    named = _kept(run)
+    path = PurePosixPath(sequence.place).parts
+    own = [
+        name
+        for name in named
+        if name == sequence.name or path[-name.count("/") - 1 :] == tuple(name.split("/"))
+    ]
+    if own:
+        return with_calibration(sequence, named[max(own, key=len)])
+    height, width = sequence.frames.height, sequence.frames.width
+    if sequence.camera is not None:
+        focal = _focal(sequence.camera)
+        fitting = [c for c in named.values() if c.fits(height, width)]
+        if not any(abs(_focal(c.camera) / focal - 1) < OTHER_FOCAL for c in fitting):
+            warnings.warn(
+                f"{sequence.name}: its metadata tell another camera than that of {run}, and are believed",
+                EgodepthWarning,
+                stacklevel=2,
+            )
+            return sequence
+    chosen = _first_fitting(named, height, width, sequence.name, run)
+    return with_calibration(sequence, chosen)
+
+
+def undistortion_of_run(run: Path, height: int, width: int, name: str) -> Undistortion | None:
+    """What undoes the lens of a run's camera in images of this size; None where it has none.
+
+    Args:
+        run: run folder.
+        height, width: of the images.
+        name: of the footage, for messages.
+
+    Raises:
+        EgodepthError: images of another aspect ratio than the camera's.
+    """
+    named = _kept(run) if (run / CAMERA_FILE).exists() else {}
+    if not any(camera.lens for camera in named.values()):
+        return None  # depth of single images needs no camera
+    fitted = _first_fitting(named, height, width, name, run).at_size(height, width, name)
+    return Undistortion(fitted.camera, fitted.lens) if fitted.lens else None
+
+
+def _kept(run: Path) -> dict[str, Calibration]:
+    """By name of the footage; that of the first one by no name."""
+    files = {"": run / CAMERA_FILE} | {
+        file.relative_to(run / CAMERAS).as_posix().removesuffix(".yaml"): file
+        for file in find(run / CAMERAS, "*.yaml")
+    }
+    return {name: read_calibration(file) for name, file in files.items()}
+
+
+def _first_fitting(
+    named: Mapping[str, Calibration], height: int, width: int, name: str, run: Path
+) -> Calibration:
+    """The first camera of this aspect ratio, with a warning where others differ; the first of all where there
+    is none."""
+    fitting = [c for c in named.values() if c.fits(height, width)] or [named[""]]
+    focals = [_focal(c.camera) for c in fitting]
+    if max(focals) > (1 + SAME_FOCAL) * min(focals):
+        camera = fitting[0].camera
+        warnings.warn(
+            f"{run} was trained on footage of several cameras, and {name} is none of it: it gets the "
+            f"first one's camera ({camera.width}x{camera.height}, focal length "
+            f"{float(camera.matrix[0, 0]):.0f} pixels); give --fov or --camera if it has another",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+    return fitting[0]
+
+
+def _focal(camera: Camera) -> float:
+    """Over the longer side of the image, which turning does not change."""
+    return float(camera.matrix[0, 0]) / max(camera.width, camera.height)
+
+
+def _camera_settings(run: Path) -> dict[str, Any]:
+    """What the settings of a run say of its footage."""
+    if not (run / SETTINGS).exists():
+        raise EgodepthError(f"{run} is not a run folder: it holds no {SETTINGS}")
+    tree = yaml.safe_load(read_text(run / SETTINGS, "the run's settings"))
+    data = tree.get("data") if isinstance(tree, dict) else None
+    return data if isinstance(data, dict) else {}

@@ -1,0 +1,62 @@
+"""Footage for a run: whatever is opened for one gets its camera, and its lens is undone."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data.own_footage import with_camera_file
+from egodepth.data.run_cameras import brings_camera, with_run_camera
+from egodepth.data.sequence import Sequence
+from egodepth.data.sources import read_sources, select
+
+Source = str | Path | Sequence | list[str] | list[Path] | list[Sequence]
+
+
+def open_footage(
+    run: Path,
+    source: Source,
+    *,
+    name: str | None = None,
+    fov: float | None = None,
+    camera: Path | None = None,
+    root: Path | None = None,
+) -> list[Sequence]:
+    """Footage with the camera that a run has for it, where it brings none, and its lens undone.
+
+    Args:
+        run: run folder.
+        source: as :func:`egodepth.read_source` takes it, or sequences that were read; several in a list.
+        name: the sequence of this name alone.
+        fov: horizontal field of view in degrees, in place of the run's camera.
+        camera: camera file, in place of the run's camera.
+        root: what relative paths start from; by default the working folder.
+
+    Raises:
+        EgodepthError: whatever is wrong with the footage, a field of view that is none, or footage of another
+            aspect ratio than the camera's.
+    """
+    given = source if isinstance(source, list) else [source]
+    read = [s for s in given if isinstance(s, Sequence)]
+    read += read_sources([str(s) for s in given if not isinstance(s, Sequence)], root)
+    return [_opened(sequence, run, fov, camera) for sequence in select(read, name)]
+
+
+def _opened(sequence: Sequence, run: Path, fov: float | None, camera: Path | None) -> Sequence:
+    if fov is None and camera is None:
+        return with_run_camera(sequence, run)
+    if fov is not None and camera is not None:
+        raise EgodepthError("give a field of view or a camera file, not both")
+    if brings_camera(sequence):
+        typed = "field of view" if camera is None else f"camera file {camera}"
+        warnings.warn(
+            f"{sequence.name} brings its own camera ({sequence.camera_note or sequence.camera_from}): the "
+            f"{typed} is not used",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+        return sequence
+    if camera is not None:
+        return with_camera_file(sequence, camera)
+    assert fov is not None
+    return replace(sequence, camera=None).with_fov(fov)
