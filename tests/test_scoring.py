@@ -232,6 +232,46 @@ def test_split_improved_truth_and_camera_choose_the_frames(tiny_run: Path, tmp_p
         evaluate_depth(run, sequences, PROTOCOLS["eigen"])
 
 
+@pytest.mark.parametrize(
+    ("protocol", "error"),
+    [
+        ("eigen", 0.0),
+        ("eigen-camera-z", 0.27 / 9.73),
+        ("eigen-stereo", 0.0),
+        ("kitti", 0.27 / 9.73),
+    ],
+)
+def test_published_evaluations_take_the_lidars_forward_distance(
+    tmp_path: Path, protocol: str, error: float
+) -> None:
+    """A point 10 m ahead of the LiDAR, 9.73 m ahead of the camera."""
+    layouts.make_raw(tmp_path, scan=np.array([[10, 0, -0.5, 1]], np.float32))
+    date = tmp_path / "2011_09_26"
+    (date / "calib_velo_to_cam.txt").write_text("R: 0 -1 0 0 0 -1 1 0 0\nT: 0 0 -0.27\n")
+    (tmp_path / "theirs").mkdir()
+    np.save(tmp_path / "theirs" / "0000000006.npy", np.full((40, 80), 10.0, np.float32))
+    known = replace(PROTOCOLS[protocol], split=None, scaling="none", crop="none")
+    scores = evaluate_predictor(
+        Predictions(tmp_path / "theirs"), read_source(f"kitti_raw:{tmp_path}"), known
+    )
+    assert scores.summary["abs_rel"] == pytest.approx(error, abs=1e-6)
+    assert ("vel_depth" in scores.caption) == (error == 0)
+
+
+def test_improved_depth_beyond_80_m_is_scored_against_80_m(tmp_path: Path) -> None:
+    """As Monodepth2's script does for its split eigen_benchmark."""
+    drive = layouts.make_raw(tmp_path)
+    layouts.make_improved_depth(tmp_path, drive.name, [5], depth=84.0)
+    (tmp_path / "theirs").mkdir()
+    np.save(tmp_path / "theirs" / "0000000005.npy", np.full((40, 80), 90.0, np.float32))
+    improved = replace(PROTOCOLS["eigen-improved"], split=None, scaling="none")
+    scores = evaluate_predictor(
+        Predictions(tmp_path / "theirs"), read_source(f"kitti_raw:{tmp_path}"), improved
+    )
+    assert scores.summary["abs_rel"] == pytest.approx(4 / 84)
+    assert "from 0.001 m on, predictions clamped to 80 m" in scores.caption
+
+
 def test_mirrored_predictions_are_blended(tiny_run: Path) -> None:
     inverse, mirrored = np.full((4, 100), 1.0, np.float32), np.full((4, 100), 3.0, np.float32)
     blended = blend_mirrored(inverse, mirrored)
@@ -328,7 +368,8 @@ def test_leaderboard_keeps_protocols_apart(
 
 def test_published_results_stand_beside_the_whole_protocol_alone(tmp_path: Path) -> None:
     whole = {
-        "kind": "depth", "name": "mine", "protocol": "eigen: ...", "protocol_name": "eigen",
+        "kind": "depth", "name": "mine", "protocol_name": "eigen",
+        "protocol": f"{PROTOCOLS['eigen']}; 697 of its 697 images",
         "complete": True, "protocol_changed": False, "images": 697, "data": "kitti_raw:x",
         "abs_rel": 0.1, "seconds": 3.0, "cores": 2,
     }  # fmt: skip
@@ -337,8 +378,13 @@ def test_published_results_stand_beside_the_whole_protocol_alone(tmp_path: Path)
     names = [row["name"] for row in board.rows]
     assert "mine" in names and any("MonoViT" in name for name in names)
     assert next(row for row in board.rows if row["name"] == "mine")["cost"] == "3 s on 2 cores"
-    (tmp_path / "a.json").write_text(json.dumps({**whole, "complete": False}))
-    assert len(collect(tmp_path)) == 2
+    for change in (
+        {"complete": False},
+        {"protocol": f"{PROTOCOLS['eigen-camera-z']}; 697 of its 697 images"},
+        {"protocol": "eigen: the data set's depth, ...; 697 of its 697 images"},
+    ):
+        (tmp_path / "a.json").write_text(json.dumps({**whole, **change}))
+        assert len(collect(tmp_path)) == 2
 
 
 def test_data_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,24 +70,28 @@ def read_kitti_odometry(root: Path) -> list[Sequence]:
 
 
 def project_lidar(
-    points: np.ndarray, camera_from_velodyne: np.ndarray, camera: Camera
+    points: np.ndarray, camera_from_velodyne: np.ndarray, camera: Camera, *, forward: bool = False
 ) -> np.ndarray:
     """Sparse depth map (H, W) float32 of LiDAR points, 0 where there is none.
 
-    Depth is along the camera's z. The nearest point of a pixel wins, and pixel coordinates are
-    rounded and lowered by one, as the development kit and every published evaluation do.
+    The nearest point of a pixel wins, and pixel coordinates are rounded and lowered by one, as the
+    development kit and every published evaluation do.
 
     Args:
         points: (N, 3 or more) in the velodyne frame, metres, x forward.
         camera_from_velodyne: (4, 4) motion into the rectified camera frame.
         camera: the rectified camera.
+        forward: depth is the velodyne's x, as published evaluations have it (``vel_depth``), in place of
+            the camera's z.
     """
     ahead = points[points[:, 0] >= 0, :3]
     xyz = ahead @ camera_from_velodyne[:3, :3].T + camera_from_velodyne[:3, 3]
-    xyz = xyz[xyz[:, 2] > 0]
+    visible = xyz[:, 2] > 0
+    xyz = xyz[visible]
+    depth = ahead[visible, 0] if forward else xyz[:, 2]
     matrix = camera.matrix.numpy().astype(np.float64)
     uv = np.round((xyz @ matrix.T)[:, :2] / xyz[:, 2:]).astype(np.int64) - 1
-    return z_buffer(uv, xyz[:, 2], camera.height, camera.width)
+    return z_buffer(uv, depth, camera.height, camera.width)
 
 
 def read_velodyne(path: Path) -> np.ndarray:
@@ -160,7 +164,7 @@ def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
                 camera_from_velodyne @ velodyne_from_imu
             )
         scans = drive / "velodyne_points" / "data"
-        depth = _lidar_depth(scans, "{:010d}.bin", frames, camera_from_velodyne, camera)
+        lidar = (scans, "{:010d}.bin", frames, camera_from_velodyne, camera)
         name = f"{drive.name}/{folder.name}"
         rig_from_camera = np.linalg.inv(camera_from_rectified)
         sequences.append(
@@ -169,10 +173,11 @@ def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
                 frames,
                 camera,
                 world_from_camera,
-                depth,
+                _lidar_depth(*lidar),
                 side,
                 drive.name,
                 rig_from_camera,
+                lidar_forward=_lidar_depth(*lidar, forward=True),
                 improved_depth=find_improved_depth(root, drive.name, index, frames.numbers),
             )
         )
@@ -253,9 +258,12 @@ def _lidar_depth(
     frames: ImageFiles,
     camera_from_velodyne: np.ndarray,
     camera: Camera,
+    *,
+    forward: bool = False,
 ) -> dict[int, Callable[[], np.ndarray]]:
     def read(path: Path) -> np.ndarray:
-        return project_lidar(read_velodyne(path), camera_from_velodyne, camera)
+        points = read_velodyne(path)
+        return project_lidar(points, camera_from_velodyne, camera, forward=forward)
 
     scans = {i: folder / pattern.format(number) for i, number in enumerate(frames.numbers)}
     return {i: partial(read, path) for i, path in scans.items() if path.exists()}

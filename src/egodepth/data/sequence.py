@@ -118,6 +118,8 @@ class Sequence:
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
             0 where there is none. It may have another size than the frames, which shows the same.
         improved_depth: a better ground truth, where the data set has two (KITTI raw).
+        lidar_forward: what published evaluations on KITTI raw take for depth: the distances of the same
+            points along the LiDAR's forward axis, about 0.27 m more than the camera's z.
         place: absolute path or address of one's own footage, see :func:`with_unique_names`; empty for data
             sets.
         camera_name: ``left`` or ``right`` for stereo rigs.
@@ -135,8 +137,16 @@ class Sequence:
     rig_from_camera: np.ndarray = field(default_factory=lambda: np.eye(4))
     camera_from: CameraFrom = "given"
     improved_depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
+    lidar_forward: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
     place: str = ""
     camera_note: str = ""
+
+    def ground_truth(
+        self, kind: Literal["depth", "improved", "lidar_forward"]
+    ) -> Mapping[int, Callable[[], np.ndarray]]:
+        """One of ``depth``, ``improved_depth`` and ``lidar_forward``."""
+        truths = {"improved": self.improved_depth, "lidar_forward": self.lidar_forward}
+        return truths.get(kind, self.depth)
 
     def with_fov(self, degrees: float) -> "Sequence":
         """The same with a camera that sees ``degrees`` from left to right edge, if it brings none.

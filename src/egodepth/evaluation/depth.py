@@ -45,6 +45,14 @@ SCALINGS: dict[Scaling, str] = {
 KITTI_BASELINE = 5.4
 
 
+Truth = Literal["depth", "improved", "lidar_forward"]
+TRUTHS: dict[Truth, str] = {
+    "depth": "the data set's depth",
+    "improved": "improved depth maps",
+    "lidar_forward": "LiDAR by its own forward distance, as published (vel_depth)",
+}
+
+
 @dataclass(frozen=True)
 class DepthProtocol:
     """How predictions are compared with ground truth.
@@ -53,9 +61,10 @@ class DepthProtocol:
         name: how it is called for.
         max_depth: ground truth from ``min_depth`` on and below this is scored; predictions are clamped
             to both.
+        beyond: whether ground truth beyond ``max_depth`` is scored too.
         crop: part of the image that is scored.
         scaling: what makes up for an unknown scale.
-        improved: whether KITTI's improved depth maps are the truth.
+        truth: which ground truth, see :data:`TRUTHS`.
         split: name of the frames that are scored; None for all that have ground truth.
         images: how many frames the split has with this truth, where that is known.
         min_depth: see ``max_depth``.
@@ -68,22 +77,26 @@ class DepthProtocol:
     max_depth: float
     crop: Crop = "none"
     scaling: Scaling = "median"
-    improved: bool = False
+    truth: Truth = "depth"
     split: str | None = None
     images: int | None = None
     min_depth: float = 1e-3
     cameras: tuple[str, ...] = ("left",)
     near: float = 0.5
     flip: bool = False
+    beyond: bool = False
 
     def __str__(self) -> str:
-        truth = "improved depth maps" if self.improved else "the data set's depth"
+        low, high = f"{self.min_depth:g}", f"{self.max_depth:g} m"
+        scored = (
+            f"from {low} m on, predictions clamped to {high}" if self.beyond else f"{low} to {high}"
+        )
         frames = f"split {self.split}" if self.split else "all frames with depth"
         parts = [
-            f"{self.name}: {truth}",
+            f"{self.name}: {TRUTHS[self.truth]}",
             f"{frames} ({' and '.join(self.cameras)} camera)",
             "no crop" if self.crop == "none" else f"{self.crop} crop",
-            f"{self.min_depth:g} to {self.max_depth:g} m",
+            scored,
             SCALINGS[self.scaling],
             "prediction resized to the ground truth, bilinear in inverse depth",
             *(["averaged with the mirrored image's"] if self.flip else []),
@@ -95,10 +108,13 @@ class DepthProtocol:
 PROTOCOLS = {
     p.name: p
     for p in (
-        DepthProtocol("eigen", 80.0, "garg", split="eigen_test", images=697),
-        DepthProtocol("eigen-50", 50.0, "garg", split="eigen_test", images=697),
-        DepthProtocol("eigen-improved", 80.0, improved=True, split="eigen_test", images=652),
-        DepthProtocol("eigen-stereo", 80.0, "garg", "none", split="eigen_test", images=697),
+        DepthProtocol("eigen", 80.0, "garg", "median", "lidar_forward", "eigen_test", 697),
+        DepthProtocol("eigen-50", 50.0, "garg", "median", "lidar_forward", "eigen_test", 697),
+        DepthProtocol("eigen-stereo", 80.0, "garg", "none", "lidar_forward", "eigen_test", 697),
+        DepthProtocol("eigen-camera-z", 80.0, "garg", split="eigen_test", images=697),
+        DepthProtocol(
+            "eigen-improved", 80.0, truth="improved", split="eigen_test", images=652, beyond=True
+        ),
         DepthProtocol("kitti", 80.0, "garg"),
         DepthProtocol(
             "kitti-benchmark", 80.0, scaling="none", cameras=("left", "right"), images=1000
@@ -206,7 +222,8 @@ def scored_pixels(
     """
     if prediction.shape != truth.shape:
         raise EgodepthError(f"the prediction is {prediction.shape}, the ground truth {truth.shape}")
-    mask = (truth > protocol.min_depth) & (truth < protocol.max_depth)
+    farthest = math.inf if protocol.beyond else protocol.max_depth
+    mask = (truth > protocol.min_depth) & (truth < farthest)
     mask &= crop_mask(protocol.crop, *truth.shape)
     if not mask.any():
         raise EgodepthError("the ground truth has no pixel inside the crop and the range of depth")

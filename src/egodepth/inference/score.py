@@ -16,6 +16,7 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.splits import Split, get_split
 from egodepth.evaluation.depth import (
     PROTOCOLS,
+    TRUTHS,
     DepthProtocol,
     median_ratio,
     score_depth,
@@ -211,7 +212,7 @@ def scored_frames(
     """
     targets = []
     for sequence in sequences:
-        truths = sequence.improved_depth if protocol.improved else sequence.depth
+        truths = sequence.ground_truth(protocol.truth)
         if sequence.camera_name not in protocol.cameras or not truths:
             continue
         chosen = split.numbers(sequence) if split else None
@@ -223,10 +224,11 @@ def scored_frames(
             targets.append((sequence, truths, indices))
     if not targets:
         names = ", ".join(f"{s.name} ({s.camera_name})" for s in sequences[:6])
-        kind = "improved ground-truth depth" if protocol.improved else "ground-truth depth"
         of = f" of the split {split.name}" if split else ""
         hint = "; --split all scores every frame that has some" if split else ""
-        raise EgodepthError(f"no {kind}{of} in these sequences: {names}{hint}")
+        raise EgodepthError(
+            f"no ground-truth depth{of} ({TRUTHS[protocol.truth]}) in these sequences: {names}{hint}"
+        )
     return targets
 
 

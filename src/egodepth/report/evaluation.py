@@ -85,8 +85,7 @@ def _draw(
     protocol: DepthProtocol,
 ) -> None:
     index = sequence.frames.numbers.index(image.frame)
-    truths = sequence.improved_depth if protocol.improved else sequence.depth
-    truth = truths[index]()
+    truth = sequence.ground_truth(protocol.truth)[index]()
     frame = next(iter(sequence.frames.at([index])))
     depth = predictor.predict(sequence, frame, (truth.shape[0], truth.shape[1]))
     depth = scaled_depth(

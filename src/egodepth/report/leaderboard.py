@@ -11,7 +11,7 @@ import yaml
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
-from egodepth.evaluation.depth import LABELS, METRICS
+from egodepth.evaluation.depth import LABELS, METRICS, PROTOCOLS
 
 ODOMETRY = {
     "ate_m": "ATE (m)", "t_rel_percent": "t_rel (%)", "r_rel_deg_100m": "r_rel (deg/100 m)",
@@ -141,9 +141,9 @@ def _row(scores: dict[str, Any]) -> dict[str, Any]:
     cost = f"{seconds + scores.get('prepare_seconds', 0):.0f} s" if seconds else ""
     if cost and "cores" in scores:
         cost += f" on {scores['cores']} cores"
-    whole = scores.get("protocol_name") == "eigen" and scores.get("complete")
-    return {**scores, "cost": cost,
-            "_whole_eigen": bool(whole and not scores.get("protocol_changed"))}  # fmt: skip
+    # By what was done, not by its name: an older egodepth's eigen took the camera's z.
+    whole = str(scores["protocol"]).startswith(str(PROTOCOLS["eigen"])) and scores.get("complete")
+    return {**scores, "cost": cost, "_whole_eigen": bool(whole)}
 
 
 def _published() -> list[dict[str, Any]]:
