@@ -139,7 +139,7 @@ def test_prediction_in_metres(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--distance", "1.5", "2", "2", "3"], "--distance needs a frame's whole number"),
+        (["--distance", "1.5", "2", "2", "3"], "distance needs a frame's whole number"),
         (["--distance", "1", "x", "2", "3"], "must be a number, zero or above, got 'x'"),
         (["--gps", "none.gpx", "--fps", "10"], "the GPS track is missing"),
         (["--speed", "1", "--camera_height", "2"], "not allowed with"),

@@ -37,7 +37,9 @@ def view(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
     (base / "first" / "depth").mkdir()
     np.save(base / "first" / "depth" / "000002.npy", np.full((40, 80), 3.0, np.float32))
     write_images(base / "second", 4)
-    sequences = [read_source(str(base / name))[0].with_fov(60) for name in ("first", "second")]
+    sequences = [
+        read_source(base / name)[0].with_fov(60).with_fps(10) for name in ("first", "second")
+    ]
     shown = View(Run.load(tiny_run), sequences, KnownLength(speed=2.0), PROTOCOLS["indoor"])
     shown.session.wait(60)
     yield shown

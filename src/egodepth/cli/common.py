@@ -96,19 +96,13 @@ def at_rate(sequences: "list[Sequence]", options: argparse.Namespace) -> "list[S
     return [s.with_fps(options.fps) for s in sequences] if options.fps else sequences
 
 
-def known_length(options: argparse.Namespace) -> "KnownLength":
-    """What was typed of :func:`add_metres`."""
+def known_length(options: argparse.Namespace) -> "KnownLength | None":
+    """What was typed of :func:`add_metres`, if anything was."""
     from egodepth.inference.unit import KnownLength
 
-    distance = options.distance
-    if distance and not (distance[0].is_integer() and distance[3] > 0):
-        raise EgodepthError(
-            f"--distance needs a frame's whole number, x, y and metres above zero, got {distance}"
-        )
-    return KnownLength(
-        options.camera_height, options.speed, options.gps,
-        (int(distance[0]), *distance[1:]) if distance else None,
-    )  # fmt: skip
+    names = ("camera_height", "speed", "gps", "distance")
+    given = {name: value for name in names if (value := getattr(options, name)) is not None}
+    return KnownLength(**given) if given else None
 
 
 def make_console() -> "Console":

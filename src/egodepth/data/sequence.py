@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require_positive
 from egodepth.core.files import natural_order
 from egodepth.data.pixels import (
     NotFiniteError,
@@ -181,8 +181,7 @@ class Sequence:
         Raises:
             EgodepthError: no number above zero.
         """
-        if not 0 < fps < float("inf"):
-            raise EgodepthError(f"frames per second must be a number above zero, got {fps}")
+        require_positive(fps, "frames per second")
         return replace(self, frames=TimedFrames(self.frames, fps))
 
     @property

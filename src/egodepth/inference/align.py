@@ -5,9 +5,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from egodepth.core.errors import EgodepthError, require
 from egodepth.geometry.alignment import Alignment, AlignSettings, State, align
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.pyramid import FEWEST_ROWS, image_pyramid, make_levels
+from egodepth.inference.arguments import check_run
 from egodepth.inference.run import ImageLike, Run, load_image
 from egodepth.models.networks import FeatureNet
 
@@ -53,8 +55,12 @@ def align_images(
         A batch of one: state with the motion in the run's unit, covariance, and ``trusted``.
 
     Raises:
-        EgodepthError: a missing or broken image.
+        EgodepthError: a missing or broken image, or an argument of another type or shape.
     """
+    check_run(run)
+    require(camera, Camera, "camera", "a Camera")
+    if start is not None and np.shape(start) != (4, 4):
+        raise EgodepthError(f"start must be a motion (4, 4), got shape {np.shape(start)}")
     first, second = (run.prepare(load_image(image))[None] for image in (target, source))
     height, width = first.shape[-2:]
     if start is None and run.has_motion:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from egodepth.core.ahead import ahead
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import write_json
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
@@ -36,10 +36,10 @@ from egodepth.geometry.bundle import (
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
 from egodepth.geometry.pyramid import image_pyramid, make_levels
+from egodepth.inference.arguments import check_run, check_sequence
 from egodepth.inference.run import Run
 from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
-    NOTHING_KNOWN,
     KnownLength,
     Unit,
     require_times,
@@ -139,6 +139,9 @@ class Odometry:
             settings: of the method.
             gap: frames between the two of a pair that PoseNet is asked for; by default as in its training.
         """
+        check_run(run)
+        require(camera, Camera, "camera", "a Camera")
+        require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
         self.run, self.settings = run, settings or OdometrySettings()
         trust = self.settings.trust_depth
         self.bundle = TRUSTED if (run.sound_motion if trust is None else trust) else DOUBTED
@@ -393,7 +396,7 @@ def track_sequence(
     sequence: Sequence,
     settings: OdometrySettings | None = None,
     *,
-    known: KnownLength = NOTHING_KNOWN,
+    known: KnownLength | None = None,
     on_frame: Callable[[FrameMotion], None] = lambda motion: None,
 ) -> Trajectory:
     """The trajectory of a video; an interrupt ends it early with what is known.
@@ -408,6 +411,10 @@ def track_sequence(
     Raises:
         EgodepthError: no camera, broken frames, or something measured that tells no unit.
     """
+    check_run(run)
+    check_sequence(sequence)
+    require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
+    require(known, (KnownLength, type(None)), "known", "a KnownLength")
     if sequence.camera is None:
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
     require_times(sequence, known)
@@ -436,7 +443,7 @@ def track_sequence(
         odometry.key_frames, untrusted,
         time.perf_counter() - started, interrupted, numbers=numbers[: len(times)],
     )  # fmt: skip
-    if known == NOTHING_KNOWN:
+    if known is None:
         return found.in_unit(unit_of_run(run))
     if known.by_motion:
         positions = found.first_from_frame[:, :3, 3]

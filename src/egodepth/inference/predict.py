@@ -15,11 +15,11 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
+from egodepth.inference.arguments import check_run, check_sequence
 from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.run import Run
 from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
-    NOTHING_KNOWN,
     OWN_UNIT,
     KnownLength,
     Unit,
@@ -80,6 +80,9 @@ def predict_sequence(
         with_depth: whether depth is asked for, or poses alone.
         unit: of the run, see :func:`find_unit`; where it is known, lengths are metres.
     """
+    check_run(run)
+    check_sequence(sequence)
+    require(unit, Unit, "unit", "a Unit (egodepth.find_unit)")
     frames = _predicted(run, sequence, with_depth=with_depth, unit=unit)
     if not run.has_motion:
         unknown = np.full((4, 4), np.nan)
@@ -105,7 +108,7 @@ def _predicted(
         yield from map(Prepared, frames, prepared, depths)
 
 
-def find_unit(run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN) -> Unit:
+def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) -> Unit:
     """What the run's lengths are on some footage: metres where something is known.
 
     Args:
@@ -116,20 +119,23 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN) 
     Raises:
         EgodepthError: what was measured tells no unit, or needs a PoseNet that the run lacks.
     """
-    if known == NOTHING_KNOWN:
+    check_run(run)
+    check_sequence(sequence)
+    require(known, (KnownLength, type(None)), "known", "a KnownLength")
+    if known is None:
         return unit_of_run(run)
     if not known.by_motion:
         return unit_by_view(run, sequence, known)
     require_times(sequence, known)
-    seen = [
-        (p.frame.time, p.first_from_frame[:3, 3])
-        for p in predict_sequence(run, sequence, with_depth=False)
-    ]
     if not run.has_motion:
         raise EgodepthError(
             f"{run.folder} has no PoseNet, so that speed and GPS tell it nothing; use --camera_height or "
             "--distance, or egodepth odometry"
         )
+    seen = [
+        (p.frame.time, p.first_from_frame[:3, 3])
+        for p in predict_sequence(run, sequence, with_depth=False)
+    ]
     times, positions = (np.array(column) for column in zip(*seen, strict=True))
     seconds = time_per_frame(sequence.frames) or 0.0
     return unit_by_motion(positions, times, known, seconds * run.motion_gap.in_frames(seconds))

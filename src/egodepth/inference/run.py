@@ -11,7 +11,7 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, require
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.pixels import read_picture
 from egodepth.data.sequence import ImageFiles, Sequence
@@ -74,6 +74,7 @@ class Run(
         Raises:
             EgodepthError: no run, a broken one, or one without DepthNet.
         """
+        require(folder, (str, Path), "folder", "the path of a run, or hf:OWNER/NAME")
         folder = find_run(folder)
         settings, networks = read_run(folder)
         if networks.depth is None:
@@ -98,7 +99,12 @@ class Run(
         return super().generate_model_card(*args, **card_values(self.folder), **kwargs)
 
     def to(self, device: str) -> Self:
-        """Move to ``cpu``, ``cuda`` or ``cuda:N``."""
+        """Move to ``cpu``, ``cuda`` or ``cuda:N``.
+
+        Raises:
+            EgodepthError: there is no such device.
+        """
+        require(device, str, "device", "cpu, cuda or cuda:N")
         try:
             self._depth.to(device).to(memory_format=torch.channels_last)
             if self._pose is not None:
@@ -162,6 +168,8 @@ class Run(
             flip: average with the prediction for the mirrored image; see :func:`blend_mirrored`.
         """
         array = load_image(image)
+        if size is not None and not _is_size(size):
+            raise EgodepthError(f"size must be height and width in whole pixels, got {size!r}")
         prepared, size = self.prepare(array)[None], size or array.shape[:2]
         depth = self.depth_of_frames(prepared, *size)[0]
         if not flip:
@@ -205,6 +213,11 @@ class Run(
                 f"{self.folder} has no PoseNet: all motions were known when it was trained"
             )
         return self._pose.second_from_first(first, second).cpu().numpy().astype(np.float64)
+
+
+def _is_size(size: object) -> bool:
+    two = isinstance(size, tuple | list) and len(size) == 2
+    return two and all(isinstance(n, int | np.integer) and n > 0 for n in size)  # type: ignore[attr-defined]
 
 
 def texture_at(

@@ -11,13 +11,14 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import torch
 
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.splits import Split, get_split
 from egodepth.evaluation.depth import (
     PROTOCOLS,
     TRUTHS,
     DepthProtocol,
+    get_protocol,
     median_ratio,
     score_depth,
     summarize_depth,
@@ -30,6 +31,7 @@ from egodepth.geometry.trajectory import (
     is_frame_count,
     read_trajectory,
 )
+from egodepth.inference.arguments import check_run, check_sequence, check_sequences
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import predict_sequence
 from egodepth.inference.run import Run, texture_at
@@ -135,15 +137,20 @@ class Pair:
 def evaluate_depth(
     run: Run,
     sequences: list[Sequence],
-    protocol: DepthProtocol,
+    protocol: DepthProtocol | str,
     on_image: Callable[[], None] = lambda: None,
     split: Split | None = None,
 ) -> DepthScores:
-    """Score a run on every frame that has ground-truth depth, of the split and cameras of the protocol.
+    """Score a run on every frame that has ground-truth depth, of the split and cameras of the protocol, which
+    may be told by its name.
 
     Raises:
-        EgodepthError: no ground truth, or broken frames.
+        EgodepthError: no ground truth, broken frames, or an unknown protocol.
     """
+    check_run(run)
+    check_sequences(sequences)
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    require(protocol, DepthProtocol, "protocol", "a DepthProtocol or the name of one")
     return evaluate_predictor(
         RunPredictor(run, protocol.flip), sequences, protocol, on_image, split, run.refined
     )
@@ -334,6 +341,8 @@ def evaluate_odometry(
     Raises:
         EgodepthError: a sequence without poses, or broken frames.
     """
+    check_run(run)
+    check_sequence(sequence)
     if sequence.world_from_camera is None:
         raise EgodepthError(f"{sequence.name} has no ground-truth poses")
     if by == "alignment":

@@ -4,15 +4,14 @@ import csv
 import math
 import warnings
 import xml.etree.ElementTree as ET
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require, require_positive
 from egodepth.core.files import read_text
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.geometry.ground import ground_height
@@ -54,6 +53,10 @@ class Unit:
     metres: float | None = None
     text: str = "the run's unit"
 
+    def __post_init__(self) -> None:
+        if self.metres is not None:
+            require_positive(self.metres, "metres of a unit")
+
     @property
     def factor(self) -> float:
         """What lengths are multiplied by: 1 where the unit stays the run's."""
@@ -63,8 +66,11 @@ class Unit:
 OWN_UNIT = Unit()
 
 
-class KnownLength(NamedTuple):
-    """Something measured, one of these, which turns the run's unit into metres.
+@dataclass(frozen=True)
+class KnownLength:
+    """Something measured, exactly one of these, which turns the run's unit into metres.
+
+    Raises an EgodepthError for none or several of them, and for lengths that are not above zero.
 
     Attributes:
         camera_height: of the camera above the ground, metres.
@@ -80,22 +86,47 @@ class KnownLength(NamedTuple):
     gps: Path | None = None
     distance: tuple[int, float, float, float] | None = None
 
+    def __post_init__(self) -> None:
+        given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
+        if len(given) != 1:
+            raise EgodepthError(
+                "a known length is exactly one of camera_height, speed, gps and distance, got "
+                f"{' and '.join(given) or 'none'}"
+            )
+        for name in ("camera_height", "speed"):
+            if getattr(self, name) is not None:
+                require_positive(getattr(self, name), name)
+        if self.gps is not None:
+            require(self.gps, (str, Path), "gps", "the path of a GPX or CSV file")
+            object.__setattr__(self, "gps", Path(self.gps))
+        if self.distance is not None:
+            try:
+                number, x, y, metres = (float(value) for value in self.distance)
+            except (TypeError, ValueError) as error:
+                raise EgodepthError(
+                    "distance must be a frame's number, x, y and metres, four numbers, got "
+                    f"{self.distance!r}"
+                ) from error
+            if not number.is_integer() or not math.isfinite(x + y):
+                raise EgodepthError(
+                    f"distance needs a frame's whole number and a pixel, got {self.distance!r}"
+                )
+            require_positive(metres, "distance")
+            object.__setattr__(self, "distance", (int(number), x, y, metres))
+
     @property
     def by_motion(self) -> bool:
         """Whether the trajectory is needed to tell the unit."""
         return self.speed is not None or self.gps is not None
 
 
-NOTHING_KNOWN = KnownLength()
-
-
-def require_times(sequence: Sequence, known: KnownLength) -> None:
+def require_times(sequence: Sequence, known: KnownLength | None) -> None:
     """Check that footage has times, where what is known needs them.
 
     Raises:
         EgodepthError: it has none.
     """
-    if known.by_motion and sequence.frames.times is None:
+    if known is not None and known.by_motion and sequence.frames.times is None:
         raise EgodepthError(
             f"{sequence.name} has no times, as no folder of images has, and speed and GPS need them: give "
             "its frames per second with --fps"

@@ -133,7 +133,7 @@ def get_recipe(name: str) -> TrainSettings:
     Raises:
         EgodepthError: there is none of that name.
     """
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise EgodepthError(
             f"{name!r} is neither a recipe ({', '.join(RECIPES)}) nor an existing video or folder"
         )

@@ -16,7 +16,7 @@ from rich.table import Table
 from torch.utils.data import DataLoader
 
 from egodepth.core import config
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.progress import WorkProgress
@@ -95,7 +95,7 @@ class TrainResult:
 
 def train(
     settings: TrainSettings,
-    out: Path,
+    out: str | Path,
     *,
     resume: bool = False,
     sequences: list[Sequence] | None = None,
@@ -115,6 +115,9 @@ def train(
     Raises:
         EgodepthError: anything wrong with settings, footage, folder or device.
     """
+    require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
+    require(out, (str, Path), "out", "the folder to make")
+    out = Path(out)
     world = World.of_environment()
     console = Console(quiet=True) if not world.first else console or Console(stderr=True)
     if world.size > 1 and settings.minutes is not None:

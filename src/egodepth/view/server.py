@@ -13,7 +13,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol
 from egodepth.inference.run import Run
-from egodepth.inference.unit import NOTHING_KNOWN, KnownLength
+from egodepth.inference.unit import KnownLength
 from egodepth.report.plots import read_log
 from egodepth.view.page import Server, as_json
 from egodepth.view.scene import Scene
@@ -32,7 +32,7 @@ class View:
     """
 
     def __init__(
-        self, run: Run, sequences: list[Sequence], known: KnownLength = NOTHING_KNOWN,
+        self, run: Run, sequences: list[Sequence], known: KnownLength | None = None,
         protocol: DepthProtocol | None = None, *, odometry: bool = False, port: int | None = None,
     ):  # fmt: skip
         """Serve, in threads of its own, until :meth:`stop`.

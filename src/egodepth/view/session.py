@@ -16,7 +16,7 @@ from egodepth.inference.cloud import Cloud, fuse_cloud
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import find_unit, predict_sequence
 from egodepth.inference.run import Run
-from egodepth.inference.unit import NOTHING_KNOWN, OWN_UNIT, KnownLength, Unit
+from egodepth.inference.unit import OWN_UNIT, KnownLength, Unit
 
 MOST_FRAMES = 600
 """Frames that are kept; of longer footage every so many."""
@@ -59,7 +59,7 @@ class Session:
     """
 
     def __init__(
-        self, run: Run, sequence: Sequence, known: KnownLength = NOTHING_KNOWN,
+        self, run: Run, sequence: Sequence, known: KnownLength | None = None,
         protocol: DepthProtocol | None = None, *, odometry: bool = False,
     ):  # fmt: skip
         """Start to gather.
@@ -125,7 +125,7 @@ class Session:
             self.state = ""
 
     def _gather_all(self) -> None:
-        if self.known != NOTHING_KNOWN:
+        if self.known is not None:
             self.state = "finding the unit"
         self.unit = find_unit(self.run, self.sequence, self.known)
         self.state = "predicting depth"

@@ -1,0 +1,42 @@
+"""Arguments of the Python interface, checked before the work."""
+
+from typing import Any
+
+from egodepth.core.errors import EgodepthError, require
+from egodepth.data.sequence import Sequence
+
+
+def check_run(run: Any) -> None:
+    """Check a run.
+
+    Raises:
+        EgodepthError: it is something else, as the folder of one.
+    """
+    if not hasattr(run, "depth_of_frames"):
+        raise EgodepthError(
+            f"run must be a Run, egodepth.load(FOLDER), got {type(run).__name__} {run!r}"
+        )
+
+
+def check_sequence(sequence: Any) -> None:
+    """Check one sequence of footage.
+
+    Raises:
+        EgodepthError: it is something else, as a list of sequences.
+    """
+    require(
+        sequence, Sequence, "sequence", "one Sequence, an item of the list that read_source gives"
+    )
+
+
+def check_sequences(sequences: Any) -> None:
+    """Check a list of sequences.
+
+    Raises:
+        EgodepthError: it is something else, or empty.
+    """
+    require(sequences, (list, tuple), "sequences", "a list of Sequences, as read_source gives")
+    if not sequences:
+        raise EgodepthError("sequences must hold at least one Sequence, got none")
+    for sequence in sequences:
+        check_sequence(sequence)
