@@ -90,6 +90,36 @@ def test_gps_track(tmp_path: Path) -> None:
     np.testing.assert_allclose(same[1], places, atol=1e-3)
 
 
+def test_gps_positions_without_time_are_left_out_with_a_word(tmp_path: Path) -> None:
+    path = write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21))
+    whole = read_gps(path)
+    times = path.read_text().replace("<time>2026-05-01T10:00:05Z</time>", "")
+    path.write_text(times.replace("<time>2026-05-01T10:00:09Z</time>", "<time/>"))
+    with pytest.warns(EgodepthWarning, match="2 of 21 positions have no time"):
+        moments, places = read_gps(path)
+    kept = np.delete(np.arange(21), [5, 9])
+    np.testing.assert_allclose(moments, whole[0][kept])
+    np.testing.assert_allclose(places, whole[1][kept])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "\ufefftime,latitude,longitude\n3,,\n5,48,9\n6,48.001,9\n",
+        "Timestamp;Lat;Lon;speed\n3;0;0;1\n5;48,0;9;1\n6;48,001;9;1\n",
+        "lon\tlat\ttime\n\t\t2026-05-01T10:00:03\n9\t48\t2026-05-01T10:00:05Z\n"
+        + "9\t48.001\t2026-05-01T10:00:06Z\n",
+    ],
+)
+def test_tables_of_positions(text: str, tmp_path: Path) -> None:
+    """The track starts with its first line, whose position is not known."""
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.warns(EgodepthWarning, match="1 of 3 positions"):
+        moments, places = read_gps(tmp_path / "t.csv")
+    np.testing.assert_allclose(moments, [2, 3])
+    np.testing.assert_allclose(places, [[0, 0], [0, 111.319]], atol=1e-3)
+
+
 def test_east_is_shorter_at_a_high_latitude(tmp_path: Path) -> None:
     """A degree of longitude at 60 degrees is half of one at the equator, 111.3 km."""
     (tmp_path / "t.csv").write_text("time,latitude,longitude\n0,60,9\n1,60,10\n")
@@ -100,6 +130,12 @@ def test_east_is_shorter_at_a_high_latitude(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("time,latitude\n0,1\n", "cannot read the GPS track.*longitude"),
+        ('<gpx><trkpt lat="48" lon="9"/><trkpt lat="48" lon="9.1"/></gpx>', "track has no times"),
+        ('<gpx><rtept lat="48" lon="9"/><rtept lat="48" lon="9.1"/></gpx>', "track has no times"),
+        ("time,latitude,longitude\n0,48,9\n1,x,9\n", "line 3: could not convert"),
+        ("time,latitude,longitude\n0,48,9\n1,9\n", "line 3 has 2 columns, the first line 3"),
+        ("time,latitude,longitude\n0,48,9\n1,480000000,9\n", "position 2 has latitude 4.8e"),
+        ("time,latitude,longitude\n0,48,9\n1000,48.1,9\n2000,48.2,9\n", "are no seconds"),
         ("<gpx><trkpt", "cannot read the GPS track.*GPX with times"),
         ("time,latitude,longitude\n0,48,9\n", "holds 1 positions"),
         (

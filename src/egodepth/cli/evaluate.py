@@ -20,7 +20,8 @@ def add_commands(commands: Any) -> None:
     depth = kinds.add_parser("depth", help="score the depth of a run, or of other predictions")
     depth.add_argument("what", metavar="RUN|PREDICTIONS", type=Path,
                        help="run folder; or a folder of .npy, .npz or 16-bit .png files named like their "
-                       "images, or by frame number; or a .npy or .npz file with all maps in the order of --split")  # fmt: skip
+                       "images, or by frame number; or a .npy or .npz file with all maps in the order of "
+                       "--split")  # fmt: skip
     depth.add_argument("--data", required=True, metavar="KIND:ROOT",
                        help="data set with its root (`egodepth data sets` lists them), synthetic:SEED, or "
                        "a folder with images and depth")  # fmt: skip

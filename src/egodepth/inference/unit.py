@@ -22,6 +22,10 @@ GROUND_FRAMES = 32
 """Frames, evenly spread, in which the ground is looked for."""
 FEWEST_GROUNDS = 0.1
 """Share of them in which it must be found."""
+LATEST = 1e10
+"""Seconds since 1970, in the year 2286: larger times are no seconds."""
+LONGEST_FIX_STEP = 60.0
+"""Seconds between GPS positions, in the median, up to which times are taken for seconds."""
 LEAST_TRAVEL = 10.0
 """Metres between two GPS positions that give a scale; their noise is metres itself."""
 MAX_RATIO_SPREAD = 1.5
@@ -335,47 +339,105 @@ def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) ->
 
 
 def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A track: (N,) seconds since its start, ascending, and (N, 2) metres east and north of it.
+    """A track: (N,) seconds since its start, ascending, and (N, 2) metres east and north of it. Positions
+    without time or coordinates are left out with a warning.
 
     Args:
-        path: GPX, or CSV with the columns time (seconds), latitude and longitude (degrees).
+        path: GPX, or CSV with the columns time (seconds, or dates as in GPX), latitude and longitude
+            (degrees).
 
     Raises:
-        EgodepthError: a missing or broken file, or fewer than two positions.
+        EgodepthError: a missing or broken file, one without times in seconds, or fewer than two positions.
     """
     text = read_text(path, "the GPS track")
     try:
         rows = _read_gpx(text) if text.lstrip().startswith("<") else _read_csv(text)
-    except (ET.ParseError, KeyError, TypeError, ValueError) as error:
+    except (ET.ParseError, csv.Error, ValueError) as error:
         raise EgodepthError(
-            f"cannot read the GPS track {path} ({type(error).__name__}: {error}); it must be GPX with "
-            "times, or CSV with the columns time,latitude,longitude"
+            f"cannot read the GPS track {path}: {error}; it must be GPX with times, or CSV with the columns "
+            "time,latitude,longitude"
         ) from error
-    rows = rows[np.isfinite(rows).all(1)]
-    rows = rows[np.unique(rows[:, 0], return_index=True)[1]] if len(rows) else rows
-    if len(rows) < 2:
+    times, places = rows[:, 0], rows[:, 1:]
+    if len(rows) and np.isnan(times).all():
         raise EgodepthError(
-            f"the GPS track {path} holds {len(rows)} positions; it needs two or more"
+            f"the GPS track {path} has no times: none of its {len(rows)} positions has one, as in planned "
+            "routes; record a track along with the footage"
         )
-    latitude, longitude = np.radians(rows[:, 1]), np.radians(rows[:, 2])
+    far = (np.abs(places) > (90, 180)).any(1)
+    if far.any():
+        raise EgodepthError(
+            f"the GPS track {path}: position {far.argmax() + 1} has latitude {places[far][0, 0]:g} and "
+            f"longitude {places[far][0, 1]:g}, which must be degrees within 90 and 180"
+        )
+    # 0 degrees north and east, in the sea, is what receivers write while they have no fix.
+    lost = ~np.isfinite(rows).all(1) | (places == 0).all(1)
+    if (~lost).sum() < 2:
+        raise EgodepthError(
+            f"the GPS track {path} holds {(~lost).sum()} positions; it needs two or more"
+        )
+    if lost.any():
+        warnings.warn(
+            f"{path}: {lost.sum()} of {len(rows)} positions have no time or no coordinates and are left out",
+            EgodepthWarning,
+            stacklevel=2,
+        )
+    start = np.nanmin(times)
+    times, first = np.unique(times[~lost], return_index=True)
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    if times[-1] > LATEST or step > LONGEST_FIX_STEP:
+        raise EgodepthError(
+            f"the times of the GPS track {path}, {times[0]:.12g} to {times[-1]:.12g} in steps of {step:g}, are "
+            "no seconds: write its times in seconds"
+        )
+    latitude, longitude = np.radians(places[~lost][first]).T
     east = (longitude - longitude[0]) * math.cos(latitude[0]) * EARTH_RADIUS
     north = (latitude - latitude[0]) * EARTH_RADIUS
-    return rows[:, 0] - rows[0, 0], np.column_stack([east, north])
+    return times - start, np.column_stack([east, north])
 
 
 def _read_gpx(text: str) -> np.ndarray:
-    """(N, 3): seconds, latitude and longitude of all track points."""
+    """(N, 3): seconds, latitude and longitude of all points of tracks and routes; NaN for no time."""
     rows = []
     for point in ET.fromstring(text).iter():
-        if point.tag.rpartition("}")[2] != "trkpt":
+        if point.tag.rpartition("}")[2] not in ("trkpt", "rtept"):
             continue
-        time = next(child.text for child in point if child.tag.rpartition("}")[2] == "time")
-        moment = datetime.fromisoformat(str(time).strip()).timestamp()
-        rows.append((moment, float(point.attrib["lat"]), float(point.attrib["lon"])))
+        times = [child.text for child in point if child.tag.rpartition("}")[2] == "time"]
+        where = [point.attrib.get(name, "nan") for name in ("lat", "lon")]
+        rows.append((_moment(times[0] if times else None), float(where[0]), float(where[1])))
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
 
 
 def _read_csv(text: str) -> np.ndarray:
-    names = ("time", "latitude", "longitude")
-    rows = [[float(row[name]) for name in names] for row in csv.DictReader(text.splitlines())]
+    """(N, 3): seconds, latitude and longitude; NaN where a field is empty."""
+    lines = [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    head = lines[0][1] if lines else ""
+    delimiter = next((mark for mark in ";\t" if mark in head), ",")
+    names = [word.strip().lower() for word in next(csv.reader([head], delimiter=delimiter))]
+    columns = []
+    for accepted in (("time", "timestamp"), ("latitude", "lat"), ("longitude", "lon", "lng")):
+        found = [names.index(name) for name in accepted if name in names]
+        if not found:
+            raise ValueError(f"no column {accepted[0]} in its first line {head[:60]!r}")
+        columns.append(found[0])
+    rows = []
+    for number, line in lines[1:]:
+        words = next(csv.reader([line], delimiter=delimiter))
+        if len(words) != len(names):
+            raise ValueError(f"line {number} has {len(words)} columns, the first line {len(names)}")
+        time, *where = (words[column].strip() for column in columns)
+        if delimiter == ";":
+            where = [word.replace(",", ".") for word in where]
+        try:
+            rows.append((_moment(time), *(float(word or "nan") for word in where)))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
     return np.array(rows, dtype=np.float64).reshape(-1, 3)
+
+
+def _moment(word: str | None) -> float:
+    """Seconds of a number or a date; NaN for nothing."""
+    word = (word or "nan").strip() or "nan"
+    try:
+        return float(word)
+    except ValueError:
+        return datetime.fromisoformat(word).timestamp()
