@@ -158,20 +158,21 @@ def refine_split(
         EgodepthError: as :func:`egodepth.training.run.train`.
     """
     settings = config.load(TrainSettings, folder / CONFIG)
+    data = {"sources": (source,), "root": None, "split": None}
+    if settings.data.poses == "network":
+        # The run's own footage says nothing of how this camera moves.
+        data |= {"poses": "auto", "stride": "auto"}
     refined = settings.model_copy(
         update={
             "recipe": "refined",
             "device": device,
             "init": folder,
-            "data": settings.data.model_copy(
-                update={"sources": (source,), "root": None, "split": None}
-            ),
+            "data": settings.data.model_copy(update=data),
             "loss": settings.loss.model_copy(update={"coarse": 0.0}),
             "epochs": epochs,
             "minutes": None,
             "learning_rate": learning_rate,
-            "schedule": "halved",
-            "halve_at": (0.5,),
+            "schedule": "one_cycle",
         }
     )
     note = f"refined on all frames of {source} for {epochs:g} epochs"

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -269,6 +270,28 @@ class SnippetStream(IterableDataset[RawBatch]):
         mine = np.array_split(rows, self._ranks)[self._rank]
         weight = len(mine) * self._ranks / len(rows)
         return replace(self._gather(mine, step), weight=weight)
+
+    def hold_out(self, every: int) -> "tuple[SnippetStream, SnippetStream]":
+        """The stream without each ``every``-th snippet, and a stream of those alone, in order.
+
+        Raises:
+            EgodepthError: fewer than two snippets.
+        """
+        count = len(self._snippets)
+        if count < 2:
+            raise EgodepthError(
+                "the footage has one snippet, and none to hold out: refining needs four frames or more"
+            )
+        held = np.arange(count) % every == min(every, count) // 2
+        kept, held_out = copy(self), copy(self)
+        kept._snippets, held_out._snippets = self._snippets[~held], self._snippets[held]
+        return kept, held_out
+
+    def in_order(self, size: int) -> Iterator[RawBatch]:
+        """All snippets once, in order, in batches of at most ``size``."""
+        for first in range(0, len(self._snippets), size):
+            rows = np.arange(first, min(first + size, len(self._snippets)))
+            yield self._gather(rows, 0)
 
     def snippet_near(self, sequence: int, frame: int) -> RawBatch:
         """The snippet, as a batch of one, whose target is nearest to a frame of a sequence.

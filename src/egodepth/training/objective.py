@@ -112,6 +112,40 @@ def compute_objective(
     return ObjectiveResult(total, terms, inverse_depth, motions, reconstruction)
 
 
+@torch.no_grad()
+def depth_loss(
+    networks: Networks, batch: SnippetBatch, settings: TrainSettings, start: Tensor | None = None
+) -> Tensor:
+    """L_ph that depth alone is to blame for, a scalar: motions in time are those that suit the depth best,
+    by direct alignment. It tells whether depth explains frames that nothing learned from.
+
+    Args:
+        networks: with a DepthNet.
+        batch: snippets.
+        settings: of the run.
+        start: (S, B, 4, 4) where alignment starts; by default PoseNet's motions, or the known ones.
+    """
+    assert networks.depth is not None
+    inverse_depth = networks.depth(batch.target_input, scales=1)[0]
+    directions = settings.data.directions
+    in_time = len(directions)
+    if start is None and networks.pose is not None and in_time:
+        start = networks.pose.sources_from_target(
+            batch.target_input, batch.sources_input[:in_time], directions
+        )
+    motions = batch.motions
+    if in_time:
+        aligned, _ = _aligned(motions[:in_time] if start is None else start, batch, inverse_depth)
+        motions = torch.cat([aligned, motions[in_time:]])
+    statistics = target_statistics(batch.target)
+    identity = photometric_loss(batch.sources, statistics) if settings.automask else None
+    weight = (~batch.static[0]).float() if len(batch.static) else None
+    terms = _photometric_terms(
+        [inverse_depth], motions, batch, settings, PLAIN, statistics, identity, weight
+    )
+    return terms["photometric"]
+
+
 def weighted_sum(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     """Of all terms, a scalar."""
     by_name = weights.terms

@@ -31,7 +31,7 @@ from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.geometry.lens import Undistortion
-from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_run
+from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_facts, read_run
 from egodepth.models.encoder import share_batch_statistics
 from egodepth.models.networks import Networks
 from egodepth.training.callbacks import (
@@ -42,6 +42,7 @@ from egodepth.training.callbacks import (
     Samples,
 )
 from egodepth.training.compilation import WORTH_STEPS, Comparisons
+from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult, KeepBest
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import compute_objective
@@ -76,6 +77,7 @@ class TrainResult:
             them, and structure from motion.
         collapse: signs that nothing is learned, in words; empty where all is well.
         stopped_by: the signal that stopped it, or None.
+        held_out: what a refinement brought on frames that were held out; None for other trainings.
     """
 
     run: Path
@@ -86,6 +88,7 @@ class TrainResult:
     prepare_seconds: float
     collapse: str
     stopped_by: str | None
+    held_out: HeldOutResult | None = None
 
     @property
     def data_wait(self) -> float:
@@ -109,7 +112,9 @@ def train(
         out: run folder; must not hold a run yet unless ``resume``.
         resume: go on from the checkpoint in ``out``, with the settings kept there.
         sequences: footage to use in place of ``settings.data.sources``.
-        refined: kept with the run, where it goes on with another one on test frames.
+        refined: kept with the run, where it goes on with another one on test frames. Then one snippet of
+            HELD_OUT_EVERY is held out, and the weights that explain those best are kept, those at the
+            start included.
         console: where progress goes; by default standard error.
 
     Raises:
@@ -139,10 +144,15 @@ def train(
     if saved and settings.data.camera is not None and (out / CAMERA_FILE).exists():
         kept = settings.data.model_copy(update={"camera": out / CAMERA_FILE})
         settings = settings.model_copy(update={"data": kept})
+    if saved:
+        refined = str(read_facts(out).get("refined", ""))
     if sequences is None:
         sequences = read_training_sequences(settings.data)
     started = time.perf_counter()
     settings, stream, plan = make_stream(settings, sequences, console)
+    held_out = None
+    if refined:
+        stream, held_out = stream.hold_out(HELD_OUT_EVERY)
     prepare_seconds = time.perf_counter() - started
     stream.first_step = saved["global_step"] if saved else 0
     if saved:
@@ -181,6 +191,8 @@ def train(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
+    # Before the checkpoint is written: it holds the weights that are kept.
+    best = None if held_out is None else KeepBest(held_out, console)
     trainer = L.Trainer(
         accelerator=accelerator,
         devices=world.local_size if world.size > 1 else 1 if accelerator == "cpu" else devices,
@@ -197,6 +209,7 @@ def train(
         callbacks=[
             ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console),
             Samples(out / "samples", settings.sample_every),
+            *([] if best is None else [best]),
             Checkpoints(checkpoint, settings.checkpoint_every),
             watch,
             stop,
@@ -212,6 +225,8 @@ def train(
     started = time.perf_counter()
     _fit(trainer, module, stream, checkpoint, resume=resume)
     facts["seconds"] = before + time.perf_counter() - started
+    if best is not None and stop.stopped_by is None:
+        facts["held_out"] = str(best.result)
     if world.first:
         write_json(out / "run.json", facts)
         if module.motions is not None:
@@ -225,6 +240,7 @@ def train(
         prepare_seconds=prepare_seconds,
         collapse=watch.found,
         stopped_by=stop.stopped_by,
+        held_out=None if best is None else best.result,
     )
 
 
