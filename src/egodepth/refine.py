@@ -1,7 +1,7 @@
 """Online refinement: the training's own losses on the very frames that are predicted (paper, 3.5)."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -9,14 +9,18 @@ import torch
 from rich.console import Console
 
 from egodepth.core import config
+from egodepth.core.errors import EgodepthError
+from egodepth.data.clips import Clip
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import SnippetStream, augment
+from egodepth.data.snippets import SnippetBatch, SnippetStream, augment
+from egodepth.data.survey import TURNING, survey
 from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.predict import FramePrediction
 from egodepth.inference.run import Run
 from egodepth.models.checkpoint import CONFIG, read_run
 from egodepth.models.networks import Networks
-from egodepth.training.objective import compute_objective
+from egodepth.training.held_out import BestWeights, HeldOutResult
+from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
 from egodepth.training.run import (
     TrainResult,
     build_networks,
@@ -28,6 +32,9 @@ from egodepth.training.run import (
     with_camera,
 )
 from egodepth.training.settings import TrainSettings
+
+LOOK_EVERY = 5
+"""Iterations between two looks at the held-out loss, which takes about as long as one iteration."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +61,18 @@ def refine_samples(
     rig: list[Sequence] | None = None,
     frames: list[int] | None = None,
     device: str = "auto",
+    on_frame: Callable[[HeldOutResult | None], None] = lambda _: None,
 ) -> Iterator[FramePrediction]:
     """Predict frames of a sequence, each by networks that were refined on its own snippet alone.
 
     The snippet (batch of one, no augmentation) is trained on with the run's own objective; then the
     weights go back to the run's. Batch normalisation keeps its statistics, since one snippet has no
     better ones. The first and last frame are refined by their neighbour's snippet.
+
+    Every LOOK_EVERY iterations the frames two strides away, which are held out, are warped into the frame by
+    its depth and the motion that suits it best; the weights that explain it best are kept, the run's own
+    included. Where the camera turns more than it drives, motions are aligned to the depth in every
+    iteration: PoseNet's are of no use before it has learned this camera's, which takes more than a snippet.
 
     Args:
         folder: run folder.
@@ -68,6 +81,8 @@ def refine_samples(
         rig: where to find the other camera, for a run whose sources need it.
         frames: positions to predict, ascending, without poses; by default all, with poses.
         device: auto, cpu, cuda or cuda:N.
+        on_frame: called after each frame with what its refinement brought on the held-out frames; with None
+            where the footage is too short to hold any out.
 
     Raises:
         EgodepthError: no run, footage without what the run's sources need, or broken frames.
@@ -77,24 +92,69 @@ def refine_samples(
     place = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
     bf16 = choose_precision(settings.precision, accelerator).startswith("bf16")
     networks.to(place).to(memory_format=torch.channels_last)
-    partners = [s for s in rig or [] if sequence.rig and s.rig == sequence.rig]
-    footage = [sequence, *(s for s in partners if s.name != sequence.name)]
-    settings, stream, _ = make_stream(
-        settings.model_copy(update={"batch_size": 1}),
-        [with_camera(s, settings_of_footage(folder)) for s in footage],
-        Console(quiet=True),
-    )
     assert networks.depth is not None
     run = Run(folder, settings.model, networks.depth, networks.pose).to(str(place))
-    refined = _refined_frames(run, networks, sequence, frames, stream, settings, how, bf16=bf16)
+    gap = gap_of(sequence.frames, run.motion_gap) if run.has_motion else 1
+    partners = [s for s in rig or [] if sequence.rig and s.rig == sequence.rig]
+    footage = [sequence, *(s for s in partners if s.name != sequence.name)]
+    settings, near, wide = _make_streams(
+        settings, [with_camera(s, settings_of_footage(folder)) for s in footage], gap
+    )
+    refined = _refined_frames(
+        run, networks, sequence, frames, near, wide, settings, how, on_frame, bf16=bf16
+    )
     if frames is not None or not run.has_motion:
         unknown = np.full((4, 4), np.nan)
         yield from (FramePrediction(item.frame, item.result, unknown) for item in refined)
         return
     # A pair is asked for when its later frame has come, by the networks refined on that frame.
-    gap = gap_of(sequence.frames, run.motion_gap)
     for item, pose in chain_poses(refined, gap, run.motions_of_frames):
         yield FramePrediction(item.frame, item.result, pose)
+
+
+def _make_streams(
+    settings: TrainSettings, footage: list[Sequence], gap: int
+) -> tuple[TrainSettings, SnippetStream, SnippetStream | None]:
+    """How the footage is refined on, the snippets that it is refined on, and those that hold their sources
+    out: of the same targets with sources twice as far away in time, where there are any.
+
+    Args:
+        settings: of the run.
+        footage: the sequence, and the other camera of its rig.
+        gap: frames between the pairs that PoseNet learned from.
+    """
+    data = settings.data
+    settings, stream, _ = make_stream(
+        settings.model_copy(
+            update={"batch_size": 1, "data": data.model_copy(update={"stride": gap})}
+        ),
+        footage,
+        Console(quiet=True),
+    )
+    clips = stream.clips
+    if data.directions and data.poses != "given" and survey(clips[0], gap).turn >= TURNING:
+        stride = survey(clips[0]).stride
+        clips = [replace(clip, stride=stride) for clip in clips]
+        # What ties the free scale in a training would move depth away from the run's unit.
+        loss = settings.loss.model_copy(update={"scale": 0.0, "consistency": 0.0})
+        settings = settings.model_copy(
+            update={"loss": loss, "data": settings.data.model_copy(update={"poses": "aligned"})}
+        )
+        stream = _snippets(clips, settings)
+    if not data.directions:
+        return settings, stream, None
+    try:
+        wide = _snippets([replace(clip, stride=2 * clip.stride) for clip in clips], settings)
+    except EgodepthError:
+        return settings, stream, None
+    return settings, stream, wide
+
+
+def _snippets(clips: list[Clip], settings: TrainSettings) -> SnippetStream:
+    data = settings.data
+    return SnippetStream(
+        clips, directions=data.directions, partner=data.partner, batch_size=1, seed=settings.seed
+    )
 
 
 def _refined_frames(
@@ -102,33 +162,70 @@ def _refined_frames(
     networks: Networks,
     sequence: Sequence,
     frames: list[int] | None,
-    stream: SnippetStream,
+    near: SnippetStream,
+    wide: SnippetStream | None,
     settings: TrainSettings,
     how: SampleRefinement,
+    on_frame: Callable[[HeldOutResult | None], None],
     *,
     bf16: bool,
 ) -> Iterator[Prepared[np.ndarray]]:
     """Frames with their depth, while the networks are those refined on the frame."""
     start = {name: value.clone() for name, value in networks.state_dict().items()}
-    place, source = run.device, sequence.frames
+    source = sequence.frames
     for index, frame in zip(
         range(len(source)) if frames is None else frames, source.at(frames), strict=False
     ):
-        raw = stream.snippet_near(0, index).to(place)
-        batch = augment(raw, 0, enabled=False)
         networks.load_state_dict(start)
-        parameters = [p for p in networks.parameters() if p.requires_grad]
-        optimizer = torch.optim.Adam(parameters, lr=how.learning_rate)
-        for _ in range(how.iterations):
-            with torch.autocast(place.type, torch.bfloat16, enabled=bf16):
-                # Nothing of the first phase of a training is wanted here: progress is at its end.
-                result = compute_objective(networks, batch, settings, progress=1.0)
+        batches = [
+            augment(stream.snippet_near(0, index).to(run.device), 0, enabled=False)
+            for stream in (near, wide)
+            if stream is not None
+        ]
+        with torch.autocast(run.device.type, torch.bfloat16, enabled=bf16):
+            found = _refine(networks, batches[0], batches[1:], settings, how)
+        on_frame(found)
+        image = run.prepare(frame.image)
+        yield Prepared(frame, image, run.depth_of_frames(image[None], *frame.image.shape[:2])[0])
+
+
+def _refine(
+    networks: Networks,
+    batch: SnippetBatch,
+    held_out: list[SnippetBatch],
+    settings: TrainSettings,
+    how: SampleRefinement,
+) -> HeldOutResult | None:
+    """Leave the networks with the best weights of some iterations on a snippet; those of the last iteration
+    where nothing is held out, with None."""
+    parameters = [p for p in networks.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(parameters, lr=how.learning_rate)
+    best = BestWeights()
+    for step in range(how.iterations + 1):
+        # Nothing of the first phase of a training is wanted here: progress is at its end.
+        result = compute_objective(networks, batch, settings, progress=1.0)
+        if held_out and (step % LOOK_EVERY == 0 or step == how.iterations):
+            best.look(step, _held_out_loss(networks, held_out[0], result, settings), networks)
+        if step < how.iterations:
             optimizer.zero_grad()
             result.total.backward()
             torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
             optimizer.step()
-        image = run.prepare(frame.image)
-        yield Prepared(frame, image, run.depth_of_frames(image[None], *frame.image.shape[:2])[0])
+    if not held_out:
+        return None
+    networks.load_state_dict(best.weights)
+    return best.result
+
+
+def _held_out_loss(
+    networks: Networks, batch: SnippetBatch, near: ObjectiveResult, settings: TrainSettings
+) -> float:
+    """L_ph of frames two strides away; their motion starts as twice that of the snippet refined on."""
+    start = None
+    if networks.pose is not None and near.motions is not None:
+        motions = near.motions[: len(settings.data.directions)].detach()
+        start = motions @ motions
+    return float(depth_loss(networks, batch, settings, start))
 
 
 def refine_split(

@@ -409,9 +409,13 @@ def _refine(options: argparse.Namespace) -> int:
         epochs=options.epochs, learning_rate=options.learning_rate, device=options.device,
         console=make_console(),
     )  # fmt: skip
-    print(f"{result.steps} of {result.total_steps} steps; the refined run is in {options.out}, its "
-          "scores are marked as refined")  # fmt: skip
-    return 0 if result.stopped_by is None else INTERRUPTED
+    if result.stopped_by is not None:
+        print(f"egodepth: stopped by {result.stopped_by}; go on with: egodepth train {options.source} "
+              f"--out {options.out} --resume", file=sys.stderr)  # fmt: skip
+        return INTERRUPTED
+    print(f"{result.steps} steps; {result.held_out}; the refined run is in {options.out}, its scores are "
+          "marked as refined")  # fmt: skip
+    return 0
 
 
 def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: list[Any]) -> int:
@@ -424,9 +428,10 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     from egodepth.inference.predict import write_predictions
     from egodepth.inference.predictions import Predictions
     from egodepth.inference.run import Run
-    from egodepth.inference.score import evaluate_predictor, scored_frames
+    from egodepth.inference.score import evaluate_depth, evaluate_predictor, scored_frames
     from egodepth.refine import SampleRefinement, refine_samples
     from egodepth.report.tables import depth_table
+    from egodepth.training.held_out import HeldOutResult
 
     protocol = get_protocol(options.protocol or default_protocol(options.source))
     split = get_split(protocol.split) if protocol.split else None
@@ -438,25 +443,34 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     has_truth = any(s.depth or s.improved_depth for s in chosen)
     scored = scored_frames(chosen, protocol, split) if has_truth or options.truth_only else []
     frames = {sequence.name: indices for sequence, _, indices in scored}
+    found: list[HeldOutResult | None] = []
     for sequence in chosen:
         if options.truth_only and sequence.name not in frames:
             continue
         out = folder if len(chosen) == 1 else folder.within(sequence.name)
         wanted = frames[sequence.name] if options.truth_only else None
         predictions = refine_samples(
-            options.run, sequence, how, rig=sequences, frames=wanted, device=options.device
-        )
+            options.run, sequence, how, rig=sequences, frames=wanted, device=options.device,
+            on_frame=found.append,
+        )  # fmt: skip
         written = track(write_predictions(predictions, out), sequence.name,
                         len(wanted or sequence.frames), console=console,
                         disable=not console.is_terminal)  # fmt: skip
         for _ in written:
             pass
         print(f"depth maps, each {how}, are in {out.path}")
-    write_json(folder.file("refined.json"), {"refined": str(how), "run": str(options.run)})
+    kept, unchecked = sum(r is not None and r.improved for r in found), found.count(None)
+    print(f"held-out frames are explained better in {kept} of {len(found)} frames; the others keep the depth "
+          "of the run" if not unchecked else "the footage is too short to hold frames out: whether it got "
+          "better is not known")  # fmt: skip
+    write_json(folder.file("refined.json"), {"refined": str(how), "run": str(options.run),
+               "frames": len(found), "improved": kept, "unchecked": unchecked})  # fmt: skip
     if scored:
+        before = evaluate_depth(Run.load(options.run), chosen, protocol, split=split)
+        print_table(depth_table(before.summary, before.constant, f"before: {before.caption}"))
         predictor = Predictions(options.out, texture_size=(size.height, size.width))
         scores = evaluate_predictor(predictor, chosen, protocol, split=split, note=str(how))
-        write_json(folder.file("scores.json"), scores.to_json())
+        write_json(folder.file("scores.json"), {**scores.to_json(), "before": before.summary})
         print_table(depth_table(scores.summary, scores.constant, scores.caption))
     return 0
 

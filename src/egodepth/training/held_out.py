@@ -1,22 +1,21 @@
 """Whether a refinement explains frames better that it does not learn from; where not, it is undone."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import lightning as L
 import torch
 from rich.console import Console
-from torch import Tensor
+from torch import Tensor, nn
 
+from egodepth.core.errors import EgodepthError
 from egodepth.data.snippets import SnippetStream, augment
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import depth_loss
 
 HELD_OUT_EVERY = 5
 """Of so many snippets one is held out."""
-LEAST_GAIN = 0.01
-"""Share of the held-out loss that a refinement must take away to be kept: L_ph falls a little with whatever
-is fitted to a drive, whether or not depth gets better by it."""
 LOOKS = 6
 """How often a refinement is looked at, its start and end included."""
 
@@ -60,6 +59,37 @@ def held_out_loss(module: EgodepthModule, stream: SnippetStream) -> float:
     return total / count
 
 
+class BestWeights:
+    """The weights with the smallest held-out loss so far, and what is known of them.
+
+    Attributes:
+        result: so far.
+        weights: a state dictionary; empty before the first look.
+    """
+
+    def __init__(self) -> None:
+        self.result = HeldOutResult(math.inf, math.inf, 0)
+        self.weights: dict[str, Tensor] = {}
+
+    def look(self, step: int, loss: float, module: nn.Module) -> None:
+        """Take a module's weights if their loss is the smallest; the first look is that of the start.
+
+        Raises:
+            EgodepthError: a loss that is not finite.
+        """
+        if not math.isfinite(loss):
+            raise EgodepthError(
+                f"the loss of the held-out frames is not finite at step {step}: lower --learning_rate"
+            )
+        if not self.weights:
+            self.result = HeldOutResult(loss, loss, 0)
+        elif loss < self.result.after:
+            self.result = replace(self.result, after=loss, step=step)
+        else:
+            return
+        self.weights = {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+
 class KeepBest(L.Callback):
     """Looks at the held-out loss before, during and after a training, and ends it with the best weights."""
 
@@ -69,25 +99,19 @@ class KeepBest(L.Callback):
         console: where it says what came of it.
         """
         self.stream, self.console = stream, console
-        self.before = self.after = float("inf")
-        self.step = 0
-        self.weights: dict[str, Tensor] = {}
-
-    @property
-    def result(self) -> HeldOutResult:
-        """What came of it."""
-        return HeldOutResult(self.before, self.after, self.step)
+        self.best = BestWeights()
 
     def state_dict(self) -> dict[str, Any]:
-        return {"before": self.before, "after": self.after, "step": self.step,
-                "weights": self.weights}  # fmt: skip
+        """For the checkpoint."""
+        return {"weights": self.best.weights, **asdict(self.best.result)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.before, self.after = state_dict["before"], state_dict["after"]
-        self.step, self.weights = state_dict["step"], state_dict["weights"]
+        """From a checkpoint."""
+        self.best.weights = state_dict.pop("weights")
+        self.best.result = HeldOutResult(**state_dict)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if not self.weights:
+        if not self.best.weights:
             self._look(trainer, pl_module)
 
     def on_train_batch_end(
@@ -105,8 +129,7 @@ class KeepBest(L.Callback):
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A training that was stopped goes on from where it was.
         if trainer.global_step >= trainer.max_steps:
-            pl_module.load_state_dict(self.weights)
-            self.console.print(str(self.result))
+            pl_module.load_state_dict(self.best.weights)
 
     def _look(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         assert isinstance(pl_module, EgodepthModule)
@@ -114,10 +137,4 @@ class KeepBest(L.Callback):
         loss = held_out_loss(pl_module, self.stream)
         pl_module.train()
         self.console.print(f"step {trainer.global_step}: loss of held-out frames {loss:.4f}")
-        if not self.weights:
-            self.before = self.after = loss
-        elif loss >= min(self.after, (1 - LEAST_GAIN) * self.before):
-            return
-        else:
-            self.after, self.step = loss, trainer.global_step
-        self.weights = {k: v.detach().clone() for k, v in pl_module.state_dict().items()}
+        self.best.look(trainer.global_step, loss, pl_module)

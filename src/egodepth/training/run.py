@@ -226,7 +226,7 @@ def train(
     _fit(trainer, module, stream, checkpoint, resume=resume)
     facts["seconds"] = before + time.perf_counter() - started
     if best is not None and stop.stopped_by is None:
-        facts["held_out"] = str(best.result)
+        facts["held_out"] = str(best.best.result)
     if world.first:
         write_json(out / "run.json", facts)
         if module.motions is not None:
@@ -240,7 +240,7 @@ def train(
         prepare_seconds=prepare_seconds,
         collapse=watch.found,
         stopped_by=stop.stopped_by,
-        held_out=None if best is None else best.result,
+        held_out=None if best is None else best.best.result,
     )
 
 
