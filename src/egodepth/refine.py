@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -255,7 +256,7 @@ def refine_split(
         EgodepthError: as :func:`egodepth.training.run.train`.
     """
     settings = config.load(TrainSettings, folder / CONFIG)
-    data = {"sources": (source,), "root": None, "split": None}
+    data: dict[str, Any] = {"sources": (source,), "root": None, "split": None}
     if settings.data.poses == "network":
         # The run's own footage says nothing of how this camera moves.
         data |= {"poses": "auto", "stride": "auto"}
