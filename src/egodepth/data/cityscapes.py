@@ -16,6 +16,7 @@ import numpy as np
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
 from egodepth.data.lacks import Lacks
+from egodepth.data.native_size import FARTHEST_OFF_CENTRE, check_centre, off_centre, resized_camera
 from egodepth.data.sequence import (
     ChangedFrames,
     Crop,
@@ -26,6 +27,7 @@ from egodepth.data.sequence import (
 )
 from egodepth.geometry.camera import Camera
 
+HEIGHT, WIDTH = 1024, 2048
 KEPT_HEIGHT = 0.75
 """Share of the image above the bonnet, as Zhou et al. and those after them cut it."""
 FRAMES_A_SECOND = 17.0
@@ -95,16 +97,14 @@ def _read_city(folder: Path, side: str, root: Path, lacks: Lacks) -> list[Sequen
         images = ImageFiles(
             [path for _, path in frames], numbers, np.array(numbers) / FRAMES_A_SECOND
         )
-        camera = Camera.from_parameters(
-            values["fx"], values["fy"], values["u0"], values["v0"], images.height, images.width
-        )
+        camera = _camera_of(values, images, folder)
         crop = Crop(camera, 0, 0, round(KEPT_HEIGHT * images.height), images.width)
         rig_from_camera = np.eye(4)
         rig_from_camera[0, 3] = values["baseline"] if side == "right" else 0.0
         depth: dict[int, Callable[[], np.ndarray]] = {}
         if side == "left":
             depth = {
-                index: partial(_read_depth, disparities[drive, number], values, crop)
+                index: partial(_read_depth, disparities[drive, number], values)
                 for index, number in enumerate(numbers)
                 if (drive, number) in disparities
             }
@@ -138,11 +138,23 @@ def _read_camera(path: Path) -> dict[str, float]:
         ) from error
 
 
-def _read_depth(path: Path, camera: dict[str, float], crop: Crop) -> np.ndarray:
-    """Depth of a disparity map: focal length times baseline over disparity."""
+def _camera_of(values: dict[str, float], images: ImageFiles, where: Path) -> Camera:
+    """At the size of the images. The file does not tell what size it is for: that of the original images or
+    that of these, in the middle of which its principal point lies."""
+    fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "u0", "v0"))
+    sizes = [(images.height, images.width), (HEIGHT, WIDTH)]
+    height, width = min(sizes, key=lambda size: off_centre(cx, cy, *size))
+    if off_centre(cx, cy, height, width) > FARTHEST_OFF_CENTRE:
+        height, width = sizes[0]
+    camera = check_centre(Camera.from_parameters(fx, fy, cx, cy, height, width), where)
+    return resized_camera(camera, images, where)
+
+
+def _read_depth(path: Path, camera: dict[str, float]) -> np.ndarray:
+    """Depth of a disparity map, without the bonnet: focal length times baseline over disparity."""
     disparity = read_depth_png(path, 1.0) - 1
     pixels = disparity / DISPARITY_STEPS
     known = pixels > 0
     depth = np.zeros_like(pixels)
     depth[known] = camera["fx"] * camera["baseline"] / pixels[known]
-    return crop(depth)
+    return depth[: round(KEPT_HEIGHT * len(depth))]

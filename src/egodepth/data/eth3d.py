@@ -16,6 +16,7 @@ import torch
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, natural_order, read_text
 from egodepth.data.lacks import Lacks
+from egodepth.data.native_size import check_centre, resized_camera
 from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
 from egodepth.geometry import se3
@@ -81,6 +82,7 @@ def _read_pair(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
             for name in ("cam0", "cam1")
         ]
         baseline, shift = float(values["baseline"]), float(values.get("doffs", 0))
+        size = [int(values.get(name, 0)) for name in ("width", "height")]
     except (KeyError, ValueError) as error:
         raise EgodepthError(f"broken calibration {folder / 'calib.txt'}: {error!r}") from error
     name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
@@ -95,9 +97,11 @@ def _read_pair(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
             continue
         frames = ImageFiles([image])
         matrix = matrices[index]
-        camera = Camera.from_parameters(
-            matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], frames.height, frames.width
-        )
+        native = Camera.from_parameters(
+            matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2],
+            size[1] or frames.height, size[0] or frames.width,
+        )  # fmt: skip
+        camera = resized_camera(check_centre(native, image), frames, image)
         rig_from_camera = np.eye(4)
         rig_from_camera[0, 3] = index * baseline
         depth: dict[int, Callable[[], np.ndarray]] = {}
@@ -116,7 +120,13 @@ def _depth_of_disparity(path: Path, focal_baseline: float, shift: float) -> np.n
     known = np.isfinite(disparity)
     mask = path.with_name("mask0nocc.png")
     if mask.exists():
-        known &= read_depth_png(mask, 1.0) == NOT_HIDDEN
+        seen = read_depth_png(mask, 1.0) == NOT_HIDDEN
+        if seen.shape != known.shape:
+            raise EgodepthError(
+                f"{mask} is {seen.shape[1]}x{seen.shape[0]}, {path.name} {known.shape[1]}x{known.shape[0]}; "
+                "use the original mask"
+            )
+        known &= seen
     depth = np.zeros_like(disparity)
     pixels = disparity[known] + np.float32(shift)
     depth[known] = np.where(pixels > 0, focal_baseline / np.maximum(pixels, 1e-6), 0)
@@ -148,7 +158,8 @@ def _read_rig(scene: Path, root: Path, lacks: Lacks) -> list[Sequence]:
         if scans:
             depth = {i: partial(_seen, scans, images[n][1], camera) for i, n in enumerate(there)}
         sequences.append(Sequence(
-            name=f"{name}/{folder.as_posix()}", frames=frames, camera=camera,
+            name=f"{name}/{folder.as_posix()}", frames=frames,
+            camera=resized_camera(camera, frames, scene / "images" / folder),
             world_from_camera=poses, depth=depth, camera_name=folder.name,
         ))  # fmt: skip
     return sequences

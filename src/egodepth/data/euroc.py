@@ -16,6 +16,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, read_text
 from egodepth.data.image_list import read_image_list
 from egodepth.data.lacks import Lacks
+from egodepth.data.native_size import resized_camera
 from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence
 from egodepth.geometry.camera import Camera
@@ -137,4 +138,4 @@ def _read_camera(path: Path, image: Path) -> tuple[np.ndarray, Camera, Lens]:
         lens = Lens(model, coefficients)
     except (KeyError, TypeError, ValueError) as error:
         raise EgodepthError(f"broken sensor file {path}: {error!r}") from error
-    return body_from_camera, camera.resize(frames.height, frames.width), lens
+    return body_from_camera, resized_camera(camera, frames, path.parent), lens

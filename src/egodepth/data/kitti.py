@@ -16,6 +16,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
 from egodepth.data.kitti_depth import find_improved_depth
 from egodepth.data.lacks import Lacks
+from egodepth.data.native_size import check_centre, resized_camera
 from egodepth.data.sequence import ImageFiles, Sequence, list_images
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.trajectory import read_kitti
@@ -24,6 +25,12 @@ from egodepth.geometry.z_buffer import z_buffer
 EARTH_RADIUS = 6378137.0
 """Metres, as in the development kit's Mercator projection of GPS positions."""
 FRAMES_PER_SECOND = 10
+IMAGE_SIZES = {
+    718.856: (1241, 376), 721.5377: (1242, 375), 707.0912: (1226, 370), 707.0493: (1224, 370),
+    718.3351: (1238, 374),
+}  # fmt: skip
+"""Width and height of rectified images by the focal length of the day that they were recorded on: odometry's
+calibration files do not tell the size."""
 COLOUR, GREY = ((2, "left"), (3, "right")), ((0, "left"), (1, "right"))
 
 
@@ -149,8 +156,10 @@ def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
         folder = drive / f"image_{index:02d}"
         name = f"P_rect_{index:02d}"
         calibration = read_calibration(date / "calib_cam_to_cam.txt", name, "R_rect_00")
+        size = _rectified_size(date / "calib_cam_to_cam.txt", f"S_rect_{index:02d}")
         frames = _numbered_frames(folder / "data", _read_timestamps(folder / "timestamps.txt"))
-        camera, camera_from_rectified = _split_projection(calibration[name], frames)
+        native, camera_from_rectified = _split_projection(calibration[name], frames, size, folder)
+        camera = resized_camera(native, frames, folder)
         rectified_from_cam0 = _motion(calibration["R_rect_00"], np.zeros(3))
         cam0_from_velodyne = _read_rigid(date / "calib_velo_to_cam.txt")
         camera_from_velodyne = camera_from_rectified @ rectified_from_cam0 @ cam0_from_velodyne
@@ -164,7 +173,7 @@ def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
                 camera_from_velodyne @ velodyne_from_imu
             )
         scans = drive / "velodyne_points" / "data"
-        lidar = (scans, "{:010d}.bin", frames, camera_from_velodyne, camera)
+        lidar = (scans, "{:010d}.bin", frames, camera_from_velodyne, native)
         name = f"{drive.name}/{folder.name}"
         rig_from_camera = np.linalg.inv(camera_from_rectified)
         sequences.append(
@@ -193,11 +202,19 @@ def _read_odometry(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
     if cameras and not (folder / "calib.txt").exists():
         lacks.add("sequences without calibration, left out", folder.relative_to(root))
         return []
+    lines = [f"P{index}" for index, _ in cameras]
+    calibration = read_calibration(folder / "calib.txt", *lines) if lines else {}
     for index, side in cameras:
         name = f"{folder.name}/image_{index}"
-        calibration = read_calibration(folder / "calib.txt", f"P{index}")
         frames = _numbered_frames(folder / f"image_{index}", times)
-        camera, camera_from_cam0 = _split_projection(calibration[f"P{index}"], frames)
+        camera, camera_from_cam0 = _split_projection(
+            calibration[f"P{index}"], frames, None, folder / f"image_{index}"
+        )
+        if (camera.width, camera.height) != (frames.width, frames.height):
+            raise EgodepthError(
+                f"{folder / f'image_{index}'}: the images are {frames.width}x{frames.height}, and the "
+                f"calibration is for {camera.width}x{camera.height}; use the original images"
+            )
         world_from_camera = None
         if world_from_cam0 is not None:
             count = len(world_from_cam0)
@@ -245,11 +262,32 @@ def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
     return ImageFiles(paths, numbers, times[numbers])
 
 
-def _split_projection(projection: np.ndarray, frames: ImageFiles) -> tuple[Camera, np.ndarray]:
-    """Intrinsics, and the camera's ``camera_from_cam0``, of a rectified 3x4 projection."""
+def _rectified_size(path: Path, name: str) -> tuple[int, int] | None:
+    """Width and height that a calibration is for; older copies of the files lack the line."""
+    if not re.search(rf"^{name}:", read_text(path, "the calibration file"), re.M):
+        return None
+    width, height = read_calibration(path, name)[name].ravel()[:2]
+    return int(width), int(height)
+
+
+def _split_projection(
+    projection: np.ndarray, frames: ImageFiles, size: tuple[int, int] | None, where: Path
+) -> tuple[Camera, np.ndarray]:
+    """Intrinsics at the size that they are for, and the camera's ``camera_from_cam0``, of a rectified 3x4
+    projection.
+
+    Args:
+        projection: (3, 4).
+        frames: the images.
+        size: width and height that it is for, where that is known; else as the focal length tells, or that of
+            the images, if the principal point lies about in their middle.
+        where: what the images are, for messages.
+    """
     k = projection[:, :3]
-    camera = Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], frames.height, frames.width)
-    return camera, _motion(np.eye(3), np.linalg.solve(k, projection[:, 3]))
+    known = [s for focal, s in IMAGE_SIZES.items() if abs(k[0, 0] - focal) < 0.005]
+    width, height = size or (known or [(frames.width, frames.height)])[0]
+    camera = Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], height, width)
+    return check_centre(camera, where), _motion(np.eye(3), np.linalg.solve(k, projection[:, 3]))
 
 
 def _lidar_depth(

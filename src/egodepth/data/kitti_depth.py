@@ -13,6 +13,7 @@ import numpy as np
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, read_text
 from egodepth.data.lacks import Lacks
+from egodepth.data.native_size import check_centre
 from egodepth.data.sequence import ImageFiles, Sequence, list_images, read_depth_png
 from egodepth.geometry.camera import Camera
 
@@ -97,4 +98,6 @@ def _read_intrinsics(path: Path, frames: ImageFiles) -> Camera:
         k = np.array([float(w) for w in read_text(path, "the intrinsics").split()]).reshape(3, 3)
     except ValueError as error:
         raise EgodepthError(f"broken intrinsics {path}: it must hold 3x3 numbers") from error
-    return Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], frames.height, frames.width)
+    size = (frames.height, frames.width)
+    camera = Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], *size)
+    return check_centre(camera, frames.paths[0].parent)

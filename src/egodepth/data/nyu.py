@@ -16,6 +16,7 @@ from scipy.io import loadmat  # type: ignore[attr-defined]
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find
 from egodepth.data.lacks import Lacks
+from egodepth.data.native_size import resized_camera
 from egodepth.data.sequence import ChangedFrames, Frame, ImageFiles, Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
@@ -106,7 +107,8 @@ def _read_raw(folder: Path, root: Path) -> Sequence:
     times = np.array([_time(path) for path in paths])
     frames = ImageFiles(paths, times=times)
     # The labelled images were undistorted with the intrinsics kept; one camera for both.
-    change = Undistortion(nyu_camera(), LENS, nyu_camera())
+    camera = resized_camera(nyu_camera(), frames, folder)
+    change = Undistortion(camera, LENS, camera)
     return Sequence(
         name=folder.relative_to(root).as_posix(),
         frames=ChangedFrames(frames, change),

@@ -14,6 +14,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find
 from egodepth.data.image_list import read_image_list
 from egodepth.data.lacks import Lacks
+from egodepth.data.native_size import resized_camera
 from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence, read_depth_png
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
@@ -21,6 +22,7 @@ from egodepth.geometry.trajectory import associate, poses_at, read_tum
 
 DEPTH_STEPS = 5000
 """A metre, in the depth images."""
+HEIGHT, WIDTH = 480, 640
 APART = 0.02
 """Seconds that an image and its depth or pose may be apart."""
 CAMERAS = {
@@ -61,7 +63,7 @@ def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
     times, paths = _read_list(folder / "rgb.txt", lacks)
     frames = ImageFiles(paths, times=times)
     parameters, distortion = CAMERAS[camera_name[0]]
-    camera = Camera.from_parameters(*parameters, frames.height, frames.width)
+    camera = resized_camera(Camera.from_parameters(*parameters, HEIGHT, WIDTH), frames, folder)
     change = Undistortion(camera, Lens("brown", distortion)) if distortion else None
     depth: dict[int, Callable[[], np.ndarray]] = {}
     if (folder / "depth.txt").exists():
@@ -94,4 +96,7 @@ def _read_list(path: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
 
 def _read_depth(path: Path, change: Undistortion | None) -> np.ndarray:
     depth = read_depth_png(path, DEPTH_STEPS)
-    return change.depth(depth) if change else depth
+    try:
+        return change.depth(depth) if change else depth
+    except ValueError as error:
+        raise EgodepthError(f"the depth map {path}: {error}") from error
