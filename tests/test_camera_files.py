@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
+from PIL import Image
 from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
@@ -283,6 +284,38 @@ def test_depth_steps(tmp_path: Path) -> None:
         (folder / "camera.yaml").write_text(OWN + f"depth_steps: {value}\n")
         with pytest.raises(EgodepthError, match=r"camera\.yaml has depth_steps: .*above 0"):
             read_footage(folder)
+
+
+def test_units_need_no_camera_beside_them(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (path, _) = write_images(folder / "images", 2)
+    (folder / "depth").mkdir()
+    Image.fromarray(np.full((40, 80), 600, np.uint16)).save(folder / "depth" / path.name)
+    (folder / "poses.txt").write_text("1 0 0 0 0 1 0 0 0 0 1 0\n" * 2)
+    assert not read_footage(folder).metric_poses
+    (folder / "camera.yaml").write_text("# units\ndepth_steps: 200\nposes_unit: metres\n")
+    sequence = read_footage(folder)
+    assert sequence.camera is None and sequence.metric_poses
+    assert (sequence.depth[0]() == 3).all()
+    (folder / "camera.yaml").write_text("poses_unit: feet\n")
+    with pytest.raises(EgodepthError, match=r"camera\.yaml has poses_unit: feet; it may be metres"):
+        read_footage(folder)
+
+
+def test_depth_that_is_none_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    (path, _) = write_images(folder / "images", 2)
+    (folder / "depth").mkdir()
+    Image.fromarray(np.full((40, 80), 60, np.uint8)).save(folder / "depth" / path.name)
+    with pytest.raises(EgodepthError, match="is a picture of 8 bits, no depth map"):
+        read_footage(folder).depth[0]()
+    np.save(folder / "depth" / f"{path.stem}.npy", np.full((40, 80), 3.0))
+    assert (read_footage(folder).depth[0]() == 3).all()
+    np.save(folder / "depth" / "7.npy", np.full((40, 80), 3.0))
+    with pytest.warns(
+        EgodepthWarning, match=r"1 of the depth maps .* called like no image, 7\.npy"
+    ):
+        read_footage(folder)
 
 
 def test_a_camera_keeps_its_aspect(tmp_path: Path) -> None:

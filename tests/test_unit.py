@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import write_images
+from tests import layouts
+from tests.conftest import tiny_settings, write_images
 from tests.test_cli import run
 from tests.test_cloud import TrueDepth
 
@@ -14,6 +15,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.synthetic import CAMERA_HEIGHT
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.unit import KnownLength, read_gps, unit_by_motion, unit_by_view
+from egodepth.training.run import train
 
 FORWARD = np.column_stack([np.zeros(41), np.zeros(41), np.linspace(0, 8, 41)])
 TIMES = 0.5 * np.arange(41)
@@ -262,3 +264,31 @@ def test_a_track_that_does_not_fit_the_path_is_told(tmp_path: Path) -> None:
     known = KnownLength(gps=write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21)))
     with pytest.warns(EgodepthWarning, match=r"track.gpx and the run's path differ"):
         unit_by_motion(positions, TIMES, known)
+
+
+@pytest.mark.parametrize("metric", [False, True])
+def test_own_poses_are_metres_only_where_somebody_says_so(
+    metric: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = layouts.make_footage(tmp_path)
+    if metric:
+        camera = folder / "camera.yaml"
+        camera.write_text(camera.read_text() + "poses_unit: metres\n")
+    train(tiny_settings(folder, data__poses="given", steps=1), tmp_path / "run")
+    status, text, _ = run(
+        capsys,
+        "predict",
+        tmp_path / "run",
+        folder / "images",
+        "--out",
+        tmp_path / "out",
+        "--fov",
+        60,
+    )
+    wanted = "metres, by the poses that the run" if metric else "lengths in the unit of poses.txt"
+    assert status == 0 and wanted in text
+    facts = json.loads((tmp_path / "out" / "unit.json").read_text())
+    assert facts["metres_per_unit"] == (1.0 if metric else None)
+    (tmp_path / "own.txt").write_text((folder / "poses.txt").read_text())
+    status, text, _ = run(capsys, "evaluate", "odometry", tmp_path / "own.txt", "--data", folder)
+    assert status == 0 and ("not metres" in " ".join(text.split())) != metric

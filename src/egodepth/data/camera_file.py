@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -23,7 +23,8 @@ from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import COEFFICIENTS, Lens, LensModel
 
 INTRINSICS = ("fx", "fy", "cx", "cy", "width", "height")
-NAMES = (*INTRINSICS, "lens", "distortion", "depth_steps")
+UNIT_NAMES = ("depth_steps", "poses_unit")
+NAMES = (*INTRINSICS, "lens", "distortion", *UNIT_NAMES)
 """All that egodepth's own camera file may hold."""
 LENSES: dict[str, LensModel] = {
     "brown": "brown", "radtan": "brown", "radial-tangential": "brown", "plumb_bob": "brown",
@@ -62,6 +63,20 @@ COEFFICIENT_NAMES = (
 SIZE_NAMES = (
     ("image_width", "image_height"), ("image_Width", "image_Height"), ("width", "height"), ("w", "h"),
 )  # fmt: skip
+
+
+class Units(NamedTuple):
+    """What a camera file says of the units of what lies beside it.
+
+    Attributes:
+        depth_steps: steps of a metre in depth PNGs; None where it says nothing.
+        metric_poses: whether poses are in metres.
+        alone: whether it says nothing else: no camera.
+    """
+
+    depth_steps: float | None = None
+    metric_poses: bool = False
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,25 +161,32 @@ def read_calibration(path: Path) -> Calibration:
     return _from_own(path, tree)
 
 
-def read_depth_steps(path: Path) -> float | None:
-    """Steps of a metre in depth PNGs, where a camera file has a line ``depth_steps``.
+def read_units(path: Path) -> Units:
+    """What a camera file says of the units of the depth and the poses beside it.
 
     Raises:
-        EgodepthError: no number above zero.
+        EgodepthError: steps that are no number above zero, or poses in another unit than metres.
     """
-    line = re.search(r"^\s*depth_steps\s*:(.*?)(#.*)?$", read_text(path, "the camera file"), re.M)
-    if line is None:
-        return None
-    try:
-        steps = float(line[1])
-    except ValueError:
-        steps = math.nan
-    if not (math.isfinite(steps) and steps > 0):
-        raise _error(
-            path,
-            f"has depth_steps: {line[1].strip()}; it needs a number above 0, 1000 for millimetres",
-        )
-    return steps
+    text = read_text(path, "the camera file")
+    found = {name: re.search(rf"^\s*{name}\s*:(.*?)(#.*)?$", text, re.M) for name in UNIT_NAMES}
+    words = {name: match[1].strip() for name, match in found.items() if match}
+    steps: float | None = None
+    if "depth_steps" in words:
+        try:
+            steps = float(words["depth_steps"])
+        except ValueError:
+            steps = math.nan
+        if not (math.isfinite(steps) and steps > 0):
+            raise _error(
+                path,
+                f"has depth_steps: {words['depth_steps']}; it needs a number above 0, 1000 for millimetres",
+            )
+    unit = words.get("poses_unit")
+    if unit not in (None, "metres", "meters", "m"):
+        raise _error(path, f"has poses_unit: {unit}; it may be metres alone, or left out")
+    lines = (line.split("#")[0].strip() for line in text.splitlines())
+    kept = [line for line in lines if line and not re.match("|".join(UNIT_NAMES), line)]
+    return Units(steps, unit is not None, bool(words) and not kept)
 
 
 def _error(path: Path, problem: str) -> EgodepthError:

@@ -12,9 +12,10 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import natural_order, write_text
-from egodepth.data.camera_file import Calibration, read_calibration, read_depth_steps
+from egodepth.data.camera_file import Calibration, Units, read_calibration, read_units
 from egodepth.data.camera_metadata import exif_focal
 from egodepth.data.image_names import check_names
+from egodepth.data.pixels import open_image
 from egodepth.data.sequence import (
     IMAGE_SUFFIXES,
     CameraFrom,
@@ -29,6 +30,8 @@ from egodepth.geometry.lens import Lens, Undistortion
 from egodepth.geometry.trajectory import read_trajectory
 
 IMAGES, DEPTH, POSES = "images", "depth", "poses.txt"
+POSES_UNIT = f"the unit of {POSES}"
+"""Of lengths that come from one's own poses, where their camera.yaml does not say that they are metres."""
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
 CAMERA_FILE = "camera.yaml"
 """Beside images or a video: their camera; in a run folder: that of the first footage."""
@@ -151,13 +154,15 @@ def _read_prepared(folder: Path) -> Sequence:
     check_names(images)
     frames = ImageFiles(images)
     camera_file = folder / CAMERA_FILE
-    steps = (read_depth_steps(camera_file) if camera_file.exists() else None) or MILLIMETRES
+    units = read_units(camera_file) if camera_file.exists() else Units(alone=True)
+    steps = units.depth_steps or MILLIMETRES
     depth: dict[int, Callable[[], np.ndarray]] = {}
     for index, image in enumerate(images):
-        for suffix in DEPTH_SUFFIXES:
-            path = folder / DEPTH / f"{image.stem}{suffix}"
-            if path.exists():
-                depth[index] = partial(read_depth_map, path, steps)
+        maps = [folder / DEPTH / f"{image.stem}{suffix}" for suffix in DEPTH_SUFFIXES]
+        there = [path for path in maps if path.exists()]
+        if there:
+            depth[index] = partial(read_depth_map, there[0], steps)
+    _tell_maps_of_no_image(folder / DEPTH, {image.stem for image in images})
     poses = None
     if (folder / POSES).exists():
         times, poses, _ = read_trajectory(folder / POSES)
@@ -169,9 +174,22 @@ def _read_prepared(folder: Path) -> Sequence:
         if times is not None:
             frames = ImageFiles(images, times=times)
     sequence = Sequence(
-        folder.resolve().name, frames, None, poses, depth, place=folder.resolve().as_posix()
-    )
-    return with_camera_file(sequence, camera_file) if camera_file.exists() else sequence
+        folder.resolve().name, frames, None, poses, depth,
+        place=folder.resolve().as_posix(), metric_poses=units.metric_poses,
+    )  # fmt: skip
+    return sequence if units.alone else with_camera_file(sequence, camera_file)
+
+
+def _tell_maps_of_no_image(folder: Path, images: set[str]) -> None:
+    maps = sorted(folder.iterdir()) if folder.is_dir() else []
+    extra = [p for p in maps if p.suffix in DEPTH_SUFFIXES and p.stem not in images]
+    if extra:
+        warnings.warn(
+            f"{len(extra)} of the depth maps in {folder} are called like no image, {extra[0].name} for one, "
+            "and are not read",
+            EgodepthWarning,
+            stacklevel=4,
+        )
 
 
 def read_depth_map(path: Path, steps: float) -> np.ndarray:
@@ -181,6 +199,11 @@ def read_depth_map(path: Path, steps: float) -> np.ndarray:
         EgodepthError: a broken file, or one that holds no map.
     """
     if path.suffix == ".png":
+        with open_image(path) as image:
+            if image.mode in ("1", "L", "P"):
+                raise EgodepthError(
+                    f"{path} is a picture of 8 bits, no depth map: it needs 16 bits, or .npy in its place"
+                )
         return read_depth_png(path, steps)
     try:
         loaded = np.load(path)
@@ -234,7 +257,7 @@ def with_lens(
     return replace(
         sequence, frames=ChangedFrames(sequence.frames, change), camera=change.camera,
         depth=all_of(sequence.depth), improved_depth=all_of(sequence.improved_depth),
-        camera_from=camera_from,
+        lidar_forward=all_of(sequence.lidar_forward), camera_from=camera_from,
     )  # fmt: skip
 
 

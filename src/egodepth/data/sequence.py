@@ -113,8 +113,10 @@ class Sequence:
             wrote into its images or video (``metadata``), a field of view that somebody said (``fov``),
             nothing at all (``guess``), or the footage itself (``estimate``).
         camera_note: of a camera file, its format and path in words; else empty.
-        world_from_camera: (N, 4, 4) float64 in metres, one pose a frame, NaN where a frame has none;
-            None where there are none.
+        world_from_camera: (N, 4, 4) float64, one pose a frame, NaN where a frame has none; None where there
+            are none.
+        metric_poses: whether the poses are in metres; one's own are in a unit that nobody knows, unless their
+            camera.yaml says so.
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
             0 where there is none. It may have another size than the frames, which shows the same.
         improved_depth: a better ground truth, where the data set has two (KITTI raw).
@@ -138,6 +140,7 @@ class Sequence:
     camera_from: CameraFrom = "given"
     improved_depth: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
     lidar_forward: Mapping[int, Callable[[], np.ndarray]] = field(default_factory=dict)
+    metric_poses: bool = True
     place: str = ""
     camera_note: str = ""
 

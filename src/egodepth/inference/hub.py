@@ -18,7 +18,7 @@ HUB = "hf:"
 """Before the name of a run on the hub, wherever a run is named."""
 CARD_TEMPLATE = (files("egodepth.inference") / "model_card.md.jinja").read_text(encoding="utf-8")
 KEPT_FACTS = (
-    "egodepth", "torch", "steps", "poses", "metric", "precision", "refined", "seconds", MOTION_GAP,
+    "egodepth", "torch", "steps", "poses", "metric", "unit", "precision", "refined", "seconds", MOTION_GAP,
 )  # fmt: skip
 """Of run.json; the rest tells of the machine and its folders."""
 PRIVATE: dict[str, Any] = {
@@ -94,10 +94,11 @@ def card_values(folder: Path) -> dict[str, Any]:
         rows.append(("refined", facts["refined"]))
     depth = read_facts(folder, "metrics.json").get("depth", {})
     names = {"abs_rel": "Abs Rel", "rmse": "RMSE", "a1": "delta 1"}
+    own_unit = facts.get("unit", "a unit of the run's own")
     return {
         "title": folder.resolve().name,
         "facts": [(name, value) for name, value in rows if value not in (None, "")],
         "scores": [(text, f"{depth[name]:.3f}") for name, text in names.items() if name in depth],
-        "unit": f"metres, by {facts['metric']}" if facts.get("metric") else "a unit of the run's own",
+        "unit": f"metres, by {facts['metric']}" if facts.get("metric") else own_unit,
         "camera": (folder / CAMERA_FILE).exists(),
     }  # fmt: skip

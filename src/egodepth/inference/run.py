@@ -45,7 +45,8 @@ class Run(
         device: where it computes.
         refined: what the run was refined on, in words, or empty; scores on these frames are not
             comparable with those of other runs.
-        metric: what makes its lengths metres, in words; empty where they have a unit of their own.
+        metric: what makes its lengths metres, in words; empty where they have another unit.
+        unit: that of its lengths, in words, where they are not metres.
         motion_gap: between the frames of a pair that PoseNet learned from; ask it for motions over as much.
         sound_motion: whether depth was learned with motion from more than PoseNet.
     """
@@ -64,6 +65,7 @@ class Run(
         facts = read_facts(folder)
         self.refined = str(facts.get("refined", ""))
         self.metric = str(facts.get("metric", ""))
+        self.unit = str(facts.get("unit", "the run's unit"))
         self.motion_gap = read_motion_gap(folder) if pose is not None else MotionGap()
         self.sound_motion = facts.get("poses", "network") != "network"
 

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
+from egodepth.data.own_footage import POSES_UNIT
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.splits import Split, get_split
 from egodepth.evaluation.depth import (
@@ -345,27 +346,30 @@ def evaluate_odometry(
     check_sequence(sequence)
     if sequence.world_from_camera is None:
         raise EgodepthError(f"{sequence.name} has no ground-truth poses")
+    unit = _unit_of_truth(sequence)
     if by == "alignment":
         found = track_sequence(run, sequence, on_frame=lambda motion: on_image())
         return compare_trajectories(
             found.first_from_frame, sequence.world_from_camera, sequence.name, alignment,
-            "direct alignment",
+            f"direct alignment{unit}",
         )  # fmt: skip
     poses = []
     for prediction in predict_sequence(run, sequence, with_depth=False):
         poses.append(prediction.first_from_frame)
         on_image()
     return compare_trajectories(
-        np.stack(poses), sequence.world_from_camera, sequence.name, alignment
-    )
+        np.stack(poses), sequence.world_from_camera, sequence.name, alignment,
+        f"PoseNet's motions, chained{unit}",
+    )  # fmt: skip
+
+
+def _unit_of_truth(truth: Sequence) -> str:
+    """A warning in words, where a truth's lengths are not metres."""
+    return "" if truth.metric_poses else f", lengths in {POSES_UNIT}, not metres"
 
 
 def compare_trajectories(
-    estimate: np.ndarray,
-    truth: np.ndarray,
-    name: str,
-    alignment: Alignment = "sim3",
-    by: str = "PoseNet's motions, chained",
+    estimate: np.ndarray, truth: np.ndarray, name: str, alignment: Alignment, by: str
 ) -> OdometryScores:
     """Scores of poses (N, 4, 4) that are known to belong together; frames without a pose (NaN) on either
     side are left out."""
@@ -403,7 +407,9 @@ def evaluate_trajectory_file(
         raise EgodepthError(f"{truth.name} has no ground-truth poses")
     else:
         name = truth.name
-        true = RecordedTrajectory(truth.frames.times, truth.world_from_camera, "the data set's")
+        true = RecordedTrajectory(
+            truth.frames.times, truth.world_from_camera, f"the data set's{_unit_of_truth(truth)}"
+        )
     by = f"{path} as {found.form}, truth {name} as {true.form}"
     if found.times is None or true.times is None:
         return compare_trajectories(

@@ -138,8 +138,9 @@ def require_times(sequence: Sequence, known: KnownLength | None) -> None:
 
 
 def unit_of_run(run: Run) -> Unit:
-    """Metres for a run that learned from a stereo rig or from poses in metres, else its own unit."""
-    return Unit(1.0, f"metres, by {run.metric}") if run.metric else OWN_UNIT
+    """Metres for a run that learned from a stereo rig or from poses in metres, else that of its poses or its
+    own unit."""
+    return Unit(1.0, f"metres, by {run.metric}") if run.metric else Unit(None, run.unit)
 
 
 def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:

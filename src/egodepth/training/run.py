@@ -24,7 +24,7 @@ from egodepth.core.provenance import provenance
 from egodepth.core.world import World
 from egodepth.data.clips import Clip, read_clips
 from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.own_footage import CAMERA_FILE, with_camera_file, write_camera
+from egodepth.data.own_footage import CAMERA_FILE, POSES_UNIT, with_camera_file, write_camera
 from egodepth.data.run_cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
@@ -179,7 +179,7 @@ def train(
     before = _seconds_so_far(out) if saved else 0.0
     facts = {
         **provenance(), "steps": stream.steps, "precision": precision, "poses": plan.poses,
-        "plan": plan.lines, "prepare_seconds": prepare_seconds, "metric": settings.data.metric,
+        "plan": plan.lines, "prepare_seconds": prepare_seconds, **_unit_facts(settings, sequences),
     }  # fmt: skip
     facts |= motion_gap(plan.clips).facts() if module.networks.pose is not None else {}
     facts |= {"refined": refined} if refined else {}
@@ -276,6 +276,14 @@ def _seconds_so_far(out: Path) -> float:
         return float(json.loads((out / "run.json").read_text(encoding="utf-8"))["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return 0.0
+
+
+def _unit_facts(settings: TrainSettings, sequences: list[Sequence]) -> dict[str, str]:
+    """What the run's lengths are."""
+    by_poses = settings.data.poses == "given" and settings.data.views == "mono"
+    if by_poses and not all(sequence.metric_poses for sequence in sequences):
+        return {"metric": "", "unit": POSES_UNIT}
+    return {"metric": settings.data.metric}
 
 
 def read_training_sequences(data: DataSettings) -> list[Sequence]:

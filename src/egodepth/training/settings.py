@@ -30,7 +30,7 @@ class DataSettings(Settings):
     poses: PoseSource = "network"
     """where motions in time come from; network: PoseNet, as in the paper; aligned: PoseNet's, refined by
     direct alignment in every step, which PoseNet learns from; sfm: structure from motion (pycolmap)
-    before the training, refined with the losses; given: the data set's poses, in metres; auto: by a
+    before the training, refined with the losses; given: the data set's poses; auto: by a
     look at the video"""
     stride: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
     """frames between target and sources; auto: by the parallax of each video, leaving out pairs that
@@ -69,7 +69,8 @@ class DataSettings(Settings):
 
     @property
     def metric(self) -> str:
-        """What makes lengths metres, in words; empty where nothing does."""
+        """What makes lengths metres, in words; empty where nothing does. Poses do only where they are in
+        metres, see :attr:`egodepth.data.sequence.Sequence.metric_poses`."""
         if self.views != "mono":
             return "the baseline of the rig that the run was trained with"
         return "the poses that the run was trained with" if self.poses == "given" else ""
