@@ -73,13 +73,12 @@ def measure(encoder: str, height: int, width: int, batch: int, sources: int) -> 
         networks.pose = None
         snippet.motions[:] = torch.eye(4)
         snippet.motions[..., 0, 3] = -0.5
-    bf16 = choose_precision("auto", "cpu").startswith("bf16")
+    networks.use_bf16(choose_precision("auto", "cpu") == "bf16")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []
     for _ in range(WARM_UP + TIMED):
         started = time.perf_counter()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            total = compute_objective(networks, snippet, settings, 0.5).total
+        total = compute_objective(networks, snippet, settings, 0.5).total
         total.backward()
         optimizer.step()
         optimizer.zero_grad()

@@ -102,7 +102,7 @@ def make_step(task: str, variant: str, *, exact: bool) -> tuple[Callable[[], Ten
     networks, batch = make_networks(settings), make_batch()
     ours = variant == "egodepth"
     compare = Comparisons.compiled() if ours and not exact else PLAIN
-    bf16 = ours and not exact and choose_precision("auto", "cpu").startswith("bf16")
+    networks.use_bf16(ours and not exact and choose_precision("auto", "cpu") == "bf16")
     if exact:
         # Batch statistics over all pairs at once and over each by itself would differ.
         networks.eval()
@@ -125,10 +125,9 @@ def make_step(task: str, variant: str, *, exact: bool) -> tuple[Callable[[], Ten
         return losses, leaves
 
     def whole() -> Tensor:
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            if ours:
-                return compute_objective(networks, batch, settings, 1.0, compare).total
-            return reference_objective(networks, batch, settings)
+        if ours:
+            return compute_objective(networks, batch, settings, 1.0, compare).total
+        return reference_objective(networks, batch, settings)
 
     return whole, [p for p in networks.parameters() if p.requires_grad]
 

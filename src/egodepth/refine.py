@@ -91,7 +91,7 @@ def refine_samples(
     settings, networks = _load(folder)
     accelerator, devices = choose_device(device)
     place = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
-    bf16 = choose_precision(settings.precision, accelerator).startswith("bf16")
+    bf16 = choose_precision(settings.precision, accelerator) == "bf16"
     networks.to(place).to(memory_format=torch.channels_last)
     assert networks.depth is not None
     run = Run(folder, settings.model, networks.depth, networks.pose).to(str(place))
@@ -183,8 +183,9 @@ def _refined_frames(
             for stream in (near, wide)
             if stream is not None
         ]
-        with torch.autocast(run.device.type, torch.bfloat16, enabled=bf16):
-            found = _refine(networks, batches[0], batches[1:], settings, how)
+        networks.use_bf16(bf16)
+        found = _refine(networks, batches[0], batches[1:], settings, how)
+        networks.use_bf16(False)
         on_frame(found)
         image = run.prepare(frame.image)
         yield Prepared(frame, image, run.depth_of_frames(image[None], *frame.image.shape[:2])[0])

@@ -121,9 +121,9 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     frames = levels.float().div_(255)
     inputs = frames
     if enabled:
+        changes = chances[1] < JITTER_PROBABILITY
         matrices = random_colour_matrices(count, generator)
-        keep = chances[1] >= JITTER_PROBABILITY
-        matrices[keep] = torch.eye(3, 4)
+        matrices = torch.where(changes[:, None, None], matrices, torch.eye(3, 4))
         inputs = change_colours(frames, matrices.to(frames.device, non_blocking=True))
     return SnippetBatch(
         frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static

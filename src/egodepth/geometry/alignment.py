@@ -112,6 +112,8 @@ class AlignSettings:
         brightness: solve for gain and bias, for intensities.
         damping: of the first step.
         tolerance: a step is the last if it moves the points by less in the mean, in pixels.
+        stop_early: look after every iteration whether all pairs are done, for which the host waits for a
+            GPU; the result is the same.
     """
 
     iterations: int = 20
@@ -119,6 +121,7 @@ class AlignSettings:
     brightness: bool = False
     damping: float = 1e-3
     tolerance: float = 0.01
+    stop_early: bool = True
 
     def free(self, device: torch.device) -> Int64[Tensor, " p"]:
         """Places of the unknowns that are solved for."""
@@ -236,7 +239,7 @@ def align(
     noise = 2 * last.cost / (pixels - len(free)).clamp(min=1)
     eye = torch.eye(len(free), dtype=information.dtype, device=information.device)
     tiny = 1e-9 * information.diagonal(dim1=1, dim2=2).amax(1)[:, None, None] + 1e-30
-    covariance = noise[:, None, None] * torch.linalg.inv(information + tiny * eye)
+    covariance = noise[:, None, None] * torch.linalg.inv_ex(information + tiny * eye).inverse
     agreement = _agreement(levels[-1], state)
     return Alignment(state, covariance, last.cost, last.seen, agreement, done)
 
@@ -287,7 +290,7 @@ def _solve(
         cost = torch.where(better, tried_cost, cost)
         damping = torch.where(better, damping / 5, damping * 5).clamp(1e-7, 1e7)
         done = done | small
-        if done.all():
+        if settings.stop_early and done.all():
             break
     return state, done, best
 

@@ -50,7 +50,8 @@ def exp(twist: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4 4"]:
 def log(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 6"]:
     """The twist whose :func:`exp` is ``motion``; rotation angles in [0, pi]."""
     axis_angle = so3_log(motion[..., :3, :3])
-    linear = torch.linalg.solve(_left_jacobian(axis_angle), motion[..., :3, 3].unsqueeze(-1))
+    # The Jacobian is regular up to a whole turn; checking it would make the host wait for a GPU.
+    linear, _ = torch.linalg.solve_ex(_left_jacobian(axis_angle), motion[..., :3, 3:])
     return torch.cat([axis_angle, linear.squeeze(-1)], dim=-1)
 
 

@@ -14,6 +14,7 @@ from egodepth.geometry import se3
 from egodepth.models.cascaded_decoder import CascadedDecoder
 from egodepth.models.decoder import Decoder, MirroredConvolution, convolution
 from egodepth.models.encoder import EMBEDDED, Encoder
+from egodepth.models.mixed_precision import Network, mixed_precision
 from egodepth.models.transformers_depth import TransformersDepth
 
 SCALES = 4
@@ -77,7 +78,7 @@ class UNetDecoder(nn.Module):
             ]
 
 
-class DepthNet(nn.Module):
+class DepthNet(Network):
     """Inverse depth of one image at four scales."""
 
     def __init__(self, settings: ModelSettings):
@@ -95,6 +96,7 @@ class DepthNet(nn.Module):
             assert isinstance(head.bias, nn.Parameter)
             nn.init.constant_(head.bias, math.log(start / (1 - start)))
 
+    @mixed_precision
     def forward(
         self, image: Float[Tensor, "b 3 h w"], scales: int = SCALES
     ) -> list[Float[Tensor, "b 1 _ _"]]:
@@ -120,7 +122,7 @@ def make_depth_net(settings: ModelSettings) -> DepthNet | TransformersDepth:
     )  # fmt: skip
 
 
-class PoseNet(nn.Module):
+class PoseNet(Network):
     """Motion between two images, stacked along their channels, as axis-angle and translation."""
 
     ROTATION_SCALE, TRANSLATION_SCALE = 0.03, 0.1
@@ -152,6 +154,7 @@ class PoseNet(nn.Module):
         scale = torch.tensor([self.ROTATION_SCALE] * 3 + [translation] * 3)
         self.register_buffer("scale", scale)
 
+    @mixed_precision
     def forward(
         self, first: Float[Tensor, "b 3 h w"], second: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b 6"]:
@@ -198,7 +201,7 @@ class PoseNet(nn.Module):
         return (se3.log(se3.inverse(known) @ learned) / self.scale).abs().mean(-1)
 
 
-class FeatureNet(nn.Module):
+class FeatureNet(Network):
     """Auto-encoder whose features the feature-metric loss compares: no skip connections.
 
     The encoder's batch normalisation keeps its statistics fixed, so that one image has one feature
@@ -235,6 +238,7 @@ class FeatureNet(nn.Module):
                 module.eval()
         return self
 
+    @mixed_precision
     def features(
         self, image: Float[Tensor, "b 3 h w"], levels: int = 1
     ) -> list[Float[Tensor, "b _ _ _"]]:
@@ -242,6 +246,7 @@ class FeatureNet(nn.Module):
         lie."""
         return [level.float() for level in self.encoder(image, depth=levels)]
 
+    @mixed_precision
     def forward(
         self, image: Float[Tensor, "b 3 h w"]
     ) -> tuple[list[Float[Tensor, "b _ _ _"]], list[Float[Tensor, "b 3 _ _"]]]:
@@ -290,3 +295,10 @@ class Networks(nn.Module):
             self.settings = settings.model_copy(update=found)
         self.pose = PoseNet(settings) if pose else None
         self.features = FeatureNet(settings, reconstructs=reconstructs) if features else None
+
+    def use_bf16(self, enabled: bool = True) -> "Networks":
+        """Compute the forward passes of all networks in bfloat16, or in float32 again."""
+        for network in self.children():
+            assert isinstance(network, Network)
+            network.bf16 = enabled
+        return self

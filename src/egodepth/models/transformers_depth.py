@@ -10,12 +10,13 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError
+from egodepth.models.mixed_precision import Network, mixed_precision
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 FALLBACK_MULTIPLE = 32
 
 
-class TransformersDepth(nn.Module):
+class TransformersDepth(Network):
     """Inverse depth of one image by any ``AutoModelForDepthEstimation`` (Depth Anything, DPT and others).
 
     Models of relative depth give inverse depth up to scale and shift, metric ones depth. Scale and shift are
@@ -84,6 +85,7 @@ class TransformersDepth(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
+    @mixed_precision
     def forward(
         self, image: Float[Tensor, "b 3 h w"], scales: int = 4
     ) -> list[Float[Tensor, "b 1 _ _"]]:

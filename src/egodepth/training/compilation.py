@@ -59,9 +59,7 @@ class Compiled(Generic[Arguments]):
         if self._compiled is None or warped.shape[1] != self._batch:
             return self._plain(warped, *args, **kwargs)
         try:
-            # Casts inside of an autocast region would be compiled in, and none is wanted here.
-            with torch.autocast(warped.device.type, enabled=False):
-                return self._compiled(warped, *args, **kwargs)
+            return self._compiled(warped, *args, **kwargs)
         except Exception as error:  # whatever a compiler may raise: nothing depends on it
             self._compiled = None
             reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -54,17 +54,21 @@ class EgodepthModule(L.LightningModule):
     ) -> RawBatch:
         return batch.to(device)
 
-    def training_step(self, raw: RawBatch, batch_idx: int) -> Tensor:
+    def forward(self, raw: RawBatch) -> tuple[SnippetBatch, ObjectiveResult]:
+        """What a training step minimises: the batch as the losses see it, and the objective."""
         # Everything random in a step follows from its index, so that a resumed run repeats it.
-        torch.manual_seed(step_seed(self.settings.seed, raw.step))
+        seed = step_seed(self.settings.seed, raw.step)
+        torch.manual_seed(seed)
         if self.motions is not None:
             raw = self.motions(raw)
-        batch = augment(
-            raw, step_seed(self.settings.seed, raw.step), enabled=self.settings.data.augment
+        batch = augment(raw, seed, enabled=self.settings.data.augment)
+        progress = raw.step / max(1, self.steps)
+        return batch, compute_objective(
+            self.networks, batch, self.settings, progress, self.compare
         )
-        progress = raw.step / self.steps
-        result = compute_objective(self.networks, batch, self.settings, progress, self.compare)
-        self.last = (batch, result)
+
+    def training_step(self, raw: RawBatch, batch_idx: int) -> Tensor:
+        batch, result = self.last = self(raw)
         # Looking at a value on a GPU waits for it, so that is not done in every step.
         looks = result.total.device.type == "cpu" or raw.step % self.settings.log_every == 0
         if looks and not torch.isfinite(result.total.detach()):

@@ -1,7 +1,7 @@
 """The training objective: where losses get their weights and means, once."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -260,7 +260,7 @@ def _depth_differences(
     assert networks.depth is not None
     count = len(sources)
     with torch.no_grad():
-        own = 1 / networks.depth(sources.flatten(0, 1), scales=1)[0].float()
+        own = 1 / networks.depth(sources.flatten(0, 1), scales=1)[0]
     cameras = camera.resize(*inverse_depth.shape[-2:]).repeat(count)
     depth = (1 / inverse_depth[:, 0]).repeat(count, 1, 1)
     pixels, projected, valid = reproject(depth, motions.flatten(0, 1), cameras, cameras)
@@ -330,7 +330,9 @@ def _motions(
     known, terms = learned, {}
     if settings.data.poses == "aligned":
         known, trusted = _aligned(learned, batch, inverse_depth)
-        terms = {"pose": networks.pose.difference(learned, known)[trusted].mean().nan_to_num()}
+        # A mean over those that are trusted; selecting them would make the host wait for a GPU.
+        share = trusted / trusted.sum().clamp(min=1)
+        terms = {"pose": (share * networks.pose.difference(learned, known)).sum()}
     elif settings.data.poses == "sfm":
         known = batch.motions[:in_time]
         terms = {"pose": networks.pose.difference(learned, known.detach()).mean()}
@@ -341,7 +343,7 @@ def _aligned(start: Tensor, batch: SnippetBatch, inverse_depth: Tensor) -> tuple
     """Motions (S, B, 4, 4) refined by direct alignment with the depth of the moment, and whether to
     trust them (S, B). Those that are not trusted stay PoseNet's, with their gradient."""
     count = start.shape[0]
-    with torch.no_grad(), torch.autocast(start.device.type, enabled=False):
+    with torch.no_grad():
         full = _at_size(inverse_depth.detach(), batch.target)
         levels = make_levels(
             image_pyramid(batch.target.repeat(count, 1, 1, 1), ALIGNED_REDUCTIONS),
@@ -349,7 +351,9 @@ def _aligned(start: Tensor, batch: SnippetBatch, inverse_depth: Tensor) -> tuple
             full[:, 0].repeat(count, 1, 1),
             batch.camera.repeat(count),
         )
-        found = align(levels, State.start(start.detach().flatten(0, 1)), ALIGNMENT)
+        # A step on a GPU is not to wait for it; on the CPU, iterations that change nothing cost time.
+        how = replace(ALIGNMENT, stop_early=start.device.type == "cpu")
+        found = align(levels, State.start(start.detach().flatten(0, 1)), how)
         # Within a step a motion may still be on its way: it need not have converged.
         fits = (found.seen >= FEWEST) & (found.agreement >= LEAST_AGREEMENT)
         motions = found.state.source_from_target.unflatten(0, start.shape[:2])

@@ -27,7 +27,7 @@ from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import CAMERA_FILE, POSES_UNIT, with_camera_file, write_camera
 from egodepth.data.run_cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
 from egodepth.data.sequence import ChangedFrames, Sequence
-from egodepth.data.snippets import RawBatch, SnippetStream, augment
+from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.geometry.lens import Undistortion
@@ -45,7 +45,6 @@ from egodepth.training.compilation import WORTH_STEPS, Comparisons
 from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult, KeepBest
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
-from egodepth.training.objective import compute_objective
 from egodepth.training.plan import (
     Plan,
     describe_plan,
@@ -164,7 +163,7 @@ def train(
         )
         _print_plan(console, describe_plan(settings, stream, stream.steps, per_step))
     L.seed_everything(settings.seed, verbose=False)
-    module = build_module(settings, stream)
+    module = build_module(settings, stream, precision)
     if world.size > 1 and accelerator != "cpu":
         share_batch_statistics(module)
     module.to(memory_format=torch.channels_last)
@@ -198,7 +197,6 @@ def train(
         devices=world.local_size if world.size > 1 else 1 if accelerator == "cpu" else devices,
         num_nodes=world.nodes,
         strategy="ddp_find_unused_parameters_true" if world.size > 1 else "auto",
-        precision=precision,  # type: ignore[arg-type]
         max_steps=stream.steps,
         max_epochs=-1,
         logger=[
@@ -416,14 +414,15 @@ def choose_device(device: str) -> tuple[str, list[int]]:
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
-    """Lightning's name for the precision; automatic means bfloat16 where the hardware has it."""
-    if precision == "auto":
-        if accelerator == "cpu":
-            native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-        else:
-            native = torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if native else "float32"
-    return "bf16-mixed" if precision == "bf16" else "32-true"
+    """What the networks compute in, ``bf16`` or ``float32``; automatic means bfloat16 where the hardware
+    has it."""
+    if precision != "auto":
+        return precision
+    if accelerator == "cpu":
+        native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    else:
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "float32"
 
 
 def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
@@ -515,12 +514,14 @@ def make_stream(
     return decided, stream, plan
 
 
-def build_module(settings: TrainSettings, stream: SnippetStream) -> EgodepthModule:
-    """Networks and, where poses come from structure from motion, what refines them."""
+def build_module(settings: TrainSettings, stream: SnippetStream, precision: str) -> EgodepthModule:
+    """Networks that compute in ``precision`` and, where poses come from structure from motion, what
+    refines them."""
     motions = None
     if settings.data.poses == "sfm" and settings.data.directions:
         motions = MotionRefinement(stream, settings.model.start_depth)
-    return EgodepthModule(settings, build_networks(settings), stream.steps, motions)
+    networks = build_networks(settings).use_bf16(precision == "bf16")
+    return EgodepthModule(settings, networks, stream.steps, motions)
 
 
 @dataclass(frozen=True)
@@ -614,16 +615,13 @@ def _time_a_step(
     settings: TrainSettings, stream: SnippetStream, precision: str, device: torch.device
 ) -> float:
     """Median seconds of a training step, measured on networks that are thrown away."""
-    module = build_module(settings, stream)
+    module = build_module(settings, stream, precision)
     module.to(device).to(memory_format=torch.channels_last).train()
     optimizer = make_optimizer(module)
     times = []
     for step in range(WARM_UP_STEPS + TIMED_STEPS):
         started = time.perf_counter()
-        raw = module.transfer_batch_to_device(stream.batch(step), device, 0)
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision.startswith("bf16")):
-            raw = raw if module.motions is None else module.motions(raw)
-            result = compute_objective(module.networks, augment(raw, step), settings)
+        _, result = module(module.transfer_batch_to_device(stream.batch(step), device, 0))
         result.total.backward()
         optimizer.step()
         optimizer.zero_grad()

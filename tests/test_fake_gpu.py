@@ -1,0 +1,109 @@
+"""Training steps on fake CUDA tensors: types and devices as on a GPU, without one and without computing."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+from tests.conftest import TINY, raw_batch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from egodepth.core.config import override
+from egodepth.data.clips import Clip, KnownMotion, Points, read_clips
+from egodepth.data.snippets import RawBatch, SnippetStream
+from egodepth.data.synthetic import read_street
+from egodepth.models.networks import Networks
+from egodepth.training.module import EgodepthModule, make_optimizer
+from egodepth.training.motion_refinement import MotionRefinement
+from egodepth.training.recipes import RECIPES, get_recipe
+from egodepth.training.settings import TrainSettings
+
+GPU = torch.device("cuda")
+POSES = ("network", "aligned", "sfm", "given")
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """What is made on ``cuda`` has type, device and shape, and no values; a look at one raises."""
+    monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        yield
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    """Eight frames with poses, as if structure from motion had found them, and a point in each."""
+    clip = read_clips([read_street(5, frames=8)], 32, 64, tmp_path_factory.mktemp("street"))[0]
+    known = KnownMotion.given(clip.sequence)
+    point = Points(torch.tensor([[10.0, 20.0]]).numpy(), torch.tensor([0.5]).numpy())
+    return replace(clip, motion=replace(known, points=dict.fromkeys(range(8), point)))
+
+
+def make_raw(settings: TrainSettings) -> RawBatch:
+    """A batch on the CPU, as the loader hands it over."""
+    data, batch = settings.data, settings.batch_size
+    sources = len(data.directions) + data.partner
+    size = (settings.model.height, settings.model.width)
+    matrix = torch.tensor([[50.0, 0, 31.5], [0, 50.0, 15.5], [0, 0, 1]]).expand(batch, 3, 3)
+    raw = raw_batch(torch.zeros(1 + sources, batch, 3, *size, dtype=torch.uint8), matrix)
+    in_time = 1 + len(data.directions)
+    return replace(
+        raw, step=1, frame_ids=torch.arange(in_time)[:, None].expand(in_time, batch),
+        points=torch.ones(batch, 4 * (data.poses == "sfm"), 3),
+        motions=torch.eye(4).expand(sources, batch, 4, 4),
+        static=torch.zeros(1, batch, 1, *size, dtype=torch.bool),
+    )  # fmt: skip
+
+
+def make_module(settings: TrainSettings, street: Clip) -> EgodepthModule:
+    """As :func:`egodepth.training.run.build_module` makes it, without reading weights."""
+    method, poses = settings.method, settings.data.poses
+    stream = SnippetStream([street], directions=(-1, 1), batch_size=2, seed=0)
+    with GPU:
+        networks = Networks(
+            settings.model, depth=method != "features",
+            pose=method != "features" and settings.data.needs_pose_net,
+            features=method in ("joint", "frozen", "features"), reconstructs=method != "frozen",
+        )  # fmt: skip
+        refined = poses == "sfm" and bool(settings.data.directions)
+        motions = MotionRefinement(stream, settings.model.start_depth) if refined else None
+    return EgodepthModule(settings, networks.use_bf16(), 100, motions).train()
+
+
+def step(settings: TrainSettings, street: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One training step. Its backward pass is PyTorch's own, and asks for a real device."""
+    module = make_module(settings, street)
+    # The source that depth must be consistent with is drawn on the CPU, where values are real.
+    monkeypatch.setattr("egodepth.training.objective.torch.randint", lambda *_: 0)
+    batch, result = module(make_raw(settings).to(GPU))
+    seen = {"total": result.total, "camera": batch.camera.matrix, "motions": batch.motions}
+    for name, value in (seen | result.terms).items():
+        assert (value.dtype, value.device.type) == (torch.float32, "cuda"), name
+    optimizer = make_optimizer(module)
+    for parameter in module.parameters():
+        assert parameter.device.type == "cuda"
+        parameter.grad = torch.empty_like(parameter)
+    module.configure_gradient_clipping(optimizer)
+    optimizer.step()
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_a_step_of_every_recipe(
+    name: str, fake_gpu: None, street: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoders = {key: value for key, value in TINY.items() if "encoder" in key}
+    changes = {"model.pretrained": False, "data.poses": "network", **encoders}
+    step(override(get_recipe(name), changes), street, monkeypatch)
+
+
+@pytest.mark.parametrize(
+    ("views", "poses"),
+    [("stereo", "network"), *((v, p) for v in ("mono", "mono_stereo") for p in POSES)],
+)
+def test_a_step_with_every_source_of_motion(
+    views: str, poses: str, fake_gpu: None, street: Clip, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = {**TINY, "data.poses": poses, "data.views": views, "moving_mask": True,
+               "loss.standing": 0.03}  # fmt: skip
+    step(override(TrainSettings(), changes), street, monkeypatch)
