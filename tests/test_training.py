@@ -16,6 +16,7 @@ from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.core.memory import keep_large_allocations
 from egodepth.data.own_footage import read_footage
+from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.models.checkpoint import read_checkpoint, read_run
 from egodepth.report.plots import read_log
@@ -251,7 +252,9 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(frames: Path, tmp_path: Pat
     assert all(torch.equal(a[name], b[name]) for name in a)
 
 
-def interrupt_after(steps: int, settings: TrainSettings, out: Path) -> None:
+def interrupt_after(
+    steps: int, settings: TrainSettings, out: Path, sequences: list[Sequence] | None = None
+) -> None:
     """Send this process a SIGTERM during a step, as a scheduler does."""
     from egodepth.training import module
 
@@ -264,7 +267,7 @@ def interrupt_after(steps: int, settings: TrainSettings, out: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.EgodepthModule, "training_step", step)
-        result = train(settings, out)
+        result = train(settings, out, sequences=sequences)
     assert (result.stopped_by, result.steps) == ("SIGTERM", steps)
 
 

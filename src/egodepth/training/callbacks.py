@@ -5,6 +5,7 @@ import signal
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -87,9 +88,13 @@ class ProgressBar(L.Callback):
 class Checkpoints(L.Callback):
     """Keeps one checkpoint, replaced atomically every so many steps and when the training stops."""
 
-    def __init__(self, path: Path, every: int):
-        self.path, self.every = path, every
-        self._saved_step = -1
+    def __init__(self, path: Path, every: int, beside: Callable[[], None]):
+        """Args:
+        path: of the checkpoint.
+        every: steps between two.
+        beside: writes down, on the main process, what must agree with the checkpoint.
+        """
+        self.path, self.every, self.beside = path, every, beside
 
     def on_train_batch_end(
         self,
@@ -99,21 +104,21 @@ class Checkpoints(L.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        if trainer.global_step % self.every == 0:
+        if trainer.global_step % self.every == 0 and trainer.global_step < trainer.max_steps:
             self.save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        # What comes before may have put the best weights in place of the last ones.
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the checkpoint unless this step's is there."""
-        if self._saved_step != trainer.global_step:
-            if trainer.is_global_zero:
-                with atomic_path(self.path) as partial:
-                    trainer.save_checkpoint(partial)
-            else:
-                trainer.save_checkpoint(self.path)  # takes part, and writes nothing
-            self._saved_step = trainer.global_step
+        """Write the checkpoint, and what must agree with it."""
+        if trainer.is_global_zero:
+            with atomic_path(self.path) as partial:
+                trainer.save_checkpoint(partial)
+            self.beside()
+        else:
+            trainer.save_checkpoint(self.path)  # takes part, and writes nothing
 
 
 class GracefulStop(L.Callback):

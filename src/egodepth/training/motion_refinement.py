@@ -4,10 +4,16 @@ import math
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.geometry import se3
+
+POSE_DEVIATION = 1e-3
+"""What poses from structure from motion may be off by, in radians and in DepthNet's unit. A point's
+reprojection error of half a pixel to a pixel is 1e-3 rad at the usual focal length. A frame has hundreds
+of points, but rolling shutter, a lens that is not quite undone, and frames placed between two others share
+their error among all of them."""
 
 
 class MotionRefinement(nn.Module):
@@ -16,8 +22,11 @@ class MotionRefinement(nn.Module):
     Attributes:
         log_scale: (G,) of each part: its unit in DepthNet's. Cameras of a rig share a part.
         twist: (F, 6) of each frame: axis-angle and translation in DepthNet's unit, on the camera's side.
-        log_focal: (C,) of each clip, factor of its focal lengths.
+        log_focal: (C,) of each clip, factor of its focal lengths; stays 0 where the camera is calibrated.
+        guessed: (C,) whether nobody measured the clip's camera.
     """
+
+    guessed: Tensor
 
     def __init__(self, stream: SnippetStream, unit: float):
         """Start from poses as they were found.
@@ -31,6 +40,18 @@ class MotionRefinement(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(scales))
         self.twist = nn.Parameter(torch.zeros(stream.frame_count, 6))
         self.log_focal = nn.Parameter(torch.zeros(len(stream.clips)))
+        guessed = torch.tensor([clip.sequence.camera_guessed for clip in stream.clips])
+        self.register_buffer("guessed", guessed, persistent=False)
+
+    @property
+    def focal_factors(self) -> Tensor:
+        """(C,) what the focal lengths of each clip are multiplied by; 1 where the camera is calibrated."""
+        return (self.log_focal * self.guessed).exp()
+
+    def prior(self, raw: RawBatch) -> Tensor:
+        """How far the poses of the batch's frames have been moved from where they were found: the mean over
+        frames of the squared twist, in units of POSE_DEVIATION."""
+        return (self.twist[raw.frame_ids] / POSE_DEVIATION).square().sum(-1).mean()
 
     def forward(self, raw: RawBatch) -> RawBatch:
         """The batch in DepthNet's unit, with corrected motions in time and intrinsics."""
@@ -42,7 +63,7 @@ class MotionRefinement(nn.Module):
         corrections = se3.exp(self.twist[raw.frame_ids])
         motions = corrections[1:] @ torch.cat([found[..., :3], scaled], dim=-1)
         motions = motions @ se3.inverse(corrections[:1])
-        factor = self.log_focal[clip].exp()
+        factor = self.focal_factors[clip]
         diagonal = torch.stack([factor, factor, torch.ones_like(factor)], dim=1)
         # Focal lengths alone: the centre and the last row keep their place.
         matrix = raw.matrix * (1 + torch.diag_embed(diagonal - 1))

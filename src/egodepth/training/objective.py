@@ -71,6 +71,7 @@ def compute_objective(
     settings: TrainSettings,
     progress: float = 0.0,
     compare: Comparisons = PLAIN,
+    known_terms: dict[str, Tensor] | None = None,
 ) -> ObjectiveResult:
     """All terms of the paper's objective that the networks at hand allow (eq. 10).
 
@@ -84,8 +85,9 @@ def compute_objective(
         settings: of the run.
         progress: share of the training that is done; the coarse term fades with it.
         compare: warped images and features with the targets; see :mod:`egodepth.training.compilation`.
+        known_terms: of what is neither in the networks nor in the batch, by their weights' names.
     """
-    terms: dict[str, Tensor] = {}
+    terms = dict(known_terms or {})
     target_features: list[Tensor] | None = None
     reconstruction = None
     if networks.features is not None and settings.method != "frozen":

@@ -185,8 +185,6 @@ def train(
     facts |= {"processes": world.size} if world.size > 1 else {}
     if world.first:
         write_json(out / "run.json", facts)
-    if world.first:
-        _keep_cameras(plan.clips, out)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
@@ -208,7 +206,11 @@ def train(
             ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console),
             Samples(out / "samples", settings.sample_every),
             *([] if best is None else [best]),
-            Checkpoints(checkpoint, settings.checkpoint_every),
+            Checkpoints(
+                checkpoint,
+                settings.checkpoint_every,
+                lambda: _keep_cameras(plan.clips, out, module.motions),
+            ),
             watch,
             stop,
         ],
@@ -227,8 +229,6 @@ def train(
         facts["held_out"] = str(best.best.result)
     if world.first:
         write_json(out / "run.json", facts)
-        if module.motions is not None:
-            _keep_cameras(plan.clips, out, module.motions.log_focal.detach().exp().tolist())
     return TrainResult(
         run=out,
         steps=trainer.global_step,
@@ -242,12 +242,13 @@ def train(
     )
 
 
-def _keep_cameras(clips: list[Clip], out: Path, factors: list[float] | None = None) -> None:
+def _keep_cameras(clips: list[Clip], out: Path, motions: MotionRefinement | None) -> None:
     """Write down the cameras of one's own footage, with their lenses, their focal lengths times what was
     learned: the first one for all footage, and each for its own, by its name."""
+    factors = [1.0] * len(clips) if motions is None else motions.focal_factors.tolist()
     found = [
         (clip, factor)
-        for clip, factor in zip(clips, factors or [1.0] * len(clips), strict=True)
+        for clip, factor in zip(clips, factors, strict=True)
         if clip.sequence.place or clip.sequence.camera_from != "given"
     ]
     for place, (clip, factor) in enumerate(found):

@@ -97,6 +97,9 @@ class LossWeights(Settings):
     so that cars that drive ahead do not become holes; for level cameras"""
     pose: float = Field(0.1, ge=0)
     """what PoseNet says less the motion it learns from (poses aligned and sfm), in units of its head"""
+    pose_prior: float = Field(3e-4, ge=0)
+    """keeps refined poses where structure from motion found them: what a correction by one thousandth of a
+    radian, or of DepthNet's unit, costs"""
     consistency: float = Field(0.1, ge=0)
     """depth of target and source must agree (poses aligned, where each pair has its own scale)"""
     points: float = Field(0.1, ge=0)
@@ -154,9 +157,10 @@ class TrainSettings(Settings):
     """time for the training: fewer steps than ``steps`` are made where the machine needs it"""
     learning_rate: float = Field(2e-4, gt=0)
     """peak of the learning rate of AdamW"""
-    pose_learning_rate: float = Field(2e-4, ge=0)
-    """of the corrections that poses from structure from motion get in training, one a frame, and of the
-    focal lengths; 0 leaves them as they were found"""
+    pose_learning_rate: float = Field(5e-4, ge=0)
+    """of the corrections that poses from structure from motion get in training, one per frame, and of focal
+    lengths that were guessed (Adagrad's: a frame's first step, in radians); 0 leaves them as they were
+    found"""
     scale_learning_rate: float = Field(5e-3, ge=0)
     """of the logarithm of each sequence's scale, which structure from motion leaves open; 0 takes the
     median depth of its points for DepthNet's unit"""
