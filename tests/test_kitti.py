@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from tests.layouts import make_odometry, make_raw
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.kitti import project_lidar, read_kitti_odometry, read_kitti_raw
 from egodepth.geometry.camera import Camera
 
@@ -70,6 +70,20 @@ def test_what_is_broken_is_named(tmp_path: Path) -> None:
     (folder / "calib.txt").write_text("P2: 1 2 three\nP3: 1\n")
     with pytest.raises(EgodepthError, match="line 'P2' is broken"):
         read_kitti_odometry(tmp_path)
+
+
+@pytest.mark.parametrize("times", ["0\nnan\n0.2\n", "0\n0.2\n0.1\n", "0\n0.1 0.2\n0.3\n"])
+def test_times_that_do_not_grow_are_refused(times: str, tmp_path: Path) -> None:
+    (make_odometry(tmp_path) / "times.txt").write_text(times)
+    with pytest.raises(EgodepthError, match=r"times\.txt"):
+        read_kitti_odometry(tmp_path)
+
+
+def test_too_few_times_are_told(tmp_path: Path) -> None:
+    (make_odometry(tmp_path) / "times.txt").write_text("0\n0.3\n")
+    with pytest.warns(EgodepthWarning, match="has a frame 2, but there are 2 times"):
+        sequence = read_kitti_odometry(tmp_path)[0]
+    np.testing.assert_allclose(sequence.frames.times, [0, 0.1, 0.2])
 
 
 def test_a_truncated_scan_is_named(tmp_path: Path) -> None:

@@ -71,9 +71,10 @@ def test_split_files(tmp_path: Path) -> None:
     assert split.numbers(sequence(tmp_path, f"{drive}/image_03", drive, "right")) == {7, 8}
     assert split.numbers(sequence(tmp_path, "09/image_2", "09")) == {3}
     assert split.places()[drive, "right", 8] == 2
-    path.write_text("folder 3 x\n")
-    with pytest.raises(EgodepthError, match="line 1: expected `folder frame side`"):
-        get_split(path)
+    for line in ("folder 3 x", "folder,3,l", "folder 3 l 4", "folder 3.5 l"):
+        path.write_text(f"folder 2 l\n{line}\n")
+        with pytest.raises(EgodepthError, match="line 2: expected `folder frame side`"):
+            get_split(path)
     with pytest.raises(EgodepthError, match="unknown split 'eigne'; use eigen_test"):
         get_split("eigne")
 

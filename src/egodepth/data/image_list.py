@@ -1,5 +1,6 @@
 """Lists of images with their times, as data sets from robots have them."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,6 +31,8 @@ def read_image_list(
             continue
         try:
             time, file = parse(line)
+            if not math.isfinite(time):
+                raise ValueError(time)
         except (ValueError, IndexError) as error:
             raise EgodepthError(
                 f"{path} line {number}: expected `{form}`, got {line[:60]!r}"

@@ -5,6 +5,7 @@ poses are used where they are. http://www.cvlibs.net/datasets/kitti
 """
 
 import re
+import warnings
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import read_text
 from egodepth.data.kitti_depth import find_improved_depth
 from egodepth.data.lacks import Lacks
@@ -257,7 +258,15 @@ def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
     if not paths:
         raise EgodepthError(f"no images named by frame number (0000000000.png) in {folder}")
     numbers = [int(path.stem) for path in paths]
-    if times is None or numbers[-1] >= len(times):
+    if times is not None and numbers[-1] >= len(times):
+        warnings.warn(
+            f"{folder} has a frame {numbers[-1]}, but there are {len(times)} times: they are not used, frames "
+            f"count {FRAMES_PER_SECOND:g} per second",
+            EgodepthWarning,
+            stacklevel=2,
+        )
+        times = None
+    if times is None:
         return ImageFiles(paths, numbers, np.array(numbers) / FRAMES_PER_SECOND)
     return ImageFiles(paths, numbers, times[numbers])
 
@@ -321,10 +330,17 @@ def _read_rigid(path: Path) -> np.ndarray:
 def _read_numbers(path: Path) -> np.ndarray | None:
     if not path.exists():
         return None
+    lines = [line for line in read_text(path, "the times").splitlines() if line.strip()]
     try:
-        return np.array([float(word) for word in read_text(path, "the times").split()])
+        times = np.array([float(line) for line in lines])
     except ValueError as error:
         raise EgodepthError(f"{path} must hold one number a line: {error}") from error
+    late = ~(np.diff(times, prepend=-np.inf) > 0) | ~np.isfinite(times)
+    if late.any():
+        raise EgodepthError(
+            f"{path} line {late.argmax() + 1}: the times must grow, got {lines[late.argmax()][:60]!r}"
+        )
+    return times
 
 
 def _read_timestamps(path: Path) -> np.ndarray | None:

@@ -105,6 +105,8 @@ def read_split(path: Path) -> Split:
             continue
         image = re.match(r"(.*_sync)/image_0([0-3])/data/(\d+)\.\w+$", words[0])
         try:
+            if len(words) > 3 or (len(words) == 1 and "," in line):
+                raise ValueError(line)
             if image:
                 side = "left" if int(image[2]) % 2 == 0 else "right"
                 entries.append(Entry(image[1], side, int(image[3])))
