@@ -230,6 +230,14 @@ def test_an_animated_gif_is_a_video(tmp_path: Path) -> None:
     assert levels(tmp_path / "a.gif") == [0, 60, 120, 180]
 
 
+def test_pictures_that_are_left_out_are_told(tmp_path: Path) -> None:
+    write_images(tmp_path, 3)
+    Image.new("RGB", (80, 40)).save(tmp_path / "000003.gif")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.warns(EgodepthWarning, match=r"1 files in .*, as 000003\.gif, are left out"):
+        assert len(read_footage(tmp_path).frames) == 3
+
+
 def test_masks_of_any_kind(tmp_path: Path) -> None:
     upright = np.zeros((20, 30), np.uint8)
     upright[:10] = 255

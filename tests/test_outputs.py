@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from tests.conftest import write_images
 from tests.test_cli import run
 from tests.test_times import make_video
@@ -13,6 +14,8 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.outputs import OutputFolder, check_destination
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_kitti
+from egodepth.inference.predictions import Predictions
+from egodepth.inference.run import Run
 
 
 def files(folder: Path) -> set[str]:
@@ -106,16 +109,29 @@ def test_a_prediction_spares_the_footage_it_is_written_beside(
     assert np.load(tmp_path / "data" / "depth" / "000000.npz")["depth"].sum() == 3200
 
 
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["frame2", "frame10", "7"],
+        ["000041", "000042", "000043"],
+        ["a 1", "a 2", "b"],
+        ["1", "2", "10"],
+    ],
+)
 def test_predictions_are_named_like_their_images(
-    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], names: list[str]
 ) -> None:
     paths = write_images(tmp_path / "frames", 3)
-    for path, name in zip(paths, ("frame2", "frame10", "7"), strict=True):
+    for path, name in zip(reversed(paths), reversed(names), strict=True):
         path.rename(path.with_stem(name))
     words = ["predict", tiny_run, tmp_path / "frames", "--out", tmp_path / "out"]
-    assert run(capsys, *words, "--formats", "npz")[0] == 0
-    names = {p.stem for p in (tmp_path / "out" / "depth").iterdir()}
-    assert names == {"0000000007", "frame2", "frame10"}
+    assert run(capsys, *words, "--formats", "npz", "png")[0] == 0
+    written = {p.stem for p in (tmp_path / "out" / "depth").iterdir()}
+    assert written == {name.zfill(10) if name.isdecimal() else name for name in names}
+    (sequence,), model = read_source(tmp_path / "frames"), Run.load(tiny_run)
+    for frame in sequence.frames.at():
+        read = Predictions(tmp_path / "out").predict(sequence, frame, (40, 80))
+        np.testing.assert_allclose(read, model.depth(frame.image), rtol=1e-4)
 
 
 def test_footage_of_one_name_is_predicted_into_folders_of_its_own(
@@ -165,6 +181,12 @@ def test_names_that_say_more_than_an_order(tmp_path: Path) -> None:
     assert "jump 1 times, first from 3.png to 5.png" in gap
     (drives,) = told(["a1", "a2", "b1", "b2"])
     assert "named in 2 ways (a*, b*)" in drives
+    write_images(tmp_path / "both", 3)
+    Image.new("RGB", (80, 40)).save(tmp_path / "both" / "000001.jpg")
+    with pytest.warns(
+        EgodepthWarning, match="several images called 000001, which may be one frame twice"
+    ):
+        read_source(tmp_path / "both")
     assert told(["0", "5", "10", "15"]) == told(["hall", "kitchen"]) == told(["a1", "b2"]) == []
     assert told(["1403715273262142976", "1403715273312143104", "1403715273362142976"]) == []
     assert told(["20200101_120000", "20200101_120001", "20200102_080000", "20200102_080001"]) == []

@@ -8,6 +8,10 @@ from pathlib import Path
 
 from egodepth.core.errors import EgodepthWarning
 
+OTHER_PICTURES = (
+    ".gif", ".apng", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".exr", ".hdr", ".dng", ".pfm",
+)  # fmt: skip
+
 
 def check_names(images: list[Path]) -> None:
     """Warn of images that may belong to several drives, or between which frames are missing.
@@ -20,7 +24,15 @@ def check_names(images: list[Path]) -> None:
         numbers = [int(word) for word in re.findall(r"[0-9]+", image.stem)]
         forms.setdefault(re.sub(r"[0-9]+", "*", image.stem), []).append(numbers)
     where, first = images[0].parent, next(iter(forms))
-    if sum(len(named) > 1 for named in forms.values()) > 1:
+    twice = next((b for a, b in pairwise(images) if a.stem == b.stem), None)
+    if twice is not None:
+        warnings.warn(
+            f"{where} holds several images called {twice.stem}, which may be one frame twice; a pattern takes "
+            f"those of one format alone, like '{where}/*{twice.suffix}'",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+    elif sum(len(named) > 1 for named in forms.values()) > 1:
         some = ", ".join(list(forms)[:3])
         warnings.warn(
             f"{where} holds images named in {len(forms)} ways ({some}), taken as one sequence in the order of "
@@ -40,3 +52,21 @@ def check_names(images: list[Path]) -> None:
                 EgodepthWarning,
                 stacklevel=4,
             )
+
+
+def check_others(folder: Path) -> None:
+    """Warn of pictures that are left out since their format is not read from a folder.
+
+    Args:
+        folder: with images.
+    """
+    others = [
+        p for p in folder.iterdir() if p.suffix.lower() in OTHER_PICTURES and p.name[0] != "."
+    ]
+    if others:
+        warnings.warn(
+            f"{len(others)} files in {folder}, as {min(others).name}, are left out: a folder's frames are "
+            "PNG, JPEG, BMP, WebP, PPM, PGM or TIFF",
+            EgodepthWarning,
+            stacklevel=4,
+        )

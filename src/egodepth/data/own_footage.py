@@ -14,7 +14,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import natural_order, write_text
 from egodepth.data.camera_file import Calibration, Units, read_calibration, read_units
 from egodepth.data.camera_metadata import exif_focal
-from egodepth.data.image_names import check_names
+from egodepth.data.image_names import check_names, check_others
 from egodepth.data.pixels import open_image
 from egodepth.data.sequence import (
     IMAGE_SUFFIXES,
@@ -58,6 +58,7 @@ def read_footage(path: Path) -> Sequence:
                 f"the folder {path} holds no images ({' '.join(IMAGE_SUFFIXES)}); name a folder "
                 "of frames, a video file, or a data set as KIND:ROOT"
             )
+        check_others(path)
         return read_images(path.resolve(), images)
     if not path.exists():
         raise EgodepthError(f"there is no file or folder {path}")
@@ -151,6 +152,7 @@ def _read_prepared(folder: Path) -> Sequence:
     images = list_images(folder / IMAGES)
     if not images:
         raise EgodepthError(f"the folder {folder / IMAGES} holds no images")
+    check_others(folder / IMAGES)
     check_names(images)
     frames = ImageFiles(images)
     camera_file = folder / CAMERA_FILE

@@ -24,7 +24,7 @@ from egodepth.data.pixels import (
 )
 from egodepth.geometry.camera import Camera
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".tif", ".tiff")
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 RANGE_FRAMES = 64
 """Frames, evenly spread, that the range of a sequence's values is found from."""
 
@@ -46,10 +46,13 @@ class Frame(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """What files about the frame are called: like its image, else by its number; a number has ten
-        digits."""
-        name = self.name or str(self.number)
-        return f"{int(name):010d}" if name.isdecimal() else name
+        """What files about the frame are called, see :func:`stem_of`."""
+        return stem_of(self.name or str(self.number))
+
+
+def stem_of(name: str) -> str:
+    """What a file about a frame is called: like the frame, whose number has ten digits if that is all."""
+    return f"{int(name):010d}" if name.isdecimal() else name
 
 
 class Frames(Protocol):
@@ -343,7 +346,7 @@ class ImageFiles:
         self.numbers = numbers if numbers is not None else list(range(len(paths)))
         self.times = times
         names = [path.stem for path in paths]
-        apart = len({int(n) if n.isdecimal() else n for n in names}) == len(names)
+        apart = len({stem_of(name) for name in names}) == len(names)
         self.names = names if apart else [""] * len(names)
         with open_image(paths[0]) as image:
             self._deep = is_deep(image)

@@ -11,7 +11,7 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.own_footage import DEPTH_SUFFIXES, read_depth_map
-from egodepth.data.sequence import Frame, Sequence, frame_names
+from egodepth.data.sequence import Frame, Sequence, frame_names, stem_of
 from egodepth.data.splits import Split
 
 Kind = Literal["depth", "inverse"]
@@ -150,7 +150,12 @@ def _pair_files(sequence: Sequence, files: dict[str, Path]) -> dict[int, Path]:
     with the same number, else all in order, which a warning tells."""
     frames = sequence.frames
     names = dict(zip(frames.numbers, frame_names(frames), strict=True))
-    exact = {number: files[name] for number, name in names.items() if name in files}
+    exact = {
+        number: files[word]
+        for number, name in names.items()
+        for word in (stem_of(name), name)
+        if word in files
+    }
     if exact:
         return exact
     within: dict[tuple[str, str], dict[int, Path]] = {}
