@@ -5,19 +5,22 @@ pycolmap is optional: ``pip install egodepth[sfm]``.
 
 import hashlib
 import tempfile
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from PIL import Image
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
 from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points
+from egodepth.data.frame_registration import KeyFrame, Registered, register_frames
 from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
 
@@ -29,6 +32,14 @@ FEWEST_FRAMES = 8
 """A part of the reconstruction with fewer is left out."""
 WORST_ERROR = 2.0
 """Mean reprojection error in pixels above which a point is left out."""
+MAX_PIXEL_ASPECT = 1e-3
+"""Difference of fx and fy, relative, up to which pixels are square."""
+MAX_FOCAL_SPREAD = 1e-3
+"""Relative, from the focal lengths of parts to the one they share, up to which they are the same."""
+MAX_ERROR_GROWTH = 1.3
+"""Of a part's reprojection error when it takes the shared focal length."""
+METHOD = 2
+"""Counts changes of the method, so that results of another are found anew."""
 SEED = 0
 # COLMAP's defaults start from a pair that sees points under 16 degrees and does not move forward. A
 # camera that drives has no such pair, and the defaults find nothing.
@@ -47,9 +58,10 @@ def find_colmap() -> ModuleType | None:
 def reconstruct(
     clip: Clip, folder: Path, on_frame: Callable[[str, int, int], None] = lambda *_: None
 ) -> Clip:
-    """The clip with poses and points; only every ``stride``-th frame has them. The focal length is
-    refined where it was guessed: a camera that moves straight on does not show it, and of 24 frames of
-    a rendered street it came out 1.7 times too long.
+    """The clip with poses and points. Every ``stride``-th frame is a key frame that COLMAP places; the others
+    are registered to these by :mod:`egodepth.data.frame_registration`. The focal length is refined where it was
+    guessed: a camera that moves straight on does not show it, and of 24 frames of a rendered street it came
+    out 1.7 times too long.
 
     What was found is kept in ``folder`` and read again the next time.
 
@@ -65,7 +77,7 @@ def reconstruct(
     assert sequence.camera is not None
     key = (
         f"{sequence.frames.fingerprint} {clip.stride} {sequence.camera.matrix.tolist()} "
-        f"{sequence.camera_guessed} {OVERLAP} {FEATURES}"
+        f"{sequence.camera_guessed} {OVERLAP} {FEATURES} {METHOD}"
     )
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}-sfm.npz"
     if not path.exists():
@@ -73,7 +85,10 @@ def reconstruct(
         with atomic_path(path) as partial:
             np.savez(partial, **found)  # type: ignore[arg-type]
     with np.load(path) as stored:
-        return _with_result(clip, dict(stored))
+        found = dict(stored)
+    for note in found["notes"]:
+        warnings.warn(f"{sequence.name}: {note}", EgodepthWarning, stacklevel=2)
+    return _with_result(clip, found)
 
 
 def _with_result(clip: Clip, found: dict[str, np.ndarray]) -> Clip:
@@ -81,12 +96,14 @@ def _with_result(clip: Clip, found: dict[str, np.ndarray]) -> Clip:
     size = (clip.sequence.frames.height, clip.sequence.frames.width)
     full = Camera(torch.from_numpy(found["matrix"]).float(), *size)
     scale = np.array([width / size[1], height / size[0]])
-    points = {}
-    for frame in np.unique(found["point_frame"]):
-        own = found["point_frame"] == frame
-        points[int(frame)] = Points(
-            (found["pixels"][own] + 0.5) * scale - 0.5, found["inverse_depth"][own]
+    frames, starts = np.unique(found["point_frame"], return_index=True)
+    ends = [*starts[1:], len(found["point_frame"])]
+    points = {
+        int(frame): Points(
+            (found["pixels"][start:end] + 0.5) * scale - 0.5, found["inverse_depth"][start:end]
         )
+        for frame, start, end in zip(frames, starts, ends, strict=True)
+    }
     motion = KnownMotion(found["world_from_camera"], found["part"], points)
     return replace(clip, camera=full.resize(height, width), motion=motion)
 
@@ -112,16 +129,20 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
             )
             on_frame("writing frames", index // clip.stride + 1, len(positions))
         database = work / "database.db"
+        assert clip.sequence.camera is not None
+        model, parameters = colmap_camera(clip.sequence.camera)
         reader = colmap.ImageReaderOptions(
-            camera_model="SIMPLE_PINHOLE", camera_params=_colmap_parameters(clip)
+            camera_model=model, camera_params=",".join(map(str, parameters))
         )
         colmap.set_random_seed(SEED)
         extraction = colmap.FeatureExtractionOptions()
         extraction.sift.max_num_features = FEATURES
+        on_frame("finding features", 0, len(positions))
         colmap.extract_features(
             database, images, camera_mode=colmap.CameraMode.SINGLE, reader_options=reader,
             extraction_options=extraction, device=colmap.Device.cpu,
         )  # fmt: skip
+        on_frame("matching frames", 0, len(positions))
         colmap.match_sequential(
             database, pairing_options=colmap.SequentialPairingOptions(
                 overlap=OVERLAP, quadratic_overlap=False
@@ -149,21 +170,73 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
             f"structure from motion found nothing in {clip.sequence.name} ({len(positions)} frames, "
             f"{clip.stride} apart); use --data.poses aligned or network"
         )
-    return _collect(clip, sorted(models.values(), key=lambda m: -m.num_reg_images()))
+    largest_first = sorted(models.values(), key=lambda found: -found.num_reg_images())
+    kept, notes = share_camera(colmap, largest_first) if guessed else (largest_first, [])
+    return _collect(clip, kept, notes, colmap, on_frame)
 
 
-def _colmap_parameters(clip: Clip) -> str:
-    """Focal length and centre for COLMAP, whose top-left pixel centre is (0.5, 0.5)."""
-    assert clip.sequence.camera is not None
-    fx, fy, cx, cy = clip.sequence.camera.focal_and_centre.tolist()
-    return f"{(fx + fy) / 2},{cx + 0.5},{cy + 0.5}"
+def colmap_camera(camera: Camera) -> tuple[str, list[float]]:
+    """COLMAP's model of a camera and its parameters; the centre of its top-left pixel is (0.5, 0.5). A camera
+    of square pixels has one focal length."""
+    fx, fy, cx, cy = camera.focal_and_centre.tolist()
+    if abs(fx / fy - 1) < MAX_PIXEL_ASPECT:
+        return "SIMPLE_PINHOLE", [(fx + fy) / 2, cx + 0.5, cy + 0.5]
+    return "PINHOLE", [fx, fy, cx + 0.5, cy + 0.5]
 
 
-def _collect(clip: Clip, models: list[Any]) -> dict[str, np.ndarray]:
-    count = len(clip.frames)
-    poses = np.full((count, 4, 4), np.nan)
-    part = np.full(count, NO_PART)
-    frames, pixels, inverse = [], [], []
+def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list[str]]:
+    """Parts of a reconstruction with one camera, and what was done about it, in words.
+
+    Each part has refined a focal length of its own. All take the median, each part counting by its frames;
+    parts that had another are adjusted to it, and left out where that makes them worse.
+
+    Args:
+        colmap: pycolmap.
+        models: reconstructions, the largest first.
+    """
+    cameras = [next(iter(model.cameras.values())) for model in models]
+    focal_count = 1 if cameras[0].model_name == "SIMPLE_PINHOLE" else 2
+    focals = np.array([camera.params[:focal_count] for camera in cameras])
+    counts = np.array([model.num_reg_images() for model in models])
+    shared = np.array([_weighted_median(column, counts) for column in focals.T])
+    off = np.abs(focals / shared - 1).max(1)
+    if off.max() < MAX_FOCAL_SPREAD:
+        return models, []
+    options = colmap.BundleAdjustmentOptions()
+    options.refine_focal_length = options.print_summary = False
+    kept, dropped = [], 0
+    for number, (model, camera) in enumerate(zip(models, cameras, strict=True)):
+        before = model.compute_mean_reprojection_error()
+        camera.params = np.concatenate([shared, camera.params[focal_count:]])
+        colmap.bundle_adjustment(model, options)
+        model.update_point_3d_errors()
+        after = model.compute_mean_reprojection_error()
+        if number and after > MAX_ERROR_GROWTH * before:
+            dropped += model.num_reg_images()
+            continue
+        kept.append(model)
+    note = (
+        f"structure from motion found focal lengths of {focals[:, 0].min():.0f} to {focals[:, 0].max():.0f} "
+        f"pixels in its {len(models)} parts; all take {shared[0]:.0f}, the median over their frames"
+    )
+    return kept, [note + f"; {dropped} frames that do not fit it are left out" * bool(dropped)]
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def _collect(
+    clip: Clip,
+    models: list[Any],
+    notes: list[str],
+    colmap: ModuleType,
+    on_frame: Callable[[str, int, int], None],
+) -> dict[str, np.ndarray]:
+    keys: dict[int, KeyFrame] = {}
+    placed: list[Registered] = []
     for number, model in enumerate(models):
         if model.num_reg_images() < FEWEST_FRAMES:
             continue
@@ -171,29 +244,52 @@ def _collect(clip: Clip, models: list[Any]) -> dict[str, np.ndarray]:
         for image_id in model.reg_image_ids():
             image = model.image(image_id)
             index = int(image.name.split(".")[0])
-            if part[index] != NO_PART:
+            if index in keys:
                 continue
-            camera_from_world = image.cam_from_world().matrix()
-            poses[index] = np.linalg.inv(np.vstack([camera_from_world, [0, 0, 0, 1]]))
-            part[index] = number
             seen = [p for p in image.get_observation_points2D() if p.point3D_id in kept]
-            if not seen:
-                continue
-            world = np.array([kept[p.point3D_id] for p in seen])
-            depth = world @ camera_from_world[2, :3] + camera_from_world[2, 3]
-            ahead = depth > 0
-            frames.append(np.full(ahead.sum(), index))
-            pixels.append(np.array([p.xy for p in seen])[ahead] - 0.5)
-            inverse.append(1 / depth[ahead])
-    if not frames:
+            pixels = np.array([p.xy for p in seen]).reshape(-1, 2) - 0.5
+            points = np.array([kept[p.point3D_id] for p in seen]).reshape(-1, 3)
+            keys[index] = KeyFrame(number, pixels, points)
+            pose = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
+            placed.append(Registered(index, number, pose, pixels, points))
+    if not placed:
         raise EgodepthError(
             f"structure from motion placed too few frames of {clip.sequence.name}; use --data.poses "
             "aligned or network"
         )
-    focal, cx, cy = models[0].cameras[next(iter(models[0].cameras))].params
-    matrix = np.array([[focal, 0, cx - 0.5], [0, focal, cy - 0.5], [0, 0, 1]])
+    params = next(iter(models[0].cameras.values())).params
+    fx, fy, cx, cy = params if len(params) == 4 else (params[0], *params)
+    matrix = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
+    count = len(clip.frames)
+    if len(placed) < count:
+        done = iter(range(1, count + 1))
+        placed += register_frames(
+            _grey(clip), keys, 2 * clip.stride - 1, colmap, matrix,
+            lambda: on_frame("placing the frames between", next(done), count),
+        )  # fmt: skip
+    return _as_arrays(count, placed) | {"matrix": matrix, "notes": np.array(notes, dtype=str)}
+
+
+def _grey(clip: Clip) -> Iterator[tuple[int, np.ndarray]]:
+    places = clip.positions
+    for frame in clip.sequence.frames.at():
+        if frame.number in places:
+            yield places[frame.number], cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
+
+
+def _as_arrays(count: int, placed: list[Registered]) -> dict[str, np.ndarray]:
+    poses = np.full((count, 4, 4), np.nan)
+    part = np.full(count, NO_PART)
+    frames, pixels, inverse = [], [], []
+    for seen in sorted(placed, key=lambda p: p.position):
+        poses[seen.position] = np.linalg.inv(seen.camera_from_world)
+        part[seen.position] = seen.part
+        depth = seen.points @ seen.camera_from_world[2, :3] + seen.camera_from_world[2, 3]
+        in_front = depth > 0
+        frames.append(np.full(in_front.sum(), seen.position))
+        pixels.append(seen.pixels[in_front])
+        inverse.append(1 / depth[in_front])
     return {
-        "matrix": matrix, "world_from_camera": poses, "part": part,
-        "point_frame": np.concatenate(frames), "pixels": np.concatenate(pixels),
-        "inverse_depth": np.concatenate(inverse),
+        "world_from_camera": poses, "part": part, "point_frame": np.concatenate(frames),
+        "pixels": np.concatenate(pixels), "inverse_depth": np.concatenate(inverse),
     }  # fmt: skip

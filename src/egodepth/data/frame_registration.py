@@ -1,0 +1,218 @@
+"""Poses of the frames between the key frames of structure from motion: the points of the key frames on either
+side are tracked into them, and their pose is the one that sees the points there."""
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float64, UInt8
+from numpy import ndarray
+
+WINDOW, PYRAMID_LEVELS = 21, 4
+MAX_RETURN = 0.5
+"""Pixels by which a point may come back to another place when it is tracked back."""
+MAX_DRIFT = 3.0
+"""Pixels between a point tracked from frame to frame and one tracked from its key frame at once."""
+MAX_POINTS = 1000
+"""Of a key frame."""
+MIN_INLIERS, MIN_INLIER_SHARE, MAX_RESIDUAL = 30, 0.5, 3.0
+"""Points that a pose must explain within so many pixels."""
+MAX_WIDTH = 1280
+"""Of the images that points are tracked in."""
+SEED = 0
+
+
+@dataclass(frozen=True)
+class KeyFrame:
+    """A frame with a pose, and the points that it sees.
+
+    Attributes:
+        part: of the reconstruction.
+        pixels: (P, 2) x, y of the points.
+        points: (P, 3) in the world of the part.
+    """
+
+    part: int
+    pixels: Float64[ndarray, "p 2"]
+    points: Float64[ndarray, "p 3"]
+
+
+class Registered(NamedTuple):
+    """A frame that found its pose.
+
+    Attributes:
+        position: of the frame.
+        part: of the reconstruction.
+        camera_from_world: (4, 4).
+        pixels, points: (P, 2) and (P, 3), what it sees of the points.
+    """
+
+    position: int
+    part: int
+    camera_from_world: Float64[ndarray, "4 4"]
+    pixels: Float64[ndarray, "p 2"]
+    points: Float64[ndarray, "p 3"]
+
+
+class _Tracks(NamedTuple):
+    key: KeyFrame
+    distance: int
+    pixels: ndarray
+    points: ndarray
+
+
+def register_frames(
+    images: Iterator[tuple[int, UInt8[ndarray, "h w"]]],
+    keys: dict[int, KeyFrame],
+    reach: int,
+    colmap: ModuleType,
+    matrix: Float64[ndarray, "3 3"],
+    on_frame: Callable[[], None] = lambda: None,
+) -> Iterator[Registered]:
+    """Frames that are no key frames, as far as they find a pose, in order.
+
+    Holds ``reach`` images at most.
+
+    Args:
+        images: positions and grey images of all frames, in order.
+        keys: key frames by position.
+        reach: frames over which points are tracked at most.
+        colmap: pycolmap.
+        matrix: intrinsics.
+        on_frame: called for each image.
+    """
+    tracks: dict[int, list[_Tracks]] = {}
+    recent: deque[tuple[int, ndarray]] = deque(maxlen=reach)
+    forward: _Follower | None = None
+    camera: Any = None
+    shrink = 1.0
+    for position, full in images:
+        if camera is None:
+            shrink = min(1.0, MAX_WIDTH / full.shape[1])
+            size = (round(full.shape[1] * shrink), round(full.shape[0] * shrink))
+            camera = _colmap_camera(colmap, matrix, full.shape, shrink)
+        image = full if shrink == 1 else cv2.resize(full, size, interpolation=cv2.INTER_AREA)
+        if position not in keys:
+            tracks[position] = []
+            recent.append((position, image))
+            if forward is not None and position - forward.position <= reach:
+                tracks[position].append(forward.follow(position, image))
+        else:
+            key = keys[position]
+            back = _Follower(position, image, key, shrink)
+            for earlier, seen in reversed(recent):
+                if position - earlier <= reach:
+                    tracks[earlier].append(back.follow(earlier, seen))
+            yield from _solve_all(tracks, colmap, camera, shrink)
+            tracks, recent = {}, deque(maxlen=reach)
+            forward = _Follower(position, image, key, shrink)
+        on_frame()
+    if camera is not None:
+        yield from _solve_all(tracks, colmap, camera, shrink)
+
+
+class _Follower:
+    """The points of a key frame, followed through the frames after or before it."""
+
+    def __init__(self, position: int, image: ndarray, key: KeyFrame, shrink: float):
+        chosen = np.random.default_rng(SEED).permutation(len(key.pixels))[:MAX_POINTS]
+        self.position, self.key = position, key
+        self._image = self._last = image
+        self._start = ((key.pixels[chosen] + 0.5) * shrink - 0.5).astype(np.float32)
+        self._points = key.points[chosen]
+        self._now, self._alive = self._start.copy(), np.ones(len(chosen), bool)
+
+    def follow(self, position: int, image: ndarray) -> _Tracks:
+        """Where they are in the next frame."""
+        alive = np.flatnonzero(self._alive)
+        found = np.zeros(len(alive), bool)
+        there = self._now[alive]
+        if len(alive):
+            there, on_way = _track(self._last, image, there, there)
+            # From the key frame at once, so that errors do not add up.
+            direct, seen = _track(self._image, image, self._start[alive], there)
+            back, returned = _track(image, self._image, direct, self._start[alive])
+            error = np.linalg.norm(back - self._start[alive], axis=1)
+            drift = np.linalg.norm(direct - there, axis=1)
+            found = on_way & seen & returned & (error < MAX_RETURN) & (drift < MAX_DRIFT)
+            self._now[alive] = np.where(found[:, None], direct, there)
+            self._alive[alive] = on_way
+            there = direct
+        self._last = image
+        return _Tracks(
+            self.key,
+            abs(position - self.position),
+            there[found].astype(np.float64),
+            self._points[alive[found]],
+        )
+
+
+def _track(
+    first: ndarray, second: ndarray, places: ndarray, guess: ndarray
+) -> tuple[ndarray, Bool[ndarray, "p"]]:
+    there, found, _ = cv2.calcOpticalFlowPyrLK(
+        first, second, places[:, None], guess[:, None].copy(), winSize=(WINDOW, WINDOW),
+        maxLevel=PYRAMID_LEVELS, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+    )  # fmt: skip
+    there = there[:, 0]
+    limit = np.array(second.shape[::-1]) - 1
+    inside = ((there >= 0) & (there <= limit)).all(1)
+    return there, (found[:, 0] == 1) & inside
+
+
+def _solve_all(
+    tracks: dict[int, list[_Tracks]], colmap: ModuleType, camera: Any, shrink: float
+) -> Iterator[Registered]:
+    for position, found in tracks.items():
+        by_distance = sorted(found, key=lambda seen: seen.distance)
+        for part in dict.fromkeys(seen.key.part for seen in by_distance):
+            own = [seen for seen in by_distance if seen.key.part == part]
+            pixels = np.concatenate([seen.pixels for seen in own])
+            points = np.concatenate([seen.points for seen in own])
+            solved = _solve(pixels, points, colmap, camera)
+            if solved is not None:
+                pose, inliers = solved
+                full = (pixels[inliers] + 0.5) / shrink - 0.5
+                yield Registered(position, part, pose, full, points[inliers])
+                break
+
+
+def _solve(
+    pixels: ndarray, points: ndarray, colmap: ModuleType, camera: Any
+) -> tuple[ndarray, ndarray] | None:
+    """The pose, and which points it explains; None where it explains too few."""
+    if len(pixels) < MIN_INLIERS:
+        return None
+    options = colmap.AbsolutePoseEstimationOptions()
+    options.ransac.max_error, options.ransac.random_seed = MAX_RESIDUAL, SEED
+    found = colmap.estimate_and_refine_absolute_pose(pixels + 0.5, points, camera, options)
+    if found is None:
+        return None
+    pose = np.vstack([found["cam_from_world"].matrix(), [0, 0, 0, 1]])
+    seen = points @ pose[:3, :3].T + pose[:3, 3]
+    fx, fy, cx, cy = camera.params
+    projected = seen[:, :2] / np.where(seen[:, 2:] > 0, seen[:, 2:], np.nan) * [fx, fy] + [cx, cy]
+    with np.errstate(invalid="ignore"):
+        inliers = np.linalg.norm(projected - 0.5 - pixels, axis=1) < MAX_RESIDUAL
+    if inliers.sum() < max(MIN_INLIERS, MIN_INLIER_SHARE * len(pixels)):
+        return None
+    return pose, inliers
+
+
+def _colmap_camera(
+    colmap: ModuleType, matrix: ndarray, size: tuple[int, ...], shrink: float
+) -> Any:
+    """Its top-left pixel centre is (0.5, 0.5), so that scaling is plain."""
+    height, width = (round(side * shrink) for side in size)
+    x, y = width / size[1], height / size[0]
+    params = [
+        matrix[0, 0] * x,
+        matrix[1, 1] * y,
+        (matrix[0, 2] + 0.5) * x,
+        (matrix[1, 2] + 0.5) * y,
+    ]
+    return colmap.Camera(model="PINHOLE", width=width, height=height, params=params)
