@@ -61,7 +61,7 @@ def by_colmap(sequence: Sequence, stride: int) -> dict[str, float]:
     largest = np.bincount(motion.part[motion.part != NO_PART]).argmax()
     placed = motion.part == largest
     scores = score_trajectory(motion.world_from_camera[placed], sequence.world_from_camera[placed])
-    return scores | {"frames": int(placed.sum()), "of": len(range(0, len(placed), stride))}
+    return scores | {"frames": int(placed.sum()), "of": len(placed)}
 
 
 def timed(work: Callable[[], dict[str, float]]) -> dict[str, float]:

@@ -423,14 +423,12 @@ def test_signs_of_a_collapse(street: Clip) -> None:
 def test_a_training_that_learns_nothing_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A still picture: PoseNet rightly finds no motion, and depth can't be learned."""
+    """A learning rate at which nothing moves: depth stays flat, and PoseNet at no motion."""
     from egodepth.training import callbacks
 
     for name, value in (("FIRST_CHECK", 2), ("CHECK_EVERY", 1), ("IN_A_ROW", 2)):
         monkeypatch.setattr(callbacks, name, value)
-    first = write_images(tmp_path / "frames", 6)[0]
-    for path in (tmp_path / "frames").iterdir():
-        path.write_bytes(first.read_bytes())
+    write_images(tmp_path / "frames", 6)
     settings = tiny_settings(tmp_path / "frames", method="photometric", steps=6, learning_rate=1e-6)
     result = train(settings, tmp_path / "run")
     assert "depth is the same everywhere" in result.collapse or "stand still" in result.collapse

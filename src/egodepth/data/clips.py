@@ -86,6 +86,11 @@ class Clip:
         """Position of each frame by its number."""
         return {int(number): i for i, number in enumerate(self.numbers)}
 
+    @property
+    def is_used(self) -> bool:
+        """Whether any frame may be a target."""
+        return self.targets is None or len(self.targets) > 0
+
     def pairs(self, stride: int) -> list[tuple[int, int]]:
         """Positions of all frames that are ``stride`` frames apart, the earlier one first."""
         positions = self.positions

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from egodepth.data.clips import Clip
-from egodepth.geometry.two_views import TwoViews, compare_views
+from egodepth.geometry.two_views import STILL, TwoViews, compare_views
 
 STRIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30)
 SAMPLES = 24
@@ -16,6 +16,8 @@ LEAST_TRACKED = 0.8
 """Share of the corners that a stride beyond one must keep in sight, in the median."""
 CUT = 0.1
 """Below this share of tracked corners two frames show different things."""
+STATIC_FLOW = 2 * STILL
+"""Pixels, median of an image, that a camera on a tripod stays below."""
 FROZEN = 0.1
 """A pair with less than this share of its clip's usual parallax teaches nothing."""
 TURNING = 0.7
@@ -61,6 +63,23 @@ def survey(clip: Clip, stride: int | None = None) -> Survey:
     return Survey(chosen, parallax, turned / max(parallax, 1e-6), frozen, cuts)
 
 
+def is_static(clip: Clip, stride: int = 1) -> bool:
+    """Whether the camera never moves: between frames as far apart as strides are at most, nothing moves in the
+    median, wherever in the clip. False where too few corners can be followed to tell.
+
+    Args:
+        clip: footage.
+        stride: that it is trained at, where that is known.
+    """
+    pairs = clip.pairs(max(stride, min(STRIDES[-1], len(clip.frames) // 2)))
+    if not pairs:
+        return False
+    places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
+    limit = STATIC_FLOW / clip.camera.width
+    # NaN is not below the limit.
+    return all(_compare(clip, pairs[place]).flow < limit for place in places)
+
+
 def _choose_stride(clip: Clip) -> int:
     """The smallest with the wanted parallax; the largest that keeps the view where none has it."""
     best = STRIDES[0]
@@ -83,4 +102,4 @@ def _choose_stride(clip: Clip) -> int:
 
 def _compare(clip: Clip, pair: tuple[int, int]) -> TwoViews:
     first, second = (clip.frames[i].mean(0).round().astype(np.uint8) for i in pair)
-    return compare_views(first, second, clip.camera.matrix.double().numpy())
+    return compare_views(first, second, clip.camera.matrix.double().numpy(), clip.static)

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Bool, Float64, UInt8
 from numpy import ndarray
 
 CORNERS = 400
@@ -38,7 +38,10 @@ class TwoViews(NamedTuple):
 
 
 def compare_views(
-    first: UInt8[ndarray, "h w"], second: UInt8[ndarray, "h w"], matrix: Float64[ndarray, "3 3"]
+    first: UInt8[ndarray, "h w"],
+    second: UInt8[ndarray, "h w"],
+    matrix: Float64[ndarray, "3 3"],
+    excluded: Bool[ndarray, "h w"] | None = None,
 ) -> TwoViews:
     """Track corners (pyramidal Lucas-Kanade) and split their motion by the essential matrix
     (Nister's five points in RANSAC).
@@ -46,13 +49,15 @@ def compare_views(
     Args:
         first, second: grey images.
         matrix: intrinsics of both.
+        excluded: pixels that belong to the camera, where no corners are taken.
 
     Returns:
         NaN where there are fewer than twenty corners, of which nothing can be said; but for ``tracked``
         too where fewer than twenty of them are found again.
     """
     width = first.shape[1]
-    corners = cv2.goodFeaturesToTrack(first, CORNERS, CORNER_QUALITY, CORNER_SPACING)
+    mask = None if excluded is None else (~excluded).astype(np.uint8)
+    corners = cv2.goodFeaturesToTrack(first, CORNERS, CORNER_QUALITY, CORNER_SPACING, mask=mask)
     if corners is None or len(corners) < FEWEST_TRACKED:
         return TwoViews(np.nan, np.nan, np.nan, np.nan)
     there, forth = _track(first, second, corners)

@@ -17,7 +17,7 @@ from egodepth.data.snippets import SnippetStream
 from egodepth.data.splits import Split
 from egodepth.data.static_mask import find_static_mask, read_mask
 from egodepth.data.structure_from_motion import find_colmap, reconstruct
-from egodepth.data.survey import TURNING, Survey, survey
+from egodepth.data.survey import TURNING, Survey, is_static, survey
 from egodepth.data.unknown_camera import (
     estimate_unknown_camera,
     is_determined,
@@ -60,6 +60,8 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
         EgodepthError: poses that are missing, or structure from motion that finds nothing.
     """
     clips, lines = mask_static(clips, data.mask)
+    if data.views == "mono":
+        clips = leave_out_static(clips, 1 if data.stride == "auto" else data.stride, console)
     surveys: list[Survey] = []
     if data.directions and "auto" in (data.stride, data.poses):
         stride = None if data.stride == "auto" else data.stride
@@ -79,7 +81,8 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     if poses == "auto" and not data.directions:
         poses = "network"  # there is no motion in time to find
     elif poses == "auto":
-        poses, reason = _choose_poses(surveys)
+        used = [seen for clip, seen in zip(clips, surveys, strict=True) if clip.is_used]
+        poses, reason = _choose_poses(used or surveys)
         lines.append(f"poses: {poses}, since {reason}")
     if poses == "given" and data.directions:
         clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
@@ -101,20 +104,56 @@ def motion_gap(clips: list[Clip]) -> MotionGap:
     for clip in clips:
         seconds = time_per_frame(clip.sequence.frames)
         gaps.append(MotionGap(clip.stride, seconds and clip.stride * seconds))
-    pairs = [len(clip.pairs(clip.stride)) - len(clip.useless) for clip in clips]
+    pairs = [
+        len(clip.pairs(clip.stride)) - len(clip.useless) if clip.is_used else 0 for clip in clips
+    ]
     return typical_gap(gaps, pairs)
 
 
 def _describe_gaps(clips: list[Clip]) -> list[str]:
     """What predictions make of clips with several strides."""
-    strides = sorted({clip.stride for clip in clips})
-    if len(strides) == 1:
+    strides = sorted({clip.stride for clip in clips if clip.is_used})
+    if len(strides) <= 1:
         return []
     gap = motion_gap(clips)
     length = f"{gap.frames} frames" if gap.seconds is None else f"{gap.seconds:.2g} s"
     return [
         f"strides {strides[0]} to {strides[-1]}: predictions ask PoseNet for motions over {length}, the "
         "median of the training's pairs"
+    ]
+
+
+def leave_out_static(clips: list[Clip], stride: int, console: Console) -> list[Clip]:
+    """Clips, those whose camera never moves without targets, with a warning.
+
+    Args:
+        clips: footage.
+        stride: at least, that it is trained at.
+        console: where progress goes.
+
+    Raises:
+        EgodepthError: none moves.
+    """
+    with WorkProgress(console) as progress:
+        watched = progress.track(clips, description="looking for motion")
+        static = [clip.is_used and is_static(clip, stride) for clip in watched]
+    names = [clip.sequence.name for clip, still in zip(clips, static, strict=True) if still]
+    if not names:
+        return clips
+    shown = ", ".join(names[:SHOWN_CAMERAS]) + ", ..." * (len(names) > SHOWN_CAMERAS)
+    if all(still or not clip.is_used for clip, still in zip(clips, static, strict=True)):
+        raise EgodepthError(
+            f"the camera of {shown} does not move: without motion there is no depth to learn from; use footage "
+            "of a moving camera, or a stereo rig with --data.views stereo"
+        )
+    warnings.warn(
+        f"the camera of {shown} does not move: there is nothing to learn from, and it is left out",
+        EgodepthWarning,
+        stacklevel=2,
+    )
+    return [
+        replace(clip, targets=frozenset()) if still else clip
+        for clip, still in zip(clips, static, strict=True)
     ]
 
 
@@ -295,8 +334,8 @@ def _reconstruct_all(
                 (f for f in found if clip.sequence.rig and f.sequence.rig == clip.sequence.rig),
                 None,
             )
-            if first is not None:
-                found.append(_share(first, clip))
+            if first is not None or not clip.is_used:
+                found.append(clip if first is None else _share(first, clip))
                 continue
             task = progress.add_task(f"structure from motion, {clip.sequence.name}")
 
@@ -312,13 +351,17 @@ def _reconstruct_all(
             found.append(placed)
             assert placed.motion is not None
             known = placed.motion.part != NO_PART
+            if clip.stride > 1:
+                keys = known[:: clip.stride].sum()
+                between = f", {known.sum() - keys} of them between key frames {clip.stride} apart"
+            else:
+                between = ""
             parts = len(np.unique(placed.motion.part[known]))
             focal = float(placed.camera.matrix[0, 0] / clip.camera.matrix[0, 0])
             changed = f"; focal length times {focal:.3f}" if clip.sequence.camera_guessed else ""
             lines.append(
                 f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
-                f"{len(range(0, len(clip.frames), clip.stride))} frames in {parts} "
-                f"part{'s' if parts > 1 else ''}{changed}"
+                f"{len(clip.frames)} frames in {parts} part{'s' if parts > 1 else ''}{between}{changed}"
             )
     return found, lines
 
