@@ -19,6 +19,7 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.sources import read_source
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
+from egodepth.inference import landscape
 from egodepth.inference.motion_chain import Prepared, chain_poses
 from egodepth.inference.odometry import Odometry
 from egodepth.inference.predict import find_unit, predict_sequence
@@ -211,3 +212,15 @@ def test_odometry_starts_from_the_motion_over_the_gap() -> None:
         odometry._recent.append(image)
         odometry._key_poses.append(torch.eye(4))
         odometry._frames.append((0, torch.eye(4)))
+
+
+def test_a_landscape_of_another_gap_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = StubbornRun(MotionGap(3))
+    monkeypatch.setattr(landscape.Run, "load", lambda folder: run)
+    monkeypatch.setattr(run, "depth", lambda image: np.ones((32, 64), np.float32))
+    film = Film(9)
+    read = {frame.number: frame.image for frame in film.at()}
+    with pytest.warns(EgodepthWarning, match=r"over 3 frames, not 1: .*use --offset 3"):
+        landscape._depth_and_motion(Sequence("film", film), 4, 5, read, Path("run"))
+    motion = landscape._depth_and_motion(Sequence("film", film), 4, 1, read, Path("run"))[1]
+    torch.testing.assert_close(motion, se3.exp(STEP.double()))

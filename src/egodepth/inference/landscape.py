@@ -1,5 +1,6 @@
 """Loss surfaces around true matches: what the paper's figure of the loss landscape shows."""
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.landscape import (
@@ -22,6 +23,7 @@ from egodepth.evaluation.landscape import (
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample
 from egodepth.inference.footage import open_footage
+from egodepth.inference.motion_chain import gap_of
 from egodepth.inference.run import Run
 from egodepth.losses.feature_metric import common_scale, feature_metric_loss
 from egodepth.losses.photometric import charbonnier, photometric_loss, target_statistics
@@ -329,6 +331,14 @@ def _depth_and_motion(
             "was given whose prediction could serve"
         )
     predictor = Run.load(run)
+    gap = gap_of(sequence.frames, predictor.motion_gap)
+    if abs(other - index) != gap:
+        warnings.warn(
+            f"{run} learned motions over {gap} frames, not {abs(other - index)}: the matches are off by as "
+            f"much; use --offset {gap}",
+            EgodepthWarning,
+            stacklevel=2,
+        )
     first, second = min(index, other), max(index, other)
     motion = predictor.motion(read[first], read[second])
     if index > other:
