@@ -352,6 +352,7 @@ def _odometry(options: argparse.Namespace) -> int:
         write_trajectory,
     )
     from egodepth.inference.run import Run
+    from egodepth.inference.score import unit_of_truth
     from egodepth.report.plots import plot_trajectory
     from egodepth.report.tables import odometry_table
 
@@ -387,7 +388,8 @@ def _odometry(options: argparse.Namespace) -> int:
             some = ", ".join(str(n) for n in found.untrusted[:8])
             print(f"{len(found.untrusted)} frames could not be aligned and go on as before: {some}")
         if scores:
-            caption = f"{scores['frames']} of {count} poses; {describe('sim3', scores)}"
+            caption = f"{scores['frames']} of {count} poses{unit_of_truth(sequence)}; "
+            caption += describe("sim3", scores)
             print_table(odometry_table(scores, sequence.name, caption))
         if found.interrupted:
             print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; what was "

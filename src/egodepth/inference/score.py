@@ -346,7 +346,7 @@ def evaluate_odometry(
     check_sequence(sequence)
     if sequence.world_from_camera is None:
         raise EgodepthError(f"{sequence.name} has no ground-truth poses")
-    unit = _unit_of_truth(sequence)
+    unit = unit_of_truth(sequence)
     if by == "alignment":
         found = track_sequence(run, sequence, on_frame=lambda motion: on_image())
         return compare_trajectories(
@@ -363,7 +363,7 @@ def evaluate_odometry(
     )  # fmt: skip
 
 
-def _unit_of_truth(truth: Sequence) -> str:
+def unit_of_truth(truth: Sequence) -> str:
     """A warning in words, where a truth's lengths are not metres."""
     return "" if truth.metric_poses else f", lengths in {POSES_UNIT}, not metres"
 
@@ -408,7 +408,7 @@ def evaluate_trajectory_file(
     else:
         name = truth.name
         true = RecordedTrajectory(
-            truth.frames.times, truth.world_from_camera, f"the data set's{_unit_of_truth(truth)}"
+            truth.frames.times, truth.world_from_camera, f"the data set's{unit_of_truth(truth)}"
         )
     by = f"{path} as {found.form}, truth {name} as {true.form}"
     if found.times is None or true.times is None:
@@ -448,8 +448,8 @@ def _check_association(
     """
     span, true_span = np.ptp(times), np.ptp(true_times)
     ranges = (
-        f"{path} has {times[0]:.9g} to {times[-1]:.9g} s, {name} {true_times[0]:.9g} to "
-        f"{true_times[-1]:.9g} s"
+        f"{path} has {times[0]:.3f} to {times[-1]:.3f} s, {name} {true_times[0]:.3f} to "
+        f"{true_times[-1]:.3f} s"
     )
     for what, one, other in ((path, times, true_times), (name, true_times, times)):
         if is_frame_count(one) and np.ptp(one) > LONGER * np.ptp(other):
