@@ -51,7 +51,7 @@ class Part:
 
     def __init__(self, drive: StreetDrive) -> None:
         self.drive, self.height, self.width = drive, drive.height, drive.width
-        self.fingerprint = drive.fingerprint
+        self.fingerprint, self.times = drive.fingerprint, drive.times[list(FRAMES)]
 
     def __len__(self) -> int:
         return len(FRAMES)
