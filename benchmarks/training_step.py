@@ -42,14 +42,18 @@ TASKS = ("R50", "R18", "losses")
 WARM_UP, TIMED = 2, 7
 
 
-def make_settings(encoder: str) -> TrainSettings:
-    """The published recipe at 640x192, with weights that need no download."""
+def make_settings(
+    encoder: str, size: tuple[int, int] | None = None, batch: int = BATCH
+) -> TrainSettings:
+    """The published recipe at a height and width (by default 640x192), with weights that need no
+    download."""
     recipe = get_recipe("featdepth_kitti_mono")
+    height, width = size or (HEIGHT, WIDTH)
     model = recipe.model.model_copy(update={
-        "height": HEIGHT, "width": WIDTH, "pretrained": False,
+        "height": height, "width": width, "pretrained": False,
         "depth_encoder": encoder, "feature_encoder": encoder,
     })  # fmt: skip
-    return recipe.model_copy(update={"model": model, "batch_size": BATCH})
+    return recipe.model_copy(update={"model": model, "batch_size": batch})
 
 
 def make_networks(settings: TrainSettings) -> Networks:
@@ -63,29 +67,35 @@ def make_networks(settings: TrainSettings) -> Networks:
     return networks.train()
 
 
-def make_batch() -> SnippetBatch:
-    """Smooth random images of the recipe's size."""
+def make_images(count: int, height: int, width: int) -> Tensor:
+    """Smooth random images (count, 3, height, width)."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.rand(3 * BATCH, 3, HEIGHT // 8, WIDTH // 8, generator=generator)
-    images = torch.nn.functional.interpolate(coarse, (HEIGHT, WIDTH), mode="bicubic").clamp(0, 1)
-    frames = images.unflatten(0, (3, BATCH))
-    camera = Camera.from_parameters(370.0, 370.0, 319.5, 95.5, HEIGHT, WIDTH)
+    coarse = torch.rand(count, 3, height // 8, width // 8, generator=generator)
+    return torch.nn.functional.interpolate(coarse, (height, width), mode="bicubic").clamp(0, 1)
+
+
+def make_batch(settings: TrainSettings) -> SnippetBatch:
+    """Smooth random images of the recipe's size."""
+    height, width, batch = settings.model.height, settings.model.width, settings.batch_size
+    frames = make_images(3 * batch, height, width).unflatten(0, (3, batch))
+    camera = Camera.from_parameters(370.0, 370.0, 319.5, 95.5, 192, 640).resize(height, width)
     return SnippetBatch(
         frames[0], frames[1:], frames[0], frames[1:],
-        Camera(camera.matrix.expand(BATCH, 3, 3), HEIGHT, WIDTH),
-        torch.full((2, BATCH, 4, 4), torch.nan), torch.zeros(BATCH, 0, 3),
-        torch.zeros(0, BATCH, 1, HEIGHT, WIDTH, dtype=torch.bool),
+        Camera(camera.matrix.expand(batch, 3, 3), height, width),
+        torch.full((2, batch, 4, 4), torch.nan), torch.zeros(batch, 0, 3),
+        torch.zeros(0, batch, 1, height, width, dtype=torch.bool),
     )  # fmt: skip
 
 
 def loss_inputs(batch: SnippetBatch) -> tuple[list[Tensor], Tensor]:
     """Inverse depths at four scales and motions, as leaves."""
+    count, _, height, width = batch.target.shape
     generator = torch.Generator().manual_seed(1)
     scales = [
-        0.5 + torch.rand(BATCH, 1, HEIGHT >> k, WIDTH >> k, generator=generator)
+        0.5 + torch.rand(count, 1, height >> k, width >> k, generator=generator)
         for k in range(1, 5)
     ]
-    motions = torch.eye(4).repeat(2, BATCH, 1, 1)
+    motions = torch.eye(4).repeat(2, count, 1, 1)
     motions[..., 0, 3], motions[..., 2, 3] = 0.02, torch.tensor([[0.1], [-0.1]])
     return [s.requires_grad_() for s in scales], motions.requires_grad_()
 
@@ -99,7 +109,7 @@ def make_step(task: str, variant: str, *, exact: bool) -> tuple[Callable[[], Ten
         exact: float32, to compare; else what a training takes.
     """
     settings = make_settings(ENCODERS.get(task, "resnet50"))
-    networks, batch = make_networks(settings), make_batch()
+    networks, batch = make_networks(settings), make_batch(settings)
     ours = variant == "egodepth"
     compare = Comparisons.compiled() if ours and not exact else PLAIN
     networks.use_bf16(ours and not exact and choose_precision("auto", "cpu") == "bf16")
