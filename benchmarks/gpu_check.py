@@ -51,9 +51,9 @@ class Part:
 
 
 PARTS = (
-    Part("tests", "pytest -m gpu tests/test_gpu.py -q --durations=5 --junitxml={results}", "", 150),
-    Part("benchmark", "benchmarks.gpu --out {results}", "--device cpu --tiny", 140),
-    Part("training", "benchmarks.gpu_training --out {results}", "--device cpu --tiny", 200),
+    Part("tests", "pytest -m gpu tests/test_gpu.py -q --durations=5 --junitxml={results}", "", 140),
+    Part("benchmark", "benchmarks.gpu --out {results}", "--device cpu --tiny", 130),
+    Part("training", "benchmarks.gpu_training --out {results}", "--device cpu --tiny", 190),
 )
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from tests.conftest import TINY, raw_batch
+from tests.host_waits import HostWaits
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from egodepth.core.config import override
@@ -72,11 +73,14 @@ def make_module(settings: TrainSettings, street: Clip) -> EgodepthModule:
 
 
 def step(settings: TrainSettings, street: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One training step. Its backward pass is PyTorch's own, and asks for a real device."""
+    """One training step, for which the host never waits. Its backward pass is PyTorch's own, and asks for a
+    real device."""
     module = make_module(settings, street)
     # The source that depth must be consistent with is drawn on the CPU, where values are real.
     monkeypatch.setattr("egodepth.training.objective.torch.randint", lambda *_: 0)
-    batch, result = module(make_raw(settings).to(GPU))
+    with HostWaits() as forward:
+        batch, result = module(make_raw(settings).to(GPU))
+    assert not forward.found
     seen = {"total": result.total, "camera": batch.camera.matrix, "motions": batch.motions}
     for name, value in (seen | result.terms).items():
         assert (value.dtype, value.device.type) == (torch.float32, "cuda"), name
@@ -84,8 +88,10 @@ def step(settings: TrainSettings, street: Clip, monkeypatch: pytest.MonkeyPatch)
     for parameter in module.parameters():
         assert parameter.device.type == "cuda"
         parameter.grad = torch.empty_like(parameter)
-    module.configure_gradient_clipping(optimizer)
-    optimizer.step()
+    with HostWaits() as update:
+        module.configure_gradient_clipping(optimizer)
+        optimizer.step()
+    assert not update.found
 
 
 @pytest.mark.parametrize("name", sorted(RECIPES))
@@ -107,3 +113,20 @@ def test_a_step_with_every_source_of_motion(
     changes = {**TINY, "data.poses": poses, "data.views": views, "moving_mask": True,
                "loss.standing": 0.03}  # fmt: skip
     step(override(TrainSettings(), changes), street, monkeypatch)
+
+
+def test_what_makes_the_host_wait_is_seen(fake_gpu: None) -> None:
+    values = torch.zeros(3, device=GPU)
+    with HostWaits() as waits:
+        values.new_tensor([1.0, 2.0])
+        values.to("cpu")
+        values[[0, 1]]
+        values[values > 0] = 1.0
+        torch.linalg.inv(torch.eye(3, device=GPU))
+    assert len(waits.found) == 5
+    with HostWaits() as waits:
+        torch.zeros(3).to(GPU, non_blocking=True)
+        torch.where(values > 0, values, 1.0)
+        values[0:2] = 1.0
+        torch.linalg.inv_ex(torch.eye(3, device=GPU))
+    assert not waits.found

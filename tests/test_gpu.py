@@ -13,7 +13,7 @@ from tests.conftest import TINY, raw_batch, tiny_settings, write_images
 
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
-from egodepth.data.clips import read_clips
+from egodepth.data.clips import KnownMotion, read_clips
 from egodepth.data.own_footage import read_footage
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.geometry import se3
@@ -59,9 +59,10 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> SnippetStream:
     folder = tmp_path_factory.mktemp("clips")
     write_images(folder / "frames", 5)
     footage = read_footage(folder / "frames").with_fov(60)
-    return SnippetStream(
-        read_clips([footage], *SIZE, folder / "cache"), directions=(-1, 1), batch_size=2, seed=0
-    )
+    (clip,) = read_clips([footage], *SIZE, folder / "cache")
+    motion = KnownMotion(np.tile(np.eye(4), (5, 1, 1)), np.zeros(5, int), {})
+    clips = [replace(clip, motion=motion)]
+    return SnippetStream(clips, directions=(-1, 1), batch_size=2, seed=0)
 
 
 def small_motions(count: int, batch: int) -> torch.Tensor:
