@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks import cost, gpu, loading, training_step
+from benchmarks import cost, gpu, gpu_check, loading, training_step
 from tests.conftest import TINY, tiny_settings, write_images
 
 from egodepth.cli import main
@@ -41,6 +41,24 @@ def test_without_a_gpu_its_benchmark_says_so(
     monkeypatch.setattr(sys, "argv", ["gpu"])
     gpu.main()
     assert "there is no CUDA GPU" in capsys.readouterr().out
+
+
+def test_parts_of_the_gpu_check_fail_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = [
+        ("fine", "platform", 60.0),
+        ("broken", "no_such_module", 60.0),
+        ("endless", "http.server 0", 0.1),
+    ]
+    monkeypatch.setattr(gpu_check, "PARTS", [gpu_check.Part(n, w, "", s) for n, w, s in parts])
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(sys, "argv", ["gpu_check", "--out", str(tmp_path)])
+    assert gpu_check.main() == 1
+    found = json.loads((tmp_path / "gpu_check.json").read_text())["parts"]
+    assert [part["passed"] for part in found.values()] == [True, False, False]
+    assert "No module named no_such_module" in found["broken"]["last_lines"][-1]
+    assert found["endless"]["stopped"] == "after its 1 s" and "endless" in capsys.readouterr().out
 
 
 def test_loading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
