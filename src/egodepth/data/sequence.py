@@ -178,7 +178,7 @@ class Sequence:
             raise EgodepthError(f"a focal length must be above 0 pixels, got {focal}")
         height, width = self.frames.height, self.frames.width
         centre = ((width - 1) / 2, (height - 1) / 2)
-        camera = Camera.from_parameters(focal, focal, *centre, height, width)
+        camera = Camera.from_parameters(float(focal), float(focal), *centre, height, width)
         return replace(self, camera=camera, camera_from=camera_from)
 
     def with_fps(self, fps: float) -> "Sequence":
