@@ -121,8 +121,9 @@ def read_video(path: Path | str) -> Sequence:
 def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | None) -> Sequence:
     """With the camera file of the folder that the footage lies in, else with the focal length in pixels that
     it tells of itself."""
-    if folder is not None and (folder / CAMERA_FILE).exists():
-        return with_camera_file(sequence, folder / CAMERA_FILE)
+    file = folder / CAMERA_FILE if folder is not None else None
+    if file is not None and file.exists() and not read_units(file).alone:
+        return with_camera_file(sequence, file)
     return sequence if focal is None else sequence.with_focal(focal, "metadata")
 
 

@@ -22,7 +22,6 @@ from egodepth.evaluation.landscape import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample
-from egodepth.inference.footage import open_footage
 from egodepth.inference.motion_chain import gap_of
 from egodepth.inference.run import Run
 from egodepth.losses.feature_metric import common_scale, feature_metric_loss
@@ -112,11 +111,11 @@ def draw_landscape(
 
     Args:
         run: run folder; without a FeatureNet, L_fm is left out.
-        sequence: footage.
+        sequence: footage, as ``Run.open`` gives it.
         number: of the frame in its data set.
         pixel, count, offset, seed: as in :func:`find_matches`.
         radius, step, level: as in :func:`loss_surfaces`.
-        fov: horizontal field of view in degrees, for footage without a camera; by default the run's camera.
+        fov: horizontal field of view in degrees, for footage without a camera.
 
     Raises:
         EgodepthError: a bad run, frame, pixel, radius or level.
@@ -130,7 +129,8 @@ def draw_landscape(
         raise EgodepthError(
             f"level {level}: the features have levels 0 to {len(networks.features.encoder.channels) - 1}"
         )
-    sequence = open_footage(run, sequence, fov=fov)[0]
+    if fov is not None:
+        sequence = sequence.with_fov(fov)
     matches = find_matches(
         sequence, _position(sequence, number), height=settings.height, width=settings.width,
         offset=offset, pixel=pixel, count=count, margin=radius, seed=seed, run=run,

@@ -185,6 +185,8 @@ def train(
     facts |= {"processes": world.size} if world.size > 1 else {}
     if world.first:
         write_json(out / "run.json", facts)
+        if not saved:  # a resumed run keeps what it had learned of them
+            _keep_cameras(plan.clips, out)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
@@ -209,7 +211,7 @@ def train(
             Checkpoints(
                 checkpoint,
                 settings.checkpoint_every,
-                lambda: _keep_cameras(plan.clips, out, module.motions),
+                lambda: _keep_cameras(plan.clips, out, _focal_factors(module.motions)),
             ),
             watch,
             stop,
@@ -242,13 +244,16 @@ def train(
     )
 
 
-def _keep_cameras(clips: list[Clip], out: Path, motions: MotionRefinement | None) -> None:
+def _focal_factors(motions: MotionRefinement | None) -> list[float] | None:
+    return None if motions is None else motions.focal_factors.tolist()
+
+
+def _keep_cameras(clips: list[Clip], out: Path, factors: list[float] | None = None) -> None:
     """Write down the cameras of one's own footage, with their lenses, their focal lengths times what was
     learned: the first one for all footage, and each for its own, by its name."""
-    factors = [1.0] * len(clips) if motions is None else motions.focal_factors.tolist()
     found = [
         (clip, factor)
-        for clip, factor in zip(clips, factors, strict=True)
+        for clip, factor in zip(clips, factors or [1.0] * len(clips), strict=True)
         if clip.sequence.place or clip.sequence.camera_from != "given"
     ]
     for place, (clip, factor) in enumerate(found):
