@@ -4,13 +4,27 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests.conftest import write_images
 from tests.layouts import make_raw
 
+from egodepth import refine
 from egodepth.cli import main
+from egodepth.core import config
+from egodepth.core.errors import EgodepthError
+from egodepth.data.clips import read_clips
 from egodepth.data.own_footage import read_footage
+from egodepth.data.snippets import SnippetBatch, SnippetStream
+from egodepth.data.survey import Survey
+from egodepth.geometry.camera import Camera
 from egodepth.inference.run import Run
+from egodepth.models.checkpoint import CONFIG, read_facts
+from egodepth.models.networks import Networks
 from egodepth.refine import SampleRefinement, refine_samples, refine_split
+from egodepth.training.held_out import HeldOutResult
+from egodepth.training.objective import depth_loss
+from egodepth.training.run import train, with_camera
+from egodepth.training.settings import DataSettings, TrainSettings
 
 
 @pytest.fixture
@@ -94,3 +108,125 @@ def test_the_split_of_the_training_does_not_hold_for_test_frames(
         run, str(frames), [read_footage(frames)], tmp_path / "refined", epochs=0.5, device="cpu"
     )
     assert result.steps >= 1
+
+
+def test_a_stream_is_split_into_what_is_learned_from_and_what_is_held_out(frames: Path) -> None:
+    write_images(frames, 14)
+    footage = with_camera(read_footage(frames), DataSettings(fov=60))
+    clips = read_clips([footage], 32, 64, frames.parent / "cache")
+    stream = SnippetStream(clips, directions=(-1, 1), batch_size=2, seed=0)
+    kept, held = stream.hold_out(5)
+    targets = {
+        name: [int(n) for raw in s.in_order(4) for n in raw.frame_ids[0]]
+        for name, s in (("all", stream), ("kept", kept), ("held", held))
+    }
+    assert targets["all"] == list(range(1, 13))
+    assert targets["held"] == [3, 8]
+    assert sorted(targets["kept"] + targets["held"]) == targets["all"]
+    assert kept.steps_per_epoch == 5 and stream.steps_per_epoch == 6
+
+
+def test_true_depth_explains_held_out_frames_better_than_wrong_depth() -> None:
+    # A wall that stands askew, seen by a camera that moves sideways.
+    height, width, focal = 48, 96, 60.0
+    camera = Camera.from_parameters(focal, focal, 47.5, 23.5, height, width)
+    across = torch.arange(width, dtype=torch.float32)
+    inverse = (0.15 + 0.15 * across / width).expand(1, height, width)
+    rng = torch.Generator().manual_seed(0)
+    texture = torch.rand(1, 3, height // 4, width // 2, generator=rng)
+    texture = torch.nn.functional.interpolate(texture, (height, 2 * width), mode="bicubic").clamp(
+        0, 1
+    )
+
+    def seen_from(shift: float) -> torch.Tensor:
+        # Points keep their row; column u of the target is seen at u + focal * shift * inverse depth.
+        place = across - focal * shift * 0.15
+        place = place / (1 + focal * shift * 0.15 / width)
+        grid = torch.stack(
+            torch.broadcast_tensors(
+                (place + width / 2 + 0.5) / width - 1, torch.linspace(-1, 1, height)[:, None]
+            ),
+            dim=-1,
+        )
+        return torch.nn.functional.grid_sample(texture, grid[None], align_corners=False)
+
+    frames = torch.stack([seen_from(shift) for shift in (0.0, -0.3, 0.3)])
+    motions = torch.eye(4).repeat(2, 1, 1, 1)
+    motions[0, 0, 0, 3], motions[1, 0, 0, 3] = -0.3, 0.3
+    batch = SnippetBatch(
+        frames[0], frames[1:], frames[0], frames[1:], camera.repeat(1), motions,
+        torch.zeros(1, 0, 3), torch.zeros(0, 1, 1, height, width, dtype=torch.bool),
+    )  # fmt: skip
+    settings = TrainSettings(data=DataSettings(poses="given"))
+    networks = Networks(settings.model, depth=False, pose=False, features=False)
+
+    def loss(values: torch.Tensor) -> float:
+        networks.depth = lambda image, scales: [values[:, None]]  # type: ignore[assignment]
+        return float(depth_loss(networks, batch, settings))
+
+    true = loss(inverse)
+    assert true < 0.6 * loss(inverse.flip(-1))
+    assert true < 0.9 * loss(inverse.mean().expand_as(inverse))
+    # The scale is free: the motion follows it.
+    assert loss(1.3 * inverse) == pytest.approx(true, rel=0.2)
+
+
+def test_a_refinement_that_does_harm_is_undone_in_both_modes(
+    tiny_run: Path, frames: Path, tmp_path: Path
+) -> None:
+    plain, footage = Run.load(tiny_run), read_footage(frames)
+    found: list[HeldOutResult | None] = []
+    how = SampleRefinement(iterations=5, learning_rate=1.0)
+    samples = refine_samples(
+        tiny_run, footage, how, frames=[2], device="cpu", on_frame=found.append
+    )
+    (sample,) = samples
+    assert found[0] is not None and not found[0].improved and found[0].after == found[0].before
+    np.testing.assert_allclose(sample.depth, plain.depth(sample.frame.image), rtol=1e-4)
+    result = refine_split(
+        tiny_run, str(frames), [footage], tmp_path / "split", epochs=3, learning_rate=1.0,
+        device="cpu",
+    )  # fmt: skip
+    assert result.held_out is not None and result.held_out.step == 0
+    assert "the weights before are kept" in read_facts(tmp_path / "split")["held_out"]
+    image = sample.frame.image
+    np.testing.assert_allclose(
+        Run.load(tmp_path / "split").depth(image), plain.depth(image), rtol=1e-4
+    )
+
+
+def test_a_refinement_that_helps_is_kept(tiny_run: Path, frames: Path, tmp_path: Path) -> None:
+    write_images(frames, 12)
+    result = refine_split(
+        tiny_run, str(frames), [read_footage(frames)], tmp_path / "run", epochs=6,
+        learning_rate=1e-3, device="cpu",
+    )  # fmt: skip
+    assert result.held_out is not None and result.held_out.improved
+    assert result.held_out.after < result.held_out.before
+    # Resumed at its end it still knows what it was refined on.
+    train(config.load(TrainSettings, tmp_path / "run" / CONFIG), tmp_path / "run", resume=True)
+    assert Run.load(tmp_path / "run").refined.startswith("refined on all frames of")
+
+
+def test_a_camera_that_turns_is_aligned(
+    tiny_run: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _ = refine._load(tiny_run)
+    footage = [with_camera(read_footage(frames), settings.data)]
+    drives = refine._make_streams(settings, footage, 1)[0]
+    assert drives.data.poses == settings.data.poses == "network"
+    turning = Survey(1, 0.02, 2.0, frozenset(), frozenset())
+    monkeypatch.setattr(refine, "survey", lambda clip, stride=None: turning)
+    turns, near, wide = refine._make_streams(settings, footage, 1)
+    assert turns.data.poses == "aligned" and turns.loss.scale == turns.loss.consistency == 0
+    assert wide is not None and wide.clips[0].stride == 2 * near.clips[0].stride
+
+
+def test_footage_too_short_to_hold_frames_out(tiny_run: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "short", 3)
+    found: list[HeldOutResult | None] = []
+    footage, how = read_footage(tmp_path / "short"), SampleRefinement(iterations=1)
+    list(refine_samples(tiny_run, footage, how, device="cpu", on_frame=found.append))
+    assert found == [None, None, None]
+    with pytest.raises(EgodepthError, match="one snippet, and none to hold out"):
+        refine_split(tiny_run, "short", [footage], tmp_path / "run", epochs=1, device="cpu")

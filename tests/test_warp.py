@@ -5,7 +5,7 @@ import torch
 from egodepth.data.synthetic import StreetDrive
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.warp import reproject, sample, warp
+from egodepth.geometry.warp import reproject, sample, sample_with_slopes, warp
 
 
 def cameras(batch: int, height: int, width: int, dtype: torch.dtype = torch.float64) -> Camera:
@@ -114,3 +114,11 @@ def test_true_depth_and_pose_explain_a_synthetic_neighbour() -> None:
     assert true < 0.4 * error(eye)
     assert true < error(motion, 0.5) and true < error(motion, -0.5)
     assert true < 0.4 * error(se3.inverse(motion))
+
+
+def test_a_coordinate_that_is_not_a_number_gives_none() -> None:
+    image = torch.arange(12.0).view(1, 1, 3, 4)
+    pixels = torch.tensor([[[1.0, 1.0], [torch.nan, 1.0], [1.0, torch.nan]]])
+    for values in sample_with_slopes(image, pixels):
+        assert values[0, 0].isfinite()[0]
+    assert sample_with_slopes(image, pixels)[0][0, 0].isnan().tolist() == [False, True, True]

@@ -43,7 +43,8 @@ def sample_with_slopes(
 ) -> tuple[Float[Tensor, "b c n"], Float[Tensor, "b c n"], Float[Tensor, "b c n"]]:
     """Bilinear values as of :func:`sample`, and their exact derivatives by x and by y.
 
-    Pixels outside get the nearest border value; slopes are those of the nearest cell.
+    Pixels outside get the nearest border value; slopes are those of the nearest cell. Where a coordinate is
+    NaN, so are value and slopes.
     """
     height, width = image.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -51,7 +52,9 @@ def sample_with_slopes(
     top = y.floor().clamp(0, max(height - 2, 0))
     along, down = (x - left).clamp(0, 1)[:, None], (y - top).clamp(0, 1)[:, None]
     flat = image.flatten(2)
-    first = (top * width + left).long()[:, None].expand(-1, image.shape[1], -1)
+    # Coordinates that are not a number have no cell; their values are not a number through ``along``.
+    cell = (top * width + left).nan_to_num(0).long()
+    first = cell[:, None].expand(-1, image.shape[1], -1)
     to_right, to_below = min(width - 1, 1), width * min(height - 1, 1)
     a, b, c, d = (
         flat.gather(2, first + step) for step in (0, to_right, to_below, to_below + to_right)

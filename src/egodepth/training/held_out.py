@@ -72,15 +72,14 @@ class BestWeights:
         self.weights: dict[str, Tensor] = {}
 
     def look(self, step: int, loss: float, module: nn.Module) -> None:
-        """Take a module's weights if their loss is the smallest; the first look is that of the start.
+        """Take a module's weights if their loss is the smallest; the first look is that of the start. A
+        loss that is not finite is that of a refinement gone astray, and never the smallest.
 
         Raises:
-            EgodepthError: a loss that is not finite.
+            EgodepthError: the loss at the start is not finite.
         """
-        if not math.isfinite(loss):
-            raise EgodepthError(
-                f"the loss of the held-out frames is not finite at step {step}: lower --learning_rate"
-            )
+        if not self.weights and not math.isfinite(loss):
+            raise EgodepthError("the run to refine does not predict finite depth on this footage")
         if not self.weights:
             self.result = HeldOutResult(loss, loss, 0)
         elif loss < self.result.after:
