@@ -20,7 +20,7 @@ from egodepth.data.synthetic import read_street
 from egodepth.geometry import se3
 from egodepth.losses.consistency import depth_consistency_loss
 from egodepth.losses.sparse_depth import sparse_depth_loss
-from egodepth.models.networks import ModelSettings, PoseNet
+from egodepth.models.networks import ModelSettings, Networks, PoseNet
 from egodepth.training import plan
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule, make_optimizer
@@ -67,7 +67,8 @@ def test_snippets_stay_within_a_part(street: Clip) -> None:
     assert {(t, p) for t, (_, p) in zip(raw.frame_ids[0].tolist(), raw.owners.tolist(), strict=True)} == {
         (1, 0), (2, 0), (6, 1)
     }  # fmt: skip
-    assert stream.median_inverse_depth() == [0.5, 1.0]
+    inverse = [{v for _, p in known for v in p.inverse_depth} for known in stream.points_of_parts()]
+    assert inverse == [{0.5}, {1.0}]
     assert raw.points.shape == (3, 128, 3) and set(raw.points[..., 0].unique().tolist()) == {10, 30}
     plain, flipped = augment(raw, 1, enabled=False), augment(raw, 1)
     mirrored = (plain.target != flipped.target).flatten(1).any(1)
@@ -89,7 +90,7 @@ def test_the_cameras_of_a_rig_share_their_parts(street: Clip) -> None:
     owners = {tuple(row) for row in stream.batch(0).owners.tolist()}
     assert owners == {(0, 0), (0, 1), (1, 0), (1, 1), (2, 2), (2, 3)}
     assert stream.batch(0).frame_ids.unique().numel() == 3 * 7
-    assert len(stream.median_inverse_depth()) == 4
+    assert len(stream.points_of_parts()) == 4
 
 
 def test_refinement_starts_with_what_was_found(street: Clip) -> None:
@@ -439,3 +440,19 @@ def test_a_batch_moves_between_devices_whole() -> None:
     raw = raw_batch(torch.zeros(3, 2, 3, 8, 8, dtype=torch.uint8), torch.eye(3).expand(2, 3, 3))
     moved = raw.to(torch.device("cpu"))
     assert isinstance(moved, RawBatch) and vars(moved).keys() == vars(raw).keys()
+
+
+def test_a_trained_depth_net_keeps_its_unit(street: Clip) -> None:
+    stream = make_stream([with_parts(street)])
+    motions = MotionRefinement(stream, 1.0)
+    depth = Networks(
+        ModelSettings(pretrained=False, depth_encoder="mobilenetv3_small_050", start_depth=7.0),
+        depth=True, pose=False, features=False,
+    ).depth  # fmt: skip
+    assert depth is not None
+    motions.take_unit_of(depth, stream)
+    assert depth.training
+    # Points at inverse depth 0.5 and 1 of their parts have about 1 / 7 in an untrained DepthNet's unit.
+    own = 1 / depth.eval()(torch.from_numpy(street.frames[:1]).float() / 255, scales=1)[0]
+    expected = torch.tensor([0.5, 1.0]) * own.median()
+    torch.testing.assert_close(motions.log_scale.detach().exp(), expected, rtol=0.2, atol=0)

@@ -203,16 +203,20 @@ def _refine(
     parameters = [p for p in networks.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=how.learning_rate)
     best = BestWeights()
-    for step in range(how.iterations + 1):
-        # Nothing of the first phase of a training is wanted here: progress is at its end.
-        result = compute_objective(networks, batch, settings, progress=1.0)
-        if held_out and (step % LOOK_EVERY == 0 or step == how.iterations):
-            best.look(step, _held_out_loss(networks, held_out[0], result, settings), networks)
-        if step < how.iterations:
-            optimizer.zero_grad()
-            result.total.backward()
-            torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
-            optimizer.step()
+    try:
+        for step in range(how.iterations + 1):
+            # Nothing of the first phase of a training is wanted here: progress is at its end.
+            result = compute_objective(networks, batch, settings, progress=1.0)
+            if held_out and (step % LOOK_EVERY == 0 or step == how.iterations):
+                best.look(step, _held_out_loss(networks, held_out[0], result, settings), networks)
+            if step < how.iterations:
+                optimizer.zero_grad()
+                result.total.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
+                optimizer.step()
+    except FloatingPointError as error:
+        if not best.weights:
+            raise EgodepthError(f"{error}: lower --learning_rate") from error
     if not held_out:
         return None
     networks.load_state_dict(best.weights)

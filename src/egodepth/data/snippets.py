@@ -20,7 +20,7 @@ from egodepth.data.augment import (
     flip_some,
     random_colour_matrices,
 )
-from egodepth.data.clips import NO_PART, Clip
+from egodepth.data.clips import NO_PART, Clip, Points
 from egodepth.geometry.camera import Camera
 
 FLIP_PROBABILITY = JITTER_PROBABILITY = 0.5
@@ -232,20 +232,19 @@ class SnippetStream(IterableDataset[RawBatch]):
         """Cached frames of all sequences."""
         return int(self._first_frame[-1])
 
-    def median_inverse_depth(self) -> list[float]:
-        """Of the points of each part, in its unit; 1 where no points are known."""
-        known: dict[int, list[np.ndarray]] = {}
+    def points_of_parts(self) -> list[list[tuple[np.ndarray, Points]]]:
+        """Of each part, the frames (3, h, w) uint8 whose depth is known at some points, with those points, in
+        the unit of the part."""
+        known: dict[int, list[tuple[np.ndarray, Points]]] = {}
         for first, clip in zip(self._first_part, self.clips, strict=True):
             if clip.motion is None:
                 continue
             for part in clip.motion.part[clip.motion.part != NO_PART]:
                 known.setdefault(first + int(part), [])
             for position, points in clip.motion.points.items():
-                known[first + int(clip.motion.part[position])].append(points.inverse_depth)
-        return [
-            float(np.median(np.concatenate(known[part]))) if known.get(part) else 1.0
-            for part in range(max(known, default=-1) + 1)
-        ]
+                part = first + int(clip.motion.part[position])
+                known[part].append((clip.frames[position], points))
+        return [known.get(part, []) for part in range(max(known, default=-1) + 1)]
 
     @property
     def snippet_count(self) -> int:

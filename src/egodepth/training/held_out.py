@@ -47,13 +47,18 @@ class HeldOutResult:
 
 @torch.no_grad()
 def held_out_loss(module: EgodepthModule, stream: SnippetStream) -> float:
-    """Mean of :func:`depth_loss` over all snippets of a stream, without augmentation."""
+    """Mean of :func:`depth_loss` over all snippets of a stream, without augmentation; infinite where depth or
+    motion are not finite."""
     total, count = 0.0, 0
     for raw in stream.in_order(module.settings.batch_size):
         raw = raw.to(next(module.networks.parameters()).device)
         if module.motions is not None:
             raw = module.motions(raw)
-        loss = depth_loss(module.networks, augment(raw, 0, enabled=False), module.settings)
+        batch = augment(raw, 0, enabled=False)
+        try:
+            loss = depth_loss(module.networks, batch, module.settings)
+        except FloatingPointError:
+            return math.inf
         size = raw.frames.shape[1]
         total, count = total + float(loss) * size, count + size
     return total / count

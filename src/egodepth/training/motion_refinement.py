@@ -3,17 +3,26 @@
 import math
 from dataclasses import replace
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from egodepth.data.clips import Points
 from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.geometry import se3
+from egodepth.models.networks import DepthNet
+from egodepth.models.transformers_depth import TransformersDepth
 
 POSE_DEVIATION = 1e-3
 """What poses from structure from motion may be off by, in radians and in DepthNet's unit. A point's
 reprojection error of half a pixel to a pixel is 1e-3 rad at the usual focal length. A frame has hundreds
 of points, but rolling shutter, a lens that is not quite undone, and frames placed between two others share
 their error among all of them."""
+
+
+FRAMES_FOR_UNIT = 8
+"""Of each part, whose depth at the points tells DepthNet's unit."""
 
 
 class MotionRefinement(nn.Module):
@@ -36,12 +45,40 @@ class MotionRefinement(nn.Module):
             unit: depth that the median of a part's points has at the start.
         """
         super().__init__()
-        scales = [math.log(unit * inverse) for inverse in stream.median_inverse_depth()]
-        self.log_scale = nn.Parameter(torch.tensor(scales))
+        self.log_scale = nn.Parameter(
+            torch.tensor([_log_scale(known, unit) for known in stream.points_of_parts()])
+        )
         self.twist = nn.Parameter(torch.zeros(stream.frame_count, 6))
         self.log_focal = nn.Parameter(torch.zeros(len(stream.clips)))
         guessed = torch.tensor([clip.sequence.camera_guessed for clip in stream.clips])
         self.register_buffer("guessed", guessed, persistent=False)
+
+    @torch.no_grad()
+    def take_unit_of(self, depth: DepthNet | TransformersDepth, stream: SnippetStream) -> None:
+        """Start from the scales at which the points have the depth that a trained DepthNet gives them: its unit
+        is not the one that a fresh one starts with, and a jump of the scale would undo what it has learned."""
+        mode = depth.training
+        depth.eval()
+        for part, known in enumerate(stream.points_of_parts()):
+            ratios = []
+            for place in np.unique(np.linspace(0, len(known) - 1, FRAMES_FOR_UNIT).astype(int)):
+                if not known:
+                    break
+                frame, points = known[place]
+                image = torch.from_numpy(np.array(frame)).float()[None] / 255
+                inverse = depth(image, scales=1)[0]
+                x, y = points.pixels.T
+                height, width = frame.shape[-2:]
+                resized = F.interpolate(
+                    inverse, (height, width), mode="bilinear", align_corners=False
+                )
+                rows = y.round().astype(int).clip(0, height - 1)
+                columns = x.round().astype(int).clip(0, width - 1)
+                own = resized[0, 0].numpy()[rows, columns]
+                ratios.append(points.inverse_depth / own)
+            if ratios:
+                self.log_scale[part] = float(np.log(np.median(np.concatenate(ratios))))
+        depth.train(mode)
 
     @property
     def focal_factors(self) -> Tensor:
@@ -73,3 +110,11 @@ class MotionRefinement(nn.Module):
         return replace(
             raw, motions=torch.cat([motions, raw.motions[in_time:]]), matrix=matrix, points=points
         )
+
+
+def _log_scale(known: list[tuple[np.ndarray, Points]], unit: float) -> float:
+    """Of a part's unit in one in which the median depth of its points is ``unit``; 0 without points."""
+    if not known:
+        return math.log(unit)
+    inverse = np.concatenate([points.inverse_depth for _, points in known])
+    return math.log(unit * float(np.median(inverse)))

@@ -86,6 +86,9 @@ def compute_objective(
         progress: share of the training that is done; the coarse term fades with it.
         compare: warped images and features with the targets; see :mod:`egodepth.training.compilation`.
         known_terms: of what is neither in the networks nor in the batch, by their weights' names.
+
+    Raises:
+        FloatingPointError: depth or motion that is not finite, on the CPU.
     """
     terms = dict(known_terms or {})
     target_features: list[Tensor] | None = None
@@ -98,6 +101,7 @@ def compute_objective(
     if networks.depth is not None:
         inverse_depths = networks.depth(batch.target_input)
         inverse_depth = inverse_depths[0]
+        _require_finite(inverse_depth, "depth")
         motions, pose_terms = _motions(networks, batch, inverse_depth, settings)
         terms |= pose_terms
         if batch.points.shape[1]:
@@ -126,9 +130,13 @@ def depth_loss(
         batch: snippets.
         settings: of the run.
         start: (S, B, 4, 4) where alignment starts; by default PoseNet's motions, or the known ones.
+
+    Raises:
+        FloatingPointError: depth or motion that is not finite, on the CPU.
     """
     assert networks.depth is not None
     inverse_depth = networks.depth(batch.target_input, scales=1)[0]
+    _require_finite(inverse_depth, "depth")
     directions = settings.data.directions
     in_time = len(directions)
     if start is None and networks.pose is not None and in_time:
@@ -136,6 +144,8 @@ def depth_loss(
             batch.target_input, batch.sources_input[:in_time], directions
         )
     motions = batch.motions
+    if start is not None:
+        _require_finite(start, "motion")
     if in_time:
         aligned, _ = _aligned(motions[:in_time] if start is None else start, batch, inverse_depth)
         motions = torch.cat([aligned, motions[in_time:]])
@@ -315,6 +325,13 @@ def _half_size(image: Tensor) -> Tensor:
     return F.interpolate(image, (height // 2, width // 2), mode="area")
 
 
+def _require_finite(values: Tensor, what: str) -> None:
+    """On the CPU ``grid_sample`` reads anywhere in memory at coordinates that are not a number. A GPU would have
+    to be waited for, and is not asked."""
+    if values.device.type == "cpu" and not bool(torch.isfinite(values.detach()).all()):
+        raise FloatingPointError(f"the networks' {what} is not finite")
+
+
 def _motions(
     networks: Networks, batch: SnippetBatch, inverse_depth: Tensor, settings: TrainSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -329,6 +346,7 @@ def _motions(
     learned = networks.pose.sources_from_target(
         batch.target_input, batch.sources_input[:in_time], directions
     )
+    _require_finite(learned, "motion")
     known, terms = learned, {}
     if settings.data.poses == "aligned":
         known, trusted = _aligned(learned, batch, inverse_depth)

@@ -524,9 +524,12 @@ def build_module(settings: TrainSettings, stream: SnippetStream, precision: str)
     """Networks that compute in ``precision`` and, where poses come from structure from motion, what
     refines them."""
     motions = None
+    networks = build_networks(settings)
     if settings.data.poses == "sfm" and settings.data.directions:
         motions = MotionRefinement(stream, settings.model.start_depth)
-    networks = build_networks(settings).use_bf16(precision == "bf16")
+        if settings.init is not None and networks.depth is not None:
+            motions.take_unit_of(networks.depth, stream)
+    networks.use_bf16(precision == "bf16")
     return EgodepthModule(settings, networks, stream.steps, motions)
 
 
