@@ -21,6 +21,7 @@ from egodepth.inference.run import Run
 from egodepth.models.checkpoint import CONFIG, read_facts
 from egodepth.models.networks import Networks
 from egodepth.refine import SampleRefinement, refine_samples, refine_split
+from egodepth.training import plan
 from egodepth.training.held_out import HeldOutResult
 from egodepth.training.objective import depth_loss
 from egodepth.training.run import train, with_camera
@@ -172,8 +173,9 @@ def test_true_depth_explains_held_out_frames_better_than_wrong_depth() -> None:
 
 
 def test_a_refinement_that_does_harm_is_undone_in_both_modes(
-    tiny_run: Path, frames: Path, tmp_path: Path
+    tiny_run: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(plan, "find_colmap", lambda: None)
     plain, footage = Run.load(tiny_run), read_footage(frames)
     found: list[HeldOutResult | None] = []
     how = SampleRefinement(iterations=5, learning_rate=1.0)
@@ -184,7 +186,7 @@ def test_a_refinement_that_does_harm_is_undone_in_both_modes(
     assert found[0] is not None and not found[0].improved and found[0].after == found[0].before
     np.testing.assert_allclose(sample.depth, plain.depth(sample.frame.image), rtol=1e-4)
     result = refine_split(
-        tiny_run, str(frames), [footage], tmp_path / "split", epochs=3, learning_rate=1.0,
+        tiny_run, str(frames), [footage], tmp_path / "split", epochs=3, learning_rate=0.05,
         device="cpu",
     )  # fmt: skip
     assert result.held_out is not None and result.held_out.step == 0
@@ -195,7 +197,10 @@ def test_a_refinement_that_does_harm_is_undone_in_both_modes(
     )
 
 
-def test_a_refinement_that_helps_is_kept(tiny_run: Path, frames: Path, tmp_path: Path) -> None:
+def test_a_refinement_that_helps_is_kept(
+    tiny_run: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plan, "find_colmap", lambda: None)
     write_images(frames, 12)
     result = refine_split(
         tiny_run, str(frames), [read_footage(frames)], tmp_path / "run", epochs=6,
@@ -213,6 +218,8 @@ def test_a_camera_that_turns_is_aligned(
 ) -> None:
     settings, _ = refine._load(tiny_run)
     footage = [with_camera(read_footage(frames), settings.data)]
+    driving = Survey(1, 0.02, 0.1, frozenset(), frozenset())
+    monkeypatch.setattr(refine, "survey", lambda clip, stride=None: driving)
     drives = refine._make_streams(settings, footage, 1)[0]
     assert drives.data.poses == settings.data.poses == "network"
     turning = Survey(1, 0.02, 2.0, frozenset(), frozenset())

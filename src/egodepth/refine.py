@@ -260,7 +260,7 @@ def refine_split(
     Raises:
         EgodepthError: as :func:`egodepth.training.run.train`.
     """
-    settings = config.load(TrainSettings, folder / CONFIG)
+    settings, known = config.load(TrainSettings, folder / CONFIG), settings_of_footage(folder)
     data: dict[str, Any] = {"sources": (source,), "root": None, "split": None}
     if settings.data.poses == "network":
         # The run's own footage says nothing of how this camera moves.
@@ -270,7 +270,7 @@ def refine_split(
             "recipe": "refined",
             "device": device,
             "init": folder,
-            "data": settings.data.model_copy(update=data),
+            "data": known.model_copy(update=data),
             "loss": settings.loss.model_copy(update={"coarse": 0.0}),
             "epochs": epochs,
             "minutes": None,
@@ -279,7 +279,6 @@ def refine_split(
         }
     )
     note = f"refined on all frames of {source} for {epochs:g} epochs"
-    known = settings_of_footage(folder)
     footage = [with_camera(sequence, known) for sequence in sequences]
     return train(refined, out, sequences=footage, refined=note, console=console)
 

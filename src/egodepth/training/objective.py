@@ -326,8 +326,8 @@ def _half_size(image: Tensor) -> Tensor:
 
 
 def _require_finite(values: Tensor, what: str) -> None:
-    """On the CPU ``grid_sample`` reads anywhere in memory at coordinates that are not a number. A GPU would have
-    to be waited for, and is not asked."""
+    """On the CPU ``grid_sample`` reads anywhere in memory at coordinates that are not a number. A GPU would
+    have to be waited for, and is not asked."""
     if values.device.type == "cpu" and not bool(torch.isfinite(values.detach()).all()):
         raise FloatingPointError(f"the networks' {what} is not finite")
 
