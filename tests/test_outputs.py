@@ -203,6 +203,8 @@ def test_names_that_say_more_than_an_order(tmp_path: Path) -> None:
         (["export", "points", "{run}", "none.mp4", "--out", "{tmp}/f.ply"], "there is a folder of that name"),
         (["export", "mesh", "{run}", "none.mp4", "--out", "{tmp}/file/c.ply"], "is a file, not a folder"),
         (["predict", "{run}", "none.mp4", "--out", "{tmp}/file"], "there is a file of that name"),
+        (["train", "none.mp4", "--out", "{tmp}/file"], "neither a recipe"),
+        (["train", "{tmp}", "--out", "{tmp}/file"], "there is a file of that name"),
         (["odometry", "{run}", "none.mp4", "--out", "{tmp}/file/out"], "is a file, not a folder"),
         (["landscape", "{run}", "none.mp4", "--frame", "1", "--out", "{tmp}/file"], "file of that name"),
         (["data", "check", "footage", "none.mp4", "--out", "{tmp}/a.txt"], "must end in .png"),

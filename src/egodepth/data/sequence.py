@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from threading import Lock
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, SupportsFloat
 
 import numpy as np
 
@@ -160,8 +160,10 @@ class Sequence:
         Raises:
             EgodepthError: not between 0 and 180.
         """
-        if not 0 < degrees < 180:
-            raise EgodepthError(f"a field of view must be between 0 and 180 degrees, got {degrees}")
+        if not isinstance(degrees, SupportsFloat) or not 0 < float(degrees) < 180:
+            raise EgodepthError(
+                f"a field of view must be between 0 and 180 degrees, got {degrees!r}"
+            )
         if self.camera is not None:
             return self
         size = (self.frames.height, self.frames.width)

@@ -19,6 +19,7 @@ from egodepth.core import config
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
+from egodepth.core.outputs import check_destination
 from egodepth.core.progress import WorkProgress
 from egodepth.core.provenance import provenance
 from egodepth.core.world import World
@@ -474,8 +475,7 @@ def _check_folder(out: Path, *, resume: bool) -> None:
         raise EgodepthError(
             f"{out} already holds a run: add --resume to go on, or name another folder"
         )
-    if out.exists() and not out.is_dir():
-        raise EgodepthError(f"{out} is a file; name a folder for the run")
+    check_destination(out, folder=True)
 
 
 def make_stream(
