@@ -11,6 +11,7 @@ from tests.conftest import tiny_settings, write_images
 from tests.test_cli import run
 from tests.test_cloud import TrueDepth
 
+from egodepth.cli import main
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.synthetic import CAMERA_HEIGHT
 from egodepth.geometry.trajectory import read_kitti
@@ -292,3 +293,15 @@ def test_own_poses_are_metres_only_where_somebody_says_so(
     (tmp_path / "own.txt").write_text((folder / "poses.txt").read_text())
     status, text, _ = run(capsys, "evaluate", "odometry", tmp_path / "own.txt", "--data", folder)
     assert status == 0 and ("not metres" in " ".join(text.split())) != metric
+
+
+def test_a_trajectory_is_kept_where_what_was_measured_tells_no_unit(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # A wall without any ground: a camera height means nothing.
+    write_images(tmp_path / "frames", 5)
+    words = ["odometry", str(tiny_run), str(tmp_path / "frames"), "--out", str(tmp_path / "out")]
+    assert main([*words, "--camera_height", "1.5", "--device", "cpu"]) == 1
+    assert "the trajectory is in the run's own unit" in capsys.readouterr().err
+    assert len((tmp_path / "out" / "trajectory_kitti.txt").read_text().splitlines()) == 5
+    assert "metres" not in (tmp_path / "out" / "odometry.json").read_text()

@@ -18,6 +18,7 @@ from egodepth.cli.common import (
     add_metres,
     add_rate,
     at_rate,
+    follow,
     known_length,
     make_console,
     print_table,
@@ -292,8 +293,6 @@ def _is_footage(word: str) -> bool:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from rich.progress import track
-
     from egodepth.inference.backends import BACKENDS
     from egodepth.inference.predict import (
         PREDICTION,
@@ -326,8 +325,7 @@ def _predict(options: argparse.Namespace) -> int:
         predictions = write_predictions(
             predict_sequence(run, sequence, unit=unit), out, unit, options.formats
         )
-        written = track(predictions, sequence.name, len(sequence.frames),
-                        console=console, disable=not console.is_terminal)  # fmt: skip
+        written = follow(predictions, sequence.name, len(sequence.frames), console)
         count = 0
         try:
             for _ in written:
@@ -342,11 +340,11 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _odometry(options: argparse.Namespace) -> int:
-    from rich.progress import Progress
-
+    from egodepth.core.progress import WorkProgress
     from egodepth.evaluation.odometry import describe
     from egodepth.inference.odometry import (
         ODOMETRY,
+        NoUnitError,
         OdometrySettings,
         track_sequence,
         write_trajectory,
@@ -368,14 +366,19 @@ def _odometry(options: argparse.Namespace) -> int:
     console = make_console()
     folder: OutputFolder | None = None
     for sequence in sequences:
-        with Progress(console=console, disable=not console.is_terminal) as progress:
+        no_unit: NoUnitError | None = None
+        with WorkProgress(console) as progress:
             task = progress.add_task(sequence.name, total=len(sequence.frames))
-            found = track_sequence(
-                run, sequence,
-                OdometrySettings(key_frames=options.key_frames, trust_depth=trust),
-                known=known_length(options),
-                on_frame=lambda motion, task=task: progress.advance(task),  # type: ignore[misc]
-            )  # fmt: skip
+            try:
+                found = track_sequence(
+                    run, sequence,
+                    OdometrySettings(key_frames=options.key_frames, trust_depth=trust),
+                    known=known_length(options),
+                    on_frame=lambda motion, task=task: progress.advance(task),  # type: ignore[misc]
+                )  # fmt: skip
+            except NoUnitError as error:
+                # Minutes of tracking are not lost over a length that tells nothing.
+                found, no_unit = error.trajectory, error
         folder = folder or OutputFolder(options.out, ODOMETRY)
         out = folder if len(sequences) == 1 else folder.within(sequence.name)
         scores = write_trajectory(found, sequence, out)
@@ -395,6 +398,8 @@ def _odometry(options: argparse.Namespace) -> int:
             print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; what was "
                   f"found is in {out.path}", file=sys.stderr)  # fmt: skip
             return INTERRUPTED
+        if no_unit is not None:
+            raise no_unit
     return 0
 
 
@@ -421,8 +426,6 @@ def _refine(options: argparse.Namespace) -> int:
 
 
 def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: list[Any]) -> int:
-    from rich.progress import track
-
     from egodepth.core.files import write_json
     from egodepth.data.sources import default_protocol
     from egodepth.data.splits import get_split
@@ -455,22 +458,24 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
             options.run, sequence, how, rig=sequences, frames=wanted, device=options.device,
             on_frame=found.append,
         )  # fmt: skip
-        written = track(write_predictions(predictions, out), sequence.name,
-                        len(wanted or sequence.frames), console=console,
-                        disable=not console.is_terminal)  # fmt: skip
-        for _ in written:
+        count = len(wanted or sequence.frames)
+        for _ in follow(write_predictions(predictions, out), sequence.name, count, console):
             pass
         print(f"depth maps, each {how}, are in {out.path}")
     kept, unchecked = sum(r is not None and r.improved for r in found), found.count(None)
-    print(f"held-out frames are explained better in {kept} of {len(found)} frames; the others keep the depth "
-          "of the run" if not unchecked else "the footage is too short to hold frames out: whether it got "
-          "better is not known")  # fmt: skip
+    if unchecked:
+        print(
+            "the footage is too short to hold frames out: whether its depth got better is not known"
+        )
+    else:
+        print(f"{kept} of {len(found)} frames keep their refinement, which explains held-out frames better; "
+              "the others have the run's own depth")  # fmt: skip
     write_json(folder.file("refined.json"), {"refined": str(how), "run": str(options.run),
                "frames": len(found), "improved": kept, "unchecked": unchecked})  # fmt: skip
     if scored:
         before = evaluate_depth(Run.load(options.run), chosen, protocol, split=split)
         print_table(depth_table(before.summary, before.constant, f"before: {before.caption}"))
-        predictor = Predictions(options.out, texture_size=(size.height, size.width))
+        predictor = Predictions(folder.path, texture_size=(size.height, size.width))
         scores = evaluate_predictor(predictor, chosen, protocol, split=split, note=str(how))
         write_json(folder.file("scores.json"), {**scores.to_json(), "before": before.summary})
         print_table(depth_table(scores.summary, scores.constant, scores.caption))

@@ -2,8 +2,9 @@
 
 import argparse
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from egodepth.core.errors import EgodepthError
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from egodepth.inference.unit import KnownLength
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+Item = TypeVar("Item")
 
 
 class Parser(argparse.ArgumentParser):
@@ -139,3 +141,11 @@ def add_camera(parser: argparse.ArgumentParser) -> None:
     camera.add_argument("--camera", type=Path, metavar="FILE",
                         help="camera file for footage without a camera (egodepth's, OpenCV's, ROS's, kalibr's, "
                         "COLMAP's or nerfstudio's); by default the run's camera")  # fmt: skip
+
+
+def follow(items: Iterable[Item], name: str, total: int, console: "Console") -> Iterator[Item]:
+    """Items as they come, with progress on the console."""
+    from egodepth.core.progress import WorkProgress
+
+    with WorkProgress(console) as progress:
+        yield from progress.track(items, total=total, description=name)

@@ -83,9 +83,8 @@ def add_commands(commands: Any) -> None:
 def _evaluate_depth(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
-    from rich.progress import Progress
-
     from egodepth.core.files import write_json
+    from egodepth.core.progress import WorkProgress
     from egodepth.data.sources import default_protocol, read_source, select
     from egodepth.data.splits import get_split
     from egodepth.evaluation.depth import CROPS, SCALINGS, get_protocol
@@ -131,7 +130,7 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
         sequences = select(read_source(options.data), options.sequence)
     total = sum(len(indices) for *_, indices in scored_frames(sequences, protocol, split))
     console = make_console()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    with WorkProgress(console) as progress:
         task = progress.add_task("scoring", total=total)
         scores = evaluate_predictor(
             predictor, sequences, protocol, lambda: progress.advance(task), split,
@@ -152,9 +151,8 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
 
 
 def _evaluate_odometry(options: argparse.Namespace) -> int:
-    from rich.progress import Progress
-
     from egodepth.core.files import write_json
+    from egodepth.core.progress import WorkProgress
     from egodepth.data.sources import read_source, select
     from egodepth.evaluation.odometry import segment_errors
     from egodepth.inference.run import Run
@@ -177,7 +175,7 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
         run = Run.load(options.what, options.device)
         sequence = run.open(sequence)[0]
         console = make_console()
-        with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+        with WorkProgress(console) as progress:
             task = progress.add_task(sequence.name, total=len(sequence.frames))
             scores = evaluate_odometry(
                 run, sequence, lambda: progress.advance(task), options.alignment, by=options.by

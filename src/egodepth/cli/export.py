@@ -59,8 +59,7 @@ def add_commands(commands: Any) -> None:
 
 
 def _export_cloud(options: argparse.Namespace) -> int:
-    from rich.progress import Progress
-
+    from egodepth.core.progress import WorkProgress
     from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
     from egodepth.inference.mesh import MESH_SUFFIXES, fuse_mesh, write_mesh
     from egodepth.inference.odometry import track_sequence
@@ -79,7 +78,7 @@ def _export_cloud(options: argparse.Namespace) -> int:
     )[:1]
     (sequence,) = at_rate(sequences, options)
     console = make_console()
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as progress:
+    with WorkProgress(console) as progress:
         task = progress.add_task(sequence.name, total=len(sequence.frames))
         found = track_sequence(run, sequence, known=known_length(options),
                                on_frame=lambda motion: progress.advance(task))  # fmt: skip

@@ -409,7 +409,8 @@ def track_sequence(
         on_frame: called for each frame as it comes.
 
     Raises:
-        EgodepthError: no camera, broken frames, or something measured that tells no unit.
+        EgodepthError: no camera, or broken frames.
+        NoUnitError: something measured tells no unit; it holds the trajectory.
     """
     check_run(run)
     check_sequence(sequence)
@@ -445,14 +446,33 @@ def track_sequence(
     )  # fmt: skip
     if known is None:
         return found.in_unit(unit_of_run(run))
+    try:
+        return found.in_unit(_known_unit(run, sequence, odometry, found, known))
+    except EgodepthError as error:
+        raise NoUnitError(str(error), found.in_unit(unit_of_run(run))) from error
+
+
+class NoUnitError(EgodepthError):
+    """What was measured tells no unit.
+
+    Attributes:
+        trajectory: what was tracked all the same, in the run's own unit.
+    """
+
+    def __init__(self, reason: str, trajectory: Trajectory):
+        super().__init__(f"{reason}; the trajectory is in the run's own unit")
+        self.trajectory = trajectory
+
+
+def _known_unit(
+    run: Run, sequence: Sequence, odometry: Odometry, found: Trajectory, known: KnownLength
+) -> Unit:
     if known.by_motion:
-        positions = found.first_from_frame[:, :3, 3]
         assert found.times is not None
-        return found.in_unit(unit_by_motion(positions, found.times, known))
+        return unit_by_motion(found.first_from_frame[:, :3, 3], found.times, known)
     if known.camera_height is not None:
-        heights = odometry.camera_heights()
-        return found.in_unit(unit_by_heights(heights, known.camera_height))
-    return found.in_unit(unit_by_view(run, sequence, known))
+        return unit_by_heights(odometry.camera_heights(), known.camera_height)
+    return unit_by_view(run, sequence, known)
 
 
 def write_trajectory(
