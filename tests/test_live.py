@@ -41,7 +41,7 @@ def test_frames_that_come_meanwhile_are_dropped(tmp_path: Path) -> None:
 
 
 def test_the_page(tiny_run: Path, tmp_path: Path) -> None:
-    camera = LiveCamera(str(make_video(tmp_path / "drive.mp4", 30, 10)))
+    camera = LiveCamera(str(make_video(tmp_path / "drive.mp4", 30, 2)))
     view = LiveView(Run.load(tiny_run), camera)
     try:
         (tmp_path / "frame.jpg").write_bytes(get(view, "frame"))  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
 """The whole footage as a recording of Rerun (rerun.io): image, depth, camera, trajectory and points."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,15 @@ def load_rerun() -> Any:
             "recordings need the package rerun-sdk; install it by: pip install 'egodepth[rerun]'"
         ) from error
     return rerun
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Errors of rerun's own writer as those of the system."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
 
 
 def write_rerun(
@@ -56,7 +67,7 @@ def write_rerun(
     poses = dict(zip(known[::every], first_from_frame[::every], strict=False))
     camera = sequence.camera
     recording: Any = rerun.RecordingStream("egodepth")
-    with atomic_path(path) as partial:
+    with atomic_path(path) as partial, _writing():
         recording.save(str(partial))
         recording.log("world", rerun.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
         recording.log(
