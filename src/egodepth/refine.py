@@ -34,9 +34,6 @@ from egodepth.training.run import (
 )
 from egodepth.training.settings import TrainSettings
 
-LOOK_EVERY = 5
-"""Iterations between two looks at the held-out loss, which takes about as long as one iteration."""
-
 
 @dataclass(frozen=True)
 class SampleRefinement:
@@ -70,9 +67,9 @@ def refine_samples(
     weights go back to the run's. Batch normalisation keeps its statistics, since one snippet has no
     better ones. The first and last frame are refined by their neighbour's snippet.
 
-    Every LOOK_EVERY iterations the frames two strides away, which are held out, are warped into the frame by
-    its depth and the motion that suits it best; the weights that explain it best are kept, the run's own
-    included. Where the camera turns more than it drives, motions are aligned to the depth in every
+    Before and after, the frames two strides away, which are held out, are warped into the frame by its depth
+    and the motion that suits it best; where that does not explain it better after than before, the frame
+    gets the depth of the run. Where the camera turns more than it drives, motions are aligned to the depth in every
     iteration: PoseNet's are of no use before it has learned this camera's, which takes more than a snippet.
 
     Args:
@@ -198,8 +195,8 @@ def _refine(
     settings: TrainSettings,
     how: SampleRefinement,
 ) -> HeldOutResult | None:
-    """Leave the networks with the best weights of some iterations on a snippet; those of the last iteration
-    where nothing is held out, with None."""
+    """Refine the networks on a snippet, and undo it where held-out frames are not explained better; None where
+    nothing is held out."""
     parameters = [p for p in networks.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=how.learning_rate)
     best = BestWeights()
@@ -207,7 +204,8 @@ def _refine(
         for step in range(how.iterations + 1):
             # Nothing of the first phase of a training is wanted here: progress is at its end.
             result = compute_objective(networks, batch, settings, progress=1.0)
-            if held_out and (step % LOOK_EVERY == 0 or step == how.iterations):
+            # Between start and end the held-out loss says less: depth first follows PoseNet's errors.
+            if held_out and step in (0, how.iterations):
                 best.look(step, _held_out_loss(networks, held_out[0], result, settings), networks)
             if step < how.iterations:
                 optimizer.zero_grad()
