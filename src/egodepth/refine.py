@@ -69,8 +69,9 @@ def refine_samples(
 
     Before and after, the frames two strides away, which are held out, are warped into the frame by its depth
     and the motion that suits it best; where that does not explain it better after than before, the frame
-    gets the depth of the run. Where the camera turns more than it drives, motions are aligned to the depth in every
-    iteration: PoseNet's are of no use before it has learned this camera's, which takes more than a snippet.
+    gets the depth of the run. Where the camera turns more than it drives, motions are aligned to the depth
+    in every iteration: PoseNet's are of no use before it has learned this camera's, which takes more than a
+    snippet.
 
     Args:
         folder: run folder.
