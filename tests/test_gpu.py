@@ -44,6 +44,12 @@ def device(request: pytest.FixtureRequest) -> torch.device:
     return torch.device(request.param)
 
 
+@pytest.fixture(params=[pytest.param("cuda", marks=needs_gpu)])
+def gpu(request: pytest.FixtureRequest) -> torch.device:
+    """For what the CPU does not have."""
+    return torch.device(request.param)
+
+
 @pytest.fixture
 def exact() -> Iterator[None]:
     """Convolutions in float32 proper: by default a GPU rounds their inputs to ten bits."""
@@ -191,18 +197,18 @@ def test_geometry_is_not_rounded_to_bfloat16(device: torch.device, clips: Snippe
     torch.testing.assert_close(small[0, 0, 0], torch.tensor(80.0 * 17 / 96), rtol=1e-6, atol=0)
 
 
-@needs_gpu
 @pytest.mark.parametrize("poses", POSES)
-def test_the_host_never_waits_within_a_step(poses: str, clips: SnippetStream) -> None:
+def test_the_host_never_waits_within_a_step(
+    poses: str, gpu: torch.device, clips: SnippetStream
+) -> None:
     """PyTorch raises where it would: the error's traceback tells the line."""
-    device = torch.device("cuda")
     settings = tiny(poses, **{"moving_mask": True, "loss.standing": 0.03})
-    module = make_module(settings, clips, device, bf16=True)
+    module = make_module(settings, clips, gpu, bf16=True)
     raw, optimizer = make_raw(settings).pin_memory(), make_optimizer(module)
     for mode in ("default", "error"):  # the first step makes what is kept
         torch.cuda.set_sync_debug_mode(mode)
         try:
-            _, result = module(raw.to(device))
+            _, result = module(raw.to(gpu))
             result.total.backward()
             module.configure_gradient_clipping(optimizer)
             optimizer.step()
@@ -278,21 +284,21 @@ def test_devices_that_are_not_there_are_named(tiny_run: Path) -> None:
         choose_device("gpu")
 
 
-@needs_gpu
-def test_batches_come_pinned_and_are_moved_without_waiting(clips: SnippetStream) -> None:
+def test_batches_come_pinned_and_are_moved_without_waiting(
+    gpu: torch.device, clips: SnippetStream
+) -> None:
     clips.steps, clips.prefetch = 3, True
     for raw in clips:
         assert raw.frames.is_pinned() and raw.motions.is_pinned()
-        moved = augment(raw.to(torch.device("cuda")), raw.step, enabled=False)
+        moved = augment(raw.to(gpu), raw.step, enabled=False)
         torch.testing.assert_close(moved.target.cpu(), raw.frames[0].float() / 255)
 
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="no C compiler, which Triton needs")
-@needs_gpu
-def test_compiled_comparisons_are_the_plain_ones() -> None:
-    generator = torch.Generator(device="cuda").manual_seed(0)
-    views = torch.rand(4, 2, 3, 24, 40, generator=generator, device="cuda")
-    target = torch.rand(2, 3, 24, 40, generator=generator, device="cuda")
+def test_compiled_comparisons_are_the_plain_ones(gpu: torch.device) -> None:
+    generator = torch.Generator(device=gpu).manual_seed(0)
+    views = torch.rand(4, 2, 3, 24, 40, generator=generator, device=gpu)
+    target = torch.rand(2, 3, 24, 40, generator=generator, device=gpu)
     compiled_views, compiled_features = Compiled(match_views), Compiled(match_features)
     pairs = (
         (compiled_views, match_views, (target_statistics(target), 2)),
@@ -309,17 +315,18 @@ def test_compiled_comparisons_are_the_plain_ones() -> None:
         assert compiled._compiled is not None  # type: ignore[attr-defined]
 
 
-@needs_gpu
-def test_a_step_with_shared_batch_statistics(clips: SnippetStream, tmp_path: Path) -> None:
+def test_a_step_with_shared_batch_statistics(
+    gpu: torch.device, clips: SnippetStream, tmp_path: Path
+) -> None:
     """As several processes have them, though here there is one."""
     torch.distributed.init_process_group(
         "nccl", init_method=f"file://{tmp_path}/rendezvous", rank=0, world_size=1
     )
     try:
-        settings, device = tiny("network"), torch.device("cuda")
-        plain, shared = (make_module(settings, clips, device) for _ in range(2))
+        settings = tiny("network")
+        plain, shared = (make_module(settings, clips, gpu) for _ in range(2))
         share_batch_statistics(shared)
-        raw = make_raw(settings).to(device)
+        raw = make_raw(settings).to(gpu)
         expected, found = take_step(plain, raw).total, take_step(shared, raw).total
         torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-4)
     finally:
