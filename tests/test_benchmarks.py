@@ -54,7 +54,8 @@ def test_the_landscape_benchmark(
 def test_the_benchmark_of_poses_goes_on(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["redkitchen", "--data", str(data), "--out", str(tmp_path), "--steps", "1"]
+    words = ["redkitchen", "--data", str(data), "--out", str(tmp_path), "--steps", "1",
+             "--seeds", "0"]  # fmt: skip
     run(poses, monkeypatch, *words, "--variants", "network", "aligned")
     checkpoints = {p: p.stat().st_mtime_ns for p in tmp_path.glob("**/checkpoint.ckpt")}
     run(poses, monkeypatch, *words, "--variants", "network", "given")
@@ -104,3 +105,9 @@ def test_the_focal_length_of_kitti_00_from_40_percent_off(
         "--out", str(out))  # fmt: skip
     (found,) = json.loads(out.read_text())["results"]["00"]
     assert found["taken"] and abs(found["found"] - 1) < 0.05
+
+
+def test_the_table_of_poses_has_mean_and_worst() -> None:
+    runs = [{"abs_rel": 0.1, "rmse": 4.0, "a1": 0.9}, {"abs_rel": 0.2, "rmse": 6.0, "a1": 0.7}]
+    last = poses.as_table({"network": runs}).splitlines()[-1]
+    assert last == "| network | 0.1500 | 0.2000 | 5.0000 | 6.0000 | 0.8000 | 0.7000 |"
