@@ -46,10 +46,13 @@ def train_variant(excerpt: Excerpt, options: argparse.Namespace, name: str, seed
     """Train a variant; its run folder."""
     # Only given poses are in metres; the others choose their own unit, and DepthNet starts at one.
     unit = {} if name == "given" else {"model__start_depth": 1}
+    smaller: dict[str, Any] = {"data__sources": options.sources} if options.sources else {}
+    if options.size:
+        smaller |= {"model__height": options.size[0], "model__width": options.size[1]}
     settings = make_settings(
         excerpt, options.data, method="photometric", steps=options.steps, seed=seed,
         data__stride=6 if options.excerpt == "redkitchen" else 1,
-        **SIZES[options.excerpt], **VARIANTS[name], **unit,
+        **SIZES[options.excerpt], **smaller, **VARIANTS[name], **unit,
     )  # fmt: skip
     words = "".join(c if c.isalnum() else "_" for c in name).strip("_")
     run = options.out / options.excerpt / f"{words}_{seed}"
@@ -78,6 +81,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, help="default: about three minutes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument(
+        "--sources", nargs="+", help="train on these of the excerpt's sources alone"
+    )
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     options = parser.parse_args()
     options.steps = options.steps or STEPS[options.excerpt]
@@ -93,7 +100,10 @@ def main() -> None:
                 write_json(file, evaluate_depth(Run.load(run), [truth], protocol).to_json())
             scores = json.loads(file.read_text())
             results.setdefault(name, []).append({c: scores[c] for c in COLUMNS})
-            facts = {"steps": options.steps, "seeds": options.seeds, **provenance()}
+            facts = {
+                "steps": options.steps, "seeds": options.seeds, "size": options.size,
+                "sources": options.sources, **provenance(),
+            }  # fmt: skip
             write_json(options.out / f"{options.excerpt}.json", {**facts, "results": results})
             (options.out / f"{options.excerpt}.md").write_text(as_table(results) + "\n")
     print(as_table(results))
