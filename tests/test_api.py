@@ -131,6 +131,8 @@ def test_wrong_arguments_of_alignment(model: Run) -> None:
         egodepth.align_images(model, image, image, camera, start=np.eye(3))
     with pytest.raises(EgodepthError, match="an image must be"):
         egodepth.align_images(model, torch.zeros(3), image, camera)  # type: ignore[arg-type]
+    with pytest.raises(EgodepthError, match="but an image is"):
+        egodepth.align_images(model, image, image, camera.resize(20, 40))
 
 
 @pytest.mark.parametrize("name", CALLABLE)

@@ -9,7 +9,7 @@ from PIL import Image
 from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.camera_file import read_calibration
+from egodepth.data.camera_file import read_calibration, read_units
 from egodepth.data.own_footage import read_camera, read_footage, read_lens, with_camera_file
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion, straight_camera
@@ -372,3 +372,116 @@ def test_depth_of_another_size_behind_a_lens(tmp_path: Path) -> None:
         EgodepthError, match="the depth of mine, image 0: it is 160x48, its image 160x96"
     ):
         read_footage(folder).depth[0]()
+
+
+def matrix_file(extra: str) -> str:
+    return f"K: {MATRIX}\nwidth: {WIDTH}\nheight: {HEIGHT}\n{extra}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            ros("plumb_bob", BROWN).replace("distortion_coeff", "distorsion_coeff"),
+            "'distorsion_coefficients'.*call it `distortion_coefficients",
+        ),
+        (matrix_file(f"distCoefs: {BROWN}"), "'distCoefs'.*call it `distortion_coefficients"),
+        (matrix_file("k1: -0.3"), "'k1'.*call it `distortion_coefficients"),
+        (matrix_file("D1: [1]"), "'D1'"),
+        (matrix_file("distortion_model: plumb_bob"), "`distortion_model: plumb_bob` without"),
+        (matrix_file(f"distorsion_model: equidistant\nD: {FISHEYE}"), "`distortion_model`"),
+        (
+            kalibr("radtan", BROWN[:4]).replace("distortion_coeffs", "distortion_coefs"),
+            "'distortion_coefs'.*call it `distortion_coeffs",
+        ),
+        (transforms(distortion=BROWN), "'distortion', like a lens's; nerfstudio's names are"),
+        (transforms(is_fisheye=True, p1=0.1), "has a p1, which a fisheye lens has not"),
+    ],
+)
+def test_a_lens_is_never_lost(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "camera.yaml"
+    path.write_text(text)
+    with pytest.raises(EgodepthError, match=message) as caught:
+        read_calibration(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_cameras_that_none_can_be(tmp_path: Path) -> None:
+    path = tmp_path / "camera.yaml"
+    good = (FX, FY, CX, CY)
+    for change, message in (
+        ({0: 0.58, 1: 0.77}, "field of view of 179 degrees; .*normalised.*millimetres"),
+        ({0: 4.2, 1: 4.2}, "field of view of 174 degrees"),
+        ({1: 30.0}, "more than a factor of 2 apart"),
+        ({2: 0.0, 3: 0.0}, "near the middle"),
+        ({2: 170.0}, "outside of its image"),
+    ):
+        fx, fy, cx, cy = (change.get(i, value) for i, value in enumerate(good))
+        for text in (
+            f"fx: {fx}\nfy: {fy}\ncx: {cx}\ncy: {cy}\nwidth: {WIDTH}\nheight: {HEIGHT}\n",
+            json.dumps({"intrinsics": [fx, fy, cx, cy], "resolution": [WIDTH, HEIGHT]}),
+            json.dumps({"K": [fx, 0, cx, 0, fy, cy, 0, 0, 1], "w": WIDTH, "h": HEIGHT}),
+            colmap("PINHOLE", fx, fy, cx + 0.5, cy + 0.5),
+            transforms(fl_x=fx, fl_y=fy, cx=cx + 0.5, cy=cy + 0.5),
+        ):
+            path.write_text(text)
+            with pytest.raises(EgodepthError, match=message):
+                read_calibration(path)
+    path.write_text(OWN.replace(f"cx: {CX}", "cx: 10"))
+    with pytest.warns(EgodepthWarning, match=r"\(10, 46.25\).*far from the middle"):
+        read_calibration(path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        OWN.replace(f"cx: {CX}", "cx: true"),
+        OWN + "distortion: [true, 0, 0, 0]\n",
+        OWN + 'distortion: "1234"\n',
+        matrix_file("D: [true, 0, 0, 0, 0]"),
+        matrix_file("D: x"),
+        transforms(k1=True),
+    ],
+)
+def test_what_is_no_number(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "camera.yaml"
+    path.write_text(text)
+    with pytest.raises(EgodepthError, match="something else than numbers"):
+        read_calibration(path)
+
+
+def test_a_name_stands_once(tmp_path: Path) -> None:
+    path = tmp_path / "camera.yaml"
+    for text in (OWN + "fx: 150\n", "%YAML:1.0\n---\n" + OWN + "fx: 150\n", '{"fx": 1, "fx": 2}'):
+        path.write_text(text)
+        with pytest.raises(EgodepthError, match="has the name 'fx' twice"):
+            read_calibration(path)
+
+
+def test_units_in_any_writing(tmp_path: Path) -> None:
+    path = tmp_path / "camera.yaml"
+    for text in (
+        '"depth_steps": "5000"\n"poses_unit": "metres"\n',
+        '{"depth_steps": 5000, "poses_unit": "m"}',
+        "{depth_steps: 5000, poses_unit: metres}",
+    ):
+        path.write_text(text)
+        assert read_units(path) == (5000, True, True)
+    path.write_text(f"{{fx: {FX}, fy: {FY}, cx: {CX}, cy: {CY}, width: {WIDTH}, height: {HEIGHT}}}")
+    check(path, None)
+    assert read_units(path) == (None, False, False)
+
+
+def test_nerfstudio_frames_of_other_cameras(tmp_path: Path) -> None:
+    path = tmp_path / "transforms.json"
+    tree = json.loads(transforms())
+    tree["frames"] = [{"fl_x": FX}, {}]
+    path.write_text(json.dumps(tree))
+    check(path, None)
+    tree["frames"][0]["fl_x"] = FX + 20
+    path.write_text(json.dumps(tree))
+    with pytest.raises(EgodepthError, match="several cameras"):
+        read_calibration(path)
+    path.write_text(json.dumps({"camera_angle_x": 60, "w": WIDTH, "h": HEIGHT, "frames": []}))
+    with pytest.raises(EgodepthError, match="camera_angle_x: 60; it needs radians"):
+        read_calibration(path)

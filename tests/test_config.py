@@ -84,3 +84,8 @@ def test_files_override_recipes_and_are_checked(tmp_path: Path) -> None:
 def test_unknown_recipe() -> None:
     with pytest.raises(EgodepthError, match="neither a recipe"):
         get_recipe("kitti_smal")
+
+
+def test_changes_are_names_and_values() -> None:
+    with pytest.raises(EgodepthError, match=r"must be names and values.*got \['data\.fov'\]"):
+        config.override(TrainSettings(), ["data.fov"])  # type: ignore[arg-type]

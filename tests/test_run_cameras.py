@@ -221,6 +221,11 @@ def test_a_focal_length_holds_for_one_size(tmp_path: Path) -> None:
     for value in (0.0, float("nan"), float("inf"), -2.0):
         with pytest.raises(EgodepthError, match="above 0 pixels"):
             read_footage(tmp_path / "a").with_focal(value)
+    for wrong in ("100", True, None):
+        with pytest.raises(EgodepthError, match="above 0 pixels"):
+            read_footage(tmp_path / "a").with_focal(wrong)  # type: ignore[arg-type]
+        with pytest.raises(EgodepthError, match="between 0 and 180 degrees"):
+            read_footage(tmp_path / "a").with_fov(wrong)  # type: ignore[arg-type]
 
 
 def test_a_camera_file_beside_images_or_a_video(tmp_path: Path) -> None:

@@ -55,6 +55,10 @@ def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
     Raises:
         EgodepthError: an unknown name or a value of the wrong type or range.
     """
+    if not isinstance(changes, Mapping):
+        raise EgodepthError(
+            f"changes of settings must be names and values, such as {{'data.fov': 60}}, got {changes!r}"
+        )
     known = {setting.name: setting for setting in list_settings(settings)}
     tree = settings.model_dump()
     for name, value in changes.items():

@@ -8,6 +8,7 @@ import json
 import math
 import re
 import warnings
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -48,6 +49,7 @@ ORDER: dict[LensModel, tuple[str, ...]] = {
     "brown": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
     "fisheye": ("k1", "k2", "k3", "k4"),
 }  # fmt: skip
+NO_LENS = ("none", "undistorted")
 CORNER = 0.5
 """Where COLMAP and nerfstudio have the centre of the top-left pixel, which is (0, 0) in egodepth, OpenCV, ROS
 and kalibr."""
@@ -60,6 +62,16 @@ COEFFICIENT_NAMES = (
     "distortion_coefficients", "Distortion_Coefficients", "distCoeffs", "dist_coeffs", "dist_coeff",
     "distortion_coeffs", "D", "d", "dist",
 )  # fmt: skip
+LIKE_DISTORTION = re.compile(
+    r"(?i:.*distor|dist(?!ance)|.*coeff?s?$|.*coeffi|lens$|lens_model$|[kp]_?[1-6]$)|D[0-9]*$|D_"
+)
+"""Names that no known format has, and that people give to the distortion of a lens."""
+WIDEST = 170.0
+"""Degrees that a camera can see from edge to edge: a focal length of 4 % of the width."""
+MOST_STRETCHED = 2.0
+"""Ratio that the focal lengths of a camera can have."""
+CENTRAL = 0.1
+"""Share of the image at each edge in which hardly a camera has its principal point."""
 SIZE_NAMES = (
     ("image_width", "image_height"), ("image_Width", "image_Height"), ("width", "height"), ("w", "h"),
 )  # fmt: skip
@@ -146,8 +158,7 @@ def read_calibration(path: Path) -> Calibration:
     text = read_text(path, "the camera file")
     if _is_colmap(text):
         return _from_colmap(path, text)
-    is_storage = text.lstrip().startswith(("%YAML", "<?xml")) or "!!opencv-matrix" in text
-    tree = _read_file_storage(path, text) if is_storage else _read_tree(path, text)
+    tree = _read_names(path, text)
     if "fl_x" in tree or "camera_angle_x" in tree or "frames" in tree:
         return _from_transforms(path, tree)
     cameras = [
@@ -168,41 +179,79 @@ def read_units(path: Path) -> Units:
         EgodepthError: steps that are no number above zero, or poses in another unit than metres.
     """
     text = read_text(path, "the camera file")
-    found = {name: re.search(rf"^\s*{name}\s*:(.*?)(#.*)?$", text, re.M) for name in UNIT_NAMES}
-    words = {name: match[1].strip() for name, match in found.items() if match}
+    if _is_colmap(text):
+        return Units()
+    tree = _read_names(path, text)
     steps: float | None = None
-    if "depth_steps" in words:
+    if "depth_steps" in tree:
         try:
-            steps = float(words["depth_steps"])
-        except ValueError:
+            steps = _number(path, "depth_steps", tree["depth_steps"])
+        except EgodepthError:
             steps = math.nan
         if not (math.isfinite(steps) and steps > 0):
             raise _error(
                 path,
-                f"has depth_steps: {words['depth_steps']}; it needs a number above 0, 1000 for millimetres",
+                f"has depth_steps: {tree['depth_steps']}; it needs a number above 0, 1000 for millimetres",
             )
-    unit = words.get("poses_unit")
-    if unit not in (None, "metres", "meters", "m"):
-        raise _error(path, f"has poses_unit: {unit}; it may be metres alone, or left out")
-    lines = (line.split("#")[0].strip() for line in text.splitlines())
-    kept = [line for line in lines if line and not re.match("|".join(UNIT_NAMES), line)]
-    return Units(steps, unit is not None, bool(words) and not kept)
+    if "poses_unit" in tree and tree["poses_unit"] not in ("metres", "meters", "m"):
+        raise _error(
+            path,
+            f"has poses_unit: {tree['poses_unit']}; it may be metres alone, or left out",
+        )
+    return Units(steps, "poses_unit" in tree, bool(tree) and all(n in UNIT_NAMES for n in tree))
 
 
 def _error(path: Path, problem: str) -> EgodepthError:
     return EgodepthError(f"the camera file {path} {problem}")
 
 
-def _read_tree(path: Path, text: str) -> dict[str, Any]:
-    """Names and values of YAML (its first document, as ``rostopic echo`` prints several) or JSON."""
+def _read_names(path: Path, text: str) -> dict[str, Any]:
+    """Names and values of a file that is not COLMAP's."""
+    is_storage = text.lstrip().startswith(("%YAML", "<?xml")) or "!!opencv-matrix" in text
+    return _read_file_storage(path, text) if is_storage else _read_tree(path, text)
+
+
+class _NameTwiceError(Exception):
+    """Names the name that a mapping has twice."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Of YAML whose names stand there once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        _check_once(name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode))
+        return super().construct_mapping(node, deep)
+
+
+def _check_once(names: Iterable[str]) -> None:
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise _NameTwiceError(twice[0])
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _check_once(name for name, _ in pairs)
+    return dict(pairs)
+
+
+def _parse(text: str) -> Any:
+    """JSON, which may hold tabs, or else YAML (its first document, as ``rostopic echo`` prints several)."""
     try:
-        if text.lstrip().startswith("{"):
-            tree = json.loads(text)
-        else:
-            tree = next((t for t in yaml.safe_load_all(text) if t is not None), None)
+        return json.loads(text, object_pairs_hook=_pairs)
+    except ValueError:
+        documents = yaml.load_all(text, Loader=_Loader)
+        return next((t for t in documents if t is not None), None)
+
+
+def _read_tree(path: Path, text: str) -> dict[str, Any]:
+    """Names and values of YAML or JSON."""
+    try:
+        tree = _parse(text)
+    except _NameTwiceError as error:
+        raise _error(path, f"has the name {str(error)!r} twice; leave one in it") from error
     except (yaml.YAMLError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
-        line = mark.line + 1 if mark is not None else getattr(error, "lineno", 1)
+        line = mark.line + 1 if mark is not None else 1
         raise _error(
             path, f"is in none of the known formats: {KNOWN_FORMATS}; line {line} is no YAML"
         ) from error
@@ -215,9 +264,12 @@ def _read_file_storage(path: Path, text: str) -> dict[str, Any]:
     """Names and values of what OpenCV's FileStorage wrote, matrices as arrays."""
     text = text if text.lstrip().startswith(("%YAML", "<?xml")) else f"%YAML:1.0\n---\n{text}"
     try:
+        _check_once(re.findall(r"^(\w+)\s*:", text, re.M))
         storage = cv2.FileStorage(text, cv2.FILE_STORAGE_READ | cv2.FILE_STORAGE_MEMORY)
         tree = _node(storage.root())
         storage.release()
+    except _NameTwiceError as error:
+        raise _error(path, f"has the name {str(error)!r} twice; leave one in it") from error
     except (cv2.error, SystemError) as error:
         reason = str(error).strip().splitlines()[-1]
         raise _error(path, f"can't be read by OpenCV's FileStorage: {reason}") from error
@@ -263,9 +315,10 @@ def _from_own(path: Path, tree: Mapping[str, Any]) -> Calibration:
         lens = None
     else:
         try:
-            lens = Lens(_OWN_LENSES[model], tuple(float(c) for c in coefficients))
-        except (KeyError, TypeError, ValueError) as error:
-            reason = str(error) if isinstance(error, ValueError) else "it needs numbers"
+            values = _array(path, "distortion", coefficients).ravel().tolist()
+            lens = Lens(_OWN_LENSES[model], tuple(values))
+        except (KeyError, ValueError) as error:
+            reason = str(error) if isinstance(error, ValueError) else "no such lens"
             raise EgodepthError(
                 f"the camera file {path}: lens {model!r} with distortion {coefficients!r}: {reason}; use "
                 "`lens: brown` with [k1, k2, p1, p2, k3] or `lens: fisheye` with [k1, k2, k3, k4]"
@@ -299,8 +352,7 @@ def _from_matrix(path: Path, tree: Mapping[str, Any], form: str) -> Calibration:
         moved = any(roi.get(n) for n in ("x_offset", "y_offset"))
         if binning != [1, 1] or moved or parts != [width, height]:
             raise _error(path, "is of a binned or cropped image; give that of the full image")
-    found = next((n for n in COEFFICIENT_NAMES if n in tree), None)
-    values = [] if found is None else _array(path, found, tree[found]).ravel().tolist()
+    values = _coefficients(path, tree, "distortion_coefficients", ("fisheye", "fisheye_model"))
     model = str(tree.get("distortion_model") or "").lower()
     if tree.get("fisheye_model") or tree.get("fisheye") in (1, True):
         model = "fisheye"
@@ -337,11 +389,45 @@ def _from_kalibr(path: Path, tree: Mapping[str, Any], cameras: list[str]) -> Cal
     size = _array(path, "resolution", resolution).ravel()
     if len(size) != 2:
         raise _error(path, f"has resolution {resolution}, not [width, height]")
-    name = next((n for n in COEFFICIENT_NAMES if n in values), None)
-    coefficients = [] if name is None else _array(path, name, values[name]).ravel().tolist()
+    coefficients = _coefficients(path, values, "distortion_coeffs")
     lens = _lens(path, str(values.get("distortion_model") or "").lower(), coefficients)
     form = "kalibr camchain" if cameras else "sensor file"
     return _checked(path, form, (*intrinsics, *size), lens)
+
+
+def _coefficients(
+    path: Path, tree: Mapping[str, Any], usual: str, others: tuple[str, ...] = ()
+) -> list[float]:
+    """Those of a lens, in OpenCV's order; none where nothing in the file is like a distortion.
+
+    Args:
+        path: of the file, for messages.
+        tree: its names and values.
+        usual: name that the coefficients have in its format.
+        others: names that tell the lens in other ways.
+
+    Raises:
+        EgodepthError: a name like that of a distortion that no format has, or a model without coefficients.
+    """
+    known = (*COEFFICIENT_NAMES, *MATRIX_NAMES, "distortion_model", *others)
+    for name in tree:
+        if name not in known and LIKE_DISTORTION.match(name):
+            close = difflib.get_close_matches(name, (usual, "distortion_model"), n=1, cutoff=0.75)
+            right = close[0] if close else "distortion_model" if "model" in name else usual
+            example = "" if right == "distortion_model" else ": [k1, k2, p1, p2, k3]"
+            raise _error(
+                path, f"has the unknown name {name!r}, like a lens's; call it `{right}{example}`"
+            )
+    found = next((n for n in COEFFICIENT_NAMES if n in tree), None)
+    values: list[float] = [] if found is None else _array(path, found, tree[found]).ravel().tolist()
+    model = str(tree.get("distortion_model") or "none").lower()
+    if not values and model not in NO_LENS:
+        raise _error(
+            path,
+            f"has `distortion_model: {model}` without its coefficients; add `{usual}: [...]`, or make it "
+            "`distortion_model: none`",
+        )
+    return values
 
 
 def _is_colmap(text: str) -> bool:
@@ -374,13 +460,21 @@ def _from_colmap(path: Path, text: str) -> Calibration:
 def _from_transforms(path: Path, tree: Mapping[str, Any]) -> Calibration:
     """Nerfstudio's and instant-ngp's transforms.json."""
     frames = [f for f in tree.get("frames") or [] if isinstance(f, dict)]
-    own = [f for f in frames if "fl_x" in f]
-    if own and "fl_x" not in tree:
-        names = ("fl_x", "fl_y", "cx", "cy", "w", "h", *ORDER["brown"])
-        first = {n: own[0][n] for n in names if n in own[0]}
-        if len(own) < len(frames) or any({n: f[n] for n in names if n in f} != first for f in own):
-            raise _error(path, "has several cameras; leave in it the one that the footage is of")
-        tree = {**tree, **first}
+    names = (
+        "fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model",
+        "is_fisheye", *ORDER["brown"],
+    )  # fmt: skip
+    for name in {name: None for part in (tree, *frames) for name in part}:
+        if name not in names and LIKE_DISTORTION.match(name):
+            raise _error(
+                path,
+                f"has the unknown name {name!r}, like a lens's; nerfstudio's names are camera_model and "
+                "k1, k2, p1, p2, k3, k4, each a number",
+            )
+    told = [{n: part[n] for n in names if n in part} for part in ({**tree, **f} for f in frames)]
+    if any(one != told[0] for one in told):
+        raise _error(path, "has several cameras; leave in it the one that the footage is of")
+    tree = {**tree, **told[0]} if told else tree
     kind = str(tree.get("camera_model", "OPENCV_FISHEYE" if tree.get("is_fisheye") else "OPENCV"))
     if kind not in ("OPENCV", "OPENCV_FISHEYE", *COLMAP_MODELS):
         raise _error(
@@ -392,6 +486,12 @@ def _from_transforms(path: Path, tree: Mapping[str, Any]) -> Calibration:
         for n in ("fl_x", "fl_y", "cx", "cy", "camera_angle_x", "camera_angle_y", *ORDER["brown"])
         if tree.get(n) is not None
     }
+    for name in ("camera_angle_x", "camera_angle_y"):
+        if not 0 <= values.get(name, 0) < math.pi:
+            raise _error(
+                path,
+                f"has {name}: {values[name]:g}; it needs radians, below pi (degrees times pi / 180)",
+            )
     fx = values.get("fl_x") or _focal(width, values.get("camera_angle_x"))
     fy = values.get("fl_y") or _focal(height, values.get("camera_angle_y")) or fx
     if fx is None or fy is None:
@@ -402,6 +502,9 @@ def _from_transforms(path: Path, tree: Mapping[str, Any]) -> Calibration:
         raise _error(
             path, "has a k4 of r^8, which is no coefficient of OpenCV's; calibrate it with three"
         )
+    extra = [n for n in ORDER["brown"] if n not in ORDER[model] and values.get(n)]
+    if extra:
+        raise _error(path, f"has a {extra[0]}, which a {model} lens has not")
     lens = _lens_by_name(path, model, values)
     numbers = (fx, fy, cx - CORNER, cy - CORNER, width, height)
     return _checked(path, "nerfstudio camera", numbers, lens)
@@ -413,6 +516,8 @@ def _focal(size: float, angle: float | None) -> float | None:
 
 def _number(path: Path, name: str, value: Any) -> float:
     try:
+        if isinstance(value, bool):
+            raise TypeError
         return float(value)
     except (TypeError, ValueError) as error:
         raise _error(path, f"holds something else than numbers: {name} is {value!r}") from error
@@ -421,9 +526,17 @@ def _number(path: Path, name: str, value: Any) -> float:
 def _array(path: Path, name: str, value: Any) -> np.ndarray:
     """Of a list, nested or not, or of a mapping with ``data``."""
     try:
-        return np.array(value["data"] if isinstance(value, dict) else value, np.float64)
+        inner = value["data"] if isinstance(value, dict) else value
+        if inner is None or isinstance(inner, str) or _holds_bool(inner):
+            raise TypeError
+        return np.array(inner, np.float64)
     except (KeyError, TypeError, ValueError) as error:
         raise _error(path, f"holds something else than numbers in {name}") from error
+
+
+def _holds_bool(value: Any) -> bool:
+    inside = isinstance(value, list) and any(map(_holds_bool, value))
+    return isinstance(value, bool) or inside
 
 
 def _size(path: Path, tree: Mapping[str, Any]) -> tuple[float, float]:
@@ -443,7 +556,7 @@ def _size(path: Path, tree: Mapping[str, Any]) -> tuple[float, float]:
 
 def _lens(path: Path, model: str, values: list[float]) -> Lens | None:
     """Of a list of coefficients in OpenCV's order; trailing zeros beyond what the model takes are left out."""
-    if not any(values) or model in ("none", "undistorted"):
+    if not any(values) or model in NO_LENS:
         if any(values):
             raise _error(path, f"has coefficients, but the distortion model {model}")
         return None
@@ -483,5 +596,33 @@ def _checked(path: Path, form: str, numbers: Iterable[float], lens: Lens | None)
         )
     if lens is not None and not all(map(math.isfinite, lens.coefficients)):
         raise _error(path, f"has distortion coefficients that are no numbers: {lens.coefficients}")
+    for name, focal, axis, size in (("fx", fx, "width", width), ("fy", fy, "height", height)):
+        fov = math.degrees(2 * math.atan(size / 2 / focal))
+        if fov > WIDEST:
+            raise _error(
+                path,
+                f"has {name} {focal:g} for a {axis} of {size:g} pixels, a field of view of {fov:.0f} degrees; "
+                "focal lengths are in pixels: is it normalised (times the width), or in millimetres?",
+            )
+    if max(fx, fy) > MOST_STRETCHED * min(fx, fy):
+        raise _error(
+            path,
+            f"has fx {fx:g} and fy {fy:g}, more than a factor of {MOST_STRETCHED:g} apart; they are of "
+            "pixels that are square, or nearly",
+        )
+    shares = cx / width, cy / height
+    where = (
+        f"has its principal point (cx, cy) at ({cx:g}, {cy:g}) in its image of {width:g}x{height:g}"
+    )
+    if min(shares) <= 0:
+        raise _error(
+            path, f"{where}; it is in pixels, near the middle, ({width / 2:g}, {height / 2:g})"
+        )
+    if not all(CENTRAL <= share <= 1 - CENTRAL for share in shares):
+        warnings.warn(
+            f"the camera file {path} {where}, far from the middle; is that right?",
+            EgodepthWarning,
+            stacklevel=5,
+        )
     camera = Camera.from_parameters(fx, fy, cx, cy, int(height), int(width))
     return Calibration(camera, lens, f"{form} {path}")

@@ -160,7 +160,8 @@ class Sequence:
         Raises:
             EgodepthError: not between 0 and 180.
         """
-        if not isinstance(degrees, SupportsFloat) or not 0 < float(degrees) < 180:
+        is_number = isinstance(degrees, SupportsFloat) and not isinstance(degrees, bool)
+        if not is_number or not 0 < float(degrees) < 180:
             raise EgodepthError(
                 f"a field of view must be between 0 and 180 degrees, got {degrees!r}"
             )
@@ -176,8 +177,9 @@ class Sequence:
         Raises:
             EgodepthError: not above 0.
         """
-        if not 0 < focal < math.inf:
-            raise EgodepthError(f"a focal length must be above 0 pixels, got {focal}")
+        is_number = isinstance(focal, SupportsFloat) and not isinstance(focal, bool)
+        if not is_number or not 0 < float(focal) < math.inf:
+            raise EgodepthError(f"a focal length must be above 0 pixels, got {focal!r}")
         height, width = self.frames.height, self.frames.width
         centre = ((width - 1) / 2, (height - 1) / 2)
         camera = Camera.from_parameters(float(focal), float(focal), *centre, height, width)

@@ -55,13 +55,21 @@ def align_images(
         A batch of one: state with the motion in the run's unit, covariance, and ``trusted``.
 
     Raises:
-        EgodepthError: a missing or broken image, or an argument of another type or shape.
+        EgodepthError: a missing or broken image, one of another size than the camera's, or an argument of
+            another type or shape.
     """
     check_run(run)
     require(camera, Camera, "camera", "a Camera")
     if start is not None and np.shape(start) != (4, 4):
         raise EgodepthError(f"start must be a motion (4, 4), got shape {np.shape(start)}")
-    first, second = (run.prepare(load_image(image))[None] for image in (target, source))
+    images = [load_image(image) for image in (target, source)]
+    for image in images:
+        if image.shape[:2] != (camera.height, camera.width):
+            raise EgodepthError(
+                f"the camera is for {camera.width}x{camera.height} pixels, but an image is "
+                f"{image.shape[1]}x{image.shape[0]}; camera.resize(height, width) makes one for it"
+            )
+    first, second = (run.prepare(image)[None] for image in images)
     height, width = first.shape[-2:]
     if start is None and run.has_motion:
         start = run.motions_of_frames(first, second)[0]
