@@ -1,6 +1,8 @@
 """Images as people have them: names without padding, turned photographs, more than 8 bits."""
 
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -13,6 +15,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import natural_order
 from egodepth.data.frame_cache import cached_frames
 from egodepth.data.own_footage import read_footage
+from egodepth.data.pixels import open_image, read_values, upright_size
 from egodepth.data.sources import read_source
 from egodepth.data.static_mask import read_mask
 from egodepth.inference.run import Run, load_image
@@ -115,6 +118,48 @@ def test_prediction_for_turned_photographs(tiny_run: Path, tmp_path: Path) -> No
     stored = np.zeros((60, 80, 3), np.uint8)
     path = turned(tmp_path / "a.jpg", 6, stored)
     assert Run.load(tiny_run).depth(path).shape == (80, 60)
+
+
+@pytest.mark.parametrize("compression", [None, "tiff_lzw"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, np.float32])
+def test_grey_tiffs_are_turned_upright(tmp_path: Path, kind: type, compression: str | None) -> None:
+    upright = np.arange(24 * 16).reshape(24, 16).astype(kind)
+    for orientation, turns in ((6, 1), (8, -1), (3, 2)):
+        image = Image.fromarray(np.ascontiguousarray(np.rot90(upright, turns)))
+        exif = image.getexif()
+        exif[ORIENTATION] = orientation
+        image.save(tmp_path / "a.tif", exif=exif.tobytes(), compression=compression)
+        with open_image(tmp_path / "a.tif") as opened:
+            assert upright_size(opened) == (24, 16)
+        with open_image(tmp_path / "a.tif") as opened:
+            values = read_values(opened)
+        np.testing.assert_array_equal(values if values.ndim == 2 else values[..., 0], upright)
+
+
+@pytest.mark.parametrize("suffix", ["tif", "png"])
+def test_colours_of_16_bits_are_turned_upright(tmp_path: Path, suffix: str) -> None:
+    upright = np.random.default_rng(0).integers(0, 60000, (24, 16, 3)).astype(np.uint16)
+    path = tmp_path / f"a.{suffix}"
+    cv2.imwrite(str(path), np.rot90(upright, 1)[..., ::-1])
+    content = path.read_bytes()
+    if suffix == "png":
+        exif = Image.Exif()
+        exif[ORIENTATION] = 6
+        chunk = b"eXIf" + exif.tobytes()[6:]
+        chunk = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        path.write_bytes(content[:33] + chunk + content[33:])
+    else:  # its list of tags again at the end, with one more
+        start = struct.unpack("<I", content[4:8])[0]
+        count = struct.unpack("<H", content[start : start + 2])[0]
+        tags = [content[start + 2 + 12 * i :][:12] for i in range(count)]
+        tags.append(struct.pack("<HHIHH", ORIENTATION, 3, 1, 6, 0))
+        tags.sort(key=lambda tag: struct.unpack("<H", tag[:2]))
+        table = struct.pack("<H", len(tags)) + b"".join(tags) + bytes(4)
+        path.write_bytes(content[:4] + struct.pack("<I", len(content)) + content[8:] + table)
+    with open_image(path) as opened:
+        assert upright_size(opened) == (24, 16)
+    with open_image(path) as opened:
+        np.testing.assert_array_equal(read_values(opened), upright)
 
 
 def thermal(folder: Path, count: int = 4) -> np.ndarray:

@@ -54,9 +54,16 @@ def is_deep(image: Image.Image) -> bool:
 def upright_size(image: Image.Image) -> tuple[int, int]:
     """Height and width once it is upright."""
     if image.format == "TIFF":
-        image.load()  # Pillow turns these itself, on loading
+        _load(image)  # Pillow turns these itself, on loading
     turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
     return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def _load(image: Image.Image) -> None:
+    if isinstance(image, ImageFile.ImageFile) and image.format == "TIFF":
+        # Pillow maps files that it knows the name of into memory, and misreads those that it has to turn.
+        image.filename = ""
+    image.load()
 
 
 def read_values(image: Image.Image) -> np.ndarray:
@@ -68,9 +75,10 @@ def read_values(image: Image.Image) -> np.ndarray:
     deep_colour = is_deep(image) and image.mode not in DEEP_MODES
     if deep_colour:  # Pillow would keep 8 bits of them
         values = _read_deep_colour(image)
-        orientation = image.getexif().get(ORIENTATION, 1)
+        # Of TIFFs, OpenCV turns these itself.
+        orientation = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION, 1)
     else:
-        image.load()
+        _load(image)
         orientation = image.getexif().get(ORIENTATION, 1)
         if image.mode == "P" and "transparency" in image.info:
             image = image.convert("RGBA")
