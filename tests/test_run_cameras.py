@@ -294,3 +294,53 @@ def test_without_a_camera(tmp_path: Path, tiny_run: Path) -> None:
             egodepth.find_unit(run, sequence, known)
     for opened in (run.open(sequence), run.open([sequence]), run.open([tmp_path / "frames"])):
         assert focal(opened[0]) == pytest.approx(focal(replace(sequence).with_fov(60)))
+
+
+def test_a_name_alone_is_told_where_cameras_differ(tmp_path: Path) -> None:
+    folders = [tmp_path / "a" / "frames", tmp_path / "b" / "other"]
+    for folder, value in zip(folders, ("70", "90"), strict=True):
+        write_images(folder, 4)
+        (folder / "camera.yaml").write_text(CAMERA.replace("70", value))
+    run = train_on(tmp_path / "run", *folders)
+    for folder in folders:
+        (folder / "camera.yaml").unlink()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert [focal(open_footage(run, f)[0]) for f in folders] == pytest.approx([70, 90])
+    write_images(tmp_path / "z" / "other", 2)
+    with pytest.warns(
+        EgodepthWarning, match="gets that of the footage called other, which lay else"
+    ):
+        open_footage(run, tmp_path / "z" / "other")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["camera.yml", "Camera.yaml", "camera.json", "cameras.txt", "calibration.yaml", "transforms.json",
+     "camera_info.yaml"],
+)  # fmt: skip
+def test_a_camera_file_of_another_name_is_told(tmp_path: Path, tiny_run: Path, name: str) -> None:
+    folder = tmp_path / "frames"
+    write_images(folder, 2)
+    (tmp_path / "frames" / name).write_text(CAMERA)
+    said = rf"{name} beside the images is not read: name it .*camera\.yaml, or give --data\.camera"
+    with pytest.warns(EgodepthWarning, match=said):
+        open_footage(tiny_run, folder)
+    with pytest.warns(EgodepthWarning, match=said):
+        read_training_sequences(DataSettings(sources=(str(folder),)))
+    (folder / name).rename(folder / "camera.yaml")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_footage(tiny_run, folder)
+
+
+def test_a_camera_file_that_is_given_is_not_told(tmp_path: Path, tiny_run: Path) -> None:
+    write_images(tmp_path / "images", 2)
+    file = tmp_path / "images" / "calibration.yaml"
+    file.write_text(CAMERA)
+    with pytest.warns(EgodepthWarning, match=r"images.calibration\.yaml beside the images"):
+        open_footage(tiny_run, tmp_path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        open_footage(tiny_run, tmp_path, camera=file)
+        read_training_sequences(DataSettings(sources=(str(tmp_path),), camera=file))

@@ -1,5 +1,6 @@
 """One's own footage: images or a video."""
 
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -35,6 +36,11 @@ POSES_UNIT = f"the unit of {POSES}"
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
 CAMERA_FILE = "camera.yaml"
 """Beside images or a video: their camera; in a run folder: that of the first footage."""
+LIKE_CAMERA_FILE = re.compile(
+    r"(camera|camera_?info|calib|calibration|intrinsics?|camchain|transforms)\.(ya?ml|json|xml)|cameras\.txt",
+    re.I,
+)
+"""Names that people and other programs give to camera files."""
 MILLIMETRES = 1000
 """Steps a metre of depth PNGs where camera.yaml has no ``depth_steps``."""
 
@@ -125,6 +131,31 @@ def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | Non
     if file is not None and file.exists() and not read_units(file).alone:
         return with_camera_file(sequence, file)
     return sequence if focal is None else sequence.with_focal(focal, "metadata")
+
+
+def tell_unread_camera(sequence: Sequence) -> None:
+    """Warn of what looks like a camera file beside footage that brings no camera, as it is not read."""
+    place = Path(sequence.place)
+    if not sequence.place or not place.exists():
+        return
+    folder = place if place.is_dir() else place.parent
+    beside = [
+        *folder.iterdir(),
+        *((folder / IMAGES).iterdir() if (folder / IMAGES).is_dir() else ()),
+    ]
+    found = [
+        f
+        for f in sorted(beside)
+        if LIKE_CAMERA_FILE.fullmatch(f.name) and f != folder / CAMERA_FILE
+    ]
+    if found:
+        file = found[0]
+        warnings.warn(
+            f"{file} beside the images is not read: name it {folder / CAMERA_FILE}, or give --data.camera "
+            f"{file} to train, --camera {file} to the other commands",
+            EgodepthWarning,
+            stacklevel=3,
+        )
 
 
 def _named_place(file: Path) -> Path:

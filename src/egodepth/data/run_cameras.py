@@ -5,8 +5,10 @@ that of each, by its name. Both are at the size of the frames, with the lens.
 """
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from glob import has_magic
+from itertools import takewhile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -69,9 +71,10 @@ def with_run_camera(sequence: Sequence, run: Path) -> Sequence:
 def with_kept_camera(sequence: Sequence, run: Path) -> Sequence:
     """As :func:`with_run_camera`, of a run that had a camera.
 
-    Footage that the run was trained on is known by its name, or the end of its path. Other footage gets the
-    first camera that has its aspect ratio, unless its own metadata tell of quite another one; with a warning
-    where the run has several that differ.
+    Footage that the run was trained on is known by its name, or the end of its path; where the run's cameras
+    differ, and footage of that name lies elsewhere than in the training, a warning tells so. Other footage gets
+    the first camera that has its aspect ratio, unless its own metadata tell of quite another one; with a
+    warning where the run has several that differ.
 
     Raises:
         EgodepthError: as :func:`with_run_camera`.
@@ -89,7 +92,16 @@ def with_kept_camera(sequence: Sequence, run: Path) -> Sequence:
         if name == sequence.name or path[-name.count("/") - 1 :] == tuple(name.split("/"))
     ]
     if own:
-        return with_calibration(sequence, named[max(own, key=len)])
+        name = max(own, key=len)
+        by_name_alone = "/" not in name and bool(sequence.place)
+        if by_name_alone and _differ(named.values()) and not _was_trained_on(run, sequence.place):
+            warnings.warn(
+                f"{run} keeps several cameras, and {sequence.place} gets that of the footage called {name}, "
+                "which lay elsewhere in the training; give --fov or --camera if it is other footage",
+                EgodepthWarning,
+                stacklevel=3,
+            )
+        return with_calibration(sequence, named[name])
     height, width = sequence.frames.height, sequence.frames.width
     if sequence.camera is not None:
         focal = _focal(sequence.camera)
@@ -138,8 +150,7 @@ def _first_fitting(
     """The first camera of this aspect ratio, with a warning where others differ; the first of all where there
     is none."""
     fitting = [c for c in named.values() if c.fits(height, width)] or [named[""]]
-    focals = [_focal(c.camera) for c in fitting]
-    if max(focals) > (1 + SAME_FOCAL) * min(focals):
+    if _differ(fitting):
         camera = fitting[0].camera
         warnings.warn(
             f"{run} was trained on footage of several cameras, and {name} is none of it: it gets the "
@@ -149,6 +160,24 @@ def _first_fitting(
             stacklevel=3,
         )
     return fitting[0]
+
+
+def _differ(cameras: Iterable[Calibration]) -> bool:
+    focals = [_focal(c.camera) for c in cameras]
+    return max(focals) > (1 + SAME_FOCAL) * min(focals)
+
+
+def _was_trained_on(run: Path, place: str) -> bool:
+    """Whether the sources of a run, as they were typed, lead to this place from here."""
+    told = _camera_settings(run)
+    for source in map(str, told.get("sources") or []):
+        for typed in (source, source.partition(":")[2]):  # KIND:ROOT
+            fixed = takewhile(lambda part: not has_magic(part), Path(typed).parts)
+            path = Path(told.get("root") or "").joinpath(*fixed)
+            tops = (path.resolve(), path.parent.resolve() / path.name)
+            if typed and (typed == place or any(Path(place).is_relative_to(top) for top in tops)):
+                return True
+    return False
 
 
 def _focal(camera: Camera) -> float:

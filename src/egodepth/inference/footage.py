@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.own_footage import with_camera_file
+from egodepth.data.own_footage import tell_unread_camera, with_camera_file
 from egodepth.data.run_cameras import brings_camera, with_run_camera
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_sources, select
@@ -43,6 +43,8 @@ def open_footage(
 
 
 def _opened(sequence: Sequence, run: Path, fov: float | None, camera: Path | None) -> Sequence:
+    if camera is None and not brings_camera(sequence):
+        tell_unread_camera(sequence)
     if fov is None and camera is None:
         return with_run_camera(sequence, run)
     if fov is not None and camera is not None:

@@ -25,7 +25,13 @@ from egodepth.core.provenance import provenance
 from egodepth.core.world import World
 from egodepth.data.clips import Clip, read_clips
 from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.own_footage import CAMERA_FILE, POSES_UNIT, with_camera_file, write_camera
+from egodepth.data.own_footage import (
+    CAMERA_FILE,
+    POSES_UNIT,
+    tell_unread_camera,
+    with_camera_file,
+    write_camera,
+)
 from egodepth.data.run_cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream
@@ -448,6 +454,7 @@ def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
         ):
             return with_kept_camera(sequence, run)
         return with_camera_file(sequence, data.camera)
+    tell_unread_camera(sequence)
     if data.focal is not None:
         return sequence.with_focal(data.focal)
     if data.fov is not None:
