@@ -66,8 +66,8 @@ LIKE_DISTORTION = re.compile(
     r"(?i:.*distor|dist(?!ance)|.*coeff?s?$|.*coeffi|lens$|lens_model$|[kp]_?[1-6]$)|D[0-9]*$|D_"
 )
 """Names that no known format has, and that people give to the distortion of a lens."""
-WIDEST = 170.0
-"""Degrees that a camera can see from edge to edge: a focal length of 4 % of the width."""
+WIDEST = 179.0
+"""Degrees that a camera can see from edge to edge: beyond, focal lengths are normalised or in millimetres."""
 MOST_STRETCHED = 2.0
 """Ratio that the focal lengths of a camera can have."""
 CENTRAL = 0.1
