@@ -54,11 +54,28 @@ def test_numbers_in_names_count_as_numbers(tmp_path: Path) -> None:
         ["1.1.png", "1.2.png", "1.9.png", "1.10.png", "1.11.png"],
         ["0.1.png", "0.15.png", "0.2.png", "10.0.png"],
         ["01.png", "1.png", "2.png"],
+        ["f_1305031102.1.png", "f_1305031102.163.png", "f_1305031102.17.png"],
+        ["t_9.5.png", "t_9.75.png", "t_10.0.png"],
+        ["img_1.9.png", "img_1.10.png", "img_1.11.png"],
+        ["img_1.7.png", "img_1.9.png", "img_1.11.png", "img_1.13.png"],
+        ["img.png", "img (1).png", "img (2).png", "img (10).png"],
+        ["08.png", "09.png", "0a.png", "0f.png", "10.png", "11.png"],
+        ["f_09.png", "f_0A.png", "f_10.png", "f_1A.png", "f_a0.png"],
+        ["a1.png", "a2.png", "b1.png"],
     ],
 )
 def test_natural_order(names: list[str]) -> None:
     paths = [Path(name) for name in names]
     assert natural_order(reversed(paths)) == paths
+
+
+def test_brackets_of_a_folder_in_a_pattern(tmp_path: Path) -> None:
+    names = ["1.png", "2.png", "3.png"]
+    grey(tmp_path / "d[1]", names)
+    assert levels(tmp_path / "d[1]" / "*.png") == [10, 20, 30]
+    assert levels(tmp_path / "d[1]" / "[23].png") == [20, 30]
+    grey(tmp_path / "e1", names)
+    assert levels(tmp_path / "e[1]" / "*.png") == [10, 20, 30]
 
 
 def turned(path: Path, orientation: int, stored: np.ndarray, **tags: int) -> Path:

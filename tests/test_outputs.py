@@ -187,6 +187,9 @@ def test_names_that_say_more_than_an_order(tmp_path: Path) -> None:
         EgodepthWarning, match="several images called 000001, which may be one frame twice"
     ):
         read_source(tmp_path / "both")
+    (dates,) = told(["01-02-2024", "30-01-2024", "31-01-2024"])
+    assert "dates with the year last, as 01-02-2024.png" in dates
+    assert told([f"{n:02x}" for n in range(40)]) == told(["2024-01-30", "2024-02-01"]) == []
     assert told(["0", "5", "10", "15"]) == told(["hall", "kitchen"]) == told(["a1", "b2"]) == []
     assert told(["1403715273262142976", "1403715273312143104", "1403715273362142976"]) == []
     assert told(["20200101_120000", "20200101_120001", "20200102_080000", "20200102_080001"]) == []

@@ -1,6 +1,8 @@
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from tests.layouts import make_raw
 
 from egodepth import refine
 from egodepth.cli import main
+from egodepth.cli.common import INTERRUPTED
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import read_clips
@@ -91,6 +94,37 @@ def test_both_modes_from_the_command_line(
     protocol = json.loads((tmp_path / "r.json").read_text())["protocol"]
     assert f"refined on all frames of {source} for 2 epochs" in protocol
     assert "refined" in capsys.readouterr().out
+
+
+def test_what_was_refined_is_told_when_scoring_fails_or_work_is_interrupted(
+    tiny_run: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def fail(*_: object, **__: object) -> None:
+        raise EgodepthError("no pixel to score")
+
+    make_raw(tmp_path / "raw", scan=np.float32([[10, 0, 0, 1]]))
+    source = f"kitti_raw:{tmp_path / 'raw'}"
+    words = ["refine", str(tiny_run), source, "--device", "cpu", "--iterations", "0", "--out"]
+    with monkeypatch.context() as patch:
+        patch.setattr("egodepth.inference.score.evaluate_depth", fail)
+        assert main([*words, str(tmp_path / "out"), "--truth_only"]) == 0
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert (
+        told == f"egodepth: the depth maps in {tmp_path / 'out'} are not scored: no pixel to score"
+    )
+
+    refined = refine.refine_samples
+
+    def interrupted(*arguments: Any, **options: Any) -> Iterator[object]:
+        predictions = refined(*arguments, **options)
+        yield next(predictions)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(refine, "refine_samples", interrupted)
+    words[2] = str(frames)
+    assert main([*words, str(tmp_path / "some")]) == INTERRUPTED
+    assert f"interrupted after 1 of 5 frames; {tmp_path / 'some'} holds" in capsys.readouterr().err
 
 
 def test_the_split_of_the_training_does_not_hold_for_test_frames(

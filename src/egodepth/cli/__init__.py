@@ -458,9 +458,14 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
             options.run, sequence, how, rig=sequences, frames=wanted, device=options.device,
             on_frame=found.append,
         )  # fmt: skip
-        count = len(wanted or sequence.frames)
-        for _ in follow(write_predictions(predictions, out), sequence.name, count, console):
-            pass
+        count, written = len(wanted or sequence.frames), 0
+        try:
+            for _ in follow(write_predictions(predictions, out), sequence.name, count, console):
+                written += 1
+        except KeyboardInterrupt:
+            print(f"egodepth: interrupted after {written} of {count} frames; {out.path} holds their depth "
+                  "maps, which are not scored", file=sys.stderr)  # fmt: skip
+            return INTERRUPTED
         print(f"depth maps, each {how}, are in {out.path}")
     kept, unchecked = sum(r is not None and r.improved for r in found), found.count(None)
     if unchecked:
@@ -472,13 +477,17 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
               "the others have the run's own depth")  # fmt: skip
     write_json(folder.file("refined.json"), {"refined": str(how), "run": str(options.run),
                "frames": len(found), "improved": kept, "unchecked": unchecked})  # fmt: skip
-    if scored:
-        before = evaluate_depth(Run.load(options.run), chosen, protocol, split=split)
-        print_table(depth_table(before.summary, before.constant, f"before: {before.caption}"))
-        predictor = Predictions(folder.path, texture_size=(size.height, size.width))
-        scores = evaluate_predictor(predictor, chosen, protocol, split=split, note=str(how))
-        write_json(folder.file("scores.json"), {**scores.to_json(), "before": before.summary})
-        print_table(depth_table(scores.summary, scores.constant, scores.caption))
+    try:
+        if scored:
+            before = evaluate_depth(Run.load(options.run), chosen, protocol, split=split)
+            print_table(depth_table(before.summary, before.constant, f"before: {before.caption}"))
+            predictor = Predictions(folder.path, texture_size=(size.height, size.width))
+            scores = evaluate_predictor(predictor, chosen, protocol, split=split, note=str(how))
+            write_json(folder.file("scores.json"), {**scores.to_json(), "before": before.summary})
+            print_table(depth_table(scores.summary, scores.constant, scores.caption))
+    except EgodepthError as error:
+        # Hours of refinement have not failed since they can't be scored.
+        print(f"egodepth: the depth maps in {folder.path} are not scored: {error}", file=sys.stderr)
     return 0
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,17 +63,62 @@ def write_json(path: str | Path, values: dict[str, Any]) -> None:
 
 def natural_order(paths: Iterable[Path]) -> list[Path]:
     """Paths in the order that people count in: numbers within names are compared as numbers, so that
-    ``frame2`` comes before ``frame10``. Where all names are times in seconds (``0.5``, ``0.25``), in order
-    of time."""
-    found = list(paths)
+    ``frame2`` comes before ``frame10``, and ``frame`` before ``frame (1)``. Where all names of a folder are
+    times in seconds (``0.5``, ``t_12.25``) they are in order of time, and where all are hexadecimal counters
+    (``0f``, ``10``) in that of the counter."""
+    folders: dict[Path, list[Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, []).append(path)
+    ordered = sorted(folders, key=lambda folder: (_natural(folder.parts), folder))
+    return [path for folder in ordered for path in _in_order(folders[folder])]
+
+
+def _in_order(paths: list[Path]) -> list[Path]:
+    """Paths of one folder."""
+    stems = [path.stem for path in paths]
+    prefix, numbers = _common_prefix(stems, "0-9.")
+    if _are_times(numbers):
+        return sorted(paths, key=lambda path: (Decimal(path.stem.removeprefix(prefix)), path))
+    if count_in_hex(stems):
+        return sorted(paths, key=lambda path: (path.stem.lower(), path))
+    return sorted(paths, key=lambda path: (_natural([path.stem]), path))
+
+
+def _common_prefix(names: list[str], of_numbers: str) -> tuple[str, list[str]]:
+    """What names start with, without the first characters of their numbers, and the rest of each."""
+    common = os.path.commonprefix(names)  # noqa: RUF071
+    prefix = re.sub(f"[{of_numbers}]+$", "", common)
+    return prefix, [name.removeprefix(prefix) for name in names]
+
+
+def _are_times(numbers: list[str]) -> bool:
     # A time printed in full has no zero at its end, the tenth part of a chapter (1.10) has.
-    if all(re.fullmatch(r"[0-9]+(\.([0-9]*[1-9]|0))?", path.stem) for path in found):
-        return sorted(found, key=lambda path: (_natural(path.parent), Decimal(path.stem), path))
-    return sorted(found, key=lambda path: (_natural(path), path))
+    if not all(re.fullmatch(r"[0-9]+(\.([0-9]*[1-9]|0))?", number) for number in numbers):
+        return False
+    chapters: dict[str, set[str]] = {}
+    for number in numbers:
+        whole, _, part = number.partition(".")
+        chapters.setdefault(whole, set()).add(part)
+    return not any(_count_up(parts) for parts in chapters.values())
 
 
-def _natural(path: Path) -> list[list[str | int]]:
-    words = (re.split(r"([0-9]+)", part) for part in path.parts)
+def _count_up(parts: set[str]) -> bool:
+    """Whether numbers of different lengths follow each other in equal steps, as 1.7, 1.9, 1.11 do."""
+    if len(parts) < 3 or len({len(part) for part in parts}) == 1 or "" in parts:
+        return False
+    counted = sorted(int(part) for part in parts)
+    return len({b - a for a, b in pairwise(counted)}) == 1
+
+
+def count_in_hex(names: list[str]) -> bool:
+    """Whether names end in hexadecimal numbers of one length, some with letters and some without."""
+    _, numbers = _common_prefix(names, "0-9a-fA-F")
+    in_hex = all(re.fullmatch(r"[0-9a-f]+|[0-9A-F]+", number) for number in numbers)
+    return in_hex and len(set(map(len, numbers))) == 1 and len(set(map(str.isdigit, numbers))) == 2
+
+
+def _natural(parts: Iterable[str]) -> list[list[str | int]]:
+    words = (re.split(r"([0-9]+)", part) for part in parts)
     return [[int(word) if i % 2 else word for i, word in enumerate(part)] for part in words]
 
 

@@ -7,10 +7,13 @@ from itertools import pairwise
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthWarning
+from egodepth.core.files import count_in_hex
 
 OTHER_PICTURES = (
     ".gif", ".apng", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".exr", ".hdr", ".dng", ".pfm",
 )  # fmt: skip
+DAY_FIRST = re.compile(r"(?<![0-9])[0-9]{1,2}([-_.])[0-9]{1,2}\1(?:19|20)[0-9]{2}(?![0-9])")
+"""A date whose year comes last."""
 
 
 def check_names(images: list[Path]) -> None:
@@ -32,11 +35,20 @@ def check_names(images: list[Path]) -> None:
             EgodepthWarning,
             stacklevel=4,
         )
+    elif count_in_hex([image.stem for image in images]):
+        return
     elif sum(len(named) > 1 for named in forms.values()) > 1:
         some = ", ".join(list(forms)[:3])
         warnings.warn(
             f"{where} holds images named in {len(forms)} ways ({some}), taken as one sequence in the order of "
             f"their names; a pattern takes those of one way alone, like '{where / first}.*'",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+    elif len({date[0] for image in images for date in DAY_FIRST.finditer(image.stem)}) > 1:
+        warnings.warn(
+            f"the images in {where} are named by dates with the year last, as {images[0].name}, and taken in "
+            "the order of their names, which may not be that of time; name them year-month-day",
             EgodepthWarning,
             stacklevel=4,
         )

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -163,13 +163,21 @@ def _named_place(file: Path) -> Path:
     return file.parent.resolve() / file.name
 
 
+def _keep_folders(pattern: str) -> str:
+    """A pattern whose first folders, as far as they are there under this very name, stand for themselves."""
+    folders = [p for p in Path(pattern).parents if p.is_dir()]
+    there = folders[0].as_posix() if folders else "."
+    return pattern if there == "." else escape(there) + pattern.removeprefix(there)
+
+
 def read_pattern(pattern: str) -> list[Sequence]:
     """All that a glob matches: images as the frames of a sequence for each folder, else a sequence each.
 
     Raises:
         EgodepthError: it matches nothing, or something of it can't be read.
     """
-    paths = natural_order(Path(name) for name in glob(pattern, recursive=True))  # noqa: PTH207
+    found = glob(_keep_folders(pattern), recursive=True)  # noqa: PTH207
+    paths = natural_order(Path(name) for name in found)
     if not paths:
         raise EgodepthError(f"nothing matches {pattern}")
     if all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
