@@ -108,9 +108,9 @@ def test_known_lengths_that_are_right() -> None:
         (lambda run, s: egodepth.Unit(-1.0), "metres of a unit must be a number above zero"),
         (lambda run, s: egodepth.write_predictions(iter(()), "o", formats=["jpg"]), "unknown format 'jpg'"),
         (lambda run, s: egodepth.write_predictions(iter(()), None), "out must be a folder"),
-        (lambda run, s: s.with_fov(200), "between 0 and 180"),
-        (lambda run, s: s.with_fov("60"), "between 0 and 180 degrees, got '60'"),
-        (lambda run, s: s.with_fov(0), "between 0 and 180"),
+        (lambda run, s: s.with_fov(200), "between 0 and 170"),
+        (lambda run, s: s.with_fov("60"), "between 0 and 170 degrees, got '60'"),
+        (lambda run, s: s.with_fov(0), "between 0 and 170"),
         (lambda run, s: s.with_fps("fast"), "frames per second must be a number"),
     ],
 )  # fmt: skip

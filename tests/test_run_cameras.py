@@ -197,9 +197,9 @@ def test_fields_of_view_that_are_none(
         assert status in (1, 2) and len(said.strip().splitlines()) == 1, said
     if value != "wide":
         sequence = read_footage(tmp_path / "frames")
-        with pytest.raises(EgodepthError, match="between 0 and 180 degrees"):
+        with pytest.raises(EgodepthError, match="between 0 and 170 degrees"):
             sequence.with_fov(float(value))
-        with pytest.raises(EgodepthError, match="between 0 and 180 degrees"):
+        with pytest.raises(EgodepthError, match="between 0 and 170 degrees"):
             egodepth.load(tiny_run).open(sequence, fov=float(value))
 
 
@@ -224,7 +224,7 @@ def test_a_focal_length_holds_for_one_size(tmp_path: Path) -> None:
     for wrong in ("100", True, None):
         with pytest.raises(EgodepthError, match="above 0 pixels"):
             read_footage(tmp_path / "a").with_focal(wrong)  # type: ignore[arg-type]
-        with pytest.raises(EgodepthError, match="between 0 and 180 degrees"):
+        with pytest.raises(EgodepthError, match="between 0 and 170 degrees"):
             read_footage(tmp_path / "a").with_fov(wrong)  # type: ignore[arg-type]
 
 

@@ -127,8 +127,8 @@ def field_of_view(word: str) -> float:
         value = float(word)
     except ValueError:
         value = 0.0
-    if not 0 < value < 180:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 180 degrees, got {word!r}")
+    if not 0 < value <= 170:
+        raise argparse.ArgumentTypeError(f"must be between 0 and 170 degrees, got {word!r}")
     return value
 
 

@@ -20,7 +20,7 @@ import yaml
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import read_text
-from egodepth.geometry.camera import Camera
+from egodepth.geometry.camera import WIDEST_FOV, Camera
 from egodepth.geometry.lens import COEFFICIENTS, Lens, LensModel
 
 INTRINSICS = ("fx", "fy", "cx", "cy", "width", "height")
@@ -66,8 +66,6 @@ LIKE_DISTORTION = re.compile(
     r"(?i:.*distor|dist(?!ance)|.*coeff?s?$|.*coeffi|lens$|lens_model$|[kp]_?[1-6]$)|D[0-9]*$|D_"
 )
 """Names that no known format has, and that people give to the distortion of a lens."""
-WIDEST = 179.0
-"""Degrees that a camera can see from edge to edge: beyond, focal lengths are normalised or in millimetres."""
 MOST_STRETCHED = 2.0
 """Ratio that the focal lengths of a camera can have."""
 CENTRAL = 0.1
@@ -598,7 +596,7 @@ def _checked(path: Path, form: str, numbers: Iterable[float], lens: Lens | None)
         raise _error(path, f"has distortion coefficients that are no numbers: {lens.coefficients}")
     for name, focal, axis, size in (("fx", fx, "width", width), ("fy", fy, "height", height)):
         fov = math.degrees(2 * math.atan(size / 2 / focal))
-        if fov > WIDEST:
+        if fov > WIDEST_FOV:
             raise _error(
                 path,
                 f"has {name} {focal:g} for a {axis} of {size:g} pixels, a field of view of {fov:.0f} degrees; "

@@ -22,7 +22,7 @@ from egodepth.data.pixels import (
     read_values,
     upright_size,
 )
-from egodepth.geometry.camera import Camera
+from egodepth.geometry.camera import WIDEST_FOV, Camera
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 RANGE_FRAMES = 64
@@ -158,12 +158,12 @@ class Sequence:
         """The same with a camera that sees ``degrees`` from left to right edge, if it brings none.
 
         Raises:
-            EgodepthError: not between 0 and 180.
+            EgodepthError: not between 0 and WIDEST_FOV.
         """
         is_number = isinstance(degrees, SupportsFloat) and not isinstance(degrees, bool)
-        if not is_number or not 0 < float(degrees) < 180:
+        if not is_number or not 0 < float(degrees) <= WIDEST_FOV:
             raise EgodepthError(
-                f"a field of view must be between 0 and 180 degrees, got {degrees!r}"
+                f"a field of view must be between 0 and {WIDEST_FOV:g} degrees, got {degrees!r}"
             )
         if self.camera is not None:
             return self

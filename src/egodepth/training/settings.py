@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from egodepth.core.config import Settings
+from egodepth.geometry.camera import WIDEST_FOV
 from egodepth.geometry.warp import Sampling
 from egodepth.models.networks import ModelSettings
 
@@ -37,7 +38,7 @@ class DataSettings(Settings):
     stand still or hold a cut"""
     focal: float | None = Field(None, gt=0, allow_inf_nan=False)
     """focal length in pixels of the footage's frames, for footage that brings no camera"""
-    fov: float | None = Field(None, gt=0, lt=180)
+    fov: float | None = Field(None, gt=0, le=WIDEST_FOV)
     """horizontal field of view in degrees, from the left to the right edge of the frames, for footage that
     brings no camera"""
     camera: Path | None = None
