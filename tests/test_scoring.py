@@ -417,3 +417,84 @@ def test_what_is_missing_is_one_line_of_standard_error(
     assert main(["evaluate", "depth", str(tiny_run), "--data", f"kitti_raw:{tmp_path}"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(lines) == 1 and lines[0].startswith("egodepth: kitti_raw in")
+
+
+def test_the_array_of_several_is_chosen_by_its_name(footage: Path, tmp_path: Path) -> None:
+    sequences = read_source(str(footage))
+    depth = np.full((40, 80), 0.5, np.float32)
+    depth[:, 50:] = 1.0
+    (tmp_path / "theirs").mkdir()
+    for number in range(3):
+        with (tmp_path / "theirs" / f"{number:06d}.NPZ").open("wb") as file:
+            np.savez(file, confidence=depth * 0 + 1, disp=1 / depth, depth=depth)
+    for kind in ("depth", "inverse"):
+        scores = evaluate_predictor(Predictions(tmp_path / "theirs", kind), sequences, INDOOR)
+        assert scores.summary["abs_rel"] == pytest.approx(0, abs=1e-6)
+    with (tmp_path / "theirs" / "000001.NPZ").open("wb") as file:
+        np.savez(file, confidence=depth, mask=depth)
+    with pytest.raises(EgodepthError, match="holds 2 arrays, confidence, mask: call the one"):
+        evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
+
+
+@pytest.mark.parametrize("shape", [(80, 40), (40, 40)])
+def test_turned_and_cropped_maps_are_refused(
+    footage: Path, tmp_path: Path, shape: tuple[int, int]
+) -> None:
+    save_numbers(tmp_path / "theirs", "{:06d}", (0, 1, 2))
+    np.save(tmp_path / "theirs" / "000001.npy", np.ones(shape, np.float32))
+    with pytest.raises(EgodepthError, match="of another aspect ratio"):
+        evaluate_predictor(
+            Predictions(tmp_path / "theirs", "inverse"), read_source(str(footage)), INDOOR
+        )
+    np.save(footage / "depth" / "000001.npy", np.ones(shape, np.float32))
+    with pytest.raises(EgodepthError, match=r"000001\.npy is .*its image 80x40, of another aspect"):
+        read_source(str(footage))[0].depth[1]()
+
+
+def test_a_missing_prediction_is_told_before_the_work(footage: Path, tmp_path: Path) -> None:
+    save_numbers(tmp_path / "theirs", "{:06d}", (1, 2))
+    (tmp_path / "theirs" / "000001.npy").rename(tmp_path / "theirs" / "000000.npy")
+    np.save(tmp_path / "theirs" / "000000.npy", np.ones((40, 80)))
+    (tmp_path / "theirs" / "000002.npy").unlink()
+    done: list[int] = []
+    with pytest.raises(EgodepthError, match="has no prediction of mine, frame 1"):
+        evaluate_predictor(
+            Predictions(tmp_path / "theirs"), read_source(str(footage)), INDOOR,
+            lambda: done.append(1),
+        )  # fmt: skip
+    assert not done
+
+
+def test_units_nobody_tells_count_where_nothing_is_scaled(footage: Path, tmp_path: Path) -> None:
+    sequences, unscaled = read_source(str(footage)), replace(INDOOR, scaling="none")
+    write_predictions(tmp_path / "pngs", "png")
+    with pytest.warns(EgodepthWarning, match="taken for 256 steps a metre"):
+        evaluate_predictor(Predictions(tmp_path / "pngs"), sequences, unscaled)
+    (tmp_path / "whole").mkdir()
+    for number in range(3):
+        np.save(tmp_path / "whole" / f"{number:06d}.npy", np.full((40, 80), 500, np.uint16))
+    with pytest.raises(EgodepthError, match=r"holds whole numbers \(uint16\)"):
+        evaluate_predictor(Predictions(tmp_path / "whole"), sequences, unscaled)
+    assert evaluate_predictor(Predictions(tmp_path / "whole"), sequences, INDOOR).images
+
+
+def test_true_depth_as_people_have_it(footage: Path, tmp_path: Path) -> None:
+    """Infinite in the sky, in millimetres, with suffixes in capitals, or of a kind that is not read."""
+    write_predictions(tmp_path / "theirs", "npy")
+    depth = np.full((40, 80), np.inf, np.float32)
+    depth[30:] = 3.0
+    (footage / "depth" / "000000.png").unlink()
+    np.save(footage / "depth" / "000000.npy", depth)
+    (footage / "depth" / "000001.png").rename(footage / "depth" / "000001.PNG")
+    (footage / "depth" / "000002.png").rename(footage / "depth" / "000002.tiff")
+    with pytest.warns(EgodepthWarning, match=r"000002\.tiff .* not read"):
+        sequences = read_source(str(footage))
+    predictor = Predictions(tmp_path / "theirs")
+    scores = evaluate_predictor(predictor, sequences, INDOOR)
+    assert [image.frame for image in scores.images] == [0, 1] and not scores.left_out
+    for name in ("000000", "000001"):
+        np.save(footage / "depth" / f"{name}.npy", np.full((40, 80), 3000.0))
+    with pytest.warns(EgodepthWarning, match="tiff"):
+        sequences = read_source(str(footage))
+    with pytest.raises(EgodepthError, match="it starts at 3000; is it in millimetres"):
+        evaluate_predictor(predictor, sequences, INDOOR)

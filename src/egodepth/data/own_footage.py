@@ -7,6 +7,7 @@ from dataclasses import replace
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -34,6 +35,8 @@ IMAGES, DEPTH, POSES = "images", "depth", "poses.txt"
 POSES_UNIT = f"the unit of {POSES}"
 """Of lengths that come from one's own poses, where their camera.yaml does not say that they are metres."""
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
+DEPTH_KEYS = ("depth",)
+"""What the depth of a .npz file with several arrays is called."""
 CAMERA_FILE = "camera.yaml"
 """Beside images or a video: their camera; in a run folder: that of the first footage."""
 LIKE_CAMERA_FILE = re.compile(
@@ -199,11 +202,11 @@ def _read_prepared(folder: Path) -> Sequence:
     units = read_units(camera_file) if camera_file.exists() else Units(alone=True)
     steps = units.depth_steps or MILLIMETRES
     depth: dict[int, Callable[[], np.ndarray]] = {}
+    maps = depth_maps(folder / DEPTH)
+    size = frames.height, frames.width
     for index, image in enumerate(images):
-        maps = [folder / DEPTH / f"{image.stem}{suffix}" for suffix in DEPTH_SUFFIXES]
-        there = [path for path in maps if path.exists()]
-        if there:
-            depth[index] = partial(read_depth_map, there[0], steps)
+        if image.stem in maps:
+            depth[index] = partial(_read_true_depth, maps[image.stem], steps, size)
     _tell_maps_of_no_image(folder / DEPTH, {image.stem for image in images})
     poses = None
     if (folder / POSES).exists():
@@ -224,7 +227,16 @@ def _read_prepared(folder: Path) -> Sequence:
 
 def _tell_maps_of_no_image(folder: Path, images: set[str]) -> None:
     maps = sorted(folder.iterdir()) if folder.is_dir() else []
-    extra = [p for p in maps if p.suffix in DEPTH_SUFFIXES and p.stem not in images]
+    known = depth_maps(folder)
+    others = [p for p in maps if p.stem in images and p.stem not in known]
+    if others:
+        warnings.warn(
+            f"{folder}: {others[0].name} and {len(others) - 1} more are named like images, but are not read: "
+            f"depth maps are {', '.join(DEPTH_SUFFIXES)} files",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+    extra = [path for stem, path in known.items() if stem not in images]
     if extra:
         warnings.warn(
             f"{len(extra)} of the depth maps in {folder} are called like no image, {extra[0].name} for one, "
@@ -234,13 +246,74 @@ def _tell_maps_of_no_image(folder: Path, images: set[str]) -> None:
         )
 
 
-def read_depth_map(path: Path, steps: float) -> np.ndarray:
+def depth_maps(folder: Path) -> dict[str, Path]:
+    """Depth maps of a folder by their names without suffix; arrays before pictures."""
+    found: dict[str, Path] = {}
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    for suffix in DEPTH_SUFFIXES:
+        for path in paths:
+            if path.suffix.lower() == suffix:
+                found.setdefault(path.stem, path)
+    return found
+
+
+def _read_true_depth(path: Path, steps: float, size: tuple[int, int]) -> np.ndarray:
+    """Depth (H, W) of an image of a size (height, width), 0 where it is not finite, as in the sky."""
+    depth = read_depth_map(path, steps)
+    check_aspect(path, depth.shape, size, 0.01)
+    return np.where(np.isfinite(depth), depth, 0)
+
+
+def check_aspect(
+    path: Path, shape: tuple[int, ...], size: tuple[int, int], tolerance: float
+) -> None:
+    """Refuse a map (H, W) of another aspect ratio than its image, beyond rounding to whole pixels.
+
+    Raises:
+        EgodepthError: one that was cropped or turned.
+    """
+    (map_height, map_width), (height, width) = shape, size
+    stretch = map_width / width * height / map_height
+    rounding = abs(map_width - map_height * width / height)
+    if max(stretch, 1 / stretch) - 1 > tolerance and rounding > 1:
+        raise EgodepthError(
+            f"{path} is {map_width}x{map_height}, its image {width}x{height}, of another aspect ratio (a "
+            "crop, or turned?); give maps of the whole image"
+        )
+
+
+def array_of(
+    loaded: Any, path: Path, keys: tuple[str, ...] = DEPTH_KEYS
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """The array of a loaded .npy file; of a .npz file the first that is called one of ``keys``, or the only
+    one.
+
+    Raises:
+        EgodepthError: several arrays, none of them called so.
+    """
+    if isinstance(loaded, np.ndarray):
+        return loaded
+    named = [key for key in keys if key in loaded.files]
+    if not named and len(loaded.files) != 1:
+        raise EgodepthError(
+            f"{path} holds {len(loaded.files)} arrays, {', '.join(loaded.files)}: call the one that is meant "
+            f"{' or '.join(keys)}"
+        )
+    return np.asarray(loaded[(named or loaded.files)[0]])
+
+
+def read_depth_map(path: Path, steps: float, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray:
     """Depth (H, W) float32 of a .npy or .npz file (as it is), or of a 16-bit PNG (``steps`` a unit).
+
+    Args:
+        path: of the file.
+        steps: of a unit, in PNGs.
+        keys: what the array is called in a .npz file with several.
 
     Raises:
         EgodepthError: a broken file, or one that holds no map.
     """
-    if path.suffix == ".png":
+    if path.suffix.lower() == ".png":
         with open_image(path) as image:
             if image.mode in ("1", "L", "P"):
                 raise EgodepthError(
@@ -248,8 +321,7 @@ def read_depth_map(path: Path, steps: float) -> np.ndarray:
                 )
         return read_depth_png(path, steps)
     try:
-        loaded = np.load(path)
-        values = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+        values = array_of(np.load(path), path, keys)
     except (OSError, ValueError, EOFError, IndexError, BadZipFile) as error:
         raise EgodepthError(f"broken depth map {path}: {error}") from error
     if values.squeeze().ndim != 2:

@@ -184,7 +184,7 @@ def score_depth(
     Args:
         prediction: depth > 0 at the size of the truth; infinite (a disparity of 0) counts as the
             protocol's farthest depth.
-        truth: metres, 0 where unknown.
+        truth: metres, 0 or not finite where unknown.
         protocol: crop, range, scaling.
         texture: of the image, see :func:`egodepth.evaluation.landscape.texture`.
         rays: of the pixels, z = 1.
@@ -193,6 +193,7 @@ def score_depth(
     Raises:
         EgodepthError: different sizes, predictions that are no depths, or no truth in range.
     """
+    truth = np.where(np.isfinite(truth), truth, 0)
     mask = scored_pixels(prediction, truth, protocol)
     predicted = prediction[mask].astype(np.float64)
     true = truth[mask].astype(np.float64)
@@ -226,7 +227,12 @@ def scored_pixels(
     mask = (truth > protocol.min_depth) & (truth < farthest)
     mask &= crop_mask(protocol.crop, *truth.shape)
     if not mask.any():
-        raise EgodepthError("the ground truth has no pixel inside the crop and the range of depth")
+        known = truth[(truth > 0) & np.isfinite(truth)]
+        beyond = len(known) and known.min() >= farthest
+        hint = f": it starts at {known.min():g}; is it in millimetres?" if beyond else ""
+        raise EgodepthError(
+            f"the ground truth has no pixel inside the crop and the range of depth{hint}"
+        )
     values = prediction[mask]
     if not (values > 0).all():
         raise EgodepthError("the prediction holds values that are no depths (zero, negative, nan)")

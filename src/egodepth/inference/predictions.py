@@ -4,20 +4,33 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.own_footage import DEPTH_SUFFIXES, read_depth_map
+from egodepth.data.own_footage import (
+    DEPTH_KEYS,
+    array_of,
+    check_aspect,
+    depth_maps,
+    read_depth_map,
+)
 from egodepth.data.sequence import Frame, Sequence, frame_names, stem_of
 from egodepth.data.splits import Split
 
 Kind = Literal["depth", "inverse"]
 LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
 PNG_STEPS = 256
-"""A metre, in 16-bit PNGs, as KITTI has it; a factor matters only to scaling none."""
+"""A metre, in 16-bit PNGs, as KITTI has it; a factor matters only where nothing is scaled to the truth."""
+KEYS: dict[Kind, tuple[str, ...]] = {
+    "depth": DEPTH_KEYS,
+    "inverse": ("inverse_depth", "disp", "disparity", "inverse"),
+}
+"""What the maps are called in .npz files with several arrays."""
+MOST_STRETCH = 0.1
+"""By which the aspect ratio of maps may differ from the image's: those of networks are of their own size."""
 
 
 @dataclass
@@ -44,7 +57,7 @@ class Predictions:
         if not self.path.exists():
             raise EgodepthError(f"there are no predictions {self.path}")
         if self.path.is_file():
-            self._stack = _read_stack(self.path)
+            self._stack = _read_stack(self.path, KEYS[self.kind])
             if self.split is None or self.split.size is None:
                 raise EgodepthError(
                     f"{self.path} holds {len(self._stack)} maps in one array: --split must name the "
@@ -57,16 +70,53 @@ class Predictions:
                 )
             self._places = self.split.places()
 
+    def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
+        """Check that there is a map of each of these frames, and, unless they are scaled to the truth, that
+        their unit is known.
+
+        Raises:
+            EgodepthError: one is missing, or is of whole numbers.
+        """
+        names = dict(zip(sequence.frames.numbers, frame_names(sequence.frames), strict=True))
+        if self._stack is not None:
+            for number in numbers:
+                self._place(sequence, number)
+            if not scaled and self._stack.dtype.kind in "iu":
+                raise EgodepthError(_whole_numbers(self.path, self._stack.dtype))
+            return
+        paths = [self._find(sequence, number, names[number]) for number in numbers]
+        if scaled:
+            return
+        if any(path.suffix.lower() == ".png" for path in paths):
+            warnings.warn(
+                f"{self.path}: nothing scales the predictions to the truth, and 16-bit PNGs are taken for "
+                f"{PNG_STEPS} steps a metre, whatever depth_steps a camera.yaml names for the truth",
+                EgodepthWarning,
+                stacklevel=3,
+            )
+        for path in paths:
+            if path.suffix.lower() == ".npy":
+                try:
+                    kind = np.load(path, mmap_mode="r").dtype
+                except (OSError, ValueError, EOFError) as error:
+                    raise EgodepthError(f"broken depth map {path}: {error}") from error
+                if kind.kind in "iu":
+                    raise EgodepthError(_whole_numbers(path, kind))
+
     def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
         """Depth (H, W) of a frame, resized bilinearly in inverse depth.
 
         Raises:
-            EgodepthError: there is none, or it is broken.
+            EgodepthError: there is none, or it is broken or of another aspect ratio than the image.
         """
         if self._stack is None:
-            values = read_depth_map(self._find(sequence, frame), PNG_STEPS)
+            path = self._find(sequence, frame.number, frame.name)
+            values = read_depth_map(path, PNG_STEPS, KEYS[self.kind])
         else:
+            path = self.path
             values = np.asarray(self._stack[self._place(sequence, frame.number)], np.float32)
+        image = sequence.frames.height, sequence.frames.width
+        check_aspect(path, values.shape, image, MOST_STRETCH)
         with np.errstate(divide="ignore"):
             inverse = values if self.kind == "inverse" else 1 / values
             if inverse.shape != size:
@@ -80,14 +130,14 @@ class Predictions:
                     return self._places[folder, side, number]
         raise EgodepthError(f"{self.path} has no map of {sequence.name}, frame {number}")
 
-    def _find(self, sequence: Sequence, frame: Frame) -> Path:
+    def _find(self, sequence: Sequence, number: int, name: str) -> Path:
         if sequence.name not in self._maps:
             self._maps[sequence.name] = self._pair(sequence)
-        path = self._maps[sequence.name].get(frame.number)
+        path = self._maps[sequence.name].get(number)
         if path is None:
-            name = f" ({frame.name})" if frame.name else ""
+            called = f" ({name})" if name else ""
             raise EgodepthError(
-                f"{self.path} has no prediction of {sequence.name}, frame {frame.number}{name}"
+                f"{self.path} has no prediction of {sequence.name}, frame {number}{called}"
             )
         return path
 
@@ -101,7 +151,7 @@ class Predictions:
             self.path / sequence.name / "depth", self.path / sequence.name,
             self.path / "depth", self.path,
         ):  # fmt: skip
-            files = _depth_maps(folder)
+            files = depth_maps(folder)
             if files:
                 break
         else:
@@ -129,20 +179,6 @@ class Predictions:
                 f"({len(missing)} such images); name each map like its image"
             )
         return paired
-
-
-def _depth_maps(folder: Path) -> dict[str, Path]:
-    """Depth maps of a folder by their names without suffix; arrays before pictures."""
-    found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir(), key=_suffix_first) if folder.is_dir() else []:
-        if path.suffix in DEPTH_SUFFIXES:
-            found.setdefault(path.stem, path)
-    return found
-
-
-def _suffix_first(path: Path) -> tuple[int, str]:
-    place = DEPTH_SUFFIXES.index(path.suffix) if path.suffix in DEPTH_SUFFIXES else -1
-    return place, path.name
 
 
 def _pair_files(sequence: Sequence, files: dict[str, Path]) -> dict[int, Path]:
@@ -203,10 +239,16 @@ def _pair_numbers(
     return {number: by_number[number] for number in names}
 
 
-def _read_stack(path: Path) -> np.ndarray:
+def _whole_numbers(path: Path, kind: np.dtype[Any]) -> str:
+    return (
+        f"{path} holds whole numbers ({kind}), whose unit nothing tells, and nothing scales them to the truth; "
+        "save metres as floating-point numbers, or give --scaling median"
+    )
+
+
+def _read_stack(path: Path, keys: tuple[str, ...]) -> np.ndarray:
     try:
-        loaded = np.load(path, allow_pickle=False)
-        stack = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+        stack = array_of(np.load(path, allow_pickle=False), path, keys)
     except (OSError, ValueError, EOFError, IndexError) as error:
         raise EgodepthError(f"cannot read the predictions {path}: {error}") from error
     if stack.ndim == 4 and 1 in (stack.shape[1], stack.shape[3]):

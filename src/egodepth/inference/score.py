@@ -111,6 +111,10 @@ class Predictor(Protocol):
         """See above."""
         ...
 
+    def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
+        """Refuse, before the work, frames that can't be predicted; ``scaled``: whether to the truth."""
+        ...
+
     def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
         """Depth (H, W) of a frame at a size."""
         ...
@@ -169,6 +173,9 @@ class RunPredictor:
         """That of the training: what the networks see."""
         return self.run.settings.height, self.run.settings.width
 
+    def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
+        """A run predicts any frame."""
+
     def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
         """See :class:`Predictor`."""
         return self.run.depth(frame.image, size, flip=self.flip)
@@ -190,6 +197,9 @@ def evaluate_predictor(
     if split is None and protocol.split is not None:
         split = get_split(protocol.split)
     targets = scored_frames(sequences, protocol, split)
+    scaled = protocol.scaling not in ("none", "baseline")
+    for sequence, _, indices in targets:
+        predictor.check(sequence, [sequence.frames.numbers[i] for i in indices], scaled=scaled)
 
     def pairs() -> Iterator[Pair]:
         for sequence, truths, indices in targets:
@@ -269,7 +279,7 @@ def score_pairs(
             left_out.append(f"{where}{f' ({p.name})' if p.name else ''}: {error}")
             continue
         images.append(ImageScores(p.sequence, p.frame, scores))
-        guess = np.full_like(p.truth, np.median(p.truth[p.truth > 0]))
+        guess = np.full_like(p.truth, np.median(p.truth[(p.truth > 0) & np.isfinite(p.truth)]))
         plain = replace(protocol, scaling="median")
         constant.append(score_depth(guess, p.truth, plain, p.texture))
     if left_out:
