@@ -144,13 +144,14 @@ def test_the_lens_of_a_camera_file_is_undone(tmp_path: Path) -> None:
     data = DataSettings(camera=file)
     again = with_camera(read_footage(folder / "images"), data)
     assert again.frames.fingerprint == straight.frames.fingerprint
-    for lens, distortion in (
-        ("brown", "[1]"),
-        ("magic", "[1, 2, 3, 4]"),
-        ("fisheye", "[a, 1, 2, 3]"),
+    refused = r"camera\.yaml: lens '.*use `lens: brown`"
+    for lens, distortion, message in (
+        ("brown", "[1]", refused),
+        ("magic", "[1, 2, 3, 4]", refused),
+        ("fisheye", "[a, 1, 2, 3]", "something else than numbers in distortion"),
     ):
         file.write_text(bent.replace("[-0.3, 0.1, 0, 0, 0]", distortion) + f"lens: {lens}\n")
-        with pytest.raises(EgodepthError, match=r"camera\.yaml: lens '.*use `lens: brown`"):
+        with pytest.raises(EgodepthError, match=message):
             read_source(str(folder))
 
 
