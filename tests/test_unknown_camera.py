@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 from tests.conftest import write_images
 
+from egodepth.core import config
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.camera_metadata import exif_focal, focal_of_equivalent
 from egodepth.data.clips import Clip
@@ -21,7 +22,7 @@ from egodepth.data.unknown_camera import with_estimate
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
 from egodepth.training.run import _keep_cameras, with_camera
-from egodepth.training.settings import DataSettings
+from egodepth.training.settings import DataSettings, TrainSettings
 
 FOCAL, WIDTH, HEIGHT = 500.0, 640, 480
 
@@ -238,6 +239,9 @@ def test_each_footage_keeps_its_own_camera(tmp_path: Path) -> None:
         clips.append(Clip(sequence, np.zeros((2, 3, 20, 40), np.uint8), np.arange(2),
                           sequence.camera.resize(20, 40)))  # fmt: skip
     _keep_cameras(clips, tmp_path / "run", [1.0, 1.1])
+    sources = [str(tmp_path / "front"), str(tmp_path / "rear")]
+    trained = config.override(TrainSettings(), {"data.sources": sources})
+    config.save(trained, tmp_path / "run" / "config.yaml")
     data = DataSettings(camera=tmp_path / "run" / "camera.yaml")
     write_images(tmp_path / "other", 2)
     for name, focal in (("front", 70), ("rear", 99), ("other", 70)):
