@@ -1,8 +1,9 @@
 """What all commands share."""
 
 import argparse
+import math
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -32,13 +33,7 @@ class Parser(argparse.ArgumentParser):
 
 def positive(word: str) -> float:
     """An argument that must be a number above zero."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number above zero, got {word!r}")
-    return value
+    return _number(word, lambda value: 0 < value < math.inf, "a number above zero")
 
 
 def run_folder(word: str) -> Path:
@@ -55,12 +50,21 @@ def run_folder(word: str) -> Path:
 
 def positive_or_zero(word: str) -> float:
     """An argument that must be a number, zero or above."""
+    return _number(word, lambda value: 0 <= value < math.inf, "a number, zero or above")
+
+
+def field_of_view(word: str) -> float:
+    """An argument in degrees."""
+    return _number(word, lambda value: 0 < value <= 170, "between 0 and 170 degrees")
+
+
+def _number(word: str, is_sound: Callable[[float], bool], wanted: str) -> float:
     try:
         value = float(word)
     except ValueError:
-        value = -1.0
-    if not 0 <= value < float("inf"):
-        raise argparse.ArgumentTypeError(f"must be a number, zero or above, got {word!r}")
+        value = math.nan
+    if not is_sound(value):
+        raise argparse.ArgumentTypeError(f"must be {wanted}, got {word!r}")
     return value
 
 
@@ -119,17 +123,6 @@ def print_table(table: Any) -> None:
     from rich.console import Console
 
     Console(width=None if sys.stdout.isatty() else 110).print(table)
-
-
-def field_of_view(word: str) -> float:
-    """An argument in degrees."""
-    try:
-        value = float(word)
-    except ValueError:
-        value = 0.0
-    if not 0 < value <= 170:
-        raise argparse.ArgumentTypeError(f"must be between 0 and 170 degrees, got {word!r}")
-    return value
 
 
 def add_camera(parser: argparse.ArgumentParser) -> None:
