@@ -127,7 +127,7 @@ class KeepBest(L.Callback):
         batch_idx: int,
     ) -> None:
         step, total = trainer.global_step, trainer.max_steps
-        if step == total or step % max(1, total // (LOOKS - 1)) == 0:
+        if step == total or step % math.ceil(total / (LOOKS - 1)) == 0:
             self._look(trainer, pl_module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
