@@ -399,7 +399,7 @@ def _odometry(options: argparse.Namespace) -> int:
                   f"found is in {out.path}", file=sys.stderr)  # fmt: skip
             return INTERRUPTED
         if no_unit is not None:
-            raise no_unit
+            raise EgodepthError(f"{no_unit}; the trajectory is in the run's own unit") from no_unit
     return 0
 
 

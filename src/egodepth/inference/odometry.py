@@ -460,7 +460,7 @@ class NoUnitError(EgodepthError):
     """
 
     def __init__(self, reason: str, trajectory: Trajectory):
-        super().__init__(f"{reason}; the trajectory is in the run's own unit")
+        super().__init__(reason)
         self.trajectory = trajectory
 
 
