@@ -199,7 +199,7 @@ def test_formats_agree_with_evo(tmp_path: Path) -> None:
         read_times, read_poses = read(tmp_path / path)
         np.testing.assert_allclose(read_times, times, atol=1e-6)
         np.testing.assert_allclose(read_poses, poses, atol=1e-7)
-        same_times, same_poses, _ = read_trajectory(tmp_path / path)
+        same_times, same_poses = read_trajectory(tmp_path / path)[:2]
         assert same_times is not None
         np.testing.assert_array_equal(same_poses, read_poses)
     assert read_trajectory(tmp_path / "kitti.txt")[0] is None
@@ -331,7 +331,7 @@ def after(first: list[str], rows: list[list[str]]) -> list[list[str]]:
 )  # fmt: skip
 def test_what_people_have_is_recognised(tmp_path: Path, text: str, form: str, timed: bool) -> None:
     (tmp_path / "x").write_text(text)
-    times, poses, said = read_trajectory(tmp_path / "x")
+    times, poses, said, _ = read_trajectory(tmp_path / "x")
     assert said.startswith(form)
     np.testing.assert_allclose(poses, noisy(curve(12)), atol=1e-6)
     assert (times is not None) == timed
@@ -395,12 +395,16 @@ def test_lost_poses_are_left_out_with_a_word(tmp_path: Path) -> None:
     ("times", "message"),
     [
         (np.arange(40.0), "times of .*estimate.txt are frame numbers, not seconds"),
-        (1e3 * np.arange(40) / 25, "one of them may be in milliseconds"),
+        (1e3 * np.arange(40) / 200, "one of them may be in milliseconds"),
+        (
+            1e3 * np.arange(40) / 25,
+            "may be seconds, milliseconds or frame numbers: name their unit",
+        ),
     ],
 )
 def test_times_in_another_unit_are_told(tmp_path: Path, times: np.ndarray, message: str) -> None:
     write_tum(tmp_path / "estimate.txt", curve(40), times)
-    write_tum(tmp_path / "truth.txt", curve(40), np.arange(40) / 25)
+    write_tum(tmp_path / "truth.txt", curve(40), np.arange(40) / (200 if times[1] == 5 else 25))
     with pytest.raises(EgodepthError, match=message):
         evaluate_trajectory_file(tmp_path / "estimate.txt", tmp_path / "truth.txt")
 

@@ -29,6 +29,7 @@ from egodepth.data.sequence import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
+from egodepth.geometry.pose_table import EXAMPLE
 from egodepth.geometry.trajectory import read_trajectory
 
 IMAGES, DEPTH, POSES = "images", "depth", "poses.txt"
@@ -210,13 +211,21 @@ def _read_prepared(folder: Path) -> Sequence:
     _tell_maps_of_no_image(folder / DEPTH, {image.stem for image in images})
     poses = None
     if (folder / POSES).exists():
-        times, poses, _ = read_trajectory(folder / POSES)
+        recorded = read_trajectory(folder / POSES)
+        times, poses = recorded.times, recorded.poses
         if len(poses) != len(images):
             raise EgodepthError(
                 f"{folder / 'poses.txt'} holds {len(poses)} poses for {len(images)} images; it needs "
                 "one each, in the order of their names"
             )
-        if times is not None:
+        if times is not None and recorded.counted:
+            warnings.warn(
+                f"{folder / POSES}: its times, {times[0]:g} to {times[-1]:g}, are taken for frame numbers; "
+                f"where they are seconds, say so in a header, like {EXAMPLE.replace('ms', 's')}",
+                EgodepthWarning,
+                stacklevel=4,
+            )
+        elif times is not None:
             frames = ImageFiles(images, times=times)
     sequence = Sequence(
         folder.resolve().name, frames, None, poses, depth,

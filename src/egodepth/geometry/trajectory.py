@@ -1,9 +1,7 @@
 """Camera trajectories: chaining, alignment, association in time, and the KITTI, TUM and EuRoC formats."""
 
-import re
 import warnings
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,8 +11,10 @@ from jaxtyping import Float64, Int64
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import read_text, write_text
+from egodepth.core.files import write_text
+from egodepth.core.times import TIME_UNITS
 from egodepth.geometry import se3
+from egodepth.geometry.pose_table import EXAMPLE, ORDERS, Columns, PoseTable, Times, read_pose_table
 
 
 def chain(
@@ -123,71 +123,58 @@ class RecordedTrajectory(NamedTuple):
         times: (N,) seconds, ascending; None where the file tells none.
         poses: (N, 4, 4) ``world_from_camera``, NaN where the file has a row without a valid pose.
         form: what the file was taken for, in words.
+        counted: whether the times may be frame numbers: whole, and nothing says that they are seconds.
     """
 
     times: Float64[ndarray, "n"] | None
     poses: Float64[ndarray, "n 4 4"]
     form: str
+    counted: bool = False
 
 
 FORMS = (
     "a line has 12 numbers (KITTI), 8 (TUM: time x y z qx qy qz qw), or 8 or 17 with commas and times "
-    "in nanoseconds (EuRoC: time x y z qw qx qy qz); an index or a time may precede KITTI's 12, an "
-    "index TUM's 8"
+    "in nanoseconds (EuRoC: time x y z qw qx qy qz); an index or a time may precede KITTI's 12 or the 16 of "
+    "a matrix, an index TUM's 8; or a header names the columns"
 )
-TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
 ROTATION_TOLERANCE = 0.01
 """How far a quaternion's length may be from 1, and the entries of R R^T from those of the identity."""
-LONGEST_STEPS = {"s": 60.0, "ms": 5.0, "us": 5.0, "ns": 5.0}
-"""Seconds between poses, in the median, up to which time stamps are taken for this unit."""
-LATEST = 1e10
-"""Seconds since 1970, in the year 2286."""
-EARLIEST = 1e8
-"""Seconds since 1970 below which whole numbers are frame numbers."""
-QUATERNION_NAME = re.compile(r"\b(?:q|quat|rot|ori)[a-z_.]*?[_.]?([wxyz])\b", re.IGNORECASE)
+IDENTITY_TOLERANCE = 1e-3
+"""Of a quaternion that is no rotation."""
 
 
 def read_trajectory(path: str | Path) -> RecordedTrajectory:
-    """A file in KITTI, TUM or EuRoC format, separated by spaces, tabs, commas or semicolons.
+    """A file in KITTI, TUM or EuRoC format or with a header that names its columns, separated by spaces, tabs,
+    commas or semicolons.
 
-    The format is decided by the number of columns, the unit of the times and a header, and every row is
-    checked against it. Rows without a pose (NaN, or a rotation of zeros, as trackers write them where
-    they are lost) become NaN with a warning.
+    A header decides what the columns hold, in which order and unit; without one, the number of columns and the
+    times do. Every row is checked against it. Rows without a pose (NaN, or a rotation of zeros, as trackers
+    write them where they are lost) become NaN with a warning.
 
     Raises:
-        EgodepthError: a missing file, one in none of these formats, or a row that is no pose, named by
-            its line.
+        EgodepthError: a missing file, one in none of these formats, times that may be in several units, a
+            header that contradicts the rows, or a row that is no pose, named by its line.
     """
-    table = _read_table(path)
-    count = table.rows.shape[1]
-    if count == 16 and (table.rows[:, 12:] == (0, 0, 0, 1)).all():
-        return _from_matrices(table, None, 0, "KITTI with the last row 0 0 0 1")
-    if count == 12:
-        return _from_matrices(table, None, 0, "KITTI")
-    first = table.rows[:, 0]
-    if count == 13:
-        if is_frame_count(first):
-            return _from_matrices(table, None, 1, "KITTI after an index")
-        if np.array_equal(first, np.rint(first)) and np.abs(first).max() < EARLIEST:
-            raise EgodepthError(
-                f"{path}: its first column, {first[0]:g} to {first[-1]:g}, holds frame numbers that do "
-                "not count from 0 or 1 without gaps; write times in seconds, or a line for every frame"
-            )
-        return _from_matrices(table, first, 1, "KITTI after a time")
+    table = read_pose_table(path)
+    columns = table.columns()
+    if columns is not None:
+        return _from_columns(table, columns)
+    rows, count = table.numbers(), table.count
+    if count in (16, 17) and (rows[:, -4:] == (0, 0, 0, 1)).all():
+        return _from_matrices(table, rows[:, :-4], "with the last row 0 0 0 1")
+    if count == 4 and len(rows) % 4 == 0 and (rows[3::4] == (0, 0, 0, 1)).all():
+        blocks = replace(table, lines=table.lines[::4], words=table.words[::4])
+        return _from_matrices(blocks, rows.reshape(-1, 16)[:, :12], "with four lines per pose")
+    if count in (12, 13):
+        return _from_matrices(table, rows)
+    first = rows[:, 0]
     indexed = count == 9 and np.array_equal(first, np.rint(first)) and (np.diff(first) > 0).all()
-    order, column = table.quaternion
-    if count in (8, 17) or indexed or (count > 8 and order):
-        start = column - 4 if order else int(indexed)
-        if start not in (0, 1):
-            raise EgodepthError(
-                f"{path}: its header {table.header[:60]!r} has the quaternion in column {column + 1}; it "
-                "must stand after time and position"
-            )
-        if not order:
-            nanoseconds = table.separated and _time_unit(table, start) == "ns"
-            order = "wxyz" if count == 17 or nanoseconds else "xyzw"
-        form = "EuRoC" if order == "wxyz" else "TUM"
-        return _from_quaternions(table, start, order, form + " after an index" * start)
+    if count in (8, 17) or indexed:
+        start = int(indexed)
+        times = table.times(rows[:, start])
+        nanoseconds = table.separation and times.unit == "ns"
+        order = table.order() or ("wxyz" if count == 17 or nanoseconds else "xyzw")
+        return _from_quaternions(table, times, rows[:, start + 1 :], order, bool(start))
     raise EgodepthError(
         f"{path} is no trajectory: {FORMS}; line {table.lines[0]} has {count}: {table.first[:60]!r}"
     )
@@ -199,9 +186,9 @@ def read_kitti(path: str | Path) -> Float64[ndarray, "n 4 4"]:
     Raises:
         EgodepthError: as :func:`read_trajectory`, or a line without 12 numbers.
     """
-    table = _read_table(path)
+    table = read_pose_table(path)
     table.expect((12,), "12 numbers")
-    return _from_matrices(table, None, 0, "KITTI").poses
+    return _from_matrices(table, table.numbers()).poses
 
 
 def read_tum(path: str | Path) -> tuple[Float64[ndarray, "n"], Float64[ndarray, "n 4 4"]]:
@@ -210,11 +197,9 @@ def read_tum(path: str | Path) -> tuple[Float64[ndarray, "n"], Float64[ndarray, 
     Raises:
         EgodepthError: as :func:`read_trajectory`, or a line without eight numbers.
     """
-    table = _read_table(path)
+    table = read_pose_table(path)
     table.expect((8,), "time, position and quaternion x y z w")
-    times, poses, _ = _from_quaternions(table, 0, "xyzw", "TUM")
-    assert times is not None
-    return times, poses
+    return _timed(table, "xyzw")
 
 
 def read_euroc(path: str | Path) -> tuple[Float64[ndarray, "n"], Float64[ndarray, "n 4 4"]]:
@@ -223,11 +208,25 @@ def read_euroc(path: str | Path) -> tuple[Float64[ndarray, "n"], Float64[ndarray
     Raises:
         EgodepthError: as :func:`read_trajectory`, or a line that does not begin with eight numbers.
     """
-    table = _read_table(path)
+    table = read_pose_table(path)
     table.expect((8, 17), "nanoseconds, position and quaternion w x y z")
-    times, poses, _ = _from_quaternions(table, 0, "wxyz", "EuRoC", "ns")
-    assert times is not None
-    return times, poses
+    return _timed(table, "wxyz", "ns")
+
+
+def _timed(
+    table: PoseTable, order: str, unit: str = ""
+) -> tuple[Float64[ndarray, "n"], Float64[ndarray, "n 4 4"]]:
+    """Times and poses of a data set's file, in an order and unit unless its header says another."""
+    columns = table.columns()
+    if columns is not None:
+        found = _from_columns(table, columns)
+    else:
+        rows = table.numbers()
+        times = table.times(rows[:, 0], unit)
+        found = _from_quaternions(table, times, rows[:, 1:], table.order() or order, False)
+    if found.times is None:
+        raise EgodepthError(f"{table.path}: its header names no time")
+    return found.times, found.poses
 
 
 def is_frame_count(values: Float64[ndarray, "n"]) -> bool:
@@ -236,125 +235,70 @@ def is_frame_count(values: Float64[ndarray, "n"]) -> bool:
     return start in (0, 1) and np.array_equal(values, start + np.arange(len(values)))
 
 
-@dataclass(frozen=True)
-class _Table:
-    """The rows of a text file.
+def _from_columns(table: PoseTable, columns: Columns) -> RecordedTrajectory:
+    """Poses of a table whose header names its columns."""
+    pose = table.numbers(columns.position + columns.quaternion)
+    pose[:, :3] *= columns.metres
+    order = columns.order or table.order() or _order_by_start(table, pose[:, 3:])
+    times = None
+    if columns.time:
+        parts = table.numbers(columns.time)
+        if len(columns.time) == 2:
+            parts[:, 0] += parts[:, 1] / TIME_UNITS["ns"]
+        times = table.times(parts[:, 0], columns.unit)
+    elif columns.index is not None:
+        _check_count(table, table.numbers([columns.index])[:, 0])
+    return _from_quaternions(table, times, pose, order, columns.index is not None, named=True)
 
-    Attributes:
-        path: of the file.
-        rows: (N, C), NaN where a field is empty.
-        lines: where they stand in the file.
-        first: the first of them.
-        separated: whether fields are separated by commas or semicolons.
-        header: the line before them, where it is none of theirs.
+
+def _order_by_start(table: PoseTable, quaternions: ndarray) -> str:
+    """Order of quaternions whose columns are but numbered, where the first of them is no rotation.
+
+    Raises:
+        EgodepthError: it is one.
     """
-
-    path: str | Path
-    rows: ndarray
-    lines: list[int]
-    first: str
-    separated: bool
-    header: str
-
-    @property
-    def quaternion(self) -> tuple[str, int]:
-        """Letters of the columns that the header names as a quaternion's, like ``wxyz``, and the first of
-        these columns; empty where it names none."""
-        words = _split(self.header.lstrip("#% "))
-        found = [(m[1].lower(), i) for i, w in enumerate(words) if (m := QUATERNION_NAME.search(w))]
-        letters = "".join(letter for letter, _ in found)
-        if letters not in ("wxyz", "xyzw") or len(words) != self.rows.shape[1]:
-            return "", 0
-        return letters, found[0][1]
-
-    def expect(self, columns: tuple[int, ...], what: str) -> None:
-        """Refuse another number of columns."""
-        if self.rows.shape[1] not in columns:
-            raise EgodepthError(
-                f"{self.path} line {self.lines[0]}: expected {what}, got {self.first[:60]!r}"
-            )
-
-    def refuse(self, wrong: ndarray, form: str, why: Callable[[int], str]) -> None:
-        """Refuse the first of the rows that are marked."""
-        if wrong.any():
-            row = int(np.argmax(wrong))
-            more = f" ({wrong.sum()} such lines)" if wrong.sum() > 1 else ""
-            raise EgodepthError(
-                f"{self.path} line {self.lines[row]}: taken for {form}, but {why(row)}{more}"
-            )
-
-
-def _read_table(path: str | Path) -> _Table:
-    rows: list[list[float]] = []
-    lines: list[int] = []
-    first = header = ""
-    for number, line in enumerate(read_text(path, "the trajectory").splitlines(), start=1):
-        text = line.strip()
-        if not text or text.startswith(("#", "%")):
-            header = text if text and not rows else header
-            continue
-        words = _split(text)
-        row = [_number(word) for word in words]
-        if not rows and all(v is None for v, word in zip(row, words, strict=True) if word):
-            header = text
-            continue
-        known = [value for value in row if value is not None]
-        if len(known) < len(row) or (rows and len(row) != len(rows[0])):
-            wanted = f"{len(rows[0])} numbers, as in line {lines[0]}" if rows else "numbers"
-            raise EgodepthError(f"{path} line {number}: expected {wanted}, got {text[:60]!r}")
-        if np.isinf(known).any():
-            raise EgodepthError(f"{path} line {number}: infinite numbers, got {text[:60]!r}")
-        rows.append(known)
-        lines.append(number)
-        first = first or text
-    if not rows:
-        raise EgodepthError(f"{path} holds no poses")
-    separated = any(mark in first for mark in ",;")
-    return _Table(path, np.array(rows), lines, first, separated, header)
-
-
-def _split(text: str) -> list[str]:
-    """Fields of a line; between semicolons a comma is a decimal point."""
-    separator = next((mark for mark in ";," if mark in text), None)
-    if separator == ";":
-        text = text.replace(",", ".")
-    words = [word.strip() for word in text.split(separator)]
-    return words[:-1] if words[-1:] == [""] else words
-
-
-def _number(word: str) -> float | None:
-    try:
-        return float(word or "nan")
-    except ValueError:
-        return None
-
-
-def _time_unit(table: _Table, column: int) -> str:
-    """s, ms, us or ns: the first in which the times are plausible, or what the header says."""
-    times = table.rows[:, column]
-    table.refuse(~np.isfinite(times), "a trajectory", lambda row: "it has no time")
-    if "[ns]" in table.header and (times == np.rint(times)).all():
-        return "ns"
-    step = float(np.median(np.diff(np.unique(times)))) if len(np.unique(times)) > 1 else 0.0
-    for unit, factor in TIME_UNITS.items():
-        if np.abs(times).max() / factor < LATEST and step / factor <= LONGEST_STEPS[unit]:
-            return unit
+    for order in ORDERS:
+        unturned = np.array([letter == "w" for letter in order], np.float64)
+        if np.abs(quaternions[0] - unturned).max() < IDENTITY_TOLERANCE:
+            return order
     raise EgodepthError(
-        f"{table.path}: its times, {times[0]:g} to {times[-1]:g} in steps of {step:g}, are neither "
-        "seconds nor milliseconds, microseconds or nanoseconds"
+        f"{table.path}: its header numbers the parts of the quaternion and does not tell whether w is the "
+        f"first or the last; name them like {EXAMPLE}"
     )
 
 
+def _check_count(table: PoseTable, numbers: ndarray) -> None:
+    """Refuse frame numbers with gaps, whose poses belong to unknown frames."""
+    if not is_frame_count(numbers):
+        raise EgodepthError(
+            f"{table.path}: its first column, {numbers[0]:g} to {numbers[-1]:g}, holds frame numbers that do "
+            "not count from 0 or 1 without gaps; write times in seconds, or a line for every frame"
+        )
+
+
 def _from_quaternions(
-    table: _Table, start: int, order: str, form: str, unit: str = ""
+    table: PoseTable,
+    times: Times | None,
+    numbers: ndarray,
+    order: str,
+    indexed: bool,
+    *,
+    named: bool = False,
 ) -> RecordedTrajectory:
-    """Poses of a table whose columns from ``start`` on are time, position and quaternion."""
-    unit = unit or _time_unit(table, start)
-    table.refuse(~np.isfinite(table.rows[:, start]), form, lambda row: "it has no time")
-    form += f" (times in {unit}, quaternions {' '.join(order)}"
-    form += ", comma-separated)" if table.separated else ")"
-    positions = table.rows[:, start + 1 : start + 4]
-    as_written = table.rows[:, start + 4 : start + 8]
+    """Poses of (N, 7 or more) numbers: position and quaternion.
+
+    Args:
+        table: that they come from.
+        times: of the poses, if any.
+        numbers: the positions and quaternions.
+        order: of the quaternions' letters.
+        indexed: whether an index goes before.
+        named: whether a header names the columns.
+    """
+    form = ("EuRoC" if order == "wxyz" else "TUM") + " after an index" * indexed
+    form += f" (times in {times.unit}, " if times else " (no times, "
+    form += f"quaternions {' '.join(order)}{table.separation})"
+    positions, as_written = numbers[:, :3], numbers[:, 3:7]
     quaternions = as_written[:, [order.index(letter) for letter in "xyzw"]]
     lengths = np.linalg.norm(quaternions, axis=1)
     lost = ~np.isfinite(positions).all(1) | ~np.isfinite(lengths) | (lengths < ROTATION_TOLERANCE)
@@ -365,7 +309,7 @@ def _from_quaternions(
     )  # fmt: skip
     other = "xyzw" if order == "wxyz" else "wxyz"
     unturned = tuple(float(letter == "w") for letter in other)
-    if not table.quaternion[0] and tuple(as_written[0]) == unturned:
+    if not named and not table.order() and tuple(as_written[0]) == unturned:
         warnings.warn(
             f"{table.path} is taken for {form}; its first quaternion would be no rotation in the order "
             f"{' '.join(other)}: if that is meant, name the columns in a header, like "
@@ -374,20 +318,25 @@ def _from_quaternions(
         )  # fmt: skip
     quaternions = np.where(lost[:, None], (0.0, 0.0, 0.0, 1.0), quaternions)
     rotations = se3.matrix_from_quaternion(torch.from_numpy(quaternions)).numpy()
-    times = table.rows[:, start] / TIME_UNITS[unit]
     return _recorded(table, times, rotations, positions, lost, form)
 
 
-def _from_matrices(
-    table: _Table, times: ndarray | None, start: int, form: str
-) -> RecordedTrajectory:
-    """Poses of a table whose columns from ``start`` on are the top 3x4 of a pose, row by row."""
-    if times is not None:
-        unit = _time_unit(table, 0)
-        times = times / TIME_UNITS[unit]
-        form += f" in {unit}"
-    form += ", comma-separated" if table.separated else ""
-    matrices = table.rows[:, start : start + 12].reshape(-1, 3, 4)
+def _from_matrices(table: PoseTable, numbers: ndarray, with_row: str = "") -> RecordedTrajectory:
+    """Poses of (N, 12) numbers, the top 3x4 row by row, or of 13 that a time or an index leads."""
+    times = None
+    form = "KITTI"
+    if numbers.shape[1] == 13:
+        first = numbers[:, 0]
+        if is_frame_count(first):
+            form += " after an index"
+        else:
+            times = table.times(first)
+            if times.counted:
+                _check_count(table, first)
+            form += f" after a time in {times.unit}"
+    form += f" {with_row}" if with_row else ""
+    form += table.separation
+    matrices = numbers[:, -12:].reshape(-1, 3, 4)
     rotations = matrices[:, :, :3]
     lost = ~np.isfinite(matrices).all((1, 2)) | (np.abs(rotations).max((1, 2)) == 0)
     rotations = np.where(lost[:, None, None], np.eye(3), rotations)
@@ -406,8 +355,8 @@ def _from_matrices(
 
 
 def _recorded(
-    table: _Table,
-    times: ndarray | None,
+    table: PoseTable,
+    times: Times | None,
     rotations: ndarray,
     positions: ndarray,
     lost: ndarray,
@@ -428,5 +377,5 @@ def _recorded(
     poses[lost] = np.nan
     if times is None:
         return RecordedTrajectory(None, poses, form)
-    order = np.argsort(times, kind="stable")
-    return RecordedTrajectory(times[order], poses[order], form)
+    order = np.argsort(times.seconds, kind="stable")
+    return RecordedTrajectory(times.seconds[order], poses[order], form, times.counted)

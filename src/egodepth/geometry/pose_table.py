@@ -1,0 +1,348 @@
+"""Text files with a pose per row: their rows, and what a header says of the columns."""
+
+import csv
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import read_text
+from egodepth.core.times import EARLIEST, LENGTHS, TIME_UNITS, UNIT_WORDS, split_unit, time_unit
+
+COMMENTS = ("#", "%", "//")
+EXAMPLE = "# time[ms] x y z qx qy qz qw"
+QUATERNION = r"(?:q|quat|quaternion|rot|rotation|ori|orientation)"
+POSITION = r"(?:t|p|pos|position|trans|translation|loc|location|cam|camera|pose)"
+ROLES = {
+    "quaternion": rf"(?:.*_)?{QUATERNION}(?:_[a-z]{{1,3}})*_?([wxyzijkr])",
+    "number": rf"(?:.*_)?{QUATERNION}_?\[?([0-4])\]?",
+    "position": rf"(?:(?:.*_)?{POSITION}(?:_[a-z]{{1,3}})*_?)?([xyz])|(?:.*_)?{POSITION}_?\[?([0-2])\]?",
+    "angle": r"(?:.*_)?(?:roll|pitch|yaw|heading|azimuth|r[xyz])",
+    "time": r"(?:.*_)?(?:t|ts|times?|time_?stamps?|stamp|date_?time|elapsed)",
+    "index": r"|#|(?:.*_)?(?:index|idx|id|frames?|frame_?(?:num|no)|no|nr|num|number|seq|image|i|n|count)",
+}
+"""Names of columns, in lower case and with _ between words, by what they hold; the first that fits."""
+AXES = str.maketrans("ijkr012", "xyzwxyz")
+ORDERS = ("wxyz", "xyzw")
+SCALAR_FIRST = re.compile(
+    r"(scalar|real|\bq?_?w)[ -]*(part )?first|\bq?wxyz\b|q_?w,? *q_?x", re.IGNORECASE
+)
+SCALAR_LAST = re.compile(
+    r"(scalar|real|\bq?_?w)[ -]*(part )?last|\bq?xyzw\b|q_?z,? *q_?w", re.IGNORECASE
+)
+WORLD_TO_CAMERA = re.compile(
+    r"world[ _-]?(to|2)[ _-]?cam|\bw2c\b|\bt_?cw\b|cam(era)?_from_world", re.IGNORECASE
+)
+TIME_IN = re.compile(r"\b(?:time|stamp)[a-z]* (?:are |is |given )*in ([a-zµμ]+)", re.IGNORECASE)
+IMAGE_NAME = re.compile(r".*\.(jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where a header puts the parts of a pose.
+
+    Attributes:
+        position: columns of x, y, z.
+        metres: of the unit of each.
+        quaternion: its four columns, in the order of the file.
+        order: their letters; empty where they are but numbered (``q0 q1 q2 q3``).
+        time: columns of the time; of two, the second counts nanoseconds beyond the seconds of the first.
+        unit: of the time, or empty.
+        index: column of a frame number.
+    """
+
+    position: list[int]
+    metres: list[float]
+    quaternion: list[int]
+    order: str
+    time: list[int]
+    unit: str
+    index: int | None
+
+
+class Times(NamedTuple):
+    """Times of the rows of a file.
+
+    Attributes:
+        seconds: (N,).
+        unit: that they were in.
+        counted: whether they may be frame numbers: whole, and nothing says that they are seconds.
+    """
+
+    seconds: ndarray
+    unit: str
+    counted: bool
+
+
+@dataclass(frozen=True)
+class PoseTable:
+    """The rows of a text file.
+
+    Attributes:
+        path: of the file.
+        words: (N, C) fields.
+        lines: where they stand in the file.
+        first: the first of them.
+        headers: the lines before them.
+    """
+
+    path: str | Path
+    words: list[list[str]]
+    lines: list[int]
+    first: str
+    headers: list[str]
+
+    @property
+    def count(self) -> int:
+        """Number of columns."""
+        return len(self.words[0])
+
+    @property
+    def separation(self) -> str:
+        """What separates the fields, in words, where it is not space."""
+        marks = {";": "semicolon", ",": "comma", "\t": "tab"}
+        return next((f", {name}-separated" for m, name in marks.items() if m in self.first), "")
+
+    def numbers(self, columns: list[int] | None = None) -> ndarray:
+        """(N, columns) numbers, NaN where a field is empty; of all columns if None.
+
+        Raises:
+            EgodepthError: a field that is no number, or infinite.
+        """
+        wanted = list(range(self.count)) if columns is None else columns
+        rows: list[list[float]] = []
+        for line, words in zip(self.lines, self.words, strict=True):
+            row = [_number(words[column]) for column in wanted]
+            known = [value for value in row if value is not None]
+            shown = " ".join(words)[:60]
+            if len(known) < len(row):
+                like = f"{self.count} numbers, as in line {self.lines[0]}" if rows else "numbers"
+                raise EgodepthError(f"{self.path} line {line}: expected {like}, got {shown!r}")
+            if np.isinf(known).any():
+                raise EgodepthError(f"{self.path} line {line}: infinite numbers, got {shown!r}")
+            rows.append(known)
+        return np.array(rows, np.float64).reshape(-1, len(wanted))
+
+    def expect(self, columns: tuple[int, ...], what: str) -> None:
+        """Refuse another number of columns."""
+        if self.count not in columns:
+            raise EgodepthError(
+                f"{self.path} line {self.lines[0]}: expected {what}, got {self.first[:60]!r}"
+            )
+
+    def refuse(self, wrong: ndarray, form: str, why: Callable[[int], str]) -> None:
+        """Refuse the first of the rows that are marked."""
+        if wrong.any():
+            row = int(np.argmax(wrong))
+            more = f" ({wrong.sum()} such lines)" if wrong.sum() > 1 else ""
+            raise EgodepthError(
+                f"{self.path} line {self.lines[row]}: taken for {form}, but {why(row)}{more}"
+            )
+
+    def times(self, values: ndarray, named: str = "") -> Times:
+        """Times (N,) in the unit ``named``, or in that of the header, or in the one that they can only be in.
+
+        Raises:
+            EgodepthError: a row without time, or times that may be in no unit or in several.
+        """
+        self.refuse(~np.isfinite(values), "a trajectory", lambda row: "it has no time")
+        named = named or self._named_unit()
+        unit = time_unit(values, named, self.path, EXAMPLE)
+        whole = np.array_equal(values, np.rint(values)) and np.abs(values).max() < EARLIEST
+        return Times(values / TIME_UNITS[unit], unit, whole and unit == "s" and not named)
+
+    def _named_unit(self) -> str:
+        """Unit of the times that a header names without naming all columns, or empty."""
+        for line in reversed(self.headers):
+            for name in _names(line):
+                role, _, unit = _role(name)
+                if role == "time" and unit:
+                    return unit
+            prose = TIME_IN.search(line)
+            if prose and prose[1].lower() in UNIT_WORDS:
+                return UNIT_WORDS[prose[1].lower()]
+        return ""
+
+    def columns(self) -> Columns | None:
+        """Where a header puts position and quaternion; None where none names them.
+
+        Raises:
+            EgodepthError: a header that contradicts the rows or itself, or names angles or half a pose.
+        """
+        wrong = ""
+        if WORLD_TO_CAMERA.search("\n".join(self.headers)):
+            wrong = "says that the poses are from world to camera: invert them"
+        found = None
+        for line in reversed(self.headers):
+            names = _names(line)
+            if len(names) == self.count - 1 and self._is_counted():
+                names = ["", *names]  # as pandas writes it
+            extra = len(names) - self.count
+            if extra >= 0 and not any(_role(word)[0] for word in names[:extra]):
+                names = names[extra:]
+                found = found or _find(names)
+            if not found and _find(names):
+                wrong = f"names {len(names)} columns, but the rows have {self.count}"
+            elif not found and not wrong and len(names) == self.count:
+                wrong = _half(names)
+        order = self.order()
+        if found and order and found.order not in ("", order):
+            wrong = wrong or f"names the quaternion both {found.order} and {order}"
+        if wrong:
+            raise EgodepthError(
+                f"{self.path}: its header {wrong}; it must name a time and the pose of the camera in the "
+                f"world, like {EXAMPLE}"
+            )
+        return found
+
+    def order(self) -> str:
+        """``wxyz`` or ``xyzw``, as a header says it of the quaternion in words, or empty.
+
+        Raises:
+            EgodepthError: it says both.
+        """
+        text = "\n".join(self.headers)
+        first, last = bool(SCALAR_FIRST.search(text)), bool(SCALAR_LAST.search(text))
+        if first and last:
+            raise EgodepthError(
+                f"{self.path}: its header has the quaternion both w first and w last"
+            )
+        return "wxyz" if first else "xyzw" if last else ""
+
+    def _is_counted(self) -> bool:
+        numbers = [_number(words[0]) for words in self.words]
+        return numbers in [[float(start + i) for i in range(len(numbers))] for start in (0, 1)]
+
+
+def read_pose_table(path: str | Path) -> PoseTable:
+    """The rows of a file, separated by spaces, tabs, commas or semicolons.
+
+    Raises:
+        EgodepthError: a missing file, no rows, rows of different lengths, or COLMAP's list of images.
+    """
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    headers: list[str] = []
+    first = ""
+    for number, line in enumerate(read_text(path, "the trajectory").splitlines(), start=1):
+        text = line.strip()
+        words = _fields(text)
+        named = not rows and all(_number(word) is None for word in words if word)
+        if not text or text.startswith(COMMENTS) or named:
+            headers += [line.rstrip()] if text and not rows else []
+            continue
+        if not rows and len(words) == 10 and IMAGE_NAME.fullmatch(words[-1]):
+            raise EgodepthError(
+                f"{path} looks like COLMAP's images.txt, whose poses are from world to camera; write their "
+                f"inverses in the format {EXAMPLE}"
+            )
+        if rows and len(words) != len(rows[0]):
+            raise EgodepthError(
+                f"{path} line {number}: expected {len(rows[0])} numbers, as in line {lines[0]}, got "
+                f"{text[:60]!r}"
+            )
+        rows.append(words)
+        lines.append(number)
+        first = first or text
+    if not rows:
+        raise EgodepthError(f"{path} holds no poses")
+    return PoseTable(path, rows, lines, first, headers)
+
+
+def _fields(text: str) -> list[str]:
+    """Fields of a line; between semicolons a comma is a decimal point."""
+    mark = next((mark for mark in ";," if mark in text), None)
+    if mark is None:
+        return [word.strip('"') for word in text.split()]
+    (words,) = csv.reader([text], delimiter=mark, skipinitialspace=True)
+    words = [word.strip() for word in words]
+    if mark == ";":
+        words = [re.sub(r"^([-+0-9]*),(?=[0-9])", r"\1.", word) for word in words]
+    return words[:-1] if words[-1] == "" else words
+
+
+def _number(word: str) -> float | None:
+    try:
+        return float(word or "nan")
+    except ValueError:
+        return None
+
+
+def _names(header: str) -> list[str]:
+    """Words of a line that may name columns, with their units in brackets."""
+    text = re.sub(r"[\[(][^\])]*\s[^\])]*[\])]", "", header.lstrip("#%/ "))
+    text = re.sub(r"\s+(?=[\[(])", "", text)
+    if "," in text or ";" in text:
+        words = _fields(text)
+    else:
+        words = [w.strip('" ') for w in (text.split("\t") if "\t" in text else text.split())]
+    return [word.rpartition(": ")[2] for word in words if not word.endswith(":")]
+
+
+def _role(name: str) -> tuple[str, str, str]:
+    """What a column of a name holds (a key of :data:`ROLES`, or empty), its axis, and its unit."""
+    bare, unit = split_unit(name)
+    bare = re.sub(r"[./ -]+", "_", bare)
+    if len(unit) == 1 and unit in "wxyz":  # q0(w)
+        bare, unit = re.sub(r"_?[0-4]$", "", bare) + f"_{unit}", ""
+    if not bare and unit in TIME_UNITS:
+        return "time", "", unit
+    for role, pattern in ROLES.items():
+        if match := re.fullmatch(pattern, bare):
+            letter = next((group for group in match.groups() if group), "")
+            return role, letter if role == "number" else letter.translate(AXES), unit
+    return "", "", unit
+
+
+def _find(names: list[str]) -> Columns | None:
+    """The columns of a whole pose among names, or None."""
+    roles = [_role(name) for name in names]
+    bare = [name.lower().translate(AXES) if len(name) == 1 else "-" for name in names]
+    windows = [i for i in range(len(names) - 3) if "".join(bare[i : i + 4]) in ORDERS]
+    if windows:
+        roles[windows[-1] : windows[-1] + 4] = [
+            ("quaternion", letter, "") for letter in bare[windows[-1] : windows[-1] + 4]
+        ]
+    if bare.count("w") == 1 and not windows:
+        roles[bare.index("w")] = ("quaternion", "w", "")
+
+    def places(wanted: str) -> list[int]:
+        return [i for i, (role, _, _) in enumerate(roles) if role == wanted]
+
+    def letters(columns: list[int]) -> str:
+        return "".join(roles[i][1] for i in columns)
+
+    position = sorted(places("position"), key=lambda i: roles[i][1])
+    quaternion, order = places("quaternion"), letters(places("quaternion"))
+    if not quaternion and letters(places("number")) in ("0123", "1234"):
+        quaternion, order = places("number"), ""
+    elif "".join(sorted(order)) != "wxyz":
+        return None
+    if letters(position) != "xyz":
+        return None
+    times = sorted(places("time"), key=lambda i: "header_stamp" not in _plain(names[i]))
+    rest = [i for i in times[1:2] if [roles[i][2], roles[times[0]][2]] == ["ns", "s"]]
+    index = next(iter(places("index")), None)
+    return Columns(
+        position, [LENGTHS.get(roles[i][2], 1.0) for i in position], quaternion, order,
+        times[:1] + rest, roles[times[0]][2] if times else "", index,
+    )  # fmt: skip
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[./ -]+", "_", name.lower())
+
+
+def _half(names: list[str]) -> str:
+    """What is wrong with names that are no pose but look like one, or empty."""
+    roles = [_role(name)[0] for name in names]
+    if roles.count("angle") >= 3:
+        return "names angles in place of a quaternion"
+    if len(names) in (12, 13, 16) or roles.count("position") + roles.count("quaternion") < 3:
+        return ""  # names of a matrix' numbers, or prose
+    return "names no whole pose, or more than one"
