@@ -1,6 +1,7 @@
 """Metres from one known length."""
 
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from egodepth.cli import main
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.synthetic import CAMERA_HEIGHT
 from egodepth.geometry.trajectory import read_kitti
-from egodepth.inference.unit import KnownLength, read_gps, unit_by_motion, unit_by_view
+from egodepth.inference.gps_track import read_gps
+from egodepth.inference.unit import KnownLength, unit_by_motion, unit_by_view
 from egodepth.training.run import train
 
 FORWARD = np.column_stack([np.zeros(41), np.zeros(41), np.linspace(0, 8, 41)])
@@ -123,6 +125,53 @@ def test_tables_of_positions(text: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(places, [[0, 0], [0, 111.319]], atol=1e-3)
 
 
+NORTH = 48 + np.degrees(np.arange(6) * 2.0 / 6_378_137.0)
+DATES = [f"2026-05-01T10:00:{5 + i / 5:09.6f}" for i in range(6)]
+
+
+def gps_table(header: str, *columns: object, mark: str = ",") -> str:
+    """Six positions 2 m and 0.2 s apart."""
+    filled = [[c] * 6 if isinstance(c, str) else list(c) for c in columns]  # type: ignore[call-overload]
+    return "\n".join([header, *(mark.join(map(str, row)) for row in zip(*filled, strict=True))])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        gps_table("time(millisecond),datetime(utc),latitude,longitude,speed(m/s)",
+                  range(0, 1200, 200), "2026-05-01 10:00:05", NORTH, "9", "3"),
+        gps_table("sep=,\nCUSTOM.date [local],CUSTOM.updateTime [local],OSD.flyTime [s],OSD.latitude,"
+                  "OSD.longitude,HOME.latitude,HOME.longitude", "5/1/2026", "10:00:05 AM",
+                  np.arange(6) / 5, NORTH, "9", "48", "9"),
+        gps_table('"cts","date","GPS (Lat.) [deg]","GPS (Long.) [deg]","GPS (Alt.) [m]"',
+                  range(33, 1233, 200), [d + "Z" for d in DATES], NORTH, "9", "1"),
+        gps_table("Milliseconds,Latitude,Longitude", range(0, 1200, 200), NORTH, "9"),
+        gps_table('"Time (s)","Latitude (°)","Longitude (°)"', np.arange(6) / 5, NORTH, "9"),
+        gps_table("time,seconds_elapsed,horizontalAccuracy,longitude,latitude",
+                  [1_777_000_000_000_000_000 + i * 200_000_000 for i in range(6)],
+                  np.arange(6) / 5, "3", "9", NORTH),
+        gps_table("%time,field.header.seq,field.header.stamp,field.header.frame_id,field.latitude,"
+                  "field.longitude,field.position_covariance0",
+                  [1_777_000_000_000_000_000 + i * 200_000_000 for i in range(6)], range(6),
+                  [1_777_000_000_000_000_000 + i * 200_000_000 for i in range(6)], "gps", NORTH, "9", "1"),
+        gps_table("date,time,lat,lon", "2026-05-01", [d[11:] for d in DATES], NORTH, "9"),
+        gps_table("date,time,lat,lon", "2026/05/01", [d[11:] for d in DATES], NORTH, "9"),
+        gps_table("timestampMs;lat;lon", range(0, 1200, 200), NORTH, "9", mark=";").replace(".", ","),
+        gps_table("# timestamp lat lon", np.arange(6) / 5, NORTH, "9", mark=" "),
+    ],
+)  # fmt: skip
+def test_tables_of_receivers(text: str, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text(text)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        moments, places = read_gps(tmp_path / "t.csv")
+    np.testing.assert_allclose(moments, np.arange(6) / 5, atol=1e-6)
+    np.testing.assert_allclose(places, np.stack([np.zeros(6), np.arange(6) * 2], 1), atol=1e-2)
+    assert [str(w.message).partition("taken for ")[2] for w in said] == ["nanoseconds"] * (
+        "_000" in text or "177700" in text
+    )
+
+
 def test_east_is_shorter_at_a_high_latitude(tmp_path: Path) -> None:
     """A degree of longitude at 60 degrees is half of one at the equator, 111.3 km."""
     (tmp_path / "t.csv").write_text("time,latitude,longitude\n0,60,9\n1,60,10\n")
@@ -138,11 +187,24 @@ def test_east_is_shorter_at_a_high_latitude(tmp_path: Path) -> None:
         ("time,latitude,longitude\n0,48,9\n1,x,9\n", "line 3: could not convert"),
         ("time,latitude,longitude\n0,48,9\n1,9\n", "line 3 has 2 columns, the first line 3"),
         ("time,latitude,longitude\n0,48,9\n1,480000000,9\n", "position 2 has latitude 4.8e"),
-        ("time,latitude,longitude\n0,48,9\n1000,48.1,9\n2000,48.2,9\n", "are no seconds"),
+        (
+            "time,latitude,longitude\n0,48,9\n1000,48.1,9\n2000,48.2,9\n",
+            "microseconds or frame numbers: name",
+        ),
+        (
+            "time,latitude,longitude\n0,48,9\n40,48.1,9\n80,48.2,9\n",
+            "seconds, milliseconds or frame numbers: name",
+        ),
+        (
+            "time_s,latitude,longitude\n1700000000000,48,9\n1700000000100,48.1,9\n",
+            "are no seconds, though",
+        ),
+        ("time,latitude,longitude\n2026-05-01,48,9\n2026-05-02,48.1,9\n", "86400 s apart, too far"),
+        ('<kml><Point lat="48" lon="9"/></kml>', "it is kml, not gpx.*GPX with times"),
         ("<gpx><trkpt", "cannot read the GPS track.*GPX with times"),
         ("time,latitude,longitude\n0,48,9\n", "holds 1 positions"),
         (
-            "time,latitude,longitude\n0,48,9\n30,48.00001,9\n",
+            "time_s,latitude,longitude\n0,48,9\n30,48.00001,9\n",
             "gives no scale: it needs positions 10 m",
         ),
     ],

@@ -1,31 +1,23 @@
 """Metres: monocular depth has a unit of its own, which one known length turns into metres."""
 
-import csv
 import math
 import warnings
-import xml.etree.ElementTree as ET
 from dataclasses import dataclass, fields
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require, require_positive
-from egodepth.core.files import read_text
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.geometry.ground import ground_height
+from egodepth.inference.gps_track import read_gps
 from egodepth.inference.run import Run
 
-EARTH_RADIUS = 6_378_137.0
 GROUND_FRAMES = 32
 """Frames, evenly spread, in which the ground is looked for."""
 FEWEST_GROUNDS = 0.1
 """Share of them in which it must be found."""
-LATEST = 1e10
-"""Seconds since 1970, in the year 2286: larger times are no seconds."""
-LONGEST_FIX_STEP = 60.0
-"""Seconds between GPS positions, in the median, up to which times are taken for seconds."""
 LEAST_TRAVEL = 10.0
 """Metres between two GPS positions that give a scale; their noise is metres itself."""
 MAX_RATIO_SPREAD = 1.5
@@ -337,108 +329,3 @@ def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) ->
             stacklevel=2,
         )
     return Unit(float(np.median(ratios)), f"metres, by the GPS track {path.name}")
-
-
-def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A track: (N,) seconds since its start, ascending, and (N, 2) metres east and north of it. Positions
-    without time or coordinates are left out with a warning.
-
-    Args:
-        path: GPX, or CSV with the columns time (seconds, or dates as in GPX), latitude and longitude
-            (degrees).
-
-    Raises:
-        EgodepthError: a missing or broken file, one without times in seconds, or fewer than two positions.
-    """
-    text = read_text(path, "the GPS track")
-    try:
-        rows = _read_gpx(text) if text.lstrip().startswith("<") else _read_csv(text)
-    except (ET.ParseError, csv.Error, ValueError) as error:
-        raise EgodepthError(
-            f"cannot read the GPS track {path}: {error}; it must be GPX with times, or CSV with the columns "
-            "time,latitude,longitude"
-        ) from error
-    times, places = rows[:, 0], rows[:, 1:]
-    if len(rows) and np.isnan(times).all():
-        raise EgodepthError(
-            f"the GPS track {path} has no times: none of its {len(rows)} positions has one, as in planned "
-            "routes; record a track along with the footage"
-        )
-    far = (np.abs(places) > (90, 180)).any(1)
-    if far.any():
-        raise EgodepthError(
-            f"the GPS track {path}: position {far.argmax() + 1} has latitude {places[far][0, 0]:g} and "
-            f"longitude {places[far][0, 1]:g}, which must be degrees within 90 and 180"
-        )
-    # 0 degrees north and east, in the sea, is what receivers write while they have no fix.
-    lost = ~np.isfinite(rows).all(1) | (places == 0).all(1)
-    if (~lost).sum() < 2:
-        raise EgodepthError(
-            f"the GPS track {path} holds {(~lost).sum()} positions; it needs two or more"
-        )
-    if lost.any():
-        warnings.warn(
-            f"{path}: {lost.sum()} of {len(rows)} positions have no time or no coordinates and are left out",
-            EgodepthWarning,
-            stacklevel=2,
-        )
-    start = np.nanmin(times)
-    times, first = np.unique(times[~lost], return_index=True)
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
-    if times[-1] > LATEST or step > LONGEST_FIX_STEP:
-        raise EgodepthError(
-            f"the times of the GPS track {path}, {times[0]:.12g} to {times[-1]:.12g} in steps of {step:g}, are "
-            "no seconds: write its times in seconds"
-        )
-    latitude, longitude = np.radians(places[~lost][first]).T
-    east = (longitude - longitude[0]) * math.cos(latitude[0]) * EARTH_RADIUS
-    north = (latitude - latitude[0]) * EARTH_RADIUS
-    return times - start, np.column_stack([east, north])
-
-
-def _read_gpx(text: str) -> np.ndarray:
-    """(N, 3): seconds, latitude and longitude of all points of tracks and routes; NaN for no time."""
-    rows = []
-    for point in ET.fromstring(text).iter():
-        if point.tag.rpartition("}")[2] not in ("trkpt", "rtept"):
-            continue
-        times = [child.text for child in point if child.tag.rpartition("}")[2] == "time"]
-        where = [point.attrib.get(name, "nan") for name in ("lat", "lon")]
-        rows.append((_moment(times[0] if times else None), float(where[0]), float(where[1])))
-    return np.array(rows, dtype=np.float64).reshape(-1, 3)
-
-
-def _read_csv(text: str) -> np.ndarray:
-    """(N, 3): seconds, latitude and longitude; NaN where a field is empty."""
-    lines = [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
-    head = lines[0][1] if lines else ""
-    delimiter = next((mark for mark in ";\t" if mark in head), ",")
-    names = [word.strip().lower() for word in next(csv.reader([head], delimiter=delimiter))]
-    columns = []
-    for accepted in (("time", "timestamp"), ("latitude", "lat"), ("longitude", "lon", "lng")):
-        found = [names.index(name) for name in accepted if name in names]
-        if not found:
-            raise ValueError(f"no column {accepted[0]} in its first line {head[:60]!r}")
-        columns.append(found[0])
-    rows = []
-    for number, line in lines[1:]:
-        words = next(csv.reader([line], delimiter=delimiter))
-        if len(words) != len(names):
-            raise ValueError(f"line {number} has {len(words)} columns, the first line {len(names)}")
-        time, *where = (words[column].strip() for column in columns)
-        if delimiter == ";":
-            where = [word.replace(",", ".") for word in where]
-        try:
-            rows.append((_moment(time), *(float(word or "nan") for word in where)))
-        except ValueError as error:
-            raise ValueError(f"line {number}: {error}") from error
-    return np.array(rows, dtype=np.float64).reshape(-1, 3)
-
-
-def _moment(word: str | None) -> float:
-    """Seconds of a number or a date; NaN for nothing."""
-    word = (word or "nan").strip() or "nan"
-    try:
-        return float(word)
-    except ValueError:
-        return datetime.fromisoformat(word).timestamp()

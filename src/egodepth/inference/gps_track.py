@@ -1,0 +1,260 @@
+"""GPS tracks that were recorded along with footage."""
+
+import csv
+import math
+import re
+import warnings
+import xml.etree.ElementTree as ET
+from datetime import datetime
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import read_text
+from egodepth.core.times import NAMES, TIME_UNITS, split_unit, time_unit
+
+EARTH_RADIUS = 6_378_137.0
+LONGEST_FIX_STEP = 60.0
+"""Seconds between positions, in the median, up to which they are a track along footage."""
+FORM = "GPX with times, or CSV with the columns time,latitude,longitude"
+PREAMBLE = 20
+"""Lines in which the header is looked for; others, like ``sep=,``, may go before it."""
+EXAMPLE = "time[ms],latitude,longitude"
+LATITUDES, LONGITUDES = {"lat", "latitude"}, {"lon", "lng", "long", "longitude"}
+NO_POSITION = {
+    "home", "takeoff", "target", "rad", "std", "sigma", "accuracy", "acc", "error", "err",
+    "ns", "ew", "hemisphere", "ref",
+}  # fmt: skip
+"""Words in the names of columns about a latitude that is not the camera's in degrees."""
+TIME_NAMES = (
+    r"time|timestamp|time_stamp", r"(.*_)?header_stamp", r"gps_?time|(.*_)?utc(_.*)?|(.*_)?date_?time.*",
+    r"date", r"t|ts|(.*_)?(elapsed|(fly|gps)?_?time(_?stamp)?)|cts|",
+)  # fmt: skip
+"""Names of columns of times without their unit, the best first."""
+
+
+def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
+    """A track: (N,) seconds since its start, ascending, and (N, 2) metres east and north of it. Positions
+    without time or coordinates are left out with a warning.
+
+    Args:
+        path: GPX, or CSV with a header that names time (a number, or a date), latitude and longitude (degrees).
+
+    Raises:
+        EgodepthError: a missing or broken file, times that are none or may be in several units, or fewer than
+            two positions.
+    """
+    text = read_text(path, "the GPS track")
+    try:
+        rows = _read_gpx(text) if text.lstrip().startswith("<") else _read_csv(text, path)
+    except (ET.ParseError, csv.Error, ValueError) as error:
+        raise EgodepthError(
+            f"cannot read the GPS track {path}: {error}; it must be {FORM}"
+        ) from error
+    times, places = rows[:, 0], rows[:, 1:]
+    if len(rows) and np.isnan(times).all():
+        raise EgodepthError(
+            f"the GPS track {path} has no times: none of its {len(rows)} positions has one, as in planned "
+            "routes; record a track along with the footage"
+        )
+    far = (np.abs(places) > (90, 180)).any(1)
+    if far.any():
+        raise EgodepthError(
+            f"the GPS track {path}: position {far.argmax() + 1} has latitude {places[far][0, 0]:g} and "
+            f"longitude {places[far][0, 1]:g}, which must be degrees within 90 and 180"
+        )
+    # 0 degrees north and east, in the sea, is what receivers write while they have no fix.
+    lost = ~np.isfinite(rows).all(1) | (places == 0).all(1)
+    if (~lost).sum() < 2:
+        raise EgodepthError(
+            f"the GPS track {path} holds {(~lost).sum()} positions; it needs two or more"
+        )
+    if lost.any():
+        warnings.warn(
+            f"{path}: {lost.sum()} of {len(rows)} positions have no time or no coordinates and are left out",
+            EgodepthWarning,
+            stacklevel=2,
+        )
+    start = np.nanmin(times)
+    times, first = np.unique(times[~lost], return_index=True)
+    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    if step > LONGEST_FIX_STEP:
+        raise EgodepthError(
+            f"the positions of the GPS track {path} are {step:g} s apart, too far for a track along footage"
+        )
+    latitude, longitude = np.radians(places[~lost][first]).T
+    east = (longitude - longitude[0]) * math.cos(latitude[0]) * EARTH_RADIUS
+    north = (latitude - latitude[0]) * EARTH_RADIUS
+    return times - start, np.column_stack([east, north])
+
+
+def _read_gpx(text: str) -> np.ndarray:
+    """(N, 3): seconds, latitude and longitude of all points of tracks and routes; NaN for no time."""
+    rows = []
+    root = ET.fromstring(text)
+    form = root.tag.rpartition("}")[2]
+    if form != "gpx":
+        raise ValueError(f"it is {form}, not gpx")
+    for point in root.iter():
+        if point.tag.rpartition("}")[2] not in ("trkpt", "rtept"):
+            continue
+        times = [child.text for child in point if child.tag.rpartition("}")[2] == "time"]
+        where = [point.attrib.get(name, "nan") for name in ("lat", "lon")]
+        rows.append((_moment(times[0] if times else None), float(where[0]), float(where[1])))
+    return np.array(rows, dtype=np.float64).reshape(-1, 3)
+
+
+def _read_csv(text: str, path: Path) -> np.ndarray:
+    """(N, 3): seconds, latitude and longitude; NaN where a field is empty."""
+    lines = [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
+    heads = [_Head.of(line) for _, line in lines[:PREAMBLE]] or [_Head.of("")]
+    place = next((i for i, head in enumerate(heads) if not head.missing), 0)
+    head = heads[place]
+    if head.missing:
+        raise ValueError(f"no column {head.missing[0]} in its first line {head.line[:60]!r}")
+    rows = []
+    for number, line in lines[place + 1 :]:
+        words = _split(line, head.mark)
+        if len(words) != len(head.names):
+            raise ValueError(
+                f"line {number} has {len(words)} columns, the first line {len(head.names)}"
+            )
+        if head.mark == ";":
+            words = [re.sub(r"^([-+0-9]+),(?=[0-9]+$)", r"\1.", word) for word in words]
+        rows.append((number, words))
+    where = np.array(
+        [
+            [_degrees(words[c], number) for c in (head.latitudes[0], head.longitudes[0])]
+            for number, words in rows
+        ]
+    )
+    return np.column_stack([_moments(rows, head, path), where.reshape(-1, 2)])
+
+
+class _Head(NamedTuple):
+    """A line that may name columns: what separates them, and those of latitude, longitude and time, the best
+    first."""
+
+    line: str
+    mark: str
+    names: list[str]
+    latitudes: list[int]
+    longitudes: list[int]
+    times: list[int]
+
+    @classmethod
+    def of(cls, line: str) -> Self:
+        """Look at a line."""
+        line = line.lstrip("#% ")
+        mark = next((mark for mark in ";\t," if mark in line), " ")
+        names = _split(line, mark)
+        return cls(
+            line, mark, names, _places(names, LATITUDES), _places(names, LONGITUDES), _times(names)
+        )
+
+    @property
+    def missing(self) -> list[str]:
+        """What it does not name."""
+        found = {"time": self.times, "latitude": self.latitudes, "longitude": self.longitudes}
+        return [name for name, columns in found.items() if not columns]
+
+
+def _split(line: str, mark: str) -> list[str]:
+    if mark == " ":
+        return line.split()
+    (words,) = csv.reader([line], delimiter=mark, skipinitialspace=True)
+    return [word.strip() for word in words]
+
+
+def _places(names: list[str], wanted: set[str]) -> list[int]:
+    """Columns of a latitude or longitude in degrees."""
+    found = []
+    for column, name in enumerate(names):
+        words = set(re.findall(r"[a-z]+", name.lower()))
+        if words & wanted and not words & NO_POSITION:
+            found.append(column)
+    return found
+
+
+def _times(names: list[str]) -> list[int]:
+    """Columns of times, the best first."""
+    found = []
+    for pattern in TIME_NAMES:
+        for column, name in enumerate(names):
+            plain, unit = split_unit(name)
+            plain = re.sub(r"[./ -]+", "_", plain)
+            if re.fullmatch(pattern, plain) and (plain or unit in TIME_UNITS):
+                found.append(column)
+    return list(dict.fromkeys(found))
+
+
+def _moments(rows: list[tuple[int, list[str]]], head: _Head, path: Path) -> np.ndarray:
+    """Seconds of the first of the columns of times that holds them; NaN where a field is empty.
+
+    Raises:
+        ValueError: no column has times, in the words of the first.
+        EgodepthError: numbers whose unit nothing tells.
+    """
+    problems: list[Exception] = []
+    names = head.names
+    dates = [c for c in head.times if split_unit(names[c])[0].rpartition(".")[2] == "date"]
+    for column in head.times:
+        try:
+            words = [words[column] for _, words in rows]
+            if (
+                dates
+                and column != dates[0]
+                and any(re.fullmatch(r"[\d:.]+", w) and ":" in w for w in words)
+            ):
+                words = [f"{row[dates[0]]}T{row[column]}" for _, row in rows]
+            return _seconds([n for n, _ in rows], words, split_unit(names[column])[1], path)
+        except (ValueError, EgodepthError) as error:
+            problems.append(error)
+    raise problems[0]
+
+
+def _seconds(numbers: list[int], words: list[str], named: str, path: Path) -> np.ndarray:
+    times = []
+    for number, word in zip(numbers, words, strict=True):
+        try:
+            times.append(_moment(word))
+        except ValueError as error:
+            raise ValueError(f"line {number}: {error}") from error
+    found = np.array(times, np.float64)
+    known = found[np.isfinite(found)]
+    if any(_is_number(word) for word in words) and len(known):
+        named = named if named in TIME_UNITS else ""
+        unit = time_unit(known, named, path, EXAMPLE)
+        if unit not in ("s", named):
+            warnings.warn(
+                f"{path}: its times, {known[0]:.12g} to {known[-1]:.12g}, are taken for {NAMES[unit]}",
+                EgodepthWarning, stacklevel=6,
+            )  # fmt: skip
+        found /= TIME_UNITS[unit]
+    return found
+
+
+def _degrees(word: str, number: int) -> float:
+    try:
+        return float(word or "nan")
+    except ValueError as error:
+        raise ValueError(f"line {number}: {error}") from error
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _moment(word: str | None) -> float:
+    """Seconds of a number or a date; NaN for nothing."""
+    word = (word or "nan").strip() or "nan"
+    if _is_number(word):
+        return float(word)
+    word = re.sub(r"^(\d{4})[/:](\d\d)[/:](\d\d)", r"\1-\2-\3", word.removesuffix(" UTC"))
+    return datetime.fromisoformat(word).timestamp()
