@@ -19,7 +19,7 @@ from egodepth.data.snippets import RawBatch, SnippetBatch, SnippetStream, augmen
 from egodepth.data.synthetic import read_street
 from egodepth.geometry import se3
 from egodepth.losses.consistency import depth_consistency_loss
-from egodepth.losses.sparse_depth import sparse_depth_loss
+from egodepth.losses.known_depth import sparse_depth_loss
 from egodepth.models.networks import ModelSettings, Networks, PoseNet
 from egodepth.training import plan
 from egodepth.training.collapse import find_collapse

@@ -69,6 +69,8 @@ class Clip:
         motion: what is known of it.
         targets: numbers of the frames that may be targets; None for all.
         static: (h, w) bool, pixels that belong to the camera (bonnet, watermark, borders); None for none.
+        dense: (N, 2, h, w) float16, memory-mapped: inverse depth in the unit of the frame's part, 0 where
+            unknown, and confidence between 0 and 1; None where nothing made it.
     """
 
     sequence: Sequence
@@ -80,6 +82,7 @@ class Clip:
     motion: KnownMotion | None = None
     targets: frozenset[int] | None = None
     static: np.ndarray | None = None
+    dense: np.ndarray | None = None
 
     @property
     def positions(self) -> dict[int, int]:

@@ -43,6 +43,8 @@ class RawBatch:
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of the part; zeros
             where none are known.
         static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where no clip has any.
+        dense: (B, 2, H, W) float16, inverse depth of the target in the unit of the part, 0 where unknown, and
+            confidence; None where no clip has any.
         weight: of this process's mean, so that the mean over processes is that over all snippets; 1 but
             for an uneven last batch.
     """
@@ -55,6 +57,7 @@ class RawBatch:
     owners: Int64[Tensor, "b 2"]
     points: Float[Tensor, "b p 3"]
     static: Bool[Tensor, "m b 1 h w"]
+    dense: Float[Tensor, "b 2 h w"] | None = None
     weight: float = 1.0
 
     def to(self, device: torch.device) -> "RawBatch":
@@ -65,7 +68,8 @@ class RawBatch:
 
         return RawBatch(
             moved(self.frames), moved(self.matrix), moved(self.motions), self.step,
-            moved(self.frame_ids), moved(self.owners), moved(self.points), moved(self.static), self.weight,
+            moved(self.frame_ids), moved(self.owners), moved(self.points), moved(self.static),
+            None if self.dense is None else moved(self.dense), self.weight,
         )  # fmt: skip
 
     def pin_memory(self) -> "RawBatch":
@@ -73,7 +77,8 @@ class RawBatch:
         return RawBatch(
             self.frames.pin_memory(), self.matrix.pin_memory(), self.motions.pin_memory(), self.step,
             self.frame_ids.pin_memory(), self.owners.pin_memory(), self.points.pin_memory(),
-            self.static.pin_memory(), self.weight,
+            self.static.pin_memory(), None if self.dense is None else self.dense.pin_memory(),
+            self.weight,
         )  # fmt: skip
 
 
@@ -91,6 +96,8 @@ class SnippetBatch:
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of ``motions``;
             zeros where none are known.
         static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where there are none.
+        dense: (B, 2, H, W) inverse depth of the target in the unit of ``motions``, 0 where unknown, and
+            confidence; None where none is known.
     """
 
     target: Float[Tensor, "b 3 h w"]
@@ -101,6 +108,7 @@ class SnippetBatch:
     motions: Float[Tensor, "s b 4 4"]
     points: Float[Tensor, "b p 3"]
     static: Bool[Tensor, "m b 1 h w"]
+    dense: Float[Tensor, "b 2 h w"] | None = None
 
 
 def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
@@ -108,6 +116,7 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     levels = raw.frames
     camera = Camera(raw.matrix, *levels.shape[-2:])
     motions, points, static = raw.motions, raw.points, raw.static
+    dense = None if raw.dense is None else raw.dense.float()
     count = levels.shape[1]
     generator = torch.Generator().manual_seed(seed)
     chances = torch.rand(2, count, generator=generator)
@@ -118,6 +127,8 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
         levels, camera = flip_some(levels, camera, flips)
         motions = flip_motions(motions, flips)
         points = flip_points(points, flips, camera.width)
+        if dense is not None:
+            dense = torch.where(flips[:, None, None, None], dense.flip(-1), dense)
     frames = levels.float().div_(255)
     inputs = frames
     if enabled:
@@ -126,7 +137,7 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
         matrices = torch.where(changes[:, None, None], matrices, torch.eye(3, 4))
         inputs = change_colours(frames, matrices.to(frames.device, non_blocking=True))
     return SnippetBatch(
-        frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static
+        frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static, dense
     )
 
 
@@ -324,7 +335,7 @@ class SnippetStream(IterableDataset[RawBatch]):
             torch.from_numpy(chosen[:, 1:own].T + self._first_frame[chosen[:, 0]]),
             torch.tensor([[s[0], self._part(s)] for s in chosen]),
             torch.from_numpy(np.stack([self._points(s, rng) for s in chosen])).float(),
-            torch.from_numpy(self._static(chosen)),
+            torch.from_numpy(self._static(chosen)), self._dense(chosen),
         )  # fmt: skip
 
     def _part(self, snippet: np.ndarray) -> int:
@@ -348,6 +359,17 @@ class SnippetStream(IterableDataset[RawBatch]):
         none = np.zeros(shape, bool)
         masks = [self.clips[snippet[0]].static for snippet in chosen]
         return np.stack([none if mask is None else mask for mask in masks])[None, :, None]
+
+    def _dense(self, chosen: np.ndarray) -> Tensor | None:
+        if all(clip.dense is None for clip in self.clips):
+            return None
+        none = np.zeros((2, *self.clips[0].frames.shape[2:]), np.float16)
+        clips = [self.clips[snippet[0]] for snippet in chosen]
+        labels = [
+            none if clip.dense is None else clip.dense[snippet[1]]
+            for clip, snippet in zip(clips, chosen, strict=True)
+        ]
+        return torch.from_numpy(np.stack(labels))
 
     def _motions(self, snippet: np.ndarray) -> np.ndarray:
         """(S, 4, 4) ``source_from_target``, NaN where unknown."""

@@ -12,6 +12,9 @@ from egodepth.geometry.camera import Camera, pixel_grid, vector_like
 NEAREST_DEPTH = 1e-3
 """Points nearer to the source camera's plane than this, in the unit of the depth, have no image."""
 
+SMALLEST_DIVISOR = 1e-3
+"""Depth in the source over depth in the target below which a point has no image."""
+
 
 Sampling = Literal["exact", "published_shift"]
 """Where a pixel coordinate lies. ``exact``: pixel centres at whole numbers. ``published_shift``: at
@@ -117,3 +120,51 @@ def warp(
     """
     pixels, _, valid = reproject(depth, source_from_target, target_camera, source_camera)
     return sample(source_image, pixels, sampling), valid
+
+
+def sweep(
+    source_image: Float[Tensor, "b c h w"],
+    inverse_depths: Float[Tensor, "b d _ _"],
+    source_from_target: Float[Tensor, "b 4 4"],
+    camera: Camera,
+) -> tuple[Float[Tensor, "b c d h w"], Bool[Tensor, "b d h w"]]:
+    """The source image seen from the target camera by way of several inverse depths of each pixel, and where
+    that is valid.
+
+    The same as :func:`warp` in less time: before the division, a pixel's place in the source is linear in
+    inverse depth (Hartley and Zisserman 2004, eq. 13.2).
+
+    Args:
+        source_image: (B, C, H, W).
+        inverse_depths: (B, D, H, W), or (B, D, 1, 1) for planes; 0 is infinitely far.
+        source_from_target: motion of points from the target to the source camera frame.
+        camera: of both images.
+    """
+    height, width = source_image.shape[-2:]
+    intrinsics = camera.matrix
+    # The units of grid_sample, 2 (u + 0.5) / W - 1, are part of the projection.
+    size = vector_like(intrinsics, width, height, 1)
+    project = intrinsics * (2 / size)[:, None]
+    project = project + (1 / size - 1)[:, None] * intrinsics[:, 2:]
+    project[:, 2] = intrinsics[:, 2]
+    at_infinity = project @ source_from_target[:, :3, :3] @ torch.linalg.inv(intrinsics)
+    shift = (project @ source_from_target[:, :3, 3:])[..., None]
+    grid = pixel_grid(height, width, source_image)
+    rays = F.pad(grid, (0, 1), value=1.0) @ at_infinity.mT
+    x, y, z = rays.view(-1, 1, height, width, 3).unbind(-1)
+    z = torch.addcmul(z, inverse_depths, shift[:, 2:])
+    scale = 1 / z.clamp(min=SMALLEST_DIVISOR)
+    places = torch.empty(*z.shape, 2, dtype=z.dtype, device=z.device)
+    for axis, start in enumerate((x, y)):
+        torch.mul(
+            torch.addcmul(start, inverse_depths, shift[:, axis, None]), scale, out=places[..., axis]
+        )
+    valid = (places[..., 0].abs() <= 1 - 1 / width) & (places[..., 1].abs() <= 1 - 1 / height)
+    values = F.grid_sample(
+        source_image,
+        places.flatten(1, 2),
+        mode="bilinear",
+        padding_mode="border",
+        align_corners=False,
+    )
+    return values.unflatten(2, places.shape[1:3]), valid & (z > SMALLEST_DIVISOR)

@@ -107,9 +107,12 @@ class MotionRefinement(nn.Module):
         points = torch.cat(
             [raw.points[..., :2], raw.points[..., 2:] / scale[:, None, None]], dim=-1
         )
-        return replace(
-            raw, motions=torch.cat([motions, raw.motions[in_time:]]), matrix=matrix, points=points
-        )
+        dense = raw.dense
+        if dense is not None:
+            inverse, confidence = dense.float().split(1, dim=1)
+            dense = torch.cat([inverse / scale[:, None, None, None], confidence], dim=1)
+        motions = torch.cat([motions, raw.motions[in_time:]])
+        return replace(raw, motions=motions, matrix=matrix, points=points, dense=dense)
 
 
 def _log_scale(known: list[tuple[np.ndarray, Points]], unit: float) -> float:

@@ -25,6 +25,7 @@ from egodepth.losses.feature_regularizers import (
     discriminative_loss,
     reconstruction_loss,
 )
+from egodepth.losses.known_depth import dense_depth_loss, sparse_depth_loss
 from egodepth.losses.masking import automask, minimum_over_sources
 from egodepth.losses.photometric import TargetStatistics, photometric_loss, target_statistics
 from egodepth.losses.smoothness import (
@@ -32,7 +33,6 @@ from egodepth.losses.smoothness import (
     mean_normalized,
     second_order_smoothness,
 )
-from egodepth.losses.sparse_depth import sparse_depth_loss
 from egodepth.losses.standing import standing_loss, still_pixels
 from egodepth.models.networks import FeatureNet, Networks
 from egodepth.training.compilation import PLAIN, Comparisons
@@ -107,6 +107,8 @@ def compute_objective(
         if batch.points.shape[1]:
             full = _at_size(inverse_depth, batch.target)
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
+        if batch.dense is not None and settings.loss.dense > 0:
+            terms["dense"] = _dense_term(inverse_depths, batch.dense)
         weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)
         terms |= warping_terms(
             networks.features, target_features, inverse_depths, motions, batch, settings, progress,
@@ -379,6 +381,13 @@ def _aligned(start: Tensor, batch: SnippetBatch, inverse_depth: Tensor) -> tuple
         motions = found.state.source_from_target.unflatten(0, start.shape[:2])
         trusted = fits.unflatten(0, start.shape[:2])
     return torch.where(trusted[..., None, None], motions, start), trusted
+
+
+def _dense_term(inverse_depths: list[Tensor], labels: Tensor) -> Tensor:
+    """Mean over scales, each at full size, and over the labelled pixels by confidence."""
+    scales = torch.cat([_at_size(inverse, labels) for inverse in inverse_depths], dim=1)
+    loss = dense_depth_loss(scales, labels)
+    return loss.mean(1).sum() / labels[:, 1].sum().clamp(min=1)
 
 
 def _photometric_terms(

@@ -6,11 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from rich.console import Console
+from rich.progress import TaskID
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.progress import WorkProgress
 from egodepth.data.clips import NO_PART, Clip, KnownMotion
+from egodepth.data.dense_depth import add_labels, key_positions
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence, time_per_frame
 from egodepth.data.snippets import SnippetStream
@@ -96,6 +99,38 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
             poses = "aligned"
             lines.append(f"poses: aligned after all, since {error}")
     return Plan(clips, poses, lines)
+
+
+def label_plan(plan: Plan, folder: Path, device: torch.device, console: Console) -> Plan:
+    """The plan with dense labels of its clips, as far as their motion is known.
+
+    Raises:
+        EgodepthError: broken frames, poses without motion, or a folder that can't be written.
+    """
+    clips, covered, count = [], 0.0, 0
+    with WorkProgress(console) as progress:
+        for clip in plan.clips:
+            if clip.motion is None or not clip.is_used:
+                clips.append(clip)
+                continue
+            keys = key_positions(clip)
+            task = progress.add_task(
+                f"depth from many views, {clip.sequence.name}", total=len(keys)
+            )
+
+            def tick(done: int, total: int, task: TaskID = task) -> None:
+                progress.update(task, completed=done, total=total)
+
+            labelled = add_labels(clip, folder, device, tick)
+            progress.update(task, completed=len(keys))
+            clips.append(labelled)
+            assert labelled.dense is not None
+            covered += float((labelled.dense[keys, 0] > 0).mean()) * len(keys)
+            count += len(keys)
+    if not count:
+        return plan
+    line = f"depth from many views: labels of {count} frames, {100 * covered / count:.0f} % of their pixels"
+    return replace(plan, clips=clips, lines=[*plan.lines, line])
 
 
 def motion_gap(clips: list[Clip]) -> MotionGap:

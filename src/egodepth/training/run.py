@@ -56,6 +56,7 @@ from egodepth.training.plan import (
     Plan,
     describe_plan,
     find_cameras,
+    label_plan,
     make_plan,
     motion_gap,
     restrict,
@@ -137,7 +138,7 @@ def train(
             "of steps: give --minutes null with --steps or --epochs"
         )
     accelerator, devices = choose_device(settings.device)
-    device = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
+    device = torch_device(settings.device)
     if accelerator == "cpu":
         keep_large_allocations()
     precision = choose_precision(settings.precision, accelerator)
@@ -426,6 +427,12 @@ def choose_device(device: str) -> tuple[str, list[int]]:
     return "cuda", [int(index or 0)]
 
 
+def torch_device(device: str) -> torch.device:
+    """The device of a setting, see :func:`choose_device`."""
+    accelerator, devices = choose_device(device)
+    return torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
+
+
 def choose_precision(precision: str, accelerator: str) -> str:
     """What the networks compute in, ``bf16`` or ``float32``; automatic means bfloat16 where the hardware
     has it."""
@@ -511,6 +518,8 @@ def make_stream(
     if data.split is not None:
         clips = restrict(clips, get_split(data.split))
     plan = make_plan(clips, data, console)
+    if data.dense_labels:
+        plan = label_plan(plan, folder, torch_device(settings.device), console)
     plan = replace(plan, lines=found + plan.lines)
     for line in plan.lines:
         console.print(line)
@@ -574,8 +583,8 @@ def estimate(settings: TrainSettings, console: Console | None = None) -> Estimat
         EgodepthError: anything wrong with settings, footage or device.
     """
     console = console or Console(stderr=True)
-    accelerator, devices = choose_device(settings.device)
-    device = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
+    accelerator, _ = choose_device(settings.device)
+    device = torch_device(settings.device)
     if accelerator == "cpu":
         keep_large_allocations()
     precision = choose_precision(settings.precision, accelerator)

@@ -45,6 +45,9 @@ class DataSettings(Settings):
     """camera file, for footage that brings no camera: egodepth's own (YAML: fx, fy, cx, cy, width, height, and
     with a lens distortion: [k1, k2, p1, p2, k3], or lens: fisheye with distortion: [k1, k2, k3, k4]), or one
     of OpenCV, ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
+    dense_labels: bool = False
+    """depth from many views by plane sweep before the training, where poses are known before it (sfm and
+    given), for the loss ``dense``"""
     mask: str = "none"
     """pixels that belong to the camera (bonnet, watermark, borders) and say nothing; auto: those that
     stay in place over a hundred frames or more; or an image file, whose black pixels are left out"""
@@ -105,6 +108,9 @@ class LossWeights(Settings):
     """depth of target and source must agree (poses aligned, where each pair has its own scale)"""
     points: float = Field(0.1, ge=0)
     """depth at the points of structure from motion, as robust difference of logarithms"""
+    dense: float = Field(1.0, ge=0)
+    """depth of the labels from many views (data.dense_labels), as robust difference of logarithms, by
+    confidence"""
     reconstruction: float = Field(1.0, ge=0)
     """L_rec: FeatureNet's reconstruction of the image"""
     discriminative: float = Field(1e-3, ge=0)

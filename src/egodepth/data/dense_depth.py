@@ -1,0 +1,259 @@
+"""Dense depth labels of a clip whose poses are known, by plane sweep and agreement between views."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float, Float16
+from numpy import ndarray
+from torch import Tensor
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path
+from egodepth.data.clips import NO_PART, Clip
+from egodepth.data.frame_cache import resize_frame
+from egodepth.data.sequence import read_numbered
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.plane_sweep import agreeing_views, sweep_depth
+
+MAX_SCALE = 2
+"""Size at which labels are made over that of the training, where the footage has as much."""
+SOURCES_PER_SIDE = 2
+MIN_BASELINE = 0.01
+"""Of a frame and its nearest source, over the median depth of its points; the next ones are as far again."""
+MIN_STEP = 0.3
+"""The same over the median distance of neighbouring key frames, where there are no points."""
+MAX_STRIDES = 8
+"""Strides from a frame to its farthest source, however slow the camera."""
+TOLERANCE, MIN_AGREEING = 0.1, 2
+"""Difference of the logarithms of depth up to which two views agree, and how many of them must."""
+MIN_BLOCK_SHARE = 0.5
+"""Of the pixels that one of a label is made from, those that must be known."""
+NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.4
+"""Of the depths of a clip's points: the road in front of the camera is nearer than most corners."""
+MAX_DISPARITY = 0.3
+"""Of the image's width, between a frame and its nearest source, where there are no points to tell the nearest
+depth."""
+LABELS_PER_FILE = 32
+"""Kept at once, so that an interrupted run loses little."""
+METHOD = 1
+"""Counts changes of the method, so that labels of another are made anew."""
+
+
+def add_labels(
+    clip: Clip,
+    folder: Path,
+    device: torch.device,
+    on_frame: Callable[[int, int], None] = lambda *_: None,
+) -> Clip:
+    """The clip with labels of its key frames, every ``stride``-th, as :attr:`Clip.dense`.
+
+    Labels are kept in ``folder`` and read again the next time; an interrupted run goes on where it was.
+
+    Args:
+        clip: with known motion.
+        folder: of the cache.
+        device: to compute on.
+        on_frame: called with how many labels there are, and will be.
+
+    Raises:
+        EgodepthError: broken frames, or a folder that can't be written.
+    """
+    assert clip.motion is not None
+    poses = hashlib.sha256(np.ascontiguousarray(clip.motion.world_from_camera).tobytes())
+    height, width = clip.frames.shape[-2:]
+    key = (
+        f"{clip.sequence.frames.fingerprint} {height}x{width} {clip.stride} {clip.camera.matrix.tolist()} "
+        f"{poses.hexdigest()} {METHOD}"
+    )
+    stem = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
+    path = stem.with_name(f"{stem.name}-dense.npy")
+    if not path.exists():
+        _make_labels(clip, path, device, on_frame)
+    return replace(clip, dense=np.load(path, mmap_mode="r"))
+
+
+def key_positions(clip: Clip) -> list[int]:
+    """Positions of the frames that get labels."""
+    assert clip.motion is not None
+    known = clip.motion.part != NO_PART
+    return [p for p in range(0, len(clip.frames), clip.stride) if known[p]]
+
+
+def sources_of(clip: Clip, position: int) -> list[int]:
+    """Positions of the key frames that a frame's depth is found by: in each direction those whose baselines
+    are the first to reach MIN_BASELINE, and as much again."""
+    assert clip.motion is not None
+    part, poses = clip.motion.part, clip.motion.world_from_camera
+    shortest = _shortest_baseline(clip, position)
+    found = []
+    for direction in (-1, 1):
+        wanted, taken = shortest, 0
+        for strides in range(1, MAX_STRIDES + 1):
+            other = position + direction * strides * clip.stride
+            if not 0 <= other < len(part) or part[other] != part[position]:
+                break
+            baseline = float(np.linalg.norm(poses[other, :3, 3] - poses[position, :3, 3]))
+            if baseline > wanted:
+                found.append(other)
+                taken, wanted = taken + 1, baseline + shortest
+            if taken == SOURCES_PER_SIDE:
+                break
+    return sorted(found)
+
+
+def _shortest_baseline(clip: Clip, position: int) -> float:
+    """Below it a source shows no parallax."""
+    assert clip.motion is not None
+    points = clip.motion.points.get(position)
+    if points is not None:
+        return MIN_BASELINE / float(np.median(points.inverse_depth))
+    centres = clip.motion.world_from_camera[:: clip.stride, :3, 3]
+    return MIN_STEP * float(np.nanmedian(np.linalg.norm(np.diff(centres, axis=0), axis=1)))
+
+
+def _make_labels(
+    clip: Clip, path: Path, device: torch.device, on_frame: Callable[[int, int], None]
+) -> None:
+    keys = key_positions(clip)
+    pieces = [
+        keys[first : first + LABELS_PER_FILE] for first in range(0, len(keys), LABELS_PER_FILE)
+    ]
+    names = [path.with_name(f"{path.stem}-{number:06d}.npy") for number in range(len(pieces))]
+    maker: _LabelMaker | None = None
+    for number, (piece, name) in enumerate(zip(pieces, names, strict=True)):
+        before = number * LABELS_PER_FILE
+        if name.exists():
+            continue
+        maker = maker or _LabelMaker(clip, piece[0], device)
+        labels = []
+        for position in piece:
+            labels.append(maker.label(position))
+            on_frame(before + len(labels), len(keys))
+        with atomic_path(name) as partial:
+            np.save(partial, np.stack(labels))
+    with atomic_path(path) as partial:
+        shape = (len(clip.frames), 2, *clip.frames.shape[-2:])
+        whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        for piece, name in zip(pieces, names, strict=True):
+            whole[piece] = np.load(name)
+        whole.flush()
+    for name in names:
+        name.unlink(missing_ok=True)
+
+
+class _LabelMaker:
+    """Labels one frame after the other, and keeps the frames and depths that the next ones need."""
+
+    def __init__(self, clip: Clip, first: int, device: torch.device):
+        assert clip.motion is not None
+        self._clip, self._motion, self._device = clip, clip.motion, device
+        height, width = clip.frames.shape[-2:]
+        frames = clip.sequence.frames
+        self._factor = MAX_SCALE if min(frames.height / height, frames.width / width) >= 1.5 else 1
+        self._size = (self._factor * height, self._factor * width)
+        camera = clip.camera.resize(*self._size)
+        self._camera = Camera(camera.matrix[None].float().to(device), *self._size)
+        self._nearest = _nearest_depth(clip)
+        self._reach = MAX_STRIDES * clip.stride
+        self._stream = self._read(max(0, first - 2 * self._reach))
+        self._images: dict[int, Tensor] = {}
+        self._depths: dict[int, Tensor] = {}
+
+    def label(self, position: int) -> Float16[ndarray, "2 h w"]:
+        """Inverse depth and confidence; zeros where views do not agree."""
+        height, width = self._clip.frames.shape[-2:]
+        sources = sources_of(self._clip, position)
+        for kept in (self._images, self._depths):
+            for old in [p for p in kept if p < position - 2 * self._reach]:
+                del kept[old]
+        others = [(s, self._depth(s)) for s in sources]
+        views = [(s, depth) for s, depth in others if depth is not None]
+        own = self._depth(position)
+        if own is None or len(views) < MIN_AGREEING:
+            return np.zeros((2, height, width), np.float16)
+        agree, given = agreeing_views(
+            own, torch.stack([depth for _, depth in views]),
+            torch.stack([self._motion_to(s, position) for s, _ in views]), self._camera, TOLERANCE,
+        )  # fmt: skip
+        count = agree.sum(0)
+        fused = (own + (given * agree).sum(0)) / (1 + count)
+        static = self._clip.static
+        if static is not None:
+            mask = cv2.resize(
+                static.astype(np.uint8), self._size[::-1], interpolation=cv2.INTER_NEAREST
+            )
+            count = count.masked_fill(torch.from_numpy(mask > 0).to(count.device), 0)
+        fused = torch.where(count >= MIN_AGREEING, fused, torch.nan)
+        confidence = (count / (2 * SOURCES_PER_SIDE)).masked_fill(count < MIN_AGREEING, 0)
+        squares = _blocks(fused, self._factor)
+        known = squares.isfinite().float().mean(-1) >= MIN_BLOCK_SHARE
+        median = squares.nanmedian(-1).values.where(known, 0)
+        label = torch.stack([median, _blocks(confidence, self._factor).mean(-1) * known])
+        return label[:, 0].cpu().numpy().astype(np.float16)
+
+    def _depth(self, position: int) -> Tensor | None:
+        """Of a key frame, by its sources; None where it has none."""
+        if position not in self._depths:
+            sources = sources_of(self._clip, position)
+            if not sources:
+                return None
+            images = torch.stack([self._image(p) for p in [*sources, position]])
+            self._depths[position] = sweep_depth(
+                self._image(position), images[:-1],
+                torch.stack([self._motion_to(s, position) for s in sources]), self._camera,
+                torch.tensor([self._nearest], device=self._device),
+                tuple(int(s > position) for s in sources),
+            )  # fmt: skip
+        return self._depths[position]
+
+    def _motion_to(self, source: int, target: int) -> Tensor:
+        """(1, 4, 4) ``source_from_target``."""
+        poses = self._motion.world_from_camera
+        motion = np.linalg.inv(poses[source]) @ poses[target]
+        return torch.from_numpy(motion)[None].float().to(self._device)
+
+    def _image(self, position: int) -> Tensor:
+        while position not in self._images:
+            place, image = next(self._stream)
+            self._images[place] = image
+        return self._images[position]
+
+    def _read(self, first: int) -> Iterator[tuple[int, Tensor]]:
+        """Key frames from a position on, at the size of the labels."""
+        places = self._clip.positions
+        keys = {int(self._clip.numbers[p]) for p in key_positions(self._clip) if p >= first}
+        for frame in read_numbered(self._clip.sequence.frames, np.array(sorted(keys))):
+            image = resize_frame(frame.image, *self._size).transpose(2, 0, 1)
+            values = torch.from_numpy(np.array(image))[None].to(self._device).float() / 255
+            yield places[frame.number], values
+
+
+def _nearest_depth(clip: Clip) -> float:
+    """What to expect, by the points of the clip; else by how far the camera moves."""
+    assert clip.motion is not None
+    if clip.motion.points:
+        inverse = np.concatenate([points.inverse_depth for points in clip.motion.points.values()])
+        return NEAREST_FACTOR / float(np.percentile(inverse, 100 - NEAREST_PERCENTILE))
+    poses = clip.motion.world_from_camera
+    baselines = [
+        float(np.linalg.norm(poses[s, :3, 3] - poses[p, :3, 3]))
+        for p in key_positions(clip)
+        for s in sources_of(clip, p)[:1]
+    ]
+    if not baselines or max(baselines) == 0:
+        raise EgodepthError(
+            f"the poses of {clip.sequence.name} show no motion: nothing tells depth"
+        )
+    focal = float(clip.camera.matrix[0, 0]) / clip.camera.width
+    return float(np.median(baselines)) * focal / MAX_DISPARITY
+
+
+def _blocks(values: Float[Tensor, "b h w"], factor: int) -> Float[Tensor, "b h2 w2 n"]:
+    """Squares of ``factor`` pixels a side, each as one row."""
+    rows = values.unfold(1, factor, factor).unfold(2, factor, factor)
+    return rows.flatten(-2)
