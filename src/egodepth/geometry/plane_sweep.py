@@ -246,8 +246,8 @@ def upsample_by_colour(
     small: Float[Tensor, "b 3 h w"],
     image: Float[Tensor, "b 3 h2 w2"],
 ) -> Float[Tensor, "b h2 w2"]:
-    """At the size of ``image``: each pixel takes the value of the one of the nine nearest of the smaller map whose
-    colour is most like its own, so that depth breaks where the image does.
+    """At the size of ``image``: each pixel takes the value of that one of the nine nearest of the smaller map
+    whose colour is most like its own, so that depth breaks where the image does.
 
     Args:
         inverse_depth: to make larger.

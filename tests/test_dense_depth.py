@@ -1,0 +1,170 @@
+"""Dense labels of a clip: right where they are, kept, resumed, and none where nothing moves."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import TINY
+
+from egodepth.core.config import override
+from egodepth.data import dense_depth
+from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points, read_clips
+from egodepth.data.dense_depth import add_labels, key_positions, sources_of
+from egodepth.data.snippets import SnippetStream, augment
+from egodepth.data.synthetic import read_street
+from egodepth.losses.known_depth import dense_depth_loss, robust_log_difference
+from egodepth.training.motion_refinement import MotionRefinement
+from egodepth.training.run import train
+from egodepth.training.settings import TrainSettings
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    clip = read_clips([read_street(5, frames=7)], 48, 160, tmp_path_factory.mktemp("street"))[0]
+    return replace(clip, motion=KnownMotion.given(clip.sequence))
+
+
+@pytest.fixture(scope="module")
+def labelled(street: Clip, tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    return add_labels(street, tmp_path_factory.mktemp("labels"), CPU)
+
+
+def errors(clip: Clip, position: int) -> np.ndarray:
+    """Relative errors of the labels of a frame."""
+    assert clip.dense is not None
+    truth = clip.sequence.ground_truth("depth")[position]()
+    height, width = clip.frames.shape[-2:]
+    rows = ((np.arange(height) + 0.5) * truth.shape[0] / height).astype(int)
+    columns = ((np.arange(width) + 0.5) * truth.shape[1] / width).astype(int)
+    inverse = clip.dense[position, 0].astype(np.float32)
+    known = (inverse > 0) & (truth[rows][:, columns] > 0)
+    return np.abs(inverse * truth[rows][:, columns] - 1)[known]
+
+
+def test_labels_are_exact_and_nearly_whole(labelled: Clip) -> None:
+    assert labelled.dense is not None
+    assert labelled.dense.shape == (7, 2, 48, 160)
+    known = labelled.dense[:, 0] > 0
+    found = np.concatenate([errors(labelled, position) for position in range(1, 6)])
+    assert known[1:6].mean() > 0.6
+    assert np.median(found) < 0.03
+    assert (found < 0.1).mean() > 0.85
+    confidence = labelled.dense[:, 1]
+    assert ((confidence > 0) == known).all()
+    assert confidence.max() == 1
+
+
+def test_labels_are_made_once(
+    street: Clip, labelled: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense_depth, "LABELS_PER_FILE", 2)
+    made = []
+
+    def stop(done: int, _: int) -> None:
+        made.append(done)
+        if done == 4:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        add_labels(street, tmp_path, CPU, stop)
+    made.clear()
+    resumed = add_labels(street, tmp_path, CPU, lambda done, _: made.append(done))
+    assert made == [3, 4, 5, 6, 7]  # the third and fourth were not kept yet
+    np.testing.assert_array_equal(resumed.dense, labelled.dense)
+    assert len(list(tmp_path.iterdir())) == 1
+    made.clear()
+    add_labels(street, tmp_path, CPU, lambda done, _: made.append(done))
+    assert made == []
+    moved = street.motion
+    assert moved is not None
+    poses = moved.world_from_camera.copy()
+    poses[:, :3, 3] *= 2
+    other = replace(street, motion=replace(moved, world_from_camera=poses))
+    with pytest.raises(KeyboardInterrupt):
+        add_labels(other, tmp_path, CPU, lambda *_: stop(4, 7))
+
+
+def test_sources_show_parallax(street: Clip) -> None:
+    assert sources_of(street, 3) == [1, 2, 4, 5]
+    assert sources_of(street, 0) == [1, 2]
+    motion = street.motion
+    assert motion is not None
+    # The camera stops before frames 2 and 3: they tell nothing of each other.
+    poses = motion.world_from_camera.copy()
+    poses[2:4] = poses[1]
+    stopped = replace(street, motion=replace(motion, world_from_camera=poses))
+    assert sources_of(stopped, 2) == [0, 4, 5]
+    part = motion.part.copy()
+    part[4:] = 1
+    part[1] = NO_PART
+    parted = replace(street, motion=replace(motion, part=part))
+    assert sources_of(parted, 3) == [2]
+    assert key_positions(parted) == [0, 2, 3, 4, 5, 6]
+    # By the points: of twenty metres a metre is five percent, of a kilometre nothing.
+    far = {p: Points(np.zeros((1, 2)), np.array([1e-3])) for p in range(7)}
+    assert sources_of(replace(street, motion=replace(motion, points=far)), 3) == []
+
+
+def test_what_belongs_to_the_camera_has_no_label(street: Clip, tmp_path: Path) -> None:
+    static = np.zeros((48, 160), bool)
+    static[38:] = True
+    dense = add_labels(replace(street, static=static), tmp_path, CPU).dense
+    assert dense is not None
+    assert (dense[:, :, 38:] == 0).all()
+    assert (dense[2, 0, :36] > 0).mean() > 0.5
+
+
+def test_the_loss_is_known(labelled: Clip) -> None:
+    labels = torch.tensor([[[[0.5, 0.5, 0.0]], [[1.0, 0.5, 0.0]]]]).double()
+    factors = [math.exp(0.1), math.exp(-0.2), 3.0]
+    inverse = 0.5 * torch.tensor([[[factors]]], dtype=torch.float64)
+    found = dense_depth_loss(inverse, labels)
+    costs = [math.log(1.5), 0.5 * math.log(3), 0.0]
+    expected = torch.tensor([[[costs]]], dtype=torch.float64)
+    torch.testing.assert_close(found, expected)
+    leaf = (0.3 + torch.rand(1, 2, 3, 4)).double().requires_grad_()
+    truth = torch.rand(1, 2, 3, 4).double()
+    assert torch.autograd.gradcheck(lambda x: dense_depth_loss(x, truth), leaf)
+    assert torch.autograd.gradcheck(lambda x: robust_log_difference(x, truth), leaf)
+
+
+def test_labels_follow_their_frames(labelled: Clip) -> None:
+    stream = SnippetStream([labelled], directions=(-1, 1), batch_size=4, seed=0)
+    raw = stream.batch(0)
+    assert labelled.dense is not None
+    assert raw.dense is not None
+    for row, target in enumerate(raw.frame_ids[0].tolist()):
+        np.testing.assert_array_equal(raw.dense[row], labelled.dense[target])
+    batch = augment(raw, 1)
+    assert batch.dense is not None
+    flipped = (batch.target != augment(raw, 1, enabled=False).target).flatten(1).any(1)
+    assert flipped.any()
+    assert not flipped.all()
+    for row, mirrored in enumerate(flipped):
+        expected = raw.dense[row].float()
+        torch.testing.assert_close(batch.dense[row], expected.flip(-1) if mirrored else expected)
+    motions = MotionRefinement(stream, 1.0)
+    with torch.no_grad():
+        motions.log_scale.fill_(math.log(2))
+    scaled = motions(raw).dense
+    assert scaled is not None
+    torch.testing.assert_close(scaled[:, 0], raw.dense[:, 0].float() / 2)
+    torch.testing.assert_close(scaled[:, 1], raw.dense[:, 1].float())
+
+
+def test_training_learns_from_labels(tmp_path: Path) -> None:
+    changes = {
+        "data.sources": ["synthetic:5"], "data.poses": "given", "data.dense_labels": True,
+        "data.cache": str(tmp_path / "cache"), "steps": 3, "method": "photometric",
+    }  # fmt: skip
+    settings = override(TrainSettings(), TINY | changes)
+    result = train(settings, tmp_path / "run", sequences=[read_street(5, frames=5)])
+    log = next((tmp_path / "run" / "logs").glob("csv_*/metrics.csv")).read_text()
+    assert "dense" in log.splitlines()[0].split(",")
+    assert result.steps == 3
+    assert "labels of 5 frames" in (tmp_path / "run" / "run.json").read_text()
