@@ -408,8 +408,8 @@ def test_cameras_that_none_can_be(tmp_path: Path) -> None:
     path = tmp_path / "camera.yaml"
     good = (FX, FY, CX, CY)
     for change, message in (
-        ({0: 0.58, 1: 0.77}, "field of view of 179 degrees; .*normalised.*millimetres"),
-        ({0: 4.2, 1: 4.2}, "field of view of 174 degrees"),
+        ({0: 0.58, 1: 0.77}, r"field of view of 179\.2 degrees, .*normalised.*millimetres"),
+        ({0: 4.2, 1: 4.2}, r"field of view of 174\.0 degrees"),
         ({1: 30.0}, "more than a factor of 2 apart"),
         ({2: 0.0, 3: 0.0}, "near the middle"),
         ({2: 170.0}, "outside of its image"),

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from PIL import Image
+from PIL import ExifTags, Image
 from tests.conftest import tiny_settings, write_images
 
 import egodepth
@@ -226,6 +226,40 @@ def test_a_focal_length_holds_for_one_size(tmp_path: Path) -> None:
             read_footage(tmp_path / "a").with_focal(wrong)  # type: ignore[arg-type]
         with pytest.raises(EgodepthError, match="between 0 and 170 degrees"):
             read_footage(tmp_path / "a").with_fov(wrong)  # type: ignore[arg-type]
+
+
+def test_one_limit_for_what_a_camera_sees(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """170 degrees, from left to right and from top to bottom, whoever gives the camera."""
+    write_images(tmp_path / "a", 2)
+    write_images(tmp_path / "tall", 2, 160, 40)
+    (wide,), (tall,) = (read_source(str(tmp_path / name)) for name in ("a", "tall"))
+    limit = 40 / np.tan(np.radians(85))
+    assert wide.with_focal(limit * 1.001).camera is not None
+    for focal_length in (limit * 0.99, 0.5):
+        with pytest.raises(
+            EgodepthError, match=r"fx .* for a width of 80 pixels.*more than the 170"
+        ):
+            wide.with_focal(focal_length)
+        with pytest.raises(EgodepthError, match="focal lengths are in pixels of the frames, 80x40"):
+            read_training_sequences(
+                DataSettings(sources=(str(tmp_path / "a"),), focal=focal_length)
+            )
+    assert wide.with_fov(170).camera is not None
+    with pytest.raises(
+        EgodepthError, match=r"of 170 degrees gives fy .* for a height of 160 pixels"
+    ):
+        tall.with_fov(170)
+    for place in (tmp_path / "a" / "0.jpg", tmp_path / "b.jpg"):
+        image = Image.new("RGB", (80, 40))
+        exif = image.getexif()
+        exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 1
+        image.save(place, exif=exif.tobytes())
+        source = place if place.name == "b.jpg" else place.parent
+        with pytest.warns(EgodepthWarning, match=r"EXIF or container data tell fx .* not believed"):
+            (sequence,) = read_source(str(source))
+        assert sequence.camera is None
 
 
 def test_a_camera_file_beside_images_or_a_video(tmp_path: Path) -> None:

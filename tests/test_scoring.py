@@ -436,6 +436,36 @@ def test_the_array_of_several_is_chosen_by_its_name(footage: Path, tmp_path: Pat
         evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("disp", "depth"), ("disparity", "depth"), ("inv_depth", "depth"), ("depth", "inverse")],
+)
+def test_an_array_that_is_called_otherwise_is_not_taken(
+    footage: Path, tmp_path: Path, name: str, kind: str
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    for number in range(3):
+        np.savez(tmp_path / "theirs" / f"{number:06d}.npz", **{name: np.ones((40, 80), np.float32)})
+    other = "inverse" if kind == "depth" else "depth"
+    with pytest.raises(EgodepthError, match=f"holds '{name}', which is no .*--kind {other}"):
+        evaluate_predictor(
+            Predictions(tmp_path / "theirs", kind), read_source(str(footage)), INDOOR
+        )  # type: ignore[arg-type]
+    stack, split = tmp_path / "all.npz", tmp_path / "split.txt"
+    np.savez(stack, **{name: np.ones((3, 40, 80), np.float32)})
+    split.write_text("".join(f"mine {number} l\n" for number in range(3)))
+    with pytest.raises(EgodepthError, match=f"holds '{name}', which is no"):
+        Predictions(stack, kind, get_split(str(split)))  # type: ignore[arg-type]
+
+
+def test_files_that_are_called_disparity_are_told(footage: Path, tmp_path: Path) -> None:
+    save_numbers(tmp_path / "theirs", "{:06d}_disp", (0, 1, 2))
+    with pytest.warns(
+        EgodepthWarning, match="called like disparity, but taken for depth; give --kind"
+    ):
+        evaluate_predictor(Predictions(tmp_path / "theirs"), read_source(str(footage)), INDOOR)
+
+
 @pytest.mark.parametrize("shape", [(80, 40), (40, 40)])
 def test_turned_and_cropped_maps_are_refused(
     footage: Path, tmp_path: Path, shape: tuple[int, int]
@@ -475,7 +505,28 @@ def test_units_nobody_tells_count_where_nothing_is_scaled(footage: Path, tmp_pat
         np.save(tmp_path / "whole" / f"{number:06d}.npy", np.full((40, 80), 500, np.uint16))
     with pytest.raises(EgodepthError, match=r"holds whole numbers \(uint16\)"):
         evaluate_predictor(Predictions(tmp_path / "whole"), sequences, unscaled)
+    (tmp_path / "zipped").mkdir()
+    for number in range(3):
+        numbers = np.full((40, 80), 500, np.int32)
+        np.savez_compressed(
+            tmp_path / "zipped" / f"{number:06d}.npz", valid=numbers > 0, depth=numbers
+        )
+    with pytest.raises(EgodepthError, match=r"000000\.npz holds whole numbers \(int32\)"):
+        evaluate_predictor(Predictions(tmp_path / "zipped"), sequences, unscaled)
+    assert evaluate_predictor(Predictions(tmp_path / "zipped"), sequences, INDOOR).images
     assert evaluate_predictor(Predictions(tmp_path / "whole"), sequences, INDOOR).images
+
+
+def test_true_depth_of_whole_numbers_needs_its_steps(footage: Path) -> None:
+    (footage / "depth" / "000000.png").unlink()
+    for kind in (np.uint16, np.int64):
+        np.savez(footage / "depth" / "000000.npz", np.full((40, 80), 3000, kind))
+        with pytest.raises(
+            EgodepthError, match=r"holds whole numbers .*depth_steps in camera\.yaml"
+        ):
+            read_source(str(footage))[0].depth[0]()
+    (footage / "camera.yaml").write_text("depth_steps: 500\n")
+    assert (read_source(str(footage))[0].depth[0]() == 6).all()
 
 
 def test_true_depth_as_people_have_it(footage: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import yaml
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import read_text
-from egodepth.geometry.camera import WIDEST_FOV, Camera
+from egodepth.geometry.camera import Camera, too_wide
 from egodepth.geometry.lens import COEFFICIENTS, Lens, LensModel
 
 INTRINSICS = ("fx", "fy", "cx", "cy", "width", "height")
@@ -594,14 +594,12 @@ def _checked(path: Path, form: str, numbers: Iterable[float], lens: Lens | None)
         )
     if lens is not None and not all(map(math.isfinite, lens.coefficients)):
         raise _error(path, f"has distortion coefficients that are no numbers: {lens.coefficients}")
-    for name, focal, axis, size in (("fx", fx, "width", width), ("fy", fy, "height", height)):
-        fov = math.degrees(2 * math.atan(size / 2 / focal))
-        if fov > WIDEST_FOV:
-            raise _error(
-                path,
-                f"has {name} {focal:g} for a {axis} of {size:g} pixels, a field of view of {fov:.0f} degrees; "
-                "focal lengths are in pixels: is it normalised (times the width), or in millimetres?",
-            )
+    wide = too_wide(fx, fy, int(height), int(width))
+    if wide:
+        raise _error(
+            path,
+            f"has {wide}; focal lengths are in pixels: is it normalised (times the width), or in millimetres?",
+        )
     if max(fx, fy) > MOST_STRETCHED * min(fx, fy):
         raise _error(
             path,

@@ -7,8 +7,8 @@ from dataclasses import replace
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
-from typing import Any
-from zipfile import BadZipFile
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from egodepth.data.sequence import (
     list_images,
     read_depth_png,
 )
-from egodepth.geometry.camera import Camera
+from egodepth.geometry.camera import Camera, too_wide
 from egodepth.geometry.lens import Lens, Undistortion
 from egodepth.geometry.pose_table import EXAMPLE
 from egodepth.geometry.trajectory import read_trajectory
@@ -38,6 +38,7 @@ POSES_UNIT = f"the unit of {POSES}"
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
 DEPTH_KEYS = ("depth",)
 """What the depth of a .npz file with several arrays is called."""
+LIKE_DISPARITY = re.compile(r"disp|inv|idepth", re.IGNORECASE)
 CAMERA_FILE = "camera.yaml"
 """Beside images or a video: their camera; in a run folder: that of the first footage."""
 LIKE_CAMERA_FILE = re.compile(
@@ -134,7 +135,17 @@ def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | Non
     file = folder / CAMERA_FILE if folder is not None else None
     if file is not None and file.exists() and not read_units(file).alone:
         return with_camera_file(sequence, file)
-    return sequence if focal is None else sequence.with_focal(focal, "metadata")
+    if focal is None:
+        return sequence
+    wide = too_wide(focal, focal, sequence.frames.height, sequence.frames.width)
+    if wide:
+        warnings.warn(
+            f"{sequence.name}: its EXIF or container data tell {wide}; they are not believed",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+        return sequence
+    return sequence.with_focal(focal, "metadata")
 
 
 def tell_unread_camera(sequence: Sequence) -> None:
@@ -201,13 +212,12 @@ def _read_prepared(folder: Path) -> Sequence:
     frames = ImageFiles(images)
     camera_file = folder / CAMERA_FILE
     units = read_units(camera_file) if camera_file.exists() else Units(alone=True)
-    steps = units.depth_steps or MILLIMETRES
     depth: dict[int, Callable[[], np.ndarray]] = {}
     maps = depth_maps(folder / DEPTH)
     size = frames.height, frames.width
     for index, image in enumerate(images):
         if image.stem in maps:
-            depth[index] = partial(_read_true_depth, maps[image.stem], steps, size)
+            depth[index] = partial(_read_true_depth, maps[image.stem], units.depth_steps, size)
     _tell_maps_of_no_image(folder / DEPTH, {image.stem for image in images})
     poses = None
     if (folder / POSES).exists():
@@ -266,9 +276,21 @@ def depth_maps(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _read_true_depth(path: Path, steps: float, size: tuple[int, int]) -> np.ndarray:
-    """Depth (H, W) of an image of a size (height, width), 0 where it is not finite, as in the sky."""
-    depth = read_depth_map(path, steps)
+def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> np.ndarray:
+    """Depth (H, W) of an image of a size (height, width), 0 where it is not finite, as in the sky.
+
+    Raises:
+        EgodepthError: whole numbers in an array, whose unit nothing tells.
+    """
+    known = steps is not None
+    depth = read_depth_map(path, steps or MILLIMETRES)
+    if path.suffix.lower() != ".png" and whole_numbers(path):
+        if not known:
+            raise EgodepthError(
+                f"{path} holds whole numbers ({whole_numbers(path)}), whose unit nothing tells; save metres as "
+                f"floating-point numbers, or give depth_steps in {CAMERA_FILE} (1000 for millimetres)"
+            )
+        depth = depth / steps
     check_aspect(path, depth.shape, size, 0.01)
     return np.where(np.isfinite(depth), depth, 0)
 
@@ -294,21 +316,72 @@ def check_aspect(
 def array_of(
     loaded: Any, path: Path, keys: tuple[str, ...] = DEPTH_KEYS
 ) -> np.ndarray[Any, np.dtype[Any]]:
-    """The array of a loaded .npy file; of a .npz file the first that is called one of ``keys``, or the only
-    one.
+    """The array of a loaded .npy file, or that of a .npz file which :func:`name_of` finds."""
+    return (
+        loaded
+        if isinstance(loaded, np.ndarray)
+        else np.asarray(loaded[name_of(loaded.files, path, keys)])
+    )
+
+
+def name_of(names: list[str], path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
+    """Of the arrays of a .npz file the first that is called one of ``keys``, or the only one, if it is not
+    called like something else.
 
     Raises:
-        EgodepthError: several arrays, none of them called so.
+        EgodepthError: several arrays, none of them called so, or one that is called disparity where depth is
+            asked for, or the other way round.
     """
-    if isinstance(loaded, np.ndarray):
-        return loaded
-    named = [key for key in keys if key in loaded.files]
-    if not named and len(loaded.files) != 1:
+    named = [name for key in keys for name in names if name.lower() == key]
+    if named:
+        return named[0]
+    if len(names) != 1:
         raise EgodepthError(
-            f"{path} holds {len(loaded.files)} arrays, {', '.join(loaded.files)}: call the one that is meant "
+            f"{path} holds {len(names)} arrays, {', '.join(names)}: call the one that is meant "
             f"{' or '.join(keys)}"
         )
-    return np.asarray(loaded[(named or loaded.files)[0]])
+    inverse = LIKE_DISPARITY.search(names[0])
+    if inverse and keys == DEPTH_KEYS:
+        raise EgodepthError(
+            f"{path} holds {names[0]!r}, which is no depth: predictions of disparity or inverse depth are "
+            "scored with --kind inverse; depth must be called depth"
+        )
+    if "depth" in names[0].lower() and not inverse and keys != DEPTH_KEYS:
+        raise EgodepthError(
+            f"{path} holds {names[0]!r}, which is no disparity: depth is scored with --kind depth; disparity "
+            f"or inverse depth must be called {' or '.join(keys)}"
+        )
+    return names[0]
+
+
+def whole_numbers(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
+    """Type of the whole numbers of a .npy or .npz file, of which the header alone is read; else empty.
+
+    Raises:
+        EgodepthError: a broken file, or one without the array.
+    """
+    try:
+        if path.suffix.lower() == ".npz":
+            with ZipFile(path) as archive:
+                names = [name.removesuffix(".npy") for name in archive.namelist()]
+                with archive.open(f"{name_of(names, path, keys)}.npy") as file:
+                    kind = _dtype(file)
+        else:
+            with path.open("rb") as file:
+                kind = _dtype(file)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise EgodepthError(f"broken depth map {path}: {error}") from error
+    return str(kind) if kind.kind in "iu" else ""
+
+
+def _dtype(file: IO[bytes]) -> np.dtype[Any]:
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    return read(file)[2]
 
 
 def read_depth_map(path: Path, steps: float, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray:

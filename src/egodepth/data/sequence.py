@@ -22,7 +22,7 @@ from egodepth.data.pixels import (
     read_values,
     upright_size,
 )
-from egodepth.geometry.camera import WIDEST_FOV, Camera
+from egodepth.geometry.camera import WIDEST_FOV, Camera, too_wide
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 RANGE_FRAMES = 64
@@ -158,7 +158,7 @@ class Sequence:
         """The same with a camera that sees ``degrees`` from left to right edge, if it brings none.
 
         Raises:
-            EgodepthError: not between 0 and WIDEST_FOV.
+            EgodepthError: not between 0 and WIDEST_FOV, or more than that from top to bottom.
         """
         is_number = isinstance(degrees, SupportsFloat) and not isinstance(degrees, bool)
         if not is_number or not 0 < float(degrees) <= WIDEST_FOV:
@@ -169,13 +169,14 @@ class Sequence:
             return self
         size = (self.frames.height, self.frames.width)
         camera = Camera.from_field_of_view(float(degrees), *size)
+        self._check_view(camera, f"a horizontal field of view of {degrees:g} degrees")
         return replace(self, camera=camera, camera_from="fov")
 
     def with_focal(self, focal: float, camera_from: CameraFrom = "given") -> "Sequence":
         """The same with a camera of square pixels, focal length in pixels, centred.
 
         Raises:
-            EgodepthError: not above 0.
+            EgodepthError: not above 0, or so short that it sees more than WIDEST_FOV.
         """
         is_number = isinstance(focal, SupportsFloat) and not isinstance(focal, bool)
         if not is_number or not 0 < float(focal) < math.inf:
@@ -183,7 +184,17 @@ class Sequence:
         height, width = self.frames.height, self.frames.width
         centre = ((width - 1) / 2, (height - 1) / 2)
         camera = Camera.from_parameters(float(focal), float(focal), *centre, height, width)
+        self._check_view(camera, f"a focal length of {focal:g}")
         return replace(self, camera=camera, camera_from=camera_from)
+
+    def _check_view(self, camera: Camera, given: str) -> None:
+        fx, fy = camera.focal_and_centre[:2].tolist()
+        wide = too_wide(fx, fy, camera.height, camera.width)
+        if wide:
+            raise EgodepthError(
+                f"{self.name}: {given} gives {wide}; focal lengths are in pixels of the frames, "
+                f"{camera.width}x{camera.height}"
+            )
 
     def with_fps(self, fps: float) -> "Sequence":
         """The same at ``fps`` frames per second, whatever times its frames bring.

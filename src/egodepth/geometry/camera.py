@@ -16,6 +16,18 @@ WIDEST_FOV = 170.0
 more has a focal length that is normalised or in millimetres, or is a fisheye."""
 
 
+def too_wide(fx: float, fy: float, height: int, width: int) -> str:
+    """How focal lengths in pixels see more than :data:`WIDEST_FOV`, in words; empty where they don't."""
+    for name, focal, axis, size in (("fx", fx, "width", width), ("fy", fy, "height", height)):
+        fov = math.degrees(2 * math.atan(size / 2 / focal))
+        if fov > WIDEST_FOV + 1e-3:  # a camera of that very view, with its rounded focal length
+            return (
+                f"{name} {focal:g} for a {axis} of {size:g} pixels, a field of view of {fov:.1f} degrees, "
+                f"which is more than the {WIDEST_FOV:g} that are possible"
+            )
+    return ""
+
+
 @dataclass(frozen=True)
 class Camera:
     """A pinhole camera or a batch of them, all of one image size.

@@ -4,7 +4,7 @@ import re
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -16,11 +16,16 @@ from egodepth.data.own_footage import (
     check_aspect,
     depth_maps,
     read_depth_map,
+    whole_numbers,
 )
 from egodepth.data.sequence import Frame, Sequence, frame_names, stem_of
 from egodepth.data.splits import Split
 
 Kind = Literal["depth", "inverse"]
+LIKE_DISPARITY = re.compile(
+    r"(?<![a-z])(disps?|disparit(y|ies)|inv(erse)?_?depths?|idepth)(?![a-z])", re.IGNORECASE
+)
+"""In the name of a file that does not hold depth."""
 LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
 PNG_STEPS = 256
 """A metre, in 16-bit PNGs, as KITTI has it; a factor matters only where nothing is scaled to the truth."""
@@ -69,6 +74,7 @@ class Predictions:
                     f"{self.split.size} frames"
                 )
             self._places = self.split.places()
+            self._check_name(self.path)
 
     def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
         """Check that there is a map of each of these frames, and, unless they are scaled to the truth, that
@@ -82,9 +88,10 @@ class Predictions:
             for number in numbers:
                 self._place(sequence, number)
             if not scaled and self._stack.dtype.kind in "iu":
-                raise EgodepthError(_whole_numbers(self.path, self._stack.dtype))
+                raise EgodepthError(_whole_numbers(self.path, str(self._stack.dtype)))
             return
         paths = [self._find(sequence, number, names[number]) for number in numbers]
+        self._check_name(*paths[:1])
         if scaled:
             return
         if any(path.suffix.lower() == ".png" for path in paths):
@@ -95,13 +102,8 @@ class Predictions:
                 stacklevel=3,
             )
         for path in paths:
-            if path.suffix.lower() == ".npy":
-                try:
-                    kind = np.load(path, mmap_mode="r").dtype
-                except (OSError, ValueError, EOFError) as error:
-                    raise EgodepthError(f"broken depth map {path}: {error}") from error
-                if kind.kind in "iu":
-                    raise EgodepthError(_whole_numbers(path, kind))
+            if path.suffix.lower() != ".png" and (kind := whole_numbers(path, KEYS[self.kind])):
+                raise EgodepthError(_whole_numbers(path, kind))
 
     def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
         """Depth (H, W) of a frame, resized bilinearly in inverse depth.
@@ -122,6 +124,16 @@ class Predictions:
             if inverse.shape != size:
                 inverse = cv2.resize(inverse, size[::-1], interpolation=cv2.INTER_LINEAR)
             return 1 / inverse
+
+    def _check_name(self, *paths: Path) -> None:
+        for path in paths:
+            told = path.suffix.lower() == ".npz" and self._stack is None  # by the array's name
+            if self.kind == "depth" and LIKE_DISPARITY.search(path.stem) and not told:
+                warnings.warn(
+                    f"{path} is called like disparity, but taken for depth; give --kind inverse if it is not",
+                    EgodepthWarning,
+                    stacklevel=4,
+                )
 
     def _place(self, sequence: Sequence, number: int) -> int:
         for folder in (sequence.rig, sequence.name, sequence.name.rsplit("/", 1)[-1]):
@@ -239,7 +251,7 @@ def _pair_numbers(
     return {number: by_number[number] for number in names}
 
 
-def _whole_numbers(path: Path, kind: np.dtype[Any]) -> str:
+def _whole_numbers(path: Path, kind: str) -> str:
     return (
         f"{path} holds whole numbers ({kind}), whose unit nothing tells, and nothing scales them to the truth; "
         "save metres as floating-point numbers, or give --scaling median"
