@@ -19,7 +19,7 @@ from egodepth.data.static_mask import find_static_mask, read_mask
 from egodepth.geometry.camera import Camera
 from egodepth.losses.masking import minimum_over_sources
 from egodepth.losses.standing import standing_loss, still_pixels
-from egodepth.training.objective import _agreement, _hidden, compute_objective
+from egodepth.training.objective import _agreement, _aligned, _hidden, compute_objective
 from egodepth.training.plan import mask_static
 from egodepth.training.run import build_networks, train
 
@@ -125,6 +125,30 @@ def test_a_warp_that_reads_the_bonnet_has_no_say() -> None:
     assert found.tolist() == [[pytest.approx(0.2), 0]]
     found.sum().backward()
     assert loss.grad is not None and loss.grad.tolist() == [[[1, 0]], [[0, 0]]]
+
+
+def test_the_bonnet_takes_no_part_in_the_alignment(tmp_path: Path) -> None:
+    """Its colours, in the target or the sources, change no aligned motion where the mask hides them."""
+    write_images(tmp_path / "frames", 5)
+    clip = read_clips([read_source(str(tmp_path / "frames"))[0].with_fov(60)], 64, 128, tmp_path)[0]
+    static = np.zeros((64, 128), bool)
+    static[40:] = True
+    stream = SnippetStream([replace(clip, static=static)], directions=(-1, 1), batch_size=2, seed=0)
+    plain = augment(stream.batch(0), 0, enabled=False)
+    target, sources = plain.target.clone(), plain.sources.clone()
+    target[..., 40:, :] = torch.rand(2, 3, 24, 128)
+    sources[..., 40:, :] = torch.rand(2, 2, 3, 24, 128)
+    inverse, start = torch.full((2, 1, 64, 128), 0.5), torch.eye(4).repeat(2, 2, 1, 1)
+    start[..., 0, 3] = 0.01
+    for changes in ({"target": target}, {"sources": sources}):
+        for masked in (True, False):
+            batches = [plain, replace(plain, **changes)]
+            if not masked:
+                batches = [replace(b, static=b.static[:0]) for b in batches]
+            found = [_aligned(start, batch, inverse) for batch in batches]
+            same = torch.allclose(found[0][0], found[1][0], atol=1e-6)
+            assert same is masked and torch.isfinite(found[0][0]).all()
+            assert not torch.equal(found[0][0], start)
 
 
 def test_what_source_pixels_belong_to_the_camera() -> None:

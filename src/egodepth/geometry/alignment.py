@@ -37,6 +37,7 @@ class Level:
         inverse_depth: (B, h, w) of the target, > 0.
         target_camera, source_camera: of the maps' sizes, batches of B.
         mask: (B, h, w), pixels of the target that count; None for all.
+        source_mask: (B, h2, w2), pixels of the source that count; None for all.
     """
 
     target: Float[Tensor, "b c h w"]
@@ -45,6 +46,7 @@ class Level:
     target_camera: Camera
     source_camera: Camera
     mask: Bool[Tensor, "b h w"] | None = None
+    source_mask: Bool[Tensor, "b h2 w2"] | None = None
 
 
 @dataclass(frozen=True)
@@ -431,9 +433,21 @@ def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
     valid = front & ((pixels >= 0) & (pixels <= last)).all(-1)
     if level.mask is not None:
         valid = valid & level.mask.flatten(1)
+    if level.source_mask is not None:
+        valid = valid & _reads_mask(level.source_mask, pixels)
     by_shift = along[..., 6:] / inverse[..., None, None]
     by_scale = by_shift * (level.inverse_depth.flatten(1) * state.scale[:, None])[..., None, None]
     return pixels, torch.cat([along[..., :6], by_scale, by_shift], dim=-1), valid
+
+
+def _reads_mask(mask: Tensor, pixels: Tensor) -> Tensor:
+    """Whether all four pixels count that values and slopes at (B, N, 2) are interpolated from."""
+    height, width = mask.shape[-2:]
+    x, y = pixels.floor().nan_to_num(0).long().unbind(-1)
+    first = y.clamp(0, height - 2) * width + x.clamp(0, width - 2)
+    flat = mask.flatten(1)
+    corners = [flat.gather(1, first + step) for step in (0, 1, width, width + 1)]
+    return torch.stack(corners).all(0)
 
 
 def _largest_move(level: Level, before: State, after: State) -> Tensor:

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from egodepth.geometry.alignment import Level
@@ -27,6 +28,7 @@ def make_levels(
     source: Sequence[Tensor],
     inverse_depth: Float[Tensor, "b h w"],
     camera: Camera,
+    static: Bool[Tensor, "b 1 h w"] | None = None,
 ) -> list[Level]:
     """Levels for :func:`egodepth.geometry.alignment.align`; maps are scaled so that the target's
     channels vary by one in the mean.
@@ -35,6 +37,7 @@ def make_levels(
         target, source: maps of B pairs, coarsest first.
         inverse_depth: of the targets at the size of the images; 0 where unknown.
         camera: of all images at that size, a batch of B.
+        static: pixels at that size that belong to the camera, in target and source, and say nothing.
     """
     known = (inverse_depth > 0).to(inverse_depth)
     levels = []
@@ -43,9 +46,21 @@ def make_levels(
         share = F.interpolate(known[:, None], size, mode="area")[:, 0]
         mean = F.interpolate(inverse_depth[:, None], size, mode="area")[:, 0]
         smaller = camera.resize(*size)
-        deviation = ours.std((0, 2, 3), keepdim=True).square().mean().sqrt()
+        counts = None
+        weight = torch.ones_like(ours[:, :1])
+        if static is not None:
+            weight = 1 - F.adaptive_max_pool2d(static.to(ours), size)
+            counts = weight[:, 0] > 0
+        deviation = _deviation(ours, weight)
         levels.append(Level(
             ours / deviation, theirs / deviation, mean / share.clamp(min=1e-6) + (share == 0),
-            smaller, smaller, share > 0,
+            smaller, smaller, (share > 0) if counts is None else (share > 0) & counts, counts,
         ))  # fmt: skip
     return levels
+
+
+def _deviation(maps: Tensor, weight: Tensor) -> Tensor:
+    """Standard deviation of a channel over all maps (B, C, h, w), root mean square over channels."""
+    count = weight.sum().clamp(min=2)
+    off = maps - (weight * maps).sum((0, 2, 3), keepdim=True) / count
+    return ((weight * off.square()).sum((0, 2, 3)) / (count - 1)).mean().sqrt()

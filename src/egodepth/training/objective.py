@@ -362,8 +362,9 @@ def _motions(
 
 
 def _aligned(start: Tensor, batch: SnippetBatch, inverse_depth: Tensor) -> tuple[Tensor, Tensor]:
-    """Motions (S, B, 4, 4) refined by direct alignment with the depth of the moment, and whether to
-    trust them (S, B). Those that are not trusted stay PoseNet's, with their gradient."""
+    """Motions (S, B, 4, 4) refined by direct alignment with the depth of the moment, without what belongs to
+    the camera, and whether to trust them (S, B). Those that are not trusted stay PoseNet's, with their
+    gradient."""
     count = start.shape[0]
     with torch.no_grad():
         full = _at_size(inverse_depth.detach(), batch.target)
@@ -372,6 +373,7 @@ def _aligned(start: Tensor, batch: SnippetBatch, inverse_depth: Tensor) -> tuple
             image_pyramid(batch.sources[:count].flatten(0, 1), ALIGNED_REDUCTIONS),
             full[:, 0].repeat(count, 1, 1),
             batch.camera.repeat(count),
+            batch.static[0].repeat(count, 1, 1, 1) if len(batch.static) else None,
         )
         # A step on a GPU is not to wait for it; on the CPU, iterations that change nothing cost time.
         how = replace(ALIGNMENT, stop_early=start.device.type == "cpu")
