@@ -85,6 +85,25 @@ def test_an_empty_volume_has_no_surface() -> None:
         Volume(np.zeros(3), np.ones(3), 0.1).mesh()
 
 
+@pytest.mark.parametrize("kind", ["points", "mesh", "colmap"])
+def test_a_length_that_tells_no_unit_loses_no_tracking(
+    tiny_run: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A wall without any ground: a camera height means nothing, and neither do the metres of a voxel."""
+    write_images(tmp_path / "frames", 4)
+    out = tmp_path / ("model" if kind == "colmap" else "a.ply")
+    words = ["export", kind, tiny_run, tmp_path / "frames", "--out", out, "--every", 2]
+    words += ["--voxel", 1e9] if kind == "mesh" else []
+    status, text, err = run(capsys, *words, "--camera_height", 1.5)
+    assert status == 1 and "lengths in the run's unit" in text
+    assert err.splitlines()[-1].endswith(f"{out} is in the run's own unit") and out.exists()
+    other = tmp_path / f"plain{out.suffix}"
+    words = [other if word is out else word for word in words[: -2 if kind == "mesh" else None]]
+    assert run(capsys, *words)[0] == 0
+    if kind != "colmap":
+        assert other.read_bytes() == out.read_bytes()
+
+
 def test_exr_and_chosen_formats(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

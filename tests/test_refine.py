@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from egodepth.cli.common import INTERRUPTED
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import read_clips
-from egodepth.data.own_footage import read_footage
+from egodepth.data.own_footage import read_camera, read_footage
+from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import SnippetBatch, SnippetStream
 from egodepth.data.survey import Survey
 from egodepth.geometry.camera import Camera
@@ -94,6 +96,54 @@ def test_both_modes_from_the_command_line(
     protocol = json.loads((tmp_path / "r.json").read_text())["protocol"]
     assert f"refined on all frames of {source} for 2 epochs" in protocol
     assert "refined" in capsys.readouterr().out
+
+
+def test_footage_is_refined_with_the_camera_and_rate_that_are_typed(
+    tiny_run: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    seen: list[Sequence] = []
+    make_streams = refine._make_streams
+
+    def watched(settings: TrainSettings, footage: list[Sequence], gap: int) -> Any:
+        seen.extend(footage)
+        return make_streams(settings, footage, gap)
+
+    monkeypatch.setattr(refine, "_make_streams", watched)
+    size = read_footage(frames).frames.height, read_footage(frames).frames.width
+    file = tmp_path / "other.yaml"
+    file.write_text(
+        f"fx: 61\nfy: 61\ncx: {size[1] / 2}\ncy: {size[0] / 2}\nwidth: {size[1]}\nheight: {size[0]}\n"
+    )
+    words = ["refine", str(tiny_run), str(frames), "--device", "cpu"]
+    for place, (option, value) in enumerate((("--fov", "100"), ("--camera", str(file)))):
+        out = tmp_path / f"sample{place}"
+        assert (
+            main([*words, "--out", str(out), option, value, "--iterations", "0", "--fps", "5"]) == 0
+        )
+        focal = float(seen[-1].camera.matrix[0, 0])  # type: ignore[union-attr]
+        expected = size[1] / 2 / math.tan(math.radians(50)) if option == "--fov" else 61
+        assert focal == pytest.approx(expected, rel=1e-4)
+        np.testing.assert_allclose(seen[-1].frames.times, np.arange(5) / 5)
+        out = tmp_path / f"split{place}"
+        status = main(
+            [*words, "--out", str(out), option, value, "--mode", "split", "--epochs", "1"]
+        )
+        assert status == 0 and read_camera(out / "camera.yaml").matrix[0, 0] == pytest.approx(
+            expected,
+            rel=0.05,  # a field of view is refined
+        )
+        data = config.load(DataSettings, out / CONFIG, section="data")
+        assert data.fov == (100 if option == "--fov" else None)
+        assert data.camera == (None if option == "--fov" else out / "camera.yaml")
+    # From Python, footage is opened so.
+    opened = Run.load(tiny_run).open(frames, fov=100)[0].with_fps(5)
+    list(refine_samples(tiny_run, opened, SampleRefinement(0), frames=[2], device="cpu"))
+    assert seen[-1].camera is opened.camera
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        main([*words, "--out", str(tmp_path / "x"), "--fov", "175"])
+    assert "between 0 and 170" in capsys.readouterr().err
 
 
 def test_what_was_refined_is_told_when_scoring_fails_or_work_is_interrupted(

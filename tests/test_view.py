@@ -18,12 +18,13 @@ import pytest
 from PIL import Image
 from tests.conftest import write_images
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS
 from egodepth.inference.run import Run
 from egodepth.inference.unit import KnownLength
 from egodepth.view.server import View
+from egodepth.view.session import Session
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("chrome")
 FRAMES = 6
@@ -180,6 +181,19 @@ def test_a_port_that_is_taken(view: View, tiny_run: Path, tmp_path: Path) -> Non
         View(Run.load(tiny_run), [sequence.with_fov(60)], port=port)
     with pytest.raises(EgodepthError, match="has no camera"):
         View(Run.load(tiny_run), [sequence])
+
+
+def test_a_length_that_tells_no_unit_is_said_and_all_is_shown(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    write_images(tmp_path / "frames", 4)
+    footage = read_source(tmp_path / "frames")[0].with_fov(60)
+    with pytest.warns(EgodepthWarning, match="what is shown is in the run's own unit"):
+        session = Session(Run.load(tiny_run), footage, KnownLength(camera_height=1.5))
+        session.wait(60)
+    found = session.describe()
+    assert not found["problem"] and found["points"] and found["symbol"] == "units"
+    assert found["unit"].startswith("the run's unit (the ground was found in")
 
 
 def test_a_problem_is_shown(tiny_run: Path, tmp_path: Path) -> None:

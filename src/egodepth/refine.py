@@ -1,5 +1,6 @@
 """Online refinement: the training's own losses on the very frames that are predicted (paper, 3.5)."""
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import Clip
+from egodepth.data.own_footage import CAMERA_FILE
 from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import SnippetBatch, SnippetStream, augment
 from egodepth.data.survey import TURNING, survey
@@ -75,7 +77,8 @@ def refine_samples(
 
     Args:
         folder: run folder.
-        sequence: footage to predict.
+        sequence: footage to predict; its camera is that which it brings or was opened with (``Run.open`` with
+            ``fov`` or ``camera``), else that of the run.
         how: iterations and learning rate.
         rig: where to find the other camera, for a run whose sources need it.
         frames: positions to predict, ascending, without poses; by default all, with poses.
@@ -249,7 +252,7 @@ def refine_split(
     Args:
         folder: run folder to start from.
         source: what the footage is called; kept with the new run, and in all its scores.
-        sequences: the footage.
+        sequences: the footage, with its cameras as in :func:`refine_samples`.
         out: run folder to make.
         epochs: passes over its snippets.
         learning_rate: halved after half of them.
@@ -264,6 +267,7 @@ def refine_split(
     if settings.data.poses == "network":
         # The run's own footage says nothing of how this camera moves.
         data |= {"poses": "auto", "stride": "auto"}
+    data |= _camera_settings(sequences, out)
     refined = settings.model_copy(
         update={
             "recipe": "refined",
@@ -280,6 +284,19 @@ def refine_split(
     note = f"refined on all frames of {source} for {epochs:g} epochs"
     footage = [with_camera(sequence, known) for sequence in sequences]
     return train(refined, out, sequences=footage, refined=note, console=console)
+
+
+def _camera_settings(sequences: list[Sequence], out: Path) -> dict[str, Any]:
+    """What a resumed refinement takes the camera from, where footage was opened with one: the field of view, or
+    the file that the new run keeps."""
+    opened = [s for s in sequences if s.place and s.camera_from in ("fov", "given") and s.camera]
+    if not opened or opened[0].camera is None:
+        return {}
+    camera = opened[0].camera
+    if opened[0].camera_from == "given":
+        return {"camera": out / CAMERA_FILE, "fov": None, "focal": None}
+    fov = 2 * math.degrees(math.atan(camera.width / 2 / float(camera.matrix[0, 0])))
+    return {"camera": None, "fov": round(fov, 4), "focal": None}
 
 
 def _load(folder: Path) -> tuple[TrainSettings, Networks]:

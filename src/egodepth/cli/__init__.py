@@ -141,6 +141,8 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
                         help="mode sample: only frames with ground-truth depth")  # fmt: skip
     refine.add_argument("--protocol", help="to score with, where there is depth; by default that of the "
                         "data set")  # fmt: skip
+    add_camera(refine)
+    add_rate(refine)
     refine.add_argument("--sequence", metavar="NAME", help="the sequence of this name alone")
     refine.add_argument("--device", default="auto", help="auto (default), cpu, cuda or cuda:N")
     refine.set_defaults(command=_refine)
@@ -404,10 +406,12 @@ def _odometry(options: argparse.Namespace) -> int:
 
 
 def _refine(options: argparse.Namespace) -> int:
-    from egodepth.data.sources import read_source, select
+    from egodepth.data.sources import select
+    from egodepth.inference.footage import open_footage
     from egodepth.refine import refine_split
 
-    sequences = read_source(options.source)
+    sequences = open_footage(options.run, options.source, fov=options.fov, camera=options.camera)
+    sequences = at_rate(sequences, options)
     chosen = select(sequences, options.sequence)
     if options.mode == "sample":
         return _refine_samples(options, sequences, chosen)

@@ -2,7 +2,7 @@
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from egodepth.cli.common import (
     add_camera,
@@ -17,6 +17,11 @@ from egodepth.cli.common import (
 )
 from egodepth.core.errors import EgodepthError
 from egodepth.core.outputs import check_destination
+
+if TYPE_CHECKING:
+    from egodepth.data.sequence import Sequence
+    from egodepth.inference.odometry import Trajectory
+    from egodepth.inference.run import Run
 
 
 def add_commands(commands: Any) -> None:
@@ -60,10 +65,9 @@ def add_commands(commands: Any) -> None:
 
 def _export_cloud(options: argparse.Namespace) -> int:
     from egodepth.core.progress import WorkProgress
-    from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
-    from egodepth.inference.mesh import MESH_SUFFIXES, fuse_mesh, write_mesh
-    from egodepth.inference.odometry import track_sequence
-    from egodepth.inference.rerun_log import load_rerun, write_rerun
+    from egodepth.inference.mesh import MESH_SUFFIXES
+    from egodepth.inference.odometry import NoUnitError, track_sequence
+    from egodepth.inference.rerun_log import load_rerun
     from egodepth.inference.run import Run
 
     suffixes = {"points": (".ply",), "mesh": MESH_SUFFIXES, "rerun": (".rrd",)}
@@ -77,11 +81,30 @@ def _export_cloud(options: argparse.Namespace) -> int:
         options.source, name=options.sequence, fov=options.fov, camera=options.camera
     )[:1]
     (sequence,) = at_rate(sequences, options)
-    console = make_console()
-    with WorkProgress(console) as progress:
+    no_unit: NoUnitError | None = None
+    with WorkProgress(make_console()) as progress:
         task = progress.add_task(sequence.name, total=len(sequence.frames))
-        found = track_sequence(run, sequence, known=known_length(options),
-                               on_frame=lambda motion: progress.advance(task))  # fmt: skip
+        try:
+            found = track_sequence(run, sequence, known=known_length(options),
+                                   on_frame=lambda motion: progress.advance(task))  # fmt: skip
+        except NoUnitError as error:
+            # Minutes of tracking are not lost over a length that tells nothing.
+            found, no_unit = error.trajectory, error
+            options.voxel = None  # its metres mean nothing either
+    print(_write_cloud(options, run, sequence, found))
+    if no_unit is not None:
+        raise EgodepthError(f"{no_unit}; {options.out} is in the run's own unit") from no_unit
+    return 0
+
+
+def _write_cloud(
+    options: argparse.Namespace, run: "Run", sequence: "Sequence", found: "Trajectory"
+) -> str:
+    """Write what was asked for; what was written, in words."""
+    from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
+    from egodepth.inference.mesh import fuse_mesh, write_mesh
+    from egodepth.inference.rerun_log import write_rerun
+
     factor = found.unit_length
     poses = found.scaled(1 / factor, "").first_from_frame
     every, numbers = options.every, found.numbers
@@ -89,22 +112,18 @@ def _export_cloud(options: argparse.Namespace) -> int:
         voxel = options.voxel / factor if options.voxel else None
         mesh = fuse_mesh(run, sequence, poses, every, numbers, voxel).scaled(factor)
         write_mesh(options.out, mesh)
-        print(f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}, lengths in {found.unit}, are in "
-              f"{options.out}")  # fmt: skip
-        return 0
+        return (f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}, lengths in {found.unit}, are in "
+                f"{options.out}")  # fmt: skip
     cloud = fuse_cloud(run, sequence, poses, every, numbers).scaled(factor)
     if options.kind == "points":
         write_ply(options.out, cloud)
-        print(f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}")
-        return 0
+        return f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}"
     if options.kind == "rerun":
         count = write_rerun(options.out, run, sequence, found.first_from_frame, cloud,
                             factor=factor, every=every, numbers=numbers)  # fmt: skip
-        print(f"{count} frames, lengths in {found.unit}, are in {options.out}")
-        return 0
+        return f"{count} frames, lengths in {found.unit}, are in {options.out}"
     count = write_colmap(options.out, sequence, found.first_from_frame, cloud, every, numbers)  # fmt: skip
-    print(f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}")
-    return 0
+    return f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}"
 
 
 def _export_hub(options: argparse.Namespace) -> int:

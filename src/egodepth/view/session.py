@@ -2,13 +2,14 @@
 
 import io
 import threading
-from dataclasses import dataclass
+import warnings
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.depth import DepthProtocol, score_depth
@@ -16,7 +17,7 @@ from egodepth.inference.cloud import Cloud, fuse_cloud
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import find_unit, predict_sequence
 from egodepth.inference.run import Run
-from egodepth.inference.unit import OWN_UNIT, KnownLength, Unit
+from egodepth.inference.unit import OWN_UNIT, KnownLength, Unit, unit_of_run
 
 MOST_FRAMES = 600
 """Frames that are kept; of longer footage every so many."""
@@ -127,7 +128,16 @@ class Session:
     def _gather_all(self) -> None:
         if self.known is not None:
             self.state = "finding the unit"
-        self.unit = find_unit(self.run, self.sequence, self.known)
+        try:
+            self.unit = find_unit(self.run, self.sequence, self.known)
+        except EgodepthError as error:
+            if self.known is None:
+                raise
+            unit = unit_of_run(self.run)
+            self.unit = replace(unit, text=f"{unit.text} ({error})")
+            warnings.warn(
+                f"{error}; what is shown is in the run's own unit", EgodepthWarning, stacklevel=2
+            )
         self.state = "predicting depth"
         poses = []
         for place, seen in enumerate(predict_sequence(self.run, self.sequence, unit=self.unit)):
