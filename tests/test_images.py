@@ -309,6 +309,31 @@ def test_masks_of_any_kind(tmp_path: Path) -> None:
         np.testing.assert_array_equal(read_mask(tmp_path / name, 20, 30), upright == 0)
 
 
+def test_a_deep_image_alone_has_its_own_range_and_a_pair_one(
+    tiny_run: Path, tmp_path: Path
+) -> None:
+    """A folder's frames share one; said where it is not so. Motion of an image to itself, shown brighter in a
+    pair, would come of two ranges."""
+    values = np.random.default_rng(0).integers(1000, 3000, (40, 80)).astype(np.uint16)
+    for number, factor in enumerate((1, 3)):
+        Image.fromarray(values * factor).save(tmp_path / f"{number}.png")
+    model, paths = Run.load(tiny_run), [tmp_path / f"{number}.png" for number in range(2)]
+    alone = "of this image alone; as a frame of a folder it is scaled from the range of all frames"
+    with pytest.warns(EgodepthWarning, match=rf"0\.png: values of more than 8 bits.*{alone}"):
+        own = load_image(paths[0])
+    with pytest.warns(EgodepthWarning, match=alone), Image.open(paths[0]) as image:
+        np.testing.assert_array_equal(model.depth(image), model.depth(own))
+    with pytest.warns(EgodepthWarning, match="become black to white in all frames"):
+        both = [frame.image for frame in read_footage(tmp_path).frames.at()]
+    assert np.abs(own.astype(int) - both[0]).mean() > 50
+    with pytest.warns(EgodepthWarning, match="in all frames"):
+        motion = model.motion(*paths)
+    np.testing.assert_allclose(motion, model.motion(*both))
+    with pytest.warns(EgodepthWarning):
+        apart = model.motion(*(load_image(path) for path in paths))
+    assert not np.allclose(motion, apart)
+
+
 def test_the_cache_knows_the_range(tmp_path: Path) -> None:
     thermal(tmp_path / "thermal")
     with pytest.warns(EgodepthWarning):

@@ -17,6 +17,8 @@ ORIENTATION = 0x0112
 """EXIF's and TIFF's tag that says how a picture must be turned to be upright."""
 SAMPLED_PIXELS = 100_000
 """Of a frame, whose values the range of a sequence is found from."""
+OWN_RANGE = "of this image alone; as a frame of a folder it is scaled from the range of all frames"
+"""What is said of an image of more than 8 bits that comes by itself."""
 OUTLIERS = 0.1
 """Percent of the values at either end that may be far from all others, as those of dead pixels are."""
 
@@ -171,7 +173,7 @@ def read_picture(image: Image.Image) -> np.ndarray:
     except (OSError, SyntaxError, ValueError) as error:
         raise EgodepthError(f"broken image: {error}") from error
     warnings.warn(
-        f"an image of more than 8 bits: its values {levels} become black to white", EgodepthWarning,
-        stacklevel=3,
+        f"an image of more than 8 bits: values {levels} become black to white, the range {OWN_RANGE}",
+        EgodepthWarning, stacklevel=3,
     )  # fmt: skip
     return levels(values)

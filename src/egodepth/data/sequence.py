@@ -15,6 +15,7 @@ import numpy as np
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require_positive
 from egodepth.core.files import natural_order
 from egodepth.data.pixels import (
+    OWN_RANGE,
     NotFiniteError,
     ValueRange,
     is_deep,
@@ -395,8 +396,8 @@ class ImageFiles:
                 except NotFiniteError as error:
                     raise EgodepthError(f"{where} {error}") from error
                 warnings.warn(
-                    f"{where}: values of more than 8 bits, of which {self._range} become black to white in "
-                    "all frames",
+                    f"{where}: values of more than 8 bits, of which {self._range} become black to white"
+                    + (f", the range {OWN_RANGE}" if len(self) == 1 else " in all frames"),
                     EgodepthWarning,
                     stacklevel=2,
                 )

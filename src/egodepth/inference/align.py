@@ -10,7 +10,7 @@ from egodepth.geometry.alignment import Alignment, AlignSettings, State, align
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.pyramid import FEWEST_ROWS, image_pyramid, make_levels
 from egodepth.inference.arguments import check_run
-from egodepth.inference.run import ImageLike, Run, load_image
+from egodepth.inference.run import ImageLike, Run, load_pair
 from egodepth.models.networks import FeatureNet
 
 IMAGE_REDUCTIONS = (8, 4, 2, 1)
@@ -62,7 +62,7 @@ def align_images(
     require(camera, Camera, "camera", "a Camera")
     if start is not None and np.shape(start) != (4, 4):
         raise EgodepthError(f"start must be a motion (4, 4), got shape {np.shape(start)}")
-    images = [load_image(image) for image in (target, source)]
+    images = load_pair(target, source)
     for image in images:
         if image.shape[:2] != (camera.height, camera.width):
             raise EgodepthError(

@@ -164,6 +164,9 @@ class Run(
 
         A monocular run's unit is arbitrary but the same for all images.
 
+        An image of more than 8 bits is scaled from its own range, which a warning tells, and a folder's
+        (:func:`egodepth.predict_sequence`) from that of all its frames: their depth differs.
+
         Args:
             image: path, Pillow image or array.
             size: height and width of the result; by default the image's own.
@@ -182,8 +185,9 @@ class Run(
     def motion(self, first: ImageLike, second: ImageLike) -> np.ndarray:
         """``second_from_first``, (4, 4) float64: the motion of points from the first camera's
         frame into the second's; the translation is in the unit of :meth:`depth`. It does not shrink with the
-        time between the images: take images ``motion_gap`` apart, the earlier one first."""
-        a, b = (self.prepare(load_image(image))[None] for image in (first, second))
+        time between the images: take images ``motion_gap`` apart, the earlier one first. Two files of more
+        than 8 bits are scaled from the range of both."""
+        a, b = (self.prepare(image)[None] for image in load_pair(first, second))
         return self.motions_of_frames(a, b)[0]
 
     def texture(self, image: ImageLike, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -239,6 +243,18 @@ def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     left = 1 - np.clip(20 * (across - 0.05), 0, 1)
     right = left[::-1]
     return left * mirrored + right * inverse + (1 - left - right) * (inverse + mirrored) / 2
+
+
+def load_pair(first: ImageLike, second: ImageLike) -> list[np.ndarray]:
+    """Two images as of :func:`load_image`; the range of deep files is that of both, so that what is equal stays
+    equal.
+
+    Raises:
+        EgodepthError: as there, or two files of different sizes.
+    """
+    if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
+        return [frame.image for frame in ImageFiles([Path(first), Path(second)]).at()]
+    return [load_image(first), load_image(second)]
 
 
 def load_image(image: ImageLike) -> np.ndarray:
