@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
-from jaxtyping import Float, Float16
+from jaxtyping import Float16
 from numpy import ndarray
 from torch import Tensor
 
@@ -17,22 +17,23 @@ from egodepth.core.files import atomic_path
 from egodepth.data.clips import NO_PART, Clip
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import read_numbered
-from egodepth.geometry.camera import Camera
-from egodepth.geometry.plane_sweep import agreeing_views, sweep_depth
+from egodepth.geometry.multi_view import (
+    MIN_AGREEING,
+    MIN_BASELINE,
+    SOURCES_PER_SIDE,
+    PosedViews,
+    block_medians,
+    blocks,
+    sources_by_baseline,
+)
 
 MAX_SCALE = 2
 """Size at which labels are made over that of the training, where the footage has as much."""
-SOURCES_PER_SIDE = 2
-MIN_BASELINE = 0.01
-"""Of a frame and its nearest source, over the median depth of its points; the next ones are as far again."""
 MIN_STEP = 0.3
-"""The same over the median distance of neighbouring key frames, where there are no points."""
+"""Of the baseline of a frame and its nearest source, over the median distance of neighbouring key frames: the
+least where there are no points."""
 MAX_STRIDES = 8
 """Strides from a frame to its farthest source, however slow the camera."""
-TOLERANCE, MIN_AGREEING = 0.1, 2
-"""Difference of the logarithms of depth up to which two views agree, and how many of them must."""
-MIN_BLOCK_SHARE = 0.5
-"""Of the pixels that one of a label is made from, those that must be known."""
 NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.4
 """Of the depths of a clip's points: the road in front of the camera is nearer than most corners."""
 MAX_DISPARITY = 0.3
@@ -85,25 +86,12 @@ def key_positions(clip: Clip) -> list[int]:
 
 
 def sources_of(clip: Clip, position: int) -> list[int]:
-    """Positions of the key frames that a frame's depth is found by: in each direction those whose baselines
-    are the first to reach MIN_BASELINE, and as much again."""
+    """Positions of the key frames that a frame's depth is found by, see :func:`sources_by_baseline`."""
     assert clip.motion is not None
     part, poses = clip.motion.part, clip.motion.world_from_camera
-    shortest = _shortest_baseline(clip, position)
-    found = []
-    for direction in (-1, 1):
-        wanted, taken = shortest, 0
-        for strides in range(1, MAX_STRIDES + 1):
-            other = position + direction * strides * clip.stride
-            if not 0 <= other < len(part) or part[other] != part[position]:
-                break
-            baseline = float(np.linalg.norm(poses[other, :3, 3] - poses[position, :3, 3]))
-            if baseline > wanted:
-                found.append(other)
-                taken, wanted = taken + 1, baseline + shortest
-            if taken == SOURCES_PER_SIDE:
-                break
-    return sorted(found)
+    centres = np.where((part == part[position])[:, None], poses[:, :3, 3], np.nan)
+    steps = range(clip.stride, MAX_STRIDES * clip.stride + 1, clip.stride)
+    return sources_by_baseline(centres, position, _shortest_baseline(clip, position), steps)
 
 
 def _shortest_baseline(clip: Clip, position: int) -> float:
@@ -151,77 +139,37 @@ class _LabelMaker:
 
     def __init__(self, clip: Clip, first: int, device: torch.device):
         assert clip.motion is not None
-        self._clip, self._motion, self._device = clip, clip.motion, device
+        self._clip = clip
         height, width = clip.frames.shape[-2:]
         frames = clip.sequence.frames
         self._factor = MAX_SCALE if min(frames.height / height, frames.width / width) >= 1.5 else 1
         self._size = (self._factor * height, self._factor * width)
-        camera = clip.camera.resize(*self._size)
-        self._camera = Camera(camera.matrix[None].float().to(device), *self._size)
+        camera = clip.camera.resize(*self._size).to(device)
         self._nearest = _nearest_depth(clip)
-        self._reach = MAX_STRIDES * clip.stride
-        self._stream = self._read(max(0, first - 2 * self._reach))
-        self._images: dict[int, Tensor] = {}
-        self._depths: dict[int, Tensor] = {}
+        reach = MAX_STRIDES * clip.stride
+        images = self._read(max(0, first - 2 * reach))
+        self._views = PosedViews(images, clip.motion.world_from_camera, camera, reach)
 
     def label(self, position: int) -> Float16[ndarray, "2 h w"]:
         """Inverse depth and confidence; zeros where views do not agree."""
         height, width = self._clip.frames.shape[-2:]
-        sources = sources_of(self._clip, position)
-        for kept in (self._images, self._depths):
-            for old in [p for p in kept if p < position - 2 * self._reach]:
-                del kept[old]
-        others = [(s, self._depth(s)) for s in sources]
-        views = [(s, depth) for s, depth in others if depth is not None]
-        own = self._depth(position)
-        if own is None or len(views) < MIN_AGREEING:
+        agreed = self._views.agreed(
+            position, lambda frame: sources_of(self._clip, frame), self._nearest
+        )
+        if agreed is None:
             return np.zeros((2, height, width), np.float16)
-        agree, given = agreeing_views(
-            own, torch.stack([depth for _, depth in views]),
-            torch.stack([self._motion_to(s, position) for s, _ in views]), self._camera, TOLERANCE,
-        )  # fmt: skip
-        count = agree.sum(0)
-        fused = (own + (given * agree).sum(0)) / (1 + count)
+        fused, count = agreed
         static = self._clip.static
         if static is not None:
             mask = cv2.resize(
                 static.astype(np.uint8), self._size[::-1], interpolation=cv2.INTER_NEAREST
             )
             count = count.masked_fill(torch.from_numpy(mask > 0).to(count.device), 0)
-        fused = torch.where(count >= MIN_AGREEING, fused, torch.nan)
+        fused = fused.masked_fill(count < MIN_AGREEING, torch.nan)
         confidence = (count / (2 * SOURCES_PER_SIDE)).masked_fill(count < MIN_AGREEING, 0)
-        squares = _blocks(fused, self._factor)
-        known = squares.isfinite().float().mean(-1) >= MIN_BLOCK_SHARE
-        median = squares.nanmedian(-1).values.where(known, 0)
-        label = torch.stack([median, _blocks(confidence, self._factor).mean(-1) * known])
-        return label[:, 0].cpu().numpy().astype(np.float16)
-
-    def _depth(self, position: int) -> Tensor | None:
-        """Of a key frame, by its sources; None where it has none."""
-        if position not in self._depths:
-            sources = sources_of(self._clip, position)
-            if not sources:
-                return None
-            images = torch.stack([self._image(p) for p in [*sources, position]])
-            self._depths[position] = sweep_depth(
-                self._image(position), images[:-1],
-                torch.stack([self._motion_to(s, position) for s in sources]), self._camera,
-                torch.tensor([self._nearest], device=self._device),
-                tuple(int(s > position) for s in sources),
-            )  # fmt: skip
-        return self._depths[position]
-
-    def _motion_to(self, source: int, target: int) -> Tensor:
-        """(1, 4, 4) ``source_from_target``."""
-        poses = self._motion.world_from_camera
-        motion = np.linalg.inv(poses[source]) @ poses[target]
-        return torch.from_numpy(motion)[None].float().to(self._device)
-
-    def _image(self, position: int) -> Tensor:
-        while position not in self._images:
-            place, image = next(self._stream)
-            self._images[place] = image
-        return self._images[position]
+        median = block_medians(fused, self._factor)
+        share = blocks(confidence, self._factor).mean(-1) * median.isfinite()
+        return torch.cat([median.nan_to_num(0), share]).cpu().numpy().astype(np.float16)
 
     def _read(self, first: int) -> Iterator[tuple[int, Tensor]]:
         """Key frames from a position on, at the size of the labels."""
@@ -229,8 +177,7 @@ class _LabelMaker:
         keys = {int(self._clip.numbers[p]) for p in key_positions(self._clip) if p >= first}
         for frame in read_numbered(self._clip.sequence.frames, np.array(sorted(keys))):
             image = resize_frame(frame.image, *self._size).transpose(2, 0, 1)
-            values = torch.from_numpy(np.array(image))[None].to(self._device).float() / 255
-            yield places[frame.number], values
+            yield places[frame.number], torch.from_numpy(np.array(image))
 
 
 def _nearest_depth(clip: Clip) -> float:
@@ -251,9 +198,3 @@ def _nearest_depth(clip: Clip) -> float:
         )
     focal = float(clip.camera.matrix[0, 0]) / clip.camera.width
     return float(np.median(baselines)) * focal / MAX_DISPARITY
-
-
-def _blocks(values: Float[Tensor, "b h w"], factor: int) -> Float[Tensor, "b h2 w2 n"]:
-    """Squares of ``factor`` pixels a side, each as one row."""
-    rows = values.unfold(1, factor, factor).unfold(2, factor, factor)
-    return rows.flatten(-2)

@@ -1,0 +1,145 @@
+"""Depth that several posed views of a stretch of footage agree on."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64, UInt8
+from numpy import ndarray
+from torch import Tensor
+
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.plane_sweep import agreeing_views, sweep_depth
+
+SOURCES_PER_SIDE = 2
+MIN_BASELINE = 0.01
+"""Of a frame and its nearest source, over the median depth; the next ones are as far again."""
+TOLERANCE, MIN_AGREEING = 0.1, 2
+"""Difference of the logarithms of depth up to which two views agree, and how many of them must."""
+MIN_BLOCK_SHARE = 0.5
+"""Of the pixels that one of a smaller map is made from, those that must be known."""
+
+
+def sources_by_baseline(
+    centres: Float[ndarray, "n 3"], position: int, shortest: float, steps: range
+) -> list[int]:
+    """Positions of the frames that a frame's depth is found by: in each direction those whose baselines are
+    the first to reach the shortest useful one, and as much again.
+
+    Args:
+        centres: of the cameras; NaN where a frame can't be a source, which ends the search.
+        position: of the frame.
+        shortest: useful baseline, in the unit of the centres; below it a source shows no parallax.
+        steps: ascending numbers of frames to look ahead and back.
+    """
+    found = []
+    for direction in (-1, 1):
+        wanted, taken = shortest, 0
+        for step in steps:
+            other = position + direction * step
+            if not 0 <= other < len(centres) or np.isnan(centres[other]).any():
+                break
+            baseline = float(np.linalg.norm(centres[other] - centres[position]))
+            if baseline > wanted:
+                found.append(other)
+                taken, wanted = taken + 1, baseline + shortest
+            if taken == SOURCES_PER_SIDE:
+                break
+    return sorted(found)
+
+
+class PosedViews:
+    """Frames with poses, of which one after the other gets the depth that its neighbours agree on; what the
+    next ones need is kept."""
+
+    def __init__(
+        self,
+        images: Iterator[tuple[int, UInt8[Tensor, "3 h w"]]],
+        world_from_camera: Float[ndarray, "n 4 4"],
+        camera: Camera,
+        reach: int,
+    ):
+        """Start before the first frame.
+
+        Args:
+            images: of ascending positions; those of frames that are never asked for may be missing.
+            world_from_camera: poses of all positions.
+            camera: of the images; depth is found on its device.
+            reach: positions from a frame to its farthest source.
+        """
+        self._stream, self._poses, self._reach = images, world_from_camera, reach
+        self._device = camera.matrix.device
+        matrix = camera.matrix.float().reshape(1, 3, 3)
+        self._camera = Camera(matrix, camera.height, camera.width)
+        self._images: dict[int, Tensor] = {}
+        self._depths: dict[int, Tensor] = {}
+
+    @torch.inference_mode()
+    def agreed(
+        self, position: int, sources_of: Callable[[int], list[int]], nearest: float
+    ) -> tuple[Float[Tensor, "1 h w"], Int64[Tensor, "1 h w"]] | None:
+        """Inverse depth of a frame, the mean of its own and of what its sources agree on, NaN where fewer than
+        MIN_AGREEING do; and how many do. None where it has too few sources.
+
+        Args:
+            position: of the frame, not before those asked for earlier.
+            sources_of: positions of a frame's sources, asked for the frame and for each of its sources.
+            nearest: depth to expect, in the unit of the poses.
+        """
+        for kept in (self._images, self._depths):
+            for old in [p for p in kept if p < position - 2 * self._reach]:
+                del kept[old]
+        sources = sources_of(position)
+        if len(sources) < MIN_AGREEING:
+            return None
+        others = [(s, self._depth(s, sources_of(s), nearest)) for s in sources]
+        views = [(s, depth) for s, depth in others if depth is not None]
+        own = self._depth(position, sources, nearest)
+        if own is None or len(views) < MIN_AGREEING:
+            return None
+        agree, given = agreeing_views(
+            own, torch.stack([depth for _, depth in views]),
+            torch.stack([self._motion_to(s, position) for s, _ in views]), self._camera, TOLERANCE,
+        )  # fmt: skip
+        count = agree.sum(0)
+        fused = (own + (given * agree).sum(0)) / (1 + count)
+        return torch.where(count >= MIN_AGREEING, fused, torch.nan), count
+
+    def _depth(self, position: int, sources: list[int], nearest: float) -> Tensor | None:
+        """Inverse depth by its sources; None where it has none."""
+        if position not in self._depths:
+            if not sources:
+                return None
+            images = torch.stack([self._image(p) for p in [*sources, position]])
+            self._depths[position] = sweep_depth(
+                images[-1], images[:-1],
+                torch.stack([self._motion_to(s, position) for s in sources]), self._camera,
+                torch.tensor([nearest], device=self._device),
+                tuple(int(s > position) for s in sources),
+            )  # fmt: skip
+        return self._depths[position]
+
+    def _motion_to(self, source: int, target: int) -> Tensor:
+        """(1, 4, 4) ``source_from_target``."""
+        motion = np.linalg.inv(self._poses[source]) @ self._poses[target]
+        return torch.from_numpy(motion)[None].float().to(self._device)
+
+    def _image(self, position: int) -> Tensor:
+        """(1, 3, h, w) in [0, 1]."""
+        while position not in self._images:
+            place, image = next(self._stream)
+            self._images[place] = image
+        return self._images[position][None].to(self._device).float() / 255
+
+
+def block_medians(values: Float[Tensor, "b h w"], factor: int) -> Float[Tensor, "b h2 w2"]:
+    """Smaller by a whole factor: medians of the squares of which enough is known, elsewhere NaN."""
+    squares = blocks(values, factor)
+    known = squares.isfinite().float().mean(-1) >= MIN_BLOCK_SHARE
+    return squares.nanmedian(-1).values.where(known, torch.nan)
+
+
+def blocks(values: Float[Tensor, "b h w"], factor: int) -> Float[Tensor, "b h2 w2 n"]:
+    """Squares of ``factor`` pixels a side, each as one row."""
+    rows = values.unfold(1, factor, factor).unfold(2, factor, factor)
+    return rows.flatten(-2)
