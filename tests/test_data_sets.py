@@ -168,6 +168,21 @@ def test_seven_scenes_frame_without_pose(tmp_path: Path) -> None:
     assert "frames without a pose: 1 (chess/seq-03/frame-000002.pose.txt)" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("2 0 0 1\n0 2 0 0\n0 0 2 0\n0 0 0 1\n", "its 3x3 part is no rotation"),
+        ("1 0 0 1\n0 1 0 0\n0 0 -1 0\n0 0 0 1\n", "its 3x3 part is no rotation"),
+        ("1 0 0 0\n0 1 0 0\n0 0 1 0\n3 0 0 1\n", "last row is not 0 0 0 1"),
+    ],
+)
+def test_seven_scenes_poses_are_rigid(tmp_path: Path, text: str, message: str) -> None:
+    layouts.make_seven_scenes(tmp_path)
+    next(tmp_path.rglob("frame-000000.pose.txt")).write_text(text)
+    with pytest.raises(EgodepthError, match=f"broken pose .*{message}"):
+        read("seven_scenes", tmp_path)
+
+
 def test_tum_associates_by_time(tmp_path: Path) -> None:
     layouts.make_tum(tmp_path)
     (sequence,), lines = read("tum_rgbd", tmp_path)

@@ -155,6 +155,45 @@ RIGHT = {
         table(" time x y z qx qy qz qw\n", np.arange(COUNT), SECONDS, P, XYZW),
         SECONDS,
     ),
+    "ZED": (
+        table("timestamp(ms) tx ty tz ox oy oz ow\n", 1e3 * SECONDS, P, XYZW),
+        SECONDS,
+    ),
+    "AirSim": (
+        table(
+            "VehicleName\tTimeStamp\tPOS_X\tPOS_Y\tPOS_Z\tQ_W\tQ_X\tQ_Y\tQ_Z\tImageFile\n",
+            "car",
+            NS // 10**6,
+            P,
+            WXYZ,
+            "a.png",
+            mark="\t",
+        ),
+        NS // 10**6 / 1e3,
+    ),
+    "maplab": (
+        table(
+            "timestamp [ns], vertex-id, mission-id, p_G_Ix, p_G_Iy, p_G_Iz, "
+            "q_G_Iw, q_G_Ix, q_G_Iy, q_G_Iz\n",
+            NS,
+            "4f0e",
+            "b1",
+            P,
+            WXYZ,
+            mark=", ",
+        ),
+        EPOCH,
+    ),
+    "OpenVINS": (
+        table(
+            "# timestamp(s) qx qy qz qw px py pz vx vy vz bgx bgy bgz bax bay baz\n",
+            EPOCH,
+            XYZW,
+            P,
+            np.zeros((COUNT, 9)),
+        ),
+        EPOCH,
+    ),
     "quoted": (
         table('"time (s)","x","y","z","qw","qx","qy","qz"\n', SECONDS, P, WXYZ, mark=","),
         SECONDS,
@@ -275,6 +314,19 @@ WRONG = {
         "are no milliseconds",
     ),
     "minutes": (table("t[min] x y z qx qy qz qw\n", SECONDS, *TUM), "gives times in 'min'"),
+    "times without their last digits": (
+        table("", np.full(COUNT, f"{NS[0]:e}"), P, XYZW),
+        "its 8 poses have 1 different times",
+    ),
+    "seconds without nanoseconds": (
+        table("sec,x,y,z,qx,qy,qz,qw\n", NS // 10**9, P, XYZW, mark=","),
+        "write times with all their digits",
+    ),
+    "position alone": (table("t,x,y,z\n", SECONDS, P, mark=","), "a position and no quaternion"),
+    "COLMAP, names with spaces": (
+        "# IMAGE_ID, QW, QX, QY, QZ, TX, TY, TZ, CAMERA_ID, NAME\n1 1 0 0 0 0 0 0 1 a b.jpg\n\n",
+        "COLMAP's images.txt",
+    ),
     "one name too many": (
         table("t x y z qx qy qz qw confidence\n", SECONDS, *TUM),
         "header names 9 columns, but the rows have 8",

@@ -21,6 +21,7 @@ from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.trajectory import ROTATION_TOLERANCE
 
 NANOSECONDS = 1e9
 NOT_HIDDEN = 255
@@ -190,6 +191,8 @@ def _read_images(path: Path) -> dict[str, tuple[str, np.ndarray]]:
             w, x, y, z, *translation = (float(word) for word in words[1:8])
             pose = np.eye(4)
             quaternion = torch.tensor([x, y, z, w], dtype=torch.float64)
+            if not abs(float(quaternion.norm()) - 1) <= ROTATION_TOLERANCE:
+                raise ValueError("its quaternion has not the length 1")
             pose[:3, :3] = se3.matrix_from_quaternion(quaternion).numpy()
             pose[:3, 3] = translation
             images[words[9]] = (words[8], pose)

@@ -14,6 +14,7 @@ from egodepth.core.files import find, natural_order, read_text
 from egodepth.data.lacks import Lacks
 from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.trajectory import ROTATION_TOLERANCE, off_rotation
 from egodepth.geometry.z_buffer import z_buffer
 
 COLOUR_FOCAL, DEPTH_FOCAL = 525.0, 585.0
@@ -104,6 +105,11 @@ def _read_pose(path: Path) -> np.ndarray:
         raise EgodepthError(f"broken pose {path}: it must hold 4x4 numbers") from error
     if not np.isfinite(pose).all():
         raise EgodepthError(f"broken pose {path}: it holds numbers that are not finite")
+    rotation = pose[:3, :3]
+    if off_rotation(rotation[None])[0] > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+        raise EgodepthError(f"broken pose {path}: its 3x3 part is no rotation")
+    if not np.allclose(pose[3], (0, 0, 0, 1)):
+        raise EgodepthError(f"broken pose {path}: its last row is not 0 0 0 1")
     return pose
 
 

@@ -16,7 +16,7 @@ from egodepth.core.times import EARLIEST, LENGTHS, TIME_UNITS, UNIT_WORDS, split
 
 COMMENTS = ("#", "%", "//")
 EXAMPLE = "# time[ms] x y z qx qy qz qw"
-QUATERNION = r"(?:q|quat|quaternion|rot|rotation|ori|orientation)"
+QUATERNION = r"(?:q|quat|quaternion|rot|rotation|o|ori|orientation)"
 POSITION = r"(?:t|p|pos|position|trans|translation|loc|location|cam|camera|pose)"
 ROLES = {
     "quaternion": rf"(?:.*_)?{QUATERNION}(?:_[a-z]{{1,3}})*_?([wxyzijkr])",
@@ -151,6 +151,12 @@ class PoseTable:
             EgodepthError: a row without time, or times that may be in no unit or in several.
         """
         self.refuse(~np.isfinite(values), "a trajectory", lambda row: "it has no time")
+        apart = len(np.unique(values))
+        if len(values) > 1 and apart <= len(values) / 2:
+            raise EgodepthError(
+                f"{self.path}: its {len(values)} poses have {apart} different times, {values[0]:.12g} to "
+                f"{values[-1]:.12g}; write times with all their digits"
+            )
         named = named or self._named_unit()
         unit = time_unit(values, named, self.path, EXAMPLE)
         whole = np.array_equal(values, np.rint(values)) and np.abs(values).max() < EARLIEST
@@ -236,7 +242,10 @@ def read_pose_table(path: str | Path) -> PoseTable:
         if not text or text.startswith(COMMENTS) or named:
             headers += [line.rstrip()] if text and not rows else []
             continue
-        if not rows and len(words) == 10 and IMAGE_NAME.fullmatch(words[-1]):
+        colmap = (
+            len(words) == 10 and IMAGE_NAME.fullmatch(words[-1]) and _number(words[0]) is not None
+        )
+        if not rows and (colmap or any("IMAGE_ID" in h and "CAMERA_ID" in h for h in headers)):
             raise EgodepthError(
                 f"{path} looks like COLMAP's images.txt, whose poses are from world to camera; write their "
                 f"inverses in the format {EXAMPLE}"
@@ -343,6 +352,8 @@ def _half(names: list[str]) -> str:
     roles = [_role(name)[0] for name in names]
     if roles.count("angle") >= 3:
         return "names angles in place of a quaternion"
+    if roles.count("position") == 3 and "quaternion" not in roles and len(names) < 12:
+        return "names a position and no quaternion"
     if len(names) in (12, 13, 16) or roles.count("position") + roles.count("quaternion") < 3:
         return ""  # names of a matrix' numbers, or prose
     return "names no whole pose, or more than one"

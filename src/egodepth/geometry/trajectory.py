@@ -229,6 +229,12 @@ def _timed(
     return found.times, found.poses
 
 
+def off_rotation(matrices: Float64[ndarray, "n 3 3"]) -> Float64[ndarray, "n"]:
+    """How far the entries of R R^T are from those of the identity."""
+    off = np.abs(matrices @ matrices.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    return np.asarray(off)
+
+
 def is_frame_count(values: Float64[ndarray, "n"]) -> bool:
     """Whether numbers are 0, 1, 2 and so on, or 1, 2, 3."""
     start = values[0] if len(values) > 1 else -1
@@ -340,7 +346,7 @@ def _from_matrices(table: PoseTable, numbers: ndarray, with_row: str = "") -> Re
     rotations = matrices[:, :, :3]
     lost = ~np.isfinite(matrices).all((1, 2)) | (np.abs(rotations).max((1, 2)) == 0)
     rotations = np.where(lost[:, None, None], np.eye(3), rotations)
-    off = np.abs(rotations @ rotations.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
+    off = off_rotation(rotations)
     table.refuse(
         off > ROTATION_TOLERANCE, form,
         lambda row: f"its 3x3 part is no rotation: R R^T is {off[row]:.2g} off the identity",

@@ -79,7 +79,12 @@ def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
         )
     start = np.nanmin(times)
     times, first = np.unique(times[~lost], return_index=True)
-    step = float(np.median(np.diff(times))) if len(times) > 1 else 0.0
+    if len(times) < 2:
+        raise EgodepthError(
+            f"the {(~lost).sum()} positions of the GPS track {path} all have one time; write times with all "
+            "their digits"
+        )
+    step = float(np.median(np.diff(times)))
     if step > LONGEST_FIX_STEP:
         raise EgodepthError(
             f"the positions of the GPS track {path} are {step:g} s apart, too far for a track along footage"
@@ -209,10 +214,23 @@ def _moments(rows: list[tuple[int, list[str]]], head: _Head, path: Path) -> np.n
                 and any(re.fullmatch(r"[\d:.]+", w) and ":" in w for w in words)
             ):
                 words = [f"{row[dates[0]]}T{row[column]}" for _, row in rows]
+            fraction = _fraction(names, column)
+            if fraction is not None:
+                words = [
+                    f"{float(row[column]) + float(row[fraction]) / 1e9:.9f}" for _, row in rows
+                ]
             return _seconds([n for n, _ in rows], words, split_unit(names[column])[1], path)
         except (ValueError, EgodepthError) as error:
             problems.append(error)
     raise problems[0]
+
+
+def _fraction(names: list[str], column: int) -> int | None:
+    """Column of the nanoseconds beyond the whole seconds of another, as ROS writes its stamps."""
+    name, unit = split_unit(names[column])
+    return next(
+        (i for i, n in enumerate(names) if unit == "s" and split_unit(n) == (name, "ns")), None
+    )
 
 
 def _seconds(numbers: list[int], words: list[str], named: str, path: Path) -> np.ndarray:
