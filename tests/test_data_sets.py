@@ -196,6 +196,25 @@ def test_tum_associates_by_time(tmp_path: Path) -> None:
         read("tum_rgbd", tmp_path)
 
 
+def test_times_of_images_in_another_unit(tmp_path: Path) -> None:
+    """EuRoC's in milliseconds, and TUM's in steps of 33, would be associated with any pose."""
+    layouts.make_euroc(tmp_path / "euroc")
+    for file in (tmp_path / "euroc").rglob("cam0/data.csv"):
+        rows = [row.split(",") for row in file.read_text().splitlines()]
+        rows = [[f"{33 * i}", *row[1:]] if row[0].isdigit() else row for i, row in enumerate(rows)]
+        file.write_text("\n".join(map(",".join, rows)))
+    with pytest.raises(
+        EgodepthError, match=r"data\.csv.* are no nanoseconds, though its header or format"
+    ):
+        read("euroc", tmp_path / "euroc")
+    layouts.make_tum(tmp_path / "tum")
+    file = next((tmp_path / "tum").rglob("rgb.txt"))
+    names = [row.split()[1] for row in file.read_text().splitlines() if not row.startswith("#")]
+    file.write_text("".join(f"{33 * i} {name}\n" for i, name in enumerate(names)))
+    with pytest.raises(EgodepthError, match="may be seconds, milliseconds or frame numbers"):
+        read("tum_rgbd", tmp_path / "tum")
+
+
 def test_eth3d_pair(tmp_path: Path) -> None:
     folder = layouts.make_eth3d_pair(tmp_path)
     (left, right), _ = read("eth3d", tmp_path)

@@ -307,7 +307,7 @@ WRONG = {
     ),
     "ns called s": (
         table("t[s] x y z qx qy qz qw\n", NS, *TUM),
-        "are no seconds, though its header says s",
+        "are no seconds, though its header or format says s",
     ),
     "us called ms": (
         table("t_ms x y z qx qy qz qw\n", np.arange(COUNT) * 33333, *TUM),

@@ -78,7 +78,8 @@ def time_unit(times: np.ndarray, named: str, path: str | Path, example: str) -> 
         shortest = SHORTEST_NAMED if len(steps) else 0.0
         if latest / size >= LATEST or not shortest <= step / size <= longest:
             raise EgodepthError(
-                f"{told} are no {NAMES[named]}, though its header says {named}: give the unit that they are in"
+                f"{told} are no {NAMES[named]}, though its header or format says {named}: give the unit "
+                "that they are in"
             )
         return named
     if dates:

@@ -27,7 +27,6 @@ SIDES = (("left", "cam0"), ("right", "cam1"))
 APART = 0.01
 """Seconds that an image and its pose may be apart; poses come at 200 Hz."""
 FRAMES_A_SECOND = 20.0
-NANOSECONDS = 1e9
 
 
 def read_euroc_mav(root: Path) -> list[Sequence]:
@@ -111,9 +110,9 @@ def _read_images(folder: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
 
     def parse(line: str) -> tuple[float, Path]:
         stamp, file = line.split(",")[:2]
-        return int(stamp) / NANOSECONDS, folder / "data" / file.strip()
+        return int(stamp), folder / "data" / file.strip()
 
-    return read_image_list(folder / "data.csv", parse, "nanoseconds,file", lacks)
+    return read_image_list(folder / "data.csv", parse, "nanoseconds,file", lacks, "ns")
 
 
 def _read_sensor(path: Path) -> tuple[np.ndarray, dict[str, Any]]:

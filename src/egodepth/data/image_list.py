@@ -8,11 +8,12 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
+from egodepth.core.times import TIME_UNITS, time_unit
 from egodepth.data.lacks import Lacks
 
 
 def read_image_list(
-    path: Path, parse: Callable[[str], tuple[float, Path]], form: str, lacks: Lacks
+    path: Path, parse: Callable[[str], tuple[float, Path]], form: str, lacks: Lacks, unit: str
 ) -> tuple[np.ndarray, list[Path]]:
     """Times (N,) in seconds, ascending, and N files of a list with an image a line, as far as they exist.
 
@@ -20,10 +21,11 @@ def read_image_list(
         path: the list; empty lines and those that begin with # are left out.
         parse: from a line to time and file; raises ValueError or IndexError for a line that is none.
         form: of a line, in words.
+        unit: of the times; empty for the one that they can only be in.
         lacks: is told the files that do not exist.
 
     Raises:
-        EgodepthError: a line that is none, or no file that exists.
+        EgodepthError: a line that is none, times in no unit or in one of several, or no file that exists.
     """
     times, paths = [], []
     for number, line in enumerate(read_text(path, "the list of images").splitlines(), start=1):
@@ -45,4 +47,5 @@ def read_image_list(
     if not paths:
         raise EgodepthError(f"{path} names no image that is there")
     order = np.argsort(times, kind="stable")
-    return np.array(times)[order], [paths[i] for i in order]
+    unit = time_unit(np.array(times), unit, path, "# time[ms] file")
+    return np.array(times)[order] / TIME_UNITS[unit], [paths[i] for i in order]

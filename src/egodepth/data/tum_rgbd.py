@@ -91,7 +91,7 @@ def _read_list(path: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
         words = line.split()
         return float(words[0]), path.parent / words[1]
 
-    return read_image_list(path, parse, "time file", lacks)
+    return read_image_list(path, parse, "time file", lacks, "")
 
 
 def _read_depth(path: Path, change: Undistortion | None) -> np.ndarray:
