@@ -194,6 +194,13 @@ RIGHT = {
         ),
         EPOCH,
     ),
+    "all bare, quaternion last": (table("t x y z x y z w\n", SECONDS, P, XYZW), SECONDS),
+    "wxyz": (table("# time pos quat_wxyz\n", SECONDS, P, WXYZ), SECONDS),
+    "w x y z": (table("# quaternion order: w x y z\n", SECONDS, P, WXYZ), SECONDS),
+    "q = [w, x, y, z]": (table("# q = [w, x, y, z]\n", SECONDS, P, WXYZ), SECONDS),
+    "q0 in words": (table("# q0 is the scalar\nt x y z q0 q1 q2 q3\n", SECONDS, P, WXYZ), SECONDS),
+    "r_w": (table("t t_x t_y t_z r_w r_x r_y r_z\n", SECONDS, P, WXYZ), SECONDS),
+    "pipes": (table("# t | tx | ty | tz | qw | qx | qy | qz\n", SECONDS, P, WXYZ), SECONDS),
     "quoted": (
         table('"time (s)","x","y","z","qw","qx","qy","qz"\n', SECONDS, P, WXYZ, mark=","),
         SECONDS,

@@ -19,7 +19,7 @@ EXAMPLE = "# time[ms] x y z qx qy qz qw"
 QUATERNION = r"(?:q|quat|quaternion|rot|rotation|o|ori|orientation)"
 POSITION = r"(?:t|p|pos|position|trans|translation|loc|location|cam|camera|pose)"
 ROLES = {
-    "quaternion": rf"(?:.*_)?{QUATERNION}(?:_[a-z]{{1,3}})*_?([wxyzijkr])",
+    "quaternion": rf"(?:(?:.*_)?{QUATERNION}|r)(?:_[a-z]{{1,3}})*_?([wxyzijkr])",
     "number": rf"(?:.*_)?{QUATERNION}_?\[?([0-4])\]?",
     "position": rf"(?:(?:.*_)?{POSITION}(?:_[a-z]{{1,3}})*_?)?([xyz])|(?:.*_)?{POSITION}_?\[?([0-2])\]?",
     "angle": r"(?:.*_)?(?:roll|pitch|yaw|heading|azimuth|r[xyz])",
@@ -29,12 +29,20 @@ ROLES = {
 """Names of columns, in lower case and with _ between words, by what they hold; the first that fits."""
 AXES = str.maketrans("ijkr012", "xyzwxyz")
 ORDERS = ("wxyz", "xyzw")
-SCALAR_FIRST = re.compile(
-    r"(scalar|real|\bq?_?w)[ -]*(part )?first|\bq?wxyz\b|q_?w,? *q_?x", re.IGNORECASE
-)
-SCALAR_LAST = re.compile(
-    r"(scalar|real|\bq?_?w)[ -]*(part )?last|\bq?xyzw\b|q_?z,? *q_?w", re.IGNORECASE
-)
+
+
+def _order_in_words(letters: str, number: int, place: str) -> re.Pattern[str]:
+    """What says where the scalar stands: ``scalar first``, ``wxyz``, ``qw, qx, qy, qz``, ``q0 is w``."""
+    named = r"[\s,]*".join(f"(?:q_?)?{letter}" for letter in letters)
+    return re.compile(
+        rf"(scalar|real|\bq?_?w)[ -]*(part )?{place}|(?<![a-z]){named}(?![a-z])"
+        rf"|q_?{number}\b[^\n]{{0,12}}(scalar|real|\bw\b)",
+        re.IGNORECASE,
+    )
+
+
+SCALAR_FIRST = _order_in_words("wxyz", 0, "first")
+SCALAR_LAST = _order_in_words("xyzw", 3, "last")
 WORLD_TO_CAMERA = re.compile(
     r"world[ _-]?(to|2)[ _-]?cam|\bw2c\b|\bt_?cw\b|cam(era)?_from_world", re.IGNORECASE
 )
@@ -212,7 +220,8 @@ class PoseTable:
         Raises:
             EgodepthError: it says both.
         """
-        text = "\n".join(self.headers)
+        lines = [h for h in self.headers if not _find(_names(h)[-self.count :])]
+        text = "\n".join(lines)
         first, last = bool(SCALAR_FIRST.search(text)), bool(SCALAR_LAST.search(text))
         if first and last:
             raise EgodepthError(
@@ -284,8 +293,8 @@ def _number(word: str) -> float | None:
 
 def _names(header: str) -> list[str]:
     """Words of a line that may name columns, with their units in brackets."""
-    text = re.sub(r"[\[(][^\])]*\s[^\])]*[\])]", "", header.lstrip("#%/ "))
-    text = re.sub(r"\s+(?=[\[(])", "", text)
+    text = re.sub(r"[\[(][^\])]*\s[^\])]*[\])]", "", header.strip("#%/ {}"))
+    text = re.sub(r"\s+(?=[\[(])", "", text).replace("|", ",")
     if "," in text or ";" in text:
         words = _fields(text)
     else:
