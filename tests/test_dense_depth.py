@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,8 +14,10 @@ from egodepth.core.config import override
 from egodepth.data import dense_depth
 from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points, read_clips
 from egodepth.data.dense_depth import add_labels, key_positions, sources_of
+from egodepth.data.sequence import ChangedFrames
 from egodepth.data.snippets import SnippetStream, augment
 from egodepth.data.synthetic import read_street
+from egodepth.geometry.camera import Camera
 from egodepth.losses.known_depth import dense_depth_loss, robust_log_difference
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.run import train
@@ -108,6 +111,35 @@ def test_sources_show_parallax(street: Clip) -> None:
     # By the points: of twenty metres a metre is five percent, of a kilometre nothing.
     far = {p: Points(np.zeros((1, 2)), np.array([1e-3])) for p in range(7)}
     assert sources_of(replace(street, motion=replace(motion, points=far)), 3) == []
+
+
+class Sticker:
+    """A picture that stays in place, as a car ahead that keeps its distance."""
+
+    def __init__(self, camera: Camera):
+        self.camera, self.key = camera, "sticker"
+        self._picture = np.random.default_rng(0).integers(0, 255, (8, 12, 3), dtype=np.uint8)
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        changed = image.copy()
+        height, width = image.shape[:2]
+        large = cv2.resize(self._picture, (width // 5, height // 5), interpolation=cv2.INTER_CUBIC)
+        changed[height // 2 : height // 2 + height // 5, width // 2 : width // 2 + width // 5] = (
+            large
+        )
+        return changed
+
+
+def test_what_keeps_its_distance_has_no_label(street: Clip, labelled: Clip, tmp_path: Path) -> None:
+    assert street.sequence.camera is not None
+    frames = ChangedFrames(street.sequence.frames, Sticker(street.sequence.camera))
+    clip = replace(street, sequence=replace(street.sequence, frames=frames))
+    dense = add_labels(clip, tmp_path, CPU).dense
+    assert dense is not None
+    assert labelled.dense is not None
+    inside = np.s_[2:5, 0, 26:32, 84:108]
+    assert (labelled.dense[inside] > 0).mean() > 0.5
+    assert (dense[inside] > 0).mean() < 0.05
 
 
 def test_what_belongs_to_the_camera_has_no_label(street: Clip, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from egodepth.geometry.plane_sweep import (
     best_inverse_depth,
     local_contrast,
     matching_costs,
+    parallax,
     smooth_costs,
     sweep_depth,
     upsample_by_colour,
@@ -231,6 +232,18 @@ def test_views_agree_where_depth_is_right() -> None:
     assert not agreeing_views(0 * inverse[0], inverse[1:], motions, CAMERA, 0.02)[0].any()
     wrong, _ = agreeing_views(1.1 * inverse[0], inverse[1:], motions, CAMERA, 0.02)
     assert wrong.float().mean() < 0.1
+
+
+def test_parallax_is_what_translation_moves() -> None:
+    _, depths, motions, poses = scene([0.4])
+    found = parallax(1 / depths[0], motions, CAMERA)[0, 0]
+    shift = (poses[1] @ torch.linalg.inv(poses[0]))[:3, 3].float()
+    pixels = pixel_grid(HEIGHT, WIDTH, depths)
+    points = CAMERA.unproject(pixels[None], depths[0].flatten(1))[0]
+    moved = points @ motions[0, 0, :3, :3].T
+    expected = (CAMERA.project((moved + shift)[None]) - CAMERA.project(moved[None]))[0].norm(dim=-1)
+    torch.testing.assert_close(found.flatten(), expected, atol=1e-3, rtol=1e-3)
+    assert parallax(0 * depths[0], motions, CAMERA).max() < 1e-3
 
 
 def test_pixels_that_no_source_sees_cost_the_same_everywhere() -> None:

@@ -26,6 +26,7 @@ from egodepth.geometry.multi_view import (
     blocks,
     sources_by_baseline,
 )
+from egodepth.geometry.plane_sweep import Describe, local_contrast
 
 MAX_SCALE = 2
 """Size at which labels are made over that of the training, where the footage has as much."""
@@ -41,7 +42,7 @@ MAX_DISPARITY = 0.3
 depth."""
 LABELS_PER_FILE = 32
 """Kept at once, so that an interrupted run loses little."""
-METHOD = 1
+METHOD = 2
 """Counts changes of the method, so that labels of another are made anew."""
 
 
@@ -112,12 +113,12 @@ def _make_labels(
         keys[first : first + LABELS_PER_FILE] for first in range(0, len(keys), LABELS_PER_FILE)
     ]
     names = [path.with_name(f"{path.stem}-{number:06d}.npy") for number in range(len(pieces))]
-    maker: _LabelMaker | None = None
+    maker: LabelMaker | None = None
     for number, (piece, name) in enumerate(zip(pieces, names, strict=True)):
         before = number * LABELS_PER_FILE
         if name.exists():
             continue
-        maker = maker or _LabelMaker(clip, piece[0], device)
+        maker = maker or LabelMaker(clip, piece[0], device)
         labels = []
         for position in piece:
             labels.append(maker.label(position))
@@ -134,10 +135,24 @@ def _make_labels(
         name.unlink(missing_ok=True)
 
 
-class _LabelMaker:
-    """Labels one frame after the other, and keeps the frames and depths that the next ones need."""
+class LabelMaker:
+    """Labels one frame after the other, and keeps the frames and depths that the next ones need.
 
-    def __init__(self, clip: Clip, first: int, device: torch.device):
+    Attributes:
+        views: where depth is found.
+    """
+
+    def __init__(
+        self, clip: Clip, first: int, device: torch.device, describe: Describe = local_contrast
+    ):
+        """Start before a frame.
+
+        Args:
+            clip: with known motion.
+            first: position of the first frame that labels are made for.
+            device: to compute on.
+            describe: what images are compared by.
+        """
         assert clip.motion is not None
         self._clip = clip
         height, width = clip.frames.shape[-2:]
@@ -148,12 +163,12 @@ class _LabelMaker:
         self._nearest = _nearest_depth(clip)
         reach = MAX_STRIDES * clip.stride
         images = self._read(max(0, first - 2 * reach))
-        self._views = PosedViews(images, clip.motion.world_from_camera, camera, reach)
+        self.views = PosedViews(images, clip.motion.world_from_camera, camera, reach, describe)
 
     def label(self, position: int) -> Float16[ndarray, "2 h w"]:
         """Inverse depth and confidence; zeros where views do not agree."""
         height, width = self._clip.frames.shape[-2:]
-        agreed = self._views.agreed(
+        agreed = self.views.agreed(
             position, lambda frame: sources_of(self._clip, frame), self._nearest
         )
         if agreed is None:

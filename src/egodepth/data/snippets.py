@@ -258,6 +258,11 @@ class SnippetStream(IterableDataset[RawBatch]):
         return [known.get(part, []) for part in range(max(known, default=-1) + 1)]
 
     @property
+    def has_labels(self) -> bool:
+        """Whether any clip has dense labels."""
+        return any(clip.dense is not None for clip in self.clips)
+
+    @property
     def snippet_count(self) -> int:
         """Snippets in an epoch."""
         return len(self._snippets)
@@ -361,7 +366,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         return np.stack([none if mask is None else mask for mask in masks])[None, :, None]
 
     def _dense(self, chosen: np.ndarray) -> Tensor | None:
-        if all(clip.dense is None for clip in self.clips):
+        if not self.has_labels:
             return None
         none = np.zeros((2, *self.clips[0].frames.shape[2:]), np.float16)
         clips = [self.clips[snippet[0]] for snippet in chosen]

@@ -9,13 +9,21 @@ from numpy import ndarray
 from torch import Tensor
 
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.plane_sweep import agreeing_views, sweep_depth
+from egodepth.geometry.plane_sweep import (
+    Describe,
+    agreeing_views,
+    local_contrast,
+    parallax,
+    sweep_depth,
+)
 
 SOURCES_PER_SIDE = 2
 MIN_BASELINE = 0.01
 """Of a frame and its nearest source, over the median depth; the next ones are as far again."""
 TOLERANCE, MIN_AGREEING = 0.1, 2
 """Difference of the logarithms of depth up to which two views agree, and how many of them must."""
+MIN_PARALLAX = 1.0
+"""Pixels, in one of the sources, below which depth is not known."""
 MIN_BLOCK_SHARE = 0.5
 """Of the pixels that one of a smaller map is made from, those that must be known."""
 
@@ -50,7 +58,11 @@ def sources_by_baseline(
 
 class PosedViews:
     """Frames with poses, of which one after the other gets the depth that its neighbours agree on; what the
-    next ones need is kept."""
+    next ones need is kept.
+
+    Attributes:
+        swept: positions of the frames whose depth was found so far, for their own sake or for others'.
+    """
 
     def __init__(
         self,
@@ -58,6 +70,7 @@ class PosedViews:
         world_from_camera: Float[ndarray, "n 4 4"],
         camera: Camera,
         reach: int,
+        describe: Describe = local_contrast,
     ):
         """Start before the first frame.
 
@@ -66,7 +79,10 @@ class PosedViews:
             world_from_camera: poses of all positions.
             camera: of the images; depth is found on its device.
             reach: positions from a frame to its farthest source.
+            describe: what images are compared by.
         """
+        self._describe = describe
+        self.swept: list[int] = []
         self._stream, self._poses, self._reach = images, world_from_camera, reach
         self._device = camera.matrix.device
         matrix = camera.matrix.float().reshape(1, 3, 3)
@@ -97,11 +113,12 @@ class PosedViews:
         own = self._depth(position, sources, nearest)
         if own is None or len(views) < MIN_AGREEING:
             return None
-        agree, given = agreeing_views(
-            own, torch.stack([depth for _, depth in views]),
-            torch.stack([self._motion_to(s, position) for s, _ in views]), self._camera, TOLERANCE,
-        )  # fmt: skip
-        count = agree.sum(0)
+        motions = torch.stack([self._motion_to(s, position) for s, _ in views])
+        theirs = torch.stack([depth for _, depth in views])
+        agree, given = agreeing_views(own, theirs, motions, self._camera, TOLERANCE)
+        # A car ahead that keeps its distance looks infinitely far, and all views agree on it.
+        moved = parallax(own, motions, self._camera).amax(0)
+        count = agree.sum(0).masked_fill(moved < MIN_PARALLAX, 0)
         fused = (own + (given * agree).sum(0)) / (1 + count)
         return torch.where(count >= MIN_AGREEING, fused, torch.nan), count
 
@@ -110,12 +127,13 @@ class PosedViews:
         if position not in self._depths:
             if not sources:
                 return None
+            self.swept.append(position)
             images = torch.stack([self._image(p) for p in [*sources, position]])
             self._depths[position] = sweep_depth(
                 images[-1], images[:-1],
                 torch.stack([self._motion_to(s, position) for s in sources]), self._camera,
                 torch.tensor([nearest], device=self._device),
-                tuple(int(s > position) for s in sources),
+                tuple(int(s > position) for s in sources), self._describe,
             )  # fmt: skip
         return self._depths[position]
 

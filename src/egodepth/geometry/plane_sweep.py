@@ -5,6 +5,7 @@ semiglobal matching and mutual information", PAMI 2008. Everything is batched an
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -41,6 +42,10 @@ class Smoothing:
     small: float = 0.1
     large: float = 1.0
     contrast: float = 0.05
+
+
+Describe = Callable[[Tensor], Tensor]
+"""Maps (B, C, H, W) of images (B, 3, H, W) whose summed absolute differences are the matching cost."""
 
 
 def local_contrast(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
@@ -93,6 +98,7 @@ def sweep_depth(
     camera: Camera,
     nearest: Float[Tensor, " b"],
     side: tuple[int, ...],
+    describe: Describe = local_contrast,
 ) -> Float[Tensor, "b h w"]:
     """Inverse depth of every pixel of a frame by its posed neighbours, also where they can't tell it: to be
     checked by :func:`agreeing_views`.
@@ -106,6 +112,7 @@ def sweep_depth(
         camera: of all of them, a batch of B.
         nearest: depth to expect.
         side: of each source, for example 0 for the past and 1 for the future, see :func:`matching_costs`.
+        describe: what images are compared by.
     """
     height, width = target.shape[-2:]
     half = (height // 2, width // 2)
@@ -114,19 +121,19 @@ def sweep_depth(
     labels = Labels.planes(nearest, PLANES)
     coarse = _search(
         small, small_sources.unflatten(0, sources.shape[:2]), source_from_target,
-        camera.resize(*half), labels, side,
+        camera.resize(*half), labels, side, describe,
     )  # fmt: skip
     near = upsample_by_colour(coarse, small, target)
     labels = Labels.around(near, labels.step / REFINEMENT, BAND)
-    return _search(target, sources, source_from_target, camera, labels, side)
+    return _search(target, sources, source_from_target, camera, labels, side, describe)
 
 
 def _search(
     target: Tensor, sources: Tensor, source_from_target: Tensor, camera: Camera, labels: Labels,
-    side: tuple[int, ...],
+    side: tuple[int, ...], describe: Describe,
 ) -> Tensor:  # fmt: skip
-    maps = local_contrast(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
-    costs = matching_costs(local_contrast(target), maps, source_from_target, camera, labels, side)
+    maps = describe(sources.flatten(0, 1)).unflatten(0, sources.shape[:2])
+    costs = matching_costs(describe(target), maps, source_from_target, camera, labels, side)
     return best_inverse_depth(smooth_costs(costs, labels, target), labels)
 
 
@@ -301,6 +308,22 @@ def agreeing_views(
     # What the other frame gives: its depth over that expected there, to first order.
     given = inverse_depth.repeat(count, 1, 1) * ratio
     return agree.unflatten(0, (count, -1)), given.unflatten(0, (count, -1))
+
+
+def parallax(
+    inverse_depth: Float[Tensor, "b h w"],
+    other_from_target: Float[Tensor, "n b 4 4"],
+    camera: Camera,
+) -> Float[Tensor, "n b h w"]:
+    """Pixels between where another camera sees a point and where it would see it infinitely far away."""
+    count = len(other_from_target)
+    cameras, motions = camera.repeat(count), other_from_target.flatten(0, 1)
+    turned = motions.clone()
+    turned[:, :3, 3] = 0
+    depth = (1 / inverse_depth.clamp(min=1e-9)).repeat(count, 1, 1)
+    seen, _, _ = reproject(depth, motions, cameras, cameras)
+    far, _, _ = reproject(depth, turned, cameras, cameras)
+    return (seen - far).norm(dim=-1).unflatten(0, (count, -1))
 
 
 def _box_mean(values: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
-from egodepth.models.networks import Networks
+from egodepth.models.networks import DepthNet, Networks
 from egodepth.training.compilation import PLAIN
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult, compute_objective
@@ -137,6 +137,12 @@ def make_optimizer(module: EgodepthModule) -> torch.optim.Optimizer:
     groups: list[dict[str, Any]] = [
         {"params": [p for p in module.networks.parameters() if p.requires_grad]}
     ]
+    depth = module.networks.depth
+    if settings.decoder_learning_rate is not None and isinstance(depth, DepthNet):
+        decoder = list(depth.decoder.parameters())
+        theirs = {id(parameter) for parameter in decoder}
+        groups[0]["params"] = [p for p in groups[0]["params"] if id(p) not in theirs]
+        groups.append({"params": decoder, "lr": settings.decoder_learning_rate})
     if motions is not None:
         slow = [motions.twist, motions.log_focal]
         groups.append({"params": slow, "lr": settings.pose_learning_rate, "weight_decay": 0.0,

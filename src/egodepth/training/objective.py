@@ -109,11 +109,14 @@ def compute_objective(
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
         if batch.dense is not None and settings.loss.dense > 0:
             terms["dense"] = _dense_term(inverse_depths, batch.dense)
-        weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)
-        terms |= warping_terms(
-            networks.features, target_features, inverse_depths, motions, batch, settings, progress,
-            compare, weight,
-        )  # fmt: skip
+        if batch.dense is not None and progress < settings.labels_first:
+            terms |= _smoothness_terms(inverse_depths, batch.target)
+        else:
+            weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)
+            terms |= warping_terms(
+                networks.features, target_features, inverse_depths, motions, batch, settings, progress,
+                compare, weight,
+            )  # fmt: skip
         if settings.data.poses == "aligned" and settings.loss.consistency > 0:
             terms["consistency"] = _consistency_term(networks, inverse_depth, motions, batch)
     total = weighted_sum(terms, settings.loss)

@@ -162,8 +162,14 @@ class TrainSettings(Settings):
     """passes over all snippets, in place of steps"""
     minutes: float | None = Field(None, gt=0)
     """time for the training: fewer steps than ``steps`` are made where the machine needs it"""
+    labels_first: float = Field(0.5, ge=0, le=1)
+    """share of the training in which depth learns from dense labels alone, where there are any; L_ph and L_fm,
+    whose steps take twice as long, refine it after that"""
     learning_rate: float = Field(2e-4, gt=0)
     """peak of the learning rate of AdamW"""
+    decoder_learning_rate: float | None = Field(None, gt=0)
+    """the same for DepthNet's decoder, which starts from nothing, unlike the encoders; by default
+    learning_rate"""
     pose_learning_rate: float = Field(5e-4, ge=0)
     """of the corrections that poses from structure from motion get in training, one per frame, and of focal
     lengths that were guessed (Adagrad's: a frame's first step, in radians); 0 leaves them as they were
