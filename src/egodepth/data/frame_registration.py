@@ -12,13 +12,15 @@ import numpy as np
 from jaxtyping import Bool, Float64, UInt8
 from numpy import ndarray
 
-WINDOW, PYRAMID_LEVELS = 21, 4
+WINDOW, PYRAMID_LEVELS, LEVELS_FROM_GUESS = 21, 4, 1
+"""Side of the window in pixels; coarser levels for a point whose place is open, and for one that is known
+to a few pixels."""
 MAX_RETURN = 0.5
 """Pixels by which a point may come back to another place when it is tracked back."""
 MAX_DRIFT = 3.0
 """Pixels between a point tracked from frame to frame and one tracked from its key frame at once."""
-MAX_POINTS = 1000
-"""Of a key frame."""
+MAX_POINTS = 500
+"""Of a key frame, that are followed; a pose needs no more."""
 MIN_INLIERS, MIN_INLIER_SHARE, MAX_RESIDUAL = 30, 0.5, 3.0
 """Points that a pose must explain within so many pixels."""
 MAX_WIDTH = 1280
@@ -132,11 +134,12 @@ class _Follower:
         found = np.zeros(len(alive), bool)
         there = self._now[alive]
         if len(alive):
-            there, on_way = _track(self._last, image, there, there)
+            there, on_way = _track(self._last, image, there, there, PYRAMID_LEVELS)
             # From the key frame at once, so that errors do not add up.
-            direct, seen = _track(self._image, image, self._start[alive], there)
-            back, returned = _track(image, self._image, direct, self._start[alive])
-            error = np.linalg.norm(back - self._start[alive], axis=1)
+            start = self._start[alive]
+            direct, seen = _track(self._image, image, start, there, LEVELS_FROM_GUESS)
+            back, returned = _track(image, self._image, direct, start, LEVELS_FROM_GUESS)
+            error = np.linalg.norm(back - start, axis=1)
             drift = np.linalg.norm(direct - there, axis=1)
             found = on_way & seen & returned & (error < MAX_RETURN) & (drift < MAX_DRIFT)
             self._now[alive] = np.where(found[:, None], direct, there)
@@ -152,11 +155,11 @@ class _Follower:
 
 
 def _track(
-    first: ndarray, second: ndarray, places: ndarray, guess: ndarray
+    first: ndarray, second: ndarray, places: ndarray, guess: ndarray, levels: int
 ) -> tuple[ndarray, Bool[ndarray, "p"]]:
     there, found, _ = cv2.calcOpticalFlowPyrLK(
         first, second, places[:, None], guess[:, None].copy(), winSize=(WINDOW, WINDOW),
-        maxLevel=PYRAMID_LEVELS, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
+        maxLevel=levels, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )  # fmt: skip
     there = there[:, 0]
     limit = np.array(second.shape[::-1]) - 1

@@ -4,9 +4,11 @@ pycolmap is optional: ``pip install egodepth[sfm]``.
 """
 
 import hashlib
+import itertools
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -15,19 +17,16 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
-from PIL import Image
 
+from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
 from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points
+from egodepth.data.feature_matching import FeatureFinder, FrameFeatures, match_frames
 from egodepth.data.frame_registration import KeyFrame, Registered, register_frames
 from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
 
-OVERLAP = 15
-"""Frames that each frame is matched with."""
-FEATURES = 4096
-"""Of a frame, at most; the time of matching grows with their square."""
 FEWEST_FRAMES = 8
 """A part of the reconstruction with fewer is left out."""
 WORST_ERROR = 2.0
@@ -38,7 +37,11 @@ MAX_FOCAL_SPREAD = 1e-3
 """Relative, from the focal lengths of parts to the one they share, up to which they are the same."""
 MAX_ERROR_GROWTH = 1.3
 """Of a part's reprojection error when it takes the shared focal length."""
-METHOD = 2
+GROWTH = 1.3
+"""Of frames or points from one adjustment of everything to the next."""
+GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
+"""Rounds of an adjustment, each with the outliers of the last one left out."""
+METHOD = 3
 """Counts changes of the method, so that results of another are found anew."""
 SEED = 0
 # COLMAP's defaults start from a pair that sees points under 16 degrees and does not move forward. A
@@ -77,8 +80,10 @@ def reconstruct(
     assert sequence.camera is not None
     key = (
         f"{sequence.frames.fingerprint} {clip.stride} {sequence.camera.matrix.tolist()} "
-        f"{sequence.camera_guessed} {OVERLAP} {FEATURES} {METHOD}"
+        f"{sequence.camera_guessed} {METHOD}"
     )
+    if clip.static is not None:
+        key += hashlib.sha256(clip.static.tobytes()).hexdigest()
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}-sfm.npz"
     if not path.exists():
         found = _run_colmap(clip, on_frame)
@@ -116,63 +121,85 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
             "--data.poses aligned"
         )
     colmap.logging.minloglevel = colmap.logging.ERROR
-    positions = np.arange(0, len(clip.frames), clip.stride)
+    keys = range(0, len(clip.frames), clip.stride)
     with tempfile.TemporaryDirectory(prefix="egodepth-sfm-") as name:
         work = Path(name)
-        images = work / "images"
-        images.mkdir()
-        places = clip.positions
-        for frame in read_numbered(clip.sequence.frames, clip.numbers[positions]):
-            index = places[frame.number]
-            Image.fromarray(frame.image).convert("L").save(
-                images / f"{index:06d}.png", compress_level=1
-            )
-            on_frame("writing frames", index // clip.stride + 1, len(positions))
         database = work / "database.db"
         assert clip.sequence.camera is not None
-        model, parameters = colmap_camera(clip.sequence.camera)
-        reader = colmap.ImageReaderOptions(
-            camera_model=model, camera_params=",".join(map(str, parameters))
-        )
-        colmap.set_random_seed(SEED)
-        extraction = colmap.FeatureExtractionOptions()
-        extraction.sift.max_num_features = FEATURES
-        on_frame("finding features", 0, len(positions))
-        colmap.extract_features(
-            database, images, camera_mode=colmap.CameraMode.SINGLE, reader_options=reader,
-            extraction_options=extraction, device=colmap.Device.cpu,
-        )  # fmt: skip
-        on_frame("matching frames", 0, len(positions))
-        colmap.match_sequential(
-            database, pairing_options=colmap.SequentialPairingOptions(
-                overlap=OVERLAP, quadratic_overlap=False
-            ),
-            device=colmap.Device.cpu,
-        )  # fmt: skip
-        options = colmap.IncrementalPipelineOptions(
-            min_model_size=FEWEST_FRAMES, random_seed=SEED, extract_colors=False
-        )
-        guessed = clip.sequence.camera_guessed
-        options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = guessed
-        options.mapper.init_min_tri_angle = DRIVING_ANGLE
-        options.mapper.init_max_forward_motion = 1.0
-        done = [0]
-
-        def tick() -> None:
-            done[0] += 1
-            on_frame("placing frames", min(done[0], len(positions)), len(positions))
-
-        models = colmap.incremental_mapping(
-            database, images, work, options, next_image_callback=tick
-        )
+        frames = clip.sequence.frames
+        camera = _colmap_camera(clip.sequence.camera, frames.height, frames.width, colmap)
+        match_frames(_features(clip, keys, on_frame), database, camera, colmap)
+        models = _place(clip, database, len(keys), colmap, on_frame)
     if not models:
         raise EgodepthError(
-            f"structure from motion found nothing in {clip.sequence.name} ({len(positions)} frames, "
+            f"structure from motion found nothing in {clip.sequence.name} ({len(keys)} frames, "
             f"{clip.stride} apart); use --data.poses aligned or network"
         )
     largest_first = sorted(models.values(), key=lambda found: -found.num_reg_images())
-    kept, notes = share_camera(colmap, largest_first) if guessed else (largest_first, [])
+    kept, notes = (
+        share_camera(colmap, largest_first) if clip.sequence.camera_guessed else (largest_first, [])
+    )
     return _collect(clip, kept, notes, colmap, on_frame)
+
+
+def _features(
+    clip: Clip, keys: range, on_frame: Callable[[str, int, int], None]
+) -> Iterator[tuple[str, FrameFeatures]]:
+    finder = FeatureFinder(clip.static)
+
+    def found() -> Iterator[tuple[str, FrameFeatures]]:
+        for position, image in _grey(clip, keys):
+            yield f"{position:06d}.png", finder.find(image)
+
+    # The next frame's features are found while this one's are matched.
+    for done, named in enumerate(ahead(found(), 2), start=1):
+        on_frame("matching frames", done, len(keys))
+        yield named
+
+
+def _place(
+    clip: Clip,
+    database: Path,
+    count: int,
+    colmap: ModuleType,
+    on_frame: Callable[[str, int, int], None],
+) -> dict[int, Any]:
+    """Incremental mapping, in a thread of its own, so that Ctrl-C is heard while it works and ends it. Were
+    COLMAP to use several threads, its result would be another each time."""
+    options = colmap.IncrementalPipelineOptions(
+        min_model_size=FEWEST_FRAMES, random_seed=SEED, num_threads=1, extract_colors=False,
+        ba_global_frames_ratio=GROWTH, ba_global_points_ratio=GROWTH,
+        ba_global_max_refinements=GLOBAL_REFINEMENTS, ba_local_max_refinements=LOCAL_REFINEMENTS,
+    )  # fmt: skip
+    guessed = clip.sequence.camera_guessed
+    options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = guessed
+    options.mapper.init_min_tri_angle = DRIVING_ANGLE
+    options.mapper.init_max_forward_motion = 1.0
+    done = itertools.count(1)
+    token = colmap.CancellationToken()
+
+    def tick() -> None:
+        on_frame("placing frames", min(next(done), count), count)
+
+    with ThreadPoolExecutor(1) as pool:
+        placed = pool.submit(
+            colmap.incremental_mapping, database, database.parent, database.parent, options,
+            next_image_callback=tick, cancellation_token=token,
+        )  # fmt: skip
+        try:
+            return placed.result()
+        except BaseException:
+            token.cancel()
+            raise
+
+
+def _colmap_camera(camera: Camera, height: int, width: int, colmap: ModuleType) -> Any:
+    model, parameters = colmap_camera(camera)
+    found = colmap.Camera(model=model, width=width, height=height, params=parameters)
+    # Guessed focal lengths too: without a prior COLMAP takes pairs by fundamental matrices, which a flat scene
+    # leaves open.
+    found.has_prior_focal_length = True
+    return found
 
 
 def colmap_camera(camera: Camera) -> tuple[str, list[float]]:
@@ -264,17 +291,23 @@ def _collect(
     if len(placed) < count:
         done = iter(range(1, count + 1))
         placed += register_frames(
-            _grey(clip), keys, 2 * clip.stride - 1, colmap, matrix,
+            _grey(clip, range(count)), keys, 2 * clip.stride - 1, colmap, matrix,
             lambda: on_frame("placing the frames between", next(done), count),
         )  # fmt: skip
     return _as_arrays(count, placed) | {"matrix": matrix, "notes": np.array(notes, dtype=str)}
 
 
-def _grey(clip: Clip) -> Iterator[tuple[int, np.ndarray]]:
+def _grey(clip: Clip, positions: range) -> Iterator[tuple[int, np.ndarray]]:
+    """Positions and grey images at the footage's own size."""
+    frames = clip.sequence.frames
+    if clip.frames.shape[-2:] == (frames.height, frames.width):
+        for position in positions:
+            image = clip.frames[position].transpose(1, 2, 0)
+            yield position, cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+        return
     places = clip.positions
-    for frame in clip.sequence.frames.at():
-        if frame.number in places:
-            yield places[frame.number], cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
+    for frame in read_numbered(frames, clip.numbers[positions]):
+        yield places[frame.number], cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
 
 
 def _as_arrays(count: int, placed: list[Registered]) -> dict[str, np.ndarray]:

@@ -1,0 +1,118 @@
+"""Features of key frames, their matches in COLMAP's database, and what a user sees of structure from motion."""
+
+import os
+import signal
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from egodepth.data import feature_matching
+from egodepth.data.clips import Clip, read_clips
+from egodepth.data.feature_matching import OFFSETS, FeatureFinder, match_features, match_frames
+from egodepth.data.structure_from_motion import reconstruct
+from egodepth.data.synthetic import read_street
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    noise = np.random.default_rng(seed).integers(0, 255, (60, 100), dtype=np.uint8)
+    return cv2.resize(noise, (400, 240), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize("widest", [1280, 250])
+def test_matches_say_by_how_much_a_picture_moved(
+    widest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where features are found in a smaller image: their pixels are those of the full one."""
+    monkeypatch.setattr(feature_matching, "MAX_WIDTH", widest)
+    finder = FeatureFinder()
+    first, second = (
+        finder.find(np.ascontiguousarray(picture()[y : y + 200, x : x + 360]))
+        for y, x in ((0, 0), (10, 20))
+    )
+    matches = match_features(first, second).astype(int)
+    assert len(matches) > 100 and len(np.unique(matches[:, 1])) == len(matches)
+    moved = first.pixels[matches[:, 0]] - second.pixels[matches[:, 1]]
+    np.testing.assert_allclose(np.median(moved, axis=0), [20, 10], atol=0.05)
+    assert (np.abs(moved - [20, 10]).max(1) < 1).mean() > 0.95
+    # A spot that is drawn is found where it is.
+    y, x = np.mgrid[:200, :360]
+    spot = 40 + 180 * np.exp(-((x - 204) ** 2 + (y - 104) ** 2) / (2 * 6**2))
+    found = finder.find(spot.round().astype(np.uint8)).pixels
+    assert np.abs(found - [204, 104]).max(1).min() < 0.1
+
+
+def test_other_pictures_and_blank_ones_do_not_match() -> None:
+    finder = FeatureFinder()
+    first, second = finder.find(picture()), finder.find(picture(1))
+    assert len(match_features(first, second)) < 0.01 * len(first.pixels)
+    blank = finder.find(np.full((240, 400), 90, np.uint8))
+    assert blank.pixels.shape == (0, 2) and len(match_features(first, blank)) == 0
+
+
+def test_what_belongs_to_the_camera_has_no_features() -> None:
+    static = np.zeros((24, 40), bool)
+    static[12:] = True
+    found = FeatureFinder(static).find(picture()).pixels
+    assert len(found) > 100 and found[:, 1].max() < 120
+
+
+def test_each_key_frame_is_matched_with_those_before(tmp_path: Path) -> None:
+    colmap = pytest.importorskip("pycolmap")
+    wide = cv2.resize(picture(), (800, 240))
+    finder = FeatureFinder()
+    frames = [
+        (f"{i}", finder.find(np.ascontiguousarray(wide[:, 8 * i : 8 * i + 400]))) for i in range(7)
+    ]
+    camera = colmap.Camera(model="SIMPLE_PINHOLE", width=400, height=240, params=[300, 200, 120])
+    match_frames(frames, tmp_path / "database.db", camera, colmap)
+    with colmap.Database.open(tmp_path / "database.db") as stored:
+        assert stored.num_images() == 7 and stored.num_frames() == 7
+        for second in range(7):
+            for first in range(second):
+                found = stored.exists_two_view_geometry(first + 1, second + 1)
+                assert found == (second - first in OFFSETS)
+        points = stored.read_keypoints(1)[:, :2]
+    np.testing.assert_allclose(points, frames[0][1].pixels + 0.5, atol=1e-3)
+
+
+@pytest.fixture(scope="module")
+def street(tmp_path_factory: pytest.TempPathFactory) -> Clip:
+    return read_clips([read_street(5, frames=24)], 96, 320, tmp_path_factory.mktemp("street"))[0]
+
+
+@pytest.mark.slow
+def test_structure_from_motion_reports_each_frame_and_gives_the_same_again(
+    street: Clip, tmp_path: Path
+) -> None:
+    pytest.importorskip("pycolmap")
+    told: list[tuple[str, int, int]] = []
+    first = reconstruct(street, tmp_path / "a", lambda *report: told.append(report)).motion
+    assert [t for t in told if t[0] == "matching frames"] == [
+        ("matching frames", i, 24) for i in range(1, 25)
+    ]
+    placed = [done for what, done, _ in told if what == "placing frames"]
+    assert placed == sorted(placed) and len(placed) > 15
+    second = reconstruct(street, tmp_path / "b").motion
+    assert first is not None and second is not None
+    np.testing.assert_array_equal(first.world_from_camera, second.world_from_camera)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["matching frames", "placing frames"])
+def test_ctrl_c_ends_structure_from_motion_and_leaves_nothing(
+    street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    pytest.importorskip("pycolmap")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "temporary"))
+    (tmp_path / "temporary").mkdir()
+
+    def interrupt(what: str, done: int, total: int) -> None:
+        if what == stage and done == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        reconstruct(street, tmp_path / "cache", interrupt)
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not list(tmp_path.glob("cache/*"))
