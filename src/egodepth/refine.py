@@ -263,8 +263,10 @@ def refine_split(
         EgodepthError: as :func:`egodepth.training.run.train`.
     """
     settings, known = config.load(TrainSettings, folder / CONFIG), settings_of_footage(folder)
-    data: dict[str, Any] = {"sources": (source,), "root": None, "split": None}
-    if settings.data.poses == "network":
+    data: dict[str, Any] = {
+        "sources": (source,), "root": None, "split": None, "dense_labels": True
+    }  # fmt: skip
+    if settings.data.poses != "given":
         # The run's own footage says nothing of how this camera moves.
         data |= {"poses": "auto", "stride": "auto"}
     data |= _camera_settings(sequences, out)

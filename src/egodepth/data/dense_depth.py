@@ -1,6 +1,7 @@
 """Dense depth labels of a clip whose poses are known, by plane sweep and agreement between views."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -40,7 +41,7 @@ NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.4
 MAX_DISPARITY = 0.3
 """Of the image's width, between a frame and its nearest source, where there are no points to tell the nearest
 depth."""
-LABELS_PER_FILE = 32
+LABELS_PER_FILE = 16
 """Kept at once, so that an interrupted run loses little."""
 METHOD = 2
 """Counts changes of the method, so that labels of another are made anew."""
@@ -51,6 +52,7 @@ def add_labels(
     folder: Path,
     device: torch.device,
     on_frame: Callable[[int, int], None] = lambda *_: None,
+    seconds: float | None = None,
 ) -> Clip:
     """The clip with labels of its key frames, every ``stride``-th, as :attr:`Clip.dense`.
 
@@ -61,6 +63,7 @@ def add_labels(
         folder: of the cache.
         device: to compute on.
         on_frame: called with how many labels there are, and will be.
+        seconds: time to take; the rest of the frames, spread over the clip, stay without labels.
 
     Raises:
         EgodepthError: broken frames, or a folder that can't be written.
@@ -70,12 +73,12 @@ def add_labels(
     height, width = clip.frames.shape[-2:]
     key = (
         f"{clip.sequence.frames.fingerprint} {height}x{width} {clip.stride} {clip.camera.matrix.tolist()} "
-        f"{poses.hexdigest()} {METHOD}"
+        f"{poses.hexdigest()} {seconds} {METHOD}"
     )
     stem = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
     path = stem.with_name(f"{stem.name}-dense.npy")
     if not path.exists():
-        _make_labels(clip, path, device, on_frame)
+        _make_labels(clip, path, device, on_frame, seconds)
     return replace(clip, dense=np.load(path, mmap_mode="r"))
 
 
@@ -106,30 +109,34 @@ def _shortest_baseline(clip: Clip, position: int) -> float:
 
 
 def _make_labels(
-    clip: Clip, path: Path, device: torch.device, on_frame: Callable[[int, int], None]
-) -> None:
+    clip: Clip, path: Path, device: torch.device, on_frame: Callable[[int, int], None],
+    seconds: float | None,
+) -> None:  # fmt: skip
     keys = key_positions(clip)
     pieces = [
         keys[first : first + LABELS_PER_FILE] for first in range(0, len(keys), LABELS_PER_FILE)
     ]
     names = [path.with_name(f"{path.stem}-{number:06d}.npy") for number in range(len(pieces))]
-    maker: LabelMaker | None = None
-    for number, (piece, name) in enumerate(zip(pieces, names, strict=True)):
-        before = number * LABELS_PER_FILE
-        if name.exists():
-            continue
-        maker = maker or LabelMaker(clip, piece[0], device)
-        labels = []
-        for position in piece:
-            labels.append(maker.label(position))
-            on_frame(before + len(labels), len(keys))
-        with atomic_path(name) as partial:
-            np.save(partial, np.stack(labels))
+    started, done = time.perf_counter(), 0
+    # Every other piece first, so that what there is no time for is spread over the clip.
+    for order in (slice(0, None, 2), slice(1, None, 2)):
+        maker: LabelMaker | None = None
+        for piece, name in zip(pieces[order], names[order], strict=True):
+            if not name.exists() and (seconds is None or time.perf_counter() - started < seconds):
+                maker = maker or LabelMaker(clip, piece[0], device)
+                labels = []
+                for position in piece:
+                    labels.append(maker.label(position))
+                    on_frame(done + len(labels), len(keys))
+                with atomic_path(name) as partial:
+                    np.save(partial, np.stack(labels))
+            done += len(piece)
     with atomic_path(path) as partial:
         shape = (len(clip.frames), 2, *clip.frames.shape[-2:])
         whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
         for piece, name in zip(pieces, names, strict=True):
-            whole[piece] = np.load(name)
+            if name.exists():
+                whole[piece] = np.load(name)
         whole.flush()
     for name in names:
         name.unlink(missing_ok=True)

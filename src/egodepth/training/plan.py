@@ -101,13 +101,23 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     return Plan(clips, poses, lines)
 
 
-def label_plan(plan: Plan, folder: Path, device: torch.device, console: Console) -> Plan:
+def label_plan(
+    plan: Plan, folder: Path, device: torch.device, console: Console, seconds: float | None
+) -> Plan:
     """The plan with dense labels of its clips, as far as their motion is known.
+
+    Args:
+        plan: with clips and their motion.
+        folder: of the cache.
+        device: to compute on.
+        console: where progress goes.
+        seconds: time to take at most; each clip gets its share by its frames.
 
     Raises:
         EgodepthError: broken frames, poses without motion, or a folder that can't be written.
     """
-    clips, covered, count = [], 0.0, 0
+    clips, covered, count, wanted = [], 0.0, 0, 0
+    total = sum(len(key_positions(c)) for c in plan.clips if c.motion is not None and c.is_used)
     with WorkProgress(console) as progress:
         for clip in plan.clips:
             if clip.motion is None or not clip.is_used:
@@ -121,15 +131,22 @@ def label_plan(plan: Plan, folder: Path, device: torch.device, console: Console)
             def tick(done: int, total: int, task: TaskID = task) -> None:
                 progress.update(task, completed=done, total=total)
 
-            labelled = add_labels(clip, folder, device, tick)
+            share = None if seconds is None else round(seconds * len(keys) / total, 1)
+            labelled = add_labels(clip, folder, device, tick, share)
             progress.update(task, completed=len(keys))
             clips.append(labelled)
             assert labelled.dense is not None
-            covered += float((labelled.dense[keys, 0] > 0).mean()) * len(keys)
-            count += len(keys)
+            shares = [float((labelled.dense[key, 0] > 0).mean()) for key in keys]
+            covered += sum(shares)
+            count += sum(of > 0 for of in shares)
+            wanted += len(keys)
     if not count:
         return plan
-    line = f"depth from many views: labels of {count} frames, {100 * covered / count:.0f} % of their pixels"
+    of = f" of {wanted}" if count < wanted else ""
+    line = (
+        f"depth from many views: labels of {count}{of} frames, {100 * covered / count:.0f} % of their "
+        "pixels"
+    )
     return replace(plan, clips=clips, lines=[*plan.lines, line])
 
 

@@ -10,9 +10,10 @@ from egodepth.training.settings import DataSettings, LossWeights, TrainSettings
 def footage() -> TrainSettings:
     """One's own video or folder of images; give --data.fov or --data.focal with it."""
     return TrainSettings(
-        data=DataSettings(poses="auto", stride="auto", mask="auto"),
+        data=DataSettings(poses="auto", stride="auto", mask="auto", dense_labels=True),
         loss=LossWeights(standing=0.03),
         steps=4000,
+        decoder_learning_rate=1e-3,
     )
 
 
@@ -24,11 +25,16 @@ def kitti_small() -> TrainSettings:
         method="photometric",
         # A run of minutes is far from overfitting: augmentation would only slow it down.
         data=DataSettings(
-            sources=("kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry"), augment=False
+            sources=("kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry"),
+            poses="sfm",
+            dense_labels=True,
+            augment=False,
         ),
+        loss=LossWeights(smooth_first=5e-3),
         steps=1500,
         minutes=11.5,
-        learning_rate=4e-4,
+        learning_rate=3e-4,
+        decoder_learning_rate=1e-3,
     )
 
 

@@ -67,6 +67,8 @@ WARM_UP_STEPS, TIMED_STEPS = 3, 5
 """Steps thrown away before, and timed for, fitting the number of steps to a time."""
 TOLD_STEPS = 200
 """From so many steps on the plan says how long they take, which costs WARM_UP_STEPS + TIMED_STEPS."""
+LABELS_SHARE = 0.3
+"""Of a time budget, that dense labels may take."""
 PLANNED_SHARE = 0.93
 """Share of a time budget that is planned for: logging, checkpoints and other users take the rest."""
 
@@ -519,7 +521,8 @@ def make_stream(
         clips = restrict(clips, get_split(data.split))
     plan = make_plan(clips, data, console)
     if data.dense_labels:
-        plan = label_plan(plan, folder, torch_device(settings.device), console)
+        limit = None if settings.minutes is None else 60 * LABELS_SHARE * settings.minutes
+        plan = label_plan(plan, folder, torch_device(settings.device), console, limit)
     plan = replace(plan, lines=found + plan.lines)
     for line in plan.lines:
         console.print(line)
