@@ -11,12 +11,14 @@ import torch
 from rich.console import Console
 from tests.conftest import write_images
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data import structure_from_motion
-from egodepth.data.clips import Clip, read_clips
+from egodepth.data.clips import Clip, KnownMotion, read_clips
 from egodepth.data.kitti import read_kitti_raw
 from egodepth.data.own_footage import read_footage
 from egodepth.data.seven_scenes import read_seven_scenes
+from egodepth.data.snippets import SnippetStream
+from egodepth.data.structure_from_motion import NothingReconstructedError
 from egodepth.data.survey import TURNING, survey
 from egodepth.data.synthetic import read_street
 from egodepth.geometry import se3
@@ -107,16 +109,78 @@ def test_frozen_frames_and_cuts_are_left_out_and_counted(street: Clip) -> None:
     assert "across cuts are left out" in planned.lines[0]
 
 
-def test_auto_says_what_it_chose_and_why(street: Clip, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The street weaves at first: by turn over parallax it is on one side of the bound or the other."""
-    monkeypatch.setattr(plan, "TURNING", 100.0)
-    driving = make_plan([street], DataSettings(poses="auto"), QUIET)
-    assert driving.poses == "network" and "the camera drives" in driving.lines[-1]
-    monkeypatch.setattr(plan, "TURNING", 0.01)
-    monkeypatch.setattr(plan, "find_colmap", lambda: None)
-    held = make_plan([street], DataSettings(poses="auto"), QUIET)
-    assert held.poses == "aligned" and "pycolmap is not installed" in held.lines[-1]
-    assert "stride" in held.lines[0] and held.clips[0].stride == survey(street, 1).stride
+@pytest.mark.parametrize("turning", [100.0, 0.01])
+def test_auto_says_what_it_chose_and_why(
+    street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turning: float
+) -> None:
+    """The street weaves at first: by turn over parallax it is on one side of the bound or the other. Structure
+    from motion is taken on both, wherever it can be."""
+    monkeypatch.setattr(plan, "TURNING", turning)
+    camera, otherwise = ("drives", "network") if turning > 1 else ("is hand-held", "aligned")
+    data = DataSettings(poses="auto", cache=tmp_path)
+
+    def choose(**changes: object) -> tuple[str, str]:
+        with monkeypatch.context() as patch:
+            for name, value in changes.items():
+                patch.setattr(plan, name, value)
+            found = make_plan([street], data, QUIET)
+        assert "stride" in found.lines[0] and found.clips[0].stride == survey(street, 1).stride
+        return found.poses, "; ".join(found.lines[1:])
+
+    def reconstruct(clip: Clip, *_: object) -> Clip:
+        """The first of the frames lie together, the others nowhere."""
+        motion = KnownMotion.unknown(24)
+        motion.part[:placed] = 0
+        return replace(clip, motion=motion)
+
+    installed = {"find_colmap": lambda: np, "reconstruct": reconstruct}
+    placed = 24
+    poses, lines = choose(**installed)
+    assert poses == "sfm" and "poses: sfm, since turning moves the image" in lines
+    assert f"the camera {camera}, with parallax enough" in lines
+    poses, lines = choose(find_colmap=lambda: None)
+    assert poses == otherwise and f"camera {camera}, and pycolmap is not installed" in lines
+    poses, lines = choose(**installed, MIN_PARALLAX=0.9)
+    assert poses == otherwise and "and it hardly moves: parallax is" in lines
+    poses, lines = choose(**installed, MAX_KEY_FRAMES=23)
+    assert (
+        poses == otherwise and "of 24 frames (more than 23) takes hours; --data.poses sfm" in lines
+    )
+    # 11 of 23 pairs, and 12.
+    placed = 12
+    poses, lines = choose(**installed)
+    assert poses == otherwise and f"poses: {otherwise} after all, since" in lines
+    assert "placed 12 of 24 frames" in lines and "motions to 48 % of the pairs of frames" in lines
+    placed = 13
+    assert choose(**installed)[0] == "sfm"
+    # What was asked for by name is taken as it is.
+    placed = 5
+    asked = DataSettings(poses="sfm", cache=tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(plan, "reconstruct", reconstruct)
+        assert make_plan([street], asked, QUIET).poses == "sfm"
+
+
+def test_a_video_that_cannot_be_reconstructed_is_left_out_of_several(
+    street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = replace(street, sequence=replace(street.sequence, name="other"))
+
+    def reconstruct(clip: Clip, *_: object) -> Clip:
+        if clip.sequence.name == "other":
+            raise NothingReconstructedError("structure from motion found nothing in other")
+        return replace(
+            clip, motion=KnownMotion(np.tile(np.eye(4), (24, 1, 1)), np.zeros(24, int), {})
+        )
+
+    monkeypatch.setattr(plan, "reconstruct", reconstruct)
+    data = DataSettings(poses="sfm", cache=tmp_path)
+    with pytest.warns(EgodepthWarning, match="found nothing in other; its frames are left out"):
+        found = make_plan([other, street], data, QUIET)
+    stream = SnippetStream(found.clips, directions=(-1, 1), batch_size=2, seed=0)
+    assert stream.snippet_count == 22
+    with pytest.raises(EgodepthError, match="found nothing in other"):
+        make_plan([other, other], data, QUIET)
 
 
 @pytest.mark.real_data
@@ -135,7 +199,7 @@ def test_structure_from_motion_without_pycolmap_says_what_to_do(
     street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(structure_from_motion, "find_colmap", lambda: None)
-    with pytest.raises(EgodepthError, match=r"pip install 'egodepth\[sfm\]', or use --data\.poses"):
+    with pytest.raises(EgodepthError, match=r"pip install pycolmap, or use --data\.poses"):
         make_plan([street], DataSettings(poses="sfm", cache=tmp_path), QUIET)
 
 

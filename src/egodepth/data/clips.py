@@ -42,6 +42,11 @@ class KnownMotion:
     points: dict[int, Points]
 
     @classmethod
+    def unknown(cls, count: int) -> "KnownMotion":
+        """Of so many frames, none has a pose."""
+        return cls(np.full((count, 4, 4), np.nan), np.full(count, NO_PART), {})
+
+    @classmethod
     def given(cls, sequence: Sequence) -> "KnownMotion":
         """The poses of a data set, in metres.
 

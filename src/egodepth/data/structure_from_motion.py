@@ -1,6 +1,6 @@
 """Poses, camera and sparse points of a clip by COLMAP's incremental structure from motion.
 
-pycolmap is optional: ``pip install egodepth[sfm]``.
+pycolmap is imported when it is used: there are machines that it has no wheel for.
 """
 
 import hashlib
@@ -49,6 +49,10 @@ SEED = 0
 DRIVING_ANGLE = 4.0
 
 
+class NothingReconstructedError(EgodepthError):
+    """Structure from motion came to nothing, or to too little."""
+
+
 def find_colmap() -> ModuleType | None:
     """pycolmap, where it is installed."""
     try:
@@ -74,7 +78,8 @@ def reconstruct(
         on_frame: called with what is done and how far it is: frames done, and frames in all.
 
     Raises:
-        EgodepthError: pycolmap is missing, broken frames, or a reconstruction that comes to nothing.
+        EgodepthError: pycolmap is missing, or broken frames.
+        NothingReconstructedError: a reconstruction that comes to nothing.
     """
     sequence = clip.sequence
     assert sequence.camera is not None
@@ -117,8 +122,8 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
     colmap = find_colmap()
     if colmap is None:
         raise EgodepthError(
-            "poses from structure from motion need pycolmap: pip install 'egodepth[sfm]', or use "
-            "--data.poses aligned"
+            "poses from structure from motion need pycolmap: pip install pycolmap, or use --data.poses aligned "
+            "or network"
         )
     colmap.logging.minloglevel = colmap.logging.ERROR
     keys = range(0, len(clip.frames), clip.stride)
@@ -131,7 +136,7 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
         match_frames(_features(clip, keys, on_frame), database, camera, colmap)
         models = _place(clip, database, len(keys), colmap, on_frame)
     if not models:
-        raise EgodepthError(
+        raise NothingReconstructedError(
             f"structure from motion found nothing in {clip.sequence.name} ({len(keys)} frames, "
             f"{clip.stride} apart); use --data.poses aligned or network"
         )
@@ -280,7 +285,7 @@ def _collect(
             pose = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
             placed.append(Registered(index, number, pose, pixels, points))
     if not placed:
-        raise EgodepthError(
+        raise NothingReconstructedError(
             f"structure from motion placed too few frames of {clip.sequence.name}; use --data.poses "
             "aligned or network"
         )

@@ -19,7 +19,11 @@ from egodepth.data.sequence import Sequence, time_per_frame
 from egodepth.data.snippets import SnippetStream
 from egodepth.data.splits import Split
 from egodepth.data.static_mask import find_static_mask, read_mask
-from egodepth.data.structure_from_motion import find_colmap, reconstruct
+from egodepth.data.structure_from_motion import (
+    NothingReconstructedError,
+    find_colmap,
+    reconstruct,
+)
 from egodepth.data.survey import TURNING, Survey, is_static, survey
 from egodepth.data.unknown_camera import (
     estimate_unknown_camera,
@@ -30,13 +34,21 @@ from egodepth.models.motion_gap import MotionGap, typical_gap
 from egodepth.training.settings import DataSettings, PoseSource, TrainSettings
 
 SHOWN_CAMERAS = 3
+MIN_PARALLAX = 0.003
+"""Share of the image's width, at the stride chosen, that structure from motion is tried from: a pixel of 320,
+three times what corners are followed to."""
+MIN_SHARE_WITH_MOTION = 0.5
+"""Of the pairs of frames, for structure from motion to be kept: the other pairs teach nothing. Its better poses
+are worth a tenth of Abs Rel, not more than half of the footage."""
+MAX_KEY_FRAMES = 2000
+"""Of all footage, for structure from motion that nobody asked for: about a second of each."""
 CAMERAS_FROM = {
     "given": "given", "metadata": "by its metadata", "fov": "by its field of view",
     "guess": "a guess", "estimate": "found from the frames",
 }  # fmt: skip
 MOTIONS = {
     "network": "PoseNet's", "aligned": "PoseNet's, aligned in every step",
-    "sfm": "structure from motion, refined along", "given": "given with the footage",
+    "sfm": "structure from motion, refined during training", "given": "given with the footage",
 }  # fmt: skip
 
 
@@ -66,6 +78,7 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     if data.views == "mono":
         clips = leave_out_static(clips, 1 if data.stride == "auto" else data.stride, console)
     surveys: list[Survey] = []
+    used: list[Survey] = []
     if data.directions and "auto" in (data.stride, data.poses):
         stride = None if data.stride == "auto" else data.stride
         with WorkProgress(console) as progress:
@@ -84,20 +97,27 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     if poses == "auto" and not data.directions:
         poses = "network"  # there is no motion in time to find
     elif poses == "auto":
-        used = [seen for clip, seen in zip(clips, surveys, strict=True) if clip.is_used]
-        poses, reason = _choose_poses(used or surveys)
+        used = [seen for clip, seen in zip(clips, surveys, strict=True) if clip.is_used] or surveys
+        poses, reason = _choose_poses(clips, used)
         lines.append(f"poses: {poses}, since {reason}")
     if poses == "given" and data.directions:
         clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
     if poses == "sfm" and data.directions:
         try:
-            clips, found = _reconstruct_all(clips, data.cache or default_cache_folder(), console)
+            placed, found = _reconstruct_all(clips, data.cache or default_cache_folder(), console)
             lines += found
-        except EgodepthError as error:
+            share = _share_with_motion(placed)
+            if data.poses == "auto" and share < MIN_SHARE_WITH_MOTION:
+                raise NothingReconstructedError(
+                    f"structure from motion gives motions to {100 * share:.0f} % of the pairs of frames, and "
+                    "the others would not be learned from; --data.poses sfm trains on these alone"
+                )
+            clips = placed
+        except NothingReconstructedError as error:
             if data.poses != "auto":
                 raise
-            poses = "aligned"
-            lines.append(f"poses: aligned after all, since {error}")
+            poses = "aligned" if _is_hand_held(used) else "network"
+            lines.append(f"poses: {poses} after all, since {error}")
     return Plan(clips, poses, lines)
 
 
@@ -350,14 +370,46 @@ def restrict(clips: list[Clip], split: Split) -> list[Clip]:
     ]
 
 
-def _choose_poses(surveys: list[Survey]) -> tuple[PoseSource, str]:
+def _is_hand_held(surveys: list[Survey]) -> bool:
+    return float(np.median([seen.turn for seen in surveys])) >= TURNING
+
+
+def _choose_poses(clips: list[Clip], surveys: list[Survey]) -> tuple[PoseSource, str]:
     turn = float(np.median([seen.turn for seen in surveys]))
-    moves = f"turning moves the image {turn:.1f} times as much as parallax does"
-    if turn < TURNING:
-        return "network", f"{moves}: the camera drives"
-    if find_colmap() is not None:
-        return "sfm", f"{moves}: the camera is hand-held"
-    return "aligned", f"{moves}: the camera is hand-held, and pycolmap is not installed"
+    parallax = float(np.median([seen.parallax for seen in surveys]))
+    held = _is_hand_held(surveys)
+    reason = (
+        f"turning moves the image {turn:.1f} times as much as parallax does: the camera "
+        f"{'is hand-held' if held else 'drives'}"
+    )
+    otherwise: PoseSource = "aligned" if held else "network"
+    key_frames = sum(len(clip.frames) // clip.stride for clip in clips if clip.is_used)
+    if find_colmap() is None:
+        return otherwise, f"{reason}, and pycolmap is not installed"
+    if parallax < MIN_PARALLAX:
+        return otherwise, (
+            f"{reason}, and it hardly moves: parallax is {100 * parallax:.2g} % of the width, and structure "
+            f"from motion needs {100 * MIN_PARALLAX:g} %"
+        )
+    if key_frames > MAX_KEY_FRAMES:
+        return otherwise, (
+            f"{reason}, and structure from motion of {key_frames} frames (more than {MAX_KEY_FRAMES}) takes "
+            "hours; --data.poses sfm does it all the same"
+        )
+    return "sfm", f"{reason}, with parallax enough for structure from motion"
+
+
+def _share_with_motion(clips: list[Clip]) -> float:
+    """Of the pairs that can be learned from, those whose motion is known."""
+    known = total = 0
+    for clip in clips:
+        pairs = set(clip.pairs(clip.stride)) - clip.useless
+        if clip.motion is None or not clip.is_used or not pairs:
+            continue
+        first, second = clip.motion.part[np.array(sorted(pairs))].T
+        known += int(((first == second) & (first != NO_PART)).sum())
+        total += len(pairs)
+    return known / max(total, 1)
 
 
 def _describe(clip: Clip, seen: Survey) -> str:
@@ -377,9 +429,15 @@ def _describe(clip: Clip, seen: Survey) -> str:
 def _reconstruct_all(
     clips: list[Clip], folder: Path, console: Console
 ) -> tuple[list[Clip], list[str]]:
-    """Structure from motion of each clip; the second camera of a rig takes the first one's."""
+    """Structure from motion of each clip; the second camera of a rig takes the first one's. A clip that it
+    fails on has no motions, with a warning.
+
+    Raises:
+        NothingReconstructedError: it fails on all.
+    """
     found: list[Clip] = []
-    lines = []
+    lines: list[str] = []
+    failed: list[NothingReconstructedError] = []
     with WorkProgress(console) as progress:
         for clip in clips:
             first = next(
@@ -399,7 +457,12 @@ def _reconstruct_all(
                     total=total,
                 )
 
-            placed = reconstruct(clip, folder, tick)
+            try:
+                placed = reconstruct(clip, folder, tick)
+            except NothingReconstructedError as error:
+                failed.append(error)
+                found.append(replace(clip, motion=KnownMotion.unknown(len(clip.frames))))
+                continue
             found.append(placed)
             assert placed.motion is not None
             known = placed.motion.part != NO_PART
@@ -415,6 +478,10 @@ def _reconstruct_all(
                 f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
                 f"{len(clip.frames)} frames in {parts} part{'s' if parts > 1 else ''}{between}{changed}"
             )
+    if failed and not lines:
+        raise failed[0]
+    for failure in failed:
+        warnings.warn(f"{failure}; its frames are left out", EgodepthWarning, stacklevel=2)
     return found, lines
 
 
