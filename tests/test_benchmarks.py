@@ -97,14 +97,15 @@ def test_the_benchmark_of_odometry(
 
 @pytest.mark.real_data
 @pytest.mark.slow
-def test_the_focal_length_of_kitti_00_from_40_percent_off(
+def test_the_focal_length_of_kitti_00_is_found_and_that_of_04_refused(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "camera.json"
-    run(unknown_camera, monkeypatch, "--data", str(data), "--sequences", "00", "--guesses", "0.6",
-        "--out", str(out))  # fmt: skip
-    (found,) = json.loads(out.read_text())["results"]["00"]
-    assert found["taken"] and abs(found["found"] - 1) < 0.05
+    words = ["--data", str(data), "--sequences", "00", "04", "--out", str(out)]
+    run(unknown_camera, monkeypatch, *words)
+    found = json.loads(out.read_text())["results"]
+    assert found["00"]["taken"] and abs(found["00"]["found"] - 1) < 0.05
+    assert not found["04"]["taken"]
 
 
 def test_the_table_of_poses_has_mean_and_worst() -> None:

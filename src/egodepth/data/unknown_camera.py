@@ -1,4 +1,4 @@
-"""The camera of footage that nobody knows it of."""
+"""Self-calibration of unknown cameras: pairs of views from the frames, and the camera that they tell."""
 
 import hashlib
 import json
@@ -24,11 +24,8 @@ WANTED_FLOW = 0.03
 """Median motion of corners from one view of a pair to the other, as a share of the width."""
 FEWEST_TRACKED = 60
 LARGEST_WIDTH = 1280
-UNDETERMINED = 0.1
-"""Relative deviation of a focal length above which the guess is no worse."""
-SHORTEST, LONGEST = 0.25, 4.0
-"""Of focal lengths over the width (127 and 14 degrees) that are believed: without turns the minimum may run
-far away."""
+METHOD = 2
+"""Raise it when estimates change: it names what is kept."""
 
 
 @dataclass
@@ -80,11 +77,11 @@ class _Pairs:
 def estimate_unknown_camera(
     sequence: Sequence, folder: Path, on_frame: Callable[[], None] = lambda: None
 ) -> CameraEstimate | None:
-    """Focal length and centre of a sequence's camera, in pixels of its frames, by self-calibration around
-    the camera that was guessed. The result is kept in ``folder``.
+    """Focal length, principal point and k1 of a sequence's camera, in pixels of its frames, by
+    self-calibration. The result is kept in ``folder``.
 
     Args:
-        sequence: with a guessed camera.
+        sequence: footage; its camera, if it has one, is not looked at.
         folder: for the result.
         on_frame: called after each frame that was looked at.
 
@@ -94,18 +91,13 @@ def estimate_unknown_camera(
     Raises:
         EgodepthError: broken frames.
     """
-    assert sequence.camera is not None
-    guess = float(sequence.camera.matrix[0, 0])
-    key = f"{sequence.frames.fingerprint} {guess} {PAIRS} {WANTED_FLOW} bend"
+    key = f"{sequence.frames.fingerprint} {PAIRS} {WANTED_FLOW} {METHOD}"
     path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}-camera.json"
     if path.exists():
         stored = json.loads(path.read_text(encoding="utf-8"))
         if not stored:
             return None
-        return CameraEstimate(
-            stored["focal"], np.array(stored["centre"]), stored["deviation"], stored["pairs"],
-            stored["bend"],
-        )  # fmt: skip
+        return CameraEstimate(**stored | {"centre": np.array(stored["centre"])})
     height, width = sequence.frames.height, sequence.frames.width
     shrink = min(1.0, LARGEST_WIDTH / width)
     size = (round(width * shrink), round(height * shrink))
@@ -114,7 +106,7 @@ def estimate_unknown_camera(
     for place, image in enumerate(_grey(sequence, size)):
         pairs.see(place, image)
         on_frame()
-    found = estimate_camera(pairs.end(), size[1], size[0], guess * shrink)
+    found = estimate_camera(pairs.end(), size[1], size[0])
     if found is not None:
         centre = (found.centre + 0.5) / shrink - 0.5
         found = found._replace(focal=found.focal / shrink, centre=centre)
@@ -122,17 +114,12 @@ def estimate_unknown_camera(
     return found
 
 
-def is_determined(found: CameraEstimate, width: int) -> bool:
-    """Whether an estimate is better than a guess."""
-    return found.deviation < UNDETERMINED and SHORTEST < found.focal / width < LONGEST
-
-
 def with_estimate(sequence: Sequence, found: CameraEstimate) -> Sequence:
-    """The sequence with the camera that was estimated, its lens undone where it bends lines."""
+    """The sequence with the camera that was estimated, without its radial distortion."""
     height, width = sequence.frames.height, sequence.frames.width
     cx, cy = found.centre.tolist()
     camera = Camera.from_parameters(found.focal, found.focal, cx, cy, height, width)
-    lens = Lens("brown", (found.bend, 0.0, 0.0, 0.0)) if found.bend else None
+    lens = Lens("brown", (found.k1, 0.0, 0.0, 0.0)) if found.k1 else None
     return with_lens(sequence, camera, lens, "estimate")
 
 

@@ -25,11 +25,7 @@ from egodepth.data.structure_from_motion import (
     reconstruct,
 )
 from egodepth.data.survey import TURNING, Survey, is_static, survey
-from egodepth.data.unknown_camera import (
-    estimate_unknown_camera,
-    is_determined,
-    with_estimate,
-)
+from egodepth.data.unknown_camera import estimate_unknown_camera, with_estimate
 from egodepth.models.motion_gap import MotionGap, typical_gap
 from egodepth.training.settings import DataSettings, PoseSource, TrainSettings
 
@@ -262,8 +258,8 @@ def find_cameras(
 ) -> tuple[list[Sequence], list[str]]:
     """Sequences whose camera nobody told with the one that their own frames tell, and what was found.
 
-    Where a camera moves without turning, its frames do not tell the focal length: the guess stays, with a
-    warning.
+    Where the frames do not decide the focal length, as where a camera moves without turning, the guess stays,
+    with a warning.
 
     Raises:
         EgodepthError: broken frames.
@@ -284,23 +280,19 @@ def find_cameras(
                 folder,
                 lambda task=task: progress.advance(task),  # type: ignore[misc]
             )
-        if found is not None and is_determined(found, sequence.frames.width):
+        if found is not None and not found.doubt:
             sequence = with_estimate(sequence, found)
             lines.append(
                 f"{sequence.name}: {_describe_camera(sequence)} +- {100 * found.deviation:.1f} %, by "
                 f"{found.pairs} pairs of its frames"
-                + (
-                    f"; its lens bends lines (k1 {found.bend:.3f}) and is undone"
-                    if found.bend
-                    else ""
-                )
+                + (f"; its radial distortion (k1 {found.k1:.3f}) is undone" if found.k1 else "")
             )
         else:
             reason = (
                 "too few corners can be followed"
                 if found is None
-                else f"the camera turns little; {found.focal:.0f} pixels fit best, with a deviation "
-                f"of {100 * found.deviation:.0f} %"
+                else f"{found.doubt}; {found.focal:.0f} pixels fit best, with a deviation of "
+                f"{100 * found.deviation:.0f} %"
             )
             warnings.warn(
                 f"{sequence.name}: the frames do not tell the focal length ({reason}); "
