@@ -189,6 +189,20 @@ def test_labels_follow_their_frames(labelled: Clip) -> None:
     torch.testing.assert_close(scaled[:, 1], raw.dense[:, 1].float())
 
 
+def test_the_first_steps_see_labelled_frames_alone(labelled: Clip) -> None:
+    assert labelled.dense is not None
+    dense = labelled.dense.copy()
+    dense[[1, 2, 5]] = 0
+    clips = [replace(labelled, dense=dense)]
+    stream = SnippetStream(clips, directions=(-1, 1), batch_size=2, seed=0)
+    targets = [set(stream.batch(step).frame_ids[0].tolist()) for step in range(6)]
+    assert set.union(*targets) == {1, 2, 3, 4, 5}
+    stream.labels_until = 4
+    first = [sorted(stream.batch(step).frame_ids[0].tolist()) for step in range(4)]
+    assert first == [[3, 4]] * 4
+    assert [set(stream.batch(step).frame_ids[0].tolist()) for step in (4, 5)] == targets[4:]
+
+
 def test_training_learns_from_labels(tmp_path: Path) -> None:
     changes = {
         "data.sources": ["synthetic:5"], "data.poses": "given", "data.dense_labels": True,

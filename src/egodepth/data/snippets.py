@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from copy import copy
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -150,6 +151,7 @@ class SnippetStream(IterableDataset[RawBatch]):
     Attributes:
         clips: where the snippets come from.
         seconds: time that the training waited for batches so far.
+        labels_until: steps before this one see snippets alone whose target has labels.
         prefetch: make batches ahead in a thread, pinned for a GPU. On the CPU that would only take the
             cores from the step.
     """
@@ -181,7 +183,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         """
         self.clips, self.directions = clips, directions
         self.batch_size, self.seed = batch_size, seed
-        self.first_step, self.steps = 0, 0
+        self.first_step, self.steps, self.labels_until = 0, 0, 0
         self.seconds = 0.0
         self.prefetch = False
         self._partner, self._rank, self._ranks = partner, rank, ranks
@@ -271,16 +273,33 @@ class SnippetStream(IterableDataset[RawBatch]):
     def steps_per_epoch(self) -> int:
         """Batches in an epoch, the partial last one included; what is left for less than a snippet a
         process joins the batch before."""
-        count, together = len(self._snippets), self.batch_size * self._ranks
+        return self._batches_of(len(self._snippets))
+
+    def _batches_of(self, count: int) -> int:
+        together = self.batch_size * self._ranks
         left = count % together
         return max(1, count // together + (left >= self._ranks))
 
+    @cached_property
+    def _labelled(self) -> np.ndarray:
+        """Rows of the snippets whose target has labels."""
+        dense = [clip.dense for clip in self.clips]
+        known = [
+            (labels := dense[clip]) is not None and bool(labels[target, 0].any())
+            for clip, target in self._snippets[:, :2]
+        ]
+        return np.flatnonzero(known)
+
     def batch(self, step: int) -> RawBatch:
         """The batch of a training step, whatever came before."""
-        epoch, position = divmod(step, self.steps_per_epoch)
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self._snippets))
+        rows = np.arange(len(self._snippets))
+        if step < self.labels_until and len(self._labelled) >= self._ranks:
+            rows = self._labelled
+        batches = self._batches_of(len(rows))
+        epoch, position = divmod(step, batches)
+        order = rows[np.random.default_rng([self.seed, epoch]).permutation(len(rows))]
         together = self.batch_size * self._ranks
-        last = position == self.steps_per_epoch - 1
+        last = position == batches - 1
         rows = order[position * together : None if last else (position + 1) * together]
         mine = np.array_split(rows, self._ranks)[self._rank]
         weight = len(mine) * self._ranks / len(rows)

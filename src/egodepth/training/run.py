@@ -172,6 +172,8 @@ def train(
             settings, stream, precision, device, prepare_seconds, tell=tell
         )
         _print_plan(console, describe_plan(settings, stream, stream.steps, per_step))
+    if stream.has_labels:
+        stream.labels_until = math.ceil(settings.labels_first * stream.steps)
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream, precision)
     if world.size > 1 and accelerator != "cpu":
