@@ -62,6 +62,19 @@ def test_labels_are_exact_and_nearly_whole(labelled: Clip) -> None:
     assert confidence.max() == 1
 
 
+def test_frames_between_key_frames_take_their_labels(street: Clip, tmp_path: Path) -> None:
+    spaced = add_labels(replace(street, stride=2), tmp_path, CPU)
+    assert spaced.dense is not None
+    assert key_positions(spaced) == [0, 2, 4, 6]
+    for between in (1, 3, 5):
+        assert (spaced.dense[between, 0] > 0).mean() > 0.5
+    found = np.concatenate([errors(spaced, between) for between in (3,)])
+    assert np.median(found) < 0.04
+    assert (found < 0.15).mean() > 0.8
+    confidence = np.unique(spaced.dense[3, 1])
+    assert confidence.tolist() == [0, 0.5, 1]
+
+
 def test_labels_are_made_once(
     street: Clip, labelled: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

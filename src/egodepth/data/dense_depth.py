@@ -22,12 +22,14 @@ from egodepth.geometry.multi_view import (
     MIN_AGREEING,
     MIN_BASELINE,
     SOURCES_PER_SIDE,
+    TOLERANCE,
     PosedViews,
     block_medians,
     blocks,
     sources_by_baseline,
 )
 from egodepth.geometry.plane_sweep import Describe, local_contrast
+from egodepth.geometry.z_buffer import z_buffer
 
 MAX_SCALE = 2
 """Size at which labels are made over that of the training, where the footage has as much."""
@@ -43,7 +45,7 @@ MAX_DISPARITY = 0.3
 depth."""
 LABELS_PER_FILE = 16
 """Kept at once, so that an interrupted run loses little."""
-METHOD = 2
+METHOD = 3
 """Counts changes of the method, so that labels of another are made anew."""
 
 
@@ -54,7 +56,8 @@ def add_labels(
     on_frame: Callable[[int, int], None] = lambda *_: None,
     seconds: float | None = None,
 ) -> Clip:
-    """The clip with labels of its key frames, every ``stride``-th, as :attr:`Clip.dense`.
+    """The clip with labels as :attr:`Clip.dense`: of its key frames, every ``stride``-th, by plane sweep, and
+    of those between by what the key frames on either side see.
 
     Labels are kept in ``folder`` and read again the next time; an interrupted run goes on where it was.
 
@@ -137,9 +140,55 @@ def _make_labels(
         for piece, name in zip(pieces, names, strict=True):
             if name.exists():
                 whole[piece] = np.load(name)
+        _label_between(clip, whole)
         whole.flush()
     for name in names:
         name.unlink(missing_ok=True)
+
+
+def _label_between(clip: Clip, dense: np.ndarray) -> None:
+    """Give the frames between key frames what the labels of the key frames on either side come to there: the
+    mean where both agree, what one of them sees at half the confidence."""
+    assert clip.motion is not None
+    part = clip.motion.part
+    for position in np.flatnonzero(part != NO_PART):
+        before = int(position) - int(position) % clip.stride
+        keys = [k for k in (before, before + clip.stride) if k < len(part)]
+        if position in keys:
+            continue
+        moved = np.stack([
+            _moved(clip, dense[key, 0], key, int(position)) if part[key] == part[position]
+            else np.zeros(dense.shape[2:], np.float32)
+            for key in keys
+        ])  # fmt: skip
+        known = moved > 0
+        count = known.sum(0)
+        mean = moved.sum(0) / np.maximum(count, 1)
+        apart = moved.max(0) > (1 + TOLERANCE) * moved.min(0, where=known, initial=np.inf)
+        count[apart & (count == 2)] = 0
+        if clip.static is not None:
+            count[clip.static] = 0
+        dense[position] = np.stack([np.where(count > 0, mean, 0), count / 2])
+
+
+def _moved(clip: Clip, inverse: np.ndarray, key: int, position: int) -> np.ndarray:
+    """(h, w) the inverse depth of a key frame as another frame sees it; 0 where it does not."""
+    assert clip.motion is not None
+    height, width = inverse.shape
+    # Four points a pixel, so that what comes nearer has no gaps that the background shows through.
+    y, x = np.mgrid[: 2 * height, : 2 * width]
+    depth = np.repeat(np.repeat(inverse.astype(np.float64), 2, 0), 2, 1)
+    known = depth > 0
+    pixels = (np.stack([x, y], -1)[known] + 0.5) / 2 - 0.5
+    intrinsics = clip.camera.matrix.double().numpy()
+    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(intrinsics).T
+    poses = clip.motion.world_from_camera
+    motion = np.linalg.inv(poses[position]) @ poses[key]
+    points = rays / depth[known][:, None] @ motion[:3, :3].T + motion[:3, 3]
+    points = points[points[:, 2] > 0]
+    places = points @ intrinsics.T
+    seen = z_buffer(np.rint(places[:, :2] / places[:, 2:]).astype(int), points[:, 2], height, width)
+    return np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
 
 
 class LabelMaker:

@@ -152,10 +152,11 @@ def label_plan(
             progress.update(task, completed=len(keys))
             clips.append(labelled)
             assert labelled.dense is not None
-            shares = [float((labelled.dense[key, 0] > 0).mean()) for key in keys]
+            posed = np.flatnonzero(clip.motion.part != NO_PART)
+            shares = [float((labelled.dense[frame, 0] > 0).mean()) for frame in posed]
             covered += sum(shares)
             count += sum(of > 0 for of in shares)
-            wanted += len(keys)
+            wanted += len(posed)
     if not count:
         return plan
     of = f" of {wanted}" if count < wanted else ""
