@@ -1,5 +1,6 @@
 """Depth that several posed views of a stretch of footage agree on."""
 
+import math
 from collections.abc import Callable, Iterator
 
 import numpy as np
@@ -75,7 +76,7 @@ class PosedViews:
         """Start before the first frame.
 
         Args:
-            images: of ascending positions; those of frames that are never asked for may be missing.
+            images: of ascending positions; frames without one have no depth, nor do others by them.
             world_from_camera: poses of all positions.
             camera: of the images; depth is found on its device.
             reach: positions from a frame to its farthest source.
@@ -87,8 +88,17 @@ class PosedViews:
         self._device = camera.matrix.device
         matrix = camera.matrix.float().reshape(1, 3, 3)
         self._camera = Camera(matrix, camera.height, camera.width)
+        self._last: float = -1
         self._images: dict[int, Tensor] = {}
         self._depths: dict[int, Tensor] = {}
+
+    def read_to(self, position: int) -> bool:
+        """Whether the stream has the image of a frame; images before are kept as long as they may be needed."""
+        while self._last < position:
+            self._last, image = next(self._stream, (math.inf, None))
+            if image is not None:
+                self._images[int(self._last)] = image
+        return position in self._images
 
     @torch.inference_mode()
     def agreed(
@@ -105,12 +115,9 @@ class PosedViews:
         for kept in (self._images, self._depths):
             for old in [p for p in kept if p < position - 2 * self._reach]:
                 del kept[old]
-        sources = sources_of(position)
-        if len(sources) < MIN_AGREEING:
-            return None
-        others = [(s, self._depth(s, sources_of(s), nearest)) for s in sources]
+        own = self._depth(position, sources_of, nearest)
+        others = [(s, self._depth(s, sources_of, nearest)) for s in sources_of(position)]
         views = [(s, depth) for s, depth in others if depth is not None]
-        own = self._depth(position, sources, nearest)
         if own is None or len(views) < MIN_AGREEING:
             return None
         motions = torch.stack([self._motion_to(s, position) for s, _ in views])
@@ -122,10 +129,13 @@ class PosedViews:
         fused = (own + (given * agree).sum(0)) / (1 + count)
         return torch.where(count >= MIN_AGREEING, fused, torch.nan), count
 
-    def _depth(self, position: int, sources: list[int], nearest: float) -> Tensor | None:
-        """Inverse depth by its sources; None where it has none."""
+    def _depth(
+        self, position: int, sources_of: Callable[[int], list[int]], nearest: float
+    ) -> Tensor | None:
+        """Inverse depth by its sources; None where there are none, or no image."""
         if position not in self._depths:
-            if not sources:
+            sources = [s for s in sources_of(position) if self.read_to(s)]
+            if not sources or not self.read_to(position):
                 return None
             self.swept.append(position)
             images = torch.stack([self._image(p) for p in [*sources, position]])
@@ -144,9 +154,6 @@ class PosedViews:
 
     def _image(self, position: int) -> Tensor:
         """(1, 3, h, w) in [0, 1]."""
-        while position not in self._images:
-            place, image = next(self._stream)
-            self._images[place] = image
         return self._images[position][None].to(self._device).float() / 255
 
 

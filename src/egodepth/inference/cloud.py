@@ -1,6 +1,6 @@
 """Points in space from depth and trajectory, and their files."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -12,10 +12,10 @@ from PIL import Image
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, write_text
 from egodepth.core.outputs import OutputFolder, check_destination
-from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import Frame, Sequence, read_numbered
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera, pixel_grid
+from egodepth.inference.multi_view import DepthFrom, FrameDepth, frame_depths
 from egodepth.inference.run import Run
 
 AGREEMENT = 0.05
@@ -70,8 +70,12 @@ def consistent_views(
     first_from_frame: np.ndarray,
     every: int = 5,
     numbers: list[int] | None = None,
+    *,
+    depth: DepthFrom = "views",
+    on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[View]:
-    """Depth of every so many frames, compared with the next of them (the last with the one before).
+    """Depth of every so many frames: what neighbouring frames agree on, and DepthNet's where it agrees with
+    that of the next of these frames (of the last, with the one before).
 
     Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
     nothing to be compared with and is believed.
@@ -82,34 +86,36 @@ def consistent_views(
         first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit.
         every: frames from one to the next.
         numbers: (N,) frame numbers of the poses; by default those of the sequence.
+        depth: where it comes from, see :func:`egodepth.inference.multi_view.frame_depths`.
+        on_frame: called with how many frames have their depth, and will have.
 
     Raises:
-        EgodepthError: no camera.
+        EgodepthError: no camera, or another word than those of ``depth``.
     """
-    if sequence.camera is None:
-        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
-    height, width = run.settings.height, run.settings.width
-    camera = sequence.camera.resize(height, width).to(torch.float64)
-    before: View | None = None
-    waiting: View | None = None
-    for frame, pose in _posed_frames(sequence, first_from_frame, every, numbers):
-        image = resize_frame(frame.image, height, width)
-        depth = run.depth(frame.image, (height, width)).astype(np.float64)
-        near = depth < FARTHEST * np.median(depth)
-        view = View(frame.number, image, depth, near, pose, camera)
+    frames = frame_depths(
+        run, sequence, first_from_frame, every, numbers, depth=depth, on_frame=on_frame
+    )
+    before: FrameDepth | None = None
+    waiting: FrameDepth | None = None
+    for frame in frames:
         if waiting is not None:
-            yield _believed(waiting, view)
-        before, waiting = waiting, view
+            yield _view(waiting, frame, sequence)
+        before, waiting = waiting, frame
     if waiting is not None:
-        yield waiting if before is None else _believed(waiting, before)
+        yield _view(waiting, before, sequence)
 
 
-def _believed(view: View, other: View) -> View:
-    """What of a view another one sees at the same depth."""
-    points = unproject_view(view)
+def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> View:
+    """A frame, and what to believe of it: what views agree on, and what another sees at the same depth."""
+    assert sequence.camera is not None
+    camera = sequence.camera.resize(*frame.depth.shape).to(torch.float64)
+    near = frame.depth < FARTHEST * np.median(frame.depth)
+    view = View(frame.number, frame.image, frame.depth, near, frame.first_from_frame, camera)
+    if other is None:
+        return view
     other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
-    agrees = _agrees(points, other_from_this, other.depth, view.camera)
-    return view._replace(believed=view.believed & agrees.reshape(view.depth.shape))
+    agrees = _agrees(unproject_view(view), other_from_this, other.depth, camera)
+    return view._replace(believed=near & (frame.agreed | agrees.reshape(near.shape)))
 
 
 def unproject_view(view: View) -> np.ndarray:
@@ -125,6 +131,9 @@ def fuse_cloud(
     first_from_frame: np.ndarray,
     every: int = 5,
     numbers: list[int] | None = None,
+    *,
+    depth: DepthFrom = "views",
+    on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Cloud:
     """Points of :func:`consistent_views`, whose arguments these are.
 
@@ -132,7 +141,9 @@ def fuse_cloud(
         EgodepthError: no camera, or no points that agree.
     """
     points, colours = [], []
-    for view in consistent_views(run, sequence, first_from_frame, every, numbers):
+    for view in consistent_views(
+        run, sequence, first_from_frame, every, numbers, depth=depth, on_frame=on_frame
+    ):
         keep, pose = view.believed.ravel(), view.first_from_frame
         points.append(unproject_view(view)[keep] @ pose[:3, :3].T + pose[:3, 3])
         colours.append(view.image.reshape(-1, 3)[keep])

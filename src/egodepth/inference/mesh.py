@@ -1,5 +1,6 @@
 """A surface of the whole footage: depth of many frames fused as signed distances, and its mesh."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.inference.cloud import View, consistent_views, unproject_view
+from egodepth.inference.multi_view import DepthFrom
 from egodepth.inference.run import Run
 
 MOST_VOXELS = 24_000_000
@@ -144,19 +146,25 @@ def fuse_mesh(
     every: int = 5,
     numbers: list[int] | None = None,
     voxel: float | None = None,
+    *,
+    depth: DepthFrom = "views",
+    on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Mesh:
     """The surface that every so many frames see; arguments as of
     :func:`egodepth.inference.cloud.consistent_views`.
 
     Args:
-        run, sequence, first_from_frame, every, numbers: see there.
+        run, sequence, first_from_frame, every, numbers, depth, on_frame: see there.
         voxel: side of a voxel in the run's unit; by default COARSEST of the depth, or as fine as
             MOST_VOXELS allow.
 
     Raises:
         EgodepthError: no camera, no surface, or voxels too small for the memory.
     """
-    views = [_near(v) for v in consistent_views(run, sequence, first_from_frame, every, numbers)]
+    found = consistent_views(
+        run, sequence, first_from_frame, every, numbers, depth=depth, on_frame=on_frame
+    )
+    views = [_near(view) for view in found]
     points = [
         unproject_view(v)[v.believed.ravel()] @ v.first_from_frame[:3, :3].T
         + v.first_from_frame[:3, 3]

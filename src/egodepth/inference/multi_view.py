@@ -1,0 +1,151 @@
+"""Depth of footage whose trajectory is known: what its frames agree on, and elsewhere the network's."""
+
+from collections.abc import Callable, Iterator
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egodepth.core.ahead import ahead
+from egodepth.core.errors import EgodepthError
+from egodepth.data.frame_cache import resize_frame
+from egodepth.data.sequence import Sequence, read_numbered
+from egodepth.geometry.multi_view import (
+    MIN_BASELINE,
+    PosedViews,
+    block_medians,
+    sources_by_baseline,
+)
+from egodepth.inference.run import Run
+
+DepthFrom = Literal["views", "network"]
+"""Where depth comes from: from neighbouring frames by plane sweep where they agree, and elsewhere from
+DepthNet; or from DepthNet alone."""
+MAX_SCALE = 2
+"""Size at which views are compared over that of the networks, where the footage has as much."""
+REACH = 30
+"""Frames from one to its farthest source, however slow the camera."""
+NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.5
+"""Of DepthNet's depths of a frame: the range to search, since they may be wrong."""
+MIN_SCALE_SHARE = 0.05
+"""Of the pixels of a frame on which views agree, to tell the scale of DepthNet's depth of it."""
+
+
+class FrameDepth(NamedTuple):
+    """Depth of a frame.
+
+    Attributes:
+        number: of the frame.
+        image: (h, w, 3) uint8 at the size of the networks.
+        depth: (h, w) float64 in the unit of the trajectory.
+        agreed: (h, w) bool, where it comes from views that agree.
+        first_from_frame: (4, 4).
+    """
+
+    number: int
+    image: np.ndarray
+    depth: np.ndarray
+    agreed: np.ndarray
+    first_from_frame: np.ndarray
+
+
+def check_depth_from(depth: str) -> None:
+    """Check a :data:`DepthFrom`.
+
+    Raises:
+        EgodepthError: it is none.
+    """
+    if depth not in get_args(DepthFrom):
+        raise EgodepthError(f"depth must be {' or '.join(get_args(DepthFrom))}, got {depth!r}")
+
+
+def frame_depths(
+    run: Run,
+    sequence: Sequence,
+    first_from_frame: np.ndarray,
+    every: int,
+    numbers: list[int] | None = None,
+    *,
+    depth: DepthFrom = "views",
+    on_frame: Callable[[int, int], None] = lambda *_: None,
+) -> Iterator[FrameDepth]:
+    """Depth of every so many of the frames that have a pose, in constant memory.
+
+    Views are compared at up to twice the size of the networks; each pixel is the median of those it is made
+    of. The frames of footage of one or two frames, and those around which the camera stands still, have
+    DepthNet's depth. Elsewhere its depth is brought to the scale on which views agree, since that of a
+    frame may differ from the trajectory's.
+
+    Args:
+        run: trained networks.
+        sequence: footage with a camera.
+        first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit; NaN where a pose is missing.
+        every: frames from one to the next.
+        numbers: (N,) frame numbers of the poses; by default those of the sequence.
+        depth: where it comes from.
+        on_frame: called with how many frames are done, and will be.
+
+    Raises:
+        EgodepthError: no camera, or another word than those of ``depth``.
+    """
+    check_depth_from(depth)
+    if sequence.camera is None:
+        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    known = sequence.frames.numbers if numbers is None else numbers
+    posed = {
+        number: pose
+        for number, pose in zip(known, first_from_frame, strict=False)
+        if np.isfinite(pose).all()
+    }
+    if depth == "network":
+        posed, every = dict(list(posed.items())[::every]), 1
+    height, width = run.settings.height, run.settings.width
+    frames = sequence.frames
+    factor = MAX_SCALE if min(frames.height / height, frames.width / width) >= 1.5 else 1
+    size = (factor * height, factor * width)
+    positions = {number: position for position, number in enumerate(posed)}
+    waiting: dict[int, FrameDepth] = {}
+
+    def read() -> Iterator[tuple[int, Tensor]]:
+        for frame in ahead(read_numbered(frames, posed)):
+            position = positions[frame.number]
+            if position % every == 0:
+                waiting[position] = FrameDepth(
+                    frame.number, resize_frame(frame.image, height, width),
+                    run.depth(frame.image, (height, width)).astype(np.float64),
+                    np.zeros((height, width), bool), posed[frame.number],
+                )  # fmt: skip
+            image = resize_frame(frame.image, *size).transpose(2, 0, 1)
+            yield position, torch.from_numpy(np.array(image))
+
+    poses = np.array(list(posed.values())).reshape(-1, 4, 4)
+    camera = sequence.camera.resize(*size).to(run.device)
+    views = PosedViews(read(), poses, camera, REACH)
+    wanted = range(0, len(posed), every)
+    for done, position in enumerate(wanted, start=1):
+        if views.read_to(position):
+            own = waiting.pop(position)
+            yield own if depth == "network" else _with_views(own, views, position, poses, factor)
+        on_frame(done, len(wanted))
+
+
+def _with_views(
+    own: FrameDepth, views: PosedViews, position: int, poses: np.ndarray, factor: int
+) -> FrameDepth:
+    """The frame with what views agree on in the place of the network's depth."""
+    shortest = MIN_BASELINE * float(np.median(own.depth))
+    nearest = NEAREST_FACTOR * float(np.percentile(own.depth, NEAREST_PERCENTILE))
+    steps = range(1, REACH + 1)
+    found = views.agreed(
+        position, lambda p: sources_by_baseline(poses[:, :3, 3], p, shortest, steps), nearest
+    )
+    if found is None:
+        return own
+    inverse = block_medians(found[0], factor)[0].double().cpu().numpy()
+    agreed = np.isfinite(inverse)
+    scale = 1.0
+    if agreed.mean() >= MIN_SCALE_SHARE:
+        scale = 1 / float(np.median(own.depth[agreed] * inverse[agreed]))
+    depth = np.where(agreed, 1 / np.where(agreed, inverse, 1), own.depth * scale)
+    return own._replace(depth=depth, agreed=agreed)
