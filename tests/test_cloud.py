@@ -19,8 +19,10 @@ from egodepth.inference.cloud import Cloud, fuse_cloud, write_colmap, write_ply
 class TrueDepth:
     """A run whose depth is the street's own."""
 
-    def __init__(self) -> None:
-        self.sequence = read_street(5, frames=11)
+    device = "cpu"
+
+    def __init__(self, frames: int = 11) -> None:
+        self.sequence = read_street(5, frames)
         self.settings = type("Size", (), {"height": 96, "width": 320})
         self.images = [frame.image for frame in self.sequence.frames.at()]
         self.wrong: int | None = None
@@ -38,7 +40,7 @@ def test_points_lie_on_the_surfaces_that_two_frames_see() -> None:
     sequence, poses = true.sequence, true.sequence.world_from_camera
     assert poses is not None and sequence.camera is not None
     relative = np.linalg.inv(poses[0]) @ poses
-    cloud = fuse_cloud(true, sequence, relative, every=5)  # type: ignore[arg-type]
+    cloud = fuse_cloud(true, sequence, relative, every=5, depth="network")  # type: ignore[arg-type]
     assert cloud.points.shape == cloud.colours.shape and len(cloud.points) > 20_000
     # Seen from frame 5, the points of frame 0 have the depth that is rendered there.
     first = len(cloud.points) // 10
@@ -50,7 +52,7 @@ def test_points_lie_on_the_surfaces_that_two_frames_see() -> None:
     assert np.abs(moved[:, 2] / rendered - 1).max() < 0.05 + 1e-6
     # A frame whose depth is wrong agrees with nobody.
     true.wrong = 10
-    fewer = fuse_cloud(true, sequence, relative, every=5)  # type: ignore[arg-type]
+    fewer = fuse_cloud(true, sequence, relative, every=5, depth="network")  # type: ignore[arg-type]
     assert len(fewer.points) < 0.5 * len(cloud.points)
 
 

@@ -58,7 +58,7 @@ def test_a_street_is_meshed_where_it_is(tmp_path: Path) -> None:
     poses = true.sequence.world_from_camera
     assert poses is not None and true.sequence.camera is not None
     relative = np.linalg.inv(poses[0]) @ poses
-    mesh = fuse_mesh(true, true.sequence, relative, every=2)  # type: ignore[arg-type]
+    mesh = fuse_mesh(true, true.sequence, relative, 2, depth="network")  # type: ignore[arg-type]
     moved = mesh.vertices @ np.linalg.inv(relative[4])[:3, :3].T + np.linalg.inv(relative[4])[:3, 3]
     moved = moved[moved[:, 2] > 2].astype(np.float64)
     projected = moved @ true.sequence.camera.matrix.double().numpy().T
@@ -74,7 +74,7 @@ def test_a_street_is_meshed_where_it_is(tmp_path: Path) -> None:
     with pytest.raises(EgodepthError, match="must end in"):
         write_mesh(tmp_path / "mesh.dae", mesh)
     with pytest.raises(EgodepthError, match="too small for a scene"):
-        fuse_mesh(true, true.sequence, relative, 2, voxel=1e-3)  # type: ignore[arg-type]
+        fuse_mesh(true, true.sequence, relative, 2, voxel=1e-3, depth="network")  # type: ignore[arg-type]
     true.sequence = true.sequence.__class__(true.sequence.name, true.sequence.frames)
     with pytest.raises(EgodepthError, match="no camera"):
         fuse_mesh(true, true.sequence, relative, 2)  # type: ignore[arg-type]

@@ -1,6 +1,7 @@
 """``egodepth export``."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,10 @@ def add_commands(commands: Any) -> None:
         kind.add_argument("--out", type=Path, required=True, help="what to write")
         kind.add_argument("--every", type=int, default=5,
                           help="frames from one that gives points to the next (default: 5)")  # fmt: skip
+        kind.add_argument("--depth", choices=("views", "network"), default="views",
+                          help="where depth comes from; views: neighbouring frames (multi-view stereo) where "
+                          "they agree on it, elsewhere DepthNet; network: DepthNet alone, rougher, in about "
+                          "half of the time (default: views)")  # fmt: skip
         if name == "mesh":
             kind.add_argument("--voxel", type=positive, metavar="L",
                               help="side of a voxel, in the unit of what is written; by default as fine "
@@ -91,14 +96,23 @@ def _export_cloud(options: argparse.Namespace) -> int:
             # Minutes of tracking are not lost over a length that tells nothing.
             found, no_unit = error.trajectory, error
             options.voxel = None  # its metres mean nothing either
-    print(_write_cloud(options, run, sequence, found))
+        task = progress.add_task("depth", total=None)
+        written = _write_cloud(
+            options, run, sequence, found,
+            lambda done, total: progress.update(task, completed=done, total=total),
+        )  # fmt: skip
+    print(written)
     if no_unit is not None:
         raise EgodepthError(f"{no_unit}; {options.out} is in the run's own unit") from no_unit
     return 0
 
 
 def _write_cloud(
-    options: argparse.Namespace, run: "Run", sequence: "Sequence", found: "Trajectory"
+    options: argparse.Namespace,
+    run: "Run",
+    sequence: "Sequence",
+    found: "Trajectory",
+    on_frame: Callable[[int, int], None],
 ) -> str:
     """Write what was asked for; what was written, in words."""
     from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
@@ -110,11 +124,15 @@ def _write_cloud(
     every, numbers = options.every, found.numbers
     if options.kind == "mesh":
         voxel = options.voxel / factor if options.voxel else None
-        mesh = fuse_mesh(run, sequence, poses, every, numbers, voxel).scaled(factor)
+        mesh = fuse_mesh(
+            run, sequence, poses, every, numbers, voxel, depth=options.depth, on_frame=on_frame
+        ).scaled(factor)
         write_mesh(options.out, mesh)
         return (f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}, lengths in {found.unit}, are in "
                 f"{options.out}")  # fmt: skip
-    cloud = fuse_cloud(run, sequence, poses, every, numbers).scaled(factor)
+    cloud = fuse_cloud(
+        run, sequence, poses, every, numbers, depth=options.depth, on_frame=on_frame
+    ).scaled(factor)
     if options.kind == "points":
         write_ply(options.out, cloud)
         return f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}"

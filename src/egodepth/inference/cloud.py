@@ -20,6 +20,9 @@ from egodepth.inference.run import Run
 
 AGREEMENT = 0.05
 """Share by which the depths of two frames may differ at a point that is kept."""
+MAX_BEND = 0.1
+"""Second difference of inverse depth from pixel to pixel, over it: 0 on every plane, large at the borders of
+objects, where views agree on depth between front and back."""
 FARTHEST = 10.0
 """Median depths; what lies beyond is sky, or too uncertain to be a point."""
 MOST_COLMAP_POINTS = 100_000
@@ -51,7 +54,7 @@ class View(NamedTuple):
         number: of the frame.
         image: (h, w, 3) uint8 at the size of the networks.
         depth: (h, w) float64 in the run's unit.
-        believed: (h, w) bool; not too far, and seen at the same depth by a neighbour.
+        believed: (h, w) bool; not too far, and seen at the same depth by neighbours.
         first_from_frame: (4, 4).
         camera: of that size.
     """
@@ -74,8 +77,9 @@ def consistent_views(
     depth: DepthFrom = "views",
     on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[View]:
-    """Depth of every so many frames: what neighbouring frames agree on, and DepthNet's where it agrees with
-    that of the next of these frames (of the last, with the one before).
+    """Depth of every so many frames, and what to believe of it: what neighbouring frames agree on, but for the
+    borders of objects; and of the rest what the next of these frames (for the last, the one before) sees at
+    the same depth.
 
     Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
     nothing to be compared with and is believed.
@@ -115,7 +119,17 @@ def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> Vi
         return view
     other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
     agrees = _agrees(unproject_view(view), other_from_this, other.depth, camera)
-    return view._replace(believed=near & (frame.agreed | agrees.reshape(near.shape)))
+    agreed = frame.agreed & (_bend(frame.depth) < MAX_BEND)
+    return view._replace(believed=near & (agreed | agrees.reshape(near.shape)))
+
+
+def _bend(depth: np.ndarray) -> np.ndarray:
+    """How far the inverse depth of each pixel is from the middle of its neighbours', see MAX_BEND."""
+    inverse = 1 / depth
+    around = np.pad(inverse, 1, mode="edge")
+    down = around[2:, 1:-1] + around[:-2, 1:-1] - 2 * inverse
+    across = around[1:-1, 2:] + around[1:-1, :-2] - 2 * inverse
+    return np.maximum(np.abs(down), np.abs(across)) / inverse
 
 
 def unproject_view(view: View) -> np.ndarray:

@@ -120,7 +120,7 @@ def frame_depths(
             yield position, torch.from_numpy(np.array(image))
 
     poses = np.array(list(posed.values())).reshape(-1, 4, 4)
-    camera = sequence.camera.resize(*size).to(run.device)
+    camera = sequence.camera.resize(*size).to(torch.device(run.device))
     views = PosedViews(read(), poses, camera, REACH)
     wanted = range(0, len(posed), every)
     for done, position in enumerate(wanted, start=1):

@@ -156,7 +156,8 @@ class Session:
         self.state = "fusing points"
         own = np.stack([_scaled(pose, 1 / self.unit.factor) for pose in poses])
         every = max(1, len(numbers) // CLOUD_FRAMES)
-        cloud = fuse_cloud(self.run, self.sequence, own, every, numbers)
+        # What somebody waits for has no time to compare views.
+        cloud = fuse_cloud(self.run, self.sequence, own, every, numbers, depth="network")
         chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MOST_POINTS]
         self.cloud = Cloud(cloud.points[chosen], cloud.colours[chosen]).scaled(self.unit.factor)
 
