@@ -12,7 +12,9 @@ import numpy as np
 from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
+from egodepth.data.synthetic import CAMERA_HEIGHT, CRUISE, LANE, StreetDrive
 from egodepth.data.unknown_camera import PAIRS, STEPS, WANTED_FLOW
+from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import Matches
 
 WIDTH, HEIGHT, FRAMES, RATE = 960, 540, 221, 25.0
@@ -20,6 +22,8 @@ CORNERS, FEW = 250, 40
 """Per pair of views, before those that leave the image; and to find out how far apart the views are."""
 MOTORWAY = ("straight", "lane changes", "slight bends")
 DECIDABLE = ("town", "hand-held")
+RENDERED = ("straight", "lane changes", "turn")
+RENDERED_FRAMES, RENDERED_HEIGHT, RENDERED_WIDTH = 110, 216, 384
 
 
 class Drive(NamedTuple):
@@ -66,6 +70,46 @@ def simulate(
                 first = max(place - 1, 0)
                 break
     return Drive(matches, focal, height, width)
+
+
+class RenderedDrive(StreetDrive):
+    """The synthetic street with another lens: straight on, with a change of lane, or round its corner."""
+
+    def __init__(self, kind: str, fov: float, seed: int):
+        """Fix the drive; nothing is rendered yet.
+
+        Args:
+            kind: one of RENDERED.
+            fov: horizontal field of view in degrees.
+            seed: of street and sway.
+        """
+        super().__init__(seed, RENDERED_FRAMES, RENDERED_HEIGHT, RENDERED_WIDTH)
+        self.kind = kind
+        focal = self.width / 2 / np.tan(np.radians(fov) / 2)
+        cx, cy = (self.width - 1) / 2, (self.height - 1) / 2
+        self.camera = Camera.from_parameters(focal, focal, cx, cy, self.height, self.width)
+        if kind != "turn":
+            self.world_from_camera = _along_the_street(np.random.default_rng(seed), kind)
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{super().fingerprint}-{self.kind}-{float(self.camera.matrix[0, 0])}"
+
+
+def _along_the_street(rng: np.random.Generator, kind: str) -> ndarray:
+    """``world_from_camera`` (N, 4, 4) towards the crossing, at most up to it."""
+    count, time = RENDERED_FRAMES, np.arange(RENDERED_FRAMES) / RATE
+    z = CRUISE * (np.arange(count) - count - 10)
+    phase = np.clip((np.arange(count) - 30) / 40, 0, 1)
+    aside = 2 * LANE * (phase - np.sin(2 * np.pi * phase) / (2 * np.pi))
+    x = LANE - (aside if kind == "lane changes" else 0 * aside)
+    yaw = np.arctan(np.gradient(x, z))
+    pitch, roll = (_Sway(rng, np.radians(0.2), 0.6, 2)(time) for _ in range(2))
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    body = Rotation.from_euler("xz", np.column_stack([pitch, roll]))
+    poses[:, :3, :3] = (Rotation.from_rotvec(np.outer(yaw, [0, 1, 0])) * body).as_matrix()
+    poses[:, :3, 3] = np.column_stack([x, np.full(count, -CAMERA_HEIGHT), z])
+    return poses
 
 
 class _Camera:
