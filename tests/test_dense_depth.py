@@ -143,6 +143,20 @@ class Sticker:
         return changed
 
 
+def test_a_camera_that_stands_has_no_labels(street: Clip, tmp_path: Path) -> None:
+    motion = street.motion
+    assert motion is not None
+    poses = np.repeat(motion.world_from_camera[:1], 7, 0)
+    still = replace(street, motion=replace(motion, world_from_camera=poses))
+    found = add_labels(still, tmp_path, CPU).dense
+    assert found is not None
+    assert (found == 0).all()
+    lost = replace(motion, world_from_camera=poses * np.nan, part=np.full(7, NO_PART))
+    none = add_labels(replace(street, motion=lost), tmp_path, CPU).dense
+    assert none is not None
+    assert (none == 0).all()
+
+
 def test_what_keeps_its_distance_has_no_label(street: Clip, labelled: Clip, tmp_path: Path) -> None:
     assert street.sequence.camera is not None
     frames = ChangedFrames(street.sequence.frames, Sticker(street.sequence.camera))

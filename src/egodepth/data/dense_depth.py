@@ -1,6 +1,7 @@
 """Dense depth labels of a clip whose poses are known, by plane sweep and agreement between views."""
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +14,6 @@ from jaxtyping import Float16
 from numpy import ndarray
 from torch import Tensor
 
-from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.data.clips import NO_PART, Clip
 from egodepth.data.frame_cache import resize_frame
@@ -108,7 +108,9 @@ def _shortest_baseline(clip: Clip, position: int) -> float:
     if points is not None:
         return MIN_BASELINE / float(np.median(points.inverse_depth))
     centres = clip.motion.world_from_camera[:: clip.stride, :3, 3]
-    return MIN_STEP * float(np.nanmedian(np.linalg.norm(np.diff(centres, axis=0), axis=1)))
+    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    known = steps[np.isfinite(steps)]
+    return MIN_STEP * float(np.median(known)) if len(known) else math.inf
 
 
 def _make_labels(
@@ -263,9 +265,7 @@ def _nearest_depth(clip: Clip) -> float:
         for p in key_positions(clip)
         for s in sources_of(clip, p)[:1]
     ]
-    if not baselines or max(baselines) == 0:
-        raise EgodepthError(
-            f"the poses of {clip.sequence.name} show no motion: nothing tells depth"
-        )
+    if not baselines:
+        return 1.0  # no frame has a source, and none will be swept
     focal = float(clip.camera.matrix[0, 0]) / clip.camera.width
     return float(np.median(baselines)) * focal / MAX_DISPARITY
