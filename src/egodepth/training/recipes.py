@@ -11,7 +11,8 @@ def footage() -> TrainSettings:
     """One's own video or folder of images; give --data.fov or --data.focal with it."""
     return TrainSettings(
         data=DataSettings(poses="auto", stride="auto", mask="auto", dense_labels=True),
-        loss=LossWeights(standing=0.03),
+        # Labels weigh five times what L_ph does, and without more smoothness depth is grainy.
+        loss=LossWeights(standing=0.03, smooth_first=5e-3),
         steps=4000,
         decoder_learning_rate=1e-3,
     )
