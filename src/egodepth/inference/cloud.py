@@ -119,8 +119,8 @@ def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> Vi
         return view
     other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
     agrees = _agrees(unproject_view(view), other_from_this, other.depth, camera)
-    agreed = frame.agreed & (_bend(frame.depth) < MAX_BEND)
-    return view._replace(believed=near & (agreed | agrees.reshape(near.shape)))
+    smooth = _bend(frame.depth) < MAX_BEND
+    return view._replace(believed=near & np.where(frame.agreed, smooth, agrees.reshape(near.shape)))
 
 
 def _bend(depth: np.ndarray) -> np.ndarray:
