@@ -146,7 +146,10 @@ def measure_simulated(kinds: list[str], seeds: range) -> tuple[dict[str, Any], i
         worst = max(map(abs, errors[True]), default=0.0)
         bad = sum(abs(error) > LARGEST_ERROR for error in errors[True])
         wrong += bad
-        results[f"{kind} {fov}"] = {"taken": errors[True], "refused": errors[False]}
+        results[f"{kind} {fov}"] = {
+            "taken": errors[True],
+            "refused": [None if np.isnan(error) else error for error in errors[False]],
+        }
         row = [str(len(seeds)), str(len(errors[True])), f"{100 * worst:.1f} %", str(bad)]
         typical = f"{100 * np.nanmedian(np.abs(errors[False])):.0f} %" if errors[False] else "-"
         table.add_row(kind, str(fov), *row, typical)

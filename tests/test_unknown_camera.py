@@ -9,19 +9,23 @@ import numpy as np
 import pytest
 from benchmarks.simulated_drives import MOTORWAY, simulate
 from PIL import Image
+from rich.console import Console
 from scipy.spatial.transform import Rotation
 from tests.conftest import write_images
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data import unknown_camera
 from egodepth.data.camera_metadata import exif_focal, focal_of_equivalent
 from egodepth.data.clips import Clip
 from egodepth.data.own_footage import read_camera, read_footage, read_lens, write_camera
+from egodepth.data.run_cameras import guess_camera
 from egodepth.data.sequence import ChangedFrames, read_numbered
 from egodepth.data.sources import read_source
-from egodepth.data.unknown_camera import with_estimate
+from egodepth.data.unknown_camera import estimate_unknown_camera, with_estimate
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
+from egodepth.training import plan
 from egodepth.training.run import _keep_cameras, with_camera
 from egodepth.training.settings import DataSettings, TrainSettings
 
@@ -121,6 +125,38 @@ def test_a_hand_held_camera_is_decided(fov: float) -> None:
     found = estimate_camera(drive.matches, drive.height, drive.width)
     assert found is not None and not found.doubt
     assert found.focal == pytest.approx(drive.focal, rel=0.03)
+
+
+@pytest.mark.parametrize("doubt", ["", "the camera turns too little"])
+def test_a_doubtful_estimate_is_told_and_not_taken(
+    doubt: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "frames", 3)
+    sequence = guess_camera(read_footage(tmp_path / "frames"))
+    estimate = CameraEstimate(30.0, np.array([40.0, 19.0]), 0.01, 60, doubt=doubt)
+    monkeypatch.setattr(plan, "estimate_unknown_camera", lambda *_: estimate)
+    console = Console(quiet=True)
+    if doubt:
+        with pytest.warns(EgodepthWarning, match="do not tell the focal length .the camera turns"):
+            (found,), lines = plan.find_cameras([sequence], tmp_path, console)
+        assert found is sequence and not lines
+    else:
+        (found,), lines = plan.find_cameras([sequence], tmp_path, console)
+        assert found.camera is not None and found.camera.matrix[0, 0] == 30
+        assert "focal length 30 pixels" in lines[0]
+
+
+def test_a_doubt_is_kept_with_the_estimate(tmp_path: Path) -> None:
+    """The second time nothing is looked at."""
+    drive = simulate("straight", 58, 0)
+    write_images(tmp_path / "frames", 3)
+    sequence = guess_camera(read_footage(tmp_path / "frames"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(unknown_camera._Pairs, "end", lambda _: drive.matches)
+        first = estimate_unknown_camera(sequence, tmp_path)
+    second = estimate_unknown_camera(sequence, tmp_path)
+    assert first is not None and second is not None and first.doubt
+    assert first.doubt == second.doubt and first.focal == second.focal
 
 
 def test_too_few_pairs() -> None:
