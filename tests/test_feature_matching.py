@@ -2,7 +2,10 @@
 
 import os
 import signal
+import warnings
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -116,3 +119,16 @@ def test_ctrl_c_ends_structure_from_motion_and_leaves_nothing(
         reconstruct(street, tmp_path / "cache", interrupt)
     assert not list((tmp_path / "temporary").iterdir())
     assert not list(tmp_path.glob("cache/*"))
+
+
+@pytest.mark.parametrize("camera_from", ["fov", "guess"])
+def test_a_straight_drive_does_not_change_the_focal_length(
+    street: Clip, tmp_path: Path, camera_from: Literal["fov", "guess"]
+) -> None:
+    pytest.importorskip("pycolmap")
+    sequence = replace(street.sequence, camera_from=camera_from)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = reconstruct(replace(street, sequence=sequence), tmp_path)
+    assert ("it is kept" in "".join(str(w.message) for w in told)) == (camera_from == "fov")
+    np.testing.assert_allclose(found.camera.matrix, street.camera.matrix, rtol=1e-6)

@@ -27,7 +27,7 @@ def kitti_small() -> TrainSettings:
         # A run of minutes is far from overfitting: augmentation would only slow it down.
         data=DataSettings(
             sources=("kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry"),
-            poses="sfm",
+            poses="auto",
             dense_labels=True,
             augment=False,
         ),
