@@ -1,6 +1,7 @@
 """Dense labels of a clip: right where they are, kept, resumed, and none where nothing moves."""
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -169,7 +170,18 @@ def test_what_keeps_its_distance_has_no_label(street: Clip, labelled: Clip, tmp_
     assert (dense[inside] > 0).mean() < 0.05
 
 
+def test_labels_that_were_cut_short_are_made_again(
+    street: Clip, labelled: Clip, tmp_path: Path
+) -> None:
+    path = tmp_path / "broken"
+    add_labels(street, path, CPU)
+    for size in (5000, 0):
+        os.truncate(next(path.iterdir()), size)
+        np.testing.assert_array_equal(add_labels(street, path, CPU).dense, labelled.dense)
+
+
 def test_what_belongs_to_the_camera_has_no_label(street: Clip, tmp_path: Path) -> None:
+    add_labels(street, tmp_path, CPU)  # another mask is another label
     static = np.zeros((48, 160), bool)
     static[38:] = True
     dense = add_labels(replace(street, static=static), tmp_path, CPU).dense
@@ -241,3 +253,8 @@ def test_training_learns_from_labels(tmp_path: Path) -> None:
     assert "dense" in log.splitlines()[0].split(",")
     assert result.steps == 3
     assert "labels of 5 frames" in (tmp_path / "run" / "run.json").read_text()
+    none = override(settings, {"loss.dense": 0.0, "steps": 1})
+    train(none, tmp_path / "none", sequences=[read_street(5, frames=5)])
+    log = next((tmp_path / "none" / "logs").glob("csv_*/metrics.csv")).read_text()
+    assert "photometric" in log.splitlines()[0].split(",")
+    assert "labels" not in (tmp_path / "none" / "run.json").read_text()

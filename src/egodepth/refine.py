@@ -266,7 +266,7 @@ def refine_split(
     data: dict[str, Any] = {
         "sources": (source,), "root": None, "split": None, "dense_labels": True
     }  # fmt: skip
-    if settings.data.poses != "given":
+    if settings.data.poses != "given" or any(s.world_from_camera is None for s in sequences):
         # The run's own footage says nothing of how this camera moves.
         data |= {"poses": "auto", "stride": "auto"}
     data |= _camera_settings(sequences, out)

@@ -78,11 +78,17 @@ def add_labels(
         f"{clip.sequence.frames.fingerprint} {height}x{width} {clip.stride} {clip.camera.matrix.tolist()} "
         f"{poses.hexdigest()} {seconds} {METHOD}"
     )
+    if clip.static is not None:
+        key += hashlib.sha256(clip.static.tobytes()).hexdigest()
     stem = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
     path = stem.with_name(f"{stem.name}-dense.npy")
     if not path.exists():
         _make_labels(clip, path, device, on_frame, seconds)
-    return replace(clip, dense=np.load(path, mmap_mode="r"))
+    try:
+        return replace(clip, dense=np.load(path, mmap_mode="r"))
+    except (ValueError, EOFError):  # cut short by something else than us
+        path.unlink()
+        return add_labels(clip, folder, device, on_frame, seconds)
 
 
 def key_positions(clip: Clip) -> list[int]:

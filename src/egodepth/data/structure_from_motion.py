@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -98,8 +99,12 @@ def reconstruct(
         found = _run_colmap(clip, on_frame)
         with atomic_path(path) as partial:
             np.savez(partial, **found)  # type: ignore[arg-type]
-    with np.load(path) as stored:
-        found = dict(stored)
+    try:
+        with np.load(path) as stored:
+            found = dict(stored)
+    except (ValueError, EOFError, BadZipFile):  # cut short by something else than us
+        path.unlink()
+        return reconstruct(clip, folder, on_frame)
     for note in found["notes"]:
         warnings.warn(f"{sequence.name}: {note}", EgodepthWarning, stacklevel=2)
     return _with_result(clip, found)

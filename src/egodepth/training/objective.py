@@ -109,7 +109,8 @@ def compute_objective(
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
         if batch.dense is not None and settings.loss.dense > 0:
             terms["dense"] = _dense_term(inverse_depths, batch.dense)
-        if batch.dense is not None and progress < settings.labels_first:
+        by_labels = batch.dense is not None and settings.loss.dense > 0
+        if by_labels and progress < settings.labels_first:
             terms |= _smoothness_terms(inverse_depths, batch.target)
         else:
             weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)

@@ -26,6 +26,7 @@ from egodepth.data.structure_from_motion import (
 )
 from egodepth.data.survey import TURNING, Survey, is_static, survey
 from egodepth.data.unknown_camera import estimate_unknown_camera, with_estimate
+from egodepth.geometry.camera import Camera
 from egodepth.models.motion_gap import MotionGap, typical_gap
 from egodepth.training.settings import DataSettings, PoseSource, TrainSettings
 
@@ -150,15 +151,18 @@ def label_plan(
             share = None if seconds is None else round(seconds * len(keys) / total, 1)
             labelled = add_labels(clip, folder, device, tick, share)
             progress.update(task, completed=len(keys))
-            clips.append(labelled)
             assert labelled.dense is not None
             posed = np.flatnonzero(clip.motion.part != NO_PART)
             shares = [float((labelled.dense[frame, 0] > 0).mean()) for frame in posed]
             covered += sum(shares)
+            clips.append(labelled if any(shares) else clip)
             count += sum(of > 0 for of in shares)
             wanted += len(posed)
     if not count:
-        return plan
+        if not wanted:
+            return plan
+        line = "depth from many views: no two frames agree on any, so that there are no labels"
+        return replace(plan, lines=[*plan.lines, line])
     of = f" of {wanted}" if count < wanted else ""
     line = (
         f"depth from many views: labels of {count}{of} frames, {100 * covered / count:.0f} % of their "
@@ -306,10 +310,13 @@ def find_cameras(
     return done, lines
 
 
-def _describe_camera(sequence: Sequence) -> str:
-    assert sequence.camera is not None
-    focal = float(sequence.camera.matrix[0, 0])
-    degrees = 2 * math.degrees(math.atan(sequence.camera.width / (2 * focal)))
+def _describe_camera(sequence: Sequence, camera: Camera | None = None) -> str:
+    """Of the sequence's own camera, or of another size's that the training found for it."""
+    camera = camera or sequence.camera
+    assert camera is not None
+    width = sequence.frames.width
+    focal = float(camera.matrix[0, 0]) * width / camera.width
+    degrees = 2 * math.degrees(math.atan(width / (2 * focal)))
     return f"focal length {focal:.0f} pixels ({degrees:.0f} degrees wide)"
 
 
@@ -327,7 +334,7 @@ def describe_plan(
     clips = stream.clips
     cameras = sorted(
         {
-            f"{_describe_camera(c.sequence)}, "
+            f"{_describe_camera(c.sequence, c.camera)}, "
             f"{c.sequence.camera_note or CAMERAS_FROM[c.sequence.camera_from]}"
             for c in clips
         }

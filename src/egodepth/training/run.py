@@ -522,7 +522,7 @@ def make_stream(
     if data.split is not None:
         clips = restrict(clips, get_split(data.split))
     plan = make_plan(clips, data, console)
-    if data.dense_labels:
+    if data.dense_labels and settings.loss.dense > 0:
         limit = None if settings.minutes is None else 60 * LABELS_SHARE * settings.minutes
         plan = label_plan(plan, folder, torch_device(settings.device), console, limit)
     plan = replace(plan, lines=found + plan.lines)
@@ -637,8 +637,15 @@ def _fit_steps(
     if settings.minutes is None:
         return steps, per_step
     used = time.perf_counter() - started + prepare_seconds
-    fitting = max(1, int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step))
-    return min(steps, fitting), per_step
+    fitting = int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step)
+    if fitting < 1:
+        warnings.warn(
+            f"preparing the footage took {prepare_seconds:.0f} s of the {60 * settings.minutes:.0f} that "
+            "--minutes allows: one step is trained; what was prepared is kept for the next training",
+            EgodepthWarning,
+            stacklevel=2,
+        )
+    return min(steps, max(1, fitting)), per_step
 
 
 def _time_a_step(
