@@ -16,6 +16,7 @@ from egodepth.data.clips import Clip, read_clips
 from egodepth.data.feature_matching import OFFSETS, FeatureFinder, match_features, match_frames
 from egodepth.data.structure_from_motion import reconstruct
 from egodepth.data.synthetic import read_street
+from egodepth.geometry.trajectory import align_similarity
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -80,6 +81,23 @@ def test_each_key_frame_is_matched_with_those_before(tmp_path: Path) -> None:
     np.testing.assert_allclose(points, frames[0][1].pixels + 0.5, atol=1e-3)
 
 
+def test_frames_that_stand_still_are_no_key_frames(tmp_path: Path) -> None:
+    """Each names the key frame that it resembles; frames after the stop are matched with those before."""
+    colmap = pytest.importorskip("pycolmap")
+    wide = cv2.resize(picture(), (800, 240)).astype(float)
+    rng = np.random.default_rng(0)
+    finder = FeatureFinder()
+    frames = []
+    for index, x in enumerate([0, 8, 8, 8, 8, 16]):
+        noisy = wide[:, x : x + 400] + rng.normal(0, 3, (240, 400))
+        frames.append((f"{index}", finder.find(noisy.clip(0, 255).astype(np.uint8))))
+    camera = colmap.Camera(model="SIMPLE_PINHOLE", width=400, height=240, params=[300, 200, 120])
+    still = match_frames(frames, tmp_path / "database.db", camera, colmap)
+    assert still == {"2": "1", "3": "1", "4": "1"}
+    with colmap.Database.open(tmp_path / "database.db") as stored:
+        assert stored.num_images() == 3 and stored.num_verified_image_pairs() == 3
+
+
 @pytest.fixture(scope="module")
 def street(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     return read_clips([read_street(5, frames=24)], 96, 320, tmp_path_factory.mktemp("street"))[0]
@@ -100,6 +118,32 @@ def test_structure_from_motion_reports_each_frame_and_gives_the_same_again(
     second = reconstruct(street, tmp_path / "b").motion
     assert first is not None and second is not None
     np.testing.assert_array_equal(first.world_from_camera, second.world_from_camera)
+
+
+class Shown:
+    """Frames that are only named here; the clip has them at their own size."""
+
+    height, width, seekable, fingerprint = 96, 320, True, "a street with a stop"
+
+
+@pytest.mark.slow
+def test_a_camera_may_stand_still_on_its_way(street: Clip, tmp_path: Path) -> None:
+    """30 frames of standing share one place, and the drive is as exact as without them."""
+    pytest.importorskip("pycolmap")
+    order = np.array([*range(12), *[11] * 30, *range(12, 24)])
+    noise = np.random.default_rng(0).normal(0, 2, (len(order), *street.frames.shape[1:]))
+    frames = (street.frames[order] + noise).clip(0, 255).astype(np.uint8)
+    sequence = replace(street.sequence, frames=Shown())
+    clip = replace(street, sequence=sequence, frames=frames, numbers=np.arange(len(order)))
+    motion = reconstruct(clip, tmp_path).motion
+    truth = street.sequence.world_from_camera
+    assert motion is not None and truth is not None and (motion.part == 0).all()
+    places, wanted = motion.world_from_camera[:, :3, 3], truth[order, :3, 3]
+    scale, rotation, shift = align_similarity(places, wanted)
+    error = np.linalg.norm(scale * places @ rotation.T + shift - wanted, axis=1)
+    # 11 m are driven.
+    assert error.max() < 0.25 and np.ptp(error[11:42]) < 1e-9
+    assert all(len(motion.points[position].pixels) > 50 for position in range(11, 42))
 
 
 @pytest.mark.slow

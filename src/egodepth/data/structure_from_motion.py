@@ -45,7 +45,7 @@ GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
 """Rounds of an adjustment, each with the outliers of the last one left out."""
 MAX_FOCAL_CHANGE = 0.15
 """Relative, that refining may move a focal length which somebody typed in as a field of view."""
-METHOD = 4
+METHOD = 5
 """Counts changes of the method, so that results of another are found anew."""
 SEED = 0
 # COLMAP's defaults start from a pair that sees points under 16 degrees and does not move forward. A
@@ -142,10 +142,11 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
         assert clip.sequence.camera is not None
         frames = clip.sequence.frames
         camera = _colmap_camera(clip.sequence.camera, frames.height, frames.width, colmap)
-        match_frames(_features(clip, keys, on_frame), database, camera, colmap)
+        still = match_frames(_features(clip, keys, on_frame), database, camera, colmap)
+        count = len(keys) - len(still)
         refine = clip.sequence.camera_from == "fov"
         notes = []
-        models = _place(clip, database, len(keys), colmap, on_frame, refine_focal=refine)
+        models = _place(clip, database, count, colmap, on_frame, refine_focal=refine)
         if refine and models:
             largest = max(models.values(), key=lambda found: found.num_reg_images())
             factor = next(iter(largest.cameras.values())).params[0] / camera.params[0]
@@ -155,7 +156,7 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
                     "field of view says, which a camera that moves straight on does not show: it is kept"
                 ]
                 refine = False
-                models = _place(clip, database, len(keys), colmap, on_frame, refine_focal=False)
+                models = _place(clip, database, count, colmap, on_frame, refine_focal=False)
     if not models:
         raise NothingReconstructedError(
             f"structure from motion found nothing in {clip.sequence.name} ({len(keys)} frames, "
@@ -166,7 +167,8 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
     if refine:
         kept, shared = share_camera(colmap, largest_first)
         notes += shared
-    return _collect(clip, kept, notes, colmap, on_frame)
+    stands = {_position(name): _position(key) for name, key in still.items()}
+    return _collect(clip, kept, stands, notes, colmap, on_frame)
 
 
 def _features(
@@ -283,9 +285,14 @@ def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
     return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
+def _position(name: str) -> int:
+    return int(name.split(".")[0])
+
+
 def _collect(
     clip: Clip,
     models: list[Any],
+    stands: dict[int, int],
     notes: list[str],
     colmap: ModuleType,
     on_frame: Callable[[str, int, int], None],
@@ -298,7 +305,7 @@ def _collect(
         kept = {k: p.xyz for k, p in model.points3D.items() if p.error < WORST_ERROR}
         for image_id in model.reg_image_ids():
             image = model.image(image_id)
-            index = int(image.name.split(".")[0])
+            index = _position(image.name)
             if index in keys:
                 continue
             seen = [p for p in image.get_observation_points2D() if p.point3D_id in kept]
@@ -307,6 +314,11 @@ def _collect(
             keys[index] = KeyFrame(number, pixels, points)
             pose = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
             placed.append(Registered(index, number, pose, pixels, points))
+    where = {seen.position: seen for seen in placed}
+    for position, key in stands.items():
+        if key in where:
+            keys[position] = keys[key]
+            placed.append(where[key]._replace(position=position))
     if not placed:
         raise NothingReconstructedError(
             f"structure from motion placed too few frames of {clip.sequence.name}; use --data.poses "
