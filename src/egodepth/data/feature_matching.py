@@ -20,8 +20,8 @@ from torch import Tensor
 FEATURES = 2048
 """Of a frame, at most; the time of matching grows with their square."""
 OFFSETS = tuple(range(1, 16))
-"""How many key frames back each key frame is matched with. With seven of these in place of all, poses drifted by
-4.6 % of the path on a rendered street of 200 frames, where they drift by 0.5 %."""
+"""How many key frames back each key frame is matched with. With seven of these in place of all, poses drifted
+by 4.6 % of the path on a rendered street of 200 frames, where they drift by 0.5 %."""
 MAX_WIDTH = 1280
 """Of the images that features are found in."""
 MIN_CONTRAST = 0.02
