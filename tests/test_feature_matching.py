@@ -159,8 +159,13 @@ def test_ctrl_c_ends_structure_from_motion_and_leaves_nothing(
         if what == stage and done == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
-        reconstruct(street, tmp_path / "cache", interrupt)
+    # Where the tests run in the background, a shell has SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            reconstruct(street, tmp_path / "cache", interrupt)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not list((tmp_path / "temporary").iterdir())
     assert not list(tmp_path.glob("cache/*"))
 
