@@ -280,6 +280,7 @@ def refine_split(
             "epochs": epochs,
             "minutes": None,
             "learning_rate": learning_rate,
+            "decoder_rate": 1.0,
             "schedule": "one_cycle",
         }
     )

@@ -138,11 +138,11 @@ def make_optimizer(module: EgodepthModule) -> torch.optim.Optimizer:
         {"params": [p for p in module.networks.parameters() if p.requires_grad]}
     ]
     depth = module.networks.depth
-    if settings.decoder_learning_rate is not None and isinstance(depth, DepthNet):
+    if settings.decoder_rate != 1 and isinstance(depth, DepthNet):
         decoder = list(depth.decoder.parameters())
         theirs = {id(parameter) for parameter in decoder}
         groups[0]["params"] = [p for p in groups[0]["params"] if id(p) not in theirs]
-        groups.append({"params": decoder, "lr": settings.decoder_learning_rate})
+        groups.append({"params": decoder, "lr": settings.decoder_rate * settings.learning_rate})
     if motions is not None:
         slow = [motions.twist, motions.log_focal]
         groups.append({"params": slow, "lr": settings.pose_learning_rate, "weight_decay": 0.0,

@@ -14,7 +14,7 @@ def footage() -> TrainSettings:
         # Labels weigh five times what L_ph does, and without more smoothness depth is grainy.
         loss=LossWeights(standing=0.03, smooth_first=5e-3),
         steps=4000,
-        decoder_learning_rate=1e-3,
+        decoder_rate=5,
     )
 
 
@@ -35,7 +35,7 @@ def kitti_small() -> TrainSettings:
         steps=1500,
         minutes=11.5,
         learning_rate=3e-4,
-        decoder_learning_rate=1e-3,
+        decoder_rate=3,
     )
 
 

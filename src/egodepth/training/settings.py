@@ -168,9 +168,8 @@ class TrainSettings(Settings):
     whose steps take twice as long, refine it after that"""
     learning_rate: float = Field(2e-4, gt=0)
     """peak of the learning rate of AdamW"""
-    decoder_learning_rate: float | None = Field(None, gt=0)
-    """the same for DepthNet's decoder, which starts from nothing, unlike the encoders; by default
-    learning_rate"""
+    decoder_rate: float = Field(1.0, gt=0)
+    """learning rate of DepthNet's decoder, which starts from nothing, over that of the encoders"""
     pose_learning_rate: float = Field(5e-4, ge=0)
     """of the corrections that poses from structure from motion get in training, one per frame, and of focal
     lengths that were guessed (Adagrad's: a frame's first step, in radians); 0 leaves them as they were
