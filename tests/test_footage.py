@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +101,19 @@ def test_the_cache_is_made_once_and_follows_the_files(tmp_path: Path) -> None:
     assert np.array_equal(read(), first) and len(decoded) == 4
     Image.new("RGB", (80, 40), "red").save(paths[1])
     assert not np.array_equal(read(), first) and len(decoded) == 8
+
+
+def test_frames_of_the_cache_that_were_cut_short_are_made_again(tmp_path: Path) -> None:
+    write_images(tmp_path / "frames", 4)
+    sequence, folder = read_footage(tmp_path / "frames"), tmp_path / "cache"
+    first = np.array(cached_frames(sequence, 32, 64, folder)[0])
+    for path in sorted(folder.iterdir()):
+        for size in (path.stat().st_size // 2, 0):
+            os.truncate(path, size)
+            frames, numbers = cached_frames(sequence, 32, 64, folder)
+            assert np.array_equal(frames, first) and numbers.tolist() == list(range(4))
+        path.unlink()
+        assert np.array_equal(cached_frames(sequence, 32, 64, folder)[0], first)
 
 
 def test_resizing_keeps_the_half_pixel(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from egodepth.core.files import atomic_path
+from egodepth.data.cache import cache_file, read_or_make
 from egodepth.data.clips import NO_PART, Clip
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import read_numbered
@@ -26,13 +27,12 @@ from egodepth.geometry.multi_view import (
     PosedViews,
     block_medians,
     blocks,
+    comparison_scale,
     sources_by_baseline,
 )
 from egodepth.geometry.plane_sweep import Describe, local_contrast
 from egodepth.geometry.z_buffer import z_buffer
 
-MAX_SCALE = 2
-"""Size at which labels are made over that of the training, where the footage has as much."""
 MIN_STEP = 0.3
 """Of the baseline of a frame and its nearest source, over the median distance of neighbouring key frames: the
 least where there are no points."""
@@ -80,15 +80,13 @@ def add_labels(
     )
     if clip.static is not None:
         key += hashlib.sha256(clip.static.tobytes()).hexdigest()
-    stem = folder / hashlib.sha256(key.encode()).hexdigest()[:24]
-    path = stem.with_name(f"{stem.name}-dense.npy")
-    if not path.exists():
-        _make_labels(clip, path, device, on_frame, seconds)
-    try:
-        return replace(clip, dense=np.load(path, mmap_mode="r"))
-    except (ValueError, EOFError):  # cut short by something else than us
-        path.unlink()
-        return add_labels(clip, folder, device, on_frame, seconds)
+    path = cache_file(folder, key, "-dense.npy")
+    dense = read_or_make(
+        path,
+        lambda: _make_labels(clip, path, device, on_frame, seconds),
+        lambda: np.load(path, mmap_mode="r"),
+    )
+    return replace(clip, dense=dense)
 
 
 def key_positions(clip: Clip) -> list[int]:
@@ -187,15 +185,15 @@ def _moved(clip: Clip, inverse: np.ndarray, key: int, position: int) -> np.ndarr
     y, x = np.mgrid[: 2 * height, : 2 * width]
     depth = np.repeat(np.repeat(inverse.astype(np.float64), 2, 0), 2, 1)
     known = depth > 0
-    pixels = (np.stack([x, y], -1)[known] + 0.5) / 2 - 0.5
-    intrinsics = clip.camera.matrix.double().numpy()
-    rays = np.column_stack([pixels, np.ones(len(pixels))]) @ np.linalg.inv(intrinsics).T
+    pixels = torch.from_numpy((np.stack([x, y], -1)[known] + 0.5) / 2 - 0.5)
+    camera = clip.camera.to(torch.float64)
     poses = clip.motion.world_from_camera
-    motion = np.linalg.inv(poses[position]) @ poses[key]
-    points = rays / depth[known][:, None] @ motion[:3, :3].T + motion[:3, 3]
+    motion = torch.from_numpy(np.linalg.inv(poses[position]) @ poses[key])
+    points = camera.unproject(pixels, torch.from_numpy(1 / depth[known]))
+    points = points @ motion[:3, :3].T + motion[:3, 3]
     points = points[points[:, 2] > 0]
-    places = points @ intrinsics.T
-    seen = z_buffer(np.rint(places[:, :2] / places[:, 2:]).astype(int), points[:, 2], height, width)
+    places = camera.project(points).round().long()
+    seen = z_buffer(places.numpy(), points[:, 2].numpy(), height, width)
     return np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
 
 
@@ -221,8 +219,14 @@ class LabelMaker:
         self._clip = clip
         height, width = clip.frames.shape[-2:]
         frames = clip.sequence.frames
-        self._factor = MAX_SCALE if min(frames.height / height, frames.width / width) >= 1.5 else 1
+        self._factor = comparison_scale((frames.height, frames.width), (height, width))
         self._size = (self._factor * height, self._factor * width)
+        self._static: Tensor | None = None
+        if clip.static is not None:
+            large = cv2.resize(
+                clip.static.astype(np.uint8), self._size[::-1], interpolation=cv2.INTER_NEAREST
+            )
+            self._static = torch.from_numpy(large > 0).to(device)
         camera = clip.camera.resize(*self._size).to(device)
         self._nearest = _nearest_depth(clip)
         reach = MAX_STRIDES * clip.stride
@@ -238,12 +242,8 @@ class LabelMaker:
         if agreed is None:
             return np.zeros((2, height, width), np.float16)
         fused, count = agreed
-        static = self._clip.static
-        if static is not None:
-            mask = cv2.resize(
-                static.astype(np.uint8), self._size[::-1], interpolation=cv2.INTER_NEAREST
-            )
-            count = count.masked_fill(torch.from_numpy(mask > 0).to(count.device), 0)
+        if self._static is not None:
+            count = count.masked_fill(self._static, 0)
         fused = fused.masked_fill(count < MIN_AGREEING, torch.nan)
         confidence = (count / (2 * SOURCES_PER_SIDE)).masked_fill(count < MIN_AGREEING, 0)
         median = block_medians(fused, self._factor)

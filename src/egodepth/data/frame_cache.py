@@ -1,6 +1,5 @@
 """Frames resized once and kept as memory-mapped arrays, so that training never waits for decoding."""
 
-import hashlib
 import os
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from PIL import Image
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
+from egodepth.data.cache import cache_file, read_or_make
 from egodepth.data.sequence import Frames, Sequence
 
 
@@ -43,12 +43,10 @@ def cached_frames(
     Raises:
         EgodepthError: a broken frame (no cache is left then), or a folder that can't be written.
     """
-    key = hashlib.sha256(f"{sequence.frames.fingerprint} {height}x{width}".encode()).hexdigest()[
-        :24
-    ]
-    path = folder / f"{key}.npy"
-    numbers_path = folder / f"{key}-numbers.npy"
-    if not (path.exists() and numbers_path.exists()):
+    key = f"{sequence.frames.fingerprint} {height}x{width}"
+    path, numbers_path = (cache_file(folder, key, ending) for ending in (".npy", "-numbers.npy"))
+
+    def make() -> None:
         numbers: list[int] = []
         with atomic_path(path) as partial:
             count = _write_frames(partial, sequence.frames, height, width, numbers, on_frame)
@@ -57,7 +55,13 @@ def cached_frames(
             raise EgodepthError(f"{sequence.name} holds no frames")
         with atomic_path(numbers_path) as partial:
             np.save(partial, np.array(numbers))
-    return np.load(path, mmap_mode="r"), np.load(numbers_path)
+
+    def read() -> tuple[np.ndarray, np.ndarray]:
+        return np.load(path, mmap_mode="r"), np.load(numbers_path)
+
+    if not numbers_path.exists():
+        path.unlink(missing_ok=True)
+    return read_or_make(path, make, read)
 
 
 def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:

@@ -14,7 +14,6 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
-from zipfile import BadZipFile
 
 import cv2
 import numpy as np
@@ -23,6 +22,7 @@ import torch
 from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
+from egodepth.data.cache import cache_file, read_or_make
 from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points
 from egodepth.data.feature_matching import FeatureFinder, FrameFeatures, match_frames
 from egodepth.data.frame_registration import KeyFrame, Registered, register_frames
@@ -94,17 +94,18 @@ def reconstruct(
     )
     if clip.static is not None:
         key += hashlib.sha256(clip.static.tobytes()).hexdigest()
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}-sfm.npz"
-    if not path.exists():
+    path = cache_file(folder, key, "-sfm.npz")
+
+    def make() -> None:
         found = _run_colmap(clip, on_frame)
         with atomic_path(path) as partial:
             np.savez(partial, **found)  # type: ignore[arg-type]
-    try:
+
+    def read() -> dict[str, np.ndarray]:
         with np.load(path) as stored:
-            found = dict(stored)
-    except (ValueError, EOFError, BadZipFile):  # cut short by something else than us
-        path.unlink()
-        return reconstruct(clip, folder, on_frame)
+            return dict(stored)
+
+    found = read_or_make(path, make, read)
     for note in found["notes"]:
         warnings.warn(f"{sequence.name}: {note}", EgodepthWarning, stacklevel=2)
     return _with_result(clip, found)

@@ -1,6 +1,5 @@
 """Self-calibration of unknown cameras: pairs of views from the frames, and the camera that they tell."""
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ import cv2
 import numpy as np
 
 from egodepth.core.files import write_json
+from egodepth.data.cache import cache_file, read_or_make
 from egodepth.data.own_footage import with_lens
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
@@ -92,12 +92,22 @@ def estimate_unknown_camera(
         EgodepthError: broken frames.
     """
     key = f"{sequence.frames.fingerprint} {PAIRS} {WANTED_FLOW} {METHOD}"
-    path = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}-camera.json"
-    if path.exists():
+    path = cache_file(folder, key, "-camera.json")
+
+    def make() -> None:
+        found = _estimate(sequence, on_frame)
+        write_json(path, found._asdict() | {"centre": found.centre.tolist()} if found else {})
+
+    def read() -> CameraEstimate | None:
         stored = json.loads(path.read_text(encoding="utf-8"))
         if not stored:
             return None
         return CameraEstimate(**stored | {"centre": np.array(stored["centre"])})
+
+    return read_or_make(path, make, read)
+
+
+def _estimate(sequence: Sequence, on_frame: Callable[[], None]) -> CameraEstimate | None:
     height, width = sequence.frames.height, sequence.frames.width
     shrink = min(1.0, LARGEST_WIDTH / width)
     size = (round(width * shrink), round(height * shrink))
@@ -110,7 +120,6 @@ def estimate_unknown_camera(
     if found is not None:
         centre = (found.centre + 0.5) / shrink - 0.5
         found = found._replace(focal=found.focal / shrink, centre=centre)
-    write_json(path, found._asdict() | {"centre": found.centre.tolist()} if found else {})
     return found
 
 

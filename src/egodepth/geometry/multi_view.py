@@ -25,8 +25,15 @@ TOLERANCE, MIN_AGREEING = 0.1, 2
 """Difference of the logarithms of depth up to which two views agree, and how many of them must."""
 MIN_PARALLAX = 1.0
 """Pixels, in one of the sources, below which depth is not known."""
+MAX_SCALE = 2
+"""Size at which views are compared over that of the maps that are wanted, where the footage has as much."""
 MIN_BLOCK_SHARE = 0.5
 """Of the pixels that one of a smaller map is made from, those that must be known."""
+
+
+def comparison_scale(native: tuple[int, int], wanted: tuple[int, int]) -> int:
+    """How many times as large as the wanted maps views are compared; sizes are height and width."""
+    return MAX_SCALE if min(native[0] / wanted[0], native[1] / wanted[1]) >= 1.5 else 1
 
 
 def sources_by_baseline(

@@ -15,6 +15,7 @@ from egodepth.geometry.multi_view import (
     MIN_BASELINE,
     PosedViews,
     block_medians,
+    comparison_scale,
     sources_by_baseline,
 )
 from egodepth.inference.run import Run
@@ -22,8 +23,6 @@ from egodepth.inference.run import Run
 DepthFrom = Literal["views", "network"]
 """Where depth comes from: from neighbouring frames by plane sweep where they agree, and elsewhere from
 DepthNet; or from DepthNet alone."""
-MAX_SCALE = 2
-"""Size at which views are compared over that of the networks, where the footage has as much."""
 REACH = 30
 """Frames from one to its farthest source, however slow the camera."""
 NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.5
@@ -102,7 +101,7 @@ def frame_depths(
         posed, every = dict(list(posed.items())[::every]), 1
     height, width = run.settings.height, run.settings.width
     frames = sequence.frames
-    factor = MAX_SCALE if min(frames.height / height, frames.width / width) >= 1.5 else 1
+    factor = comparison_scale((frames.height, frames.width), (height, width))
     size = (factor * height, factor * width)
     positions = {number: position for position, number in enumerate(posed)}
     waiting: dict[int, FrameDepth] = {}
