@@ -1,7 +1,7 @@
 """Features of a video's key frames, matched with those of the key frames before, in a database of COLMAP.
 
-SIFT by OpenCV and descriptors compared by one matrix product: on two cores a fifth of the time of COLMAP's own
-extraction and matching, with the same accuracy of the poses that come of it. COLMAP verifies the matches.
+SIFT by OpenCV and descriptors compared by one matrix product take less time than COLMAP's own extraction and
+matching. COLMAP verifies the matches.
 """
 
 from collections import deque

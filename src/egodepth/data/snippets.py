@@ -319,6 +319,8 @@ class SnippetStream(IterableDataset[RawBatch]):
         held = np.arange(count) % every == min(every, count) // 2
         kept, held_out = copy(self), copy(self)
         kept._snippets, held_out._snippets = self._snippets[~held], self._snippets[held]
+        for part in (kept, held_out):
+            part.__dict__.pop("_labelled", None)
         return kept, held_out
 
     def in_order(self, size: int) -> Iterator[RawBatch]:

@@ -107,10 +107,10 @@ def compute_objective(
         if batch.points.shape[1]:
             full = _at_size(inverse_depth, batch.target)
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
-        if batch.dense is not None and settings.loss.dense > 0:
-            terms["dense"] = _dense_term(inverse_depths, batch.dense)
-        by_labels = batch.dense is not None and settings.loss.dense > 0
-        if by_labels and progress < settings.labels_first:
+        dense = batch.dense if settings.loss.dense > 0 else None
+        if dense is not None:
+            terms["dense"] = _dense_term(inverse_depths, dense)
+        if dense is not None and progress < settings.labels_first:
             terms |= _smoothness_terms(inverse_depths, batch.target)
         else:
             weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)
