@@ -171,6 +171,22 @@ def test_dense_truth_and_rays_add_scores() -> None:
     assert not math.isnan(summary["scale_spread"])
 
 
+def test_holes_in_the_ground_are_counted() -> None:
+    truth = np.full((4, 10), 10.0)
+    ground = np.zeros((4, 10), bool)
+    ground[2:] = True
+    prediction = truth.copy()
+    prediction[2, :3] = 15.0
+    prediction[2, 3:] = 14.9
+    prediction[0] = 70.0  # not of the ground
+    truth[3] = 0.0  # unknown
+    scores = score_depth(prediction, truth, PLAIN, ground=ground)
+    assert scores["ground_too_far"] == pytest.approx(0.3)
+    summary = summarize_depth([scores, score_depth(truth + 1, truth, PLAIN)])
+    assert summary["ground_too_far"] == pytest.approx(0.3)
+    assert "ground_too_far" not in score_depth(prediction, truth, PLAIN, ground=~ground & False)
+
+
 def curve(count: int = 30) -> np.ndarray:
     twist = torch.tensor([0.0, 0.03, 0.0, 0.0, 0.0, 1.0], dtype=torch.float64)
     steps = se3.exp(twist.expand(count - 1, 6)).numpy()

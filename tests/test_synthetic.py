@@ -1,7 +1,13 @@
+from dataclasses import dataclass, replace
+from typing import cast
+
 import numpy as np
 import pytest
 
+from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.synthetic import CAMERA_HEIGHT, StreetDrive, read_street
+from egodepth.evaluation.depth import PROTOCOLS
+from egodepth.inference.score import evaluate_predictor
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +70,33 @@ def test_as_a_sequence() -> None:
     assert frame.image.shape == (96, 320, 3) and frame.number == 2
     assert street.depth[2]().shape == (96, 320)
     assert street.world_from_camera is not None and len(street.world_from_camera) == 5
+
+
+@dataclass(frozen=True)
+class GroundOff:
+    """Predicts the truth, but the ground, by the surfaces that rays hit, or everything else too far."""
+
+    ground: bool
+    texture_size: tuple[int, int] = (96, 320)
+
+    def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
+        pass
+
+    def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
+        drive = cast(StreetDrive, sequence.frames)
+        renderer, pose = drive._renderer, drive.world_from_camera[frame.number]
+        rays = pose[:3, :3] @ np.linalg.inv(renderer.matrix)
+        triangle, _ = renderer._cast_pixels(renderer.pixels, rays, pose[:3, 3])
+        level = (renderer.corners[..., 1] > -0.151).all(1)
+        ground = np.where(triangle >= 0, level[triangle], False).reshape(size)
+        truth = drive.depth(frame.number)
+        return np.where(truth > 0, np.where(ground == self.ground, 1.6, 1.0) * truth, 80.0)
+
+
+def test_holes_in_the_ground_of_a_street_are_scored() -> None:
+    street = read_street(3, frames=3)
+    protocol = replace(PROTOCOLS["synthetic"], scaling="none", max_depth=1000.0)
+    with_holes = evaluate_predictor(GroundOff(True), [street], protocol).summary
+    without = evaluate_predictor(GroundOff(False), [street], protocol).summary
+    assert with_holes["ground_too_far"] > 0.98
+    assert without["ground_too_far"] < 0.02

@@ -11,14 +11,14 @@ from rich.progress import Progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
 from egodepth.data.sources import read_source
-from egodepth.evaluation.depth import PROTOCOLS
+from egodepth.evaluation.depth import PROTOCOLS, TOO_FAR
 from egodepth.inference.predict import predict_sequence, write_predictions
 from egodepth.inference.run import Run
 from egodepth.inference.score import DepthScores, OdometryScores, evaluate_depth, evaluate_odometry
 from egodepth.models.checkpoint import CHECKPOINT
 from egodepth.report.html_report import ReportContent, write_report
 from egodepth.report.plots import plot_trajectory
-from egodepth.report.tables import depth_table, odometry_table
+from egodepth.report.tables import depth_table, more_depth_table, odometry_table
 from egodepth.training.recipes import demo as demo_recipe
 from egodepth.training.run import train
 
@@ -104,11 +104,14 @@ def run_demo(
         odometry=odometry.summary,
         notes=[
             f"Depth protocol {depth.caption}.",
+            f"{100 * depth.summary['ground_too_far']:.1f} % of the ground's pixels are predicted "
+            f"{TOO_FAR} times too far or more.",
             f"Odometry: {metrics['protocol']['odometry']}.",
         ],
     )
     write_report(out, content)
     console.print(depth_table(depth.summary, depth.constant, depth.caption))
+    console.print(more_depth_table(depth.summary))
     console.print(odometry_table(odometry.summary, odometry.sequence, odometry.caption))
     return DemoResult(out, depth, odometry, None)
 

@@ -128,6 +128,7 @@ class Sequence:
             points along the LiDAR's forward axis, about 0.27 m more than the camera's z.
         place: absolute path or address of one's own footage, see :func:`with_unique_names`; empty for data
             sets.
+        ground: least and greatest y in the world of the poses of level ground; None where unknown.
         camera_name: ``left`` or ``right`` for stereo rigs.
         rig: sequences of one rig share this name, and their frame numbers; empty for one camera.
         rig_from_camera: (4, 4) float64 in metres, the camera's place in its rig.
@@ -147,6 +148,7 @@ class Sequence:
     metric_poses: bool = True
     place: str = ""
     camera_note: str = ""
+    ground: tuple[float, float] | None = None
 
     def ground_truth(
         self, kind: Literal["depth", "improved", "lidar_forward"]

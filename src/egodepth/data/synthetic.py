@@ -25,6 +25,8 @@ _VERSION = 3
 
 KERB, BUILDING_LINE, LANE, PATH_EDGE = 6.0, 9.0, 1.75, 13.0
 """Metres from the middle of a street."""
+KERB_HEIGHT = 0.15
+"""Metres from the road (y = 0) up to the pavement."""
 CAMERA_HEIGHT, CRUISE, TURN_SPEED, TURN_LENGTH = 1.6, 0.75, 0.48, 36.0
 """Metres, metres a frame. The turn is wide enough to be driven at a speed that still shows depth."""
 WEAVE, WEAVE_LENGTH = 0.3, 8.0
@@ -99,7 +101,10 @@ def read_street(seed: int, frames: int = FRAMES) -> Sequence:
     """The drive of a seed as a sequence with depth and poses."""
     drive = StreetDrive(seed, frames)
     depth = {index: partial(drive.depth, index) for index in range(frames)}
-    return Sequence(f"street-{seed}", drive, drive.camera, drive.world_from_camera, depth)
+    ground = (-KERB_HEIGHT - 0.01, 0.01)  # a centimetre for rounding
+    return Sequence(
+        f"street-{seed}", drive, drive.camera, drive.world_from_camera, depth, ground=ground
+    )
 
 
 def _drive(rng: np.random.Generator, frames: int, right_turn: bool) -> np.ndarray:
@@ -239,11 +244,12 @@ def _roadside(
     density = 12
     rows, columns = round((reach - start) * density), round((PATH_EDGE - KERB) * density)
     slabs = paint.pavement(rng, rows, columns, slab=density // 2)
-    baked.quad(mesh, (side * KERB, -0.15, reach), (side * (PATH_EDGE - KERB), 0, 0),
+    baked.quad(mesh, (side * KERB, -KERB_HEIGHT, reach), (side * (PATH_EDGE - KERB), 0, 0),
                (0, 0, -(reach - start)), slabs)  # fmt: skip
     kerb = shared["kerb"][0]
-    mesh.quad((side * KERB, -0.15, KERB), (0, 0, reach - KERB), (0, 0.15, 0), kerb, (reach, 1))
-    mesh.quad((side * KERB, -0.15, KERB), (side * 7, 0, 0), (0, 0.15, 0), kerb, (7, 1))
+    corner, down = (side * KERB, -KERB_HEIGHT, KERB), (0, KERB_HEIGHT, 0)
+    mesh.quad(corner, (0, 0, reach - KERB), down, kerb, (reach, 1))
+    mesh.quad(corner, (side * 7, 0, 0), down, kerb, (7, 1))
     _houses(rng, mesh, baked, shared, reach, side)
     z = KERB + rng.uniform(4, 9)
     while z < reach - 7:
@@ -259,7 +265,7 @@ def _roadside(
         elif kind < 0.75:
             _lamp(mesh, shared, x, z, side)
         elif kind < 0.9:
-            mesh.box((x - 0.2, -1.25, z), (x + 0.2, -0.15, z + 0.5), shared["metal"][0])
+            mesh.box((x - 0.2, -1.25, z), (x + 0.2, -KERB_HEIGHT, z + 0.5), shared["metal"][0])
         z += rng.uniform(5, 11)
 
 

@@ -17,8 +17,12 @@ from egodepth.evaluation.shape import edge_scores, f_score
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
 LABELS = ("Abs Rel", "Sq Rel", "RMSE", "RMSE log", "d<1.25", "d<1.25^2", "d<1.25^3")
-MORE = ("silog", "log10", "f_score", "edge_accuracy", "edge_completeness")
-MORE_LABELS = ("SILog", "log10", "F-score", "edge acc. (px)", "edge compl. (px)")
+MORE = ("silog", "log10", "f_score", "edge_accuracy", "edge_completeness", "ground_too_far")
+MORE_LABELS = (
+    "SILog", "log10", "F-score", "edge acc. (px)", "edge compl. (px)", "ground too far",
+)  # fmt: skip
+TOO_FAR = 1.5
+"""Ratio of predicted to true depth from which on a pixel of the ground counts as a hole in it."""
 LOW = "low_"
 """What metrics of the pixels with the least texture are marked with."""
 
@@ -171,15 +175,17 @@ def score_depth(
     texture: Float[ndarray, "h2 w2"] | None = None,
     *,
     rays: Float[ndarray, "h2 w2 3"] | None = None,
+    ground: Bool[ndarray, "h2 w2"] | None = None,
     set_scale: float | None = None,
 ) -> dict[str, float]:
     """Metrics of one image; ``scale``, the factor that the prediction was multiplied by (of inverse depth
     with ``affine_inverse``), and ``pixels``, how many were scored.
 
     With texture also the metrics, named ``low_abs_rel`` and so on, of the third of the scored pixels
-    that have the least of it; they share the scale of all. With rays also ``f_score``; with a ground
-    truth that is dense also ``edge_accuracy`` and ``edge_completeness``, see
-    :mod:`egodepth.evaluation.shape`.
+    that have the least of it; they share the scale of all. With rays also ``f_score``; with ground
+    also ``ground_too_far``, the share of its scored pixels that are predicted :data:`TOO_FAR` times too
+    far or more, where there are any; with a ground truth that is dense also ``edge_accuracy`` and
+    ``edge_completeness``, see :mod:`egodepth.evaluation.shape`.
 
     Args:
         prediction: depth > 0 at the size of the truth; infinite (a disparity of 0) counts as the
@@ -188,6 +194,7 @@ def score_depth(
         protocol: crop, range, scaling.
         texture: of the image, see :func:`egodepth.evaluation.landscape.texture`.
         rays: of the pixels, z = 1.
+        ground: the pixels that show level ground.
         set_scale: the factor of scaling ``set_median``.
 
     Raises:
@@ -210,6 +217,9 @@ def score_depth(
         scores["f_score"] = f_score(
             rays[mask] * clamped[:, None], rays[mask] * true[:, None], protocol.near
         )
+    if ground is not None and ground[mask].any():
+        holes = clamped >= TOO_FAR * true
+        scores["ground_too_far"] = float(holes[ground[mask]].mean())
     return scores | edge_scores(scaled, truth, mask)
 
 

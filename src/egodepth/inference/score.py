@@ -127,6 +127,7 @@ class Pair:
     Attributes:
         prediction, truth, texture: (H, W) each.
         rays: (H, W, 3) of the pixels, z = 1, or None.
+        ground: (H, W) bool, pixels that show level ground, or None where that is not known.
         sequence, frame, name: where it comes from; the name is that of its image file, where it has one.
     """
 
@@ -134,6 +135,7 @@ class Pair:
     truth: np.ndarray
     texture: np.ndarray
     rays: np.ndarray | None = None
+    ground: np.ndarray | None = None
     sequence: str = ""
     frame: int = 0
     name: str = ""
@@ -211,7 +213,10 @@ def evaluate_predictor(
                 local = texture_at(frame.image, *predictor.texture_size, size)
                 depth = predictor.predict(sequence, frame, size)
                 rays = _rays(sequence, size)
-                yield Pair(depth, truth, local, rays, sequence.name, frame.number, frame.name)
+                ground = _ground(sequence, index, rays, truth)
+                yield Pair(
+                    depth, truth, local, rays, ground, sequence.name, frame.number, frame.name
+                )
                 on_image()
 
     return score_pairs(pairs, protocol, note)
@@ -272,8 +277,9 @@ def score_pairs(
     for p in pairs():
         try:
             scores = score_depth(
-                p.prediction, p.truth, protocol, p.texture, rays=p.rays, set_scale=scale
-            )
+                p.prediction, p.truth, protocol, p.texture,
+                rays=p.rays, ground=p.ground, set_scale=scale,
+            )  # fmt: skip
         except EgodepthError as error:
             where = f"{p.sequence}, frame {p.frame}" if p.sequence else f"image {len(images)}"
             left_out.append(f"{where}{f' ({p.name})' if p.name else ''}: {error}")
@@ -281,7 +287,7 @@ def score_pairs(
         images.append(ImageScores(p.sequence, p.frame, scores))
         guess = np.full_like(p.truth, np.median(p.truth[(p.truth > 0) & np.isfinite(p.truth)]))
         plain = replace(protocol, scaling="median")
-        constant.append(score_depth(guess, p.truth, plain, p.texture))
+        constant.append(score_depth(guess, p.truth, plain, p.texture, ground=p.ground))
     if left_out:
         total = len(images) + len(left_out)
         text = f"{len(left_out)} of {total} images could not be scored: {'; '.join(left_out[:3])}"
@@ -300,6 +306,17 @@ def _rays(sequence: Sequence, size: tuple[int, int]) -> np.ndarray | None:
     pixels = pixel_grid(*size, torch.zeros(1))
     rays = camera.to(torch.float32).unproject(pixels, torch.ones(len(pixels)))
     return rays.reshape(*size, 3).numpy()
+
+
+def _ground(
+    sequence: Sequence, index: int, rays: np.ndarray | None, truth: np.ndarray
+) -> np.ndarray | None:
+    """(H, W) bool, pixels that show level ground; None where that is not known."""
+    if sequence.ground is None or sequence.world_from_camera is None or rays is None:
+        return None
+    pose = sequence.world_from_camera[index]
+    height = (rays * truth[..., None]) @ pose[1, :3] + pose[1, 3]
+    return (truth > 0) & (height >= sequence.ground[0]) & (height <= sequence.ground[1])
 
 
 @dataclass(frozen=True)
