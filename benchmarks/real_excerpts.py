@@ -6,6 +6,7 @@ from typing import Any
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
+from egodepth.core.schedule import Schedule
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint
@@ -73,7 +74,7 @@ def train_once(settings: TrainSettings, out: Path) -> None:
         if config.load(TrainSettings, out / CONFIG) != settings:
             raise EgodepthError(f"{out} was trained with other settings; name another --out")
         saved = read_checkpoint(out / CHECKPOINT)
-        if saved["global_step"] >= saved["egodepth_total_steps"]:
+        if saved["global_step"] >= Schedule.of_state(saved["egodepth_schedule"]).total:
             return
     result = train(settings, out, resume=(out / CHECKPOINT).exists())
     if result.stopped_by is not None:

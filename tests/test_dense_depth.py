@@ -12,6 +12,7 @@ import torch
 from tests.conftest import TINY
 
 from egodepth.core.config import override
+from egodepth.core.schedule import Schedule
 from egodepth.data import dense_depth
 from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points, read_clips
 from egodepth.data.dense_depth import add_labels, key_positions, sources_of
@@ -236,7 +237,7 @@ def test_the_first_steps_see_labelled_frames_alone(labelled: Clip) -> None:
     stream = SnippetStream(clips, directions=(-1, 1), batch_size=2, seed=0)
     targets = [set(stream.batch(step).frame_ids[0].tolist()) for step in range(6)]
     assert set.union(*targets) == {1, 2, 3, 4, 5}
-    stream.labels_until = 4
+    stream.schedule, stream.labels_first = Schedule(6), 0.6
     first = [sorted(stream.batch(step).frame_ids[0].tolist()) for step in range(4)]
     assert first == [[3, 4]] * 4
     assert [set(stream.batch(step).frame_ids[0].tolist()) for step in (4, 5)] == targets[4:]

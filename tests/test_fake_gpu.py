@@ -10,6 +10,7 @@ from tests.host_waits import HostWaits
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from egodepth.core.config import override
+from egodepth.core.schedule import Schedule
 from egodepth.data.clips import Clip, KnownMotion, Points, read_clips
 from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.data.synthetic import read_street
@@ -69,7 +70,7 @@ def make_module(settings: TrainSettings, street: Clip) -> EgodepthModule:
         )  # fmt: skip
         refined = poses == "sfm" and bool(settings.data.directions)
         motions = MotionRefinement(stream, settings.model.start_depth) if refined else None
-    return EgodepthModule(settings, networks.use_bf16(), 100, motions).train()
+    return EgodepthModule(settings, networks.use_bf16(), Schedule(100), motions).train()
 
 
 def step(settings: TrainSettings, street: Clip, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from tests.conftest import TINY, raw_batch, tiny_settings, write_images
 
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
+from egodepth.core.schedule import Schedule
 from egodepth.data.clips import KnownMotion, read_clips
 from egodepth.data.own_footage import read_footage
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
@@ -111,7 +112,7 @@ def make_module(
     motions = None
     if settings.data.poses == "sfm" and settings.data.directions:
         motions = MotionRefinement(stream, settings.model.start_depth)
-    module = EgodepthModule(settings, networks.use_bf16(bf16), 100, motions).train()
+    module = EgodepthModule(settings, networks.use_bf16(bf16), Schedule(100), motions).train()
     return module.to(device).to(memory_format=torch.channels_last)
 
 
@@ -287,7 +288,7 @@ def test_devices_that_are_not_there_are_named(tiny_run: Path) -> None:
 def test_batches_come_pinned_and_are_moved_without_waiting(
     gpu: torch.device, clips: SnippetStream
 ) -> None:
-    clips.steps, clips.prefetch = 3, True
+    clips.schedule, clips.prefetch = Schedule(3), True
     for raw in clips:
         assert raw.frames.is_pinned() and raw.motions.is_pinned()
         moved = augment(raw.to(gpu), raw.step, enabled=False)

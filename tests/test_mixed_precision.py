@@ -8,6 +8,7 @@ import torch
 from tests.conftest import tiny_settings
 from torch import Tensor
 
+from egodepth.core.schedule import Schedule
 from egodepth.data.clips import Clip, KnownMotion, read_clips
 from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.data.synthetic import read_street
@@ -48,7 +49,7 @@ def moved_module(
 ) -> tuple[EgodepthModule, RawBatch]:
     """A training with refined poses that turned by degrees, and a batch of it."""
     stream = SnippetStream([street], directions=(-1, 1), batch_size=4, seed=0)
-    stream.steps = 4
+    stream.schedule = Schedule(4)
     torch.manual_seed(0)
     module = build_module(settings, stream, precision).train()
     assert module.motions is not None

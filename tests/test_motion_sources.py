@@ -13,6 +13,7 @@ from tests.conftest import raw_batch, tiny_settings, write_images
 from tests.test_training import interrupt_after
 
 from egodepth.cli import main
+from egodepth.core.schedule import Schedule
 from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points, read_clips
 from egodepth.data.own_footage import read_camera
 from egodepth.data.snippets import RawBatch, SnippetBatch, SnippetStream, augment
@@ -140,7 +141,7 @@ def test_what_is_refined_has_rates_of_its_own(street: Clip, tmp_path: Path) -> N
     settings = tiny_settings(tmp_path, pose_learning_rate=1e-3, scale_learning_rate=0.5)
     stream = make_stream([with_parts(street)])
     refinement = MotionRefinement(stream, 1.0)
-    module = EgodepthModule(settings, build_networks(settings), 10, refinement)
+    module = EgodepthModule(settings, build_networks(settings), Schedule(10), refinement)
     rates = {id(p): g["lr"] for g in make_optimizer(module).param_groups for p in g["params"]}
     assert rates[id(refinement.twist)] == rates[id(refinement.log_focal)] == 1e-3
     assert rates[id(refinement.log_scale)] == 0.5
@@ -150,7 +151,10 @@ def test_what_is_refined_has_rates_of_its_own(street: Clip, tmp_path: Path) -> N
 def refined_module(clip: Clip, folder: Path, steps: int, **changes: object) -> EgodepthModule:
     settings = tiny_settings(folder, method="photometric", **changes)
     return EgodepthModule(
-        settings, build_networks(settings), steps, MotionRefinement(make_stream([clip]), 1.0)
+        settings,
+        build_networks(settings),
+        Schedule(steps),
+        MotionRefinement(make_stream([clip]), 1.0),
     )
 
 
@@ -158,7 +162,7 @@ def refine(module: EgodepthModule, gradient_of: Callable[[int], torch.Tensor]) -
     """Train the twists by given gradients; what they come to."""
     assert module.motions is not None
     configured = module.configure_optimizers()
-    for step in range(module.steps):
+    for step in range(module.schedule.total):
         module.motions.twist.grad = gradient_of(step)
         configured["optimizer"].step()
         configured["lr_scheduler"]["scheduler"].step()
@@ -236,7 +240,7 @@ def test_a_pose_that_is_wrong_is_corrected(street: Clip, tmp_path: Path) -> None
     stream = make_stream([clip], 2)
     settings = tiny_settings(tmp_path, method="photometric", automask=False)
     networks = build_networks(settings)
-    module = EgodepthModule(settings, networks, 60, MotionRefinement(stream, 1.0))
+    module = EgodepthModule(settings, networks, Schedule(60), MotionRefinement(stream, 1.0))
     motions = module.motions
     assert motions is not None
     with torch.no_grad():

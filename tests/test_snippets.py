@@ -9,6 +9,7 @@ from tests.conftest import write_images
 from tests.layouts import make_odometry
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.schedule import Schedule
 from egodepth.data.augment import change_colours, flip_motions, flip_some, random_colour_matrices
 from egodepth.data.clips import KnownMotion, read_clips
 from egodepth.data.kitti import read_kitti_odometry
@@ -53,7 +54,7 @@ def test_neighbours_stand_beside_their_target(tmp_path: Path) -> None:
 
 def test_starting_later_gives_the_same_batches(tmp_path: Path) -> None:
     stream = make_stream(tmp_path)
-    stream.steps = 8
+    stream.schedule = Schedule(8)
     whole = list(stream)
     stream.first_step = 5
     for a, b in zip(whole[5:], stream, strict=True):
@@ -64,7 +65,7 @@ def test_batches_made_ahead_are_the_same_and_not_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = make_stream(tmp_path)
-    stream.steps = 6
+    stream.schedule = Schedule(6)
     plain = list(stream)
     gather, pinned = SnippetStream._gather, []
 

@@ -15,6 +15,7 @@ from tests.layouts import make_odometry
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.core.memory import keep_large_allocations
+from egodepth.core.schedule import Schedule
 from egodepth.data.own_footage import read_footage
 from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
@@ -363,7 +364,7 @@ def test_epochs_are_passes_over_all_snippets(frames: Path, tmp_path: Path) -> No
 
 def test_the_halved_schedule(frames: Path) -> None:
     settings = tiny_settings(frames, schedule="halved", learning_rate=0.8)
-    module = EgodepthModule(settings, build_networks(settings), 4000)
+    module = EgodepthModule(settings, build_networks(settings), Schedule(4000))
     configured = module.configure_optimizers()
     scheduler = configured["lr_scheduler"]["scheduler"]
     rates = []

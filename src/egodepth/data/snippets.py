@@ -14,6 +14,7 @@ from torch.utils.data import IterableDataset
 
 from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError
+from egodepth.core.schedule import Schedule
 from egodepth.data.augment import (
     change_colours,
     flip_motions,
@@ -151,7 +152,9 @@ class SnippetStream(IterableDataset[RawBatch]):
     Attributes:
         clips: where the snippets come from.
         seconds: time that the training waited for batches so far.
-        labels_until: steps before this one see snippets alone whose target has labels.
+        schedule: of the training; iterating ends at its last step.
+        first_step: where iterating starts.
+        labels_first: share of the training that sees snippets alone whose target has labels.
         prefetch: make batches ahead in a thread, pinned for a GPU. On the CPU that would only take the
             cores from the step.
     """
@@ -183,7 +186,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         """
         self.clips, self.directions = clips, directions
         self.batch_size, self.seed = batch_size, seed
-        self.first_step, self.steps, self.labels_until = 0, 0, 0
+        self.schedule, self.first_step, self.labels_first = Schedule(0), 0, 0.0
         self.seconds = 0.0
         self.prefetch = False
         self._partner, self._rank, self._ranks = partner, rank, ranks
@@ -293,7 +296,8 @@ class SnippetStream(IterableDataset[RawBatch]):
     def batch(self, step: int) -> RawBatch:
         """The batch of a training step, whatever came before."""
         rows = np.arange(len(self._snippets))
-        if step < self.labels_until and len(self._labelled) >= self._ranks:
+        on_labels = self.schedule.progress(step) < self.labels_first
+        if on_labels and len(self._labelled) >= self._ranks:
             rows = self._labelled
         batches = self._batches_of(len(rows))
         epoch, position = divmod(step, batches)
@@ -411,9 +415,14 @@ class SnippetStream(IterableDataset[RawBatch]):
             motions[-1] = np.linalg.inv(partner.rig_from_camera) @ clip.sequence.rig_from_camera
         return motions
 
+    def _batches(self) -> Iterator[RawBatch]:
+        step = self.first_step
+        while step < self.schedule.total:  # which may change meanwhile
+            yield self.batch(step)
+            step += 1
+
     def __iter__(self) -> Iterator[RawBatch]:
-        batches: Iterator[RawBatch]
-        batches = (self.batch(step) for step in range(self.first_step, self.steps))
+        batches = self._batches()
         if self.prefetch:
             batches = ahead((raw.pin_memory() for raw in batches), 2)
         while True:

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from egodepth.core.schedule import Schedule
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.models.networks import DepthNet, Networks
 from egodepth.training.compilation import PLAIN
@@ -33,7 +34,7 @@ class EgodepthModule(L.LightningModule):
         self,
         settings: TrainSettings,
         networks: Networks,
-        steps: int,
+        schedule: Schedule,
         motions: MotionRefinement | None = None,
     ):
         """Take the networks.
@@ -41,11 +42,11 @@ class EgodepthModule(L.LightningModule):
         Args:
             settings: of the run.
             networks: what to train.
-            steps: length of the learning rate's schedule.
+            schedule: what the learning rate and the terms that fade follow.
             motions: poses from structure from motion, which are refined along.
         """
         super().__init__()
-        self.settings, self.networks, self.steps = settings, networks, steps
+        self.settings, self.networks, self.schedule = settings, networks, schedule
         self.motions = motions
         self.compare = PLAIN
         self.last: tuple[SnippetBatch, ObjectiveResult] | None = None
@@ -67,7 +68,7 @@ class EgodepthModule(L.LightningModule):
             terms = {"pose_prior": self.motions.prior(raw)}
             raw = self.motions(raw)
         batch = augment(raw, seed, enabled=self.settings.data.augment)
-        progress = raw.step / max(1, self.steps)
+        progress = self.schedule.progress(raw.step)
         return batch, compute_objective(
             self.networks, batch, self.settings, progress, self.compare, terms
         )
@@ -108,11 +109,11 @@ class EgodepthModule(L.LightningModule):
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["egodepth_total_steps"] = self.steps
+        checkpoint["egodepth_schedule"] = self.schedule.state()
 
     def _one_cycle(self, step: int) -> float:
         """Cosine rise to the peak, cosine fall to the end (Smith and Topin 2017)."""
-        progress = min(1.0, step / max(1, self.steps))
+        progress = self.schedule.progress(step)
         if progress < WARM_UP:
             low, share = FIRST_RATE, 1 - progress / WARM_UP
         else:
@@ -122,7 +123,8 @@ class EgodepthModule(L.LightningModule):
     def _halved(self, step: int) -> float:
         """Linear rise from a third over the first steps, then halved at given shares."""
         rise = min(1.0, (1 + 2 * step / HALVED_WARM_UP_STEPS) / 3)
-        passed = sum(step >= share * self.steps for share in self.settings.halve_at)
+        progress = self.schedule.progress(step)
+        passed = sum(progress >= share for share in self.settings.halve_at)
         return rise * 0.5**passed
 
 

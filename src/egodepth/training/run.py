@@ -22,6 +22,7 @@ from egodepth.core.memory import keep_large_allocations
 from egodepth.core.outputs import check_destination
 from egodepth.core.progress import WorkProgress
 from egodepth.core.provenance import provenance
+from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
 from egodepth.data.clips import Clip, read_clips
 from egodepth.data.frame_cache import default_cache_folder
@@ -148,8 +149,11 @@ def train(
         _check_folder(out, resume=resume)
     checkpoint = out / CHECKPOINT
     saved = read_checkpoint(checkpoint) if resume else None
-    if saved and "egodepth_total_steps" not in saved:
-        raise EgodepthError(f"cannot resume: {out} was imported; start a new run with --init {out}")
+    if saved and "egodepth_schedule" not in saved:
+        raise EgodepthError(
+            f"cannot resume: {out} was imported, or trained by an earlier version; start a new run with "
+            f"--init {out}"
+        )
     if saved and settings.data.camera is not None and (out / CAMERA_FILE).exists():
         kept = settings.data.model_copy(update={"camera": out / CAMERA_FILE})
         settings = settings.model_copy(update={"data": kept})
@@ -165,15 +169,16 @@ def train(
     prepare_seconds = time.perf_counter() - started
     stream.first_step = saved["global_step"] if saved else 0
     if saved:
-        stream.steps = saved["egodepth_total_steps"]
+        stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
     else:
         tell = world.size == 1  # several processes would all time their steps, at once
-        stream.steps, per_step = _fit_steps(
+        steps, per_step = _fit_steps(
             settings, stream, precision, device, prepare_seconds, tell=tell
         )
-        _print_plan(console, describe_plan(settings, stream, stream.steps, per_step))
+        stream.schedule = Schedule(steps)
+        _print_plan(console, describe_plan(settings, stream, steps, per_step))
     if stream.has_labels:
-        stream.labels_until = math.ceil(settings.labels_first * stream.steps)
+        stream.labels_first = settings.labels_first
     L.seed_everything(settings.seed, verbose=False)
     module = build_module(settings, stream, precision)
     if world.size > 1 and accelerator != "cpu":
@@ -181,7 +186,7 @@ def train(
     module.to(memory_format=torch.channels_last)
     settings = settings.model_copy(update={"model": module.networks.settings})
     # By the whole training, not by what is left of it, so that a resumed one repeats its steps.
-    long = settings.compile == "auto" and stream.steps >= WORTH_STEPS
+    long = settings.compile == "auto" and stream.schedule.revisions[0].total >= WORTH_STEPS
     if settings.compile == "always" or long:
         module.compare = Comparisons.compiled()
     if world.first:
@@ -189,8 +194,9 @@ def train(
         config.save(settings, out / CONFIG)
     before = _seconds_so_far(out) if saved else 0.0
     facts = {
-        **provenance(), "steps": stream.steps, "precision": precision, "poses": plan.poses,
-        "plan": plan.lines, "prepare_seconds": prepare_seconds, **_unit_facts(settings, sequences),
+        **provenance(), "steps": stream.schedule.total, "schedule": stream.schedule.state(),
+        "precision": precision, "poses": plan.poses, "plan": plan.lines,
+        "prepare_seconds": prepare_seconds, **_unit_facts(settings, sequences),
     }  # fmt: skip
     facts |= motion_gap(plan.clips).facts() if module.networks.pose is not None else {}
     facts |= {"refined": refined} if refined else {}
@@ -209,7 +215,7 @@ def train(
         devices=world.local_size if world.size > 1 else 1 if accelerator == "cpu" else devices,
         num_nodes=world.nodes,
         strategy="ddp_find_unused_parameters_true" if world.size > 1 else "auto",
-        max_steps=stream.steps,
+        max_steps=stream.schedule.total,
         max_epochs=-1,
         logger=[
             # Lightning empties an existing log, so every session writes its own.
@@ -246,7 +252,7 @@ def train(
     return TrainResult(
         run=out,
         steps=trainer.global_step,
-        total_steps=stream.steps,
+        total_steps=stream.schedule.total,
         seconds=time.perf_counter() - started,
         wait_seconds=stream.seconds,
         prepare_seconds=prepare_seconds,
@@ -551,7 +557,7 @@ def build_module(settings: TrainSettings, stream: SnippetStream, precision: str)
         if settings.init is not None and networks.depth is not None:
             motions.take_unit_of(networks.depth, stream)
     networks.use_bf16(precision == "bf16")
-    return EgodepthModule(settings, networks, stream.steps, motions)
+    return EgodepthModule(settings, networks, stream.schedule, motions)
 
 
 @dataclass(frozen=True)
@@ -654,12 +660,12 @@ def _time_a_step(
     """Median seconds of a training step, measured on networks that are thrown away."""
     module = build_module(settings, stream, precision)
     module.to(device).to(memory_format=torch.channels_last).train()
-    module.steps = 1000 * (WARM_UP_STEPS + TIMED_STEPS)
+    module.schedule = Schedule(1000 * (WARM_UP_STEPS + TIMED_STEPS))
     optimizer = make_optimizer(module)
     first = settings.labels_first if stream.has_labels else 0.0
     # Steps on labels alone take less time than the others.
     return sum(
-        share * _time_steps(module, optimizer, stream, device, round(start * module.steps))
+        share * _time_steps(module, optimizer, stream, device, module.schedule.first_step_at(start))
         for start, share in ((0.0, first), (first, 1 - first))
         if share
     )

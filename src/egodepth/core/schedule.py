@@ -1,0 +1,80 @@
+"""How far a training is at each of its steps, where the number of steps may still change."""
+
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+
+class Revision(NamedTuple):
+    """From a step on, the rest of a training is spread over another number of steps.
+
+    Attributes:
+        step: from which it holds.
+        progress: at that step, in [0, 1].
+        total: steps of the whole training.
+    """
+
+    step: int
+    progress: float
+    total: int
+
+
+class Schedule:
+    """Progress of a training, the one owner of its number of steps.
+
+    Progress rises from 0 to 1, linearly between two revisions. A revision changes nothing of the steps before
+    it, so that a training which is resumed with the same revisions repeats its steps.
+
+    Attributes:
+        revisions: in order; the first is that of the start.
+    """
+
+    def __init__(self, total: int):
+        """Args:
+        total: steps of the whole training.
+        """
+        self.revisions = [Revision(0, 0.0, total)]
+
+    @property
+    def total(self) -> int:
+        """Steps of the whole training, as far as is known."""
+        return self.revisions[-1].total
+
+    def progress(self, step: int) -> float:
+        """Share of the training that is done before a step, in [0, 1]."""
+        if step >= self.total:
+            return 1.0
+        start, progress, total = next(r for r in reversed(self.revisions) if r.step <= step)
+        return progress + (1 - progress) * ((step - start) / (total - start))
+
+    def first_step_at(self, share: float) -> int:
+        """The first step at which so much of the training is done."""
+        start, progress, total = next(r for r in reversed(self.revisions) if r.progress <= share)
+        if progress == 1 or total == start:
+            return start
+        step = start + math.ceil((share - progress) / (1 - progress) * (total - start))
+        # Rounding may have moved it by one; what counts is what progress() says.
+        if step > start and self.progress(step - 1) >= share:
+            return step - 1
+        return step if self.progress(step) >= share else step + 1
+
+    def revise(self, step: int, total: int) -> None:
+        """Spread what is left at a step over the steps up to ``total``.
+
+        Raises:
+            ValueError: the step lies before that of the last revision, or beyond ``total``.
+        """
+        if not self.revisions[-1].step <= step <= total:
+            raise ValueError(f"{Revision(step, 0.0, total)} after {self.revisions[-1]}")
+        self.revisions.append(Revision(step, self.progress(step), total))
+
+    def state(self) -> list[list[float]]:
+        """Plain numbers, for checkpoints and JSON."""
+        return [list(revision) for revision in self.revisions]
+
+    @classmethod
+    def of_state(cls, state: Iterable[Iterable[float]]) -> "Schedule":
+        """The schedule that said so of itself."""
+        found = cls(0)
+        found.revisions = [Revision(int(s), float(p), int(t)) for s, p, t in state]
+        return found
