@@ -18,8 +18,8 @@ from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_trut
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.evaluation.depth import get_protocol
-from egodepth.inference.run import Run
 from egodepth.inference.score import evaluate_depth
+from egodepth.runs.run import Run
 
 DISCRIMINATIVE, CONVERGENT = 1e-2, 1e-1
 """Weights of the regularisers where they are on; benchmarks/landscape.py says why these."""

@@ -19,7 +19,7 @@ from egodepth.core.provenance import provenance
 from egodepth.inference.cloud import consistent_views
 from egodepth.inference.multi_view import DepthFrom
 from egodepth.inference.odometry import track_sequence
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 
 FOOTAGE = {"0009": ("kitti_raw:{}/kitti_raw", 4), "04": ("kitti_odometry:{}/kitti_odometry", 5)}
 """Source, and frames from one to the next that the cloud takes."""

@@ -31,8 +31,8 @@ from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
-from egodepth.inference.backends import make_compute
 from egodepth.models.networks import DepthNet
+from egodepth.runs.backends import make_compute
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.objective import compute_objective
 from egodepth.training.run import choose_precision

@@ -23,8 +23,8 @@ from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import SnippetStream
 from egodepth.data.synthetic import StreetDrive, read_street
 from egodepth.evaluation.depth import PROTOCOLS
-from egodepth.inference.run import Run
 from egodepth.inference.score import evaluate_depth
+from egodepth.runs.run import Run
 from egodepth.training.recipes import get_recipe
 from egodepth.training.run import choose_device, train
 

@@ -30,11 +30,11 @@ from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.data.sources import read_source
-from egodepth.inference.backends import BACKENDS, make_compute
 from egodepth.inference.predict import predict_sequence, write_predictions
-from egodepth.inference.run import Run
-from egodepth.models.checkpoint import read_run
 from egodepth.models.networks import DepthNet, PoseNet
+from egodepth.runs.backends import BACKENDS, make_compute
+from egodepth.runs.checkpoint import read_run
+from egodepth.runs.run import Run
 from egodepth.training.recipes import get_recipe
 
 WARM_UP, TIMED = 2, 7

@@ -29,8 +29,8 @@ from egodepth.data.sources import read_source, select
 from egodepth.data.structure_from_motion import reconstruct
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.inference.odometry import track_sequence
-from egodepth.inference.run import Run
 from egodepth.inference.score import evaluate_odometry
+from egodepth.runs.run import Run
 
 SEQUENCES = {
     "KITTI 00": ("kitti_odometry:kitti_odometry", "00", "kitti", 1),

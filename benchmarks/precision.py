@@ -16,8 +16,8 @@ from benchmarks.real_excerpts import EXCERPTS, make_settings, read_truth, train_
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.evaluation.depth import get_protocol
-from egodepth.inference.run import Run
 from egodepth.inference.score import evaluate_depth
+from egodepth.runs.run import Run
 
 PRECISIONS = ("bf16", "float32")
 COLUMNS = ("abs_rel", "rmse", "a1")

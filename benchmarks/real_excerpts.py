@@ -9,7 +9,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.schedule import Schedule
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
-from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint
+from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint
 from egodepth.training.run import train
 from egodepth.training.settings import TrainSettings
 

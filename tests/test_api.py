@@ -13,7 +13,7 @@ from tests.conftest import write_images
 import egodepth
 from egodepth import EgodepthError, KnownLength
 from egodepth.data.sequence import Sequence
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 
 CALLABLE = sorted(set(egodepth.__all__) - {"EgodepthError"})
 

@@ -11,8 +11,8 @@ from tests.conftest import write_images
 from egodepth.cli import main
 from egodepth.core.ahead import ahead, beside
 from egodepth.core.errors import EgodepthError
-from egodepth.inference.backends import BACKENDS, export_onnx
-from egodepth.inference.run import Run
+from egodepth.runs.backends import BACKENDS, export_onnx
+from egodepth.runs.run import Run
 
 IMAGES = [np.random.default_rng(i).integers(0, 255, (32, 64, 3), dtype=np.uint8) for i in range(4)]
 TOLERANCE = {"torch-bf16": 0.05, "openvino-bf16": 0.05, "openvino-int8": 0.2}
@@ -55,7 +55,7 @@ def test_missing_packages_and_wrong_names_are_named(
     def no_module(name: str) -> None:
         raise ImportError(name)
 
-    monkeypatch.setattr("egodepth.inference.backends.import_module", no_module)
+    monkeypatch.setattr("egodepth.runs.backends.import_module", no_module)
     assert main([*command, "openvino"]) == 1
     assert "this needs the package onnx; install it by" in capsys.readouterr().err
     with pytest.raises(EgodepthError, match="needs the package onnx"):

@@ -16,7 +16,7 @@ from egodepth.core.world import World
 from egodepth.data.clips import read_clips
 from egodepth.data.snippets import SnippetStream
 from egodepth.data.sources import read_source
-from egodepth.models.checkpoint import read_checkpoint
+from egodepth.runs.checkpoint import read_checkpoint
 
 
 def streams(tmp_path: Path, frames: int, batch: int, ranks: int) -> list[SnippetStream]:

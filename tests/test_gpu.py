@@ -19,13 +19,13 @@ from egodepth.data.own_footage import read_footage
 from egodepth.data.snippets import RawBatch, SnippetStream, augment
 from egodepth.geometry import se3
 from egodepth.inference.odometry import track_sequence
-from egodepth.inference.run import Run
 from egodepth.losses.feature_metric import feature_metric_loss
 from egodepth.losses.photometric import target_statistics
 from egodepth.models.encoder import share_batch_statistics
 from egodepth.models.networks import Networks
 from egodepth.refine import SampleRefinement, refine_samples
 from egodepth.report.plots import read_log
+from egodepth.runs.run import Run
 from egodepth.training.compilation import Compiled, match_features, match_views
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement

@@ -18,7 +18,7 @@ from egodepth.data.own_footage import read_footage
 from egodepth.data.pixels import open_image, read_values, upright_size
 from egodepth.data.sources import read_source
 from egodepth.data.static_mask import read_mask
-from egodepth.inference.run import Run, load_image
+from egodepth.runs.run import Run, load_image
 
 ORIENTATION = 0x0112
 

@@ -16,7 +16,7 @@ from tests.test_view import get
 from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
 from egodepth.data.live_camera import LiveCamera
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 from egodepth.view.live import LiveView
 
 

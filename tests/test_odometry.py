@@ -18,9 +18,9 @@ from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.align import align_images
 from egodepth.inference.odometry import Odometry, track_sequence
-from egodepth.inference.run import Run
 from egodepth.inference.unit import KnownLength
 from egodepth.models.networks import DepthNet, ModelSettings
+from egodepth.runs.run import Run
 
 FARTHEST = 100.0
 FRAMES = range(85, 115)

@@ -15,7 +15,7 @@ from egodepth.core.outputs import OutputFolder, check_destination
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.predictions import Predictions
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 
 
 def files(folder: Path) -> set[str]:

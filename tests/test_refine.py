@@ -22,10 +22,10 @@ from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import SnippetBatch, SnippetStream
 from egodepth.data.survey import Survey
 from egodepth.geometry.camera import Camera
-from egodepth.inference.run import Run
-from egodepth.models.checkpoint import CONFIG, read_facts
 from egodepth.models.networks import Networks
 from egodepth.refine import SampleRefinement, refine_samples, refine_split
+from egodepth.runs.checkpoint import CONFIG, read_facts
+from egodepth.runs.run import Run
 from egodepth.training import plan
 from egodepth.training.held_out import HeldOutResult
 from egodepth.training.objective import depth_loss

@@ -16,12 +16,12 @@ import egodepth
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.own_footage import read_camera, read_footage, read_lens, write_camera
-from egodepth.data.run_cameras import undistortion_of_run, with_run_camera
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens
-from egodepth.inference.footage import open_footage
+from egodepth.runs.cameras import undistortion_of_run, with_run_camera
+from egodepth.runs.footage import open_footage
 from egodepth.training.run import read_training_sequences, train
 from egodepth.training.settings import DataSettings
 

@@ -17,8 +17,8 @@ from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_tum
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import find_unit
-from egodepth.inference.run import Run
 from egodepth.inference.unit import KnownLength
+from egodepth.runs.run import Run
 
 VARIABLE = np.cumsum([0.0, 0.1, 0.1, 0.5, 0.5, 0.04, 0.04])
 

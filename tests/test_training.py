@@ -19,8 +19,8 @@ from egodepth.core.schedule import Schedule
 from egodepth.data.own_footage import read_footage
 from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
-from egodepth.models.checkpoint import read_checkpoint, read_run
 from egodepth.report.plots import read_log
+from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
 from egodepth.training.recipes import RECIPES, get_recipe

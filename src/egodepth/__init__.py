@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from egodepth.inference.align import align_images
     from egodepth.inference.odometry import Odometry, track_sequence
     from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
-    from egodepth.inference.run import Run
     from egodepth.inference.score import evaluate_depth, evaluate_odometry
     from egodepth.inference.unit import KnownLength, Unit
+    from egodepth.runs.run import Run
     from egodepth.training.recipes import get_recipe
     from egodepth.training.run import train
 
@@ -42,7 +42,7 @@ __all__ = [
 _PLACES = {
     "KnownLength": "egodepth.inference.unit",
     "Odometry": "egodepth.inference.odometry",
-    "Run": "egodepth.inference.run",
+    "Run": "egodepth.runs.run",
     "Unit": "egodepth.inference.unit",
     "align_images": "egodepth.inference.align",
     "evaluate_depth": "egodepth.inference.score",
@@ -58,8 +58,8 @@ _PLACES = {
 
 
 def load(folder: str, device: str = "cpu") -> "Run":
-    """Read a run folder made by ``egodepth train``; see :meth:`egodepth.inference.run.Run.load`."""
-    from egodepth.inference.run import Run
+    """Read a run folder made by ``egodepth train``; see :meth:`egodepth.runs.run.Run.load`."""
+    from egodepth.runs.run import Run
 
     return Run.load(folder, device)
 

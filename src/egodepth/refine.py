@@ -19,9 +19,9 @@ from egodepth.data.snippets import SnippetBatch, SnippetStream, augment
 from egodepth.data.survey import TURNING, survey
 from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.predict import FramePrediction
-from egodepth.inference.run import Run
-from egodepth.models.checkpoint import CONFIG, read_run
 from egodepth.models.networks import Networks
+from egodepth.runs.checkpoint import CONFIG, read_run
+from egodepth.runs.run import Run
 from egodepth.training.held_out import BestWeights, HeldOutResult
 from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
 from egodepth.training.run import (

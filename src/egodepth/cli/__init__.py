@@ -231,8 +231,8 @@ def _demo(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from egodepth.core import config
     from egodepth.core.world import World
-    from egodepth.models.checkpoint import CONFIG, read_run
     from egodepth.report.html_report import ReportContent, write_report
+    from egodepth.runs.checkpoint import CONFIG, read_run
     from egodepth.training.recipes import RECIPES, get_recipe
     from egodepth.training.run import estimate, train
     from egodepth.training.settings import TrainSettings
@@ -295,7 +295,6 @@ def _is_footage(word: str) -> bool:
 
 
 def _predict(options: argparse.Namespace) -> int:
-    from egodepth.inference.backends import BACKENDS
     from egodepth.inference.predict import (
         PREDICTION,
         check_formats,
@@ -303,7 +302,8 @@ def _predict(options: argparse.Namespace) -> int:
         predict_sequence,
         write_predictions,
     )
-    from egodepth.inference.run import Run
+    from egodepth.runs.backends import BACKENDS
+    from egodepth.runs.run import Run
 
     check_destination(options.out, folder=True)
     check_formats(options.formats)
@@ -351,10 +351,10 @@ def _odometry(options: argparse.Namespace) -> int:
         track_sequence,
         write_trajectory,
     )
-    from egodepth.inference.run import Run
     from egodepth.inference.score import unit_of_truth
     from egodepth.report.plots import plot_trajectory
     from egodepth.report.tables import odometry_table
+    from egodepth.runs.run import Run
 
     check_destination(options.out, folder=True)
     run = Run.load(options.run, options.device)
@@ -407,8 +407,8 @@ def _odometry(options: argparse.Namespace) -> int:
 
 def _refine(options: argparse.Namespace) -> int:
     from egodepth.data.sources import select
-    from egodepth.inference.footage import open_footage
     from egodepth.refine import refine_split
+    from egodepth.runs.footage import open_footage
 
     sequences = open_footage(options.run, options.source, fov=options.fov, camera=options.camera)
     sequences = at_rate(sequences, options)
@@ -436,10 +436,10 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.predict import write_predictions
     from egodepth.inference.predictions import Predictions
-    from egodepth.inference.run import Run
     from egodepth.inference.score import evaluate_depth, evaluate_predictor, scored_frames
     from egodepth.refine import SampleRefinement, refine_samples
     from egodepth.report.tables import depth_table
+    from egodepth.runs.run import Run
     from egodepth.training.held_out import HeldOutResult
 
     protocol = get_protocol(options.protocol or default_protocol(options.source))
@@ -507,10 +507,10 @@ def _import_featdepth(options: argparse.Namespace) -> int:
 
 def _landscape(options: argparse.Namespace) -> int:
     from egodepth.core.files import write_json
-    from egodepth.inference.footage import open_footage
     from egodepth.inference.landscape import draw_landscape
     from egodepth.report.plots import plot_landscape
     from egodepth.report.tables import landscape_table
+    from egodepth.runs.footage import open_footage
 
     check_destination(options.out, folder=True)
     sequence = open_footage(options.run, options.source, name=options.sequence, fov=options.fov,

@@ -40,7 +40,7 @@ def run_folder(word: str) -> Path:
     """An argument that names a run: a folder, or ``hf:OWNER/NAME`` on the Hugging Face hub."""
     if not word.startswith("hf:"):
         return Path(word)
-    from egodepth.inference.hub import find_run
+    from egodepth.runs.hub import find_run
 
     try:
         return find_run(word)

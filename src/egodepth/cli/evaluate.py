@@ -89,11 +89,11 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
     from egodepth.data.splits import get_split
     from egodepth.evaluation.depth import CROPS, SCALINGS, get_protocol
     from egodepth.inference.predictions import Predictions
-    from egodepth.inference.run import Run
     from egodepth.inference.score import RunPredictor, evaluate_predictor, scored_frames
-    from egodepth.models.checkpoint import CONFIG
     from egodepth.report.evaluation import draw_worst, run_facts, write_csv
     from egodepth.report.tables import depth_table, more_depth_table
+    from egodepth.runs.checkpoint import CONFIG
+    from egodepth.runs.run import Run
 
     for path in filter(None, (options.json, options.csv)):
         check_destination(path)
@@ -155,12 +155,12 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
     from egodepth.core.progress import WorkProgress
     from egodepth.data.sources import read_source, select
     from egodepth.evaluation.odometry import segment_errors
-    from egodepth.inference.run import Run
     from egodepth.inference.score import evaluate_odometry, evaluate_trajectory_file
-    from egodepth.models.checkpoint import CONFIG
     from egodepth.report.evaluation import run_facts
     from egodepth.report.plots import plot_segments, plot_trajectory
     from egodepth.report.tables import odometry_table
+    from egodepth.runs.checkpoint import CONFIG
+    from egodepth.runs.run import Run
 
     for path in filter(None, (options.json, options.plot, options.plot_errors)):
         check_destination(path, () if path is options.json else PICTURES)

@@ -22,7 +22,7 @@ from egodepth.core.outputs import check_destination
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
     from egodepth.inference.odometry import Trajectory
-    from egodepth.inference.run import Run
+    from egodepth.runs.run import Run
 
 
 def add_commands(commands: Any) -> None:
@@ -73,7 +73,7 @@ def _export_cloud(options: argparse.Namespace) -> int:
     from egodepth.inference.mesh import MESH_SUFFIXES
     from egodepth.inference.odometry import NoUnitError, track_sequence
     from egodepth.inference.rerun_log import load_rerun
-    from egodepth.inference.run import Run
+    from egodepth.runs.run import Run
 
     suffixes = {"points": (".ply",), "mesh": MESH_SUFFIXES, "rerun": (".rrd",)}
     check_destination(options.out, suffixes.get(options.kind, ()), folder=options.kind == "colmap")
@@ -145,7 +145,7 @@ def _write_cloud(
 
 
 def _export_hub(options: argparse.Namespace) -> int:
-    from egodepth.inference.run import Run
+    from egodepth.runs.run import Run
 
     check_destination(options.out, folder=True)
     run = Run.load(options.run)
@@ -164,7 +164,7 @@ def _export_hub(options: argparse.Namespace) -> int:
 
 
 def _export_onnx(options: argparse.Namespace) -> int:
-    from egodepth.inference.run import Run
+    from egodepth.runs.run import Run
 
     check_destination(options.out, (".onnx",))
     run = Run.load(options.run)

@@ -65,7 +65,7 @@ def _announce(address: str, options: argparse.Namespace) -> None:
 
 def _live(options: argparse.Namespace) -> int:
     from egodepth.data.live_camera import LiveCamera
-    from egodepth.inference.run import Run
+    from egodepth.runs.run import Run
     from egodepth.view.live import LiveView
 
     run = Run.load(options.run, options.device)
@@ -91,7 +91,7 @@ def _live(options: argparse.Namespace) -> int:
 def _view(options: argparse.Namespace) -> int:
     from egodepth.data.sources import default_protocol
     from egodepth.evaluation.depth import get_protocol
-    from egodepth.inference.run import Run
+    from egodepth.runs.run import Run
     from egodepth.training.run import settings_of_footage
     from egodepth.view.server import View
 

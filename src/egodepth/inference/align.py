@@ -10,8 +10,8 @@ from egodepth.geometry.alignment import Alignment, AlignSettings, State, align
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.pyramid import FEWEST_ROWS, image_pyramid, make_levels
 from egodepth.inference.arguments import check_run
-from egodepth.inference.run import ImageLike, Run, load_pair
 from egodepth.models.networks import FeatureNet
+from egodepth.runs.run import ImageLike, Run, load_pair
 
 IMAGE_REDUCTIONS = (8, 4, 2, 1)
 FEATURE_LEVELS = 3

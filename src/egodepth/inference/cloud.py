@@ -16,7 +16,7 @@ from egodepth.data.sequence import Frame, Sequence, read_numbered
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.inference.multi_view import DepthFrom, FrameDepth, frame_depths
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 
 AGREEMENT = 0.05
 """Share by which the depths of two frames may differ at a point that is kept."""

@@ -23,11 +23,11 @@ from egodepth.evaluation.landscape import (
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample
 from egodepth.inference.motion_chain import gap_of
-from egodepth.inference.run import Run
 from egodepth.losses.feature_metric import common_scale, feature_metric_loss
 from egodepth.losses.photometric import charbonnier, photometric_loss, target_statistics
-from egodepth.models.checkpoint import read_run
 from egodepth.models.networks import FeatureNet
+from egodepth.runs.checkpoint import read_run
+from egodepth.runs.run import Run
 
 LARGEST_DEPTH = 80.0
 """Metres; farther points are not drawn at random."""

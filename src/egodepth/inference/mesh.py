@@ -16,7 +16,7 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.inference.cloud import View, consistent_views, unproject_view
 from egodepth.inference.multi_view import DepthFrom
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 
 MOST_VOXELS = 24_000_000
 TRUNCATION, UNCERTAIN = 4.0, 0.1

@@ -13,7 +13,7 @@ from torch import Tensor
 from egodepth.core.errors import EgodepthWarning
 from egodepth.data.sequence import Frame, Frames, time_per_frame
 from egodepth.geometry import se3
-from egodepth.models.motion_gap import MotionGap
+from egodepth.runs.motion_gap import MotionGap
 
 MAX_GAP_RATIO = 1.5
 """Of the seconds between neighbours to those that PoseNet learned from; paths beyond are as much too short."""

@@ -18,7 +18,7 @@ from egodepth.geometry.multi_view import (
     comparison_scale,
     sources_by_baseline,
 )
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 
 DepthFrom = Literal["views", "network"]
 """Where depth comes from: from neighbouring frames by plane sweep where they agree, and elsewhere from

@@ -37,7 +37,6 @@ from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.arguments import check_run, check_sequence
-from egodepth.inference.run import Run
 from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
     KnownLength,
@@ -48,6 +47,7 @@ from egodepth.inference.unit import (
     unit_by_view,
     unit_of_run,
 )
+from egodepth.runs.run import Run
 
 ODOMETRY = "odometry"
 """What is written, as :class:`OutputFolder` calls it."""

@@ -17,7 +17,6 @@ from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.inference.arguments import check_run, check_sequence
 from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
-from egodepth.inference.run import Run
 from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
     OWN_UNIT,
@@ -28,6 +27,7 @@ from egodepth.inference.unit import (
     unit_by_view,
     unit_of_run,
 )
+from egodepth.runs.run import Run
 
 if TYPE_CHECKING:
     from egodepth.core.video import VideoWriter

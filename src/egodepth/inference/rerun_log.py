@@ -12,7 +12,7 @@ from egodepth.core.files import atomic_path
 from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.inference.cloud import Cloud
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 
 
 def load_rerun() -> Any:

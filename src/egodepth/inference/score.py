@@ -35,7 +35,7 @@ from egodepth.geometry.trajectory import (
 from egodepth.inference.arguments import check_run, check_sequence, check_sequences
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import predict_sequence
-from egodepth.inference.run import Run, texture_at
+from egodepth.runs.run import Run, texture_at
 
 
 @dataclass(frozen=True)

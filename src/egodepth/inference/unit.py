@@ -12,7 +12,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning, require, requir
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.geometry.ground import ground_height
 from egodepth.inference.gps_track import read_gps
-from egodepth.inference.run import Run
+from egodepth.runs.run import Run
 
 GROUND_FRAMES = 32
 """Frames, evenly spread, in which the ground is looked for."""

@@ -14,8 +14,8 @@ from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol, scaled_depth
 from egodepth.inference.score import DepthScores, ImageScores, Predictor
-from egodepth.models.checkpoint import CONFIG, read_facts
 from egodepth.report.plots import plot_depth_errors
+from egodepth.runs.checkpoint import CONFIG, read_facts
 from egodepth.training.settings import TrainSettings
 
 WORST = 10

@@ -11,8 +11,8 @@ import yaml
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import natural_order, write_text
 from egodepth.evaluation.depth import LABELS, METRICS
-from egodepth.models.checkpoint import CONFIG
 from egodepth.report.plots import plot_losses
+from egodepth.runs.checkpoint import CONFIG
 
 SHOWN_SAMPLES = 6
 _TYPES = {".png": "image/png", ".mp4": "video/mp4"}

@@ -9,9 +9,9 @@ from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, write_json
 from egodepth.core.provenance import provenance
-from egodepth.models.checkpoint import CHECKPOINT, CONFIG, networks_checkpoint
-from egodepth.models.motion_gap import MotionGap
 from egodepth.models.published import read_published
+from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, networks_checkpoint
+from egodepth.runs.motion_gap import MotionGap
 from egodepth.training.settings import TrainSettings
 
 PUBLISHED_GAP = MotionGap(1, 0.1)

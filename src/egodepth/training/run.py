@@ -33,15 +33,15 @@ from egodepth.data.own_footage import (
     with_camera_file,
     write_camera,
 )
-from egodepth.data.run_cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.geometry.lens import Undistortion
-from egodepth.models.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_facts, read_run
 from egodepth.models.encoder import share_batch_statistics
 from egodepth.models.networks import Networks
+from egodepth.runs.cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
+from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_facts, read_run
 from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,

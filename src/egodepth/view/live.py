@@ -13,9 +13,9 @@ from PIL import Image
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.live_camera import LiveCamera
-from egodepth.data.run_cameras import undistortion_of_run
 from egodepth.geometry.lens import Undistortion
-from egodepth.inference.run import Run
+from egodepth.runs.cameras import undistortion_of_run
+from egodepth.runs.run import Run
 from egodepth.view.page import Server, as_json
 
 WIDEST = 960

@@ -12,9 +12,9 @@ from matplotlib import colormaps
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol
-from egodepth.inference.run import Run
 from egodepth.inference.unit import KnownLength
 from egodepth.report.plots import read_log
+from egodepth.runs.run import Run
 from egodepth.view.page import Server, as_json
 from egodepth.view.scene import Scene
 from egodepth.view.session import Session

@@ -16,8 +16,8 @@ from egodepth.evaluation.depth import DepthProtocol, score_depth
 from egodepth.inference.cloud import Cloud, fuse_cloud
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import find_unit, predict_sequence
-from egodepth.inference.run import Run
 from egodepth.inference.unit import OWN_UNIT, KnownLength, Unit, unit_of_run
+from egodepth.runs.run import Run
 
 MOST_FRAMES = 600
 """Frames that are kept; of longer footage every so many."""

@@ -16,11 +16,11 @@ from egodepth.data.frame_cache import resize_frame
 from egodepth.data.pixels import read_picture
 from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.evaluation.landscape import texture
-from egodepth.inference.backends import Backend, export_onnx, make_compute
-from egodepth.inference.footage import Source, open_footage
-from egodepth.inference.hub import CARD_TEMPLATE, card_values, download, find_run, save_facts
-from egodepth.models.checkpoint import WEIGHTS, read_facts, read_run, write_weights
-from egodepth.models.motion_gap import MotionGap, read_motion_gap
+from egodepth.runs.backends import Backend, export_onnx, make_compute
+from egodepth.runs.footage import Source, open_footage
+from egodepth.runs.hub import CARD_TEMPLATE, card_values, download, find_run, save_facts
+from egodepth.runs.checkpoint import WEIGHTS, read_facts, read_run, write_weights
+from egodepth.runs.motion_gap import MotionGap, read_motion_gap
 from egodepth.models.networks import DepthNet, ModelSettings, PoseNet
 from egodepth.models.transformers_depth import TransformersDepth
 
@@ -121,7 +121,7 @@ class Run(
         """Compute depth by another backend from now on.
 
         Args:
-            backend: of :data:`egodepth.inference.backends.BACKENDS`.
+            backend: of :data:`egodepth.runs.backends.BACKENDS`.
             images: (H, W, 3) uint8 of the footage, which ``openvino-int8`` is calibrated on.
 
         Raises:
@@ -135,7 +135,7 @@ class Run(
         return self
 
     def export_onnx(self, path: str | Path) -> None:
-        """Write DepthNet as ONNX; see :func:`egodepth.inference.backends.export_onnx`."""
+        """Write DepthNet as ONNX; see :func:`egodepth.runs.backends.export_onnx`."""
         export_onnx(self._depth, self.settings.height, self.settings.width, Path(path))
 
     def open(
@@ -148,7 +148,7 @@ class Run(
         root: Path | None = None,
     ) -> list[Sequence]:
         """Footage with the camera that the run has for it, where it brings none, and its lens undone; see
-        :func:`egodepth.inference.footage.open_footage`."""
+        :func:`egodepth.runs.footage.open_footage`."""
         file = None if camera is None else Path(camera)
         return open_footage(self.folder, source, name=name, fov=fov, camera=file, root=root)
 

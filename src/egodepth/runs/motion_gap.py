@@ -10,7 +10,7 @@ import yaml
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import read_text
-from egodepth.models.checkpoint import CONFIG, read_facts
+from egodepth.runs.checkpoint import CONFIG, read_facts
 
 FACT = "motion_gap"
 """Its name in a run's run.json."""

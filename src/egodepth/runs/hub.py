@@ -11,12 +11,12 @@ from huggingface_hub import snapshot_download
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, read_text, write_json, write_text
 from egodepth.data.own_footage import CAMERA_FILE
-from egodepth.models.checkpoint import CONFIG, read_facts
-from egodepth.models.motion_gap import FACT as MOTION_GAP
+from egodepth.runs.checkpoint import CONFIG, read_facts
+from egodepth.runs.motion_gap import FACT as MOTION_GAP
 
 HUB = "hf:"
 """Before the name of a run on the hub, wherever a run is named."""
-CARD_TEMPLATE = (files("egodepth.inference") / "model_card.md.jinja").read_text(encoding="utf-8")
+CARD_TEMPLATE = (files("egodepth.runs") / "model_card.md.jinja").read_text(encoding="utf-8")
 KEPT_FACTS = (
     "egodepth", "torch", "steps", "poses", "metric", "unit", "precision", "refined", "seconds", MOTION_GAP,
 )  # fmt: skip

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.own_footage import tell_unread_camera, with_camera_file
-from egodepth.data.run_cameras import brings_camera, with_run_camera
+from egodepth.runs.cameras import brings_camera, with_run_camera
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_sources, select
 
