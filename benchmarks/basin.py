@@ -31,8 +31,9 @@ from egodepth.geometry.alignment import AlignSettings, Level, State, align
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.align import make_maps
-from egodepth.models.networks import FeatureNet, ModelSettings
+from egodepth.models.networks import FeatureNet
 from egodepth.runs.checkpoint import read_run
+from egodepth.settings.model import ModelSettings
 
 START_ERRORS = ((0.5, 0.1), (1.0, 0.25), (2.0, 0.5), (4.0, 1.0), (8.0, 2.0))
 """Degrees, and share of the true translation."""

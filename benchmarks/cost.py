@@ -29,8 +29,8 @@ from egodepth.core.provenance import provenance
 from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
+from egodepth.settings.recipes import get_recipe
 from egodepth.training.objective import compute_objective
-from egodepth.training.recipes import get_recipe
 from egodepth.training.run import choose_precision
 
 WARM_UP, TIMED = 2, 5

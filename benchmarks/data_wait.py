@@ -20,7 +20,7 @@ from egodepth.core.config import override
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.data.synthetic import StreetDrive
-from egodepth.training.recipes import get_recipe
+from egodepth.settings.recipes import get_recipe
 from egodepth.training.run import train
 
 FRAMES, HEIGHT, WIDTH = 120, 375, 1242

@@ -25,7 +25,7 @@ from egodepth.data.synthetic import StreetDrive, read_street
 from egodepth.evaluation.depth import PROTOCOLS
 from egodepth.inference.score import evaluate_depth
 from egodepth.runs.run import Run
-from egodepth.training.recipes import get_recipe
+from egodepth.settings.recipes import get_recipe
 from egodepth.training.run import choose_device, train
 
 STREETS, FRAMES, SCORED_FRAMES = 3, 200, 40

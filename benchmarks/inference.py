@@ -35,7 +35,7 @@ from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.runs.backends import BACKENDS, make_compute
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.run import Run
-from egodepth.training.recipes import get_recipe
+from egodepth.settings.recipes import get_recipe
 
 WARM_UP, TIMED = 2, 7
 REPEATS = 3

@@ -10,8 +10,8 @@ from egodepth.core.schedule import Schedule
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint
+from egodepth.settings.training import TrainSettings
 from egodepth.training.run import train
-from egodepth.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

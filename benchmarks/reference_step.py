@@ -14,7 +14,7 @@ from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry import se3
 from egodepth.models.cascaded_decoder import CascadedDecoder
 from egodepth.models.networks import DepthNet, Networks, PoseNet
-from egodepth.training.settings import TrainSettings
+from egodepth.settings.training import TrainSettings
 
 EPSILON = 1e-3
 C1, C2 = 0.01**2, 0.03**2

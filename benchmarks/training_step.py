@@ -30,11 +30,11 @@ from egodepth.core.provenance import provenance
 from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
+from egodepth.settings.recipes import get_recipe
+from egodepth.settings.training import TrainSettings
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.objective import compute_objective, warping_terms, weighted_sum
-from egodepth.training.recipes import get_recipe
 from egodepth.training.run import choose_precision
-from egodepth.training.settings import TrainSettings
 
 HEIGHT, WIDTH, BATCH = 192, 640, 2
 ENCODERS = {"R50": "resnet50", "R18": "resnet18"}

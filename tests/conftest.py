@@ -10,7 +10,7 @@ from PIL import Image
 
 from egodepth.core.config import override
 from egodepth.data.snippets import RawBatch
-from egodepth.training.settings import TrainSettings
+from egodepth.settings.training import TrainSettings
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 TINY = {

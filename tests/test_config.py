@@ -4,8 +4,8 @@ import pytest
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
-from egodepth.training.recipes import RECIPES, get_recipe
-from egodepth.training.settings import TrainSettings
+from egodepth.settings.recipes import RECIPES, get_recipe
+from egodepth.settings.training import TrainSettings
 
 
 def test_every_setting_has_a_help_text() -> None:

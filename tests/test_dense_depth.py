@@ -21,9 +21,9 @@ from egodepth.data.snippets import SnippetStream, augment
 from egodepth.data.synthetic import read_street
 from egodepth.geometry.camera import Camera
 from egodepth.losses.known_depth import dense_depth_loss, robust_log_difference
+from egodepth.settings.training import TrainSettings
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.run import train
-from egodepth.training.settings import TrainSettings
 
 CPU = torch.device("cpu")
 

@@ -15,10 +15,10 @@ from egodepth.data.clips import Clip, KnownMotion, Points, read_clips
 from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.data.synthetic import read_street
 from egodepth.models.networks import Networks
+from egodepth.settings.recipes import RECIPES, get_recipe
+from egodepth.settings.training import TrainSettings
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
-from egodepth.training.recipes import RECIPES, get_recipe
-from egodepth.training.settings import TrainSettings
 
 GPU = torch.device("cuda")
 POSES = ("network", "aligned", "sfm", "given")

@@ -23,9 +23,9 @@ from egodepth.data.survey import is_static
 from egodepth.data.synthetic import read_street
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.trajectory import align_similarity
+from egodepth.settings.training import DataSettings
 from egodepth.training.plan import make_plan
 from egodepth.training.run import train
-from egodepth.training.settings import DataSettings
 
 QUIET = Console(file=io.StringIO())
 COUNT, STRIDE = 18, 4

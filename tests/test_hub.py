@@ -13,11 +13,11 @@ from tests.test_cli import run
 import egodepth
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
-from egodepth.models.networks import ModelSettings
 from egodepth.models.transformers_depth import TransformersDepth
 from egodepth.runs import hub
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.run import Run
+from egodepth.settings.model import ModelSettings
 from egodepth.training.run import train
 
 

@@ -13,7 +13,8 @@ from egodepth.data.seven_scenes import HEIGHT, WIDTH, read_seven_scenes, registe
 from egodepth.data.synthetic import read_street
 from egodepth.evaluation.landscape import descend, score_surfaces, texture
 from egodepth.inference.landscape import draw_landscape, find_matches, loss_surfaces
-from egodepth.models.networks import FeatureNet, ModelSettings
+from egodepth.models.networks import FeatureNet
+from egodepth.settings.model import ModelSettings
 
 LINE = np.arange(-10, 11) * 0.5
 X, Y = np.meshgrid(LINE, LINE)

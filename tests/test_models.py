@@ -8,8 +8,9 @@ from egodepth.core.errors import EgodepthError
 from egodepth.geometry import se3
 from egodepth.models.cascaded_decoder import convolve_doubled
 from egodepth.models.decoder import MirroredConvolution
-from egodepth.models.encoder import EMBEDDED, Encoder, share_batch_statistics
-from egodepth.models.networks import DepthNet, FeatureNet, ModelSettings, Networks, PoseNet
+from egodepth.models.encoder import Encoder, share_batch_statistics
+from egodepth.models.networks import DepthNet, FeatureNet, Networks, PoseNet
+from egodepth.settings.model import EMBEDDED, ModelSettings
 
 SMALL = ModelSettings(
     depth_encoder="mobilenetv3_small_050",

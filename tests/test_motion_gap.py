@@ -24,10 +24,11 @@ from egodepth.inference.motion_chain import Prepared, chain_poses
 from egodepth.inference.odometry import Odometry
 from egodepth.inference.predict import find_unit, predict_sequence
 from egodepth.inference.unit import KnownLength
-from egodepth.models.networks import DepthNet, ModelSettings, PoseNet
+from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.refine import SampleRefinement, refine_samples
 from egodepth.runs.motion_gap import MotionGap, read_motion_gap, typical_gap
 from egodepth.runs.run import Run
+from egodepth.settings.model import ModelSettings
 from egodepth.training.plan import motion_gap
 from egodepth.training.run import train
 

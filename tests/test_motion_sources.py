@@ -21,7 +21,8 @@ from egodepth.data.synthetic import read_street
 from egodepth.geometry import se3
 from egodepth.losses.consistency import depth_consistency_loss
 from egodepth.losses.known_depth import sparse_depth_loss
-from egodepth.models.networks import ModelSettings, Networks, PoseNet
+from egodepth.models.networks import Networks, PoseNet
+from egodepth.settings.model import ModelSettings
 from egodepth.training import plan
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule, make_optimizer

@@ -19,8 +19,9 @@ from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.align import align_images
 from egodepth.inference.odometry import Odometry, track_sequence
 from egodepth.inference.unit import KnownLength
-from egodepth.models.networks import DepthNet, ModelSettings
+from egodepth.models.networks import DepthNet
 from egodepth.runs.run import Run
+from egodepth.settings.model import ModelSettings
 
 FARTHEST = 100.0
 FRAMES = range(85, 115)

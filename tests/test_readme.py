@@ -15,8 +15,8 @@ from egodepth.core.video import VideoWriter
 from egodepth.data.sources import DATA_SETS
 from egodepth.evaluation.depth import PROTOCOLS, SCALINGS
 from egodepth.evaluation.odometry import ALIGNMENTS
-from egodepth.training.recipes import RECIPES
-from egodepth.training.settings import TrainSettings
+from egodepth.settings.recipes import RECIPES
+from egodepth.settings.training import TrainSettings
 
 README = Path(__file__).parents[1] / "README.md"
 METHOD = README.parent / "docs" / "method.md"

@@ -26,11 +26,11 @@ from egodepth.models.networks import Networks
 from egodepth.refine import SampleRefinement, refine_samples, refine_split
 from egodepth.runs.checkpoint import CONFIG, read_facts
 from egodepth.runs.run import Run
+from egodepth.settings.training import DataSettings, TrainSettings
 from egodepth.training import plan
 from egodepth.training.held_out import HeldOutResult
 from egodepth.training.objective import depth_loss
 from egodepth.training.run import train, with_camera
-from egodepth.training.settings import DataSettings, TrainSettings
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.two_views import compare_views
 from egodepth.geometry.warp import warp
+from egodepth.settings.training import DataSettings
 from egodepth.training import plan
 from egodepth.training.plan import make_plan
-from egodepth.training.settings import DataSettings
 
 QUIET = Console(file=io.StringIO())
 

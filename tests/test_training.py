@@ -21,11 +21,11 @@ from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
+from egodepth.settings.recipes import RECIPES, get_recipe
+from egodepth.settings.training import TrainSettings
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
-from egodepth.training.recipes import RECIPES, get_recipe
 from egodepth.training.run import build_networks, choose_device, train
-from egodepth.training.settings import TrainSettings
 
 TERMS = {
     "photometric": {"photometric", "coarse", "smooth_first", "smooth_second", "scale"},

@@ -25,9 +25,9 @@ from egodepth.data.unknown_camera import estimate_unknown_camera, with_estimate
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
 from egodepth.runs.cameras import guess_camera
+from egodepth.settings.training import DataSettings, TrainSettings
 from egodepth.training import plan
 from egodepth.training.run import _keep_cameras, with_camera
-from egodepth.training.settings import DataSettings, TrainSettings
 
 FOCAL, WIDTH, HEIGHT = 500.0, 640, 480
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from egodepth.inference.score import evaluate_depth, evaluate_odometry
     from egodepth.inference.unit import KnownLength, Unit
     from egodepth.runs.run import Run
-    from egodepth.training.recipes import get_recipe
+    from egodepth.settings.recipes import get_recipe
     from egodepth.training.run import train
 
 __all__ = [
@@ -48,7 +48,7 @@ _PLACES = {
     "evaluate_depth": "egodepth.inference.score",
     "evaluate_odometry": "egodepth.inference.score",
     "find_unit": "egodepth.inference.predict",
-    "get_recipe": "egodepth.training.recipes",
+    "get_recipe": "egodepth.settings.recipes",
     "predict_sequence": "egodepth.inference.predict",
     "read_source": "egodepth.data.sources",
     "track_sequence": "egodepth.inference.odometry",

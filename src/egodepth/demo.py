@@ -19,7 +19,7 @@ from egodepth.report.plots import plot_trajectory
 from egodepth.report.tables import depth_table, more_depth_table, odometry_table
 from egodepth.runs.checkpoint import CHECKPOINT
 from egodepth.runs.run import Run
-from egodepth.training.recipes import demo as demo_recipe
+from egodepth.settings.recipes import demo as demo_recipe
 from egodepth.training.run import train
 
 SCORED_STREET = "synthetic:100"

@@ -22,6 +22,7 @@ from egodepth.inference.predict import FramePrediction
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import CONFIG, read_run
 from egodepth.runs.run import Run
+from egodepth.settings.training import TrainSettings
 from egodepth.training.held_out import BestWeights, HeldOutResult
 from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
 from egodepth.training.run import (
@@ -34,7 +35,6 @@ from egodepth.training.run import (
     train,
     with_camera,
 )
-from egodepth.training.settings import TrainSettings
 
 
 @dataclass(frozen=True)

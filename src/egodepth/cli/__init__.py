@@ -193,7 +193,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
     from egodepth.core.config import list_settings
-    from egodepth.training.settings import TrainSettings
+    from egodepth.settings.training import TrainSettings
 
     group = parser.add_argument_group("settings (defaults of the recipe footage)")
     for setting in list_settings(TrainSettings()):
@@ -233,9 +233,9 @@ def _train(options: argparse.Namespace) -> int:
     from egodepth.core.world import World
     from egodepth.report.html_report import ReportContent, write_report
     from egodepth.runs.checkpoint import CONFIG, read_run
-    from egodepth.training.recipes import RECIPES, get_recipe
+    from egodepth.settings.recipes import RECIPES, get_recipe
+    from egodepth.settings.training import TrainSettings
     from egodepth.training.run import estimate, train
-    from egodepth.training.settings import TrainSettings
 
     changes = {k.removeprefix("set:"): v for k, v in vars(options).items() if k.startswith("set:")}
     console = make_console()

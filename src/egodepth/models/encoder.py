@@ -9,9 +9,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError
-
-EMBEDDED = "tf_efficientnet_lite0"
-"""The encoder whose pretrained weights need no download."""
+from egodepth.settings.model import EMBEDDED
 
 
 class Encoder(nn.Module):

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from egodepth.core.errors import EgodepthError
-from egodepth.models.networks import ModelSettings, Networks
+from egodepth.models.networks import Networks
+from egodepth.settings.model import ModelSettings
 
 # Their name, and ours; braces hold the part of a number that is one less here.
 _NAMES = (

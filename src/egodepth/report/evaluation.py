@@ -16,7 +16,7 @@ from egodepth.evaluation.depth import DepthProtocol, scaled_depth
 from egodepth.inference.score import DepthScores, ImageScores, Predictor
 from egodepth.report.plots import plot_depth_errors
 from egodepth.runs.checkpoint import CONFIG, read_facts
-from egodepth.training.settings import TrainSettings
+from egodepth.settings.training import TrainSettings
 
 WORST = 10
 SPARSE = 0.3

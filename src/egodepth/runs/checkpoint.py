@@ -13,7 +13,8 @@ from torch import nn
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, read_text
-from egodepth.models.networks import ModelSettings, Networks
+from egodepth.models.networks import Networks
+from egodepth.settings.model import ModelSettings
 
 CHECKPOINT = "checkpoint.ckpt"
 WEIGHTS = "model.safetensors"

@@ -21,7 +21,8 @@ from egodepth.runs.footage import Source, open_footage
 from egodepth.runs.hub import CARD_TEMPLATE, card_values, download, find_run, save_facts
 from egodepth.runs.checkpoint import WEIGHTS, read_facts, read_run, write_weights
 from egodepth.runs.motion_gap import MotionGap, read_motion_gap
-from egodepth.models.networks import DepthNet, ModelSettings, PoseNet
+from egodepth.models.networks import DepthNet, PoseNet
+from egodepth.settings.model import ModelSettings
 from egodepth.models.transformers_depth import TransformersDepth
 
 ImageLike = str | Path | Image.Image | np.ndarray

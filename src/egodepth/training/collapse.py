@@ -8,7 +8,7 @@ from egodepth.geometry import se3
 from egodepth.geometry.warp import warp
 from egodepth.losses.masking import minimum_over_sources
 from egodepth.losses.photometric import photometric_loss, target_statistics
-from egodepth.models.networks import ModelSettings
+from egodepth.settings.model import ModelSettings
 from egodepth.training.objective import ObjectiveResult
 
 NEAR_BOUND = 1.05

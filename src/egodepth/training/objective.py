@@ -35,8 +35,8 @@ from egodepth.losses.smoothness import (
 )
 from egodepth.losses.standing import standing_loss, still_pixels
 from egodepth.models.networks import FeatureNet, Networks
+from egodepth.settings.training import LossWeights, TrainSettings
 from egodepth.training.compilation import PLAIN, Comparisons
-from egodepth.training.settings import LossWeights, TrainSettings
 
 FARTHEST_TYPICAL_DEPTH = 10.0
 """Geometric mean of a batch over the depth that DepthNet starts with."""

@@ -28,7 +28,7 @@ from egodepth.data.survey import TURNING, Survey, is_static, survey
 from egodepth.data.unknown_camera import estimate_unknown_camera, with_estimate
 from egodepth.geometry.camera import Camera
 from egodepth.runs.motion_gap import MotionGap, typical_gap
-from egodepth.training.settings import DataSettings, PoseSource, TrainSettings
+from egodepth.settings.training import DataSettings, PoseSource, TrainSettings
 
 SHOWN_CAMERAS = 3
 MIN_PARALLAX = 0.003

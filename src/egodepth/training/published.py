@@ -12,7 +12,7 @@ from egodepth.core.provenance import provenance
 from egodepth.models.published import read_published
 from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, networks_checkpoint
 from egodepth.runs.motion_gap import MotionGap
-from egodepth.training.settings import TrainSettings
+from egodepth.settings.training import TrainSettings
 
 PUBLISHED_GAP = MotionGap(1, 0.1)
 """The published networks learned from neighbours in KITTI, at 10 frames per second."""

@@ -42,6 +42,7 @@ from egodepth.models.encoder import share_batch_statistics
 from egodepth.models.networks import Networks
 from egodepth.runs.cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
 from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_facts, read_run
+from egodepth.settings.training import DataSettings, TrainSettings
 from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,
@@ -62,7 +63,6 @@ from egodepth.training.plan import (
     motion_gap,
     restrict,
 )
-from egodepth.training.settings import DataSettings, TrainSettings
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
 """Steps thrown away before, and timed for, fitting the number of steps to a time."""

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 from egodepth.core.config import Settings
 from egodepth.geometry.camera import WIDEST_FOV
 from egodepth.geometry.warp import Sampling
-from egodepth.models.networks import ModelSettings
+from egodepth.settings.model import ModelSettings
 
 PoseSource = Literal["network", "aligned", "sfm", "given", "auto"]
 Method = Literal["joint", "frozen", "photometric", "images", "features"]

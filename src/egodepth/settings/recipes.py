@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from egodepth.core.errors import EgodepthError
-from egodepth.models.networks import ModelSettings
-from egodepth.training.settings import DataSettings, LossWeights, TrainSettings
+from egodepth.settings.model import ModelSettings
+from egodepth.settings.training import DataSettings, LossWeights, TrainSettings
 
 
 def footage() -> TrainSettings:

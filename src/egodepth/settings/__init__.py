@@ -1,0 +1,1 @@
+"""Every setting of model, data, losses and training, and the recipes."""
