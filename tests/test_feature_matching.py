@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
+from egodepth.core.errors import EgodepthError
 from egodepth.data import feature_matching
 from egodepth.data.clips import Clip, read_clips
 from egodepth.data.feature_matching import OFFSETS, FeatureFinder, match_features, match_frames
@@ -168,6 +171,32 @@ def test_ctrl_c_ends_structure_from_motion_and_leaves_nothing(
         signal.signal(signal.SIGINT, before)
     assert not list((tmp_path / "temporary").iterdir())
     assert not list(tmp_path.glob("cache/*"))
+
+
+def test_a_clip_that_is_too_short_is_told_what_it_lacks(street: Clip, tmp_path: Path) -> None:
+    pytest.importorskip("pycolmap")
+    with pytest.raises(EgodepthError, match=r"needs 8 frames 4 apart, and street-5 has 6$"):
+        reconstruct(replace(street, stride=4), tmp_path)
+    order = np.array([*range(5), *[4] * 15])
+    still = replace(
+        street, sequence=replace(street.sequence, frames=Shown()),
+        frames=street.frames[order], numbers=np.arange(len(order)),
+    )  # fmt: skip
+    with pytest.raises(EgodepthError, match=r"8 frames between which .* moves.* has 5 among 20$"):
+        reconstruct(still, tmp_path)
+
+
+def test_pycolmap_writes_nothing_when_terminated(tmp_path: Path) -> None:
+    """Neither its stack trace nor the errors that Ceres reports on the way."""
+    pytest.importorskip("pycolmap")
+    program = (
+        "import os, signal\n"
+        "from egodepth.data.structure_from_motion import find_colmap\n"
+        "find_colmap().logging.error('of Ceres')\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (-signal.SIGTERM, "", "")
 
 
 @pytest.mark.parametrize("camera_from", ["fov", "guess"])

@@ -6,7 +6,9 @@ pycolmap is imported when it is used: there are machines that it has no wheel fo
 import hashlib
 import itertools
 import math
+import signal
 import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -30,7 +32,7 @@ from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
 
 FEWEST_FRAMES = 8
-"""A part of the reconstruction with fewer is left out."""
+"""Key frames of a clip, and of a part of the reconstruction, at least; smaller parts are left out."""
 WORST_ERROR = 2.0
 """Mean reprojection error in pixels above which a point is left out."""
 MAX_PIXEL_ASPECT = 1e-3
@@ -58,11 +60,17 @@ class NothingReconstructedError(EgodepthError):
 
 
 def find_colmap() -> ModuleType | None:
-    """pycolmap, where it is installed."""
+    """pycolmap, where it is installed, kept from writing to the terminal."""
+    on_termination = signal.getsignal(signal.SIGTERM)
     try:
         import pycolmap
     except ImportError:
         return None
+    # Importing it installs a handler that answers SIGTERM with a stack trace of C++.
+    if on_termination is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_termination)
+    # Ceres reports as errors what COLMAP goes on after, and what COLMAP fails on it raises.
+    pycolmap.logging.minloglevel = pycolmap.logging.FATAL
     return pycolmap
 
 
@@ -135,8 +143,13 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
             "poses from structure from motion need pycolmap: pip install pycolmap, or use --data.poses aligned "
             "or network"
         )
-    colmap.logging.minloglevel = colmap.logging.ERROR
     keys = range(0, len(clip.frames), clip.stride)
+    apart = f" {clip.stride} apart" * (clip.stride > 1)
+    if len(keys) < FEWEST_FRAMES:
+        raise NothingReconstructedError(
+            f"structure from motion needs {FEWEST_FRAMES} frames{apart}, and {clip.sequence.name} has "
+            f"{len(keys)}"
+        )
     with tempfile.TemporaryDirectory(prefix="egodepth-sfm-") as name:
         work = Path(name)
         database = work / "database.db"
@@ -145,6 +158,11 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
         camera = _colmap_camera(clip.sequence.camera, frames.height, frames.width, colmap)
         still = match_frames(_features(clip, keys, on_frame), database, camera, colmap)
         count = len(keys) - len(still)
+        if count < FEWEST_FRAMES:
+            raise NothingReconstructedError(
+                f"structure from motion needs {FEWEST_FRAMES} frames between which the camera moves, and "
+                f"{clip.sequence.name} has {count} among {len(keys)}{apart}"
+            )
         refine = clip.sequence.camera_from == "fov"
         notes = []
         models = _place(clip, database, count, colmap, on_frame, refine_focal=refine)
@@ -160,8 +178,8 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
                 models = _place(clip, database, count, colmap, on_frame, refine_focal=False)
     if not models:
         raise NothingReconstructedError(
-            f"structure from motion found nothing in {clip.sequence.name} ({len(keys)} frames, "
-            f"{clip.stride} apart); use --data.poses aligned or network"
+            f"structure from motion found no {FEWEST_FRAMES} frames of {clip.sequence.name} that it can place "
+            f"together, of {count}{apart}"
         )
     largest_first = sorted(models.values(), key=lambda found: -found.num_reg_images())
     kept = largest_first
@@ -322,8 +340,8 @@ def _collect(
             placed.append(where[key]._replace(position=position))
     if not placed:
         raise NothingReconstructedError(
-            f"structure from motion placed too few frames of {clip.sequence.name}; use --data.poses "
-            "aligned or network"
+            f"structure from motion placed at most {max(m.num_reg_images() for m in models)} frames of "
+            f"{clip.sequence.name} together, and {FEWEST_FRAMES} are needed"
         )
     params = next(iter(models[0].cameras.values())).params
     fx, fy, cx, cy = params if len(params) == 4 else (params[0], *params)

@@ -112,7 +112,7 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
             clips = placed
         except NothingReconstructedError as error:
             if data.poses != "auto":
-                raise
+                raise EgodepthError(f"{error}; use --data.poses aligned or network") from error
             poses = "aligned" if _is_hand_held(used) else "network"
             lines.append(f"poses: {poses} after all, since {error}")
     return Plan(clips, poses, lines)
