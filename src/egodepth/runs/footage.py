@@ -6,9 +6,9 @@ from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.own_footage import tell_unread_camera, with_camera_file
-from egodepth.runs.cameras import brings_camera, with_run_camera
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_sources, select
+from egodepth.runs.cameras import brings_camera, with_run_camera
 
 Source = str | Path | Sequence | list[str] | list[Path] | list[Sequence]
 

@@ -16,14 +16,14 @@ from egodepth.data.frame_cache import resize_frame
 from egodepth.data.pixels import read_picture
 from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.evaluation.landscape import texture
+from egodepth.models.networks import DepthNet, PoseNet
+from egodepth.models.transformers_depth import TransformersDepth
 from egodepth.runs.backends import Backend, export_onnx, make_compute
+from egodepth.runs.checkpoint import WEIGHTS, read_facts, read_run, write_weights
 from egodepth.runs.footage import Source, open_footage
 from egodepth.runs.hub import CARD_TEMPLATE, card_values, download, find_run, save_facts
-from egodepth.runs.checkpoint import WEIGHTS, read_facts, read_run, write_weights
 from egodepth.runs.motion_gap import MotionGap, read_motion_gap
-from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.settings.model import ModelSettings
-from egodepth.models.transformers_depth import TransformersDepth
 
 ImageLike = str | Path | Image.Image | np.ndarray
 """A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
