@@ -70,7 +70,7 @@ def find_colmap() -> ModuleType | None:
     if on_termination is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_termination)
     # Ceres reports as errors what COLMAP goes on after, and what COLMAP fails on it raises.
-    pycolmap.logging.minloglevel = pycolmap.logging.FATAL
+    pycolmap.logging.minloglevel = pycolmap.logging.FATAL.value
     return pycolmap
 
 
