@@ -30,8 +30,8 @@ from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
 from egodepth.settings.recipes import get_recipe
+from egodepth.training.devices import choose_precision
 from egodepth.training.objective import compute_objective
-from egodepth.training.run import choose_precision
 
 WARM_UP, TIMED = 2, 5
 ENCODERS = ("tf_efficientnet_lite0", "resnet18", "resnet50")

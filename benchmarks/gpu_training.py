@@ -26,7 +26,8 @@ from egodepth.evaluation.depth import PROTOCOLS
 from egodepth.inference.score import evaluate_depth
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import get_recipe
-from egodepth.training.run import choose_device, train
+from egodepth.training.devices import choose_device
+from egodepth.training.run import train
 
 STREETS, FRAMES, SCORED_FRAMES = 3, 200, 40
 LARGE = {"model.height": 192, "model.width": 640, "batch_size": 12, "steps": 1_000_000}

@@ -59,7 +59,7 @@ def make_raw(settings: TrainSettings) -> RawBatch:
 
 
 def make_module(settings: TrainSettings, street: Clip) -> EgodepthModule:
-    """As :func:`egodepth.training.run.build_module` makes it, without reading weights."""
+    """As :func:`egodepth.training.build.build_module` makes it, without reading weights."""
     method, poses = settings.method, settings.data.poses
     stream = SnippetStream([street], directions=(-1, 1), batch_size=2, seed=0)
     with GPU:

@@ -29,10 +29,11 @@ from egodepth.runs.run import Run
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
 from egodepth.training.compilation import Compiled, match_features, match_views
+from egodepth.training.devices import choose_device, choose_precision
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult
-from egodepth.training.run import choose_device, choose_precision, train
+from egodepth.training.run import train
 
 pytestmark = pytest.mark.gpu
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")

@@ -19,9 +19,10 @@ from egodepth.data.static_mask import find_static_mask, read_mask
 from egodepth.geometry.camera import Camera
 from egodepth.losses.masking import minimum_over_sources
 from egodepth.losses.standing import standing_loss, still_pixels
+from egodepth.training.build import build_networks
 from egodepth.training.objective import _agreement, _aligned, _hidden, compute_objective
 from egodepth.training.plan import mask_static
-from egodepth.training.run import build_networks, train
+from egodepth.training.run import train
 
 
 def moving_clip(count: int = 120) -> Clip:

@@ -15,8 +15,8 @@ from egodepth.data.synthetic import read_street
 from egodepth.geometry import se3
 from egodepth.models.mixed_precision import Network, mixed_precision
 from egodepth.settings.training import TrainSettings
+from egodepth.training.build import build_module, build_networks
 from egodepth.training.module import EgodepthModule
-from egodepth.training.run import build_module, build_networks
 
 FIVE_DEGREES = 0.087
 

@@ -24,6 +24,7 @@ from egodepth.losses.known_depth import sparse_depth_loss
 from egodepth.models.networks import Networks, PoseNet
 from egodepth.settings.model import ModelSettings
 from egodepth.training import plan
+from egodepth.training.build import build_networks
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
@@ -34,7 +35,7 @@ from egodepth.training.objective import (
     warping_terms,
     weighted_sum,
 )
-from egodepth.training.run import build_networks, train
+from egodepth.training.run import train
 
 
 @pytest.fixture(scope="module")

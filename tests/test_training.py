@@ -23,9 +23,11 @@ from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
+from egodepth.training.build import build_networks
+from egodepth.training.devices import choose_device
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
-from egodepth.training.run import build_networks, choose_device, train
+from egodepth.training.run import train
 
 TERMS = {
     "photometric": {"photometric", "coarse", "smooth_first", "smooth_second", "scale"},

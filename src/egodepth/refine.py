@@ -23,18 +23,11 @@ from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import CONFIG, read_run
 from egodepth.runs.run import Run
 from egodepth.settings.training import TrainSettings
+from egodepth.training.build import build_networks, make_stream
+from egodepth.training.devices import choose_device, choose_precision
 from egodepth.training.held_out import BestWeights, HeldOutResult
 from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
-from egodepth.training.run import (
-    TrainResult,
-    build_networks,
-    choose_device,
-    choose_precision,
-    make_stream,
-    settings_of_footage,
-    train,
-    with_camera,
-)
+from egodepth.training.run import TrainResult, settings_of_footage, train, with_camera
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import time
 import warnings
 from dataclasses import dataclass, replace
@@ -20,12 +19,10 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.outputs import check_destination
-from egodepth.core.progress import WorkProgress
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
-from egodepth.data.clips import Clip, read_clips
-from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.clips import Clip
 from egodepth.data.own_footage import (
     CAMERA_FILE,
     POSES_UNIT,
@@ -39,10 +36,10 @@ from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.geometry.lens import Undistortion
 from egodepth.models.encoder import share_batch_statistics
-from egodepth.models.networks import Networks
 from egodepth.runs.cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
-from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_facts, read_run
+from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_facts
 from egodepth.settings.training import DataSettings, TrainSettings
+from egodepth.training.build import build_module, make_stream
 from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,
@@ -51,27 +48,12 @@ from egodepth.training.callbacks import (
     Samples,
 )
 from egodepth.training.compilation import WORTH_STEPS, Comparisons
+from egodepth.training.devices import choose_device, choose_precision, torch_device
 from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult, KeepBest
-from egodepth.training.module import EgodepthModule, make_optimizer
+from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
-from egodepth.training.plan import (
-    Plan,
-    describe_plan,
-    find_cameras,
-    label_plan,
-    make_plan,
-    motion_gap,
-    restrict,
-)
-
-WARM_UP_STEPS, TIMED_STEPS = 3, 5
-"""Steps thrown away before, and timed for, fitting the number of steps to a time."""
-TOLD_STEPS = 200
-"""From so many steps on the plan says how long they take, which costs WARM_UP_STEPS + TIMED_STEPS."""
-LABELS_SHARE = 0.3
-"""Of a time budget, that dense labels may take."""
-PLANNED_SHARE = 0.93
-"""Share of a time budget that is planned for: logging, checkpoints and other users take the rest."""
+from egodepth.training.plan import describe_plan, motion_gap
+from egodepth.training.timing import PLANNED_SHARE, fit_steps, time_a_step, wanted_steps
 
 
 @dataclass(frozen=True)
@@ -172,9 +154,7 @@ def train(
         stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
     else:
         tell = world.size == 1  # several processes would all time their steps, at once
-        steps, per_step = _fit_steps(
-            settings, stream, precision, device, prepare_seconds, tell=tell
-        )
+        steps, per_step = fit_steps(settings, stream, precision, device, prepare_seconds, tell=tell)
         stream.schedule = Schedule(steps)
         _print_plan(console, describe_plan(settings, stream, steps, per_step))
     if stream.has_labels:
@@ -363,98 +343,6 @@ def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:
         )
 
 
-def build_networks(settings: TrainSettings) -> Networks:
-    """Networks for a method: fresh, with the weights of ``init``, a frozen FeatureNet from its run.
-
-    Raises:
-        EgodepthError: a run that is named is none, or does not fit.
-    """
-    networks = Networks(
-        settings.model,
-        depth=settings.method != "features",
-        pose=settings.method != "features" and settings.data.needs_pose_net,
-        features=settings.method in ("joint", "features"),
-    )
-    if settings.init is not None:
-        _start_from(networks, settings.init)
-    if settings.method == "frozen":
-        source = settings.feature_run or settings.init
-        if source is None:
-            raise EgodepthError(
-                "method frozen needs --feature_run RUN, a run with a FeatureNet (method features)"
-            )
-        theirs, found = read_run(source)
-        if found.features is None:
-            raise EgodepthError(
-                f"{source} has no FeatureNet: it was trained with method photometric"
-            )
-        # It learns no more, so that its decoder, whose channels are the other run's, is not needed.
-        networks.features = found.features
-        networks.features.decoder = networks.features.heads = None
-        networks.settings = networks.settings.model_copy(
-            update={"feature_encoder": theirs.feature_encoder}
-        )
-    return networks
-
-
-def _start_from(networks: Networks, folder: Path) -> None:
-    """Take over the weights of all networks that a run has."""
-    for name, theirs in read_run(folder)[1].named_children():
-        ours = getattr(networks, name)
-        if ours is None:
-            continue
-        try:
-            missing = ours.load_state_dict(theirs.state_dict(), strict=False)
-        except RuntimeError as error:
-            raise EgodepthError(
-                f"init: the {name} network of {folder} is of another kind: "
-                f"{str(error).splitlines()[1].strip()}; use its settings of model"
-            ) from error
-        # An imported feature extractor has no decoder; that one starts anew.
-        wrong = [k for k in missing.missing_keys if not k.startswith(("decoder.", "heads."))]
-        if wrong or missing.unexpected_keys:
-            raise EgodepthError(
-                f"init: the {name} network of {folder} is of another kind, it "
-                + (f"lacks {wrong[0]}" if wrong else f"has {missing.unexpected_keys[0]}")
-                + "; use its settings of model"
-            )
-
-
-def choose_device(device: str) -> tuple[str, list[int]]:
-    """Lightning's accelerator and device indices; for the CPU one process.
-
-    Raises:
-        EgodepthError: there is no such device.
-    """
-    kind, _, index = device.partition(":")
-    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
-        return "cpu", [0]
-    if kind not in ("auto", "cuda") or (index and not index.isdigit()):
-        raise EgodepthError(f"unknown device {device!r}; use auto, cpu, cuda or cuda:N")
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if int(index or 0) >= count:
-        raise EgodepthError(f"there is no device {device}: this machine has {count} CUDA devices")
-    return "cuda", [int(index or 0)]
-
-
-def torch_device(device: str) -> torch.device:
-    """The device of a setting, see :func:`choose_device`."""
-    accelerator, devices = choose_device(device)
-    return torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
-
-
-def choose_precision(precision: str, accelerator: str) -> str:
-    """What the networks compute in, ``bf16`` or ``float32``; automatic means bfloat16 where the hardware
-    has it."""
-    if precision != "auto":
-        return precision
-    if accelerator == "cpu":
-        native = bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    else:
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if native else "float32"
-
-
 def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
     """The sequence with the camera that the settings give, where it brings none or only what its files tell
     of it; without settings the latter, else a guess, which the training replaces.
@@ -502,64 +390,6 @@ def _check_folder(out: Path, *, resume: bool) -> None:
     check_destination(out, folder=True)
 
 
-def make_stream(
-    settings: TrainSettings, sequences: list[Sequence], console: Console
-) -> tuple[TrainSettings, SnippetStream, Plan]:
-    """The snippets of some footage, and the settings with what was left open decided.
-
-    Raises:
-        EgodepthError: whatever is wrong with the footage.
-    """
-    data, world = settings.data, World.of_environment()
-    total = sum(len(sequence.frames) for sequence in sequences)
-    folder = data.cache or default_cache_folder()
-    found: list[str] = []
-    if data.directions:
-        sequences, found = find_cameras(sequences, folder, console)
-    with WorkProgress(console) as progress:
-        task = progress.add_task("reading frames", total=total)
-        clips = read_clips(
-            sequences,
-            settings.model.height,
-            settings.model.width,
-            folder,
-            lambda: progress.advance(task),
-        )
-    if data.split is not None:
-        clips = restrict(clips, get_split(data.split))
-    plan = make_plan(clips, data, console)
-    if data.dense_labels and settings.loss.dense > 0:
-        limit = None if settings.minutes is None else 60 * LABELS_SHARE * settings.minutes
-        plan = label_plan(plan, folder, torch_device(settings.device), console, limit)
-    plan = replace(plan, lines=found + plan.lines)
-    for line in plan.lines:
-        console.print(line)
-    stream = SnippetStream(
-        plan.clips,
-        directions=data.directions,
-        partner=data.partner,
-        batch_size=settings.batch_size,
-        seed=settings.seed,
-        rank=world.rank,
-        ranks=world.size,
-    )
-    decided = settings.model_copy(update={"data": data.model_copy(update={"poses": plan.poses})})
-    return decided, stream, plan
-
-
-def build_module(settings: TrainSettings, stream: SnippetStream, precision: str) -> EgodepthModule:
-    """Networks that compute in ``precision`` and, where poses come from structure from motion, what
-    refines them."""
-    motions = None
-    networks = build_networks(settings)
-    if settings.data.poses == "sfm" and settings.data.directions:
-        motions = MotionRefinement(stream, settings.model.start_depth)
-        if settings.init is not None and networks.depth is not None:
-            motions.take_unit_of(networks.depth, stream)
-    networks.use_bf16(precision == "bf16")
-    return EgodepthModule(settings, networks, stream.schedule, motions)
-
-
 @dataclass(frozen=True)
 class Estimate:
     """What a training would take.
@@ -603,8 +433,8 @@ def estimate(settings: TrainSettings, console: Console | None = None) -> Estimat
     sequences = read_training_sequences(settings.data)
     settings, stream, _ = make_stream(settings, sequences, console)
     prepared = time.perf_counter() - started
-    steps = _wanted_steps(settings, stream)
-    per_step = _time_a_step(settings, stream, precision, device)
+    steps = wanted_steps(settings, stream)
+    per_step = time_a_step(settings, stream, precision, device)
     if settings.minutes is not None:
         steps = min(steps, max(1, int(PLANNED_SHARE * 60 * settings.minutes / per_step)))
     return Estimate(stream.snippet_count, steps, stream.steps_per_epoch, per_step, prepared)
@@ -615,80 +445,6 @@ def _print_plan(console: Console, rows: list[tuple[str, str]]) -> None:
     for heading, text in rows:
         table.add_row(f"[bold]{heading}[/]", text)
     console.print(table)
-
-
-def _wanted_steps(settings: TrainSettings, stream: SnippetStream) -> int:
-    """The steps or epochs asked for, in steps."""
-    if settings.epochs is None:
-        return settings.steps
-    return math.ceil(settings.epochs * stream.steps_per_epoch)
-
-
-def _fit_steps(
-    settings: TrainSettings,
-    stream: SnippetStream,
-    precision: str,
-    device: torch.device,
-    prepare_seconds: float,
-    *,
-    tell: bool,
-) -> tuple[int, float | None]:
-    """The steps or epochs asked for, at most as many as fit into ``settings.minutes``; and the seconds of
-    one, where they had to be measured or the training is long enough to be asked about."""
-    steps = _wanted_steps(settings, stream)
-    if settings.minutes is None and (steps < TOLD_STEPS or not tell):
-        return steps, None
-    started = time.perf_counter()
-    per_step = _time_a_step(settings, stream, precision, device)
-    if settings.minutes is None:
-        return steps, per_step
-    used = time.perf_counter() - started + prepare_seconds
-    fitting = int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step)
-    if fitting < 1:
-        warnings.warn(
-            f"preparing the footage took {prepare_seconds:.0f} s of the {60 * settings.minutes:.0f} that "
-            "--minutes allows: one step is trained; what was prepared is kept for the next training",
-            EgodepthWarning,
-            stacklevel=2,
-        )
-    return min(steps, max(1, fitting)), per_step
-
-
-def _time_a_step(
-    settings: TrainSettings, stream: SnippetStream, precision: str, device: torch.device
-) -> float:
-    """Median seconds of a training step, measured on networks that are thrown away."""
-    module = build_module(settings, stream, precision)
-    module.to(device).to(memory_format=torch.channels_last).train()
-    module.schedule = Schedule(1000 * (WARM_UP_STEPS + TIMED_STEPS))
-    optimizer = make_optimizer(module)
-    first = settings.labels_first if stream.has_labels else 0.0
-    # Steps on labels alone take less time than the others.
-    return sum(
-        share * _time_steps(module, optimizer, stream, device, module.schedule.first_step_at(start))
-        for start, share in ((0.0, first), (first, 1 - first))
-        if share
-    )
-
-
-def _time_steps(
-    module: EgodepthModule,
-    optimizer: torch.optim.Optimizer,
-    stream: SnippetStream,
-    device: torch.device,
-    first: int,
-) -> float:
-    """Median seconds of some steps from the ``first`` on."""
-    times = []
-    for step in range(first, first + WARM_UP_STEPS + TIMED_STEPS):
-        started = time.perf_counter()
-        _, result = module(module.transfer_batch_to_device(stream.batch(step), device, 0))
-        result.total.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        float(result.total.detach())
-        times.append(time.perf_counter() - started)
-    return sorted(times[WARM_UP_STEPS:])[TIMED_STEPS // 2]
 
 
 def _fit(

@@ -1,0 +1,140 @@
+"""What a training consists of: its snippets, and its networks."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.progress import WorkProgress
+from egodepth.core.world import World
+from egodepth.data.clips import read_clips
+from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.sequence import Sequence
+from egodepth.data.snippets import SnippetStream
+from egodepth.data.splits import get_split
+from egodepth.models.networks import Networks
+from egodepth.runs.checkpoint import read_run
+from egodepth.settings.training import TrainSettings
+from egodepth.training.devices import torch_device
+from egodepth.training.module import EgodepthModule
+from egodepth.training.motion_refinement import MotionRefinement
+from egodepth.training.plan import Plan, find_cameras, label_plan, make_plan, restrict
+
+LABELS_SHARE = 0.3
+"""Of a time budget, that dense labels may take."""
+
+
+def build_networks(settings: TrainSettings) -> Networks:
+    """Networks for a method: fresh, with the weights of ``init``, a frozen FeatureNet from its run.
+
+    Raises:
+        EgodepthError: a run that is named is none, or does not fit.
+    """
+    networks = Networks(
+        settings.model,
+        depth=settings.method != "features",
+        pose=settings.method != "features" and settings.data.needs_pose_net,
+        features=settings.method in ("joint", "features"),
+    )
+    if settings.init is not None:
+        _start_from(networks, settings.init)
+    if settings.method == "frozen":
+        source = settings.feature_run or settings.init
+        if source is None:
+            raise EgodepthError(
+                "method frozen needs --feature_run RUN, a run with a FeatureNet (method features)"
+            )
+        theirs, found = read_run(source)
+        if found.features is None:
+            raise EgodepthError(
+                f"{source} has no FeatureNet: it was trained with method photometric"
+            )
+        # It learns no more, so that its decoder, whose channels are the other run's, is not needed.
+        networks.features = found.features
+        networks.features.decoder = networks.features.heads = None
+        networks.settings = networks.settings.model_copy(
+            update={"feature_encoder": theirs.feature_encoder}
+        )
+    return networks
+
+
+def _start_from(networks: Networks, folder: Path) -> None:
+    """Take over the weights of all networks that a run has."""
+    for name, theirs in read_run(folder)[1].named_children():
+        ours = getattr(networks, name)
+        if ours is None:
+            continue
+        try:
+            missing = ours.load_state_dict(theirs.state_dict(), strict=False)
+        except RuntimeError as error:
+            raise EgodepthError(
+                f"init: the {name} network of {folder} is of another kind: "
+                f"{str(error).splitlines()[1].strip()}; use its settings of model"
+            ) from error
+        # An imported feature extractor has no decoder; that one starts anew.
+        wrong = [k for k in missing.missing_keys if not k.startswith(("decoder.", "heads."))]
+        if wrong or missing.unexpected_keys:
+            raise EgodepthError(
+                f"init: the {name} network of {folder} is of another kind, it "
+                + (f"lacks {wrong[0]}" if wrong else f"has {missing.unexpected_keys[0]}")
+                + "; use its settings of model"
+            )
+
+
+def make_stream(
+    settings: TrainSettings, sequences: list[Sequence], console: Console
+) -> tuple[TrainSettings, SnippetStream, Plan]:
+    """The snippets of some footage, and the settings with what was left open decided.
+
+    Raises:
+        EgodepthError: whatever is wrong with the footage.
+    """
+    data, world = settings.data, World.of_environment()
+    total = sum(len(sequence.frames) for sequence in sequences)
+    folder = data.cache or default_cache_folder()
+    found: list[str] = []
+    if data.directions:
+        sequences, found = find_cameras(sequences, folder, console)
+    with WorkProgress(console) as progress:
+        task = progress.add_task("reading frames", total=total)
+        clips = read_clips(
+            sequences,
+            settings.model.height,
+            settings.model.width,
+            folder,
+            lambda: progress.advance(task),
+        )
+    if data.split is not None:
+        clips = restrict(clips, get_split(data.split))
+    plan = make_plan(clips, data, console)
+    if data.dense_labels and settings.loss.dense > 0:
+        limit = None if settings.minutes is None else 60 * LABELS_SHARE * settings.minutes
+        plan = label_plan(plan, folder, torch_device(settings.device), console, limit)
+    plan = replace(plan, lines=found + plan.lines)
+    for line in plan.lines:
+        console.print(line)
+    stream = SnippetStream(
+        plan.clips,
+        directions=data.directions,
+        partner=data.partner,
+        batch_size=settings.batch_size,
+        seed=settings.seed,
+        rank=world.rank,
+        ranks=world.size,
+    )
+    decided = settings.model_copy(update={"data": data.model_copy(update={"poses": plan.poses})})
+    return decided, stream, plan
+
+
+def build_module(settings: TrainSettings, stream: SnippetStream, precision: str) -> EgodepthModule:
+    """Networks that compute in ``precision`` and, where poses come from structure from motion, what
+    refines them."""
+    motions = None
+    networks = build_networks(settings)
+    if settings.data.poses == "sfm" and settings.data.directions:
+        motions = MotionRefinement(stream, settings.model.start_depth)
+        if settings.init is not None and networks.depth is not None:
+            motions.take_unit_of(networks.depth, stream)
+    networks.use_bf16(precision == "bf16")
+    return EgodepthModule(settings, networks, stream.schedule, motions)
