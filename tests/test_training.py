@@ -6,6 +6,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +14,11 @@ from tests.conftest import TINY, raw_batch, tiny_settings, write_images
 from tests.layouts import make_odometry
 
 from egodepth.core import config
+from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.schedule import Schedule
+from egodepth.data import structure_from_motion
 from egodepth.data.own_footage import read_footage
 from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
@@ -23,6 +26,7 @@ from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
+from egodepth.training import run as training_run
 from egodepth.training.build import build_networks
 from egodepth.training.devices import choose_device
 from egodepth.training.module import EgodepthModule
@@ -343,6 +347,44 @@ def test_large_allocations_setting_is_harmless() -> None:
 def test_frozen_without_a_feature_net_is_refused(frames: Path) -> None:
     with pytest.raises(EgodepthError, match="method frozen needs --feature_run RUN"):
         build_networks(tiny_settings(frames, method="frozen"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"method": "frozen"}, "needs --feature_run RUN"),
+        ({"method": "frozen", "feature_run": "nowhere"}, "nowhere"),
+        ({"init": "nowhere"}, "nowhere"),
+        ({"model.depth_encoder": "no_such"}, "timm knows no encoder"),
+        ({"model.pretrained": True, "model.pose_encoder": "resnet10t"}, "can't be had"),
+        ({"device": "cuda:9"}, "no device cuda:9"),
+        ({"data.cache": "taken"}, "cannot write"),
+        ({"data.mask": "nowhere.png"}, "nowhere.png"),
+        ({"data.views": "stereo"}, "no second camera"),
+        ({"data.poses": "given"}, "has no poses"),
+        ({"data.poses": "sfm"}, "need pycolmap"),
+    ],
+    ids=str,
+)
+def test_what_a_training_lacks_is_told_before_its_footage_is_prepared(
+    frames: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    changes: dict[str, Any],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
+    monkeypatch.setattr(structure_from_motion, "find_colmap", lambda: None)
+    monkeypatch.setattr(training_run, "make_stream", lambda *_: pytest.fail("footage was prepared"))
+    (tmp_path / "taken").touch()
+    with pytest.raises(EgodepthError, match=message):
+        train(override(tiny_settings(frames), changes), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def offline(*_: object, **__: object) -> None:
+    raise OSError("no network")
 
 
 def test_the_published_recipes_say_what_was_published() -> None:

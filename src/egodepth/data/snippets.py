@@ -23,6 +23,7 @@ from egodepth.data.augment import (
     random_colour_matrices,
 )
 from egodepth.data.clips import NO_PART, Clip, Points
+from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 
 FLIP_PROBABILITY = JITTER_PROBABILITY = 0.5
@@ -143,6 +144,22 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     )
 
 
+def find_partner(sequences: list[Sequence], index: int) -> int:
+    """Which of some sequences the other camera of a sequence's rig took.
+
+    Raises:
+        EgodepthError: none did.
+    """
+    sequence = sequences[index]
+    for other, candidate in enumerate(sequences):
+        same_rig = sequence.rig and candidate.rig == sequence.rig
+        if same_rig and candidate.camera_name != sequence.camera_name:
+            return other
+    raise EgodepthError(
+        f"{sequence.name} has no second camera; stereo training needs both in the sources"
+    )
+
+
 class SnippetStream(IterableDataset[RawBatch]):
     """Batches of all snippets of some clips, in an order fixed by the seed and the step.
 
@@ -223,20 +240,14 @@ class SnippetStream(IterableDataset[RawBatch]):
                 yield (index, target, *(s for s in sources if s is not None))
 
     def _find_partner(self, index: int) -> int:
-        sequence, camera = self.clips[index].sequence, self.clips[index].camera
-        for other, clip in enumerate(self.clips):
-            candidate = clip.sequence
-            same_rig = sequence.rig and candidate.rig == sequence.rig
-            if same_rig and candidate.camera_name != sequence.camera_name:
-                if not torch.allclose(camera.matrix, clip.camera.matrix, atol=0.5):
-                    raise EgodepthError(
-                        f"{sequence.name} and {candidate.name} have different intrinsics; stereo "
-                        "training needs a rectified pair"
-                    )
-                return other
-        raise EgodepthError(
-            f"{sequence.name} has no second camera; stereo training needs both in the sources"
-        )
+        other = find_partner([clip.sequence for clip in self.clips], index)
+        one, two = self.clips[index], self.clips[other]
+        if not torch.allclose(one.camera.matrix, two.camera.matrix, atol=0.5):
+            raise EgodepthError(
+                f"{one.sequence.name} and {two.sequence.name} have different intrinsics; stereo "
+                "training needs a rectified pair"
+            )
+        return other
 
     @property
     def frames_a_snippet(self) -> int:

@@ -74,6 +74,21 @@ def find_colmap() -> ModuleType | None:
     return pycolmap
 
 
+def require_colmap() -> ModuleType:
+    """Pycolmap.
+
+    Raises:
+        EgodepthError: it is not installed.
+    """
+    colmap = find_colmap()
+    if colmap is None:
+        raise EgodepthError(
+            "poses from structure from motion need pycolmap: pip install pycolmap, or use --data.poses aligned "
+            "or network"
+        )
+    return colmap
+
+
 def reconstruct(
     clip: Clip, folder: Path, on_frame: Callable[[str, int, int], None] = lambda *_: None
 ) -> Clip:
@@ -137,12 +152,7 @@ def _with_result(clip: Clip, found: dict[str, np.ndarray]) -> Clip:
 
 
 def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[str, np.ndarray]:
-    colmap = find_colmap()
-    if colmap is None:
-        raise EgodepthError(
-            "poses from structure from motion need pycolmap: pip install pycolmap, or use --data.poses aligned "
-            "or network"
-        )
+    colmap = require_colmap()
     keys = range(0, len(clip.frames), clip.stride)
     apart = f" {clip.stride} apart" * (clip.stride > 1)
     if len(keys) < FEWEST_FRAMES:

@@ -6,13 +6,16 @@ from pathlib import Path
 from rich.console import Console
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.outputs import check_destination
 from egodepth.core.progress import WorkProgress
 from egodepth.core.world import World
-from egodepth.data.clips import read_clips
+from egodepth.data.clips import KnownMotion, read_clips
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import SnippetStream
+from egodepth.data.snippets import SnippetStream, find_partner
 from egodepth.data.splits import get_split
+from egodepth.data.static_mask import read_mask
+from egodepth.data.structure_from_motion import require_colmap
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.settings.training import TrainSettings
@@ -80,6 +83,28 @@ def _start_from(networks: Networks, folder: Path) -> None:
                 + (f"lacks {wrong[0]}" if wrong else f"has {missing.unexpected_keys[0]}")
                 + "; use its settings of model"
             )
+
+
+def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
+    """Refuse, before the minutes that preparing the footage may take, what would stop the training after it.
+
+    Raises:
+        EgodepthError: weights that can't be had, runs that don't fit, a cache that can't be written, no mask,
+            no pycolmap, poses or second camera where they are asked for.
+    """
+    data, model = settings.data, settings.model
+    build_networks(settings)
+    check_destination(data.cache or default_cache_folder(), folder=True)
+    if data.mask not in ("none", "auto"):
+        read_mask(Path(data.mask), model.height, model.width)
+    if data.partner:
+        for index in range(len(sequences)):
+            find_partner(sequences, index)
+    if data.directions and data.poses == "given":
+        for sequence in sequences:
+            KnownMotion.given(sequence)
+    if data.directions and data.poses == "sfm":
+        require_colmap()
 
 
 def make_stream(

@@ -39,7 +39,7 @@ from egodepth.models.encoder import share_batch_statistics
 from egodepth.runs.cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
 from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_facts
 from egodepth.settings.training import DataSettings, TrainSettings
-from egodepth.training.build import build_module, make_stream
+from egodepth.training.build import build_module, check_needs, make_stream
 from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,
@@ -143,6 +143,7 @@ def train(
         refined = str(read_facts(out).get("refined", ""))
     if sequences is None:
         sequences = read_training_sequences(settings.data)
+    check_needs(settings, sequences)
     started = time.perf_counter()
     settings, stream, plan = make_stream(settings, sequences, console)
     held_out = None
@@ -431,6 +432,7 @@ def estimate(settings: TrainSettings, console: Console | None = None) -> Estimat
     precision = choose_precision(settings.precision, accelerator)
     started = time.perf_counter()
     sequences = read_training_sequences(settings.data)
+    check_needs(settings, sequences)
     settings, stream, _ = make_stream(settings, sequences, console)
     prepared = time.perf_counter() - started
     steps = wanted_steps(settings, stream)
