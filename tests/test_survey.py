@@ -119,7 +119,7 @@ def test_auto_says_what_it_chose_and_why(
     camera, otherwise = ("drives", "network") if turning > 1 else ("is hand-held", "aligned")
     data = DataSettings(poses="auto", cache=tmp_path)
 
-    def choose(**changes: object) -> tuple[str, str]:
+    def choose(data: DataSettings = data, **changes: object) -> tuple[str, str]:
         with monkeypatch.context() as patch:
             for name, value in changes.items():
                 patch.setattr(plan, name, value)
@@ -140,6 +140,9 @@ def test_auto_says_what_it_chose_and_why(
     assert f"the camera {camera}, with parallax enough" in lines
     poses, lines = choose(find_colmap=lambda: None)
     assert poses == otherwise and f"camera {camera}, and pycolmap is not installed" in lines
+    rig = data.model_copy(update={"views": "mono_stereo"})
+    poses, lines = choose(rig, **installed)
+    assert poses == otherwise and "another unit than the rig's baseline" in lines
     poses, lines = choose(**installed, MIN_PARALLAX=0.9)
     assert poses == otherwise and "and it hardly moves: parallax is" in lines
     poses, lines = choose(**installed, MAX_KEY_FRAMES=23)

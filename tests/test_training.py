@@ -20,12 +20,14 @@ from egodepth.core.memory import keep_large_allocations
 from egodepth.core.schedule import Schedule
 from egodepth.data import structure_from_motion
 from egodepth.data.own_footage import read_footage
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.data.snippets import RawBatch, SnippetBatch, augment
+from egodepth.geometry.camera import Camera
 from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
+from egodepth.training import build
 from egodepth.training import run as training_run
 from egodepth.training.build import build_networks
 from egodepth.training.devices import choose_device
@@ -347,6 +349,23 @@ def test_large_allocations_setting_is_harmless() -> None:
 def test_frozen_without_a_feature_net_is_refused(frames: Path) -> None:
     with pytest.raises(EgodepthError, match="method frozen needs --feature_run RUN"):
         build_networks(tiny_settings(frames, method="frozen"))
+
+
+def test_a_baseline_and_structure_from_motion_have_two_units(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = [
+        Sequence(camera, ImageFiles(write_images(tmp_path / camera, 9)), rig="rig",
+                 camera=Camera.from_field_of_view(60.0, 40, 80), camera_name=camera)
+        for camera in ("left", "right")
+    ]  # fmt: skip
+    monkeypatch.setattr(build, "require_colmap", lambda: None)
+    changes = {"data.views": "mono_stereo", "data.poses": "sfm"}
+    settings = override(tiny_settings(tmp_path), changes)
+    with pytest.raises(
+        EgodepthError, match=r"metres.*--data\.poses sfm has a unit of its own: use"
+    ):
+        train(settings, tmp_path / "run", sequences=pair)
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ class DataSettings(Settings):
     poses: PoseSource = "network"
     """where motions in time come from; network: PoseNet, as in the paper; aligned: PoseNet's, refined by
     direct alignment in every step, which PoseNet learns from; sfm: structure from motion (pycolmap)
-    before the training, refined with the losses; given: the data set's poses; auto: sfm where
+    before the training, refined with the losses, for views mono; given: the data set's poses; auto: sfm where
     the video shows enough parallax and half of its pairs of frames find a motion, else network for a camera
     that drives and aligned for a hand-held one"""
     stride: Literal["auto"] | Annotated[int, Field(ge=1)] = 1

@@ -90,7 +90,7 @@ def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
 
     Raises:
         EgodepthError: weights that can't be had, runs that don't fit, a cache that can't be written, no mask,
-            no pycolmap, poses or second camera where they are asked for.
+            no pycolmap, poses or second camera where they are asked for, or two units of length.
     """
     data, model = settings.data, settings.model
     build_networks(settings)
@@ -105,6 +105,11 @@ def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
             KnownMotion.given(sequence)
     if data.directions and data.poses == "sfm":
         require_colmap()
+        if data.partner:
+            raise EgodepthError(
+                "--data.views mono_stereo learns metres from the rig's baseline, and --data.poses sfm has a "
+                "unit of its own: use --data.poses network, aligned or given, or --data.views mono"
+            )
 
 
 def make_stream(

@@ -95,7 +95,7 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
         poses = "network"  # there is no motion in time to find
     elif poses == "auto":
         used = [seen for clip, seen in zip(clips, surveys, strict=True) if clip.is_used] or surveys
-        poses, reason = _choose_poses(clips, used)
+        poses, reason = _choose_poses(clips, used, has_baseline=data.partner)
         lines.append(f"poses: {poses}, since {reason}")
     if poses == "given" and data.directions:
         clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
@@ -374,7 +374,9 @@ def _is_hand_held(surveys: list[Survey]) -> bool:
     return float(np.median([seen.turn for seen in surveys])) >= TURNING
 
 
-def _choose_poses(clips: list[Clip], surveys: list[Survey]) -> tuple[PoseSource, str]:
+def _choose_poses(
+    clips: list[Clip], surveys: list[Survey], *, has_baseline: bool
+) -> tuple[PoseSource, str]:
     turn = float(np.median([seen.turn for seen in surveys]))
     parallax = float(np.median([seen.parallax for seen in surveys]))
     held = _is_hand_held(surveys)
@@ -383,6 +385,11 @@ def _choose_poses(clips: list[Clip], surveys: list[Survey]) -> tuple[PoseSource,
         f"{'is hand-held' if held else 'drives'}"
     )
     otherwise: PoseSource = "aligned" if held else "network"
+    if has_baseline:
+        return (
+            otherwise,
+            f"{reason}, and structure from motion has another unit than the rig's baseline",
+        )
     key_frames = sum(len(clip.frames) // clip.stride for clip in clips if clip.is_used)
     if find_colmap() is None:
         return otherwise, f"{reason}, and pycolmap is not installed"
