@@ -4,6 +4,7 @@ import math
 import os
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -179,6 +180,19 @@ def test_labels_that_were_cut_short_are_made_again(
     for size in (5000, 0):
         os.truncate(next(path.iterdir()), size)
         np.testing.assert_array_equal(add_labels(street, path, CPU).dense, labelled.dense)
+
+
+def test_labels_end_with_their_time(
+    street: Clip, labelled: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a file of labels too: each takes a second here, and there are three."""
+    made: list[int] = []
+    clock = SimpleNamespace(perf_counter=lambda: float(len(made)))
+    monkeypatch.setattr(dense_depth, "time", clock)
+    dense = add_labels(street, tmp_path, CPU, lambda done, _: made.append(done), 3.0).dense
+    assert made == [1, 2, 3] and dense is not None and labelled.dense is not None
+    np.testing.assert_array_equal(dense[:3], labelled.dense[:3])
+    assert (dense[3:] == 0).all()
 
 
 def test_what_belongs_to_the_camera_has_no_label(street: Clip, tmp_path: Path) -> None:

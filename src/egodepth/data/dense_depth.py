@@ -131,12 +131,14 @@ def _make_labels(
     for order in (slice(0, None, 2), slice(1, None, 2)):
         maker: LabelMaker | None = None
         for piece, name in zip(pieces[order], names[order], strict=True):
-            if not name.exists() and (seconds is None or time.perf_counter() - started < seconds):
+            labels = []
+            for position in [] if name.exists() else piece:
+                if seconds is not None and time.perf_counter() - started >= seconds:
+                    break
                 maker = maker or LabelMaker(clip, piece[0], device)
-                labels = []
-                for position in piece:
-                    labels.append(maker.label(position))
-                    on_frame(done + len(labels), len(keys))
+                labels.append(maker.label(position))
+                on_frame(done + len(labels), len(keys))
+            if labels:
                 with atomic_path(name) as partial:
                     np.save(partial, np.stack(labels))
             done += len(piece)
@@ -145,7 +147,8 @@ def _make_labels(
         whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
         for piece, name in zip(pieces, names, strict=True):
             if name.exists():
-                whole[piece] = np.load(name)
+                labels = np.load(name)
+                whole[piece[: len(labels)]] = labels
         _label_between(clip, whole)
         whole.flush()
     for name in names:
