@@ -7,6 +7,7 @@ import sys
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Literal
 
 import cv2
@@ -17,7 +18,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.data import feature_matching
 from egodepth.data.clips import Clip, read_clips
 from egodepth.data.feature_matching import OFFSETS, FeatureFinder, match_features, match_frames
-from egodepth.data.structure_from_motion import reconstruct
+from egodepth.data.structure_from_motion import better_attempt, reconstruct
 from egodepth.data.synthetic import read_street
 from egodepth.geometry.trajectory import align_similarity
 
@@ -210,3 +211,22 @@ def test_a_straight_drive_does_not_change_the_focal_length(
         found = reconstruct(replace(street, sequence=sequence), tmp_path)
     assert ("it is kept" in "".join(str(w.message) for w in told)) == (camera_from == "fov")
     np.testing.assert_allclose(found.camera.matrix, street.camera.matrix, rtol=1e-6)
+
+
+class _Model:
+    """What is asked of a reconstruction by COLMAP."""
+
+    def __init__(self, frames: int, error: float):
+        self.points3D = {0: SimpleNamespace(error=error)}
+        self._frames = frames
+
+    def num_reg_images(self) -> int:
+        return self._frames
+
+
+def test_the_attempt_whose_points_fit_is_kept_where_it_places_as_many_frames() -> None:
+    bent, straight = {0: _Model(100, 0.51)}, {0: _Model(60, 0.37), 1: _Model(39, 0.38)}
+    assert better_attempt([bent, straight]) is straight
+    few = {0: _Model(90, 0.2)}
+    assert better_attempt([few, bent, {}]) is bent
+    assert better_attempt([{}, {}]) == {}

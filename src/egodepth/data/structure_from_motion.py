@@ -3,9 +3,11 @@
 pycolmap is imported when it is used: there are machines that it has no wheel for.
 """
 
+import copy
 import hashlib
 import itertools
 import math
+import shutil
 import signal
 import tempfile
 import threading
@@ -47,9 +49,14 @@ GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
 """Rounds of an adjustment, each with the outliers of the last one left out."""
 MAX_FOCAL_CHANGE = 0.15
 """Relative, that refining may move a focal length which somebody typed in as a field of view."""
-METHOD = 5
+METHOD = 6
 """Counts changes of the method, so that results of another are found anew."""
-SEED = 0
+SEEDS = (0, 1)
+"""Of the attempts at placing the frames, of which the better is kept. Which frames COLMAP starts from, and what
+it takes for outliers, decides whether the scale holds where few points are seen on both sides, as in a turn;
+no adjustment mends that later."""
+MOST_FEWER_FRAMES = 0.02
+"""Of the frames that an attempt places: so many fewer may be placed by one whose points fit better."""
 # COLMAP's defaults start from a pair that sees points under 16 degrees and does not move forward. A
 # camera that drives has no such pair, and the defaults find nothing.
 DRIVING_ANGLE = 4.0
@@ -224,10 +231,13 @@ def _place(
     *,
     refine_focal: bool,
 ) -> dict[int, Any]:
-    """Incremental mapping, in a thread of its own, so that Ctrl-C is heard while it works and ends it. Were
-    COLMAP to use several threads, its result would be another each time."""
+    """Incremental mapping, the better of several attempts.
+
+    Each attempt has a thread of its own, so that Ctrl-C is heard while it works and ends it. Were COLMAP to use
+    several threads in one attempt, its result would be another each time.
+    """
     options = colmap.IncrementalPipelineOptions(
-        min_model_size=FEWEST_FRAMES, random_seed=SEED, num_threads=1, extract_colors=False,
+        min_model_size=FEWEST_FRAMES, num_threads=1, extract_colors=False,
         ba_global_frames_ratio=GROWTH, ba_global_points_ratio=GROWTH,
         ba_global_max_refinements=GLOBAL_REFINEMENTS, ba_local_max_refinements=LOCAL_REFINEMENTS,
     )  # fmt: skip
@@ -238,18 +248,45 @@ def _place(
     token = colmap.CancellationToken()
 
     def tick() -> None:
-        on_frame("placing frames", min(next(done), count), count)
+        on_frame("placing frames", min(next(done), len(SEEDS) * count), len(SEEDS) * count)
 
-    with ThreadPoolExecutor(1) as pool:
-        placed = pool.submit(
-            colmap.incremental_mapping, database, database.parent, database.parent, options,
-            next_image_callback=tick, cancellation_token=token,
+    def attempt(seed: int) -> dict[int, Any]:
+        own = copy.deepcopy(options)
+        own.random_seed = seed
+        folder = database.parent / f"attempt-{seed}-{refine_focal}"
+        folder.mkdir()
+        shutil.copy(database, folder)
+        found: dict[int, Any] = colmap.incremental_mapping(
+            folder / database.name, folder, folder, own, next_image_callback=tick,
+            cancellation_token=token,
         )  # fmt: skip
+        return found
+
+    with ThreadPoolExecutor(len(SEEDS)) as pool:
         try:
-            return placed.result()
+            return better_attempt(list(pool.map(attempt, SEEDS)))
         except BaseException:
             token.cancel()
             raise
+
+
+def better_attempt(attempts: list[dict[int, Any]]) -> dict[int, Any]:
+    """Of several reconstructions of the same frames, the one whose points fit best among those that place
+    about as many frames as any.
+
+    Args:
+        attempts: each with COLMAP's models by number.
+    """
+    placed = [sum(model.num_reg_images() for model in found.values()) for found in attempts]
+    enough = (1 - MOST_FEWER_FRAMES) * max(placed)
+
+    def error(found: dict[int, Any]) -> float:
+        errors = [point.error for model in found.values() for point in model.points3D.values()]
+        return float(np.mean(errors)) if errors else math.inf
+
+    return min(
+        (found for found, count in zip(attempts, placed, strict=True) if count >= enough), key=error
+    )
 
 
 def _colmap_camera(camera: Camera, height: int, width: int, colmap: ModuleType) -> Any:
