@@ -349,6 +349,7 @@ def _odometry(options: argparse.Namespace) -> int:
         NoUnitError,
         OdometrySettings,
         track_sequence,
+        true_poses,
         write_trajectory,
     )
     from egodepth.inference.score import unit_of_truth
@@ -384,8 +385,8 @@ def _odometry(options: argparse.Namespace) -> int:
         folder = folder or OutputFolder(options.out, ODOMETRY)
         out = folder if len(sequences) == 1 else folder.within(sequence.name)
         scores = write_trajectory(found, sequence, out)
-        plot_trajectory(out.file("trajectory.png"), found.first_from_frame, sequence.world_from_camera
-                        if scores else None)  # fmt: skip
+        plot_trajectory(out.file("trajectory.png"), found.first_from_frame,
+                        true_poses(found, sequence) if scores else None)  # fmt: skip
         count = len(found.first_from_frame)
         print(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
               f"frames/s; lengths in {found.unit}; the trajectory is in {out.path}")  # fmt: skip

@@ -217,7 +217,8 @@ class SnippetStream(IterableDataset[RawBatch]):
                 f"no training snippets: no frame has neighbours at strides {directions} of "
                 f"{', '.join(sorted({str(clip.stride) for clip in clips}))} frames"
                 + (" and its other camera's frame" if partner else "")
-                + "; the footage is too short, still, outside of --data.split, or --data.stride too large"
+                + "; the footage is too short, still, without poses where they must be known, outside of "
+                "--data.split, or --data.stride too large"
             )
         if len(snippets) < ranks:
             raise EgodepthError(f"{len(snippets)} snippets are too few for {ranks} processes")

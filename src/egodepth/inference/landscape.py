@@ -322,7 +322,7 @@ def _depth_and_motion(
     sequence: Sequence, index: int, other: int, read: dict[int, np.ndarray], run: Path | None
 ) -> tuple[np.ndarray, Tensor, str]:
     poses = sequence.world_from_camera
-    if index in sequence.depth and poses is not None:
+    if index in sequence.depth and poses is not None and np.isfinite(poses[[index, other]]).all():
         motion = np.linalg.inv(poses[other]) @ poses[index]
         return sequence.depth[index](), torch.from_numpy(motion), "ground truth"
     if run is None:

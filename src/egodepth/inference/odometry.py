@@ -502,13 +502,21 @@ def write_trajectory(
     return scores
 
 
-def _score(found: Trajectory, sequence: Sequence) -> dict[str, float]:
+def true_poses(found: Trajectory, sequence: Sequence) -> np.ndarray | None:
+    """(N, 4, 4) the sequence's own poses of the frames of a trajectory, NaN where it has none; None where it
+    has none at all."""
     if sequence.world_from_camera is None:
-        return {}
+        return None
     numbers = sequence.frames.numbers
     places = {number: place for place, number in enumerate(numbers)}
     tracked = found.numbers or numbers[: len(found.first_from_frame)]
-    truth = sequence.world_from_camera[[places[number] for number in tracked]]
+    return sequence.world_from_camera[[places[number] for number in tracked]]
+
+
+def _score(found: Trajectory, sequence: Sequence) -> dict[str, float]:
+    truth = true_poses(found, sequence)
+    if truth is None:
+        return {}
     try:
         return score_trajectory(found.first_from_frame, truth)
     except EgodepthError as error:
