@@ -4,8 +4,10 @@ import json
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
-from benchmarks import ablation, basin, landscape, odometry, poses, unknown_camera
+from benchmarks import ablation, basin, before_after, landscape, odometry, poses, unknown_camera
 
 from egodepth.core.errors import EgodepthError
 
@@ -112,3 +114,15 @@ def test_the_table_of_poses_has_mean_and_worst() -> None:
     runs = [{"abs_rel": 0.1, "rmse": 4.0, "a1": 0.9}, {"abs_rel": 0.2, "rmse": 6.0, "a1": 0.7}]
     last = poses.as_table({"network": runs}).splitlines()[-1]
     assert last == "| network | 0.1500 | 0.2000 | 5.0000 | 6.0000 | 0.8000 | 0.7000 |"
+
+
+def test_depth_maps_of_two_runs_are_drawn_beside_each_other_and_the_truth(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["synthetic:3", "--frames", "0", "2", "--runs", str(tiny_run), str(tiny_run)]
+    run(before_after, monkeypatch, *words, "--width", "80", "--out", str(tmp_path / "b.png"))
+    drawn = cv2.imread(str(tmp_path / "b.png"))
+    height, width = drawn.shape[:2]
+    assert abs(width - 4 * 80) < 6 and abs(height - 2 * 24) < 4
+    first, second, truth = (drawn[:24, x : x + 76].astype(int) for x in (82, 163, 245))
+    assert np.abs(first - second).mean() < 3 < np.abs(first - truth).mean()

@@ -32,7 +32,7 @@ def kitti_small() -> TrainSettings:
             augment=False,
         ),
         loss=LossWeights(smooth_first=5e-3),
-        steps=1500,
+        steps=3000,
         minutes=11.5,
         learning_rate=3e-4,
         decoder_rate=3,
@@ -45,9 +45,17 @@ def demo() -> TrainSettings:
         recipe="demo",
         # As for kitti_small: more steps in the same minutes.
         method="photometric",
-        data=DataSettings(sources=tuple(f"synthetic:{seed}" for seed in range(1, 7))),
-        steps=1500,
-        learning_rate=4e-4,
+        data=DataSettings(
+            sources=tuple(f"synthetic:{seed}" for seed in range(1, 7)),
+            poses="auto",
+            # Neighbours are 0.6 m apart; so many frames fewer are placed and labelled.
+            stride=3,
+            dense_labels=True,
+        ),
+        loss=LossWeights(smooth_first=5e-3),
+        steps=3000,
+        learning_rate=3e-4,
+        decoder_rate=3,
     )
 
 
