@@ -9,7 +9,8 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.schedule import Schedule
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
-from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint
+from egodepth.runs.checkpoint import read_checkpoint
+from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
 from egodepth.training.run import train
 
@@ -70,13 +71,14 @@ def train_once(settings: TrainSettings, out: Path) -> None:
         EgodepthError: the folder holds a training with other settings, whose scores would pass for
             those asked for.
     """
-    if (out / CHECKPOINT).exists():
-        if config.load(TrainSettings, out / CONFIG) != settings:
+    run = RunFolder.at(out)
+    if run.checkpoint.exists():
+        if run.settings() != settings:
             raise EgodepthError(f"{out} was trained with other settings; name another --out")
-        saved = read_checkpoint(out / CHECKPOINT)
+        saved = read_checkpoint(run.checkpoint)
         if saved["global_step"] >= Schedule.of_state(saved["egodepth_schedule"]).total:
             return
-    result = train(settings, out, resume=(out / CHECKPOINT).exists())
+    result = train(settings, out, resume=run.checkpoint.exists())
     if result.stopped_by is not None:
         raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")
 

@@ -13,8 +13,8 @@ from egodepth.data.frame_cache import cached_frames
 from egodepth.data.own_footage import read_camera, read_footage
 from egodepth.data.sources import read_source, read_sources, select
 from egodepth.geometry.lens import Lens, Undistortion
+from egodepth.runs.cameras import with_camera
 from egodepth.settings.training import DataSettings
-from egodepth.training.run import with_camera
 
 
 def make_video(path: Path, count: int = 6) -> Path:

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,6 @@ import egodepth
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
 from egodepth.models.transformers_depth import TransformersDepth
-from egodepth.runs import hub
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.run import Run
 from egodepth.settings.model import ModelSettings
@@ -58,7 +58,7 @@ def test_runs_of_the_hub_by_name(
             raise OSError("404 Client Error\nmore")
         return str(tmp_path / "hub")
 
-    monkeypatch.setattr(hub, "snapshot_download", play)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", play)
     assert egodepth.load("hf:me/drive").settings.width == 64
     write_images(tmp_path / "frames", 2)
     words = ("predict", "hf:me/drive", tmp_path / "frames", "--out", tmp_path / "out")

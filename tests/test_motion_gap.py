@@ -26,7 +26,8 @@ from egodepth.inference.predict import find_unit, predict_sequence
 from egodepth.inference.unit import KnownLength
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.refine import SampleRefinement, refine_samples
-from egodepth.runs.motion_gap import MotionGap, read_motion_gap, typical_gap
+from egodepth.runs.folder import RunFolder
+from egodepth.runs.motion_gap import MotionGap, typical_gap
 from egodepth.runs.run import Run
 from egodepth.settings.model import ModelSettings
 from egodepth.training.plan import motion_gap
@@ -179,12 +180,12 @@ def test_runs_that_do_not_say_their_gap(tiny_run: Path, tmp_path: Path) -> None:
         (tmp_path / "config.yaml").write_text(yaml.safe_dump(tree))
         return tmp_path
 
-    assert read_motion_gap(older(stride=4)) == MotionGap(4, None)
+    assert RunFolder.at(older(stride=4)).motion_gap() == MotionGap(4, None)
     with pytest.warns(EgodepthWarning, match="does not say how far apart"):
-        assert read_motion_gap(older(stride="auto")) == MotionGap(1, None)
+        assert RunFolder.at(older(stride="auto")).motion_gap() == MotionGap(1, None)
     (tmp_path / "run.json").write_text(json.dumps({"motion_gap": {"frames": "many"}}))
     with pytest.raises(EgodepthError, match=r"run.json is broken: motion_gap"):
-        read_motion_gap(tmp_path)
+        RunFolder.at(tmp_path).motion_gap()
 
 
 def test_several_clips_give_their_median(tmp_path: Path) -> None:

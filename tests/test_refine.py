@@ -14,7 +14,6 @@ from tests.layouts import make_raw
 from egodepth import refine
 from egodepth.cli import main
 from egodepth.cli.common import INTERRUPTED
-from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import read_clips
 from egodepth.data.own_footage import read_camera, read_footage
@@ -24,13 +23,14 @@ from egodepth.data.survey import Survey
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
 from egodepth.refine import SampleRefinement, refine_samples, refine_split
-from egodepth.runs.checkpoint import CONFIG, read_facts
+from egodepth.runs.cameras import with_camera
+from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.training import DataSettings, TrainSettings
 from egodepth.training import plan
 from egodepth.training.held_out import HeldOutResult
 from egodepth.training.objective import depth_loss
-from egodepth.training.run import train, with_camera
+from egodepth.training.run import train
 
 
 @pytest.fixture
@@ -59,10 +59,10 @@ def test_every_sample_starts_afresh(tiny_run: Path, frames: Path) -> None:
 def test_more_iterations_lower_the_loss_on_the_sample(tiny_run: Path, frames: Path) -> None:
     from egodepth.data.clips import read_clips
     from egodepth.data.snippets import SnippetStream, augment
-    from egodepth.refine import _load, with_camera
+    from egodepth.refine import _load
     from egodepth.training.objective import compute_objective
 
-    settings, networks = _load(tiny_run)
+    settings, networks = _load(RunFolder.at(tiny_run))
     footage = with_camera(read_footage(frames), settings.data)
     clips = read_clips([footage], 32, 64, frames.parent / "cache")
     stream = SnippetStream(clips, directions=(-1, 1), batch_size=1, seed=0)
@@ -133,7 +133,7 @@ def test_footage_is_refined_with_the_camera_and_rate_that_are_typed(
             expected,
             rel=0.05,  # a field of view is refined
         )
-        data = config.load(DataSettings, out / CONFIG, section="data")
+        data = RunFolder.at(out).data_settings()
         assert data.fov == (100 if option == "--fov" else None)
         assert data.camera == (None if option == "--fov" else out / "camera.yaml")
     # From Python, footage is opened so.
@@ -274,7 +274,10 @@ def test_a_refinement_that_does_harm_is_undone_in_both_modes(
         device="cpu",
     )  # fmt: skip
     assert result.held_out is not None and result.held_out.step == 0
-    assert "the weights before are kept" in read_facts(tmp_path / "split")["held_out"]
+    assert (
+        "the weights before are kept"
+        in json.loads((tmp_path / "split" / "run.json").read_text())["held_out"]
+    )
     image = sample.frame.image
     np.testing.assert_allclose(
         Run.load(tmp_path / "split").depth(image), plain.depth(image), rtol=1e-4
@@ -293,14 +296,14 @@ def test_a_refinement_that_helps_is_kept(
     assert result.held_out is not None and result.held_out.improved
     assert result.held_out.after < result.held_out.before
     # Resumed at its end it still knows what it was refined on.
-    train(config.load(TrainSettings, tmp_path / "run" / CONFIG), tmp_path / "run", resume=True)
+    train(RunFolder.at(tmp_path / "run").settings(), tmp_path / "run", resume=True)
     assert Run.load(tmp_path / "run").refined.startswith("refined on all frames of")
 
 
 def test_a_camera_that_turns_is_aligned(
     tiny_run: Path, frames: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings, _ = refine._load(tiny_run)
+    settings, _ = refine._load(RunFolder.at(tiny_run))
     footage = [with_camera(read_footage(frames), settings.data)]
     driving = Survey(1, 0.02, 0.1, frozenset(), frozenset())
     monkeypatch.setattr(refine, "survey", lambda clip, stride=None: driving)

@@ -24,10 +24,10 @@ from egodepth.data.sources import read_source
 from egodepth.data.unknown_camera import estimate_unknown_camera, with_estimate
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
-from egodepth.runs.cameras import guess_camera
+from egodepth.runs.cameras import guess_camera, keep_cameras, with_camera
+from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import DataSettings, TrainSettings
 from egodepth.training import plan
-from egodepth.training.run import _keep_cameras, with_camera
 
 FOCAL, WIDTH, HEIGHT = 500.0, 640, 480
 
@@ -93,7 +93,7 @@ def test_the_lens_that_was_found_is_undone_and_kept(tmp_path: Path) -> None:
     found = with_estimate(sequence, estimate)
     assert isinstance(found.frames, ChangedFrames) and found.camera_from == "estimate"
     clip = Clip(found, np.zeros((3, 3, 40, 80), np.uint8), np.arange(3), found.camera)  # type: ignore[arg-type]
-    _keep_cameras([clip], tmp_path)
+    keep_cameras([clip], RunFolder.at(tmp_path))
     lens = read_lens(tmp_path / "camera.yaml")
     assert lens is not None and lens.coefficients == (-0.15, 0.0, 0.0, 0.0)
     assert read_camera(tmp_path / "camera.yaml").matrix[0, 0] == 70
@@ -299,7 +299,7 @@ def test_each_footage_keeps_its_own_camera(tmp_path: Path) -> None:
         assert sequence.camera is not None
         clips.append(Clip(sequence, np.zeros((2, 3, 20, 40), np.uint8), np.arange(2),
                           sequence.camera.resize(20, 40)))  # fmt: skip
-    _keep_cameras(clips, tmp_path / "run", [1.0, 1.1])
+    keep_cameras(clips, RunFolder.at(tmp_path / "run"), [1.0, 1.1])
     sources = [str(tmp_path / "front"), str(tmp_path / "rear")]
     trained = config.override(TrainSettings(), {"data.sources": sources})
     config.save(trained, tmp_path / "run" / "config.yaml")

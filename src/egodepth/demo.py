@@ -17,7 +17,7 @@ from egodepth.inference.score import DepthScores, OdometryScores, evaluate_depth
 from egodepth.report.html_report import ReportContent, write_report
 from egodepth.report.plots import plot_trajectory
 from egodepth.report.tables import depth_table, more_depth_table, odometry_table
-from egodepth.runs.checkpoint import CHECKPOINT
+from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import demo as demo_recipe
 from egodepth.training.run import train
@@ -100,7 +100,7 @@ def run_demo(
         "data_wait": trained.data_wait,
         "seconds": seconds,
     }
-    write_json(out / "metrics.json", metrics)
+    write_json(run.folder.metrics, metrics)
     content = ReportContent(
         title="Depth and egomotion from an unlabelled drive",
         subtitle=f"{trained.steps} steps on synthetic streets, then {count} frames of a street that "
@@ -128,11 +128,11 @@ def _clear(out: Path) -> None:
     """Make room for a new demo, but never remove what is not an earlier one."""
     if not out.exists() or not any(out.iterdir()):
         return
-    config = out / "config.yaml"
-    if not config.exists() or "recipe: demo" not in config.read_text(encoding="utf-8"):
+    run = RunFolder.at(out)
+    if not run.exists or run.settings_tree().get("recipe") != "demo":
         raise EgodepthError(
             f"{out} holds something else than a demo; name another folder with --out"
         )
-    (out / CHECKPOINT).unlink(missing_ok=True)
-    for sample in (out / "samples").glob("*.png"):
+    run.checkpoint.unlink(missing_ok=True)
+    for sample in run.sample_files().values():
         sample.unlink()

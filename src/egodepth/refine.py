@@ -10,24 +10,24 @@ import numpy as np
 import torch
 from rich.console import Console
 
-from egodepth.core import config
 from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import Clip
-from egodepth.data.own_footage import CAMERA_FILE
 from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import SnippetBatch, SnippetStream, augment
 from egodepth.data.survey import TURNING, survey
 from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.predict import FramePrediction
 from egodepth.models.networks import Networks
-from egodepth.runs.checkpoint import CONFIG, read_run
+from egodepth.runs.cameras import settings_of_footage, with_camera
+from egodepth.runs.checkpoint import read_run
+from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.runs.run import Run
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_networks, make_stream
 from egodepth.training.devices import choose_device, choose_precision
 from egodepth.training.held_out import BestWeights, HeldOutResult
 from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
-from egodepth.training.run import TrainResult, settings_of_footage, train, with_camera
+from egodepth.training.run import TrainResult, train
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SampleRefinement:
 
 
 def refine_samples(
-    folder: Path,
+    folder: RunLike,
     sequence: Sequence,
     how: SampleRefinement,
     *,
@@ -82,6 +82,7 @@ def refine_samples(
     Raises:
         EgodepthError: no run, footage without what the run's sources need, or broken frames.
     """
+    folder = RunFolder.at(folder)
     settings, networks = _load(folder)
     accelerator, devices = choose_device(device)
     place = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
@@ -230,7 +231,7 @@ def _held_out_loss(
 
 
 def refine_split(
-    folder: Path,
+    folder: RunLike,
     source: str,
     sequences: list[Sequence],
     out: Path,
@@ -255,7 +256,8 @@ def refine_split(
     Raises:
         EgodepthError: as :func:`egodepth.training.run.train`.
     """
-    settings, known = config.load(TrainSettings, folder / CONFIG), settings_of_footage(folder)
+    run = RunFolder.at(folder)
+    settings, known = run.settings(), settings_of_footage(run)
     data: dict[str, Any] = {
         "sources": (source,), "root": None, "split": None, "dense_labels": True
     }  # fmt: skip
@@ -267,7 +269,7 @@ def refine_split(
         update={
             "recipe": "refined",
             "device": device,
-            "init": folder,
+            "init": run.path,
             "data": known.model_copy(update=data),
             "loss": settings.loss.model_copy(update={"coarse": 0.0}),
             "epochs": epochs,
@@ -290,21 +292,21 @@ def _camera_settings(sequences: list[Sequence], out: Path) -> dict[str, Any]:
         return {}
     camera = opened[0].camera
     if opened[0].camera_from == "given":
-        return {"camera": out / CAMERA_FILE, "fov": None, "focal": None}
+        return {"camera": RunFolder.at(out).camera, "fov": None, "focal": None}
     fov = 2 * math.degrees(math.atan(camera.width / 2 / float(camera.matrix[0, 0])))
     return {"camera": None, "fov": round(fov, 4), "focal": None}
 
 
-def _load(folder: Path) -> tuple[TrainSettings, Networks]:
+def _load(run: RunFolder) -> tuple[TrainSettings, Networks]:
     """A run's settings and networks in evaluation mode, with a frozen FeatureNet where it has one."""
-    read_run(folder)  # says what is wrong with a folder that is no run
-    settings = config.load(TrainSettings, folder / CONFIG)
+    read_run(run)  # says what is wrong with a folder that is no run
+    settings = run.settings()
     # The split is of what was trained on, not of what is refined on. Structure from motion sees whole
     # videos, a sample is one snippet.
     poses = "network" if settings.data.poses == "sfm" else settings.data.poses
     data = settings.data.model_copy(update={"split": None, "poses": poses})
     settings = settings.model_copy(update={"data": data})
-    networks = build_networks(settings.model_copy(update={"init": folder}))
+    networks = build_networks(settings.model_copy(update={"init": run.path}))
     if settings.method == "frozen" and networks.features is not None:
         networks.features.requires_grad_(False)
     return settings, networks.eval()

@@ -126,7 +126,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     refine = commands.add_parser(
         "refine", help="go on training on the very frames that are predicted"
     )
-    refine.add_argument("run", type=Path, metavar="RUN", help="run folder to start from")
+    refine.add_argument("run", type=run_folder, metavar="RUN", help="run folder to start from")
     refine.add_argument("source", metavar="SOURCE", help="test footage: path or KIND:ROOT")
     refine.add_argument("--out", type=Path, required=True, help="folder to write to")
     refine.add_argument("--mode", choices=("sample", "split"), default="sample",
@@ -186,7 +186,9 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
     view.add_commands(commands)
 
     report = commands.add_parser("report", help="write report.html of a run")
-    report.add_argument("run", type=Path, metavar="RUN", help="run folder")
+    report.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
+    report.add_argument("--out", type=Path, metavar="FILE.html",
+                        help="by default report.html in the run folder")  # fmt: skip
     report.set_defaults(command=_report)
     return parser
 
@@ -232,9 +234,9 @@ def _train(options: argparse.Namespace) -> int:
     from egodepth.core import config
     from egodepth.core.world import World
     from egodepth.report.html_report import ReportContent, write_report
-    from egodepth.runs.checkpoint import CONFIG, read_run
+    from egodepth.runs.folder import RunFolder
+    from egodepth.settings.model import ModelSettings
     from egodepth.settings.recipes import RECIPES, get_recipe
-    from egodepth.settings.training import TrainSettings
     from egodepth.training.run import estimate, train
 
     changes = {k.removeprefix("set:"): v for k, v in vars(options).items() if k.startswith("set:")}
@@ -242,7 +244,7 @@ def _train(options: argparse.Namespace) -> int:
     if options.resume:
         if changes or options.config:
             raise EgodepthError("--resume takes the settings of the run; leave the others out")
-        settings = config.load(TrainSettings, options.out / CONFIG)
+        settings = RunFolder.at(options.out).settings()
     else:
         first = options.what[0]
         if len(options.what) > 1 or (first not in RECIPES and _is_footage(first)):
@@ -251,7 +253,7 @@ def _train(options: argparse.Namespace) -> int:
         else:
             settings = get_recipe(first)
         if "init" in changes:
-            model = read_run(Path(changes["init"]))[0]
+            model = RunFolder.at(changes["init"]).section(ModelSettings, "model")
             settings = settings.model_copy(update={"model": model})
         if options.config:
             settings = config.merge_file(settings, options.config)
@@ -270,10 +272,10 @@ def _train(options: argparse.Namespace) -> int:
     if not World.of_environment().first:
         return 0 if result.stopped_by is None else INTERRUPTED
     subtitle = f"recipe {settings.recipe}, method {settings.method}, {result.steps} steps"
-    write_report(options.out, ReportContent(title=options.out.name, subtitle=subtitle))
+    page = write_report(options.out, ReportContent(title=options.out.name, subtitle=subtitle))
     print(
         f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s after "
-        f"{result.prepare_seconds:.0f} s of preparation; see {options.out / 'report.html'}"
+        f"{result.prepare_seconds:.0f} s of preparation; see {page}"
     )
     if result.collapse:
         print(
@@ -533,6 +535,10 @@ def _landscape(options: argparse.Namespace) -> int:
 
 def _report(options: argparse.Namespace) -> int:
     from egodepth.report.html_report import ReportContent, write_report
+    from egodepth.runs.folder import RunFolder
 
-    print(write_report(options.run, ReportContent(title=options.run.name)))
+    if options.out:
+        check_destination(options.out, (".html",))
+    run = RunFolder.at(options.run)
+    print(write_report(run, ReportContent(title=run.name), options.out))
     return 0

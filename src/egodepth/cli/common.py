@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from egodepth.data.sequence import Sequence
     from egodepth.inference.unit import KnownLength
+    from egodepth.runs.folder import RunFolder
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 Item = TypeVar("Item")
@@ -36,14 +37,14 @@ def positive(word: str) -> float:
     return _number(word, lambda value: 0 < value < math.inf, "a number above zero")
 
 
-def run_folder(word: str) -> Path:
+def run_folder(word: str) -> "Path | RunFolder":
     """An argument that names a run: a folder, or ``hf:OWNER/NAME`` on the Hugging Face hub."""
     if not word.startswith("hf:"):
         return Path(word)
-    from egodepth.runs.hub import find_run
+    from egodepth.runs.folder import RunFolder
 
     try:
-        return find_run(word)
+        return RunFolder.at(word)
     except EgodepthError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from egodepth.cli.common import add_common, make_console, positive, print_table
+from egodepth.cli.common import add_common, make_console, positive, print_table, run_folder
 from egodepth.core.errors import EgodepthError
 from egodepth.core.outputs import check_destination
 
@@ -18,7 +18,7 @@ def add_commands(commands: Any) -> None:
     kinds = evaluate.add_subparsers(metavar="depth|odometry", required=True)
 
     depth = kinds.add_parser("depth", help="score the depth of a run, or of other predictions")
-    depth.add_argument("what", metavar="RUN|PREDICTIONS", type=Path,
+    depth.add_argument("what", metavar="RUN|PREDICTIONS", type=run_folder,
                        help="run folder; or a folder of .npy, .npz or 16-bit .png files named like their "
                        "images, or by frame number; or a .npy or .npz file with all maps in the order of "
                        "--split")  # fmt: skip
@@ -48,7 +48,7 @@ def add_commands(commands: Any) -> None:
     depth.set_defaults(command=_evaluate_depth)
 
     odometry = kinds.add_parser("odometry", help="score a trajectory")
-    odometry.add_argument("what", metavar="RUN|TRAJECTORY", type=Path,
+    odometry.add_argument("what", metavar="RUN|TRAJECTORY", type=run_folder,
                           help="run folder, or a file in KITTI, TUM or EuRoC format")  # fmt: skip
     truth = odometry.add_mutually_exclusive_group(required=True)
     truth.add_argument("--data", metavar="KIND:ROOT", help="data set with poses")
@@ -92,7 +92,7 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
     from egodepth.inference.score import RunPredictor, evaluate_predictor, scored_frames
     from egodepth.report.evaluation import draw_worst, run_facts, write_csv
     from egodepth.report.tables import depth_table, more_depth_table
-    from egodepth.runs.checkpoint import CONFIG
+    from egodepth.runs.folder import RunFolder
     from egodepth.runs.run import Run
 
     for path in filter(None, (options.json, options.csv)):
@@ -116,7 +116,7 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
         changes |= {"split": asked.name} | ({} if same else {"images": asked.size})
     protocol = replace(protocol, **changes)
     split = get_split(protocol.split) if protocol.split else None
-    is_run = (options.what / CONFIG).exists()
+    is_run = RunFolder.at(options.what).exists
     if is_run:
         run = Run.load(options.what, options.device)
         predictor: Any = RunPredictor(run, options.flip)
@@ -159,7 +159,7 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
     from egodepth.report.evaluation import run_facts
     from egodepth.report.plots import plot_segments, plot_trajectory
     from egodepth.report.tables import odometry_table
-    from egodepth.runs.checkpoint import CONFIG
+    from egodepth.runs.folder import RunFolder
     from egodepth.runs.run import Run
 
     for path in filter(None, (options.json, options.plot, options.plot_errors)):
@@ -167,7 +167,7 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
     sequence = None
     if options.data:
         sequence = select(read_source(options.data), options.sequence)[0]
-    is_run = options.what.is_dir()
+    is_run = Path(options.what).is_dir()
     if is_run and sequence is None:
         raise EgodepthError(f"{options.what} is a folder: to score a run, give --data KIND:ROOT")
     if is_run:
@@ -185,7 +185,7 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
             options.what, sequence or options.truth, options.alignment, options.max_apart
         )
     if options.json:
-        facts = run_facts(options.what) if (options.what / CONFIG).exists() else {}
+        facts = run_facts(options.what) if RunFolder.at(options.what).exists else {}
         write_json(options.json, {"kind": "odometry", **scores.to_json(),
                    "data": options.data or str(options.truth), "name": options.what.name} | facts)  # fmt: skip
     if options.plot:

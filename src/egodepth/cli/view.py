@@ -92,11 +92,10 @@ def _view(options: argparse.Namespace) -> int:
     from egodepth.data.sources import default_protocol
     from egodepth.evaluation.depth import get_protocol
     from egodepth.runs.run import Run
-    from egodepth.training.run import settings_of_footage
     from egodepth.view.server import View
 
     run = Run.load(options.run, options.device)
-    trained = settings_of_footage(options.run)
+    trained = run.folder.data_settings()
     sources = trained.sources if options.source is None else (options.source,)
     if not sources:
         raise EgodepthError(f"{options.run} does not tell what it was trained on: name the footage")

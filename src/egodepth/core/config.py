@@ -72,19 +72,26 @@ def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
     return _validate(type(settings), tree, "settings")
 
 
-def load(kind: type[SettingsT], path: str | Path, section: str | None = None) -> SettingsT:
+def load(
+    kind: type[SettingsT], path: str | Path, section: str | None = None, *, strict: bool = True
+) -> SettingsT:
     """Read a YAML file of settings; fields that it leaves out keep their defaults.
 
     Args:
         kind: the settings that the file, or its ``section``, holds.
         path: the file.
         section: top-level name below which the settings stand.
+        strict: whether names that ``kind`` does not know are an error; else they are left out.
 
     Raises:
         EgodepthError: missing file, broken YAML, unknown name, wrong type.
     """
     tree = _read_tree(path)
-    return _validate(kind, tree if section is None else tree.get(section, {}), str(path))
+    if section is not None:
+        tree = tree.get(section) or {}
+    if not strict:
+        tree = {name: value for name, value in tree.items() if name in kind.model_fields}
+    return _validate(kind, tree, str(path))
 
 
 def merge_file(settings: SettingsT, path: str | Path) -> SettingsT:

@@ -3,7 +3,6 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from egodepth.losses.feature_metric import common_scale, feature_metric_loss
 from egodepth.losses.photometric import charbonnier, photometric_loss, target_statistics
 from egodepth.models.networks import FeatureNet
 from egodepth.runs.checkpoint import read_run
+from egodepth.runs.folder import RunLike
 from egodepth.runs.run import Run
 
 LARGEST_DEPTH = 80.0
@@ -94,7 +94,7 @@ class Landscape:
 
 
 def draw_landscape(
-    run: Path,
+    run: RunLike,
     sequence: Sequence,
     number: int,
     *,
@@ -173,7 +173,7 @@ def find_matches(
     count: int = 100,
     margin: float = 0.0,
     seed: int = 0,
-    run: Path | None = None,
+    run: RunLike | None = None,
 ) -> Matches:
     """Match pixels of one frame with a neighbour, by ground truth or else by a run's prediction.
 
@@ -319,7 +319,7 @@ def _feature_surfaces(
 
 
 def _depth_and_motion(
-    sequence: Sequence, index: int, other: int, read: dict[int, np.ndarray], run: Path | None
+    sequence: Sequence, index: int, other: int, read: dict[int, np.ndarray], run: RunLike | None
 ) -> tuple[np.ndarray, Tensor, str]:
     poses = sequence.world_from_camera
     if index in sequence.depth and poses is not None and np.isfinite(poses[[index, other]]).all():

@@ -7,7 +7,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from egodepth.core import config
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
 from egodepth.core.outputs import OutputFolder
@@ -15,26 +14,25 @@ from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol, scaled_depth
 from egodepth.inference.score import DepthScores, ImageScores, Predictor
 from egodepth.report.plots import plot_depth_errors
-from egodepth.runs.checkpoint import CONFIG, read_facts
-from egodepth.settings.training import TrainSettings
+from egodepth.runs.folder import RunFolder, RunLike
 
 WORST = 10
 SPARSE = 0.3
 
 
-def run_facts(folder: Path) -> dict[str, Any]:
+def run_facts(run: RunLike) -> dict[str, Any]:
     """What a table of many runs says of one: name, commit, seed, size, steps and time.
 
     Raises:
         EgodepthError: the folder is no run.
     """
-    settings = config.load(TrainSettings, folder / CONFIG)
-    facts = read_facts(folder)
+    folder = RunFolder.at(run)
+    settings = folder.settings()
     kept = ("commit", "machine", "cores", "steps", "seconds", "prepare_seconds", "poses")
     return {
-        "name": folder.resolve().name, "seed": settings.seed, "method": settings.method,
+        "name": folder.name, "seed": settings.seed, "method": settings.method,
         "views": settings.data.views, "size": f"{settings.model.width}x{settings.model.height}",
-        **{name: facts[name] for name in kept if name in facts},
+        **folder.facts().only(kept),
     }  # fmt: skip
 
 

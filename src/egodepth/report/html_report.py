@@ -3,16 +3,13 @@
 import base64
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import jinja2
-import yaml
 
-from egodepth.core.errors import EgodepthError
-from egodepth.core.files import natural_order, write_text
+from egodepth.core.files import write_text
 from egodepth.evaluation.depth import LABELS, METRICS
 from egodepth.report.plots import plot_losses
-from egodepth.runs.checkpoint import CONFIG
+from egodepth.runs.folder import RunFolder, RunLike
 
 SHOWN_SAMPLES = 6
 _TYPES = {".png": "image/png", ".mp4": "video/mp4"}
@@ -41,18 +38,16 @@ class ReportContent:
     notes: list[str] = field(default_factory=list)
 
 
-def write_report(run: Path, content: ReportContent, out: Path | None = None) -> Path:
+def write_report(run: RunLike, content: ReportContent, out: Path | None = None) -> Path:
     """Write ``report.html`` into a run folder (or to ``out``); returns its path.
 
     Raises:
         EgodepthError: the folder is no run, or the file can't be written.
     """
-    if not (run / CONFIG).exists():
-        raise EgodepthError(f"{run} is not a run folder: it holds no {CONFIG}")
-    out = out or run / "report.html"
-    curves = run / "losses.png"
-    has_curves = plot_losses(curves, run)
-    samples = natural_order((run / "samples").glob("step_*.png"))
+    folder = RunFolder.at(run).check()
+    out = out or folder.report
+    has_curves = plot_losses(folder.curves, folder)
+    samples = list(folder.sample_files().items())
     every = max(1, -(-len(samples) // SHOWN_SAMPLES))
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("egodepth.report", "."), autoescape=True, trim_blocks=True
@@ -62,12 +57,10 @@ def write_report(run: Path, content: ReportContent, out: Path | None = None) -> 
         labels=list(zip(METRICS, LABELS, strict=True)),
         video=_data_uri(content.video),
         trajectory=_data_uri(content.trajectory),
-        curves=_data_uri(curves if has_curves else None),
-        samples=[
-            (f"step {int(path.stem[5:])}", _data_uri(path)) for path in samples[::-1][::every][::-1]
-        ],
-        config=(run / CONFIG).read_text(encoding="utf-8"),
-        provenance=_read_yaml(run / "run.json"),
+        curves=_data_uri(folder.curves if has_curves else None),
+        samples=[(f"step {step}", _data_uri(path)) for step, path in samples[::-1][::every][::-1]],
+        config=folder.config.read_text(encoding="utf-8"),
+        provenance=folder.facts().model_dump(exclude_unset=True),
     )
     write_text(out, page)
     return out
@@ -78,7 +71,3 @@ def _data_uri(path: Path | None) -> str | None:
         return None
     data = base64.b64encode(path.read_bytes()).decode()
     return f"data:{_TYPES[path.suffix]};base64,{data}"
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    return yaml.safe_load(path.read_text(encoding="utf-8")) if path.exists() else {}

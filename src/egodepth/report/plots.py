@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from egodepth.core.files import atomic_path
 from egodepth.evaluation.odometry import Alignment, Segment, align
+from egodepth.runs.folder import RunFolder
 
 NOT_TERMS = ("epoch", "step")
 
@@ -133,7 +134,7 @@ def plot_depth_errors(
         figure.suptitle(title, fontsize=10)
 
 
-def plot_losses(path: Path, run: Path) -> bool:
+def plot_losses(path: Path, run: RunFolder) -> bool:
     """A small panel for each term in a run's log; returns whether there was any."""
     columns = read_log(run)
     names = [name for name in columns if name not in NOT_TERMS]
@@ -154,14 +155,13 @@ def plot_losses(path: Path, run: Path) -> bool:
     return True
 
 
-def read_log(run: Path) -> dict[str, np.ndarray]:
+def read_log(run: RunFolder) -> dict[str, np.ndarray]:
     """Columns of a run's CSV logs as (N, 2) steps and values; empty where there is no log.
 
-    Every session of a run (``logs/csv_STEP/metrics.csv``, STEP being where it started) has its own
-    file; where a later one repeats steps, it counts.
+    Every session of a run has its own file; where a later one repeats steps, it counts.
     """
-    files = {int(p.parent.name[4:]): p for p in sorted(run.glob("logs/csv_*/metrics.csv"))}
-    starts = sorted(files)
+    files = run.log_files()
+    starts = list(files)
     columns: dict[str, list[tuple[float, float]]] = {}
     for start, end in itertools.pairwise([*starts, sys.maxsize]):
         with files[start].open(newline="", encoding="utf-8") as file:

@@ -10,20 +10,22 @@ from dataclasses import replace
 from glob import has_magic
 from itertools import takewhile
 from pathlib import Path, PurePosixPath
-from typing import Any
-
-import yaml
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import find, read_text
 from egodepth.data.camera_file import Calibration, read_calibration
-from egodepth.data.own_footage import CAMERA_FILE, with_calibration
-from egodepth.data.sequence import Sequence
+from egodepth.data.clips import Clip
+from egodepth.data.own_footage import (
+    tell_unread_camera,
+    with_calibration,
+    with_camera_file,
+    write_camera,
+)
+from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Undistortion
+from egodepth.runs.folder import RunFolder, RunLike
+from egodepth.settings.training import DataSettings
 
-CAMERAS = "cameras"
-SETTINGS = "config.yaml"
 GUESSED_FOV = 60.0
 """Degrees that an unknown camera is taken to see from left to right, until it is estimated."""
 SAME_FOCAL = 0.02
@@ -42,7 +44,69 @@ def guess_camera(sequence: Sequence) -> Sequence:
     return replace(sequence.with_fov(GUESSED_FOV), camera_from="guess")
 
 
-def with_run_camera(sequence: Sequence, run: Path) -> Sequence:
+def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
+    """The sequence with the camera that the settings of a training give, where it brings none or only what its
+    files tell of it; without settings the latter, else a guess, which the training replaces.
+
+    Raises:
+        EgodepthError: a camera file that can't be read, or footage of another aspect ratio than the camera's.
+    """
+    if brings_camera(sequence):
+        return sequence
+    if data.camera is not None:
+        run = RunFolder.holding(data.camera)
+        if run is not None:
+            return with_kept_camera(sequence, run)
+        return with_camera_file(sequence, data.camera)
+    tell_unread_camera(sequence)
+    if data.focal is not None:
+        return sequence.with_focal(data.focal)
+    if data.fov is not None:
+        return replace(sequence, camera=None).with_fov(data.fov)
+    return sequence if sequence.camera is not None else guess_camera(sequence)
+
+
+def settings_of_footage(run: RunLike) -> DataSettings:
+    """Settings of a run for other footage of the same camera: those of its training, with the camera that
+    it keeps.
+
+    Raises:
+        EgodepthError: no run.
+    """
+    folder = RunFolder.at(run)
+    data = folder.data_settings()
+    if folder.camera.exists() or data.camera is not None or data.focal is not None:
+        return data.model_copy(update={"camera": folder.camera, "focal": None, "fov": None})
+    return data
+
+
+def keep_cameras(clips: list[Clip], run: RunFolder, factors: list[float] | None = None) -> None:
+    """Write down the cameras of one's own footage, with their lenses, their focal lengths times what was
+    learned: the first one for all footage, and each for its own, by its name."""
+    found = [
+        (clip, factor)
+        for clip, factor in zip(clips, factors or [1.0] * len(clips), strict=True)
+        if clip.sequence.place or clip.sequence.camera_from != "given"
+    ]
+    for place, (clip, factor) in enumerate(found):
+        if place == 0:
+            _keep_camera(clip, run.camera, factor)
+        if len(found) > 1:
+            _keep_camera(clip, run.camera_of(clip.sequence.name), factor)
+
+
+def _keep_camera(clip: Clip, path: Path, factor: float) -> None:
+    frames = clip.sequence.frames
+    camera, lens = clip.camera.resize(frames.height, frames.width), None
+    if isinstance(frames, ChangedFrames) and isinstance(frames.change, Undistortion):
+        # What structure from motion changed, it changed in the straight camera.
+        factor *= float(camera.matrix[0, 0] / frames.change.camera.matrix[0, 0])
+        camera, lens = frames.change.bent, frames.change.lens
+    scale = camera.matrix.new_tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
+    write_camera(path, replace(camera, matrix=camera.matrix * scale), lens)
+
+
+def with_run_camera(sequence: Sequence, run: RunLike) -> Sequence:
     """Footage with the camera that a run keeps for it, its lens undone, where it brings none; where the run
     keeps none either, with a guess, and a warning.
 
@@ -52,11 +116,12 @@ def with_run_camera(sequence: Sequence, run: Path) -> Sequence:
     """
     if brings_camera(sequence):
         return sequence
-    told = _camera_settings(run)
-    if (run / CAMERA_FILE).exists() or told.get("camera") or told.get("focal"):
+    run = RunFolder.at(run).check()
+    told = run.data_settings()
+    if run.camera.exists() or told.camera is not None or told.focal is not None:
         return with_kept_camera(sequence, run)
-    if told.get("fov"):
-        return replace(sequence, camera=None).with_fov(float(told["fov"]))
+    if told.fov is not None:
+        return replace(sequence, camera=None).with_fov(told.fov)
     if sequence.camera is not None:
         return sequence
     warnings.warn(
@@ -68,7 +133,7 @@ def with_run_camera(sequence: Sequence, run: Path) -> Sequence:
     return guess_camera(sequence)
 
 
-def with_kept_camera(sequence: Sequence, run: Path) -> Sequence:
+def with_kept_camera(sequence: Sequence, run: RunFolder) -> Sequence:
     """As :func:`with_run_camera`, of a run that had a camera.
 
     Footage that the run was trained on is known by its name, or the end of its path; where the run's cameras
@@ -79,7 +144,7 @@ def with_kept_camera(sequence: Sequence, run: Path) -> Sequence:
     Raises:
         EgodepthError: as :func:`with_run_camera`.
     """
-    if not (run / CAMERA_FILE).exists():
+    if not run.camera.exists():
         raise EgodepthError(
             f"{run} was trained by an older version, which did not keep its camera in the run folder; give "
             "--fov or --camera FILE"
@@ -117,7 +182,7 @@ def with_kept_camera(sequence: Sequence, run: Path) -> Sequence:
     return with_calibration(sequence, chosen)
 
 
-def undistortion_of_run(run: Path, height: int, width: int, name: str) -> Undistortion | None:
+def undistortion_of_run(run: RunLike, height: int, width: int, name: str) -> Undistortion | None:
     """What undoes the lens of a run's camera in images of this size; None where it has none.
 
     Args:
@@ -128,24 +193,21 @@ def undistortion_of_run(run: Path, height: int, width: int, name: str) -> Undist
     Raises:
         EgodepthError: images of another aspect ratio than the camera's.
     """
-    named = _kept(run) if (run / CAMERA_FILE).exists() else {}
+    folder = RunFolder.at(run)
+    named = _kept(folder)
     if not any(camera.lens for camera in named.values()):
         return None  # depth of single images needs no camera
-    fitted = _first_fitting(named, height, width, name, run).at_size(height, width, name)
+    fitted = _first_fitting(named, height, width, name, folder).at_size(height, width, name)
     return Undistortion(fitted.camera, fitted.lens) if fitted.lens else None
 
 
-def _kept(run: Path) -> dict[str, Calibration]:
+def _kept(run: RunFolder) -> dict[str, Calibration]:
     """By name of the footage; that of the first one by no name."""
-    files = {"": run / CAMERA_FILE} | {
-        file.relative_to(run / CAMERAS).as_posix().removesuffix(".yaml"): file
-        for file in find(run / CAMERAS, "*.yaml")
-    }
-    return {name: read_calibration(file) for name, file in files.items()}
+    return {name: read_calibration(file) for name, file in run.camera_files().items()}
 
 
 def _first_fitting(
-    named: Mapping[str, Calibration], height: int, width: int, name: str, run: Path
+    named: Mapping[str, Calibration], height: int, width: int, name: str, run: RunFolder
 ) -> Calibration:
     """The first camera of this aspect ratio, with a warning where others differ; the first of all where there
     is none."""
@@ -167,13 +229,13 @@ def _differ(cameras: Iterable[Calibration]) -> bool:
     return max(focals) > (1 + SAME_FOCAL) * min(focals)
 
 
-def _was_trained_on(run: Path, place: str) -> bool:
+def _was_trained_on(run: RunFolder, place: str) -> bool:
     """Whether the sources of a run, as they were typed, lead to this place from here."""
-    told = _camera_settings(run)
-    for source in map(str, told.get("sources") or []):
+    told = run.data_settings()
+    for source in told.sources:
         for typed in (source, source.partition(":")[2]):  # KIND:ROOT
             fixed = takewhile(lambda part: not has_magic(part), Path(typed).parts)
-            path = Path(told.get("root") or "").joinpath(*fixed)
+            path = Path(told.root or "").joinpath(*fixed)
             tops = (path.resolve(), path.parent.resolve() / path.name)
             if typed and (typed == place or any(Path(place).is_relative_to(top) for top in tops)):
                 return True
@@ -183,12 +245,3 @@ def _was_trained_on(run: Path, place: str) -> bool:
 def _focal(camera: Camera) -> float:
     """Over the longer side of the image, which turning does not change."""
     return float(camera.matrix[0, 0]) / max(camera.width, camera.height)
-
-
-def _camera_settings(run: Path) -> dict[str, Any]:
-    """What the settings of a run say of its footage."""
-    if not (run / SETTINGS).exists():
-        raise EgodepthError(f"{run} is not a run folder: it holds no {SETTINGS}")
-    tree = yaml.safe_load(read_text(run / SETTINGS, "the run's settings"))
-    data = tree.get("data") if isinstance(tree, dict) else None
-    return data if isinstance(data, dict) else {}

@@ -1,6 +1,5 @@
 """Reading the networks of a run folder back; nothing pickled is ever executed."""
 
-import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from egodepth.core import config
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import atomic_path, read_text
+from egodepth.core.files import atomic_path
 from egodepth.models.networks import Networks
+from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.settings.model import ModelSettings
 
-CHECKPOINT = "checkpoint.ckpt"
-WEIGHTS = "model.safetensors"
-"""In place of the checkpoint, where a run was saved for others to use."""
-CONFIG = "config.yaml"
 _PREFIX = "networks."
 
 
@@ -46,24 +41,6 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_facts(folder: Path, name: str = "run.json") -> dict[str, Any]:
-    """What a JSON file of a run folder says; empty where there is none.
-
-    Raises:
-        EgodepthError: a broken file.
-    """
-    path = folder / name
-    if not path.exists():
-        return {}
-    try:
-        facts = json.loads(read_text(path, "what is known of the run"))
-    except ValueError as error:
-        raise EgodepthError(f"{path} is broken: {error}") from error
-    if not isinstance(facts, dict):
-        raise EgodepthError(f"{path} is broken: it holds no names and values")
-    return facts
-
-
 def write_weights(networks: nn.Module, path: Path) -> None:
     """Weights as safetensors, under the names that :func:`read_run` knows."""
     state = {name: value.contiguous().cpu() for name, value in networks.state_dict().items()}
@@ -83,19 +60,18 @@ def networks_checkpoint(networks: Networks) -> dict[str, Any]:
     return {"state_dict": {_PREFIX + name: v for name, v in networks.state_dict().items()}}
 
 
-def read_run(folder: Path) -> tuple[ModelSettings, Networks]:
+def read_run(run: RunLike) -> tuple[ModelSettings, Networks]:
     """The networks of a run folder, in evaluation mode, on the CPU, and their settings.
 
     Raises:
         EgodepthError: no run folder, as :func:`read_checkpoint`, or weights that do not fit the
             settings.
     """
-    if not (folder / CONFIG).exists():
-        raise EgodepthError(f"{folder} is not a run folder: it holds no {CONFIG}")
-    settings = config.load(ModelSettings, folder / CONFIG, section="model")
-    path = folder / CHECKPOINT
-    if not path.exists() and (folder / WEIGHTS).exists():
-        path = folder / WEIGHTS
+    folder = RunFolder.at(run)
+    settings = folder.section(ModelSettings, "model")
+    path = folder.checkpoint
+    if not path.exists() and folder.weights.exists():
+        path = folder.weights
         state = _read_weights(path)
     else:
         state = {
@@ -115,6 +91,7 @@ def read_run(folder: Path) -> tuple[ModelSettings, Networks]:
         networks.load_state_dict(state)
     except RuntimeError as error:
         raise EgodepthError(
-            f"{path} does not fit the networks of its {CONFIG}: {str(error).splitlines()[1].strip()}"
+            f"{path} does not fit the networks of its {folder.config.name}: "
+            f"{str(error).splitlines()[1].strip()}"
         ) from error
     return settings, networks.eval()

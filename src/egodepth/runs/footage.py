@@ -9,12 +9,13 @@ from egodepth.data.own_footage import tell_unread_camera, with_camera_file
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_sources, select
 from egodepth.runs.cameras import brings_camera, with_run_camera
+from egodepth.runs.folder import RunLike
 
 Source = str | Path | Sequence | list[str] | list[Path] | list[Sequence]
 
 
 def open_footage(
-    run: Path,
+    run: RunLike,
     source: Source,
     *,
     name: str | None = None,
@@ -42,7 +43,7 @@ def open_footage(
     return [_opened(sequence, run, fov, camera) for sequence in select(read, name)]
 
 
-def _opened(sequence: Sequence, run: Path, fov: float | None, camera: Path | None) -> Sequence:
+def _opened(sequence: Sequence, run: RunLike, fov: float | None, camera: Path | None) -> Sequence:
     if camera is None and not brings_camera(sequence):
         tell_unread_camera(sequence)
     if fov is None and camera is None:

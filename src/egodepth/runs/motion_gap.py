@@ -2,15 +2,11 @@
 
 import warnings
 from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-import yaml
 
-from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import read_text
-from egodepth.runs.checkpoint import CONFIG, read_facts
+from egodepth.core.errors import EgodepthWarning
 
 FACT = "motion_gap"
 """Its name in a run's run.json."""
@@ -31,6 +27,20 @@ class MotionGap:
     frames: int = 1
     seconds: float | None = None
 
+    @classmethod
+    def of_stride(cls, stride: int | Literal["auto"], run: str) -> "MotionGap":
+        """That of a run of an older version, which kept but the stride of its settings; where that was chosen
+        per video 1, with a warning."""
+        if stride != "auto":
+            return cls(stride)
+        warnings.warn(
+            f"{run} does not say how far apart its training's frames were (data.stride auto): PoseNet is asked "
+            "for the motion between neighbours, and its path may be several times too long; train again",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+        return cls()
+
     def facts(self) -> dict[str, Any]:
         """What run.json holds."""
         return {FACT: asdict(self)}
@@ -44,35 +54,6 @@ class MotionGap:
         if self.seconds is None or not seconds_per_frame:
             return self.frames
         return max(1, round(self.seconds / seconds_per_frame))
-
-
-def read_motion_gap(folder: Path) -> MotionGap:
-    """The gap that a run was trained at; of runs that did not keep it the stride of their settings, and where
-    that was chosen per video 1, with a warning.
-
-    Raises:
-        EgodepthError: a broken file.
-    """
-    fact = read_facts(folder).get(FACT)
-    if fact is not None:
-        try:
-            gap = MotionGap(int(fact["frames"]), fact["seconds"] and float(fact["seconds"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise EgodepthError(f"{folder / 'run.json'} is broken: {FACT} is {fact!r}") from error
-        return gap
-    if not (folder / CONFIG).exists():
-        return MotionGap()
-    tree = yaml.safe_load(read_text(folder / CONFIG, "the run's settings")) or {}
-    stride = (tree.get("data") or {}).get("stride", 1)
-    if isinstance(stride, int):
-        return MotionGap(stride)
-    warnings.warn(
-        f"{folder} does not say how far apart its training's frames were (data.stride {stride}): PoseNet is "
-        "asked for the motion between neighbours, and its path may be several times too long; train again",
-        EgodepthWarning,
-        stacklevel=2,
-    )
-    return MotionGap()
 
 
 def typical_gap(gaps: list[MotionGap], weights: list[int]) -> MotionGap:

@@ -19,10 +19,11 @@ from egodepth.evaluation.landscape import texture
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.models.transformers_depth import TransformersDepth
 from egodepth.runs.backends import Backend, export_onnx, make_compute
-from egodepth.runs.checkpoint import WEIGHTS, read_facts, read_run, write_weights
+from egodepth.runs.checkpoint import read_run, write_weights
+from egodepth.runs.folder import RunFolder, RunLike, download
 from egodepth.runs.footage import Source, open_footage
-from egodepth.runs.hub import CARD_TEMPLATE, card_values, download, find_run, save_facts
-from egodepth.runs.motion_gap import MotionGap, read_motion_gap
+from egodepth.runs.hub import CARD_TEMPLATE, card_values, save_facts
+from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.model import ModelSettings
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -54,31 +55,28 @@ class Run(
 
     def __init__(
         self,
-        folder: Path,
+        folder: RunLike,
         settings: ModelSettings,
         depth: DepthNet | TransformersDepth,
         pose: PoseNet | None,
     ):
-        self.folder, self.settings = folder, settings
+        self.folder, self.settings = RunFolder.at(folder), settings
         self.device = torch.device("cpu")
         self._depth, self._pose = depth, pose
         self._compute = make_compute("torch", depth, settings.height, settings.width)
-        facts = read_facts(folder)
-        self.refined = str(facts.get("refined", ""))
-        self.metric = str(facts.get("metric", ""))
-        self.unit = str(facts.get("unit", "the run's unit"))
-        self.motion_gap = read_motion_gap(folder) if pose is not None else MotionGap()
-        self.sound_motion = facts.get("poses", "network") != "network"
+        facts = self.folder.facts()
+        self.refined, self.metric, self.unit = facts.refined, facts.metric, facts.unit
+        self.motion_gap = self.folder.motion_gap() if pose is not None else MotionGap()
+        self.sound_motion = facts.poses != "network"
 
     @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Self:
+    def load(cls, folder: RunLike, device: str = "cpu") -> Self:
         """Read a run folder made by ``egodepth train``, or ``hf:OWNER/NAME`` from the Hugging Face hub.
 
         Raises:
             EgodepthError: no run, a broken one, or one without DepthNet.
         """
-        require(folder, (str, Path), "folder", "the path of a run, or hf:OWNER/NAME")
-        folder = find_run(folder)
+        folder = RunFolder.at(folder)
         settings, networks = read_run(folder)
         if networks.depth is None:
             raise EgodepthError(f"{folder} was trained with method features: it predicts no depth")
@@ -89,8 +87,9 @@ class Run(
         parts = nn.ModuleDict({"depth": self._depth})
         if self._pose is not None:
             parts["pose"] = self._pose
-        write_weights(parts, save_directory / WEIGHTS)
-        save_facts(self.folder, save_directory)
+        target = RunFolder.at(save_directory)
+        write_weights(parts, target.weights)
+        save_facts(self.folder, target)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, device: str = "cpu", **how: Any) -> Self:

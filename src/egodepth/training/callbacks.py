@@ -19,6 +19,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
+from egodepth.runs.folder import RunFolder
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule
 
@@ -199,8 +200,8 @@ class CollapseWatch(L.Callback):
 class Samples(L.Callback):
     """Pictures of the first snippet of a batch: image, inverse depth, reconstruction."""
 
-    def __init__(self, folder: Path, every: int):
-        self.folder, self.every = folder, every
+    def __init__(self, run: RunFolder, every: int):
+        self.run, self.every = run, every
 
     def on_train_batch_end(
         self,
@@ -227,7 +228,7 @@ class Samples(L.Callback):
             rows.append(result.reconstruction[0].detach())
         picture = torch.cat([row.float().cpu() for row in rows], dim=1)
         pixels = (picture.permute(1, 2, 0) * 255).round().clamp(0, 255).byte().numpy()
-        with atomic_path(self.folder / f"step_{step:06d}.png") as partial:
+        with atomic_path(self.run.sample(step)) as partial:
             Image.fromarray(pixels).save(partial)
         for logger in trainer.loggers:
             if isinstance(logger, L.pytorch.loggers.TensorBoardLogger):

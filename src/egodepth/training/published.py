@@ -7,10 +7,11 @@ import torch
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import atomic_path, write_json
+from egodepth.core.files import atomic_path
 from egodepth.core.provenance import provenance
 from egodepth.models.published import read_published
-from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, networks_checkpoint
+from egodepth.runs.checkpoint import networks_checkpoint
+from egodepth.runs.folder import RunFolder
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import TrainSettings
 
@@ -49,7 +50,8 @@ def import_featdepth(
         EgodepthError: a missing or broken file, entries missing or left over, or a folder that
             holds a run already.
     """
-    if (out / CHECKPOINT).exists():
+    run = RunFolder.at(out)
+    if run.checkpoint.exists():
         raise EgodepthError(f"{out} already holds a run; name another folder with --out")
     if height % 32 or width % 32 or min(height, width) < 32:
         raise EgodepthError(f"height and width must be multiples of 32, got {height} and {width}")
@@ -60,10 +62,9 @@ def import_featdepth(
         recipe="imported", method="joint" if has_depth else "features", model=published.settings
     )
     out.mkdir(parents=True, exist_ok=True)
-    config.save(settings, out / CONFIG)
-    facts = {**provenance(), "imported": str(path), **PUBLISHED_GAP.facts()}
-    write_json(out / "run.json", facts)
-    with atomic_path(out / CHECKPOINT) as partial:
+    config.save(settings, run.config)
+    run.write_facts({**provenance(), "imported": str(path), **PUBLISHED_GAP.facts()})
+    with atomic_path(run.checkpoint) as partial:
         torch.save(networks_checkpoint(networks), partial)
     found = [name for name, part in networks.named_children() if part is not None]
     return ImportResult(out, found, published.mapped, published.unused)

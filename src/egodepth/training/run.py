@@ -1,10 +1,9 @@
 """A training run: folder, data, trainer, stop and resume."""
 
-import json
 import logging
 import time
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import lightning as L
@@ -16,28 +15,23 @@ from torch.utils.data import DataLoader
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
-from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
-from egodepth.data.clips import Clip
 from egodepth.data.own_footage import (
     CAMERA_FILE,
     POSES_UNIT,
-    tell_unread_camera,
-    with_camera_file,
-    write_camera,
 )
-from egodepth.data.sequence import ChangedFrames, Sequence
+from egodepth.data.sequence import Sequence
 from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
-from egodepth.geometry.lens import Undistortion
 from egodepth.models.encoder import share_batch_statistics
-from egodepth.runs.cameras import CAMERAS, brings_camera, guess_camera, with_kept_camera
-from egodepth.runs.checkpoint import CHECKPOINT, CONFIG, read_checkpoint, read_facts
+from egodepth.runs.cameras import brings_camera, keep_cameras, with_camera
+from egodepth.runs.checkpoint import read_checkpoint
+from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import DataSettings, TrainSettings
 from egodepth.training.build import build_module, check_needs, make_stream
 from egodepth.training.callbacks import (
@@ -114,7 +108,7 @@ def train(
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     require(out, (str, Path), "out", "the folder to make")
-    out = Path(out)
+    run = RunFolder.at(Path(out))
     world = World.of_environment()
     console = Console(quiet=True) if not world.first else console or Console(stderr=True)
     if world.size > 1 and settings.minutes is not None:
@@ -128,19 +122,18 @@ def train(
         keep_large_allocations()
     precision = choose_precision(settings.precision, accelerator)
     if world.first:
-        _check_folder(out, resume=resume)
-    checkpoint = out / CHECKPOINT
-    saved = read_checkpoint(checkpoint) if resume else None
+        _check_folder(run, resume=resume)
+    saved = read_checkpoint(run.checkpoint) if resume else None
     if saved and "egodepth_schedule" not in saved:
         raise EgodepthError(
-            f"cannot resume: {out} was imported, or trained by an earlier version; start a new run with "
-            f"--init {out}"
+            f"cannot resume: {run} was imported, or trained by an earlier version; start a new run with "
+            f"--init {run}"
         )
-    if saved and settings.data.camera is not None and (out / CAMERA_FILE).exists():
-        kept = settings.data.model_copy(update={"camera": out / CAMERA_FILE})
+    if saved and settings.data.camera is not None and run.camera.exists():
+        kept = settings.data.model_copy(update={"camera": run.camera})
         settings = settings.model_copy(update={"data": kept})
     if saved:
-        refined = str(read_facts(out).get("refined", ""))
+        refined = run.facts().refined
     if sequences is None:
         sequences = read_training_sequences(settings.data)
     check_needs(settings, sequences)
@@ -171,9 +164,9 @@ def train(
     if settings.compile == "always" or long:
         module.compare = Comparisons.compiled()
     if world.first:
-        out.mkdir(parents=True, exist_ok=True)
-        config.save(settings, out / CONFIG)
-    before = _seconds_so_far(out) if saved else 0.0
+        run.path.mkdir(parents=True, exist_ok=True)
+        config.save(settings, run.config)
+    before = run.facts().seconds if saved else 0.0
     facts = {
         **provenance(), "steps": stream.schedule.total, "schedule": stream.schedule.state(),
         "precision": precision, "poses": plan.poses, "plan": plan.lines,
@@ -183,9 +176,9 @@ def train(
     facts |= {"refined": refined} if refined else {}
     facts |= {"processes": world.size} if world.size > 1 else {}
     if world.first:
-        write_json(out / "run.json", facts)
+        run.write_facts(facts)
         if not saved:  # a resumed run keeps what it had learned of them
-            _keep_cameras(plan.clips, out)
+            keep_cameras(plan.clips, run)
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
@@ -200,17 +193,17 @@ def train(
         max_epochs=-1,
         logger=[
             # Lightning empties an existing log, so every session writes its own.
-            CSVLogger(out, name="logs", version=f"csv_{stream.first_step:07d}"),
-            TensorBoardLogger(out, name="logs", version="tensorboard"),
+            CSVLogger(run.path, run.logs.name, run.log_version(stream.first_step)),
+            TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
         ],
         callbacks=[
             ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console),
-            Samples(out / "samples", settings.sample_every),
+            Samples(run, settings.sample_every),
             *([] if best is None else [best]),
             Checkpoints(
-                checkpoint,
+                run.checkpoint,
                 settings.checkpoint_every,
-                lambda: _keep_cameras(plan.clips, out, _focal_factors(module.motions)),
+                lambda: keep_cameras(plan.clips, run, _focal_factors(module.motions)),
             ),
             watch,
             stop,
@@ -224,14 +217,14 @@ def train(
     )
     stream.prefetch = accelerator != "cpu"
     started = time.perf_counter()
-    _fit(trainer, module, stream, checkpoint, resume=resume)
+    _fit(trainer, module, stream, run.checkpoint, resume=resume)
     facts["seconds"] = before + time.perf_counter() - started
     if best is not None and stop.stopped_by is None:
         facts["held_out"] = str(best.best.result)
     if world.first:
-        write_json(out / "run.json", facts)
+        run.write_facts(facts)
     return TrainResult(
-        run=out,
+        run=run.path,
         steps=trainer.global_step,
         total_steps=stream.schedule.total,
         seconds=time.perf_counter() - started,
@@ -245,40 +238,6 @@ def train(
 
 def _focal_factors(motions: MotionRefinement | None) -> list[float] | None:
     return None if motions is None else motions.focal_factors.tolist()
-
-
-def _keep_cameras(clips: list[Clip], out: Path, factors: list[float] | None = None) -> None:
-    """Write down the cameras of one's own footage, with their lenses, their focal lengths times what was
-    learned: the first one for all footage, and each for its own, by its name."""
-    found = [
-        (clip, factor)
-        for clip, factor in zip(clips, factors or [1.0] * len(clips), strict=True)
-        if clip.sequence.place or clip.sequence.camera_from != "given"
-    ]
-    for place, (clip, factor) in enumerate(found):
-        if place == 0:
-            _keep_camera(clip, out / CAMERA_FILE, factor)
-        if len(found) > 1:
-            _keep_camera(clip, out / CAMERAS / f"{clip.sequence.name}.yaml", factor)
-
-
-def _keep_camera(clip: Clip, path: Path, factor: float) -> None:
-    frames = clip.sequence.frames
-    camera, lens = clip.camera.resize(frames.height, frames.width), None
-    if isinstance(frames, ChangedFrames) and isinstance(frames.change, Undistortion):
-        # What structure from motion changed, it changed in the straight camera.
-        factor *= float(camera.matrix[0, 0] / frames.change.camera.matrix[0, 0])
-        camera, lens = frames.change.bent, frames.change.lens
-    scale = camera.matrix.new_tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
-    write_camera(path, replace(camera, matrix=camera.matrix * scale), lens)
-
-
-def _seconds_so_far(out: Path) -> float:
-    """Of the training before it was stopped; 0 where it was killed before it could say."""
-    try:
-        return float(json.loads((out / "run.json").read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return 0.0
 
 
 def _unit_facts(settings: TrainSettings, sequences: list[Sequence]) -> dict[str, str]:
@@ -344,51 +303,14 @@ def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:
         )
 
 
-def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
-    """The sequence with the camera that the settings give, where it brings none or only what its files tell
-    of it; without settings the latter, else a guess, which the training replaces.
-
-    Raises:
-        EgodepthError: a camera file that can't be read, or footage of another aspect ratio than the camera's.
-    """
-    if brings_camera(sequence):
-        return sequence
-    if data.camera is not None:
-        run = data.camera.parent
-        if data.camera.name == CAMERA_FILE and (
-            (run / CAMERAS).exists() or (run / CONFIG).exists()
-        ):
-            return with_kept_camera(sequence, run)
-        return with_camera_file(sequence, data.camera)
-    tell_unread_camera(sequence)
-    if data.focal is not None:
-        return sequence.with_focal(data.focal)
-    if data.fov is not None:
-        return replace(sequence, camera=None).with_fov(data.fov)
-    return sequence if sequence.camera is not None else guess_camera(sequence)
-
-
-def settings_of_footage(run: Path) -> DataSettings:
-    """Settings of a run for other footage of the same camera: those of its training, with the camera that
-    it keeps.
-
-    Raises:
-        EgodepthError: no run.
-    """
-    data = config.load(DataSettings, run / CONFIG, section="data")
-    if (run / CAMERA_FILE).exists() or data.camera is not None or data.focal is not None:
-        return data.model_copy(update={"camera": run / CAMERA_FILE, "focal": None, "fov": None})
-    return data
-
-
-def _check_folder(out: Path, *, resume: bool) -> None:
-    if resume and not (out / CHECKPOINT).exists():
-        raise EgodepthError(f"cannot resume: {out} holds no {CHECKPOINT}")
-    if not resume and (out / CHECKPOINT).exists():
+def _check_folder(run: RunFolder, *, resume: bool) -> None:
+    if resume and not run.checkpoint.exists():
+        raise EgodepthError(f"cannot resume: {run} holds no {run.checkpoint.name}")
+    if not resume and run.checkpoint.exists():
         raise EgodepthError(
-            f"{out} already holds a run: add --resume to go on, or name another folder"
+            f"{run} already holds a run: add --resume to go on, or name another folder"
         )
-    check_destination(out, folder=True)
+    check_destination(run.path, folder=True)
 
 
 @dataclass(frozen=True)

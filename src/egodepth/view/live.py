@@ -78,7 +78,7 @@ class LiveView:
             return "text/html; charset=utf-8", (files("egodepth.view") / "live.html").read_bytes()
         if path == "/state.json":
             return as_json({
-                "title": self.run.folder.resolve().name, "source": self.camera.source,
+                "title": self.run.folder.name, "source": self.camera.source,
                 "rate": self.rate, "frames": self.frames, "seen": self.camera.seen,
                 "ended": self.ended, "problem": self.problem,
             })  # fmt: skip

@@ -4,7 +4,6 @@ import socket
 import threading
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 from matplotlib import colormaps
@@ -14,6 +13,7 @@ from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol
 from egodepth.inference.unit import KnownLength
 from egodepth.report.plots import read_log
+from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.view.page import Server, as_json
 from egodepth.view.scene import Scene
@@ -58,7 +58,7 @@ class View:
         self._server = Server(self, port)
         self._scene = Scene(_free_port())
         self.session = self._make(sequences[0])
-        self.title = run.folder.resolve().name
+        self.title = run.folder.name
         self.address = self._server.address
         self._server.start()
 
@@ -123,7 +123,7 @@ def _colour_maps() -> dict[str, list[int]]:
     }
 
 
-def _curves(run: Path) -> dict[str, list[list[float]]]:
+def _curves(run: RunFolder) -> dict[str, list[list[float]]]:
     """Steps and values of every loss term, thinned out."""
     found = {}
     for name, rows in read_log(run).items():

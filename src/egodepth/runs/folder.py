@@ -1,0 +1,310 @@
+"""A run's folder: the one place that knows what lies where in it, and what its files say."""
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from egodepth.core import config
+from egodepth.core.config import SettingsT
+from egodepth.core.errors import EgodepthError, require
+from egodepth.core.files import find, natural_order, read_text, write_json
+from egodepth.runs.motion_gap import MotionGap
+from egodepth.settings.training import DataSettings, TrainSettings
+
+HUB = "hf:"
+"""Before the name of a run on the hub, wherever a run is named."""
+
+
+class RunFacts(BaseModel):
+    """What is known of a run besides its settings: the content of its run.json. What only the report shows
+    (versions, machine, plan) is kept under its own name.
+
+    Attributes:
+        refined: what the run was refined on, in words, or empty.
+        metric: what makes its lengths metres, in words; empty where they have another unit.
+        unit: that of its lengths, in words, where they are not metres.
+        poses: where motions in time came from in its training.
+        motion_gap: between the frames of a pair that PoseNet learned from; None in runs of older versions.
+        seconds: of its training; 0 where it was killed before it could say.
+        steps: of its training.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    refined: str = ""
+    metric: str = ""
+    unit: str = "the run's unit"
+    poses: str = "network"
+    motion_gap: MotionGap | None = None
+    seconds: float = 0.0
+    steps: int | None = None
+
+    def only(self, names: Iterable[str]) -> dict[str, Any]:
+        """Those of these facts that the run told."""
+        told = self.model_dump(exclude_unset=True)
+        return {name: told[name] for name in names if name in told}
+
+
+class RunFolder(os.PathLike[str]):
+    """Paths and facts of a run.
+
+    Attributes:
+        path: of the folder.
+        name: what people call the run: the folder's name, or ``OWNER/NAME`` on the hub.
+    """
+
+    def __init__(self, path: Path, name: str):
+        self.path, self.name = path, name
+
+    @classmethod
+    def at(cls, run: "RunLike") -> "RunFolder":
+        """The folder that a run is named by: a path, whether or not a run is there yet, or
+        ``hf:OWNER/NAME``, which is downloaded once.
+
+        Raises:
+            EgodepthError: see :func:`download`.
+        """
+        if isinstance(run, RunFolder):
+            return run
+        require(run, (str, Path), "run", "the path of a run, or hf:OWNER/NAME")
+        # A path that was made of it has lost nothing: hf: is followed by one slash.
+        hub_name = str(run).removeprefix(HUB)
+        if hub_name != str(run):
+            return cls(download(hub_name), hub_name)
+        return cls(Path(run), Path(run).resolve().name)
+
+    @classmethod
+    def holding(cls, file: Path) -> "RunFolder | None":
+        """The run whose camera file this is; None where it is no run's."""
+        folder = cls.at(file.parent)
+        is_kept = file == folder.camera and (folder.exists or folder.cameras.exists())
+        return folder if is_kept else None
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def __fspath__(self) -> str:
+        return str(self.path)
+
+    @property
+    def config(self) -> Path:
+        """Its settings; a folder with such a file is a run."""
+        return self.path / "config.yaml"
+
+    @property
+    def facts_file(self) -> Path:
+        """See :class:`RunFacts`."""
+        return self.path / "run.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Networks, and what a training goes on from."""
+        return self.path / "checkpoint.ckpt"
+
+    @property
+    def weights(self) -> Path:
+        """In place of the checkpoint, where a run was saved for others to use."""
+        return self.path / "model.safetensors"
+
+    @property
+    def camera(self) -> Path:
+        """Camera of the first footage of the training, with its lens, at the size of its frames."""
+        return self.path / "camera.yaml"
+
+    @property
+    def cameras(self) -> Path:
+        """Folder of the cameras of all footage, where there were several pieces, by their names."""
+        return self.path / "cameras"
+
+    def camera_of(self, name: str) -> Path:
+        """The camera of the footage of a name, where there were several pieces."""
+        return self.cameras / f"{name}.yaml"
+
+    def camera_files(self) -> dict[str, Path]:
+        """Its camera files by name of the footage, that of the first one by no name; empty where it keeps
+        none."""
+        if not self.camera.exists():
+            return {}
+        return {"": self.camera} | {
+            file.relative_to(self.cameras).as_posix().removesuffix(".yaml"): file
+            for file in find(self.cameras, "*.yaml")
+        }
+
+    @property
+    def metrics(self) -> Path:
+        """Scores of the demo."""
+        return self.path / "metrics.json"
+
+    @property
+    def samples(self) -> Path:
+        """Folder of the pictures made during the training."""
+        return self.path / "samples"
+
+    def sample(self, step: int) -> Path:
+        """The picture of a step."""
+        return self.samples / f"step_{step:06d}.png"
+
+    def sample_files(self) -> dict[int, Path]:
+        """The pictures by their steps, in order."""
+        return {int(p.stem[5:]): p for p in natural_order(self.samples.glob("step_*.png"))}
+
+    def log_version(self, step: int) -> str:
+        """What Lightning calls the log of a session that starts at a step."""
+        return f"csv_{step:07d}"
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs, one of each session of the training."""
+        return self.path / "logs"
+
+    def log_files(self) -> dict[int, Path]:
+        """The logs of losses by the step at which their session started, in order."""
+        files = {int(p.parent.name[4:]): p for p in self.logs.glob("csv_*/metrics.csv")}
+        return dict(sorted(files.items()))
+
+    @property
+    def curves(self) -> Path:
+        """Picture of the losses."""
+        return self.path / "losses.png"
+
+    @property
+    def report(self) -> Path:
+        """The page about it."""
+        return self.path / "report.html"
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a run."""
+        return self.config.exists()
+
+    def check(self) -> "RunFolder":
+        """Itself.
+
+        Raises:
+            EgodepthError: there is no run.
+        """
+        if not self.exists:
+            raise EgodepthError(f"{self} is not a run folder: it holds no {self.config.name}")
+        return self
+
+    def settings(self) -> TrainSettings:
+        """Those that it was trained with.
+
+        Raises:
+            EgodepthError: no run, or settings that this version does not know.
+        """
+        return config.load(TrainSettings, self.check().config)
+
+    def section(self, kind: type[SettingsT], name: str) -> SettingsT:
+        """A part of the settings.
+
+        Raises:
+            EgodepthError: as :meth:`settings`.
+        """
+        return config.load(kind, self.check().config, name)
+
+    def data_settings(self) -> DataSettings:
+        """What it was trained on, as far as this version still knows the settings.
+
+        Raises:
+            EgodepthError: no run, or a broken file.
+        """
+        return config.load(DataSettings, self.check().config, "data", strict=False)
+
+    def settings_tree(self) -> dict[str, Any]:
+        """The settings as names and values, unchecked.
+
+        Raises:
+            EgodepthError: no run, or a broken file.
+        """
+        text = read_text(self.check().config, "the run's settings")
+        try:
+            tree = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise EgodepthError(
+                f"{self.config} is broken: {' '.join(str(error).split())}"
+            ) from error
+        return tree if isinstance(tree, dict) else {}
+
+    def facts(self) -> RunFacts:
+        """What run.json says; nothing where there is none.
+
+        Raises:
+            EgodepthError: a broken file.
+        """
+        try:
+            return RunFacts.model_validate(read_json(self.facts_file))
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise EgodepthError(
+                f"{self.facts_file} is broken: {first['loc'][0]} is {first['input']!r}"
+            ) from error
+
+    def write_facts(self, facts: Mapping[str, Any]) -> None:
+        """Write run.json.
+
+        Raises:
+            EgodepthError: the file can't be written.
+        """
+        write_json(self.facts_file, dict(facts))
+
+    def motion_gap(self) -> MotionGap:
+        """The gap that its PoseNet was trained at; of runs that did not keep it the stride of their settings,
+        and where that was chosen per video 1, with a warning.
+
+        Raises:
+            EgodepthError: a broken file.
+        """
+        known = self.facts().motion_gap
+        if known is not None or not self.exists:
+            return known or MotionGap()
+        return MotionGap.of_stride(self.data_settings().stride, str(self))
+
+
+RunLike = str | Path | RunFolder
+"""What a run is named by."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a JSON file of a run folder says; empty where there is none.
+
+    Raises:
+        EgodepthError: a broken file.
+    """
+    if not path.exists():
+        return {}
+    try:
+        facts = json.loads(read_text(path, "what is known of the run"))
+    except ValueError as error:
+        raise EgodepthError(f"{path} is broken: {error}") from error
+    if not isinstance(facts, dict):
+        raise EgodepthError(f"{path} is broken: it holds no names and values")
+    return facts
+
+
+def download(name: str, **how: Any) -> Path:
+    """The folder of a run on the hub, downloaded once.
+
+    Args:
+        name: OWNER/NAME.
+        how: of ``huggingface_hub.snapshot_download``.
+
+    Raises:
+        EgodepthError: no such run, or no network.
+    """
+    import huggingface_hub
+
+    try:
+        return Path(huggingface_hub.snapshot_download(name, **how))
+    except (
+        Exception
+    ) as error:  # the hub's, requests' and the system's: all mean that it is not there
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise EgodepthError(
+            f"cannot get the run {name} from the Hugging Face hub: {reason}"
+        ) from error
