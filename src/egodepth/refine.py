@@ -18,9 +18,10 @@ from egodepth.data.survey import TURNING, survey
 from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.predict import FramePrediction
 from egodepth.models.networks import Networks
-from egodepth.runs.cameras import settings_of_footage, with_camera
+from egodepth.runs.cameras import settings_of_footage
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.folder import RunFolder, RunLike
+from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_networks, make_stream
@@ -90,12 +91,11 @@ def refine_samples(
     networks.to(place).to(memory_format=torch.channels_last)
     assert networks.depth is not None
     run = Run(folder, settings.model, networks.depth, networks.pose).to(str(place))
-    gap = gap_of(sequence.frames, run.motion_gap) if run.has_motion else 1
     partners = [s for s in rig or [] if sequence.rig and s.rig == sequence.rig]
-    footage = [sequence, *(s for s in partners if s.name != sequence.name)]
-    settings, near, wide = _make_streams(
-        settings, [with_camera(s, settings_of_footage(folder)) for s in footage], gap
-    )
+    footage = open_footage(folder, [sequence, *(s for s in partners if s.name != sequence.name)])
+    sequence = footage[0]
+    gap = gap_of(sequence.frames, run.motion_gap) if run.has_motion else 1
+    settings, near, wide = _make_streams(settings, footage, gap)
     refined = _refined_frames(
         run, networks, sequence, frames, near, wide, settings, how, on_frame, bf16=bf16
     )
@@ -258,6 +258,7 @@ def refine_split(
     """
     run = RunFolder.at(folder)
     settings, known = run.settings(), settings_of_footage(run)
+    sequences = open_footage(run, list(sequences))
     data: dict[str, Any] = {
         "sources": (source,), "root": None, "split": None, "dense_labels": True
     }  # fmt: skip
@@ -280,8 +281,7 @@ def refine_split(
         }
     )
     note = f"refined on all frames of {source} for {epochs:g} epochs"
-    footage = [with_camera(sequence, known) for sequence in sequences]
-    return train(refined, out, sequences=footage, refined=note, console=console)
+    return train(refined, out, sequences=sequences, refined=note, console=console)
 
 
 def _camera_settings(sequences: list[Sequence], out: Path) -> dict[str, Any]:

@@ -126,6 +126,7 @@ class Sequence:
         improved_depth: a better ground truth, where the data set has two (KITTI raw).
         lidar_forward: what published evaluations on KITTI raw take for depth: the distances of the same
             points along the LiDAR's forward axis, about 0.27 m more than the camera's z.
+        opened: whether a run has given it its camera (``Run.open``).
         place: absolute path or address of one's own footage, see :func:`with_unique_names`; empty for data
             sets.
         ground: least and greatest y in the world of the poses of level ground; None where unknown.
@@ -148,6 +149,7 @@ class Sequence:
     metric_poses: bool = True
     place: str = ""
     camera_note: str = ""
+    opened: bool = False
     ground: tuple[float, float] | None = None
 
     def ground_truth(

@@ -4,6 +4,8 @@ from typing import Any
 
 from egodepth.core.errors import EgodepthError, require
 from egodepth.data.sequence import Sequence
+from egodepth.runs.cameras import brings_camera
+from egodepth.runs.run import Run
 
 
 def check_run(run: Any) -> None:
@@ -16,6 +18,18 @@ def check_run(run: Any) -> None:
         raise EgodepthError(
             f"run must be a Run, egodepth.load(FOLDER), got {type(run).__name__} {run!r}"
         )
+
+
+def footage_of(run: Run, sequence: Sequence) -> Sequence:
+    """Footage as ``run.open`` gives it, with the run's camera and its lens undone, whether it comes from there
+    or was read otherwise.
+
+    Raises:
+        EgodepthError: no run, no sequence, or what ``Run.open`` finds wrong.
+    """
+    check_run(run)
+    check_sequence(sequence)
+    return sequence if brings_camera(sequence) else run.open(sequence)[0]
 
 
 def check_sequence(sequence: Any) -> None:

@@ -15,6 +15,7 @@ from egodepth.core.outputs import OutputFolder, check_destination
 from egodepth.data.sequence import Frame, Sequence, read_numbered
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera, pixel_grid
+from egodepth.inference.arguments import footage_of
 from egodepth.inference.multi_view import DepthFrom, FrameDepth, frame_depths
 from egodepth.runs.run import Run
 
@@ -86,7 +87,7 @@ def consistent_views(
 
     Args:
         run: trained networks.
-        sequence: footage with a camera.
+        sequence: footage; the run gives it its camera where it brings none.
         first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit.
         every: frames from one to the next.
         numbers: (N,) frame numbers of the poses; by default those of the sequence.
@@ -94,8 +95,9 @@ def consistent_views(
         on_frame: called with how many frames have their depth, and will have.
 
     Raises:
-        EgodepthError: no camera, or another word than those of ``depth``.
+        EgodepthError: another word than those of ``depth``.
     """
+    sequence = footage_of(run, sequence)
     frames = frame_depths(
         run, sequence, first_from_frame, every, numbers, depth=depth, on_frame=on_frame
     )
@@ -152,7 +154,7 @@ def fuse_cloud(
     """Points of :func:`consistent_views`, whose arguments these are.
 
     Raises:
-        EgodepthError: no camera, or no points that agree.
+        EgodepthError: no points that agree.
     """
     points, colours = [], []
     for view in consistent_views(

@@ -27,6 +27,7 @@ from egodepth.losses.photometric import charbonnier, photometric_loss, target_st
 from egodepth.models.networks import FeatureNet
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.folder import RunLike
+from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
 
 LARGEST_DEPTH = 80.0
@@ -111,11 +112,11 @@ def draw_landscape(
 
     Args:
         run: run folder; without a FeatureNet, L_fm is left out.
-        sequence: footage, as ``Run.open`` gives it.
+        sequence: footage; the run gives it its camera where it brings none.
         number: of the frame in its data set.
         pixel, count, offset, seed: as in :func:`find_matches`.
         radius, step, level: as in :func:`loss_surfaces`.
-        fov: horizontal field of view in degrees, for footage without a camera.
+        fov: horizontal field of view in degrees, in place of the run's camera.
 
     Raises:
         EgodepthError: a bad run, frame, pixel, radius or level.
@@ -129,8 +130,7 @@ def draw_landscape(
         raise EgodepthError(
             f"level {level}: the features have levels 0 to {len(networks.features.encoder.channels) - 1}"
         )
-    if fov is not None:
-        sequence = sequence.with_fov(fov)
+    sequence = open_footage(run, sequence, fov=fov)[0]
     matches = find_matches(
         sequence, _position(sequence, number), height=settings.height, width=settings.width,
         offset=offset, pixel=pixel, count=count, margin=radius, seed=seed, run=run,

@@ -18,6 +18,7 @@ from egodepth.geometry.multi_view import (
     comparison_scale,
     sources_by_baseline,
 )
+from egodepth.inference.arguments import footage_of
 from egodepth.runs.run import Run
 
 DepthFrom = Literal["views", "network"]
@@ -86,11 +87,11 @@ def frame_depths(
         on_frame: called with how many frames are done, and will be.
 
     Raises:
-        EgodepthError: no camera, or another word than those of ``depth``.
+        EgodepthError: another word than those of ``depth``.
     """
     check_depth_from(depth)
-    if sequence.camera is None:
-        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    sequence = footage_of(run, sequence)
+    assert sequence.camera is not None
     known = sequence.frames.numbers if numbers is None else numbers
     posed = {
         number: pose

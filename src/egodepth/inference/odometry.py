@@ -36,7 +36,7 @@ from egodepth.geometry.bundle import (
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
 from egodepth.geometry.pyramid import image_pyramid, make_levels
-from egodepth.inference.arguments import check_run, check_sequence
+from egodepth.inference.arguments import check_run, footage_of
 from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
     KnownLength,
@@ -403,7 +403,7 @@ def track_sequence(
 
     Args:
         run: trained networks.
-        sequence: footage with a camera.
+        sequence: footage; the run gives it its camera where it brings none.
         settings: of the method.
         known: something measured, which makes lengths metres.
         on_frame: called for each frame as it comes.
@@ -412,12 +412,10 @@ def track_sequence(
         EgodepthError: no camera, or broken frames.
         NoUnitError: something measured tells no unit; it holds the trajectory.
     """
-    check_run(run)
-    check_sequence(sequence)
+    sequence = footage_of(run, sequence)
     require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
     require(known, (KnownLength, type(None)), "known", "a KnownLength")
-    if sequence.camera is None:
-        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    assert sequence.camera is not None
     require_times(sequence, known)
     gap = run.motion_gap.in_frames(time_per_frame(sequence.frames)) if run.has_motion else None
     odometry = Odometry(run, sequence.camera, settings, gap=gap)

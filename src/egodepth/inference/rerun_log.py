@@ -11,6 +11,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence, read_numbered
+from egodepth.inference.arguments import footage_of
 from egodepth.inference.cloud import Cloud
 from egodepth.runs.run import Run
 
@@ -56,11 +57,11 @@ def write_rerun(
         numbers: (N,) frame numbers of the poses; by default those of the sequence.
 
     Raises:
-        EgodepthError: another suffix than .rrd, no camera, rerun is not installed, or the file can't be
+        EgodepthError: another suffix than .rrd, rerun is not installed, or the file can't be
             written.
     """
-    if sequence.camera is None:
-        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    sequence = footage_of(run, sequence)
+    assert sequence.camera is not None
     check_destination(path, (".rrd",))
     rerun = load_rerun()
     known = sequence.frames.numbers if numbers is None else numbers

@@ -32,7 +32,7 @@ from egodepth.geometry.trajectory import (
     is_frame_count,
     read_trajectory,
 )
-from egodepth.inference.arguments import check_run, check_sequence, check_sequences
+from egodepth.inference.arguments import check_run, check_sequences, footage_of
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import predict_sequence
 from egodepth.runs.run import Run, texture_at
@@ -156,6 +156,7 @@ def evaluate_depth(
     """
     check_run(run)
     check_sequences(sequences)
+    sequences = [footage_of(run, sequence) for sequence in sequences]
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     require(protocol, DepthProtocol, "protocol", "a DepthProtocol or the name of one")
     return evaluate_predictor(
@@ -369,8 +370,7 @@ def evaluate_odometry(
     Raises:
         EgodepthError: a sequence without poses, or broken frames.
     """
-    check_run(run)
-    check_sequence(sequence)
+    sequence = footage_of(run, sequence)
     if sequence.world_from_camera is None:
         raise EgodepthError(f"{sequence.name} has no ground-truth poses")
     unit = unit_of_truth(sequence)

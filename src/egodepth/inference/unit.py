@@ -11,6 +11,7 @@ import torch
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require, require_positive
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.geometry.ground import ground_height
+from egodepth.inference.arguments import footage_of
 from egodepth.inference.gps_track import read_gps
 from egodepth.runs.run import Run
 
@@ -139,13 +140,10 @@ def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
     """The unit by the height of the camera above the ground or by one distance, from DepthNet alone.
 
     Raises:
-        EgodepthError: no camera, no ground to be seen, no such frame or pixel.
+        EgodepthError: no ground to be seen, no such frame or pixel.
     """
-    if sequence.camera is None:
-        raise EgodepthError(
-            f"{sequence.name} has no camera, without which neither its height nor a distance tells lengths: "
-            "open it by Run.open, or give its field of view (--fov, with_fov)"
-        )
+    sequence = footage_of(run, sequence)
+    assert sequence.camera is not None
     if known.distance is not None:
         return _by_distance(run, sequence, *known.distance)
     assert known.camera_height is not None

@@ -40,10 +40,14 @@ def open_footage(
     given = source if isinstance(source, list) else [source]
     read = [s for s in given if isinstance(s, Sequence)]
     read += read_sources([str(s) for s in given if not isinstance(s, Sequence)], root)
-    return [_opened(sequence, run, fov, camera) for sequence in select(read, name)]
+    return [
+        replace(_opened(sequence, run, fov, camera), opened=True) for sequence in select(read, name)
+    ]
 
 
 def _opened(sequence: Sequence, run: RunLike, fov: float | None, camera: Path | None) -> Sequence:
+    if sequence.opened and fov is None and camera is None:
+        return sequence
     if camera is None and not brings_camera(sequence):
         tell_unread_camera(sequence)
     if fov is None and camera is None:

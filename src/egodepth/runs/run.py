@@ -16,9 +16,11 @@ from egodepth.data.frame_cache import resize_frame
 from egodepth.data.pixels import read_picture
 from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.evaluation.landscape import texture
+from egodepth.geometry.lens import Undistortion
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.models.transformers_depth import TransformersDepth
 from egodepth.runs.backends import Backend, export_onnx, make_compute
+from egodepth.runs.cameras import undistortion_of_run
 from egodepth.runs.checkpoint import read_run, write_weights
 from egodepth.runs.folder import RunFolder, RunLike, download
 from egodepth.runs.footage import Source, open_footage
@@ -152,6 +154,11 @@ class Run(
         file = None if camera is None else Path(camera)
         return open_footage(self.folder, source, name=name, fov=fov, camera=file, root=root)
 
+    def undistortion(self, height: int, width: int, name: str) -> Undistortion | None:
+        """What undoes the lens of the run's camera in images that are no footage, as those of a live camera;
+        see :func:`egodepth.runs.cameras.undistortion_of_run`."""
+        return undistortion_of_run(self.folder, height, width, name)
+
     @property
     def has_motion(self) -> bool:
         """Whether there is a PoseNet; runs with known motions have none."""
@@ -162,7 +169,8 @@ class Run(
     ) -> np.ndarray:
         """Depth of an image, (H, W) float32, in the run's unit.
 
-        A monocular run's unit is arbitrary but the same for all images.
+        A monocular run's unit is arbitrary but the same for all images. An image is taken as it is: where the
+        run's camera has a lens, whose lines bend, take frames of :meth:`open`, in which it is undone.
 
         An image of more than 8 bits is scaled from its own range, which a warning tells, and a folder's
         (:func:`egodepth.predict_sequence`) from that of all its frames: their depth differs.

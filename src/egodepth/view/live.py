@@ -14,7 +14,6 @@ from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.live_camera import LiveCamera
 from egodepth.geometry.lens import Undistortion
-from egodepth.runs.cameras import undistortion_of_run
 from egodepth.runs.run import Run
 from egodepth.view.page import Server, as_json
 
@@ -104,8 +103,8 @@ class LiveView:
 
     def _add(self, image: np.ndarray) -> None:
         if self.frames == 0:
-            self._undistortion = undistortion_of_run(
-                self.run.folder, image.shape[0], image.shape[1], self.camera.source
+            self._undistortion = self.run.undistortion(
+                image.shape[0], image.shape[1], self.camera.source
             )
         if self._undistortion is not None:
             image = self._undistortion(image)

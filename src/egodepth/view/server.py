@@ -8,9 +8,9 @@ from importlib.resources import files
 import numpy as np
 from matplotlib import colormaps
 
-from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol
+from egodepth.inference.arguments import footage_of
 from egodepth.inference.unit import KnownLength
 from egodepth.report.plots import read_log
 from egodepth.runs.folder import RunFolder
@@ -39,16 +39,14 @@ class View:
 
         Args:
             run: trained networks.
-            sequences: footage with cameras; the first is shown first.
+            sequences: footage; the first is shown first. The run gives it its camera where it brings none.
             known, protocol, odometry: see :class:`Session`.
             port: to listen on; by default the first free one.
 
         Raises:
             EgodepthError: a port that is taken, or footage without a camera.
         """
-        lacking = next((s.name for s in sequences if s.camera is None), None)
-        if lacking:
-            raise EgodepthError(f"{lacking} has no camera; give its field of view with --fov")
+        sequences = [footage_of(run, sequence) for sequence in sequences]
         self._sequences = {sequence.name: sequence for sequence in sequences}
         self._make: Callable[[Sequence], Session] = lambda sequence: Session(
             run, sequence, known, protocol, odometry=odometry
