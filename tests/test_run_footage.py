@@ -1,0 +1,228 @@
+"""Every command meets footage as the run's camera sees it, its lens undone; every command knows hf:."""
+
+import argparse
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+import egodepth
+from egodepth.cli import _build_parser, main
+from egodepth.core.video import VideoWriter
+from egodepth.data.own_footage import write_camera
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.lens import Lens
+from egodepth.models.networks import DepthNet
+from egodepth.refine import SampleRefinement, refine_samples
+from egodepth.view.server import View
+
+HEIGHT, WIDTH, COUNT = 80, 160, 7
+FOCAL = 90.0
+LENS = Lens("brown", (-0.3, 0.09, 0.0, 0.0, 0.0))
+CAMERA = Camera.from_parameters(FOCAL, FOCAL, (WIDTH - 1) / 2, (HEIGHT - 1) / 2, HEIGHT, WIDTH)
+
+
+def picture(rays: np.ndarray, index: int) -> np.ndarray:
+    """What is seen along rays (H, W, 2), (x, y) at z = 1, in the frame of a number."""
+    x, y = rays[..., 0] + 0.03 * index, rays[..., 1]
+    waves = [np.sin(17 * x + 3 * y), np.sin(13 * y - 5 * x), np.cos(11 * x) * np.cos(19 * y)]
+    return (127 + 120 * np.stack(waves, axis=-1)).astype(np.uint8)
+
+
+def pixels() -> np.ndarray:
+    return np.stack(np.meshgrid(np.arange(WIDTH), np.arange(HEIGHT)), axis=-1).astype(np.float64)
+
+
+def bent(index: int) -> np.ndarray:
+    """A frame behind the lens: the ray of each pixel is found by iteration."""
+    fx, fy, cx, cy = CAMERA.focal_and_centre.double().tolist()
+    pictured = (pixels() - [cx, cy]) / [fx, fy]
+    rays, (k1, k2, *_) = pictured, LENS.coefficients
+    for _ in range(100):
+        squared = (rays**2).sum(-1, keepdims=True)
+        rays = pictured / (1 + k1 * squared + k2 * squared**2)
+    return picture(rays, index)
+
+
+def straight(index: int, camera: Camera) -> np.ndarray:
+    """The same frame without a lens."""
+    fx, fy, cx, cy = camera.focal_and_centre.double().tolist()
+    return picture((pixels() - [cx, cy]) / [fx, fy], index)
+
+
+@pytest.fixture(scope="module")
+def bent_run(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose camera has a lens."""
+    run = tmp_path_factory.mktemp("bent") / "run"
+    shutil.copytree(tiny_run, run)
+    tree = yaml.safe_load((run / "config.yaml").read_text())
+    tree["data"] |= {"augment": False, "fov": None}
+    tree |= {"steps": 2}
+    (run / "config.yaml").write_text(yaml.safe_dump(tree))
+    write_camera(run / "camera.yaml", CAMERA, LENS)
+    return run
+
+
+@pytest.fixture(scope="module")
+def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Bent frames with depth and poses, but without a camera."""
+    folder = tmp_path_factory.mktemp("footage") / "drive"
+    for name in ("images", "depth"):
+        (folder / name).mkdir(parents=True)
+    poses = []
+    for index in range(COUNT):
+        Image.fromarray(bent(index)).save(folder / "images" / f"{index:06d}.png")
+        np.save(folder / "depth" / f"{index:06d}.npy", np.full((HEIGHT, WIDTH), 5.0, np.float32))
+        pose = np.eye(4)[:3]
+        pose[0, 3], pose[2, 3] = 0.1 * index**1.5, 0.3 * index
+        poses.append(" ".join(f"{value:.6f}" for value in pose.ravel()))
+    (folder / "poses.txt").write_text("\n".join(poses) + "\n")
+    (folder / "camera.yaml").write_text("poses_unit: metres\n")
+    return folder
+
+
+@pytest.fixture
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
+    """Images (H, W, 3) that reach DepthNet, from 0 to 255."""
+    images: list[np.ndarray] = []
+    forward = DepthNet.forward
+
+    def record(self: DepthNet, image: torch.Tensor, *rest: object, **more: object) -> object:
+        images.extend(image.detach().float().permute(0, 2, 3, 1).cpu().numpy() * 255)
+        return forward(self, image, *rest, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(DepthNet, "forward", record)
+    return images
+
+
+def check_straight(seen: list[np.ndarray], camera: Camera) -> None:
+    """Every image is nearer to a straight frame than to any bent one, by far."""
+    assert seen
+    height, width = seen[0].shape[:2]
+
+    def shrunk(frames: Iterator[np.ndarray]) -> np.ndarray:
+        return np.stack(
+            [cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in frames]
+        )
+
+    wanted = shrunk(straight(i, camera) for i in range(COUNT)).astype(float)
+    wrong = shrunk(bent(i) for i in range(COUNT)).astype(float)
+    for image in seen:
+        to_wanted, to_wrong = (np.abs(f - image).mean((1, 2, 3)).min() for f in (wanted, wrong))
+        assert to_wanted < 0.4 * to_wrong, (to_wanted, to_wrong)
+
+
+def watch_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages end when all has been shown."""
+    monkeypatch.setattr(View, "wait", lambda self: self.session.wait(60))
+
+    def leave(status: int) -> None:
+        raise SystemExit(status)
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+
+COMMANDS: dict[str, list[str]] = {
+    "predict": ["--out", "OUT"],
+    "odometry": ["--out", "OUT"],
+    "refine": ["--out", "OUT", "--iterations", "1", "--device", "cpu"],
+    "refine split": ["--out", "OUT", "--mode", "split", "--epochs", "0.1", "--device", "cpu"],
+    "landscape": ["--frame", "3", "--out", "OUT", "--radius", "2", "--count", "4"],
+    "export points": ["--out", "OUT.ply", "--depth", "network"],
+    "export mesh": ["--out", "OUT.ply", "--depth", "network"],
+    "export colmap": ["--out", "OUT", "--depth", "network"],
+    "export rerun": ["--out", "OUT.rrd", "--depth", "network"],
+    "view": [],
+    "live": [],
+    "evaluate depth": ["--protocol", "indoor"],
+    "evaluate odometry": ["--by", "alignment"],
+}
+
+
+def words_of(name: str, run: str, source: Path, out: Path) -> list[str]:
+    """A command line."""
+    rest = [word.replace("OUT", str(out)) for word in COMMANDS[name]]
+    verbs = name.removesuffix(" split").split()
+    where = ["--data", str(source)] if verbs[0] == "evaluate" else [str(source)]
+    return [*verbs, run, *where, *rest]
+
+
+def call(words: list[str]) -> int:
+    try:
+        return main(words)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+
+
+def commands(wanted: Callable[[set[str]], bool]) -> set[str]:
+    """Names of all commands whose arguments are as wanted."""
+    found: set[str] = set()
+
+    def look(parser: argparse.ArgumentParser, name: str) -> None:
+        for action in parser._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for word, inner in action.choices.items():
+                    look(inner, f"{name} {word}".strip())
+        if wanted({str(action.metavar) for action in parser._actions if not action.option_strings}):
+            found.add(name)
+
+    look(_build_parser(with_settings=False), "")
+    return found
+
+
+def test_every_command_with_a_run_and_footage_is_looked_at() -> None:
+    both = commands(lambda names: "RUN" in names and "SOURCE" in names)
+    scored = commands(lambda names: any(name.startswith("RUN|") for name in names))
+    assert both | scored == {name.removesuffix(" split") for name in COMMANDS}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_commands_see_straight_frames(
+    name: str, bent_run: Path, footage: Path, tmp_path: Path, seen: list[np.ndarray],
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if name == "export rerun":
+        pytest.importorskip("rerun")
+    watch_pages(monkeypatch)
+    source = footage
+    if name == "live":
+        source = tmp_path / "drive.mp4"
+        with VideoWriter(source) as video:
+            for index in range(COUNT):
+                video.write(bent(index), index / 10)
+    if name == "landscape":  # ground truth tells its matches, where there is some
+        source = footage / "images"
+    camera = egodepth.load(bent_run).open(footage / "images")[0].camera
+    assert camera is not None
+    seen.clear()
+    status = call(words_of(name, str(bent_run), source, tmp_path / "out"))
+    said = capsys.readouterr()
+    assert status == 0, said.err
+    check_straight(seen, camera)
+
+
+def test_python_sees_straight_frames(bent_run: Path, footage: Path, seen: list[np.ndarray]) -> None:
+    """Footage that was read without the run is opened by whatever takes both."""
+    run = egodepth.load(bent_run)
+    (sequence,) = egodepth.read_source(footage)
+    camera = run.open(sequence)[0].camera
+    assert sequence.camera is None and camera is not None
+    known = egodepth.KnownLength(distance=(0, 80.0, 40.0, 3.0))
+    for look in (
+        lambda: list(egodepth.predict_sequence(run, sequence)),
+        lambda: egodepth.find_unit(run, sequence, known),
+        lambda: egodepth.track_sequence(run, sequence),
+        lambda: egodepth.evaluate_depth(run, [sequence], "indoor"),
+        lambda: egodepth.evaluate_odometry(run, sequence, by="alignment"),
+        lambda: list(refine_samples(bent_run, sequence, SampleRefinement(1), device="cpu")),
+    ):
+        seen.clear()
+        look()
+        check_straight(seen, camera)
