@@ -109,6 +109,7 @@ BAD = [
         "unrecognized arguments: --data.rot",
     ),
     (["train", "{frames}", "--out", "{tmp}/r", "--model.height", "97"], "multiple of 32"),
+    (["train", "{frames}", "--out", "{tmp}/r", "--loss.standing", "0.1"], "loss.ground_contact"),
     (
         ["train", "{frames}", "--out", "{tmp}/r", "--data.fov", "60", "--device", "cuda:7"],
         "no device cuda:7",

@@ -81,6 +81,17 @@ def test_files_override_recipes_and_are_checked(tmp_path: Path) -> None:
         config.merge_file(TrainSettings(), path)
 
 
+def test_settings_that_were_renamed_are_read_and_told(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_text("loss: {standing: 0.07, dense: 2.0}\n")
+    for read in (config.load(TrainSettings, path), config.merge_file(get_recipe("footage"), path)):
+        assert (read.loss.ground_contact, read.loss.dense) == (0.07, 2.0)
+    with pytest.raises(EgodepthError, match=r"loss\.standing is called loss\.ground_contact now"):
+        config.override(TrainSettings(), {"loss.standing": "0.1"})
+    config.save(TrainSettings(), path)
+    assert "standing" not in path.read_text()
+
+
 def test_unknown_recipe() -> None:
     with pytest.raises(EgodepthError, match="neither a recipe"):
         get_recipe("kitti_smal")

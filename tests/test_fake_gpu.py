@@ -112,7 +112,7 @@ def test_a_step_with_every_source_of_motion(
     views: str, poses: str, fake_gpu: None, street: Clip, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes = {**TINY, "data.poses": poses, "data.views": views, "moving_mask": True,
-               "loss.standing": 0.03}  # fmt: skip
+               "loss.ground_contact": 0.03}  # fmt: skip
     step(override(TrainSettings(), changes), street, monkeypatch)
 
 

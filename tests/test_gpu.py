@@ -157,7 +157,9 @@ def test_a_step_of_every_recipe(name: str, device: torch.device, clips: SnippetS
 def test_a_step_with_every_source_of_motion(
     poses: str, views: str, device: torch.device, clips: SnippetStream
 ) -> None:
-    settings = tiny(poses, **{"data.views": views, "moving_mask": True, "loss.standing": 0.03})
+    settings = tiny(
+        poses, **{"data.views": views, "moving_mask": True, "loss.ground_contact": 0.03}
+    )
     check_step(settings, clips, device)
 
 
@@ -204,7 +206,7 @@ def test_the_host_never_waits_within_a_step(
     poses: str, gpu: torch.device, clips: SnippetStream
 ) -> None:
     """PyTorch raises where it would: the error's traceback tells the line."""
-    settings = tiny(poses, **{"moving_mask": True, "loss.standing": 0.03})
+    settings = tiny(poses, **{"moving_mask": True, "loss.ground_contact": 0.03})
     module = make_module(settings, clips, gpu, bf16=True)
     raw, optimizer = make_raw(settings).pin_memory(), make_optimizer(module)
     for mode in ("default", "error"):  # the first step makes what is kept

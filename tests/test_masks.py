@@ -17,8 +17,8 @@ from egodepth.data.snippets import SnippetStream, augment
 from egodepth.data.sources import read_source
 from egodepth.data.static_mask import find_static_mask, read_mask
 from egodepth.geometry.camera import Camera
+from egodepth.losses.ground_contact import ground_contact_loss, still_pixels
 from egodepth.losses.masking import minimum_over_sources
-from egodepth.losses.standing import standing_loss, still_pixels
 from egodepth.training.build import build_networks
 from egodepth.training.objective import _agreement, _aligned, _hidden, compute_objective
 from egodepth.training.plan import mask_static
@@ -226,7 +226,7 @@ def test_a_thing_stands_on_the_ground_below_it() -> None:
     still = torch.zeros(1, 6, 3, dtype=torch.bool)
     still[0, 2:4, 1] = True  # stands on row 4
     still[0, 5, 0] = True  # reaches the lower border: nothing is known
-    loss = standing_loss(inverse + ground, still)
+    loss = ground_contact_loss(inverse + ground, still)
     expected = torch.zeros(1, 6, 3, dtype=torch.float64)
     expected[0, 2:4, 1] = np.log(2 / 1.15)
     torch.testing.assert_close(loss, expected)
@@ -234,7 +234,7 @@ def test_a_thing_stands_on_the_ground_below_it() -> None:
     assert inverse.grad is not None
     torch.testing.assert_close(inverse.grad, -10 * (expected > 0).double())
     nearer = torch.where(still, 0.9, 0.1)
-    assert standing_loss(nearer, still).sum() == 0
+    assert ground_contact_loss(nearer, still).sum() == 0
 
 
 def test_still_pixels_have_texture_and_others_move() -> None:
@@ -259,14 +259,14 @@ def test_training_with_all_of_it(tmp_path: Path) -> None:
     picture[24:] = 0
     Image.fromarray(picture).save(tmp_path / "mask.png")
     settings = tiny_settings(
-        tmp_path / "frames", moving_mask=True, loss__standing=0.1, steps=2,
+        tmp_path / "frames", moving_mask=True, loss__ground_contact=0.1, steps=2,
         data__mask=str(tmp_path / "mask.png"),
     )  # fmt: skip
     said = io.StringIO()
     result = train(settings, tmp_path / "run", console=Console(file=said, width=200))
     assert result.steps == 2
     logged = next((tmp_path / "run" / "logs").glob("csv_*/metrics.csv")).read_text()
-    assert "standing" in logged.splitlines()[0]
+    assert "ground_contact" in logged.splitlines()[0]
     text = said.getvalue()
     for words in ("7 frames of 1 sequence", "5 of 3 frames, strides 1", "60 degrees wide", "64x32",
                   "PoseNet's", "2 of 2 snippets"):  # fmt: skip

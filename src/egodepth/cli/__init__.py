@@ -194,7 +194,7 @@ def _build_parser(*, with_settings: bool) -> argparse.ArgumentParser:
 
 
 def _add_settings(parser: argparse.ArgumentParser) -> None:
-    from egodepth.core.config import list_settings
+    from egodepth.core.config import RENAMED, list_settings
     from egodepth.settings.training import TrainSettings
 
     group = parser.add_argument_group("settings (defaults of the recipe footage)")
@@ -204,6 +204,9 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
             group.add_argument(f"--{setting.name}", dest=f"set:{setting.name}", metavar="VALUE",
                                default=argparse.SUPPRESS,
                                help=f"{text} (default: {setting.default})")  # fmt: skip
+    for name in RENAMED:
+        group.add_argument(f"--{name}", dest=f"set:{name}", default=argparse.SUPPRESS,
+                           help=argparse.SUPPRESS)  # fmt: skip
 
 
 def _version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:

@@ -11,6 +11,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text, write_text
 
+RENAMED = {"loss.standing": "loss.ground_contact"}
+"""Dotted names that files of earlier versions hold, and what they are called now."""
+
 
 class Settings(BaseModel):
     """Base of every group of settings. The text below a field is its help."""
@@ -62,6 +65,8 @@ def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
     known = {setting.name: setting for setting in list_settings(settings)}
     tree = settings.model_dump()
     for name, value in changes.items():
+        if name in RENAMED:
+            raise EgodepthError(f"the setting {name} is called {RENAMED[name]} now")
         if name not in known:
             raise EgodepthError(f"unknown setting {name!r}{_suggest(name, known)}")
         *groups, leaf = name.split(".")
@@ -126,6 +131,11 @@ def _read_tree(path: str | Path) -> dict[str, Any]:
         raise EgodepthError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(tree, dict):
         raise EgodepthError(f"{path} must hold names and values, got a {type(tree).__name__}")
+    for old, new in RENAMED.items():
+        group, old_name = old.split(".")
+        values = tree.get(group)
+        if isinstance(values, dict) and old_name in values:
+            values[new.removeprefix(f"{group}.")] = values.pop(old_name)
     return tree
 
 

@@ -12,7 +12,7 @@ def footage() -> TrainSettings:
     return TrainSettings(
         data=DataSettings(poses="auto", stride="auto", mask="auto", dense_labels=True),
         # Labels weigh five times what L_ph does, and without more smoothness depth is grainy.
-        loss=LossWeights(standing=0.03, smooth_first=5e-3),
+        loss=LossWeights(ground_contact=0.03, smooth_first=5e-3),
         steps=4000,
         decoder_rate=5,
     )

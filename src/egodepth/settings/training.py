@@ -97,7 +97,7 @@ class LossWeights(Settings):
     scale: float = Field(0.01, ge=0)
     """keeps the free scale from running away to the farthest depth; zero at ordinary depths; with
     poses aligned, ties the mean depth to DepthNet's unit"""
-    standing: float = Field(0.0, ge=0)
+    ground_contact: float = Field(0.0, ge=0)
     """what stays in place in the image while the camera moves is no farther than the ground below it,
     so that cars that drive ahead do not become holes; for level cameras"""
     pose: float = Field(0.1, ge=0)

@@ -25,6 +25,7 @@ from egodepth.losses.feature_regularizers import (
     discriminative_loss,
     reconstruction_loss,
 )
+from egodepth.losses.ground_contact import ground_contact_loss, still_pixels
 from egodepth.losses.known_depth import dense_depth_loss, sparse_depth_loss
 from egodepth.losses.masking import automask, minimum_over_sources
 from egodepth.losses.photometric import TargetStatistics, photometric_loss, target_statistics
@@ -33,7 +34,6 @@ from egodepth.losses.smoothness import (
     mean_normalized,
     second_order_smoothness,
 )
-from egodepth.losses.standing import standing_loss, still_pixels
 from egodepth.models.networks import FeatureNet, Networks
 from egodepth.settings.training import LossWeights, TrainSettings
 from egodepth.training.compilation import PLAIN, Comparisons
@@ -194,16 +194,16 @@ def warping_terms(
     inverse_depth = inverse_depths[0]
     statistics = target_statistics(batch.target)
     identity = None
-    if settings.automask or settings.loss.standing > 0:
+    if settings.automask or settings.loss.ground_contact > 0:
         with torch.no_grad():
             identity = photometric_loss(batch.sources, statistics)
     terms = _photometric_terms(
         inverse_depths, motions, batch, settings, compare, statistics, identity, weight
     )
-    if settings.loss.standing > 0 and identity is not None:
+    if settings.loss.ground_contact > 0 and identity is not None:
         full = _at_size(inverse_depth, batch.target)[:, 0]
         still = still_pixels(identity, statistics.contrast.sqrt().mean(1))
-        terms["standing"] = standing_loss(full, still).mean()
+        terms["ground_contact"] = ground_contact_loss(full, still).mean()
     if settings.loss.coarse > 0 and progress < 1:
         terms["coarse"] = (1 - progress) * _coarse_term(
             inverse_depth, motions, batch, settings.sampling, weight

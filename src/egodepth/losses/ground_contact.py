@@ -44,7 +44,7 @@ def _widen(mask: Tensor, size: int) -> Tensor:
     return F.max_pool2d(mask, size, stride=1, padding=size // 2)
 
 
-def standing_loss(
+def ground_contact_loss(
     inverse_depth: Float[Tensor, "b h w"], still: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:
     """How much farther a still pixel is than the first pixel below it that is not still, beyond SHADOW, as
