@@ -21,7 +21,6 @@ from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
-import egodepth
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.data.clips import Clip, read_clips
@@ -30,6 +29,7 @@ from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.structure_from_motion import reconstruct
 from egodepth.evaluation.depth import depth_metrics, get_protocol, scaled_depth, scored_pixels
 from egodepth.geometry.plane_sweep import Describe, local_contrast
+from egodepth.runs.checkpoint import read_run
 
 SIZES = {"kitti": (96, 320), "redkitchen": (192, 256)}
 STRIDES = {"kitti": 1, "redkitchen": 6}
@@ -57,7 +57,7 @@ def census(image: Tensor) -> Tensor:
 
 def features_of(folder: Path) -> Describe:
     """The finest features of a run's FeatureNet, at the size of the image, of like scale."""
-    net = egodepth.load(str(folder)).networks.features
+    net = read_run(folder)[1].features
     if net is None:
         raise SystemExit(f"{folder} has no FeatureNet: name a run of method joint or features")
     net.eval()

@@ -24,12 +24,10 @@ def kitti_small() -> TrainSettings:
         recipe="kitti_small",
         # In so few steps FeatureNet has not learned much yet, and costs time.
         method="photometric",
-        # A run of minutes is far from overfitting: augmentation would only slow it down.
         data=DataSettings(
             sources=("kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry"),
             poses="auto",
             dense_labels=True,
-            augment=False,
         ),
         loss=LossWeights(smooth_first=5e-3),
         steps=3000,
