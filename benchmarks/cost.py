@@ -47,10 +47,10 @@ def measure(encoder: str, height: int, width: int, batch: int, sources: int) -> 
     """Seconds of a step and megabytes above what there was before."""
     keep_large_allocations()
     recipe = get_recipe("kitti_small")
-    settings = recipe.model_copy(update={"model": recipe.model.model_copy(update={
+    settings = recipe.changed(model={
         "height": height, "width": width, "depth_encoder": encoder, "pose_encoder": encoder,
         "pretrained": False,
-    })})  # fmt: skip
+    })  # fmt: skip
     torch.manual_seed(0)
     networks = Networks(settings.model, depth=True, pose=True, features=False)
     networks.to(memory_format=torch.channels_last).train()
@@ -67,9 +67,7 @@ def measure(encoder: str, height: int, width: int, batch: int, sources: int) -> 
     )  # fmt: skip
     if sources == 1:
         # One source in time, the camera's partner in a rig, has a known motion.
-        settings = settings.model_copy(update={
-            "data": settings.data.model_copy(update={"views": "stereo"})
-        })  # fmt: skip
+        settings = settings.changed(data=settings.data.changed(views="stereo"))  # fmt: skip
         networks.pose = None
         snippet.motions[:] = torch.eye(4)
         snippet.motions[..., 0, 3] = -0.5

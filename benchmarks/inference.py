@@ -52,7 +52,7 @@ def make_network(run: Path | None) -> tuple[DepthNet, int, int]:
         return networks.depth, settings.height, settings.width
     recipe = get_recipe("featdepth_kitti_mono").model
     torch.manual_seed(0)
-    network = DepthNet(recipe.model_copy(update={"pretrained": False})).eval()
+    network = DepthNet(recipe.changed(pretrained=False)).eval()
     return network, recipe.height, recipe.width
 
 
@@ -113,7 +113,7 @@ def load_run(folder: Path | None) -> Run:
     if folder is not None:
         return Run.load(folder)
     network, _, _ = make_network(None)
-    settings = get_recipe("featdepth_kitti_mono").model.model_copy(update={"pretrained": False})
+    settings = get_recipe("featdepth_kitti_mono").model.changed(pretrained=False)
     return Run(Path("published"), settings, network, PoseNet(settings).eval()).to("cpu")
 
 

@@ -49,11 +49,11 @@ def make_settings(
     download."""
     recipe = get_recipe("featdepth_kitti_mono")
     height, width = size or (HEIGHT, WIDTH)
-    model = recipe.model.model_copy(update={
+    model = {
         "height": height, "width": width, "pretrained": False,
         "depth_encoder": encoder, "feature_encoder": encoder,
-    })  # fmt: skip
-    return recipe.model_copy(update={"model": model, "batch_size": batch})
+    }  # fmt: skip
+    return recipe.changed(model=model, batch_size=batch)
 
 
 def make_networks(settings: TrainSettings) -> Networks:

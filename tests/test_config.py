@@ -100,3 +100,24 @@ def test_unknown_recipe() -> None:
 def test_changes_are_names_and_values() -> None:
     with pytest.raises(EgodepthError, match=r"must be names and values.*got \['data\.fov'\]"):
         config.override(TrainSettings(), ["data.fov"])  # type: ignore[arg-type]
+
+
+def test_changes_are_checked() -> None:
+    settings = TrainSettings()
+    changed = settings.changed(steps=5, data={"fov": 70}, loss=settings.loss.changed(coarse=0))
+    assert (changed.steps, changed.data.fov, changed.loss.coarse) == (5, 70.0, 0.0)
+    assert changed.data.stride == settings.data.stride and settings.changed() == settings
+    with pytest.raises(EgodepthError, match=r"steps = -3: .*greater than or equal to 1"):
+        settings.changed(steps=-3)
+    with pytest.raises(EgodepthError, match=r"data\.fov = 500"):
+        settings.changed(data={"fov": 500})
+    with pytest.raises(EgodepthError, match=r"unknown setting 'stepz'.*did you mean 'steps'"):
+        settings.changed(stepz=3)
+    with pytest.raises(EgodepthError, match=r"unknown setting 'data\.height'"):
+        settings.changed(data=settings.model)
+    with pytest.raises(
+        EgodepthError, match=r"steps = 'many'"
+    ):  # pydantic's own way is no way around
+        settings.model_copy(update={"steps": "many"})
+    with pytest.raises(EgodepthError, match="feature_run is for method frozen alone"):
+        settings.changed(feature_run=Path("run"))

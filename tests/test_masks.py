@@ -103,7 +103,7 @@ def test_masked_pixels_have_no_say(tmp_path: Path) -> None:
     # Colours of the target inside the mask change nothing but what FeatureNet learns by itself.
     torch.manual_seed(0)
     networks = build_networks(settings)
-    settings = settings.model_copy(update={"method": "photometric"})
+    settings = settings.changed(method="photometric")
     changed = plain.target.clone()
     changed[:, :, 22:, :14] = torch.rand(3, 3, 10, 14)
     other = replace(plain, target=changed)  # DepthNet and PoseNet see target_input
@@ -183,7 +183,7 @@ def test_the_source_s_bonnet_changes_no_loss(tmp_path: Path) -> None:
     changed[..., 21:, :] = torch.rand(2, 3, 3, 11, 64)
     torch.manual_seed(0)
     networks = build_networks(settings).eval()
-    settings = settings.model_copy(update={"method": "images", "automask": False})
+    settings = settings.changed(method="images", automask=False)
     other = replace(plain, sources=changed)  # PoseNet sees sources_input
     for masked in (True, False):
         batches = [plain, other]

@@ -82,7 +82,7 @@ def test_convolution_of_a_doubled_map(height: int, width: int) -> None:
      "mobilevit_xxs", "vgg11"],
 )  # fmt: skip
 def test_any_encoder_of_timm(name: str) -> None:
-    net = DepthNet(SMALL.model_copy(update={"depth_encoder": name}))
+    net = DepthNet(SMALL.changed(depth_encoder=name))
     with torch.no_grad():
         outputs = net.eval()(torch.rand(1, 3, 64, 96))
     assert [tuple(o.shape) for o in outputs] == [(1, 1, 64 >> s, 96 >> s) for s in range(4)]

@@ -365,9 +365,7 @@ def test_training_with_known_motion_stops_resumes_and_predicts(
 ) -> None:
     monkeypatch.setattr(plan, "reconstruct", lambda clip, folder, tick: with_parts(clip))
     settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": poses})
-    settings = settings.model_copy(
-        update={"data": settings.data.model_copy(update={"cache": tmp_path})}
-    )
+    settings = settings.changed(data=settings.data.changed(cache=tmp_path))
     whole = train(settings, tmp_path / "whole", sequences=[street.sequence])
     assert whole.steps == 4
     state = torch.load(tmp_path / "whole" / "checkpoint.ckpt", weights_only=True)["state_dict"]
@@ -395,9 +393,7 @@ def test_the_focal_length_that_was_refined_is_kept(
 ) -> None:
     monkeypatch.setattr(plan, "reconstruct", lambda clip, folder, tick: with_parts(clip))
     settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": "sfm"})
-    settings = settings.model_copy(
-        update={"data": settings.data.model_copy(update={"cache": tmp_path})}
-    )
+    settings = settings.changed(data=settings.data.changed(cache=tmp_path))
     guessed = replace(street.sequence, camera_from="fov")
     train(settings, tmp_path / "run", sequences=[guessed])
     state = torch.load(tmp_path / "run" / "checkpoint.ckpt", weights_only=True)["state_dict"]

@@ -39,7 +39,7 @@ def train_on(out: Path, *folders: Path, **data: object) -> Path:
     settings = tiny_settings(folders[0], steps=1, method="photometric", **data)
     changes = {"sources": tuple(str(f) for f in folders)}
     changes |= {} if "data__fov" in data else {"fov": None}
-    settings = settings.model_copy(update={"data": settings.data.model_copy(update=changes)})
+    settings = settings.changed(data=settings.data.changed(**changes))
     train(settings, out)
     return out
 
@@ -320,12 +320,9 @@ def test_without_a_camera(tmp_path: Path, tiny_run: Path) -> None:
     write_images(tmp_path / "frames", 3)
     (sequence,) = read_source(str(tmp_path / "frames"))
     run = egodepth.load(tiny_run)
-    for known in (
-        egodepth.KnownLength(camera_height=1.5),
-        egodepth.KnownLength(distance=(0, 40.0, 20.0, 3.0)),
-    ):
-        with pytest.raises(EgodepthError, match="frames has no camera"):
-            egodepth.find_unit(run, sequence, known)
+    known = egodepth.KnownLength(distance=(0, 40.0, 20.0, 3.0))
+    unit = egodepth.find_unit(run, sequence, known)
+    assert unit == egodepth.find_unit(run, run.open(sequence)[0], known)
     for opened in (run.open(sequence), run.open([sequence]), run.open([tmp_path / "frames"])):
         assert focal(opened[0]) == pytest.approx(focal(replace(sequence).with_fov(60)))
 

@@ -105,7 +105,7 @@ def test_training_targets_are_those_of_the_split(tmp_path: Path) -> None:
     settings = DataSettings(sources=(source,), split=str(path))
     (left,) = read_training_sequences(settings)
     assert left.camera_name == "left"
-    both = read_training_sequences(settings.model_copy(update={"views": "mono_stereo"}))
+    both = read_training_sequences(settings.changed(views="mono_stereo"))
     assert [s.camera_name for s in both] == ["left", "right"]
     clips = restrict(read_clips(both, 32, 64, tmp_path / "cache"), get_split(path))
     stream = SnippetStream(clips, directions=(-1, 1), batch_size=4, seed=0, partner=True)

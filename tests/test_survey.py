@@ -140,7 +140,7 @@ def test_auto_says_what_it_chose_and_why(
     assert f"the camera {camera}, with parallax enough" in lines
     poses, lines = choose(find_colmap=lambda: None)
     assert poses == otherwise and f"camera {camera}, and pycolmap is not installed" in lines
-    rig = data.model_copy(update={"views": "mono_stereo"})
+    rig = data.changed(views="mono_stereo")
     poses, lines = choose(rig, **installed)
     assert poses == otherwise and "another unit than the rig's baseline" in lines
     poses, lines = choose(**installed, MIN_PARALLAX=0.9)

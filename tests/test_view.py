@@ -10,8 +10,9 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from tests.conftest import write_images
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS
+from egodepth.inference.score import evaluate_depth
 from egodepth.inference.unit import KnownLength
 from egodepth.runs.run import Run
 from egodepth.view.server import View
@@ -179,8 +181,33 @@ def test_a_port_that_is_taken(view: View, tiny_run: Path, tmp_path: Path) -> Non
     sequence = read_source(str(tmp_path / "frames"))[0]
     with pytest.raises(EgodepthError, match=f"port {port} is taken; choose another by --port"):
         View(Run.load(tiny_run), [sequence.with_fov(60)], port=port)
-    with pytest.raises(EgodepthError, match="has no camera"):
-        View(Run.load(tiny_run), [sequence])
+
+
+@pytest.mark.parametrize("truth", ["depth", "improved"])
+def test_scores_are_those_of_the_protocol(
+    tiny_run: Path, tmp_path: Path, truth: Literal["depth", "improved"]
+) -> None:
+    """Abs Rel is that of ``evaluate depth``, by the ground truth that the protocol names."""
+    write_images(tmp_path / "frames", 3)
+    run = Run.load(tiny_run)
+    (sequence,) = run.open(tmp_path / "frames")
+
+    def ramp(slope: float) -> np.ndarray:
+        return 2 + slope * np.add.outer(np.arange(20.0), np.arange(40.0)).astype(np.float32)
+
+    sequence = replace(
+        sequence,
+        depth={1: lambda: ramp(0.1)},
+        improved_depth={1: lambda: ramp(0.3), 2: lambda: ramp(0.5)},
+    )
+    protocol = replace(PROTOCOLS["indoor"], truth=truth)
+    session = Session(run, sequence, None, protocol)
+    session.wait(60)
+    found = {f.number: f.scores["abs_rel"] for f in session.frames if f.scores}
+    wanted = {
+        s.frame: s.scores["abs_rel"] for s in evaluate_depth(run, [sequence], protocol).images
+    }
+    assert found == pytest.approx(wanted, rel=1e-5) and len(found) == (1 if truth == "depth" else 2)
 
 
 def test_a_length_that_tells_no_unit_is_said_and_all_is_shown(

@@ -64,12 +64,10 @@ def run_demo(
     _clear(out)
     settings = demo_recipe()
     streets = settings.data.sources[: max(1, round(STREETS_A_MINUTE * minutes))]
-    settings = settings.model_copy(
-        update={
-            "minutes": (1 - OVERHEAD_SHARE) * minutes,
-            "seed": seed,
-            "data": settings.data.model_copy(update={"sources": streets}),
-        }
+    settings = settings.changed(
+        minutes=(1 - OVERHEAD_SHARE) * minutes,
+        seed=seed,
+        data=settings.data.changed(sources=streets),
     )
     console.print(f"training on {len(streets)} synthetic street{'s' * (len(streets) > 1)}")
     trained = train(settings, out, console=console)

@@ -121,9 +121,7 @@ def _make_streams(
     """
     data = settings.data
     settings, stream, _ = make_stream(
-        settings.model_copy(
-            update={"batch_size": 1, "data": data.model_copy(update={"stride": gap})}
-        ),
+        settings.changed(batch_size=1, data=data.changed(stride=gap)),
         footage,
         Console(quiet=True),
     )
@@ -132,10 +130,8 @@ def _make_streams(
         stride = survey(clips[0]).stride
         clips = [replace(clip, stride=stride) for clip in clips]
         # What ties the free scale in a training would move depth away from the run's unit.
-        loss = settings.loss.model_copy(update={"scale": 0.0, "consistency": 0.0})
-        settings = settings.model_copy(
-            update={"loss": loss, "data": settings.data.model_copy(update={"poses": "aligned"})}
-        )
+        loss = settings.loss.changed(scale=0.0, consistency=0.0)
+        settings = settings.changed(loss=loss, data=settings.data.changed(poses="aligned"))
         stream = _snippets(clips, settings)
     if not data.directions:
         return settings, stream, None
@@ -266,19 +262,17 @@ def refine_split(
         # The run's own footage says nothing of how this camera moves.
         data |= {"poses": "auto", "stride": "auto"}
     data |= _camera_settings(sequences, out)
-    refined = settings.model_copy(
-        update={
-            "recipe": "refined",
-            "device": device,
-            "init": run.path,
-            "data": known.model_copy(update=data),
-            "loss": settings.loss.model_copy(update={"coarse": 0.0}),
-            "epochs": epochs,
-            "minutes": None,
-            "learning_rate": learning_rate,
-            "decoder_rate": 1.0,
-            "schedule": "one_cycle",
-        }
+    refined = settings.changed(
+        recipe="refined",
+        device=device,
+        init=run.path,
+        data=known.changed(**data),
+        loss=settings.loss.changed(coarse=0.0),
+        epochs=epochs,
+        minutes=None,
+        learning_rate=learning_rate,
+        decoder_rate=1.0,
+        schedule="one_cycle",
     )
     note = f"refined on all frames of {source} for {epochs:g} epochs"
     return train(refined, out, sequences=sequences, refined=note, console=console)
@@ -304,9 +298,9 @@ def _load(run: RunFolder) -> tuple[TrainSettings, Networks]:
     # The split is of what was trained on, not of what is refined on. Structure from motion sees whole
     # videos, a sample is one snippet.
     poses = "network" if settings.data.poses == "sfm" else settings.data.poses
-    data = settings.data.model_copy(update={"split": None, "poses": poses})
-    settings = settings.model_copy(update={"data": data})
-    networks = build_networks(settings.model_copy(update={"init": run.path}))
+    data = settings.data.changed(split=None, poses=poses)
+    settings = settings.changed(data=data)
+    networks = build_networks(settings.changed(init=run.path))
     if settings.method == "frozen" and networks.features is not None:
         networks.features.requires_grad_(False)
     return settings, networks.eval()

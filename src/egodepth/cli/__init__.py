@@ -257,7 +257,7 @@ def _train(options: argparse.Namespace) -> int:
             settings = get_recipe(first)
         if "init" in changes:
             model = RunFolder.at(changes["init"]).section(ModelSettings, "model")
-            settings = settings.model_copy(update={"model": model})
+            settings = settings.changed(model=model)
         if options.config:
             settings = config.merge_file(settings, options.config)
         settings = config.override(settings, changes)
@@ -455,7 +455,7 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     console = make_console()
     folder = OutputFolder(options.out, "refinement")
     size = Run.load(options.run).settings
-    has_truth = any(s.depth or s.improved_depth for s in chosen)
+    has_truth = any(s.ground_truth(protocol.truth) for s in chosen)
     scored = scored_frames(chosen, protocol, split) if has_truth or options.truth_only else []
     frames = {sequence.name: indices for sequence, _, indices in scored}
     found: list[HeldOutResult | None] = []

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -21,6 +21,30 @@ class Settings(BaseModel):
     model_config = ConfigDict(
         extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
     )
+
+    def changed(self, **changes: Any) -> Self:
+        """The same settings with some of them changed, checked like any others:
+        ``settings.changed(steps=5000, data={"fov": 70})``.
+
+        Args:
+            changes: new values by name; for a group either the whole group, or what changes in it.
+
+        Raises:
+            EgodepthError: an unknown name or a value of the wrong type or range.
+        """
+        tree = self.model_dump()
+        for name, value in changes.items():
+            if isinstance(value, Settings):
+                tree[name] = value.model_dump()
+            elif isinstance(value, Mapping) and isinstance(getattr(self, name, None), Settings):
+                tree[name] = {**tree[name], **value}
+            else:
+                tree[name] = value
+        return _validate(type(self), tree, "settings")
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Pydantic's copy, which would not check what is updated: :meth:`changed` does."""
+        return super().model_copy(deep=deep).changed(**(update or {}))
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

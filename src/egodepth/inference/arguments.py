@@ -29,7 +29,8 @@ def footage_of(run: Run, sequence: Sequence) -> Sequence:
     """
     check_run(run)
     check_sequence(sequence)
-    return sequence if brings_camera(sequence) else run.open(sequence)[0]
+    as_it_is = sequence.opened or brings_camera(sequence)
+    return sequence if as_it_is else run.open(sequence)[0]
 
 
 def check_sequence(sequence: Any) -> None:

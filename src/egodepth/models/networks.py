@@ -250,7 +250,7 @@ class Networks(nn.Module):
         self.depth = make_depth_net(settings) if depth else None
         if isinstance(self.depth, TransformersDepth):
             found = {"depth_model_config": self.depth.configuration}
-            self.settings = settings.model_copy(update=found)
+            self.settings = settings.changed(**found)
         self.pose = PoseNet(settings) if pose else None
         self.features = FeatureNet(settings, reconstructs=reconstructs) if features else None
 

@@ -76,7 +76,7 @@ def settings_of_footage(run: RunLike) -> DataSettings:
     folder = RunFolder.at(run)
     data = folder.data_settings()
     if folder.camera.exists() or data.camera is not None or data.focal is not None:
-        return data.model_copy(update={"camera": folder.camera, "focal": None, "fov": None})
+        return data.changed(camera=folder.camera, focal=None, fov=None)
     return data
 
 

@@ -81,7 +81,7 @@ def read_run(run: RunLike) -> tuple[ModelSettings, Networks]:
         }
     parts = {name.split(".", 1)[0] for name in state}
     networks = Networks(
-        settings.model_copy(update={"pretrained": False}),
+        settings.changed(pretrained=False),
         depth="depth" in parts,
         pose="pose" in parts,
         features="features" in parts,

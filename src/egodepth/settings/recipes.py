@@ -60,14 +60,12 @@ def demo() -> TrainSettings:
 def featdepth_features() -> TrainSettings:
     """The published auto-encoder, at 800x256; its run is what the other featdepth recipes freeze."""
     published = _featdepth(DataSettings(sources=("kitti_raw:.",)), "featdepth_features")
-    return published.model_copy(
-        update={
-            "method": "features",
-            "model": published.model.model_copy(update={"height": 256, "width": 800}),
-            "loss": published.loss.model_copy(update={"regularize": "all"}),
-            "epochs": 30.0,
-            "halve_at": (1 / 3, 2 / 3),
-        }
+    return published.changed(
+        method="features",
+        model=published.model.changed(height=256, width=800),
+        loss=published.loss.changed(regularize="all"),
+        epochs=30.0,
+        halve_at=(1 / 3, 2 / 3),
     )
 
 
@@ -121,8 +119,8 @@ def _featdepth(data: DataSettings, name: str) -> TrainSettings:
 
 def _metric(settings: TrainSettings) -> TrainSettings:
     """With a known baseline; the automask would leave out what is too far to show a disparity."""
-    model = settings.model.model_copy(update={"start_depth": 10.0})
-    return settings.model_copy(update={"automask": False, "model": model})
+    model = settings.model.changed(start_depth=10.0)
+    return settings.changed(automask=False, model=model)
 
 
 RECIPES: dict[str, Callable[[], TrainSettings]] = {

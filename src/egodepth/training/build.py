@@ -56,9 +56,7 @@ def build_networks(settings: TrainSettings) -> Networks:
         # It learns no more, so that its decoder, whose channels are the other run's, is not needed.
         networks.features = found.features
         networks.features.decoder = networks.features.heads = None
-        networks.settings = networks.settings.model_copy(
-            update={"feature_encoder": theirs.feature_encoder}
-        )
+        networks.settings = networks.settings.changed(feature_encoder=theirs.feature_encoder)
     return networks
 
 
@@ -153,7 +151,7 @@ def make_stream(
         rank=world.rank,
         ranks=world.size,
     )
-    decided = settings.model_copy(update={"data": data.model_copy(update={"poses": plan.poses})})
+    decided = settings.changed(data=data.changed(poses=plan.poses))
     return decided, stream, plan
 
 

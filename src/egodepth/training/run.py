@@ -130,8 +130,8 @@ def train(
             f"--init {run}"
         )
     if saved and settings.data.camera is not None and run.camera.exists():
-        kept = settings.data.model_copy(update={"camera": run.camera})
-        settings = settings.model_copy(update={"data": kept})
+        kept = settings.data.changed(camera=run.camera)
+        settings = settings.changed(data=kept)
     if saved:
         refined = run.facts().refined
     if sequences is None:
@@ -158,7 +158,7 @@ def train(
     if world.size > 1 and accelerator != "cpu":
         share_batch_statistics(module)
     module.to(memory_format=torch.channels_last)
-    settings = settings.model_copy(update={"model": module.networks.settings})
+    settings = settings.changed(model=module.networks.settings)
     # By the whole training, not by what is left of it, so that a resumed one repeats its steps.
     long = settings.compile == "auto" and stream.schedule.revisions[0].total >= WORTH_STEPS
     if settings.compile == "always" or long:

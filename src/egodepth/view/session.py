@@ -13,6 +13,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.frame_cache import resize_frame
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.depth import DepthProtocol, score_depth
+from egodepth.inference.arguments import footage_of
 from egodepth.inference.cloud import Cloud, fuse_cloud
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import find_unit, predict_sequence
@@ -67,13 +68,14 @@ class Session:
 
         Args:
             run: trained networks.
-            sequence: footage with a camera.
+            sequence: footage; the run gives it its camera where it brings none.
             known: something measured, which makes lengths metres.
             protocol: to score depth with, where there is ground truth.
             odometry: find the motion by direct alignment, slower and better than PoseNet's; always so
                 where there is no PoseNet.
         """
-        self.run, self.sequence, self.known, self.protocol = run, sequence, known, protocol
+        self.run, self.sequence = run, footage_of(run, sequence)
+        self.known, self.protocol = known, protocol
         self.odometry = odometry or not run.has_motion
         self.frames: list[ViewFrame] = []
         self.poses: np.ndarray | None = None
@@ -170,10 +172,14 @@ class Session:
         if not self.nearest:
             self.nearest = float(np.percentile(depth, 2))
         scores: dict[str, float] = {}
-        read = self.sequence.improved_depth.get(place) or self.sequence.depth.get(place)
-        if read is not None and self.protocol is not None:
-            truth = read()
-            scores = _score(depth, truth, self.protocol)
+        truths = self.sequence.ground_truth(self.protocol.truth) if self.protocol else {}
+        if self.protocol is not None and place in truths:
+            truth = truths[place]()
+            size = (truth.shape[0], truth.shape[1])
+            as_large = depth
+            if depth.shape != size:
+                as_large = self.run.depth(frame.image, size) * np.float32(self.unit.factor)
+            scores = _score(as_large, truth, self.protocol)
         grid = min(width, max(self.run.settings.width, 1), WIDEST_DEPTH)
         rows = round(height * grid / width)
         inverse = np.asarray(
@@ -189,9 +195,6 @@ class _StoppedError(Exception):
 
 
 def _score(depth: np.ndarray, truth: np.ndarray, protocol: DepthProtocol) -> dict[str, float]:
-    if truth.shape != depth.shape:
-        inverse = Image.fromarray(1 / depth).resize(truth.shape[::-1], Image.Resampling.BILINEAR)
-        depth = 1 / np.asarray(inverse)
     try:
         found = score_depth(depth, truth, protocol)
     except EgodepthError:  # a map without a value in the protocol's range
