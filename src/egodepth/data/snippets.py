@@ -160,6 +160,21 @@ def find_partner(sequences: list[Sequence], index: int) -> int:
     )
 
 
+@dataclass(frozen=True)
+class LabelRound:
+    """Labels that were made while the training ran.
+
+    Attributes:
+        first_step: from which they act.
+        dense: of each clip, see :attr:`Clip.dense`; None where a clip has none.
+        factors: of each clip's inverse depths, which bring them to DepthNet's unit.
+    """
+
+    first_step: int
+    dense: list[np.ndarray | None]
+    factors: list[float]
+
+
 class SnippetStream(IterableDataset[RawBatch]):
     """Batches of all snippets of some clips, in an order fixed by the seed and the step.
 
@@ -172,6 +187,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         schedule: of the training; iterating ends at its last step.
         first_step: where iterating starts.
         labels_first: share of the training that sees snippets alone whose target has labels.
+        label_rounds: labels that came during the training; the last one that acts replaces the clips' own.
         prefetch: make batches ahead in a thread, pinned for a GPU. On the CPU that would only take the
             cores from the step.
     """
@@ -205,6 +221,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         self.batch_size, self.seed = batch_size, seed
         self.schedule, self.first_step, self.labels_first = Schedule(0), 0, 0.0
         self.seconds = 0.0
+        self.label_rounds: list[LabelRound] = []
         self.prefetch = False
         self._partner, self._rank, self._ranks = partner, rank, ranks
         self._partners = [self._find_partner(i) if partner else i for i in range(len(clips))]
@@ -377,7 +394,7 @@ class SnippetStream(IterableDataset[RawBatch]):
             torch.from_numpy(chosen[:, 1:own].T + self._first_frame[chosen[:, 0]]),
             torch.tensor([[s[0], self._part(s)] for s in chosen]),
             torch.from_numpy(np.stack([self._points(s, rng) for s in chosen])).float(),
-            torch.from_numpy(self._static(chosen)), self._dense(chosen),
+            torch.from_numpy(self._static(chosen)), self._dense(chosen, step),
         )  # fmt: skip
 
     def _part(self, snippet: np.ndarray) -> int:
@@ -402,16 +419,21 @@ class SnippetStream(IterableDataset[RawBatch]):
         masks = [self.clips[snippet[0]].static for snippet in chosen]
         return np.stack([none if mask is None else mask for mask in masks])[None, :, None]
 
-    def _dense(self, chosen: np.ndarray) -> Tensor | None:
-        if not self.has_labels:
+    def _dense(self, chosen: np.ndarray, step: int) -> Tensor | None:
+        """(B, 2, H, W); None where no clip has any."""
+        dense, factors = [clip.dense for clip in self.clips], [1.0] * len(self.clips)
+        for made in self.label_rounds:
+            if made.first_step <= step:
+                dense, factors = made.dense, made.factors
+        if all(labels is None for labels in dense):
             return None
-        none = np.zeros((2, *self.clips[0].frames.shape[2:]), np.float16)
-        clips = [self.clips[snippet[0]] for snippet in chosen]
-        labels = [
-            none if clip.dense is None else clip.dense[snippet[1]]
-            for clip, snippet in zip(clips, chosen, strict=True)
-        ]
-        return torch.from_numpy(np.stack(labels))
+        found = np.zeros((len(chosen), 2, *self.clips[0].frames.shape[2:]), np.float16)
+        for row, (clip, target) in enumerate(chosen[:, :2]):
+            labels = dense[clip]
+            if labels is not None:
+                found[row] = labels[target]
+                found[row, 0] *= factors[clip]
+        return torch.from_numpy(found)
 
     def _motions(self, snippet: np.ndarray) -> np.ndarray:
         """(S, 4, 4) ``source_from_target``, NaN where unknown."""

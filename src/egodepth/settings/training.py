@@ -47,8 +47,9 @@ class DataSettings(Settings):
     with a lens distortion: [k1, k2, p1, p2, k3], or lens: fisheye with distortion: [k1, k2, k3, k4]), or one
     of OpenCV, ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
     dense_labels: bool = False
-    """depth from many views by plane sweep before the training, where poses are known before it (sfm and
-    given), for the loss ``dense``"""
+    """depth from many views by plane sweep, for the loss ``dense``: before the training where poses are known
+    before it (sfm and given), else after a third of it, with PoseNet's poses of that moment, and again after
+    two thirds"""
     mask: str = "none"
     """pixels that belong to the camera (bonnet, watermark, borders) and say nothing; auto: those that
     stay in place over a hundred frames or more; or an image file, whose black pixels are left out"""
@@ -164,8 +165,8 @@ class TrainSettings(Settings):
     minutes: float | None = Field(None, gt=0)
     """time for the training: fewer steps than ``steps`` are made where the machine needs it"""
     labels_first: float = Field(0.5, ge=0, le=1)
-    """share of the training in which depth learns from dense labels alone, where there are any; L_ph and L_fm,
-    whose steps take twice as long, refine it after that"""
+    """share of the training in which depth learns from dense labels alone, where there are any before it; L_ph
+    and L_fm, whose steps take twice as long, refine it after that"""
     learning_rate: float = Field(2e-4, gt=0)
     """peak of the learning rate of AdamW"""
     decoder_rate: float = Field(1.0, gt=0)
@@ -201,6 +202,14 @@ class TrainSettings(Settings):
     """steps between two sample pictures"""
     checkpoint_every: int = Field(250, ge=1)
     """steps between two checkpoints"""
+
+    @property
+    def labels_in_rounds(self) -> bool:
+        """Whether labels are made during the training, since no poses are known before it; not before ``auto``
+        is decided."""
+        data, learned = self.data, self.method != "features" and self.loss.dense > 0
+        found = bool(data.directions) and data.poses in ("network", "aligned")
+        return data.dense_labels and learned and found
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -110,6 +110,11 @@ def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
             )
 
 
+def label_seconds(settings: TrainSettings) -> float | None:
+    """What all labels may take; None without a time budget."""
+    return None if settings.minutes is None else 60 * LABELS_SHARE * settings.minutes
+
+
 def make_stream(
     settings: TrainSettings, sequences: list[Sequence], console: Console
 ) -> tuple[TrainSettings, SnippetStream, Plan]:
@@ -137,7 +142,7 @@ def make_stream(
         clips = restrict(clips, get_split(data.split))
     plan = make_plan(clips, data, console)
     if data.dense_labels and settings.loss.dense > 0:
-        limit = None if settings.minutes is None else 60 * LABELS_SHARE * settings.minutes
+        limit = label_seconds(settings)
         plan = label_plan(plan, folder, torch_device(settings.device), console, limit)
     plan = replace(plan, lines=found + plan.lines)
     for line in plan.lines:

@@ -5,7 +5,8 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -80,6 +81,15 @@ class ProgressBar(L.Callback):
             self._printed = now
             left = (trainer.max_steps - step) * self.frames_per_step / rate if rate else 0
             self.console.print(f"step {step}/{trainer.max_steps}  {terms}  {left:.0f} s left")
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """While other work shows its progress."""
+        self._progress.stop()
+        try:
+            yield
+        finally:
+            self._progress.start()
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
         if hasattr(self, "_progress"):

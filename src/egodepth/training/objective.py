@@ -110,7 +110,8 @@ def compute_objective(
         dense = batch.dense if settings.loss.dense > 0 else None
         if dense is not None:
             terms["dense"] = _dense_term(inverse_depths, dense)
-        if dense is not None and progress < settings.labels_first:
+        alone = not settings.labels_in_rounds and progress < settings.labels_first
+        if dense is not None and alone:
             terms |= _smoothness_terms(inverse_depths, batch.target)
         else:
             weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)
@@ -153,7 +154,9 @@ def depth_loss(
     if start is not None:
         _require_finite(start, "motion")
     if in_time:
-        aligned, _ = _aligned(motions[:in_time] if start is None else start, batch, inverse_depth)
+        aligned, _ = align_motions(
+            motions[:in_time] if start is None else start, batch, inverse_depth
+        )
         motions = torch.cat([aligned, motions[in_time:]])
     statistics = target_statistics(batch.target)
     identity = photometric_loss(batch.sources, statistics) if settings.automask else None
@@ -355,7 +358,7 @@ def _motions(
     _require_finite(learned, "motion")
     known, terms = learned, {}
     if settings.data.poses == "aligned":
-        known, trusted = _aligned(learned, batch, inverse_depth)
+        known, trusted = align_motions(learned, batch, inverse_depth)
         # A mean over those that are trusted; selecting them would make the host wait for a GPU.
         share = trusted / trusted.sum().clamp(min=1)
         terms = {"pose": (share * networks.pose.difference(learned, known)).sum()}
@@ -365,7 +368,9 @@ def _motions(
     return torch.cat([known, batch.motions[in_time:]]), terms
 
 
-def _aligned(start: Tensor, batch: SnippetBatch, inverse_depth: Tensor) -> tuple[Tensor, Tensor]:
+def align_motions(
+    start: Tensor, batch: SnippetBatch, inverse_depth: Tensor
+) -> tuple[Tensor, Tensor]:
     """Motions (S, B, 4, 4) refined by direct alignment with the depth of the moment, without what belongs to
     the camera, and whether to trust them (S, B). Those that are not trusted stay PoseNet's, with their
     gradient."""

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -118,8 +119,17 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     return Plan(clips, poses, lines)
 
 
+class LabelsStoppedError(Exception):
+    """Making labels was stopped; what there is of them is kept."""
+
+
 def label_plan(
-    plan: Plan, folder: Path, device: torch.device, console: Console, seconds: float | None
+    plan: Plan,
+    folder: Path,
+    device: torch.device,
+    console: Console,
+    seconds: float | None,
+    stopped: Callable[[], bool] = lambda: False,
 ) -> Plan:
     """The plan with dense labels of its clips, as far as their motion is known.
 
@@ -129,9 +139,11 @@ def label_plan(
         device: to compute on.
         console: where progress goes.
         seconds: time to take at most; each clip gets its share by its frames.
+        stopped: asked after each label whether to stop.
 
     Raises:
         EgodepthError: broken frames, poses without motion, or a folder that can't be written.
+        LabelsStoppedError: ``stopped`` said so.
     """
     clips, covered, count, wanted = [], 0.0, 0, 0
     total = sum(len(key_positions(c)) for c in plan.clips if c.motion is not None and c.is_used)
@@ -147,6 +159,8 @@ def label_plan(
 
             def tick(done: int, total: int, task: TaskID = task) -> None:
                 progress.update(task, completed=done, total=total)
+                if stopped():
+                    raise LabelsStoppedError
 
             share = None if seconds is None else round(seconds * len(keys) / total, 1)
             labelled = add_labels(clip, folder, device, tick, share)

@@ -20,6 +20,7 @@ from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
+from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import (
     CAMERA_FILE,
     POSES_UNIT,
@@ -33,7 +34,7 @@ from egodepth.runs.cameras import brings_camera, keep_cameras, with_camera
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import DataSettings, TrainSettings
-from egodepth.training.build import build_module, check_needs, make_stream
+from egodepth.training.build import build_module, check_needs, label_seconds, make_stream
 from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,
@@ -44,6 +45,7 @@ from egodepth.training.callbacks import (
 from egodepth.training.compilation import WORTH_STEPS, Comparisons
 from egodepth.training.devices import choose_device, choose_precision, torch_device
 from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult, KeepBest
+from egodepth.training.label_rounds import LabelRounds
 from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.plan import describe_plan, motion_gap
@@ -182,6 +184,15 @@ def train(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
+    bar = ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console)
+    rounds: LabelRounds | None = None
+    if settings.labels_in_rounds and world.size == 1:
+        folder = settings.data.cache or default_cache_folder()
+        rounds = LabelRounds(stream, folder, bar, label_seconds(settings))
+    elif settings.labels_in_rounds:
+        console.print(
+            "depth from many views: without poses before the training it takes one process"
+        )
     # Before the checkpoint is written: it holds the weights that are kept.
     best = None if held_out is None else KeepBest(held_out, console)
     trainer = L.Trainer(
@@ -197,7 +208,7 @@ def train(
             TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
         ],
         callbacks=[
-            ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console),
+            bar,
             Samples(run, settings.sample_every),
             *([] if best is None else [best]),
             Checkpoints(
@@ -207,6 +218,7 @@ def train(
             ),
             watch,
             stop,
+            *([] if rounds is None else [rounds]),
         ],
         log_every_n_steps=settings.log_every,
         enable_checkpointing=False,
@@ -221,6 +233,8 @@ def train(
     facts["seconds"] = before + time.perf_counter() - started
     if best is not None and stop.stopped_by is None:
         facts["held_out"] = str(best.best.result)
+    if rounds is not None:
+        facts["plan"] = plan.lines + rounds.lines
     if world.first:
         run.write_facts(facts)
     return TrainResult(

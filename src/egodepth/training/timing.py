@@ -10,7 +10,7 @@ from egodepth.core.errors import EgodepthWarning
 from egodepth.core.schedule import Schedule
 from egodepth.data.snippets import SnippetStream
 from egodepth.settings.training import TrainSettings
-from egodepth.training.build import build_module
+from egodepth.training.build import build_module, label_seconds
 from egodepth.training.module import EgodepthModule, make_optimizer
 
 WARM_UP_STEPS, TIMED_STEPS = 3, 5
@@ -47,6 +47,8 @@ def fit_steps(
     if settings.minutes is None:
         return steps, per_step
     used = time.perf_counter() - started + prepare_seconds
+    if settings.labels_in_rounds:
+        used += label_seconds(settings) or 0
     fitting = int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step)
     if fitting < 1:
         warnings.warn(
