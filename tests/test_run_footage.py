@@ -226,3 +226,85 @@ def test_python_sees_straight_frames(bent_run: Path, footage: Path, seen: list[n
         seen.clear()
         look()
         check_straight(seen, camera)
+
+
+WITHOUT_FOOTAGE = {
+    "export hub": ["--out", "OUT"],
+    "export onnx": ["--out", "OUT.onnx"],
+    "report": ["--out", "OUT.html"],
+}
+
+
+@pytest.fixture
+def hub(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What ``hf:me/drive`` downloads: a saved run of several cameras."""
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    for name in ("north/drive", "south/drive"):
+        (run / "cameras" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(run / "camera.yaml", run / "cameras" / f"{name}.yaml")
+    assert call(["export", "hub", str(run), "--out", str(tmp_path / "hub")]) == 0
+
+    def play(name: str, **how: object) -> str:
+        assert name == "me/drive"
+        return str(tmp_path / "hub")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", play)
+    return tmp_path / "hub"
+
+
+def test_every_command_with_a_run_is_looked_at() -> None:
+    taken = commands(lambda names: any(name.split("|")[0] == "RUN" for name in names))
+    assert taken == {name.removesuffix(" split") for name in COMMANDS} | WITHOUT_FOOTAGE.keys()
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *WITHOUT_FOOTAGE])
+def test_commands_know_the_hub(
+    name: str, hub: Path, footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    for kind, package in (("rerun", "rerun"), ("onnx", "onnx")):
+        if name == f"export {kind}":
+            pytest.importorskip(package)
+    watch_pages(monkeypatch)
+    if name in COMMANDS:
+        source = tmp_path / "drive.mp4" if name == "live" else footage
+        if name == "live":
+            with VideoWriter(source) as video:
+                video.write(bent(0), 0.0)
+        words = words_of(name, "hf:me/drive", source, tmp_path / "out")
+    else:
+        rest = [word.replace("OUT", str(tmp_path / "out")) for word in WITHOUT_FOOTAGE[name]]
+        words = [*name.split(), "hf:me/drive", *rest]
+    assert call(words) == 0, capsys.readouterr().err
+
+
+def test_python_knows_the_hub(hub: Path, footage: Path, tmp_path: Path) -> None:
+    run = egodepth.load("hf:me/drive")
+    assert run.folder.name == "me/drive"
+    assert set(run.folder.camera_files()) == {"", "north/drive", "south/drive"}
+    (sequence,) = run.open(footage)
+    how = SampleRefinement(1)
+    assert list(refine_samples("hf:me/drive", sequence, how, frames=[2], device="cpu"))
+    write_images(tmp_path / "frames", 5)
+    settings = tiny_settings(tmp_path / "frames", steps=1, init="hf:me/drive")
+    assert egodepth.train(settings, tmp_path / "on").steps == 1
+    words = [
+        "train",
+        str(tmp_path / "frames"),
+        "--init",
+        "hf:me/drive",
+        "--out",
+        str(tmp_path / "cli"),
+    ]
+    settings_of_test = [
+        "--steps",
+        "1",
+        "--precision",
+        "float32",
+        "--device",
+        "cpu",
+        "--data.fov",
+        "60",
+    ]
+    assert call([*words, *settings_of_test, "--minutes", "null", "--method", "photometric"]) == 0
