@@ -6,6 +6,7 @@ tracks KITTI 0009 and 04 with the run's own odometry, and compares the pixels th
 """
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -19,6 +20,7 @@ from egodepth.core.provenance import provenance
 from egodepth.inference.cloud import consistent_views
 from egodepth.inference.multi_view import DepthFrom
 from egodepth.inference.odometry import track_sequence
+from egodepth.inference.unit import OWN_UNIT
 from egodepth.runs.run import Run
 
 FOOTAGE = {"0009": ("kitti_raw:{}/kitti_raw", 4), "04": ("kitti_odometry:{}/kitti_odometry", 5)}
@@ -34,15 +36,13 @@ def measure(run: Run, data: Path, name: str) -> dict[str, dict[str, float]]:
         s for s in run.open(source.format(data)) if name in s.name and s.camera_name == "left"
     )
     tracked = track_sequence(run, sequence)
-    trajectory = tracked.scaled(1 / tracked.unit_length, "")
+    trajectory = replace(tracked, unit=OWN_UNIT)
     truths = sequence.ground_truth("depth")
     place = {number: index for index, number in enumerate(sequence.frames.numbers)}
     results = {}
     for depth in get_args(DepthFrom):
         ratios, count = [], 0
-        for view in consistent_views(
-            run, sequence, trajectory.first_from_frame, every, trajectory.numbers, depth=depth
-        ):
+        for view in consistent_views(run, sequence, trajectory, every, depth=depth):
             count += int(view.believed.sum())
             if place[view.number] not in truths:
                 continue

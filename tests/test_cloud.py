@@ -14,6 +14,7 @@ from egodepth.data.point_cloud import read_ply
 from egodepth.data.sources import read_source
 from egodepth.data.synthetic import read_street
 from egodepth.inference.cloud import Cloud, fuse_cloud, write_colmap, write_ply
+from egodepth.inference.trajectory import Trajectory
 
 
 class TrueDepth:
@@ -40,7 +41,8 @@ def test_points_lie_on_the_surfaces_that_two_frames_see() -> None:
     sequence, poses = true.sequence, true.sequence.world_from_camera
     assert poses is not None and sequence.camera is not None
     relative = np.linalg.inv(poses[0]) @ poses
-    cloud = fuse_cloud(true, sequence, relative, every=5, depth="network")  # type: ignore[arg-type]
+    found = Trajectory(relative, sequence.frames.numbers)
+    cloud = fuse_cloud(true, sequence, found, every=5, depth="network")  # type: ignore[arg-type]
     assert cloud.points.shape == cloud.colours.shape and len(cloud.points) > 20_000
     # Seen from frame 5, the points of frame 0 have the depth that is rendered there.
     first = len(cloud.points) // 10
@@ -52,7 +54,7 @@ def test_points_lie_on_the_surfaces_that_two_frames_see() -> None:
     assert np.abs(moved[:, 2] / rendered - 1).max() < 0.05 + 1e-6
     # A frame whose depth is wrong agrees with nobody.
     true.wrong = 10
-    fewer = fuse_cloud(true, sequence, relative, every=5, depth="network")  # type: ignore[arg-type]
+    fewer = fuse_cloud(true, sequence, found, every=5, depth="network")  # type: ignore[arg-type]
     assert len(fewer.points) < 0.5 * len(cloud.points)
 
 
@@ -64,7 +66,9 @@ def test_ply_and_colmap_files(tmp_path: Path) -> None:
     cloud = Cloud(np.arange(12, dtype=np.float32).reshape(4, 3), np.full((4, 3), 7, np.uint8))
     write_ply(tmp_path / "c.ply", cloud)
     np.testing.assert_array_equal(read_ply(tmp_path / "c.ply"), cloud.points)
-    assert write_colmap(tmp_path / "model", sequence, poses, cloud, 2) == 3
+    assert (
+        write_colmap(tmp_path / "model", sequence, Trajectory(poses, list(range(5))), cloud, 2) == 3
+    )
     model = tmp_path / "model" / "sparse" / "0"
     camera = _read_cameras(model / "cameras.txt")["1"]
     assert sequence.camera is not None
@@ -75,7 +79,8 @@ def test_ply_and_colmap_files(tmp_path: Path) -> None:
     assert len((model / "points3D.txt").read_text().splitlines()) == 4
     assert (tmp_path / "model" / "images" / "0000000004.png").exists()
     with pytest.raises(EgodepthError, match="has no camera"):
-        write_colmap(tmp_path / "m", replace(sequence, camera=None), poses, cloud, 1)
+        found = Trajectory(poses, list(range(5)))
+        write_colmap(tmp_path / "m", replace(sequence, camera=None), found, cloud, 1)
 
 
 @pytest.mark.parametrize("kind", ["points", "colmap"])
@@ -99,7 +104,7 @@ def test_pycolmap_reads_the_model(tmp_path: Path) -> None:
     poses = np.tile(np.eye(4), (3, 1, 1))
     poses[:, 0, 3] = np.arange(3)
     cloud = Cloud(np.ones((5, 3), np.float32), np.zeros((5, 3), np.uint8))
-    write_colmap(tmp_path / "m", sequence, poses, cloud, 1)
+    write_colmap(tmp_path / "m", sequence, Trajectory(poses, [0, 1, 2]), cloud, 1)
     model = pycolmap.Reconstruction(str(tmp_path / "m" / "sparse" / "0"))
     assert model.num_images() == 3 and model.num_points3D() == 5
     centre = model.image(2).projection_center()

@@ -1,5 +1,6 @@
 """Meshes, EXR depth maps and recordings."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,8 @@ from tests.test_cloud import TrueDepth
 from egodepth.core.errors import EgodepthError
 from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.inference.mesh import Volume, fuse_mesh, write_mesh
+from egodepth.inference.trajectory import Trajectory
+from egodepth.inference.unit import Unit
 
 CENTRE = np.array([0.0, 0.0, 4.0])
 
@@ -58,7 +61,8 @@ def test_a_street_is_meshed_where_it_is(tmp_path: Path) -> None:
     poses = true.sequence.world_from_camera
     assert poses is not None and true.sequence.camera is not None
     relative = np.linalg.inv(poses[0]) @ poses
-    mesh = fuse_mesh(true, true.sequence, relative, 2, depth="network")  # type: ignore[arg-type]
+    found = Trajectory(relative, true.sequence.frames.numbers)
+    mesh = fuse_mesh(true, true.sequence, found, 2, depth="network")  # type: ignore[arg-type]
     moved = mesh.vertices @ np.linalg.inv(relative[4])[:3, :3].T + np.linalg.inv(relative[4])[:3, 3]
     moved = moved[moved[:, 2] > 2].astype(np.float64)
     projected = moved @ true.sequence.camera.matrix.double().numpy().T
@@ -74,10 +78,10 @@ def test_a_street_is_meshed_where_it_is(tmp_path: Path) -> None:
     with pytest.raises(EgodepthError, match="must end in"):
         write_mesh(tmp_path / "mesh.dae", mesh)
     with pytest.raises(EgodepthError, match="too small for a scene"):
-        fuse_mesh(true, true.sequence, relative, 2, voxel=1e-3, depth="network")  # type: ignore[arg-type]
-    true.sequence = true.sequence.__class__(true.sequence.name, true.sequence.frames)
-    with pytest.raises(EgodepthError, match="no camera"):
-        fuse_mesh(true, true.sequence, relative, 2)  # type: ignore[arg-type]
+        fuse_mesh(true, true.sequence, found, 2, voxel=1e-3, depth="network")  # type: ignore[arg-type]
+    metres = replace(found, unit=Unit(0.5, "metres, by a ruler"))
+    half = fuse_mesh(true, true.sequence, metres, 2, mesh.voxel / 2, depth="network")  # type: ignore[arg-type]
+    np.testing.assert_allclose(half.vertices, mesh.vertices / 2, rtol=1e-4, atol=1e-4)
 
 
 def test_an_empty_volume_has_no_surface() -> None:

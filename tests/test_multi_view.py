@@ -16,6 +16,7 @@ from egodepth.data.sequence import Frame, TimedFrames
 from egodepth.inference.cloud import View, consistent_views, fuse_cloud
 from egodepth.inference.mesh import fuse_mesh
 from egodepth.inference.multi_view import FrameDepth, frame_depths
+from egodepth.inference.trajectory import Trajectory
 
 HEIGHT, WIDTH, FRAMES = 48, 160, 7
 SCALE = 1.2
@@ -46,6 +47,12 @@ def rough() -> RoughDepth:
     return RoughDepth()
 
 
+def path(rough: RoughDepth, known: np.ndarray | None = None) -> Trajectory:
+    """The true one, or that of poses that are known."""
+    known = poses(rough) if known is None else known
+    return Trajectory(known, rough.sequence.frames.numbers[: len(known)])
+
+
 def poses(rough: RoughDepth) -> np.ndarray:
     world_from_camera = rough.sequence.world_from_camera
     assert world_from_camera is not None
@@ -64,7 +71,7 @@ def test_points_of_views_are_exact_and_many(rough: RoughDepth) -> None:
     done: list[tuple[int, int]] = []
     for depth, scale in (("network", SCALE), ("views", 1.0)):
         views = list(consistent_views(
-            rough, rough.sequence, poses(rough), 3, depth=depth,  # type: ignore[arg-type]
+            rough, rough.sequence, path(rough), 3, depth=depth,  # type: ignore[arg-type]
             on_frame=lambda *count: done.append(count),
         ))  # fmt: skip
         assert [view.number for view in views] == [0, 3, 6]
@@ -77,7 +84,7 @@ def test_points_of_views_are_exact_and_many(rough: RoughDepth) -> None:
 
 
 def test_a_mesh_of_views_lies_on_the_surfaces(rough: RoughDepth) -> None:
-    mesh = fuse_mesh(rough, rough.sequence, poses(rough), 3, voxel=0.2)  # type: ignore[arg-type]
+    mesh = fuse_mesh(rough, rough.sequence, path(rough), 3, voxel=0.2)  # type: ignore[arg-type]
     pose, camera = poses(rough)[3], rough.sequence.camera
     assert camera is not None
     moved = (mesh.vertices.astype(np.float64) - pose[:3, 3]) @ pose[:3, :3]
@@ -104,10 +111,9 @@ def test_where_views_do_not_agree_depth_has_their_scale(rough: RoughDepth) -> No
     np.testing.assert_allclose(ratio, ratio[0])
 
 
-def middle(
-    rough: RoughDepth, first_from_frame: np.ndarray, numbers: list[int] | None = None
-) -> FrameDepth:
-    frames = frame_depths(rough, rough.sequence, first_from_frame, 1, numbers)  # type: ignore[arg-type]
+def middle(rough: RoughDepth, first_from_frame: np.ndarray) -> FrameDepth:
+    found = path(rough, first_from_frame)
+    frames = frame_depths(rough, rough.sequence, found, 1)  # type: ignore[arg-type]
     return next(frame for frame in frames if frame.number == 3)
 
 
@@ -148,7 +154,7 @@ def test_frames_without_a_pose_or_an_image_are_left_out(rough: RoughDepth) -> No
     known[5] = np.nan
     whole = rough.sequence
     footage = replace(whole, frames=WithoutFrame(whole.frames, 10.0))
-    found = list(frame_depths(rough, footage, known[:-1], 1))  # type: ignore[arg-type]
+    found = list(frame_depths(rough, footage, path(rough, known[:-1]), 1))  # type: ignore[arg-type]
     assert [frame.number for frame in found] == [0, 1, 3, 4]
     truth = coarse(whole.depth[3]())
     good = found[2].agreed & (truth > 0)
@@ -158,7 +164,7 @@ def test_frames_without_a_pose_or_an_image_are_left_out(rough: RoughDepth) -> No
 
 def test_a_wrong_word_is_named(rough: RoughDepth) -> None:
     with pytest.raises(EgodepthError, match="depth must be views or network, got 'stereo'"):
-        fuse_cloud(rough, rough.sequence, poses(rough), 3, depth="stereo")  # type: ignore[arg-type]
+        fuse_cloud(rough, rough.sequence, path(rough), 3, depth="stereo")  # type: ignore[arg-type]
 
 
 def test_the_command_line_says_where_depth_comes_from(

@@ -354,7 +354,6 @@ def _odometry(options: argparse.Namespace) -> int:
         NoUnitError,
         OdometrySettings,
         track_sequence,
-        true_poses,
         write_trajectory,
     )
     from egodepth.inference.score import unit_of_truth
@@ -391,8 +390,8 @@ def _odometry(options: argparse.Namespace) -> int:
         out = folder if len(sequences) == 1 else folder.within(sequence.name)
         scores = write_trajectory(found, sequence, out)
         plot_trajectory(out.file("trajectory.png"), found.first_from_frame,
-                        true_poses(found, sequence) if scores else None)  # fmt: skip
-        count = len(found.first_from_frame)
+                        found.true_poses(sequence) if scores else None)  # fmt: skip
+        count = len(found)
         print(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
               f"frames/s; lengths in {found.unit}; the trajectory is in {out.path}")  # fmt: skip
         if found.untrusted:

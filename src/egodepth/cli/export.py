@@ -21,7 +21,7 @@ from egodepth.core.outputs import check_destination
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
-    from egodepth.inference.odometry import Trajectory
+    from egodepth.inference.trajectory import Trajectory
     from egodepth.runs.run import Run
 
 
@@ -119,28 +119,22 @@ def _write_cloud(
     from egodepth.inference.mesh import fuse_mesh, write_mesh
     from egodepth.inference.rerun_log import write_rerun
 
-    factor = found.unit_length
-    poses = found.scaled(1 / factor, "").first_from_frame
-    every, numbers = options.every, found.numbers
+    every = options.every
     if options.kind == "mesh":
-        voxel = options.voxel / factor if options.voxel else None
         mesh = fuse_mesh(
-            run, sequence, poses, every, numbers, voxel, depth=options.depth, on_frame=on_frame
-        ).scaled(factor)
+            run, sequence, found, every, options.voxel, depth=options.depth, on_frame=on_frame
+        )
         write_mesh(options.out, mesh)
         return (f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}, lengths in {found.unit}, are in "
                 f"{options.out}")  # fmt: skip
-    cloud = fuse_cloud(
-        run, sequence, poses, every, numbers, depth=options.depth, on_frame=on_frame
-    ).scaled(factor)
+    cloud = fuse_cloud(run, sequence, found, every, depth=options.depth, on_frame=on_frame)
     if options.kind == "points":
         write_ply(options.out, cloud)
         return f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}"
     if options.kind == "rerun":
-        count = write_rerun(options.out, run, sequence, found.first_from_frame, cloud,
-                            factor=factor, every=every, numbers=numbers)  # fmt: skip
+        count = write_rerun(options.out, run, sequence, found, cloud, every=every)
         return f"{count} frames, lengths in {found.unit}, are in {options.out}"
-    count = write_colmap(options.out, sequence, found.first_from_frame, cloud, every, numbers)  # fmt: skip
+    count = write_colmap(options.out, sequence, found, cloud, every)
     return f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}"
 
 

@@ -27,10 +27,11 @@ def footage_of(run: Run, sequence: Sequence) -> Sequence:
     Raises:
         EgodepthError: no run, no sequence, or what ``Run.open`` finds wrong.
     """
-    check_run(run)
     check_sequence(sequence)
-    as_it_is = sequence.opened or brings_camera(sequence)
-    return sequence if as_it_is else run.open(sequence)[0]
+    if sequence.opened or brings_camera(sequence):
+        return sequence
+    check_run(run)
+    return run.open(sequence)[0]
 
 
 def check_sequence(sequence: Any) -> None:

@@ -17,6 +17,7 @@ from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.multi_view import DepthFrom, FrameDepth, frame_depths
+from egodepth.inference.trajectory import Trajectory
 from egodepth.runs.run import Run
 
 AGREEMENT = 0.05
@@ -71,9 +72,8 @@ class View(NamedTuple):
 def consistent_views(
     run: Run,
     sequence: Sequence,
-    first_from_frame: np.ndarray,
+    trajectory: Trajectory,
     every: int = 5,
-    numbers: list[int] | None = None,
     *,
     depth: DepthFrom = "views",
     on_frame: Callable[[int, int], None] = lambda *_: None,
@@ -88,9 +88,8 @@ def consistent_views(
     Args:
         run: trained networks.
         sequence: footage; the run gives it its camera where it brings none.
-        first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit.
+        trajectory: of its frames.
         every: frames from one to the next.
-        numbers: (N,) frame numbers of the poses; by default those of the sequence.
         depth: where it comes from, see :func:`egodepth.inference.multi_view.frame_depths`.
         on_frame: called with how many frames have their depth, and will have.
 
@@ -98,9 +97,7 @@ def consistent_views(
         EgodepthError: another word than those of ``depth``.
     """
     sequence = footage_of(run, sequence)
-    frames = frame_depths(
-        run, sequence, first_from_frame, every, numbers, depth=depth, on_frame=on_frame
-    )
+    frames = frame_depths(run, sequence, trajectory, every, depth=depth, on_frame=on_frame)
     before: FrameDepth | None = None
     waiting: FrameDepth | None = None
     for frame in frames:
@@ -144,29 +141,26 @@ def unproject_view(view: View) -> np.ndarray:
 def fuse_cloud(
     run: Run,
     sequence: Sequence,
-    first_from_frame: np.ndarray,
+    trajectory: Trajectory,
     every: int = 5,
-    numbers: list[int] | None = None,
     *,
     depth: DepthFrom = "views",
     on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Cloud:
-    """Points of :func:`consistent_views`, whose arguments these are.
+    """Points of :func:`consistent_views`, whose arguments these are, in the unit of the trajectory.
 
     Raises:
         EgodepthError: no points that agree.
     """
     points, colours = [], []
-    for view in consistent_views(
-        run, sequence, first_from_frame, every, numbers, depth=depth, on_frame=on_frame
-    ):
+    for view in consistent_views(run, sequence, trajectory, every, depth=depth, on_frame=on_frame):
         keep, pose = view.believed.ravel(), view.first_from_frame
         points.append(unproject_view(view)[keep] @ pose[:3, :3].T + pose[:3, 3])
         colours.append(view.image.reshape(-1, 3)[keep])
     cloud = Cloud(np.concatenate(points).astype(np.float32), np.concatenate(colours))
     if len(cloud.points) == 0:
         raise EgodepthError("no point is at the same depth in two frames; is the trajectory right?")
-    return cloud
+    return cloud.scaled(trajectory.unit.factor)
 
 
 def _agrees(
@@ -204,11 +198,10 @@ def write_ply(path: str | Path, cloud: Cloud) -> None:
 
 
 def _posed_frames(
-    sequence: Sequence, first_from_frame: np.ndarray, every: int, numbers: list[int] | None
+    sequence: Sequence, trajectory: Trajectory, every: int
 ) -> Iterator[tuple[Frame, np.ndarray]]:
-    """Every so many of the frames that have a pose, with it."""
-    known = sequence.frames.numbers if numbers is None else numbers
-    poses = dict(zip(known[::every], first_from_frame[::every], strict=False))
+    """Every so many of the frames that have a pose, with it, in the trajectory's unit."""
+    poses = trajectory.shown(every)
     for frame in read_numbered(sequence.frames, poses):
         yield frame, poses[frame.number]
 
@@ -216,10 +209,9 @@ def _posed_frames(
 def write_colmap(
     out: Path | OutputFolder,
     sequence: Sequence,
-    first_from_frame: np.ndarray,
+    trajectory: Trajectory,
     cloud: Cloud,
     every: int,
-    numbers: list[int] | None = None,
 ) -> int:
     """A COLMAP model in text form (``sparse/0``) and its frames (``images``), as 3D Gaussian splatting
     starts from; returns how many frames it has. Arguments as in :func:`fuse_cloud`.
@@ -241,7 +233,7 @@ def write_colmap(
         f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n",
     )
     lines: list[str] = []
-    for frame, first_from_this in _posed_frames(sequence, first_from_frame, every, numbers):
+    for frame, first_from_this in _posed_frames(sequence, trajectory, every):
         name = f"{frame.number:010d}.png"
         with atomic_path(folder.file(f"images/{name}")) as partial:
             Image.fromarray(frame.image).save(partial, compress_level=1)

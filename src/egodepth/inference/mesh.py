@@ -16,6 +16,7 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.inference.cloud import View, consistent_views, unproject_view
 from egodepth.inference.multi_view import DepthFrom
+from egodepth.inference.trajectory import Trajectory
 from egodepth.runs.run import Run
 
 MOST_VOXELS = 24_000_000
@@ -142,9 +143,8 @@ class Volume:
 def fuse_mesh(
     run: Run,
     sequence: Sequence,
-    first_from_frame: np.ndarray,
+    trajectory: Trajectory,
     every: int = 5,
-    numbers: list[int] | None = None,
     voxel: float | None = None,
     *,
     depth: DepthFrom = "views",
@@ -154,16 +154,14 @@ def fuse_mesh(
     :func:`egodepth.inference.cloud.consistent_views`.
 
     Args:
-        run, sequence, first_from_frame, every, numbers, depth, on_frame: see there.
-        voxel: side of a voxel in the run's unit; by default COARSEST of the depth, or as fine as
-            MOST_VOXELS allow.
+        run, sequence, trajectory, every, depth, on_frame: see there.
+        voxel: side of a voxel in the unit of the trajectory, which the surface is in; by default
+            COARSEST of the depth, or as fine as MOST_VOXELS allow.
 
     Raises:
         EgodepthError: no camera, no surface, or voxels too small for the memory.
     """
-    found = consistent_views(
-        run, sequence, first_from_frame, every, numbers, depth=depth, on_frame=on_frame
-    )
+    found = consistent_views(run, sequence, trajectory, every, depth=depth, on_frame=on_frame)
     views = [_near(view) for view in found]
     points = [
         unproject_view(v)[v.believed.ravel()] @ v.first_from_frame[:3, :3].T
@@ -176,12 +174,14 @@ def fuse_mesh(
     low, high = np.quantile(together, [(1 - COVERED) / 2, (1 + COVERED) / 2], axis=0)
     finest = float(np.prod(np.maximum(high - low, 1e-6)) / MOST_VOXELS) ** (1 / 3)
     usual = COARSEST * float(np.median([np.median(view.depth) for view in views]))
-    if voxel is not None and voxel < finest:
+    factor = trajectory.unit.factor
+    if voxel is not None and voxel < finest * factor:
         raise EgodepthError(
-            f"voxels of {voxel:g} are too small for a scene this large: the smallest are {finest:.3g} "
-            "of the run's units; use larger ones, or --sequence and shorter footage"
+            f"voxels of {voxel:g} are too small for a scene this large: the smallest are "
+            f"{finest * factor:.3g}, lengths in {trajectory.unit}; use larger ones, or --sequence and shorter "
+            "footage"
         )
-    voxel = voxel or max(finest, usual)
+    voxel = voxel / factor if voxel else max(finest, usual)
     volume = Volume(low - TRUNCATION * voxel, high + TRUNCATION * voxel, voxel)
     for view in views:
         volume.add(
@@ -189,7 +189,7 @@ def fuse_mesh(
             torch.from_numpy(view.image.copy()), view.camera,
             torch.from_numpy(np.linalg.inv(view.first_from_frame)),
         )  # fmt: skip
-    return volume.mesh()
+    return volume.mesh().scaled(factor)
 
 
 def _near(view: View) -> View:

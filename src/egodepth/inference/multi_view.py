@@ -19,6 +19,7 @@ from egodepth.geometry.multi_view import (
     sources_by_baseline,
 )
 from egodepth.inference.arguments import footage_of
+from egodepth.inference.trajectory import Trajectory
 from egodepth.runs.run import Run
 
 DepthFrom = Literal["views", "network"]
@@ -63,9 +64,8 @@ def check_depth_from(depth: str) -> None:
 def frame_depths(
     run: Run,
     sequence: Sequence,
-    first_from_frame: np.ndarray,
+    trajectory: Trajectory,
     every: int,
-    numbers: list[int] | None = None,
     *,
     depth: DepthFrom = "views",
     on_frame: Callable[[int, int], None] = lambda *_: None,
@@ -80,9 +80,8 @@ def frame_depths(
     Args:
         run: trained networks.
         sequence: footage with a camera.
-        first_from_frame: (N, 4, 4) trajectory of its frames, in the run's unit; NaN where a pose is missing.
+        trajectory: of its frames.
         every: frames from one to the next.
-        numbers: (N,) frame numbers of the poses; by default those of the sequence.
         depth: where it comes from.
         on_frame: called with how many frames are done, and will be.
 
@@ -92,12 +91,7 @@ def frame_depths(
     check_depth_from(depth)
     sequence = footage_of(run, sequence)
     assert sequence.camera is not None
-    known = sequence.frames.numbers if numbers is None else numbers
-    posed = {
-        number: pose
-        for number, pose in zip(known, first_from_frame, strict=False)
-        if np.isfinite(pose).all()
-    }
+    posed = trajectory.by_number()
     if depth == "network":
         posed, every = dict(list(posed.items())[::every]), 1
     height, width = run.settings.height, run.settings.width

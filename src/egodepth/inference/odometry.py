@@ -9,7 +9,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +37,7 @@ from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.arguments import check_run, footage_of
-from egodepth.inference.trajectory_files import write_poses
+from egodepth.inference.trajectory import Trajectory
 from egodepth.inference.unit import (
     KnownLength,
     Unit,
@@ -353,42 +353,20 @@ class Odometry:
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """Poses of a video.
+class TrackedTrajectory(Trajectory):
+    """What direct alignment found of a video.
 
     Attributes:
-        first_from_frame: (N, 4, 4) float64.
-        times: (N,) seconds; None where the footage has none.
         key_frames: how many there were.
         untrusted: numbers of the frames that could not be aligned.
         seconds: time it took.
         interrupted: whether it was stopped before the last frame.
-        unit: what lengths are in, in words.
-        unit_length: of the run's unit, in that of the trajectory.
-        numbers: (N,) of the frames; broken ones of a video have no pose. None: those of the sequence.
     """
 
-    first_from_frame: np.ndarray
-    times: np.ndarray | None
-    key_frames: int
-    untrusted: list[int]
-    seconds: float
+    key_frames: int = 0
+    untrusted: list[int] = field(default_factory=list)
+    seconds: float = 0.0
     interrupted: bool = False
-    unit: str = "the run's unit"
-    unit_length: float = 1.0
-    numbers: list[int] | None = None
-
-    def scaled(self, factor: float, unit: str) -> "Trajectory":
-        """The same in another unit."""
-        poses = self.first_from_frame.copy()
-        poses[:, :3, 3] *= factor
-        return replace(
-            self, first_from_frame=poses, unit=unit, unit_length=self.unit_length * factor
-        )
-
-    def in_unit(self, unit: Unit) -> "Trajectory":
-        """The same in metres, where the unit of the run is known."""
-        return self.scaled(unit.factor, unit.text)
 
 
 def track_sequence(
@@ -398,7 +376,7 @@ def track_sequence(
     *,
     known: KnownLength | None = None,
     on_frame: Callable[[FrameMotion], None] = lambda motion: None,
-) -> Trajectory:
+) -> TrackedTrajectory:
     """The trajectory of a video; an interrupt ends it early with what is known.
 
     Args:
@@ -412,6 +390,7 @@ def track_sequence(
         EgodepthError: no camera, or broken frames.
         NoUnitError: something measured tells no unit; it holds the trajectory.
     """
+    check_run(run)
     sequence = footage_of(run, sequence)
     require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
     require(known, (KnownLength, type(None)), "known", "a KnownLength")
@@ -436,18 +415,17 @@ def track_sequence(
         if len(times) < 2:
             raise
         interrupted = True
-    found = Trajectory(
-        odometry.trajectory()[: len(times)],
-        None if sequence.frames.times is None else np.array(times, np.float64),
-        odometry.key_frames, untrusted,
-        time.perf_counter() - started, interrupted, numbers=numbers[: len(times)],
+    found = TrackedTrajectory(
+        odometry.trajectory()[: len(times)], numbers[: len(times)],
+        None if sequence.frames.times is None else np.array(times, np.float64), unit_of_run(run),
+        odometry.key_frames, untrusted, time.perf_counter() - started, interrupted,
     )  # fmt: skip
     if known is None:
-        return found.in_unit(unit_of_run(run))
+        return found
     try:
-        return found.in_unit(_known_unit(run, sequence, odometry, found, known))
+        return replace(found, unit=_known_unit(run, sequence, odometry, found, known))
     except EgodepthError as error:
-        raise NoUnitError(str(error), found.in_unit(unit_of_run(run))) from error
+        raise NoUnitError(str(error), found) from error
 
 
 class NoUnitError(EgodepthError):
@@ -457,7 +435,7 @@ class NoUnitError(EgodepthError):
         trajectory: what was tracked all the same, in the run's own unit.
     """
 
-    def __init__(self, reason: str, trajectory: Trajectory):
+    def __init__(self, reason: str, trajectory: TrackedTrajectory):
         super().__init__(reason)
         self.trajectory = trajectory
 
@@ -467,14 +445,14 @@ def _known_unit(
 ) -> Unit:
     if known.by_motion:
         assert found.times is not None
-        return unit_by_motion(found.first_from_frame[:, :3, 3], found.times, known)
+        return unit_by_motion(found.poses[:, :3, 3], found.times, known)
     if known.camera_height is not None:
         return unit_by_heights(odometry.camera_heights(), known.camera_height)
     return unit_by_view(run, sequence, known)
 
 
 def write_trajectory(
-    found: Trajectory, sequence: Sequence, out: Path | OutputFolder
+    found: TrackedTrajectory, sequence: Sequence, out: Path | OutputFolder
 ) -> dict[str, float]:
     """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``; files of an earlier
     odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
@@ -487,32 +465,19 @@ def write_trajectory(
         EgodepthError: a file that can't be written.
     """
     folder = out if isinstance(out, OutputFolder) else OutputFolder(out, ODOMETRY)
-    count = len(found.first_from_frame)
     scores = _score(found, sequence)
-    times = [None] * count if found.times is None else found.times.tolist()
-    write_poses(folder, found.first_from_frame, times, found.numbers or range(count))
+    found.write(folder)
     facts = {
-        "sequence": sequence.name, "frames": count, "key_frames": found.key_frames,
-        "untrusted": found.untrusted, "seconds": found.seconds, "unit": found.unit,
+        "sequence": sequence.name, "frames": len(found), "key_frames": found.key_frames,
+        "untrusted": found.untrusted, "seconds": found.seconds, "unit": str(found.unit),
         "interrupted": found.interrupted,
     }  # fmt: skip
     write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
     return scores
 
 
-def true_poses(found: Trajectory, sequence: Sequence) -> np.ndarray | None:
-    """(N, 4, 4) the sequence's own poses of the frames of a trajectory, NaN where it has none; None where it
-    has none at all."""
-    if sequence.world_from_camera is None:
-        return None
-    numbers = sequence.frames.numbers
-    places = {number: place for place, number in enumerate(numbers)}
-    tracked = found.numbers or numbers[: len(found.first_from_frame)]
-    return sequence.world_from_camera[[places[number] for number in tracked]]
-
-
 def _score(found: Trajectory, sequence: Sequence) -> dict[str, float]:
-    truth = true_poses(found, sequence)
+    truth = found.true_poses(sequence)
     if truth is None:
         return {}
     try:

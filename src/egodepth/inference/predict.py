@@ -15,7 +15,7 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
-from egodepth.inference.arguments import footage_of
+from egodepth.inference.arguments import check_run, footage_of
 from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.trajectory_files import write_poses
 from egodepth.inference.unit import (
@@ -80,6 +80,7 @@ def predict_sequence(
         with_depth: whether depth is asked for, or poses alone.
         unit: of the run, see :func:`find_unit`; where it is known, lengths are metres.
     """
+    check_run(run)
     sequence = footage_of(run, sequence)
     require(unit, Unit, "unit", "a Unit (egodepth.find_unit)")
     frames = _predicted(run, sequence, with_depth=with_depth, unit=unit)
@@ -118,6 +119,7 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) ->
     Raises:
         EgodepthError: what was measured tells no unit, or needs a PoseNet that the run lacks.
     """
+    check_run(run)
     sequence = footage_of(run, sequence)
     require(known, (KnownLength, type(None)), "known", "a KnownLength")
     if known is None:

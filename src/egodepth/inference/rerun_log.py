@@ -13,6 +13,7 @@ from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.cloud import Cloud
+from egodepth.inference.trajectory import Trajectory
 from egodepth.runs.run import Run
 
 
@@ -41,8 +42,8 @@ def _writing() -> Iterator[None]:
 
 
 def write_rerun(
-    path: Path, run: Run, sequence: Sequence, first_from_frame: np.ndarray, cloud: Cloud,
-    *, factor: float = 1.0, every: int = 1, numbers: list[int] | None = None,
+    path: Path, run: Run, sequence: Sequence, trajectory: Trajectory, cloud: Cloud,
+    *, every: int = 1,
 ) -> int:  # fmt: skip
     """Write ``path`` (.rrd); returns how many frames it has.
 
@@ -50,11 +51,9 @@ def write_rerun(
         path: file.
         run: trained networks.
         sequence: footage with a camera.
-        first_from_frame: (N, 4, 4) trajectory of its frames.
-        cloud: points, in the unit of the trajectory.
-        factor: of the run's unit, in that of the trajectory; depth is multiplied by it.
+        trajectory: of its frames.
+        cloud: points, in the unit of the trajectory, as depth is written too.
         every: frames from one that is written to the next.
-        numbers: (N,) frame numbers of the poses; by default those of the sequence.
 
     Raises:
         EgodepthError: another suffix than .rrd, rerun is not installed, or the file can't be
@@ -64,8 +63,7 @@ def write_rerun(
     assert sequence.camera is not None
     check_destination(path, (".rrd",))
     rerun = load_rerun()
-    known = sequence.frames.numbers if numbers is None else numbers
-    poses = dict(zip(known[::every], first_from_frame[::every], strict=False))
+    poses, factor = trajectory.shown(every), trajectory.unit.factor
     camera = sequence.camera
     recording: Any = rerun.RecordingStream("egodepth")
     with atomic_path(path) as partial, _writing():
@@ -75,7 +73,7 @@ def write_rerun(
             "world/points", rerun.Points3D(cloud.points, colors=cloud.colours), static=True
         )
         recording.log(
-            "world/path", rerun.LineStrips3D([first_from_frame[:, :3, 3].astype(np.float32)]),
+            "world/path", rerun.LineStrips3D([trajectory.first_from_frame[:, :3, 3].astype(np.float32)]),
             static=True,
         )  # fmt: skip
         for frame in read_numbered(sequence.frames, poses):

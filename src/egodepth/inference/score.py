@@ -35,6 +35,8 @@ from egodepth.geometry.trajectory import (
 from egodepth.inference.arguments import check_run, check_sequences, footage_of
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import predict_sequence
+from egodepth.inference.trajectory import Trajectory
+from egodepth.inference.unit import unit_of_run
 from egodepth.runs.run import Run, texture_at
 
 
@@ -370,24 +372,30 @@ def evaluate_odometry(
     Raises:
         EgodepthError: a sequence without poses, or broken frames.
     """
+    check_run(run)
     sequence = footage_of(run, sequence)
     if sequence.world_from_camera is None:
         raise EgodepthError(f"{sequence.name} has no ground-truth poses")
     unit = unit_of_truth(sequence)
     if by == "alignment":
         found = track_sequence(run, sequence, on_frame=lambda motion: on_image())
-        return compare_trajectories(
-            found.first_from_frame, sequence.world_from_camera, sequence.name, alignment,
-            f"direct alignment{unit}",
-        )  # fmt: skip
-    poses = []
+        return score_found(found, sequence, alignment, f"direct alignment{unit}")
+    poses, numbers = [], []
     for prediction in predict_sequence(run, sequence, with_depth=False):
         poses.append(prediction.first_from_frame)
+        numbers.append(prediction.frame.number)
         on_image()
-    return compare_trajectories(
-        np.stack(poses), sequence.world_from_camera, sequence.name, alignment,
-        f"PoseNet's motions, chained{unit}",
-    )  # fmt: skip
+    chained = Trajectory(np.stack(poses), numbers, unit=unit_of_run(run))
+    return score_found(chained, sequence, alignment, f"PoseNet's motions, chained{unit}")
+
+
+def score_found(
+    found: Trajectory, sequence: Sequence, alignment: Alignment, by: str
+) -> OdometryScores:
+    """Scores of a trajectory against the poses of its footage, which must have some."""
+    truth = found.true_poses(sequence)
+    assert truth is not None
+    return compare_trajectories(found.first_from_frame, truth, sequence.name, alignment, by)
 
 
 def unit_of_truth(truth: Sequence) -> str:

@@ -30,14 +30,18 @@ def write_poses(
     Raises:
         EgodepthError: a file that can't be written.
     """
-    timed = None not in times
-    if not timed:
-        warnings.warn(
-            f"the footage has no times, so {TUM_FILE} counts frames in place of seconds; give its frames "
-            "per second with --fps",
-            EgodepthWarning,
-            stacklevel=3,
-        )
     write_kitti(out.file(KITTI_FILE), first_from_frame)
-    shown = np.array(times if timed else numbers, np.float64)
-    write_tum(out.file(TUM_FILE), first_from_frame, shown)
+    write_tum(out.file(TUM_FILE), first_from_frame, shown_times(times, numbers))
+
+
+def shown_times(times: Sequence[float | None], numbers: Sequence[int]) -> np.ndarray:
+    """Times for TUM's format, or frame numbers in their place, which a warning tells."""
+    if None not in times:
+        return np.array(times, np.float64)
+    warnings.warn(
+        f"the footage has no times, so {TUM_FILE} counts frames in place of seconds; give its frames "
+        "per second with --fps",
+        EgodepthWarning,
+        stacklevel=3,
+    )
+    return np.array(numbers, np.float64)

@@ -54,6 +54,9 @@ class Unit:
         if self.metres is not None:
             require_positive(self.metres, "metres of a unit")
 
+    def __str__(self) -> str:
+        return self.text
+
     @property
     def factor(self) -> float:
         """What lengths are multiplied by: 1 where the unit stays the run's."""

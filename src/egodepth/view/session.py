@@ -17,6 +17,7 @@ from egodepth.inference.arguments import footage_of
 from egodepth.inference.cloud import Cloud, fuse_cloud
 from egodepth.inference.odometry import track_sequence
 from egodepth.inference.predict import find_unit, predict_sequence
+from egodepth.inference.trajectory import Trajectory
 from egodepth.inference.unit import OWN_UNIT, KnownLength, Unit, unit_of_run
 from egodepth.runs.run import Run
 
@@ -142,26 +143,25 @@ class Session:
             )
         self.state = "predicting depth"
         poses = []
-        for place, seen in enumerate(predict_sequence(self.run, self.sequence, unit=self.unit)):
+        factor = np.float32(self.unit.factor)
+        for place, seen in enumerate(predict_sequence(self.run, self.sequence)):
             self._check()
             if place % self._every == 0:
                 poses.append(seen.first_from_frame)
-                self._add(seen.frame, seen.depth, place)
+                self._add(seen.frame, seen.depth * factor, place)
         numbers = [frame.number for frame in self.frames]
         if self.odometry:
             self.state = "finding the motion"
-            found = track_sequence(self.run, self.sequence, on_frame=lambda _: self._check())
-            place_of = {number: i for i, number in enumerate(found.numbers or [])}
-            kept = [found.first_from_frame[place_of[number]] for number in numbers]
-            poses = [_scaled(pose, self.unit.factor) for pose in kept]
-        self.poses = np.stack(poses)
+            tracked = track_sequence(self.run, self.sequence, on_frame=lambda _: self._check())
+            poses = list(tracked.only(numbers).poses)
+        found = Trajectory(np.stack(poses), numbers, unit=self.unit)
+        self.poses = found.first_from_frame
         self.state = "fusing points"
-        own = np.stack([_scaled(pose, 1 / self.unit.factor) for pose in poses])
         every = max(1, len(numbers) // CLOUD_FRAMES)
         # What somebody waits for has no time to compare views.
-        cloud = fuse_cloud(self.run, self.sequence, own, every, numbers, depth="network")
+        cloud = fuse_cloud(self.run, self.sequence, found, every, depth="network")
         chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MOST_POINTS]
-        self.cloud = Cloud(cloud.points[chosen], cloud.colours[chosen]).scaled(self.unit.factor)
+        self.cloud = Cloud(cloud.points[chosen], cloud.colours[chosen])
 
     def _check(self) -> None:
         if self._stopped.is_set():
@@ -200,12 +200,6 @@ def _score(depth: np.ndarray, truth: np.ndarray, protocol: DepthProtocol) -> dic
     except EgodepthError:  # a map without a value in the protocol's range
         return {}
     return {name: found[name] for name in SHOWN_SCORES}
-
-
-def _scaled(pose: np.ndarray, factor: float) -> np.ndarray:
-    scaled = pose.copy()
-    scaled[:3, 3] *= factor
-    return scaled
 
 
 def _jpeg(image: np.ndarray) -> bytes:
