@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
+import huggingface_hub
 import numpy as np
 import pytest
 import torch
 import yaml
 from PIL import Image
+from tests.conftest import tiny_settings, write_images
 
 import egodepth
 from egodepth.cli import _build_parser, main
