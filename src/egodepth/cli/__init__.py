@@ -221,6 +221,7 @@ def _version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 
 def _demo(options: argparse.Namespace) -> int:
     from egodepth.demo import run_demo
+    from egodepth.runs.folder import RunFolder
 
     result = run_demo(
         options.out, minutes=options.minutes, seed=options.seed, console=make_console()
@@ -228,8 +229,8 @@ def _demo(options: argparse.Namespace) -> int:
     if result.stopped_by is not None:
         print(f"egodepth: stopped by {result.stopped_by}; run the demo again", file=sys.stderr)
         return INTERRUPTED
-    print(f"open {options.out / 'report.html'} in a browser; the numbers are in "
-          f"{options.out / 'metrics.json'}")  # fmt: skip
+    run = RunFolder.at(options.out)
+    print(f"open {run.report} in a browser; the numbers are in {run.metrics}")
     return 0
 
 
