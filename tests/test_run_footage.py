@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.conftest import tiny_settings, write_images
 
 import egodepth
 from egodepth.cli import _build_parser, main
+from egodepth.core.errors import EgodepthWarning
 from egodepth.core.video import VideoWriter
 from egodepth.data.own_footage import write_camera
 from egodepth.geometry.camera import Camera
@@ -310,3 +312,16 @@ def test_python_knows_the_hub(hub: Path, footage: Path, tmp_path: Path) -> None:
         "60",
     ]
     assert call([*words, *settings_of_test, "--minutes", "null", "--method", "photometric"]) == 0
+
+
+def test_an_image_alone_is_taken_as_it_is(bent_run: Path, tiny_run: Path, footage: Path) -> None:
+    files = sorted((footage / "images").iterdir())
+    run = egodepth.load(bent_run)
+    for look in (lambda: run.depth(files[0]), lambda: run.motion(files[0], str(files[1]))):
+        with pytest.warns(EgodepthWarning, match=r"has a lens that bends lines: .*run\.open"):
+            look()
+    frame = next(iter(run.open(files[0])[0].frames.at()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        run.depth(frame.image)
+        egodepth.load(tiny_run).depth(files[0])

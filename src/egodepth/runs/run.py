@@ -1,6 +1,8 @@
 """A trained run as an object: depth of an image, motion between two."""
 
+import warnings
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,8 +13,9 @@ from huggingface_hub import ModelCard, ModelHubMixin
 from PIL import Image
 from torch import Tensor, nn
 
-from egodepth.core.errors import EgodepthError, require
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.data.frame_cache import resize_frame
+from egodepth.data.own_footage import read_lens
 from egodepth.data.pixels import read_picture
 from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.evaluation.landscape import texture
@@ -180,6 +183,7 @@ class Run(
             size: height and width of the result; by default the image's own.
             flip: average with the prediction for the mirrored image; see :func:`blend_mirrored`.
         """
+        self._tell_lens(image)
         array = load_image(image)
         if size is not None and not _is_size(size):
             raise EgodepthError(f"size must be height and width in whole pixels, got {size!r}")
@@ -195,8 +199,23 @@ class Run(
         frame into the second's; the translation is in the unit of :meth:`depth`. It does not shrink with the
         time between the images: take images ``motion_gap`` apart, the earlier one first. Two files of more
         than 8 bits are scaled from the range of both."""
+        self._tell_lens(first)
         a, b = (self.prepare(image)[None] for image in load_pair(first, second))
         return self.motions_of_frames(a, b)[0]
+
+    def _tell_lens(self, image: ImageLike) -> None:
+        """Warn of a file that may show the world behind the lens of the run's camera."""
+        if isinstance(image, (str, Path)) and self._has_lens:
+            warnings.warn(
+                f"{image} is taken as it is, but the camera of {self.folder} has a lens that bends lines: "
+                "where it took this image, open it by run.open(FILE) and give the frames of that",
+                EgodepthWarning,
+                stacklevel=3,
+            )
+
+    @cached_property
+    def _has_lens(self) -> bool:
+        return any(read_lens(file) for file in self.folder.camera_files().values())
 
     def texture(self, image: ImageLike, size: tuple[int, int] | None = None) -> np.ndarray:
         """Texture of an image, (H, W) at its own or another size, as the networks see it: at the size of
