@@ -27,6 +27,8 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 
 FLIP_PROBABILITY = JITTER_PROBABILITY = 0.5
+BATCHES_AHEAD = 4
+"""Batches after the present one that a trainer and its prefetching may have asked for already, at most."""
 POINTS = 128
 """Known points of a target that a step looks at."""
 

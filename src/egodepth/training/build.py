@@ -1,5 +1,6 @@
 """What a training consists of: its snippets, and its networks."""
 
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -113,6 +114,20 @@ def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
 def label_seconds(settings: TrainSettings) -> float | None:
     """What all labels may take; None without a time budget."""
     return None if settings.minutes is None else 60 * LABELS_SHARE * settings.minutes
+
+
+def prepare(
+    settings: TrainSettings, sequences: list[Sequence], console: Console
+) -> tuple[TrainSettings, SnippetStream, Plan, float]:
+    """As :func:`make_stream`, after a check of what the training will need; and the seconds that it took.
+
+    Raises:
+        EgodepthError: whatever is wrong with the footage, or missing.
+    """
+    check_needs(settings, sequences)
+    started = time.perf_counter()
+    settings, stream, plan = make_stream(settings, sequences, console)
+    return settings, stream, plan, time.perf_counter() - started
 
 
 def make_stream(

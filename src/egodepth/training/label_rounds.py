@@ -86,6 +86,11 @@ class LabelRounds(L.Callback):
         """What came of the rounds."""
         return [made.line for made in self._rounds if made.line]
 
+    def seconds_left(self) -> float:
+        """What the rounds that are still to come may take; 0 where they have no limit."""
+        to_come = len(ROUNDS) - sum(made.factors is not None for made in self._rounds)
+        return to_come * (self._seconds or 0.0)
+
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
         rounds = [vars(r) | {"motions": [_pack(m) for m in r.motions]} for r in self._rounds]

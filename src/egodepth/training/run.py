@@ -1,6 +1,5 @@
 """A training run: folder, data, trainer, stop and resume."""
 
-import logging
 import time
 import warnings
 from dataclasses import dataclass
@@ -10,23 +9,19 @@ import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from rich.console import Console
-from rich.table import Table
 from torch.utils.data import DataLoader
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
-from egodepth.core.memory import keep_large_allocations
 from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
-from egodepth.core.world import World
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import (
     CAMERA_FILE,
     POSES_UNIT,
 )
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.models.encoder import share_batch_statistics
@@ -34,7 +29,7 @@ from egodepth.runs.cameras import brings_camera, keep_cameras, with_camera
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import DataSettings, TrainSettings
-from egodepth.training.build import build_module, check_needs, label_seconds, make_stream
+from egodepth.training.build import build_module, label_seconds, prepare
 from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,
@@ -42,14 +37,19 @@ from egodepth.training.callbacks import (
     ProgressBar,
     Samples,
 )
-from egodepth.training.compilation import WORTH_STEPS, Comparisons
-from egodepth.training.devices import choose_device, choose_precision, torch_device
+from egodepth.training.clock import PLANNED_SHARE
+from egodepth.training.compilation import PLAIN, WORTH_STEPS, Comparisons
+from egodepth.training.engine import Engine, fit
 from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult, KeepBest
 from egodepth.training.label_rounds import LabelRounds
-from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
-from egodepth.training.plan import describe_plan, motion_gap
-from egodepth.training.timing import PLANNED_SHARE, fit_steps, time_a_step, wanted_steps
+from egodepth.training.pace import Pace
+from egodepth.training.plan import motion_gap
+from egodepth.training.threads import thread_options, threads_kept
+from egodepth.training.timing import time_steps, wanted_steps
+
+ESTIMATE_STEPS = 5
+"""Steps of each kind that an estimate times."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +84,7 @@ class TrainResult:
         return self.wait_seconds / self.seconds
 
 
+@threads_kept()
 def train(
     settings: TrainSettings,
     out: str | Path,
@@ -111,18 +112,10 @@ def train(
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     require(out, (str, Path), "out", "the folder to make")
     run = RunFolder.at(Path(out))
-    world = World.of_environment()
+    began = time.perf_counter()
+    engine = Engine.of(settings)
+    world = engine.world
     console = Console(quiet=True) if not world.first else console or Console(stderr=True)
-    if world.size > 1 and settings.minutes is not None:
-        raise EgodepthError(
-            "several processes can't fit a training into a time, since each would find another number "
-            "of steps: give --minutes null with --steps or --epochs"
-        )
-    accelerator, devices = choose_device(settings.device)
-    device = torch_device(settings.device)
-    if accelerator == "cpu":
-        keep_large_allocations()
-    precision = choose_precision(settings.precision, accelerator)
     if world.first:
         _check_folder(run, resume=resume)
     saved = read_checkpoint(run.checkpoint) if resume else None
@@ -138,40 +131,44 @@ def train(
         refined = run.facts().refined
     if sequences is None:
         sequences = read_training_sequences(settings.data)
-    check_needs(settings, sequences)
-    started = time.perf_counter()
-    settings, stream, plan = make_stream(settings, sequences, console)
+    settings, stream, plan, prepare_seconds = prepare(settings, sequences, console)
     held_out = None
     if refined:
         stream, held_out = stream.hold_out(HELD_OUT_EVERY)
-    prepare_seconds = time.perf_counter() - started
-    stream.first_step = saved["global_step"] if saved else 0
+    compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
+    pace = Pace(settings, stream, engine, began, console)
+    bar = ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console)
+    rounds: LabelRounds | None = None
+    if settings.labels_in_rounds and world.size == 1:
+        folder = settings.data.cache or default_cache_folder()
+        rounds = LabelRounds(stream, folder, bar, label_seconds(settings))
+        pace.reserved = rounds.seconds_left
+    elif settings.labels_in_rounds:
+        console.print(
+            "depth from many views: without poses before the training it takes one process"
+        )
     if saved:
+        stream.first_step = saved["global_step"]
         stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
     else:
-        tell = world.size == 1  # several processes would all time their steps, at once
-        steps, per_step = fit_steps(settings, stream, precision, device, prepare_seconds, tell=tell)
-        stream.schedule = Schedule(steps)
-        _print_plan(console, describe_plan(settings, stream, steps, per_step))
-    if stream.has_labels:
-        stream.labels_first = settings.labels_first
+        pace.plan(compare)
+    stream.labels_first = settings.labels_first if stream.has_labels else 0.0
     L.seed_everything(settings.seed, verbose=False)
-    module = build_module(settings, stream, precision)
-    if world.size > 1 and accelerator != "cpu":
+    module = build_module(settings, stream, engine.precision)
+    if world.size > 1 and engine.accelerator != "cpu":
         share_batch_statistics(module)
     module.to(memory_format=torch.channels_last)
     settings = settings.changed(model=module.networks.settings)
     # By the whole training, not by what is left of it, so that a resumed one repeats its steps.
     long = settings.compile == "auto" and stream.schedule.revisions[0].total >= WORTH_STEPS
-    if settings.compile == "always" or long:
-        module.compare = Comparisons.compiled()
+    module.compare = Comparisons.compiled() if long else compare
     if world.first:
         run.path.mkdir(parents=True, exist_ok=True)
         config.save(settings, run.config)
     before = run.facts().seconds if saved else 0.0
     facts = {
         **provenance(), "steps": stream.schedule.total, "schedule": stream.schedule.state(),
-        "precision": precision, "poses": plan.poses, "plan": plan.lines,
+        "precision": engine.precision, "poses": plan.poses, "plan": plan.lines,
         "prepare_seconds": prepare_seconds, **_unit_facts(settings, sequences),
     }  # fmt: skip
     facts |= motion_gap(plan.clips).facts() if module.networks.pose is not None else {}
@@ -181,33 +178,13 @@ def train(
         run.write_facts(facts)
         if not saved:  # a resumed run keeps what it had learned of them
             keep_cameras(plan.clips, run)
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     stop, watch = GracefulStop(), CollapseWatch(console)
-    bar = ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console)
-    rounds: LabelRounds | None = None
-    if settings.labels_in_rounds and world.size == 1:
-        folder = settings.data.cache or default_cache_folder()
-        rounds = LabelRounds(stream, folder, bar, label_seconds(settings))
-    elif settings.labels_in_rounds:
-        console.print(
-            "depth from many views: without poses before the training it takes one process"
-        )
     # Before the checkpoint is written: it holds the weights that are kept.
     best = None if held_out is None else KeepBest(held_out, console)
-    trainer = L.Trainer(
-        accelerator=accelerator,
-        devices=world.local_size if world.size > 1 else 1 if accelerator == "cpu" else devices,
-        num_nodes=world.nodes,
-        strategy="ddp_find_unused_parameters_true" if world.size > 1 else "auto",
-        max_steps=stream.schedule.total,
-        max_epochs=-1,
-        logger=[
-            # Lightning empties an existing log, so every session writes its own.
-            CSVLogger(run.path, run.logs.name, run.log_version(stream.first_step)),
-            TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
-        ],
-        callbacks=[
+    trainer = engine.trainer(
+        stream.schedule.total,
+        [
+            *pace.callbacks(),
             bar,
             Samples(run, settings.sample_every),
             *([] if best is None else [best]),
@@ -220,17 +197,19 @@ def train(
             stop,
             *([] if rounds is None else [rounds]),
         ],
+        logger=[
+            # Lightning empties an existing log, so every session writes its own.
+            CSVLogger(run.path, run.logs.name, run.log_version(stream.first_step)),
+            TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
+        ],
         log_every_n_steps=settings.log_every,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        use_distributed_sampler=False,
     )
-    stream.prefetch = accelerator != "cpu"
+    stream.prefetch = engine.accelerator != "cpu"
     started = time.perf_counter()
-    _fit(trainer, module, stream, run.checkpoint, resume=resume)
+    batches = DataLoader(stream, batch_size=None, num_workers=0)
+    fit(trainer, module, batches, run.checkpoint if resume else None)
     facts["seconds"] = before + time.perf_counter() - started
+    facts |= pace.facts(trainer.global_step)
     if best is not None and stop.stopped_by is None:
         facts["held_out"] = str(best.best.result)
     if rounds is not None:
@@ -354,6 +333,7 @@ class Estimate:
         return steps * self.seconds_per_step / 3600
 
 
+@threads_kept()
 def estimate(settings: TrainSettings, console: Console | None = None) -> Estimate:
     """Time a few steps of a training, without training.
 
@@ -361,45 +341,13 @@ def estimate(settings: TrainSettings, console: Console | None = None) -> Estimat
         EgodepthError: anything wrong with settings, footage or device.
     """
     console = console or Console(stderr=True)
-    accelerator, _ = choose_device(settings.device)
-    device = torch_device(settings.device)
-    if accelerator == "cpu":
-        keep_large_allocations()
-    precision = choose_precision(settings.precision, accelerator)
-    started = time.perf_counter()
+    engine = Engine.of(settings)
     sequences = read_training_sequences(settings.data)
-    check_needs(settings, sequences)
-    settings, stream, _ = make_stream(settings, sequences, console)
-    prepared = time.perf_counter() - started
-    steps = wanted_steps(settings, stream)
-    per_step = time_a_step(settings, stream, precision, device)
+    settings, stream, _, prepared = prepare(settings, sequences, console)
+    compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
+    options = thread_options(engine.accelerator)
+    timing = time_steps(settings, stream, engine, options, compare, ESTIMATE_STEPS)
+    steps, per_step = wanted_steps(settings, stream), timing.times.mean()
     if settings.minutes is not None:
         steps = min(steps, max(1, int(PLANNED_SHARE * 60 * settings.minutes / per_step)))
     return Estimate(stream.snippet_count, steps, stream.steps_per_epoch, per_step, prepared)
-
-
-def _print_plan(console: Console, rows: list[tuple[str, str]]) -> None:
-    table = Table.grid(padding=(0, 2))
-    for heading, text in rows:
-        table.add_row(f"[bold]{heading}[/]", text)
-    console.print(table)
-
-
-def _fit(
-    trainer: L.Trainer,
-    module: EgodepthModule,
-    stream: SnippetStream,
-    checkpoint: Path,
-    *,
-    resume: bool,
-) -> None:
-    loader: DataLoader[RawBatch] = DataLoader(stream, batch_size=None, num_workers=0)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            trainer.fit(module, loader, ckpt_path=checkpoint if resume else None, weights_only=True)
-    except FloatingPointError as error:
-        raise EgodepthError(
-            f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "
-            f"any, is {checkpoint}"
-        ) from error

@@ -1,24 +1,47 @@
-"""How long a training takes."""
+"""How long a training takes, by a few steps of it."""
 
+import gc
 import math
 import time
-import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
 
+import lightning as L
 import torch
+from torch.utils.data import DataLoader, IterableDataset
 
-from egodepth.core.errors import EgodepthWarning
 from egodepth.core.schedule import Schedule
-from egodepth.data.snippets import SnippetStream
+from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.settings.training import TrainSettings
-from egodepth.training.build import build_module, label_seconds
-from egodepth.training.module import EgodepthModule, make_optimizer
+from egodepth.training.build import build_module
+from egodepth.training.clock import StepTimes
+from egodepth.training.compilation import PLAIN, Comparisons
+from egodepth.training.engine import Engine, fit
+from egodepth.training.threads import fastest
 
-WARM_UP_STEPS, TIMED_STEPS = 3, 5
-"""Steps thrown away before, and timed for, fitting the number of steps to a time."""
-TOLD_STEPS = 200
-"""From so many steps on the plan says how long they take, which costs WARM_UP_STEPS + TIMED_STEPS."""
-PLANNED_SHARE = 0.93
-"""Share of a time budget that is planned for: logging, checkpoints and other users take the rest."""
+TIMED_STEPS = 2
+"""Steps of each kind and number of threads that are timed, after one that is thrown away; the fastest counts.
+While a training with a time budget runs, the clock makes up for what so few say wrongly."""
+WARM_UP = 0
+"""In place of a number of threads: a step with the present number, which is thrown away."""
+FAR = 1_000_000
+"""Length of the schedule of steps that are timed."""
+
+
+@dataclass(frozen=True)
+class Timing:
+    """What a few steps told.
+
+    Attributes:
+        times: of a step.
+        threads: that these are with; they are in use now.
+        by_threads: seconds of a step by number of threads.
+    """
+
+    times: StepTimes
+    threads: int
+    by_threads: dict[int, float]
 
 
 def wanted_steps(settings: TrainSettings, stream: SnippetStream) -> int:
@@ -28,70 +51,93 @@ def wanted_steps(settings: TrainSettings, stream: SnippetStream) -> int:
     return math.ceil(settings.epochs * stream.steps_per_epoch)
 
 
-def fit_steps(
+def time_steps(
     settings: TrainSettings,
     stream: SnippetStream,
-    precision: str,
-    device: torch.device,
-    prepare_seconds: float,
-    *,
-    tell: bool,
-) -> tuple[int, float | None]:
-    """The steps or epochs asked for, at most as many as fit into ``settings.minutes``; and the seconds of
-    one, where they had to be measured or the training is long enough to be asked about."""
-    steps = wanted_steps(settings, stream)
-    if settings.minutes is None and (steps < TOLD_STEPS or not tell):
-        return steps, None
-    started = time.perf_counter()
-    per_step = time_a_step(settings, stream, precision, device)
-    if settings.minutes is None:
-        return steps, per_step
-    used = time.perf_counter() - started + prepare_seconds
-    if settings.labels_in_rounds:
-        used += label_seconds(settings) or 0
-    fitting = int(PLANNED_SHARE * (60 * settings.minutes - used) / per_step)
-    if fitting < 1:
-        warnings.warn(
-            f"preparing the footage took {prepare_seconds:.0f} s of the {60 * settings.minutes:.0f} that "
-            "--minutes allows: one step is trained; what was prepared is kept for the next training",
-            EgodepthWarning,
-            stacklevel=2,
-        )
-    return min(steps, max(1, fitting)), per_step
+    engine: Engine,
+    options: list[int],
+    compare: Comparisons = PLAIN,
+    repeats: int = TIMED_STEPS,
+    clock: Callable[[], float] = time.perf_counter,
+) -> Timing:
+    """Time steps of the training as the trainer makes them, on networks that are thrown away, with several
+    numbers of CPU threads; the fastest one is used from then on.
+
+    Args:
+        settings, stream, engine: of the training.
+        options: numbers of threads to try, the present one first.
+        compare: as in the training, see :mod:`egodepth.training.compilation`.
+        repeats: steps of each kind and number of threads.
+        clock: tells seconds.
+
+    Raises:
+        EgodepthError: loss, depth or motion are not finite.
+    """
+    module = build_module(settings, stream, engine.precision)
+    module.to(memory_format=torch.channels_last)
+    module.schedule, module.compare = Schedule(FAR), compare
+    labels_first = settings.labels_first if stream.has_labels else 0.0
+    steps = list(range(1 + repeats * len(options)))
+    if 0 < labels_first < 1:
+        after = module.schedule.first_step_at(labels_first)
+        steps += range(after, after + repeats)
+    watch = _Stopwatch(options, repeats, clock)
+    batches = DataLoader(_Batches(stream, steps), batch_size=None, num_workers=0)
+    trainer = engine.trainer(len(steps), [watch], logger=False)
+    fit(trainer, module, batches)
+    del trainer, module, batches
+    gc.collect()  # trainer and networks hold each other
+    first = watch.by_threads[watch.threads]
+    times = StepTimes(first, min(watch.after, default=first), labels_first)
+    return Timing(times, watch.threads, watch.by_threads)
 
 
-def time_a_step(
-    settings: TrainSettings, stream: SnippetStream, precision: str, device: torch.device
-) -> float:
-    """Median seconds of a training step, measured on networks that are thrown away."""
-    module = build_module(settings, stream, precision)
-    module.to(device).to(memory_format=torch.channels_last).train()
-    module.schedule = Schedule(1000 * (WARM_UP_STEPS + TIMED_STEPS))
-    optimizer = make_optimizer(module)
-    first = settings.labels_first if stream.has_labels else 0.0
-    # Steps on labels alone take less time than the others.
-    return sum(
-        share * _time_steps(module, optimizer, stream, device, module.schedule.first_step_at(start))
-        for start, share in ((0.0, first), (first, 1 - first))
-        if share
-    )
+class _Batches(IterableDataset[RawBatch]):
+    """The batches of some steps."""
+
+    def __init__(self, stream: SnippetStream, steps: list[int]):
+        self.stream, self.steps = stream, steps
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        return (self.stream.batch(step) for step in self.steps)
 
 
-def _time_steps(
-    module: EgodepthModule,
-    optimizer: torch.optim.Optimizer,
-    stream: SnippetStream,
-    device: torch.device,
-    first: int,
-) -> float:
-    """Median seconds of some steps from the ``first`` on."""
-    times = []
-    for step in range(first, first + WARM_UP_STEPS + TIMED_STEPS):
-        started = time.perf_counter()
-        _, result = module(module.transfer_batch_to_device(stream.batch(step), device, 0))
-        result.total.backward()
-        optimizer.step()
-        optimizer.zero_grad()
-        float(result.total.detach())
-        times.append(time.perf_counter() - started)
-    return sorted(times[WARM_UP_STEPS:])[TIMED_STEPS // 2]
+class _Stopwatch(L.Callback):
+    """Times steps: one that is thrown away, some with each number of threads, and the others with the fastest.
+
+    Attributes:
+        by_threads: seconds of the fastest step with each number.
+        threads: the number with which a step takes the least time.
+        after: seconds of the steps after these.
+    """
+
+    def __init__(self, options: list[int], repeats: int, clock: Callable[[], float]):
+        self._plan = [WARM_UP, *(count for count in options for _ in range(repeats))]
+        self._clock = clock
+        self.by_threads: dict[int, float] = {}
+        self.threads = options[0]
+        self.after: list[float] = []
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._last = self._clock()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        if pl_module.device.type == "cuda":
+            torch.cuda.synchronize(pl_module.device)
+        seconds = self._clock() - self._last
+        if not self._plan:
+            self.after.append(seconds)
+        elif (count := self._plan.pop(0)) != WARM_UP:
+            self.by_threads[count] = min(seconds, self.by_threads.get(count, seconds))
+            self.threads = fastest(self.by_threads)
+        following = self._plan[0] if self._plan else self.threads
+        if following != torch.get_num_threads():
+            torch.set_num_threads(following)
+        self._last = self._clock()

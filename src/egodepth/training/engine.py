@@ -1,0 +1,99 @@
+"""What a training computes on, and the trainer that runs there."""
+
+import logging
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import lightning as L
+import torch
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.memory import keep_large_allocations
+from egodepth.core.world import World
+from egodepth.data.snippets import RawBatch
+from egodepth.settings.training import TrainSettings
+from egodepth.training.devices import choose_device, choose_precision, torch_device
+from egodepth.training.module import EgodepthModule
+
+
+@dataclass(frozen=True)
+class Engine:
+    """What a training computes on.
+
+    Attributes:
+        accelerator, devices: as Lightning names them.
+        device: as PyTorch does.
+        precision: of the networks, ``bf16`` or ``float32``.
+        world: the processes that take part.
+    """
+
+    accelerator: str
+    devices: list[int]
+    device: torch.device
+    precision: str
+    world: World
+
+    @classmethod
+    def of(cls, settings: TrainSettings) -> Self:
+        """The one that settings ask for.
+
+        Raises:
+            EgodepthError: there is no such device, or several processes are to fit into a time.
+        """
+        world = World.of_environment()
+        if world.size > 1 and settings.minutes is not None:
+            raise EgodepthError(
+                "several processes can't fit a training into a time, since each would find another number "
+                "of steps: give --minutes null with --steps or --epochs"
+            )
+        accelerator, devices = choose_device(settings.device)
+        if accelerator == "cpu":
+            keep_large_allocations()
+        precision = choose_precision(settings.precision, accelerator)
+        return cls(accelerator, devices, torch_device(settings.device), precision, world)
+
+    def trainer(self, steps: int, callbacks: list[L.Callback], **options: Any) -> L.Trainer:
+        """A trainer of so many steps; ``options`` are Lightning's."""
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        alone = 1 if self.accelerator == "cpu" else self.devices
+        return L.Trainer(
+            accelerator=self.accelerator,
+            devices=self.world.local_size if self.world.size > 1 else alone,
+            num_nodes=self.world.nodes,
+            strategy="ddp_find_unused_parameters_true" if self.world.size > 1 else "auto",
+            max_steps=steps,
+            max_epochs=-1,
+            callbacks=callbacks,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,
+            use_distributed_sampler=False,
+            **options,
+        )
+
+
+def fit(
+    trainer: L.Trainer,
+    module: EgodepthModule,
+    batches: Iterable[RawBatch],
+    checkpoint: Path | None = None,
+) -> None:
+    """Train, from a checkpoint on where one is given.
+
+    Raises:
+        EgodepthError: loss, depth or motion are not finite.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+    except FloatingPointError as error:
+        raise EgodepthError(
+            f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "
+            "any, is in the run folder"
+        ) from error

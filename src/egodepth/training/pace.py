@@ -1,0 +1,124 @@
+"""How many steps a training takes, in what time, and with how many threads: before it, and while it runs."""
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import lightning as L
+from rich.console import Console
+from rich.table import Table
+
+from egodepth.core.errors import EgodepthWarning
+from egodepth.core.schedule import Schedule
+from egodepth.data.snippets import SnippetStream
+from egodepth.settings.training import TrainSettings
+from egodepth.training.clock import Budget, FollowClock, StepTimes
+from egodepth.training.compilation import Comparisons
+from egodepth.training.engine import Engine
+from egodepth.training.plan import describe_plan
+from egodepth.training.threads import ThreadChoice, ThreadWatch, describe_threads, thread_options
+from egodepth.training.timing import time_steps, wanted_steps
+
+FEWEST_PLANNED = 30
+"""Steps that are planned at first, even where fewer seem to fit: enough for the clock to correct it."""
+TOLD_STEPS = 200
+"""From so many steps on they are timed before the training, to say how long it takes and to choose threads."""
+
+
+class Pace:
+    """The pace of a training.
+
+    Attributes:
+        budget: of time; None where there is none.
+        reserved: tells the seconds of the budget that other work during the training will take.
+    """
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        stream: SnippetStream,
+        engine: Engine,
+        began: float,
+        console: Console,
+    ):
+        """Args:
+        settings, stream, engine: of the training.
+        began: when, by ``time.perf_counter``; the budget's time runs from there.
+        console: where plan, threads and use of the budget are told.
+        """
+        self._settings, self._stream, self._engine = settings, stream, engine
+        self._console = console
+        self._wanted = wanted_steps(settings, stream)
+        self._options = thread_options(engine.accelerator)
+        self._threads = ThreadChoice(self._options, self._options[0])
+        self.budget: Budget | None = None
+        self.reserved: Callable[[], float] = lambda: 0.0
+        if settings.minutes is not None:
+            labels_first = settings.labels_first if stream.has_labels else 0.0
+            times = StepTimes(1.0, 1.0, labels_first)  # until steps are timed, or a run goes on
+            self.budget = Budget(60 * settings.minutes, self._wanted, times, began)
+
+    @property
+    def _is_long(self) -> bool:
+        """Whether timing steps before the training is worth it. Several processes would all do so at once."""
+        long = self.budget is not None or self._wanted >= TOLD_STEPS
+        return long and self._engine.world.size == 1
+
+    def plan(self, compare: Comparisons) -> None:
+        """Decide on the steps of a new training, and tell the plan.
+
+        Args:
+            compare: as in the training; where its length decides on compiling, steps are timed without.
+        """
+        steps, per_step = self._wanted, None
+        if self._is_long:
+            timing = time_steps(self._settings, self._stream, self._engine, self._options, compare)
+            self._threads = ThreadChoice(self._options, timing.threads)
+            per_step = timing.times.mean()
+            if self.budget is not None:
+                self.budget.times = timing.times
+                steps = self._first_fit(self.budget)
+            if timing.threads != self._options[0]:
+                self._console.print(describe_threads(timing.by_threads, timing.threads))
+        self._stream.schedule = Schedule(steps)
+        table = Table.grid(padding=(0, 2))
+        for heading, text in describe_plan(self._settings, self._stream, steps, per_step):
+            table.add_row(f"[bold]{heading}[/]", text)
+        self._console.print(table)
+
+    def _first_fit(self, budget: Budget) -> int:
+        if budget.left <= 0:
+            warnings.warn(
+                f"preparing took {budget.used:.0f} s of the {budget.seconds:.0f} that --minutes allows: one "
+                "step is trained; what was prepared of the footage is kept for the next training",
+                EgodepthWarning,
+                stacklevel=4,
+            )
+            return 1
+        return max(budget.first_fit(self.reserved()), min(FEWEST_PLANNED, self._wanted))
+
+    def callbacks(self) -> list[L.Callback]:
+        """What keeps the pace during the training; before the callbacks that ask for the number of steps."""
+        schedule, found = self._stream.schedule, list[L.Callback]()
+        if self.budget is not None:
+            found.append(FollowClock(self.budget, schedule, lambda: self.reserved()))
+        if self._is_long and len(self._options) > 1:
+            labels_first = self._stream.labels_first
+            found.append(ThreadWatch(self._threads, schedule, labels_first, self._console))
+        return found
+
+    def facts(self, done: int) -> dict[str, Any]:
+        """What ``run.json`` says of a training that has ended; how much of the budget was used is told.
+
+        Args:
+            done: steps made.
+        """
+        schedule = self._stream.schedule
+        facts: dict[str, Any] = {"steps": schedule.total, "schedule": schedule.state()}
+        if self._engine.accelerator == "cpu":
+            facts["threads"] = self._threads.chosen
+        if self.budget is not None:
+            text = self.budget.describe(schedule, done)
+            self._console.print(text)
+            facts |= {"minutes_used": self.budget.used / 60, "budget": text}
+        return facts

@@ -1,0 +1,172 @@
+"""The number of CPU threads: measured, since with other processes on the cores fewer may be faster."""
+
+import os
+import statistics
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import lightning as L
+import torch
+from rich.console import Console
+
+from egodepth.core.schedule import Schedule
+
+CLEARLY_FASTER = 0.9
+"""Share of its time that a step must take with other threads, for them to be chosen."""
+PROBE_STEPS = 2
+"""Steps that each other number of threads gets; the faster one counts."""
+RECENT_STEPS = 8
+"""Steps whose median tells how long a step takes."""
+SLOWED_DOWN = 2.0
+"""Times as long as before that a step takes, when other numbers of threads are tried."""
+RETRY_SECONDS = 300.0
+"""With fewer threads than there are, others are tried this often: the cores may be free again."""
+
+
+def thread_options(accelerator: str) -> list[int]:
+    """Numbers of threads that are worth trying, the present one first; no other for a GPU, and where
+    OMP_NUM_THREADS is set."""
+    most = torch.get_num_threads()
+    if accelerator != "cpu" or "OMP_NUM_THREADS" in os.environ:
+        return [most]
+    return sorted({most, max(1, most - 1), max(1, most // 2)}, reverse=True)
+
+
+@contextmanager
+def threads_kept() -> Iterator[None]:
+    """Gives the process back its number of threads."""
+    count = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(count)
+
+
+def fastest(seconds: dict[int, float]) -> int:
+    """The number of threads with which a step takes the least time; the first one unless another is clearly
+    faster."""
+    first, best = next(iter(seconds)), min(seconds, key=lambda count: seconds[count])
+    return best if seconds[best] < CLEARLY_FASTER * seconds[first] else first
+
+
+def describe_threads(seconds: dict[int, float], chosen: int) -> str:
+    """What was measured and chosen, in one line."""
+    each = ", ".join(
+        f"{s:.2f} s with {n} thread{'s' * (n > 1)}" for n, s in sorted(seconds.items())
+    )
+    return f"a step takes {each}: {chosen} {'is' if chosen == 1 else 'are'} used"
+
+
+class ThreadChoice:
+    """Tries other numbers of threads when steps slow down.
+
+    Attributes:
+        chosen: number of threads that was found the fastest.
+        count: threads to use now: ``chosen``, or others that are tried.
+        seconds: of a step by number of threads, as last tried.
+    """
+
+    def __init__(self, options: list[int], chosen: int):
+        """Args:
+        options: numbers of threads that may be tried, the largest first.
+        chosen: see above.
+        """
+        self.options, self.chosen, self.count = options, chosen, chosen
+        self.seconds: dict[int, float] = {}
+        self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
+        self._usual: float | None = None
+        self._to_try: list[int] = []
+        self._kind = False
+        self._since_look = 0.0
+
+    def step_done(self, seconds: float, kind: bool) -> bool:
+        """After each step: whether another number of threads was chosen.
+
+        Args:
+            seconds: that the step took.
+            kind: of step; those of one kind alone are compared.
+        """
+        self._since_look += seconds
+        if kind != self._kind:
+            self._kind, self._usual = kind, None
+            self._recent.clear()
+            self._to_try, self.count = [], self.chosen
+        if self._to_try:
+            return self._tried(seconds)
+        self._recent.append(seconds)
+        if len(self._recent) < RECENT_STEPS:
+            return False
+        typical = statistics.median(self._recent)
+        self._usual = min(typical, self._usual or typical)
+        retry = self.chosen < self.options[0] and self._since_look > RETRY_SECONDS
+        if typical > SLOWED_DOWN * self._usual or retry:
+            self.seconds, self._since_look, self._usual = {self.chosen: typical}, 0.0, None
+            self._recent.clear()
+            others = [n for n in self.options if n != self.chosen]
+            self._to_try = [n for n in others for _ in range(PROBE_STEPS)]
+            self.count = next(iter(self._to_try), self.chosen)
+        return False
+
+    def _tried(self, seconds: float) -> bool:
+        tried, before = self._to_try.pop(0), self.chosen
+        self.seconds[tried] = min(seconds, self.seconds.get(tried, seconds))
+        if self._to_try:
+            self.count = self._to_try[0]
+            return False
+        self.chosen = self.count = fastest(self.seconds)
+        return self.chosen != before
+
+
+class ThreadWatch(L.Callback):
+    """Uses the number of threads that is the fastest while the training runs."""
+
+    def __init__(
+        self,
+        choice: ThreadChoice,
+        schedule: Schedule,
+        labels_first: float,
+        console: Console,
+        clock: Callable[[], float] = time.perf_counter,
+    ):
+        """Args:
+        choice: of the number.
+        schedule, labels_first: tell which steps learn from labels alone, which takes less time.
+        console: where it says what was chosen.
+        clock: tells seconds.
+        """
+        self.choice, self.schedule, self.labels_first = choice, schedule, labels_first
+        self.console, self.clock = console, clock
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"threads": self.choice.chosen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """From a checkpoint."""
+        if state_dict["threads"] in self.choice.options:
+            self.choice.chosen = self.choice.count = state_dict["threads"]
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        torch.set_num_threads(self.choice.count)
+        self._last = self.clock()
+
+    def on_train_batch_end(
+        self,
+        trainer: L.Trainer,
+        pl_module: L.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        now, before = self.clock(), self.choice.count
+        on_labels = self.schedule.progress(batch.step) < self.labels_first
+        chosen = self.choice.step_done(now - self._last, on_labels)
+        self._last = now
+        if self.choice.count != before:
+            torch.set_num_threads(self.choice.count)
+        if chosen:
+            text = describe_threads(self.choice.seconds, self.choice.count)
+            self.console.print(f"step {trainer.global_step}: {text}")
