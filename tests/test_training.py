@@ -25,6 +25,7 @@ from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.geometry.camera import Camera
 from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
+from egodepth.runs.folder import RunFolder
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
 from egodepth.training import build
@@ -58,7 +59,7 @@ def make_batch_of(seed: int) -> SnippetBatch:
 
 
 def losses(run: Path) -> list[float]:
-    return read_log(run)["total"][:, 1].tolist()
+    return read_log(RunFolder.at(run))["total"][:, 1].tolist()
 
 
 @pytest.fixture
