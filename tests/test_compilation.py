@@ -12,6 +12,7 @@ from egodepth.core.errors import EgodepthWarning
 from egodepth.losses.feature_metric import feature_metric_loss, structural_feature_loss
 from egodepth.losses.photometric import target_statistics
 from egodepth.report.plots import read_log
+from egodepth.runs.folder import RunFolder
 from egodepth.training.compilation import Compiled, FeatureComparison, match_features, match_views
 from egodepth.training.run import train
 
@@ -93,6 +94,6 @@ def test_a_compiled_training_takes_the_same_steps(tmp_path: Path) -> None:
             data__stride=1,
         )  # fmt: skip
         train(settings, tmp_path / choice)
-        log = read_log(tmp_path / choice)
+        log = read_log(RunFolder.at(tmp_path / choice))
         totals.append(log["total"][:, 1])
     assert totals[0] == pytest.approx(totals[1], rel=1e-3)

@@ -25,6 +25,7 @@ from egodepth.models.encoder import share_batch_statistics
 from egodepth.models.networks import Networks
 from egodepth.refine import SampleRefinement, refine_samples
 from egodepth.report.plots import read_log
+from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
@@ -238,7 +239,7 @@ def test_a_training_stops_resumes_and_repeats_its_steps(
         train(settings, tmp_path / "parts")
     result = train(settings, tmp_path / "parts", resume=True)
     assert result.steps == 4
-    whole, parts = (read_log(tmp_path / name)["total"] for name in ("whole", "parts"))
+    whole, parts = (read_log(RunFolder.at(tmp_path / name))["total"] for name in ("whole", "parts"))
     np.testing.assert_allclose(
         parts[:, 1], whole[:, 1], rtol=1e-4 if device.type == "cpu" else 2e-2
     )

@@ -245,7 +245,7 @@ def test_a_run_folder_holds_everything(tiny_run: Path) -> None:
     assert config.load(TrainSettings, tiny_run / "config.yaml").batch_size == 2
     content = torch.load(tiny_run / "checkpoint.ckpt", weights_only=True)
     assert content["global_step"] == 4
-    assert set(read_log(tiny_run)) >= TERMS["joint"] | {"total"}
+    assert set(read_log(RunFolder.at(tiny_run))) >= TERMS["joint"] | {"total"}
 
 
 def test_a_resumed_run_repeats_the_uninterrupted_one(frames: Path, tmp_path: Path) -> None:

@@ -163,7 +163,8 @@ class TrainSettings(Settings):
     epochs: float | None = Field(None, gt=0)
     """passes over all snippets, in place of steps"""
     minutes: float | None = Field(None, gt=0)
-    """time for the training: fewer steps than ``steps`` are made where the machine needs it"""
+    """time for the training, its preparation included: fewer steps than ``steps`` are made where the machine
+    needs it; their number follows the clock while the training runs"""
     labels_first: float = Field(0.5, ge=0, le=1)
     """share of the training in which depth learns from dense labels alone, where there are any before it; L_ph
     and L_fm, whose steps take twice as long, refine it after that"""
