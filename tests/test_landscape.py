@@ -196,5 +196,6 @@ def test_a_run_serves_where_there_is_no_truth(tiny_run: Path, tmp_path: Path) ->
 
     result = draw_landscape(tiny_run, read_footage(tmp_path / "frames"), 1, fov=60.0, radius=4)
     assert "prediction of" in result.protocol
-    with pytest.raises(EgodepthError, match="has no camera; give its field of view"):
-        draw_landscape(tiny_run, read_footage(tmp_path / "frames"), 1, radius=4)
+    # The run's own camera is 60 degrees wide too.
+    by_run = draw_landscape(tiny_run, read_footage(tmp_path / "frames"), 1, radius=4)
+    np.testing.assert_allclose(by_run.pixels, result.pixels)

@@ -71,7 +71,7 @@ class RunFolder(os.PathLike[str]):
         """
         if isinstance(run, RunFolder):
             return run
-        require(run, (str, Path), "run", "the path of a run, or hf:OWNER/NAME")
+        require(run, (str, Path), "folder", "the path of a run, or hf:OWNER/NAME")
         # A path that was made of it has lost nothing: hf: is followed by one slash.
         hub_name = str(run).removeprefix(HUB)
         if hub_name != str(run):
