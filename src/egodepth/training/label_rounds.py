@@ -15,7 +15,7 @@ from torch import Tensor
 
 from egodepth.data.clips import Clip, KnownMotion, Points
 from egodepth.data.dense_depth import key_positions
-from egodepth.data.snippets import LabelRound, SnippetBatch, SnippetStream
+from egodepth.data.snippets import BATCHES_AHEAD, LabelRound, SnippetBatch, SnippetStream
 from egodepth.geometry import bundle, se3
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
@@ -26,8 +26,6 @@ from egodepth.training.plan import LabelsStoppedError, Plan, label_plan
 
 ROUNDS = (1 / 3, 2 / 3)
 """Shares of the training after which labels are made."""
-STEPS_AHEAD = 4
-"""Batches that may have been made before a round begins: they have no labels of it, in no run."""
 TOGETHER = 8
 """Key frames that the networks see at once."""
 WINDOW, FIXED, CELL = 7, 2, 7
@@ -128,7 +126,7 @@ class LabelRounds(L.Callback):
         step, schedule = trainer.global_step, module.schedule
         unfinished = bool(self._rounds) and self._rounds[-1].factors is None
         passed = sum(schedule.progress(step) >= share for share in ROUNDS)
-        due = passed > len(self._rounds) and step + STEPS_AHEAD < schedule.total
+        due = passed > len(self._rounds) and step + BATCHES_AHEAD < schedule.total
         if trainer.should_stop or not (unfinished or due):
             return
         networks = module.networks.eval()
@@ -167,7 +165,7 @@ class LabelRounds(L.Callback):
     def _give(self, made: _Round, clips: list[Clip]) -> None:
         assert made.factors is not None
         dense = [c.dense if factor else None for c, factor in zip(clips, made.factors, strict=True)]
-        self._stream.label_rounds.append(LabelRound(made.step + STEPS_AHEAD, dense, made.factors))
+        self._stream.label_rounds.append(LabelRound(made.step + BATCHES_AHEAD, dense, made.factors))
 
 
 @dataclass
