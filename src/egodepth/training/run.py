@@ -4,6 +4,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import lightning as L
 import torch
@@ -16,12 +17,14 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
+from egodepth.core.world import World
 from egodepth.data.frame_cache import default_cache_folder
 from egodepth.data.own_footage import (
     CAMERA_FILE,
     POSES_UNIT,
 )
 from egodepth.data.sequence import Sequence
+from egodepth.data.snippets import SnippetStream
 from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.models.encoder import share_batch_statistics
@@ -42,6 +45,7 @@ from egodepth.training.compilation import PLAIN, WORTH_STEPS, Comparisons
 from egodepth.training.engine import Engine, fit
 from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult, KeepBest
 from egodepth.training.label_rounds import LabelRounds
+from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.pace import Pace
 from egodepth.training.plan import motion_gap
@@ -118,17 +122,11 @@ def train(
     console = Console(quiet=True) if not world.first else console or Console(stderr=True)
     if world.first:
         _check_folder(run, resume=resume)
-    saved = read_checkpoint(run.checkpoint) if resume else None
-    if saved and "egodepth_schedule" not in saved:
-        raise EgodepthError(
-            f"cannot resume: {run} was imported, or trained by an earlier version; start a new run with "
-            f"--init {run}"
-        )
-    if saved and settings.data.camera is not None and run.camera.exists():
-        kept = settings.data.changed(camera=run.camera)
-        settings = settings.changed(data=kept)
+    saved = _read_saved(run) if resume else None
     if saved:
         refined = run.facts().refined
+        if settings.data.camera is not None and run.camera.exists():
+            settings = settings.changed(data=settings.data.changed(camera=run.camera))
     if sequences is None:
         sequences = read_training_sequences(settings.data)
     settings, stream, plan, prepare_seconds = prepare(settings, sequences, console)
@@ -138,15 +136,8 @@ def train(
     compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
     pace = Pace(settings, stream, engine, began, console)
     bar = ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console)
-    rounds: LabelRounds | None = None
-    if settings.labels_in_rounds and world.size == 1:
-        folder = settings.data.cache or default_cache_folder()
-        rounds = LabelRounds(stream, folder, bar, label_seconds(settings))
-        pace.reserved = rounds.seconds_left
-    elif settings.labels_in_rounds:
-        console.print(
-            "depth from many views: without poses before the training it takes one process"
-        )
+    rounds = _label_rounds(settings, stream, bar) if settings.labels_in_rounds else []
+    pace.reserved = lambda: sum(each.seconds_left() for each in rounds)
     if saved:
         stream.first_step = saved["global_step"]
         stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
@@ -154,17 +145,8 @@ def train(
         pace.plan(compare)
     stream.labels_first = settings.labels_first if stream.has_labels else 0.0
     L.seed_everything(settings.seed, verbose=False)
-    module = build_module(settings, stream, engine.precision)
-    if world.size > 1 and engine.accelerator != "cpu":
-        share_batch_statistics(module)
-    module.to(memory_format=torch.channels_last)
+    module = _make_module(settings, stream, engine, compare)
     settings = settings.changed(model=module.networks.settings)
-    # By the whole training, not by what is left of it, so that a resumed one repeats its steps.
-    long = settings.compile == "auto" and stream.schedule.revisions[0].total >= WORTH_STEPS
-    module.compare = Comparisons.compiled() if long else compare
-    if world.first:
-        run.path.mkdir(parents=True, exist_ok=True)
-        config.save(settings, run.config)
     before = run.facts().seconds if saved else 0.0
     facts = {
         **provenance(), "steps": stream.schedule.total, "schedule": stream.schedule.state(),
@@ -175,19 +157,21 @@ def train(
     facts |= {"refined": refined} if refined else {}
     facts |= {"processes": world.size} if world.size > 1 else {}
     if world.first:
+        run.path.mkdir(parents=True, exist_ok=True)
+        config.save(settings, run.config)
         run.write_facts(facts)
         if not saved:  # a resumed run keeps what it had learned of them
             keep_cameras(plan.clips, run)
     stop, watch = GracefulStop(), CollapseWatch(console)
     # Before the checkpoint is written: it holds the weights that are kept.
-    best = None if held_out is None else KeepBest(held_out, console)
+    best = [] if held_out is None else [KeepBest(held_out, console)]
     trainer = engine.trainer(
         stream.schedule.total,
-        [
+        callbacks=[
             *pace.callbacks(),
             bar,
             Samples(run, settings.sample_every),
-            *([] if best is None else [best]),
+            *best,
             Checkpoints(
                 run.checkpoint,
                 settings.checkpoint_every,
@@ -195,7 +179,7 @@ def train(
             ),
             watch,
             stop,
-            *([] if rounds is None else [rounds]),
+            *rounds,
         ],
         logger=[
             # Lightning empties an existing log, so every session writes its own.
@@ -210,10 +194,10 @@ def train(
     fit(trainer, module, batches, run.checkpoint if resume else None)
     facts["seconds"] = before + time.perf_counter() - started
     facts |= pace.facts(trainer.global_step)
-    if best is not None and stop.stopped_by is None:
-        facts["held_out"] = str(best.best.result)
-    if rounds is not None:
-        facts["plan"] = plan.lines + rounds.lines
+    facts["plan"] = plan.lines + [line for each in rounds for line in each.lines]
+    result = next((each.best.result for each in best), None)
+    if result is not None and stop.stopped_by is None:
+        facts["held_out"] = str(result)
     if world.first:
         run.write_facts(facts)
     return TrainResult(
@@ -225,8 +209,50 @@ def train(
         prepare_seconds=prepare_seconds,
         collapse=watch.found,
         stopped_by=stop.stopped_by,
-        held_out=None if best is None else best.best.result,
+        held_out=result,
     )
+
+
+def _read_saved(run: RunFolder) -> dict[str, Any]:
+    """The checkpoint that a training goes on from.
+
+    Raises:
+        EgodepthError: it is not one of a training, or of an earlier version.
+    """
+    saved = read_checkpoint(run.checkpoint)
+    if "egodepth_schedule" not in saved:
+        raise EgodepthError(
+            f"cannot resume: {run} was imported, or trained by an earlier version; start a new run with "
+            f"--init {run}"
+        )
+    return saved
+
+
+def _label_rounds(
+    settings: TrainSettings, stream: SnippetStream, bar: ProgressBar
+) -> list[LabelRounds]:
+    """What makes labels during the training; nothing where several processes take part, which is told."""
+    if World.of_environment().size > 1:
+        bar.console.print(
+            "depth from many views: without poses before the training it takes one process"
+        )
+        return []
+    folder = settings.data.cache or default_cache_folder()
+    return [LabelRounds(stream, folder, bar, label_seconds(settings))]
+
+
+def _make_module(
+    settings: TrainSettings, stream: SnippetStream, engine: Engine, compare: Comparisons
+) -> EgodepthModule:
+    """What is trained; images are compared by ``compare`` unless the training is long enough to compile."""
+    module = build_module(settings, stream, engine.precision)
+    if engine.world.size > 1 and engine.accelerator != "cpu":
+        share_batch_statistics(module)
+    module.to(memory_format=torch.channels_last)
+    # By the whole training as first planned, so that a resumed one repeats its steps.
+    long = settings.compile == "auto" and stream.schedule.revisions[0].total >= WORTH_STEPS
+    module.compare = Comparisons.compiled() if long else compare
+    return module
 
 
 def _focal_factors(motions: MotionRefinement | None) -> list[float] | None:
