@@ -13,7 +13,7 @@ from tests.conftest import tiny_settings, write_images
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.clips import Clip, read_clips
-from egodepth.data.snippets import SnippetStream, augment
+from egodepth.data.snippets import SnippetBatch, SnippetStream, augment
 from egodepth.data.sources import read_source
 from egodepth.data.static_mask import find_static_mask, read_mask
 from egodepth.geometry.camera import Camera
@@ -202,19 +202,23 @@ class TrueDepth(torch.nn.Module):
         return [torch.where(image[:, :1] > 0.5, 0.5, 0.1)]
 
 
-def test_what_moves_across_disagrees() -> None:
+def test_what_moves_across_disagrees(tmp_path: Path) -> None:
     """The camera stands; a thing 2 units away moves by 8 pixels before a wall 10 units away."""
     target, source = torch.zeros(2, 1, 3, 32, 64)
     target[..., 10:20, 10:20] = 1
     source[..., 10:20, 18:28] = 1
     camera = Camera.from_field_of_view(60.0, 32, 64)
     camera = Camera(camera.matrix[None], 32, 64)
-    batch = type("B", (), {"sources": source[None], "sources_input": source[None],
-                           "target": target, "camera": camera})()  # fmt: skip
-    networks = torch.nn.Module()
-    networks.depth = TrueDepth()
+    motions = torch.eye(4)[None, None]
+    # The jittered images, which DepthNet sees, tell the depths; the others say nothing here.
+    batch = SnippetBatch(
+        torch.rand_like(target), torch.rand_like(source[None]), target, source[None], camera, motions,
+        torch.zeros(1, 0, 3), torch.zeros(0, 1, 1, 32, 64, dtype=torch.bool),
+    )  # fmt: skip
+    networks = build_networks(tiny_settings(tmp_path))
+    networks.depth = TrueDepth()  # type: ignore[assignment]
     inverse = TrueDepth()(target)[0]
-    weight = _agreement(networks, inverse, torch.eye(4)[None, None], batch)[0, 0]  # type: ignore[arg-type]
+    weight = _agreement(networks, inverse, motions, batch)[0, 0]
     differs = 1 - 8 / 12  # |2 - 10| / (2 + 10)
     assert weight[15, 12] == pytest.approx(differs) and weight[15, 25] == pytest.approx(differs)
     assert weight[15, 19] == pytest.approx(1) and weight[3, 3] == pytest.approx(1)

@@ -1,5 +1,6 @@
 """The README's Python code runs as it stands."""
 
+import argparse
 import re
 import shlex
 from importlib import import_module
@@ -43,32 +44,45 @@ def test_the_readme_runs(
     assert capsys.readouterr().out.startswith("0 (32, 64)")
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "demo --minutes 10",
-        "train drive.mp4 --out runs/drive",
-        "train kitti_small --data.root DIR --out RUN",
-        "import featdepth FILE --out RUN",
-        "refine RUN SOURCE --out DIR",
-        "predict runs/drive drive.mp4 --out runs/drive/prediction",
-        "evaluate depth RUN --data kitti_raw:ROOT",
-        "evaluate odometry RUN --data kitti_odometry:ROOT --sequence 00",
-        "odometry RUN SOURCE --out DIR",
-        "leaderboard DIR",
-        "export points RUN SOURCE --out FILE.ply",
-        "export colmap RUN SOURCE --out DIR",
-        "export onnx RUN --out FILE",
-        "data check NAME ROOT",
-        "landscape RUN SOURCE --frame N --out DIR",
-        "report RUN",
-    ],
-)
-def test_the_commands_of_the_readme_exist(command: str) -> None:
+def documented_commands() -> list[str]:
+    """What README and pages have in code after `egodepth`."""
+    found = []
+    for page in (README, *(README.parent / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        found += re.findall(r"^    (?:\.venv/bin/)?egodepth ([a-z].*)$", text, re.M)
+        found += re.findall(r"`(?:\.venv/bin/)?egodepth ([a-z][^`]*)`", text)
+    return list(dict.fromkeys(" ".join(command.split()) for command in found))
+
+
+@pytest.fixture(scope="module")
+def parser() -> argparse.ArgumentParser:
     from egodepth.cli import _build_parser
 
-    assert f"egodepth {command.split(' --minutes')[0]}" in README.read_text()
-    _build_parser(with_settings=True).parse_args(command.replace("--frame N", "--frame 3").split())
+    return _build_parser(with_settings=True)
+
+
+@pytest.mark.parametrize("command", documented_commands())
+def test_documented_commands_exist(command: str, parser: argparse.ArgumentParser) -> None:
+    """With their options, whose values may be placeholders there."""
+    words = re.findall(r"[^\s\[\]=]+", command)
+    while inner := [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]:
+        choices = inner[0].choices
+        if not words:
+            break  # `egodepth evaluate` names both
+        assert words[0] in choices, f"{words[0]}: {', '.join(choices)}"
+        parser = choices[words.pop(0)]
+    known = {option for action in parser._actions for option in action.option_strings}
+    typed = {word for word in words if word.startswith("--")}
+    assert typed <= known, typed - known
+
+
+def test_every_command_is_documented() -> None:
+    from egodepth.cli import _build_parser
+
+    text = _build_parser(with_settings=False).format_help()
+    names = re.findall(r"^    ([a-z]+) ", text, re.M)
+    documented = {command.split()[0] for command in documented_commands()}
+    assert len(names) > 10 and set(names) <= documented
 
 
 def test_the_method_page_names_functions_and_settings_that_exist() -> None:
