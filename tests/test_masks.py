@@ -20,7 +20,7 @@ from egodepth.geometry.camera import Camera
 from egodepth.losses.ground_contact import ground_contact_loss, still_pixels
 from egodepth.losses.masking import minimum_over_sources
 from egodepth.training.build import build_networks
-from egodepth.training.objective import _agreement, _aligned, _hidden, compute_objective
+from egodepth.training.objective import _agreement, _hidden, align_motions, compute_objective
 from egodepth.training.plan import mask_static
 from egodepth.training.run import train
 
@@ -146,7 +146,7 @@ def test_the_bonnet_takes_no_part_in_the_alignment(tmp_path: Path) -> None:
             batches = [plain, replace(plain, **changes)]
             if not masked:
                 batches = [replace(b, static=b.static[:0]) for b in batches]
-            found = [_aligned(start, batch, inverse) for batch in batches]
+            found = [align_motions(start, batch, inverse) for batch in batches]
             same = torch.allclose(found[0][0], found[1][0], atol=1e-6)
             assert same is masked and torch.isfinite(found[0][0]).all()
             assert not torch.equal(found[0][0], start)

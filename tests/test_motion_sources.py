@@ -30,7 +30,7 @@ from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import (
     ObjectiveResult,
-    _aligned,
+    align_motions,
     compute_objective,
     warping_terms,
     weighted_sum,
@@ -324,7 +324,7 @@ def test_motions_are_aligned_within_the_step(street: Clip) -> None:
     start = se3.exp(torch.tensor([0.0, 0.006, 0.0, 0.0, 0.0, 0.0])) @ truth
     start[..., :3, 3] *= 0.7
     start.requires_grad_()
-    found, trusted = _aligned(start, batch, inverse)
+    found, trusted = align_motions(start, batch, inverse)
     assert trusted.all()
     found.sum().backward()
     assert start.grad is not None and not start.grad.any()
@@ -337,7 +337,7 @@ def test_motions_are_aligned_within_the_step(street: Clip) -> None:
     assert after[:3].max() < 0.3 * before[:3].max() and after[3:].max() < 0.4 * before[3:].max()
     # Of frames that show something else nothing is believed, and PoseNet keeps its gradient.
     wrong = replace(batch, sources=torch.rand_like(batch.sources))
-    kept, trusted = _aligned(start, wrong, inverse)
+    kept, trusted = align_motions(start, wrong, inverse)
     assert not trusted.any() and torch.equal(kept, start) and kept.requires_grad
 
 
