@@ -64,6 +64,9 @@ class StubbornRun(Run):
         self._pose, self.motion_gap = nothing, gap
         self.pairs: list[tuple[int, int]] = []
 
+    def open(self, source: Any, **how: Any) -> list[Sequence]:
+        return [source]
+
     def motions_of_frames(self, first: Tensor, second: Tensor) -> np.ndarray:
         a, b = ((255 * x[:, 0, 0, 0]).round().int().tolist() for x in (first, second))
         self.pairs += list(zip(a, b, strict=True))
