@@ -118,7 +118,7 @@ BAD = [
         ["train", "{frames}", "--out", "{tmp}/r", "--config", "{tmp}/c.yaml"],
         "settings file is missing",
     ),
-    (["train", "{frames}", "--out", "{tmp}/r", "--resume"], "settings file is missing"),
+    (["train", "{frames}", "--out", "{tmp}/r", "--resume"], "it holds no config.yaml"),
     (["predict", "{tmp}", "{frames}", "--out", "{tmp}/o"], "is not a run folder"),
     (["predict", "{run}", "{tmp}/none.mp4", "--out", "{tmp}/o"], "no file or folder"),
     (

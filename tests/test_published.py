@@ -208,4 +208,4 @@ def test_an_imported_checkpoint_is_a_run(
         torch.testing.assert_close(before[name], after[name], atol=1e-6, rtol=1e-6)
     capsys.readouterr()
     assert main(["train", "footage", "--out", str(run), "--resume"]) == 1
-    assert "was imported; start a new run with --init" in capsys.readouterr().err
+    assert "start a new run with --init" in capsys.readouterr().err
