@@ -30,7 +30,6 @@ from egodepth.runs.folder import RunFolder
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
 from egodepth.training import build
-from egodepth.training import run as training_run
 from egodepth.training.build import build_networks
 from egodepth.training.devices import choose_device
 from egodepth.training.module import EgodepthModule
@@ -227,7 +226,7 @@ def test_two_steps_of_every_recipe(name: str, tiny_run: Path, tmp_path: Path) ->
     recipe = get_recipe(name)
     changes = {
         "data.sources": [f"kitti_odometry:{tmp_path}"], **TINY, "model.pose_size": None,
-        "steps": 2, "minutes": None, "epochs": None,
+        "data.stride": 1, "steps": 2, "minutes": None, "epochs": None,
     }  # fmt: skip
     if recipe.method == "frozen":
         changes["feature_run"] = str(tiny_run)
@@ -397,7 +396,9 @@ def test_what_a_training_lacks_is_told_before_its_footage_is_prepared(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("timm.models._builder.load_pretrained", offline)
     monkeypatch.setattr(structure_from_motion, "find_colmap", lambda: None)
-    monkeypatch.setattr(training_run, "make_stream", lambda *_: pytest.fail("footage was prepared"))
+    monkeypatch.setattr(
+        "egodepth.training.build.make_stream", lambda *_: pytest.fail("footage was prepared")
+    )
     (tmp_path / "taken").touch()
     with pytest.raises(EgodepthError, match=message):
         train(override(tiny_settings(frames), changes), tmp_path / "run")
