@@ -24,7 +24,7 @@ from torch import Tensor
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.data.frame_cache import resize_frame
+from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.sequence import Sequence
 from egodepth.geometry import se3
 from egodepth.geometry.alignment import AlignSettings, Level, State, align

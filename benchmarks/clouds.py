@@ -17,10 +17,10 @@ from rich.table import Table
 import egodepth
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.inference.cloud import consistent_views
+from egodepth.inference.export.cloud import consistent_views
 from egodepth.inference.multi_view import DepthFrom
-from egodepth.inference.odometry import track_sequence
-from egodepth.inference.unit import OWN_UNIT
+from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.unit import OWN_UNIT
 from egodepth.runs.run import Run
 
 FOOTAGE = {"0009": ("kitti_raw:{}/kitti_raw", 4), "04": ("kitti_odometry:{}/kitti_odometry", 5)}

@@ -19,7 +19,7 @@ from rich.table import Table
 from egodepth.core.config import override
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.data.synthetic import StreetDrive
+from egodepth.data.synthetic.street import StreetDrive
 from egodepth.settings.recipes import get_recipe
 from egodepth.training.run import train
 

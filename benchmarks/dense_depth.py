@@ -23,10 +23,10 @@ from torch import Tensor
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.data.clips import Clip, read_clips
-from egodepth.data.dense_depth import LabelMaker, key_positions
-from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.structure_from_motion import reconstruct
+from egodepth.data.footage.frame_cache import default_cache_folder
+from egodepth.data.preparation.clips import Clip, read_clips
+from egodepth.data.preparation.dense_depth import LabelMaker, key_positions
+from egodepth.data.preparation.structure_from_motion import reconstruct
 from egodepth.evaluation.depth import depth_metrics, get_protocol, scaled_depth, scored_pixels
 from egodepth.geometry.plane_sweep import Describe, local_contrast
 from egodepth.runs.checkpoint import read_run

@@ -29,7 +29,6 @@ from torch.profiler import ProfilerActivity, profile
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import DepthNet
 from egodepth.runs.backends import make_compute
@@ -37,6 +36,7 @@ from egodepth.settings.training import TrainSettings
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.devices import choose_precision
 from egodepth.training.objective import compute_objective
+from egodepth.training.snippets import SnippetBatch
 
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy",
          "aten::_local_scalar_dense", "aten::nonzero")  # fmt: skip

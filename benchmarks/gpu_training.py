@@ -18,16 +18,16 @@ from rich.console import Console
 from egodepth.core.config import override
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.data.clips import read_clips
+from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import SnippetStream
-from egodepth.data.synthetic import StreetDrive, read_street
+from egodepth.data.synthetic.street import StreetDrive, read_street
 from egodepth.evaluation.depth import PROTOCOLS
-from egodepth.inference.score import evaluate_depth
+from egodepth.inference.scoring.score import evaluate_depth
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import get_recipe
 from egodepth.training.devices import choose_device
 from egodepth.training.run import train
+from egodepth.training.snippets import SnippetStream
 
 STREETS, FRAMES, SCORED_FRAMES = 3, 200, 40
 LARGE = {"model.height": 192, "model.width": 640, "batch_size": 12, "steps": 1_000_000}

@@ -15,7 +15,7 @@ from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_trut
 
 from egodepth.core.files import write_json
 from egodepth.evaluation.landscape import score_surfaces, texture_groups
-from egodepth.inference.landscape import Matches, find_matches, loss_surfaces
+from egodepth.inference.scoring.landscape import Matches, find_matches, loss_surfaces
 from egodepth.models.networks import FeatureNet
 from egodepth.runs.checkpoint import read_run
 from egodepth.settings.model import ModelSettings

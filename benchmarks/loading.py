@@ -25,11 +25,11 @@ from torchvision.transforms import ColorJitter
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.provenance import provenance
-from egodepth.data.clips import read_clips
-from egodepth.data.frame_cache import resize_frame
+from egodepth.data.footage.frame_cache import resize_frame
+from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sequence import ImageFiles, Sequence
-from egodepth.data.snippets import SnippetStream, augment
 from egodepth.data.sources import read_source
+from egodepth.training.snippets import SnippetStream, augment
 
 HEIGHT, WIDTH, FRAMES, REPEATS = 192, 640, 48, 7
 """Size, number of frames, and how often each is measured."""

@@ -22,14 +22,14 @@ from rich.table import Table
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.data.clips import NO_PART, read_clips
-from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.footage.frame_cache import default_cache_folder
+from egodepth.data.preparation.clips import NO_PART, read_clips
+from egodepth.data.preparation.structure_from_motion import reconstruct
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source, select
-from egodepth.data.structure_from_motion import reconstruct
 from egodepth.evaluation.odometry import score_trajectory
-from egodepth.inference.odometry import track_sequence
-from egodepth.inference.score import evaluate_odometry
+from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.scoring.score import evaluate_odometry
 from egodepth.runs.run import Run
 
 SEQUENCES = {

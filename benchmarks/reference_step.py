@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry import se3
 from egodepth.models.cascaded_decoder import CascadedDecoder
 from egodepth.models.networks import DepthNet, Networks, PoseNet
 from egodepth.settings.training import TrainSettings
+from egodepth.training.snippets import SnippetBatch
 
 EPSILON = 1e-3
 C1, C2 = 0.01**2, 0.03**2

@@ -11,7 +11,7 @@ import numpy as np
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.data.synthetic import FRAMES, StreetDrive
+from egodepth.data.synthetic.street import FRAMES, StreetDrive
 
 
 def main() -> None:

@@ -12,8 +12,8 @@ import numpy as np
 from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
-from egodepth.data.synthetic import CAMERA_HEIGHT, CRUISE, LANE, StreetDrive
-from egodepth.data.unknown_camera import PAIRS, STEPS, WANTED_FLOW
+from egodepth.data.preparation.unknown_camera import PAIRS, STEPS, WANTED_FLOW
+from egodepth.data.synthetic.street import CAMERA_HEIGHT, CRUISE, LANE, StreetDrive
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import Matches
 

@@ -27,7 +27,6 @@ from torch import Tensor
 from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.provenance import provenance
-from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
 from egodepth.settings.recipes import get_recipe
@@ -35,6 +34,7 @@ from egodepth.settings.training import TrainSettings
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.devices import choose_precision
 from egodepth.training.objective import compute_objective, warping_terms, weighted_sum
+from egodepth.training.snippets import SnippetBatch
 
 HEIGHT, WIDTH, BATCH = 192, 640, 2
 ENCODERS = {"R50": "resnet50", "R18": "resnet18"}

@@ -27,9 +27,9 @@ from rich.table import Table
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
+from egodepth.data.preparation.unknown_camera import estimate_unknown_camera
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sources import read_source
-from egodepth.data.unknown_camera import estimate_unknown_camera
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
 

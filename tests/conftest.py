@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 from egodepth.core.config import override
-from egodepth.data.snippets import RawBatch
 from egodepth.settings.training import TrainSettings
+from egodepth.training.snippets import RawBatch
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 TINY = {

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egodepth.data.synthetic import read_street
+from egodepth.data.synthetic.street import read_street
 from egodepth.geometry import se3
 from egodepth.geometry.alignment import (
     AlignSettings,

@@ -9,8 +9,8 @@ from PIL import Image
 from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.camera_file import read_calibration, read_units
-from egodepth.data.own_footage import read_camera, read_footage, read_lens, with_camera_file
+from egodepth.data.footage.camera_file import read_calibration, read_units
+from egodepth.data.footage.own_footage import read_camera, read_footage, read_lens, with_camera_file
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion, straight_camera
 

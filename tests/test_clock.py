@@ -11,13 +11,13 @@ from tests.conftest import tiny_settings, write_images
 from tests.test_training import losses
 
 from egodepth.core.schedule import Schedule
-from egodepth.data.snippets import BATCHES_AHEAD
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.training import timing
 from egodepth.training.clock import Budget, FollowClock, StepTimes
 from egodepth.training.engine import Engine
 from egodepth.training.module import EgodepthModule
 from egodepth.training.run import train
+from egodepth.training.snippets import BATCHES_AHEAD
 from egodepth.training.threads import ThreadChoice, fastest, thread_options
 
 Speed = Callable[[float, bool], float]

@@ -9,12 +9,12 @@ from tests.conftest import write_images
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
-from egodepth.data.eth3d import _read_cameras, _read_images
-from egodepth.data.point_cloud import read_ply
+from egodepth.data.sets.eth3d import _read_cameras, _read_images
+from egodepth.data.sets.point_cloud import read_ply
 from egodepth.data.sources import read_source
-from egodepth.data.synthetic import read_street
-from egodepth.inference.cloud import Cloud, fuse_cloud, write_colmap, write_ply
-from egodepth.inference.trajectory import Trajectory
+from egodepth.data.synthetic.street import read_street
+from egodepth.inference.export.cloud import Cloud, fuse_cloud, write_colmap, write_ply
+from egodepth.inference.odometry.trajectory import Trajectory
 
 
 class TrueDepth:

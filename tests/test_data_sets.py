@@ -9,9 +9,9 @@ from tests import layouts
 from tests.conftest import tiny_settings
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.eth3d import read_pfm
-from egodepth.data.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sequence import Sequence
+from egodepth.data.sets.eth3d import read_pfm
+from egodepth.data.sets.point_cloud import depth_of_cloud, read_ply
 from egodepth.data.sources import DATA_SETS, read_source
 from egodepth.geometry.camera import Camera
 from egodepth.training.run import train

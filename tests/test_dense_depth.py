@@ -14,17 +14,17 @@ from tests.conftest import TINY
 
 from egodepth.core.config import override
 from egodepth.core.schedule import Schedule
-from egodepth.data import dense_depth
-from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points, read_clips
-from egodepth.data.dense_depth import add_labels, key_positions, sources_of
+from egodepth.data.preparation import dense_depth
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, Points, read_clips
+from egodepth.data.preparation.dense_depth import add_labels, key_positions, sources_of
 from egodepth.data.sequence import ChangedFrames
-from egodepth.data.snippets import SnippetStream, augment
-from egodepth.data.synthetic import read_street
+from egodepth.data.synthetic.street import read_street
 from egodepth.geometry.camera import Camera
 from egodepth.losses.known_depth import dense_depth_loss, robust_log_difference
 from egodepth.settings.training import TrainSettings
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.run import train
+from egodepth.training.snippets import SnippetStream, augment
 
 CPU = torch.device("cpu")
 

@@ -13,10 +13,10 @@ from tests.conftest import TINY, write_images
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.world import World
-from egodepth.data.clips import read_clips
-from egodepth.data.snippets import SnippetStream
+from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sources import read_source
 from egodepth.runs.checkpoint import read_checkpoint
+from egodepth.training.snippets import SnippetStream
 
 
 def streams(tmp_path: Path, frames: int, batch: int, ranks: int) -> list[SnippetStream]:

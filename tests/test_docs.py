@@ -16,7 +16,7 @@ from tests.layouts import make_raw
 
 from egodepth.cli import main
 from egodepth.core.video import VideoWriter
-from egodepth.data import synthetic
+from egodepth.data.synthetic import street as synthetic
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"

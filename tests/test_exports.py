@@ -13,9 +13,9 @@ from tests.test_cloud import TrueDepth
 
 from egodepth.core.errors import EgodepthError
 from egodepth.geometry.camera import Camera, pixel_grid
-from egodepth.inference.mesh import Volume, fuse_mesh, write_mesh
-from egodepth.inference.trajectory import Trajectory
-from egodepth.inference.unit import Unit
+from egodepth.inference.export.mesh import Volume, fuse_mesh, write_mesh
+from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.inference.odometry.unit import Unit
 
 CENTRE = np.array([0.0, 0.0, 4.0])
 

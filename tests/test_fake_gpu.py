@@ -11,14 +11,14 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from egodepth.core.config import override
 from egodepth.core.schedule import Schedule
-from egodepth.data.clips import Clip, KnownMotion, Points, read_clips
-from egodepth.data.snippets import RawBatch, SnippetStream
-from egodepth.data.synthetic import read_street
+from egodepth.data.preparation.clips import Clip, KnownMotion, Points, read_clips
+from egodepth.data.synthetic.street import read_street
 from egodepth.models.networks import Networks
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
+from egodepth.training.snippets import RawBatch, SnippetStream
 
 GPU = torch.device("cuda")
 POSES = ("network", "aligned", "sfm", "given")

@@ -15,11 +15,16 @@ import numpy as np
 import pytest
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data import feature_matching
-from egodepth.data.clips import Clip, read_clips
-from egodepth.data.feature_matching import OFFSETS, FeatureFinder, match_features, match_frames
-from egodepth.data.structure_from_motion import better_attempt, reconstruct
-from egodepth.data.synthetic import read_street
+from egodepth.data.preparation import feature_matching
+from egodepth.data.preparation.clips import Clip, read_clips
+from egodepth.data.preparation.feature_matching import (
+    OFFSETS,
+    FeatureFinder,
+    match_features,
+    match_frames,
+)
+from egodepth.data.preparation.structure_from_motion import better_attempt, reconstruct
+from egodepth.data.synthetic.street import read_street
 from egodepth.geometry.trajectory import align_similarity
 
 
@@ -192,7 +197,7 @@ def test_pycolmap_writes_nothing_when_terminated(tmp_path: Path) -> None:
     pytest.importorskip("pycolmap")
     program = (
         "import os, signal\n"
-        "from egodepth.data.structure_from_motion import find_colmap\n"
+        "from egodepth.data.preparation.structure_from_motion import find_colmap\n"
         "find_colmap().logging.error('of Ceres')\n"
         "os.kill(os.getpid(), signal.SIGTERM)\n"
     )

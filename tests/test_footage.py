@@ -9,8 +9,8 @@ from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
-from egodepth.data.frame_cache import cached_frames
-from egodepth.data.own_footage import read_camera, read_footage
+from egodepth.data.footage.frame_cache import cached_frames
+from egodepth.data.footage.own_footage import read_camera, read_footage
 from egodepth.data.sources import read_source, read_sources, select
 from egodepth.geometry.lens import Lens, Undistortion
 from egodepth.runs.cameras import with_camera

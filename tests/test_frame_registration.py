@@ -12,20 +12,20 @@ from rich.console import Console
 from tests.conftest import tiny_settings, write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.clips import Clip, read_clips
-from egodepth.data.frame_registration import KeyFrame, register_frames
-from egodepth.data.own_footage import read_footage
+from egodepth.data.footage.own_footage import read_footage
+from egodepth.data.preparation.clips import Clip, read_clips
+from egodepth.data.preparation.frame_registration import KeyFrame, register_frames
+from egodepth.data.preparation.structure_from_motion import colmap_camera, reconstruct, share_camera
+from egodepth.data.preparation.survey import is_static
 from egodepth.data.sequence import ImageFiles
-from egodepth.data.seven_scenes import read_seven_scenes
-from egodepth.data.snippets import SnippetStream
-from egodepth.data.structure_from_motion import colmap_camera, reconstruct, share_camera
-from egodepth.data.survey import is_static
-from egodepth.data.synthetic import read_street
+from egodepth.data.sets.seven_scenes import read_seven_scenes
+from egodepth.data.synthetic.street import read_street
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.trajectory import align_similarity
 from egodepth.settings.training import DataSettings
 from egodepth.training.plan import make_plan
 from egodepth.training.run import train
+from egodepth.training.snippets import SnippetStream
 
 QUIET = Console(file=io.StringIO())
 COUNT, STRIDE = 18, 4

@@ -14,11 +14,10 @@ from tests.conftest import TINY, raw_batch, tiny_settings, write_images
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
 from egodepth.core.schedule import Schedule
-from egodepth.data.clips import KnownMotion, read_clips
-from egodepth.data.own_footage import read_footage
-from egodepth.data.snippets import RawBatch, SnippetStream, augment
+from egodepth.data.footage.own_footage import read_footage
+from egodepth.data.preparation.clips import KnownMotion, read_clips
 from egodepth.geometry import se3
-from egodepth.inference.odometry import track_sequence
+from egodepth.inference.odometry.tracker import track_sequence
 from egodepth.losses.feature_metric import feature_metric_loss
 from egodepth.losses.photometric import target_statistics
 from egodepth.models.encoder import share_batch_statistics
@@ -35,6 +34,7 @@ from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult
 from egodepth.training.run import train
+from egodepth.training.snippets import RawBatch, SnippetStream, augment
 
 pytestmark = pytest.mark.gpu
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")

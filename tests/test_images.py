@@ -13,11 +13,11 @@ from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import natural_order
-from egodepth.data.frame_cache import cached_frames
-from egodepth.data.own_footage import read_footage
+from egodepth.data.footage.frame_cache import cached_frames
+from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.pixels import open_image, read_values, upright_size
+from egodepth.data.preparation.static_mask import read_mask
 from egodepth.data.sources import read_source
-from egodepth.data.static_mask import read_mask
 from egodepth.runs.run import Run, load_image
 
 ORIENTATION = 0x0112

@@ -8,7 +8,7 @@ from PIL import Image
 from tests.layouts import make_odometry, make_raw
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.kitti import project_lidar, read_kitti_odometry, read_kitti_raw
+from egodepth.data.sets.kitti import project_lidar, read_kitti_odometry, read_kitti_raw
 from egodepth.geometry.camera import Camera
 
 

@@ -15,16 +15,16 @@ from tests.test_training import interrupt_after, losses
 from torch import Tensor, nn
 
 from egodepth.core.config import override
-from egodepth.data.clips import Clip, KnownMotion, read_clips
-from egodepth.data.dense_depth import LabelMaker, add_labels
+from egodepth.data.preparation.clips import Clip, KnownMotion, read_clips
+from egodepth.data.preparation.dense_depth import LabelMaker, add_labels
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import LabelRound, SnippetStream
-from egodepth.data.synthetic import read_street
+from egodepth.data.synthetic.street import read_street
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.settings.training import TrainSettings
 from egodepth.training import label_rounds
 from egodepth.training.label_rounds import find_motion
 from egodepth.training.run import train
+from egodepth.training.snippets import LabelRound, SnippetStream
 
 CPU = torch.device("cpu")
 

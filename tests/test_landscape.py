@@ -9,10 +9,10 @@ from tests.conftest import write_images
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
-from egodepth.data.seven_scenes import HEIGHT, WIDTH, read_seven_scenes, register_depth
-from egodepth.data.synthetic import read_street
+from egodepth.data.sets.seven_scenes import HEIGHT, WIDTH, read_seven_scenes, register_depth
+from egodepth.data.synthetic.street import read_street
 from egodepth.evaluation.landscape import descend, score_surfaces, texture
-from egodepth.inference.landscape import draw_landscape, find_matches, loss_surfaces
+from egodepth.inference.scoring.landscape import draw_landscape, find_matches, loss_surfaces
 from egodepth.models.networks import FeatureNet
 from egodepth.settings.model import ModelSettings
 
@@ -192,7 +192,7 @@ def test_real_frames_of_7_scenes(data: Path) -> None:
 
 def test_a_run_serves_where_there_is_no_truth(tiny_run: Path, tmp_path: Path) -> None:
     write_images(tmp_path / "frames", 3)
-    from egodepth.data.own_footage import read_footage
+    from egodepth.data.footage.own_footage import read_footage
 
     result = draw_landscape(tiny_run, read_footage(tmp_path / "frames"), 1, fov=60.0, radius=4)
     assert "prediction of" in result.protocol

@@ -15,7 +15,7 @@ from tests.test_view import get
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
-from egodepth.data.live_camera import LiveCamera
+from egodepth.data.footage.live_camera import LiveCamera
 from egodepth.runs.run import Run
 from egodepth.view.live import LiveView
 

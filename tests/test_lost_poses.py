@@ -9,7 +9,7 @@ from tests.conftest import tiny_settings, write_images
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.inference import odometry
+from egodepth.inference.odometry import tracker as odometry
 from egodepth.training.run import train
 
 COUNT, LOST = 14, (3, 9)

@@ -12,10 +12,9 @@ from rich.console import Console
 from tests.conftest import tiny_settings, write_images
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.clips import Clip, read_clips
-from egodepth.data.snippets import SnippetBatch, SnippetStream, augment
+from egodepth.data.preparation.clips import Clip, read_clips
+from egodepth.data.preparation.static_mask import find_static_mask, read_mask
 from egodepth.data.sources import read_source
-from egodepth.data.static_mask import find_static_mask, read_mask
 from egodepth.geometry.camera import Camera
 from egodepth.losses.ground_contact import ground_contact_loss, still_pixels
 from egodepth.losses.masking import minimum_over_sources
@@ -23,6 +22,7 @@ from egodepth.training.build import build_networks
 from egodepth.training.objective import _agreement, _hidden, align_motions, compute_objective
 from egodepth.training.plan import mask_static
 from egodepth.training.run import train
+from egodepth.training.snippets import SnippetBatch, SnippetStream, augment
 
 
 def moving_clip(count: int = 120) -> Clip:

@@ -9,14 +9,14 @@ from tests.conftest import tiny_settings
 from torch import Tensor
 
 from egodepth.core.schedule import Schedule
-from egodepth.data.clips import Clip, KnownMotion, read_clips
-from egodepth.data.snippets import RawBatch, SnippetStream
-from egodepth.data.synthetic import read_street
+from egodepth.data.preparation.clips import Clip, KnownMotion, read_clips
+from egodepth.data.synthetic.street import read_street
 from egodepth.geometry import se3
 from egodepth.models.mixed_precision import Network, mixed_precision
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_module, build_networks
 from egodepth.training.module import EgodepthModule
+from egodepth.training.snippets import RawBatch, SnippetStream
 
 FIVE_DEGREES = 0.087
 

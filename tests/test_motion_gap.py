@@ -14,16 +14,16 @@ from tests.conftest import tiny_settings, write_images
 from torch import Tensor
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.clips import read_clips
+from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.sources import read_source
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
-from egodepth.inference import landscape
-from egodepth.inference.motion_chain import Prepared, chain_poses
-from egodepth.inference.odometry import Odometry
+from egodepth.inference.odometry.motion_chain import Prepared, chain_poses
+from egodepth.inference.odometry.tracker import Odometry
+from egodepth.inference.odometry.unit import KnownLength
 from egodepth.inference.predict import find_unit, predict_sequence
-from egodepth.inference.unit import KnownLength
+from egodepth.inference.scoring import landscape
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.refine import SampleRefinement, refine_samples
 from egodepth.runs.folder import RunFolder

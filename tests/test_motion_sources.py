@@ -14,10 +14,9 @@ from tests.test_training import interrupt_after
 
 from egodepth.cli import main
 from egodepth.core.schedule import Schedule
-from egodepth.data.clips import NO_PART, Clip, KnownMotion, Points, read_clips
-from egodepth.data.own_footage import read_camera
-from egodepth.data.snippets import RawBatch, SnippetBatch, SnippetStream, augment
-from egodepth.data.synthetic import read_street
+from egodepth.data.footage.own_footage import read_camera
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, Points, read_clips
+from egodepth.data.synthetic.street import read_street
 from egodepth.geometry import se3
 from egodepth.losses.consistency import depth_consistency_loss
 from egodepth.losses.known_depth import sparse_depth_loss
@@ -36,6 +35,7 @@ from egodepth.training.objective import (
     weighted_sum,
 )
 from egodepth.training.run import train
+from egodepth.training.snippets import RawBatch, SnippetBatch, SnippetStream, augment
 
 
 @pytest.fixture(scope="module")

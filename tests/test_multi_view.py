@@ -11,12 +11,12 @@ from tests.test_cli import run
 from tests.test_cloud import TrueDepth
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.point_cloud import read_ply
 from egodepth.data.sequence import Frame, TimedFrames
-from egodepth.inference.cloud import View, consistent_views, fuse_cloud
-from egodepth.inference.mesh import fuse_mesh
+from egodepth.data.sets.point_cloud import read_ply
+from egodepth.inference.export.cloud import View, consistent_views, fuse_cloud
+from egodepth.inference.export.mesh import fuse_mesh
 from egodepth.inference.multi_view import FrameDepth, frame_depths
-from egodepth.inference.trajectory import Trajectory
+from egodepth.inference.odometry.trajectory import Trajectory
 
 HEIGHT, WIDTH, FRAMES = 48, 160, 7
 SCALE = 1.2

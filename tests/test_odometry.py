@@ -13,12 +13,12 @@ from tests.test_cli import run
 from torch import Tensor
 
 from egodepth.data.sequence import Frame, Sequence
-from egodepth.data.synthetic import CAMERA_HEIGHT, StreetDrive, read_street
+from egodepth.data.synthetic.street import CAMERA_HEIGHT, StreetDrive, read_street
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.align import align_images
-from egodepth.inference.odometry import Odometry, track_sequence
-from egodepth.inference.unit import KnownLength
+from egodepth.inference.odometry.tracker import Odometry, track_sequence
+from egodepth.inference.odometry.unit import KnownLength
 from egodepth.models.networks import DepthNet
 from egodepth.runs.run import Run
 from egodepth.settings.model import ModelSettings

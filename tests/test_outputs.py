@@ -14,7 +14,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.outputs import OutputFolder, check_destination
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_kitti
-from egodepth.inference.predictions import Predictions
+from egodepth.inference.scoring.predictions import Predictions
 from egodepth.runs.run import Run
 
 

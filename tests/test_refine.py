@@ -15,11 +15,10 @@ from egodepth import refine
 from egodepth.cli import main
 from egodepth.cli.common import INTERRUPTED
 from egodepth.core.errors import EgodepthError
-from egodepth.data.clips import read_clips
-from egodepth.data.own_footage import read_camera, read_footage
+from egodepth.data.footage.own_footage import read_camera, read_footage
+from egodepth.data.preparation.clips import read_clips
+from egodepth.data.preparation.survey import Survey
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import SnippetBatch, SnippetStream
-from egodepth.data.survey import Survey
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
 from egodepth.refine import SampleRefinement, refine_samples, refine_split
@@ -31,6 +30,7 @@ from egodepth.training import plan
 from egodepth.training.held_out import HeldOutResult
 from egodepth.training.objective import depth_loss
 from egodepth.training.run import train
+from egodepth.training.snippets import SnippetBatch, SnippetStream
 
 
 @pytest.fixture
@@ -57,10 +57,10 @@ def test_every_sample_starts_afresh(tiny_run: Path, frames: Path) -> None:
 
 
 def test_more_iterations_lower_the_loss_on_the_sample(tiny_run: Path, frames: Path) -> None:
-    from egodepth.data.clips import read_clips
-    from egodepth.data.snippets import SnippetStream, augment
+    from egodepth.data.preparation.clips import read_clips
     from egodepth.refine import _load
     from egodepth.training.objective import compute_objective
+    from egodepth.training.snippets import SnippetStream, augment
 
     settings, networks = _load(RunFolder.at(tiny_run))
     footage = with_camera(read_footage(frames), settings.data)
@@ -157,7 +157,7 @@ def test_what_was_refined_is_told_when_scoring_fails_or_work_is_interrupted(
     source = f"kitti_raw:{tmp_path / 'raw'}"
     words = ["refine", str(tiny_run), source, "--device", "cpu", "--iterations", "0", "--out"]
     with monkeypatch.context() as patch:
-        patch.setattr("egodepth.inference.score.evaluate_depth", fail)
+        patch.setattr("egodepth.inference.scoring.score.evaluate_depth", fail)
         assert main([*words, str(tmp_path / "out"), "--truth_only"]) == 0
     told = capsys.readouterr().err.splitlines()[-1]
     assert (

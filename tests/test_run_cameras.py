@@ -15,7 +15,7 @@ from tests.conftest import tiny_settings, write_images
 import egodepth
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.own_footage import read_camera, read_footage, read_lens, write_camera
+from egodepth.data.footage.own_footage import read_camera, read_footage, read_lens, write_camera
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.geometry.camera import Camera

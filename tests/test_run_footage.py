@@ -20,7 +20,7 @@ import egodepth
 from egodepth.cli import _build_parser, main
 from egodepth.core.errors import EgodepthWarning
 from egodepth.core.video import VideoWriter
-from egodepth.data.own_footage import write_camera
+from egodepth.data.footage.own_footage import write_camera
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens
 from egodepth.models.networks import DepthNet

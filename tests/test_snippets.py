@@ -10,15 +10,20 @@ from tests.layouts import make_odometry
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.schedule import Schedule
-from egodepth.data.augment import change_colours, flip_motions, flip_some, random_colour_matrices
-from egodepth.data.clips import KnownMotion, read_clips
-from egodepth.data.kitti import read_kitti_odometry
-from egodepth.data.own_footage import read_footage
+from egodepth.data.footage.own_footage import read_footage
+from egodepth.data.preparation.clips import KnownMotion, read_clips
 from egodepth.data.sequence import ImageFiles, Sequence
-from egodepth.data.snippets import RawBatch, SnippetStream, augment
+from egodepth.data.sets.kitti import read_kitti_odometry
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import warp
+from egodepth.training.augment import (
+    change_colours,
+    flip_motions,
+    flip_some,
+    random_colour_matrices,
+)
+from egodepth.training.snippets import RawBatch, SnippetStream, augment
 
 
 def make_stream(

@@ -82,7 +82,7 @@ def test_loading_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _with_camera(folder: Path) -> object:
-    from egodepth.data.own_footage import read_footage
+    from egodepth.data.footage.own_footage import read_footage
 
     return read_footage(folder).with_fov(60)
 

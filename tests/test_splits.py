@@ -9,14 +9,14 @@ import pytest
 from tests import layouts
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.clips import read_clips
+from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sequence import ImageFiles, Sequence
-from egodepth.data.snippets import SnippetStream
 from egodepth.data.sources import read_source
 from egodepth.data.splits import EIGEN, SPLITS, get_split
 from egodepth.settings.training import DataSettings
 from egodepth.training.plan import restrict
 from egodepth.training.run import read_training_sequences
+from egodepth.training.snippets import SnippetStream
 
 
 def sequence(tmp_path: Path, name: str, rig: str = "", side: str = "left") -> Sequence:

@@ -12,15 +12,14 @@ from rich.console import Console
 from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data import structure_from_motion
-from egodepth.data.clips import Clip, KnownMotion, read_clips
-from egodepth.data.kitti import read_kitti_raw
-from egodepth.data.own_footage import read_footage
-from egodepth.data.seven_scenes import read_seven_scenes
-from egodepth.data.snippets import SnippetStream
-from egodepth.data.structure_from_motion import NothingReconstructedError
-from egodepth.data.survey import TURNING, survey
-from egodepth.data.synthetic import read_street
+from egodepth.data.footage.own_footage import read_footage
+from egodepth.data.preparation import structure_from_motion
+from egodepth.data.preparation.clips import Clip, KnownMotion, read_clips
+from egodepth.data.preparation.structure_from_motion import NothingReconstructedError
+from egodepth.data.preparation.survey import TURNING, survey
+from egodepth.data.sets.kitti import read_kitti_raw
+from egodepth.data.sets.seven_scenes import read_seven_scenes
+from egodepth.data.synthetic.street import read_street
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.two_views import compare_views
@@ -28,6 +27,7 @@ from egodepth.geometry.warp import warp
 from egodepth.settings.training import DataSettings
 from egodepth.training import plan
 from egodepth.training.plan import make_plan
+from egodepth.training.snippets import SnippetStream
 
 QUIET = Console(file=io.StringIO())
 

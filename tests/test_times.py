@@ -12,12 +12,12 @@ from tests.test_cli import run
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
-from egodepth.data.live_camera import LiveCamera
+from egodepth.data.footage.live_camera import LiveCamera
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_tum
-from egodepth.inference.odometry import track_sequence
+from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.unit import KnownLength
 from egodepth.inference.predict import find_unit
-from egodepth.inference.unit import KnownLength
 from egodepth.runs.run import Run
 
 VARIABLE = np.cumsum([0.0, 0.1, 0.1, 0.5, 0.5, 0.04, 0.04])

@@ -19,10 +19,9 @@ from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.schedule import Schedule
-from egodepth.data import structure_from_motion
-from egodepth.data.own_footage import read_footage
+from egodepth.data.footage.own_footage import read_footage
+from egodepth.data.preparation import structure_from_motion
 from egodepth.data.sequence import ImageFiles, Sequence
-from egodepth.data.snippets import RawBatch, SnippetBatch, augment
 from egodepth.geometry.camera import Camera
 from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
@@ -35,6 +34,7 @@ from egodepth.training.devices import choose_device
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
 from egodepth.training.run import train
+from egodepth.training.snippets import RawBatch, SnippetBatch, augment
 
 TERMS = {
     "photometric": {"photometric", "coarse", "smooth_first", "smooth_second", "scale"},

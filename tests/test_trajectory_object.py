@@ -10,8 +10,8 @@ from tests.conftest import write_images
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_trajectory
-from egodepth.inference.trajectory import Trajectory
-from egodepth.inference.unit import KnownLength, Unit
+from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.inference.odometry.unit import KnownLength, Unit
 
 
 def path(unit: Unit) -> Trajectory:

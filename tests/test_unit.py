@@ -14,10 +14,10 @@ from tests.test_cloud import TrueDepth
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.synthetic import CAMERA_HEIGHT
+from egodepth.data.synthetic.street import CAMERA_HEIGHT
 from egodepth.geometry.trajectory import read_kitti
-from egodepth.inference.gps_track import read_gps
-from egodepth.inference.unit import KnownLength, unit_by_motion, unit_by_view
+from egodepth.inference.odometry.gps_track import read_gps
+from egodepth.inference.odometry.unit import KnownLength, unit_by_motion, unit_by_view
 from egodepth.training.run import train
 
 FORWARD = np.column_stack([np.zeros(41), np.zeros(41), np.linspace(0, 8, 41)])

@@ -15,13 +15,13 @@ from tests.conftest import write_images
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data import unknown_camera
-from egodepth.data.camera_metadata import exif_focal, focal_of_equivalent
-from egodepth.data.clips import Clip
-from egodepth.data.own_footage import read_camera, read_footage, read_lens, write_camera
+from egodepth.data.footage.camera_metadata import exif_focal, focal_of_equivalent
+from egodepth.data.footage.own_footage import read_camera, read_footage, read_lens, write_camera
+from egodepth.data.preparation import unknown_camera
+from egodepth.data.preparation.clips import Clip
+from egodepth.data.preparation.unknown_camera import estimate_unknown_camera, with_estimate
 from egodepth.data.sequence import ChangedFrames, read_numbered
 from egodepth.data.sources import read_source
-from egodepth.data.unknown_camera import estimate_unknown_camera, with_estimate
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
 from egodepth.runs.cameras import guess_camera, keep_cameras, with_camera

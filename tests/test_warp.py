@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from egodepth.data.synthetic import StreetDrive
+from egodepth.data.synthetic.street import StreetDrive
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import reproject, sample, sample_with_slopes, warp

@@ -12,10 +12,10 @@ from egodepth.core.errors import EgodepthError
 if TYPE_CHECKING:
     from egodepth.data.sources import read_source
     from egodepth.inference.align import align_images
-    from egodepth.inference.odometry import Odometry, track_sequence
+    from egodepth.inference.odometry.tracker import Odometry, track_sequence
+    from egodepth.inference.odometry.unit import KnownLength, Unit
     from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
-    from egodepth.inference.score import evaluate_depth, evaluate_odometry
-    from egodepth.inference.unit import KnownLength, Unit
+    from egodepth.inference.scoring.score import evaluate_depth, evaluate_odometry
     from egodepth.runs.run import Run
     from egodepth.settings.recipes import get_recipe
     from egodepth.training.run import train
@@ -40,18 +40,18 @@ __all__ = [
 ]
 
 _PLACES = {
-    "KnownLength": "egodepth.inference.unit",
-    "Odometry": "egodepth.inference.odometry",
+    "KnownLength": "egodepth.inference.odometry.unit",
+    "Odometry": "egodepth.inference.odometry.tracker",
     "Run": "egodepth.runs.run",
-    "Unit": "egodepth.inference.unit",
+    "Unit": "egodepth.inference.odometry.unit",
     "align_images": "egodepth.inference.align",
-    "evaluate_depth": "egodepth.inference.score",
-    "evaluate_odometry": "egodepth.inference.score",
+    "evaluate_depth": "egodepth.inference.scoring.score",
+    "evaluate_odometry": "egodepth.inference.scoring.score",
     "find_unit": "egodepth.inference.predict",
     "get_recipe": "egodepth.settings.recipes",
     "predict_sequence": "egodepth.inference.predict",
     "read_source": "egodepth.data.sources",
-    "track_sequence": "egodepth.inference.odometry",
+    "track_sequence": "egodepth.inference.odometry.tracker",
     "train": "egodepth.training.run",
     "write_predictions": "egodepth.inference.predict",
 }

@@ -11,11 +11,10 @@ import torch
 from rich.console import Console
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.clips import Clip
+from egodepth.data.preparation.clips import Clip
+from egodepth.data.preparation.survey import TURNING, survey
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import SnippetBatch, SnippetStream, augment
-from egodepth.data.survey import TURNING, survey
-from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
+from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.predict import FramePrediction
 from egodepth.models.networks import Networks
 from egodepth.runs.cameras import settings_of_footage
@@ -29,6 +28,7 @@ from egodepth.training.devices import choose_device, choose_precision
 from egodepth.training.held_out import BestWeights, HeldOutResult
 from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
 from egodepth.training.run import TrainResult, train
+from egodepth.training.snippets import SnippetBatch, SnippetStream, augment
 
 
 @dataclass(frozen=True)

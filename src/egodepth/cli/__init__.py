@@ -350,14 +350,14 @@ def _predict(options: argparse.Namespace) -> int:
 def _odometry(options: argparse.Namespace) -> int:
     from egodepth.core.progress import WorkProgress
     from egodepth.evaluation.odometry import describe
-    from egodepth.inference.odometry import (
+    from egodepth.inference.odometry.tracker import (
         ODOMETRY,
         NoUnitError,
         OdometrySettings,
         track_sequence,
         write_trajectory,
     )
-    from egodepth.inference.score import unit_of_truth
+    from egodepth.inference.scoring.score import unit_of_truth
     from egodepth.report.plots import plot_trajectory
     from egodepth.report.tables import odometry_table
     from egodepth.runs.run import Run
@@ -441,8 +441,8 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     from egodepth.data.splits import get_split
     from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.predict import write_predictions
-    from egodepth.inference.predictions import Predictions
-    from egodepth.inference.score import evaluate_depth, evaluate_predictor, scored_frames
+    from egodepth.inference.scoring.predictions import Predictions
+    from egodepth.inference.scoring.score import evaluate_depth, evaluate_predictor, scored_frames
     from egodepth.refine import SampleRefinement, refine_samples
     from egodepth.report.tables import depth_table
     from egodepth.runs.run import Run
@@ -513,7 +513,7 @@ def _import_featdepth(options: argparse.Namespace) -> int:
 
 def _landscape(options: argparse.Namespace) -> int:
     from egodepth.core.files import write_json
-    from egodepth.inference.landscape import draw_landscape
+    from egodepth.inference.scoring.landscape import draw_landscape
     from egodepth.report.plots import plot_landscape
     from egodepth.report.tables import landscape_table
     from egodepth.runs.footage import open_footage

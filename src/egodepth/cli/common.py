@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from egodepth.data.sequence import Sequence
-    from egodepth.inference.unit import KnownLength
+    from egodepth.inference.odometry.unit import KnownLength
     from egodepth.runs.folder import RunFolder
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -105,7 +105,7 @@ def at_rate(sequences: "list[Sequence]", options: argparse.Namespace) -> "list[S
 
 def known_length(options: argparse.Namespace) -> "KnownLength | None":
     """What was typed of :func:`add_metres`, if anything was."""
-    from egodepth.inference.unit import KnownLength
+    from egodepth.inference.odometry.unit import KnownLength
 
     names = ("camera_height", "speed", "gps", "distance")
     given = {name: value for name in names if (value := getattr(options, name)) is not None}

@@ -21,7 +21,7 @@ from egodepth.core.outputs import check_destination
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
-    from egodepth.inference.trajectory import Trajectory
+    from egodepth.inference.odometry.trajectory import Trajectory
     from egodepth.runs.run import Run
 
 
@@ -70,9 +70,9 @@ def add_commands(commands: Any) -> None:
 
 def _export_cloud(options: argparse.Namespace) -> int:
     from egodepth.core.progress import WorkProgress
-    from egodepth.inference.mesh import MESH_SUFFIXES
-    from egodepth.inference.odometry import NoUnitError, track_sequence
-    from egodepth.inference.rerun_log import load_rerun
+    from egodepth.inference.export.mesh import MESH_SUFFIXES
+    from egodepth.inference.export.rerun_log import load_rerun
+    from egodepth.inference.odometry.tracker import NoUnitError, track_sequence
     from egodepth.runs.run import Run
 
     suffixes = {"points": (".ply",), "mesh": MESH_SUFFIXES, "rerun": (".rrd",)}
@@ -115,9 +115,9 @@ def _write_cloud(
     on_frame: Callable[[int, int], None],
 ) -> str:
     """Write what was asked for; what was written, in words."""
-    from egodepth.inference.cloud import fuse_cloud, write_colmap, write_ply
-    from egodepth.inference.mesh import fuse_mesh, write_mesh
-    from egodepth.inference.rerun_log import write_rerun
+    from egodepth.inference.export.cloud import fuse_cloud, write_colmap, write_ply
+    from egodepth.inference.export.mesh import fuse_mesh, write_mesh
+    from egodepth.inference.export.rerun_log import write_rerun
 
     every = options.every
     if options.kind == "mesh":

@@ -64,7 +64,7 @@ def _announce(address: str, options: argparse.Namespace) -> None:
 
 
 def _live(options: argparse.Namespace) -> int:
-    from egodepth.data.live_camera import LiveCamera
+    from egodepth.data.footage.live_camera import LiveCamera
     from egodepth.runs.run import Run
     from egodepth.view.live import LiveView
 

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, require
-from egodepth.data.own_footage import read_footage, read_pattern, read_video
+from egodepth.data.footage.own_footage import read_footage, read_pattern, read_video
 from egodepth.data.sequence import Sequence, with_unique_names
 
 
@@ -17,7 +17,7 @@ class DataSet:
 
     Attributes:
         title: its name in full.
-        reader: ``module:function`` below ``egodepth.data``, from its root to sequences.
+        reader: ``module:function`` below ``egodepth.data.sets``, from its root to sequences.
         address: where to get it.
         parts: what to download there, and what for.
         protocol: depth protocol that scores it where none is named.
@@ -39,7 +39,7 @@ class DataSet:
             raise EgodepthError(f"there is no folder {root}; name the root of {self.title}")
         module, function = self.reader.split(":")
         read: Callable[[Path], list[Sequence]] = getattr(
-            import_module(f"egodepth.data.{module}"), function
+            import_module(f"egodepth.data.sets.{module}"), function
         )
         return read(root)
 
@@ -123,7 +123,7 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
     if kind in DATA_SETS:
         return DATA_SETS[kind].read(base / where)
     if kind == "synthetic":
-        from egodepth.data.synthetic import read_street
+        from egodepth.data.synthetic.street import read_street
 
         if not where.isdigit():
             raise EgodepthError(f"synthetic:SEED needs a whole number, got {where!r}")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError
-from egodepth.data.frame_cache import resize_frame
+from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.geometry.multi_view import (
     MIN_BASELINE,
@@ -19,7 +19,7 @@ from egodepth.geometry.multi_view import (
     sources_by_baseline,
 )
 from egodepth.inference.arguments import footage_of
-from egodepth.inference.trajectory import Trajectory
+from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.runs.run import Run
 
 DepthFrom = Literal["views", "network"]

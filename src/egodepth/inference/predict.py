@@ -16,9 +16,9 @@ from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.inference.arguments import check_run, footage_of
-from egodepth.inference.motion_chain import Prepared, chain_poses, gap_of
-from egodepth.inference.trajectory_files import write_poses
-from egodepth.inference.unit import (
+from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
+from egodepth.inference.odometry.trajectory_files import write_poses
+from egodepth.inference.odometry.unit import (
     OWN_UNIT,
     KnownLength,
     Unit,
@@ -72,7 +72,7 @@ def predict_sequence(
     """Depth and pose of every frame in order; frames are decoded as they are needed.
 
     Poses are PoseNet's motions over the gap that it was trained at, see
-    :func:`egodepth.inference.motion_chain.chain_poses`; predictions come late by so many frames.
+    :func:`egodepth.inference.odometry.motion_chain.chain_poses`; predictions come late by so many frames.
 
     Args:
         run: trained networks.

@@ -12,7 +12,7 @@ from rich.table import Table
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
-from egodepth.data.own_footage import read_footage
+from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import DATA_SETS, select
 from egodepth.data.splits import SPLITS

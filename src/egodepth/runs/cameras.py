@@ -12,14 +12,14 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.camera_file import Calibration, read_calibration
-from egodepth.data.clips import Clip
-from egodepth.data.own_footage import (
+from egodepth.data.footage.camera_file import Calibration, read_calibration
+from egodepth.data.footage.own_footage import (
     tell_unread_camera,
     with_calibration,
     with_camera_file,
     write_camera,
 )
+from egodepth.data.preparation.clips import Clip
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Undistortion

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.own_footage import tell_unread_camera, with_camera_file
+from egodepth.data.footage.own_footage import tell_unread_camera, with_camera_file
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_sources, select
 from egodepth.runs.cameras import brings_camera, with_run_camera

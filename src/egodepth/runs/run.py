@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
-from egodepth.data.frame_cache import resize_frame
-from egodepth.data.own_footage import read_lens
+from egodepth.data.footage.frame_cache import resize_frame
+from egodepth.data.footage.own_footage import read_lens
 from egodepth.data.pixels import read_picture
 from egodepth.data.sequence import ImageFiles, Sequence
 from egodepth.evaluation.landscape import texture

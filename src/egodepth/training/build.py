@@ -10,13 +10,12 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.outputs import check_destination
 from egodepth.core.progress import WorkProgress
 from egodepth.core.world import World
-from egodepth.data.clips import KnownMotion, read_clips
-from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.footage.frame_cache import default_cache_folder
+from egodepth.data.preparation.clips import KnownMotion, read_clips
+from egodepth.data.preparation.static_mask import read_mask
+from egodepth.data.preparation.structure_from_motion import require_colmap
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import SnippetStream, find_partner
 from egodepth.data.splits import get_split
-from egodepth.data.static_mask import read_mask
-from egodepth.data.structure_from_motion import require_colmap
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.settings.training import TrainSettings
@@ -24,6 +23,7 @@ from egodepth.training.devices import torch_device
 from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.plan import Plan, find_cameras, label_plan, make_plan, restrict
+from egodepth.training.snippets import SnippetStream, find_partner
 
 LABELS_SHARE = 0.3
 """Of a time budget, that dense labels may take."""

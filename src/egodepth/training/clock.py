@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 
 from egodepth.core.schedule import Schedule
-from egodepth.data.snippets import BATCHES_AHEAD
+from egodepth.training.snippets import BATCHES_AHEAD
 
 PLANNED_SHARE = 0.97
 """Share of a time budget that is planned for; the last checkpoint and what it takes to end get the rest."""

@@ -13,10 +13,10 @@ import torch
 from egodepth.core.errors import EgodepthError
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.world import World
-from egodepth.data.snippets import RawBatch
 from egodepth.settings.training import TrainSettings
 from egodepth.training.devices import choose_device, choose_precision, torch_device
 from egodepth.training.module import EgodepthModule
+from egodepth.training.snippets import RawBatch
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError
-from egodepth.data.snippets import SnippetStream, augment
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import depth_loss
+from egodepth.training.snippets import SnippetStream, augment
 
 HELD_OUT_EVERY = 5
 """Of so many snippets one is held out."""

@@ -13,9 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egodepth.data.clips import Clip, KnownMotion, Points
-from egodepth.data.dense_depth import key_positions
-from egodepth.data.snippets import BATCHES_AHEAD, LabelRound, SnippetBatch, SnippetStream
+from egodepth.data.preparation.clips import Clip, KnownMotion, Points
+from egodepth.data.preparation.dense_depth import key_positions
 from egodepth.geometry import bundle, se3
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
@@ -23,6 +22,7 @@ from egodepth.training.callbacks import ProgressBar
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import align_motions
 from egodepth.training.plan import LabelsStoppedError, Plan, label_plan
+from egodepth.training.snippets import BATCHES_AHEAD, LabelRound, SnippetBatch, SnippetStream
 
 ROUNDS = (1 / 3, 2 / 3)
 """Shares of the training after which labels are made."""
@@ -30,7 +30,7 @@ TOGETHER = 8
 """Key frames that the networks see at once."""
 WINDOW, FIXED, CELL = 7, 2, 7
 """Key frames that are adjusted together, the oldest of them that no longer move, and the side in pixels of the
-cells that have one point each, as in :mod:`egodepth.inference.odometry`."""
+cells that have one point each, as in :mod:`egodepth.inference.odometry.tracker`."""
 BUNDLE = bundle.BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
 POINTS_EVERY = 16
 """Pixels between those whose depth tells where to search."""

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egodepth.data.snippets import SnippetBatch
 from egodepth.geometry.alignment import (
     FEWEST,
     LEAST_AGREEMENT,
@@ -37,6 +36,7 @@ from egodepth.losses.smoothness import (
 from egodepth.models.networks import FeatureNet, Networks
 from egodepth.settings.training import LossWeights, TrainSettings
 from egodepth.training.compilation import PLAIN, Comparisons
+from egodepth.training.snippets import SnippetBatch
 
 FARTHEST_TYPICAL_DEPTH = 10.0
 """Geometric mean of a batch over the depth that DepthNet starts with."""

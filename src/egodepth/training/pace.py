@@ -10,12 +10,12 @@ from rich.table import Table
 
 from egodepth.core.errors import EgodepthWarning
 from egodepth.core.schedule import Schedule
-from egodepth.data.snippets import SnippetStream
 from egodepth.settings.training import TrainSettings
 from egodepth.training.clock import Budget, FollowClock, StepTimes
 from egodepth.training.compilation import Comparisons
 from egodepth.training.engine import Engine
 from egodepth.training.plan import describe_plan
+from egodepth.training.snippets import SnippetStream
 from egodepth.training.threads import ThreadChoice, ThreadWatch, describe_threads, thread_options
 from egodepth.training.timing import time_steps, wanted_steps
 

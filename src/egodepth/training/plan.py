@@ -13,23 +13,23 @@ from rich.progress import TaskID
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.progress import WorkProgress
-from egodepth.data.clips import NO_PART, Clip, KnownMotion
-from egodepth.data.dense_depth import add_labels, key_positions
-from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.sequence import Sequence, time_per_frame
-from egodepth.data.snippets import SnippetStream
-from egodepth.data.splits import Split
-from egodepth.data.static_mask import find_static_mask, read_mask
-from egodepth.data.structure_from_motion import (
+from egodepth.data.footage.frame_cache import default_cache_folder
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion
+from egodepth.data.preparation.dense_depth import add_labels, key_positions
+from egodepth.data.preparation.static_mask import find_static_mask, read_mask
+from egodepth.data.preparation.structure_from_motion import (
     NothingReconstructedError,
     find_colmap,
     reconstruct,
 )
-from egodepth.data.survey import TURNING, Survey, is_static, survey
-from egodepth.data.unknown_camera import estimate_unknown_camera, with_estimate
+from egodepth.data.preparation.survey import TURNING, Survey, is_static, survey
+from egodepth.data.preparation.unknown_camera import estimate_unknown_camera, with_estimate
+from egodepth.data.sequence import Sequence, time_per_frame
+from egodepth.data.splits import Split
 from egodepth.geometry.camera import Camera
 from egodepth.runs.motion_gap import MotionGap, typical_gap
 from egodepth.settings.training import DataSettings, PoseSource, TrainSettings
+from egodepth.training.snippets import SnippetStream
 
 SHOWN_CAMERAS = 3
 MIN_PARALLAX = 0.003

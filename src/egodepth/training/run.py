@@ -18,13 +18,12 @@ from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
-from egodepth.data.frame_cache import default_cache_folder
-from egodepth.data.own_footage import (
+from egodepth.data.footage.frame_cache import default_cache_folder
+from egodepth.data.footage.own_footage import (
     CAMERA_FILE,
     POSES_UNIT,
 )
 from egodepth.data.sequence import Sequence
-from egodepth.data.snippets import SnippetStream
 from egodepth.data.sources import read_sources
 from egodepth.data.splits import get_split
 from egodepth.models.encoder import share_batch_statistics
@@ -49,6 +48,7 @@ from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.pace import Pace
 from egodepth.training.plan import motion_gap
+from egodepth.training.snippets import SnippetStream
 from egodepth.training.threads import thread_options, threads_kept
 from egodepth.training.timing import time_steps, wanted_steps
 

@@ -12,12 +12,12 @@ import torch
 from torch.utils.data import DataLoader, IterableDataset
 
 from egodepth.core.schedule import Schedule
-from egodepth.data.snippets import RawBatch, SnippetStream
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_module
 from egodepth.training.clock import StepTimes
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.engine import Engine, fit
+from egodepth.training.snippets import RawBatch, SnippetStream
 from egodepth.training.threads import fastest
 
 TIMED_STEPS = 2

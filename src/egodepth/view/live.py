@@ -12,7 +12,7 @@ from PIL import Image
 
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
-from egodepth.data.live_camera import LiveCamera
+from egodepth.data.footage.live_camera import LiveCamera
 from egodepth.geometry.lens import Undistortion
 from egodepth.runs.run import Run
 from egodepth.view.page import Server, as_json

@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol
 from egodepth.inference.arguments import footage_of
-from egodepth.inference.unit import KnownLength
+from egodepth.inference.odometry.unit import KnownLength
 from egodepth.report.plots import read_log
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run

@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.frame_cache import resize_frame
+from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.depth import DepthProtocol, score_depth
 from egodepth.inference.arguments import footage_of
-from egodepth.inference.cloud import Cloud, fuse_cloud
-from egodepth.inference.odometry import track_sequence
+from egodepth.inference.export.cloud import Cloud, fuse_cloud
+from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.inference.odometry.unit import OWN_UNIT, KnownLength, Unit, unit_of_run
 from egodepth.inference.predict import find_unit, predict_sequence
-from egodepth.inference.trajectory import Trajectory
-from egodepth.inference.unit import OWN_UNIT, KnownLength, Unit, unit_of_run
 from egodepth.runs.run import Run
 
 MOST_FRAMES = 600

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
-from egodepth.data.frame_cache import default_cache_folder
+from egodepth.data.footage.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence
 
 SIDES = {"l": "left", "r": "right", "2": "left", "3": "right"}

@@ -1,0 +1,121 @@
+"""Frames resized once and kept as memory-mapped arrays, so that training never waits for decoding."""
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path
+from egodepth.data.footage.cache import cache_file, read_or_make
+from egodepth.data.sequence import Frames, Sequence
+
+
+def default_cache_folder() -> Path:
+    """``$XDG_CACHE_HOME/egodepth/frames``, by default under ``~/.cache``."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "egodepth" / "frames"
+
+
+def cached_frames(
+    sequence: Sequence,
+    height: int,
+    width: int,
+    folder: Path,
+    on_frame: Callable[[], None] = lambda: None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of a sequence resized with an anti-aliasing filter, made on first use.
+
+    The cache is keyed by the files' names, sizes and times of change, and by the size.
+
+    Args:
+        sequence: what to read.
+        height, width: size to resize to.
+        folder: where caches lie.
+        on_frame: called after each frame that had to be decoded.
+
+    Returns:
+        (N, 3, height, width) uint8, memory-mapped, and the N frame numbers.
+
+    Raises:
+        EgodepthError: a broken frame (no cache is left then), or a folder that can't be written.
+    """
+    key = f"{sequence.frames.fingerprint} {height}x{width}"
+    path, numbers_path = (cache_file(folder, key, ending) for ending in (".npy", "-numbers.npy"))
+
+    def make() -> None:
+        numbers: list[int] = []
+        with atomic_path(path) as partial:
+            count = _write_frames(partial, sequence.frames, height, width, numbers, on_frame)
+        if count == 0:
+            path.unlink()
+            raise EgodepthError(f"{sequence.name} holds no frames")
+        with atomic_path(numbers_path) as partial:
+            np.save(partial, np.array(numbers))
+
+    def read() -> tuple[np.ndarray, np.ndarray]:
+        return np.load(path, mmap_mode="r"), np.load(numbers_path)
+
+    if not numbers_path.exists():
+        path.unlink(missing_ok=True)
+    return read_or_make(path, make, read)
+
+
+def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """(H, W, 3) uint8 to (height, width, 3) by Lanczos with anti-aliasing."""
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _write_frames(
+    path: Path, frames: Frames, height: int, width: int, numbers: list[int],
+    on_frame: Callable[[], None],
+) -> int:  # fmt: skip
+    """Stream frames into an .npy file whose header, of fixed length, is written last."""
+    count = 0
+    with path.open("wb") as file:
+        _write_header(file, 0, height, width)
+        for number, resized in _resized(frames, height, width):
+            file.write(resized.transpose(2, 0, 1).tobytes())
+            numbers.append(number)
+            count += 1
+            on_frame()
+        file.seek(0)
+        _write_header(file, count, height, width)
+    return count
+
+
+def _write_header(file: object, count: int, height: int, width: int) -> None:
+    # NumPy pads the header so that a longer first dimension still fits in place.
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, 3, height, width)}
+    np.lib.format.write_array_header_1_0(file, header)  # type: ignore[arg-type]
+
+
+def _resized(frames: Frames, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Numbers and resized images; what is seekable is decoded by one thread a core."""
+    if not frames.seekable:
+        for frame in frames.at():
+            yield frame.number, resize_frame(frame.image, height, width)
+        return
+
+    def work(index: int) -> tuple[int, np.ndarray]:
+        frame = next(frames.at([index]))
+        return frame.number, resize_frame(frame.image, height, width)
+
+    workers = os.cpu_count() or 1
+    pending: deque[Future[tuple[int, np.ndarray]]] = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for index in range(len(frames)):
+                pending.append(pool.submit(work, index))
+                if len(pending) > 4 * workers:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

@@ -1,0 +1,114 @@
+"""The newest frame of a camera or stream; those that come while one is worked on are dropped."""
+
+import platform
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import av
+from av.error import FFmpegError
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.video import video_address
+from egodepth.data.footage.video_file import pixel_aspect, upright
+from egodepth.data.sequence import Frame
+
+PATIENCE = 10.0
+"""Seconds without a frame after which a source counts as gone."""
+_DEVICES = {"Linux": ("v4l2", "/dev/video{}"), "Darwin": ("avfoundation", "{}"),
+            "Windows": ("dshow", "video={}")}  # fmt: skip
+
+
+class LiveCamera:
+    """Frames of a camera device or a stream as they come.
+
+    Attributes:
+        seen: frames that came so far; not all are given out.
+    """
+
+    def __init__(self, source: str):
+        """Open it.
+
+        Args:
+            source: number of a camera device (0 is the first), name of a device file, address of a stream
+                with ``://``, or a video file, which is played at its own speed.
+
+        Raises:
+            EgodepthError: nothing there, or no video.
+        """
+        self.source, self.seen = source, 0
+        name, options = source, {}
+        kind = None
+        if source.isdigit() or source.startswith("/dev/"):
+            if platform.system() not in _DEVICES:
+                raise EgodepthError(
+                    f"camera devices are not known on {platform.system()}; give the address of a stream"
+                )
+            kind, pattern = _DEVICES[platform.system()]
+            name = pattern.format(source) if source.isdigit() else source
+        elif "://" in source:
+            options = {"timeout": str(int(PATIENCE * 1e6))}
+        else:
+            name = video_address(source)
+        try:
+            self._container: Any = av.open(name, format=kind, options=options, timeout=PATIENCE)
+            self._stream = self._container.streams.video[0]
+        except (FFmpegError, IndexError, ValueError) as error:
+            raise EgodepthError(
+                f"cannot open {source}: {getattr(error, 'strerror', None) or 'it holds no video'}; give the "
+                "number of a camera (0 is the first), the address of a stream, or a video file"
+            ) from error
+        self._paced = kind is None and "://" not in source
+        self._newest: Frame | None = None
+        self._fresh = False
+        self._ended, self._problem = False, ""
+        self._change = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __iter__(self) -> Iterator[Frame]:
+        """The newest frame each time, until the source ends.
+
+        Raises:
+            EgodepthError: a source that broke off.
+        """
+        while True:
+            with self._change:
+                found = self._change.wait_for(lambda: self._ended or self._fresh, PATIENCE)
+                newest = self._newest
+                fresh, self._fresh = self._fresh, False
+                if newest is None or not fresh:
+                    if self._ended and not self._problem:
+                        return
+                    reason = self._problem or f"no frame came for {PATIENCE:.0f} s"
+                    raise EgodepthError(f"{self.source} broke off: {reason}" if found or newest
+                                        else f"{self.source} gives nothing: {reason}")  # fmt: skip
+            yield newest
+
+    def close(self) -> None:
+        """Read no more."""
+        self._ended = True
+
+    def _read(self) -> None:
+        started = time.perf_counter()
+        first: float | None = None
+        aspect = pixel_aspect(self._stream)
+        try:
+            for number, decoded in enumerate(self._container.decode(self._stream)):
+                if self._ended:
+                    break
+                moment = float(decoded.time or 0.0)
+                first = moment if first is None else first
+                if self._paced:
+                    time.sleep(max(0.0, moment - first - (time.perf_counter() - started)))
+                frame = Frame(number, time.perf_counter() - started, upright(decoded, aspect))
+                with self._change:
+                    self.seen, self._newest, self._fresh = number + 1, frame, True
+                    self._change.notify_all()
+        except FFmpegError as error:
+            self._problem = error.strerror or str(error)
+        finally:
+            with self._change:
+                self._ended = True
+                self._change.notify_all()
+            self._container.close()

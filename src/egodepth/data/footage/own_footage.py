@@ -1,0 +1,482 @@
+"""One's own footage: images or a video."""
+
+import re
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from glob import escape, glob
+from pathlib import Path
+from typing import IO, Any
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import natural_order, write_text
+from egodepth.data.footage.camera_file import Calibration, Units, read_calibration, read_units
+from egodepth.data.footage.camera_metadata import exif_focal
+from egodepth.data.footage.image_names import check_names, check_others
+from egodepth.data.pixels import open_image
+from egodepth.data.sequence import (
+    IMAGE_SUFFIXES,
+    CameraFrom,
+    ChangedFrames,
+    ImageFiles,
+    Sequence,
+    list_images,
+    read_depth_png,
+)
+from egodepth.geometry.camera import Camera, too_wide
+from egodepth.geometry.lens import Lens, Undistortion
+from egodepth.geometry.pose_table import EXAMPLE
+from egodepth.geometry.trajectory import read_trajectory
+
+IMAGES, DEPTH, POSES = "images", "depth", "poses.txt"
+POSES_UNIT = f"the unit of {POSES}"
+"""Of lengths that come from one's own poses, where their camera.yaml does not say that they are metres."""
+DEPTH_SUFFIXES = (".npy", ".npz", ".png")
+DEPTH_KEYS = ("depth",)
+"""What the depth of a .npz file with several arrays is called."""
+LIKE_DISPARITY = re.compile(r"disp|inv|idepth", re.IGNORECASE)
+CAMERA_FILE = "camera.yaml"
+"""Beside images or a video: their camera; in a run folder: that of the first footage."""
+LIKE_CAMERA_FILE = re.compile(
+    r"(camera|camera_?info|calib|calibration|intrinsics?|camchain|transforms)\.(ya?ml|json|xml)|cameras\.txt",
+    re.I,
+)
+"""Names that people and other programs give to camera files."""
+MILLIMETRES = 1000
+"""Steps a metre of depth PNGs where camera.yaml has no ``depth_steps``."""
+
+
+def read_footage(path: Path) -> Sequence:
+    """A folder of images (ordered by name), an image or a video file, with the camera of a ``camera.yaml``
+    beside them, or else that which they tell of themselves; or a folder with a folder ``images``, beside which
+    may lie ``depth`` (maps named like their images), ``poses.txt`` (in KITTI, TUM or EuRoC format) and
+    ``camera.yaml``.
+
+    Raises:
+        EgodepthError: nothing there, an empty folder, pictures both in the folder and in its ``images``, no
+            video, poses that do not fit, or a ``camera.yaml`` that does not.
+    """
+    if path.is_dir() and _is_prepared(path):
+        return _read_prepared(path)
+    if path.is_dir():
+        images = list_images(path)
+        if not images:
+            raise EgodepthError(
+                f"the folder {path} holds no images ({' '.join(IMAGE_SUFFIXES)}); name a folder "
+                "of frames, a video file, or a data set as KIND:ROOT"
+            )
+        check_others(path)
+        return read_images(path.resolve(), images)
+    if not path.exists():
+        raise EgodepthError(f"there is no file or folder {path}")
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return read_images(_named_place(path), [path])
+    return read_video(path)
+
+
+def _is_prepared(folder: Path) -> bool:
+    """Whether the images of a folder are those of its folder ``images``.
+
+    Raises:
+        EgodepthError: there are frames in both.
+    """
+    if not (folder / IMAGES).is_dir():
+        return False
+    loose, inner = list_images(folder), list_images(folder / IMAGES)
+    if not loose or not inner:
+        return not loose
+    beside = [n for n in (DEPTH, POSES, CAMERA_FILE) if (folder / n).exists()]
+    if not beside and len(loose) > 1:
+        raise EgodepthError(
+            f"{folder} holds {len(loose)} pictures itself and {len(inner)} in {folder / IMAGES}; name "
+            f"{folder / IMAGES}, or '{folder}/*{loose[0].suffix}'"
+        )
+    names = ", ".join(p.name for p in loose[:3]) + (", ..." if len(loose) > 3 else "")
+    warnings.warn(
+        f"{folder}: the frames are those in {IMAGES}; {names} beside it "
+        f"{'are' if len(loose) > 1 else 'is'} not read",
+        EgodepthWarning,
+        stacklevel=3,
+    )
+    return True
+
+
+def read_images(place: Path, images: list[Path]) -> Sequence:
+    """Images as frames, named by their place, with the camera of a ``camera.yaml`` beside the first, or else of
+    that one's EXIF data; a warning tells of names that do not look like those of one drive."""
+    check_names(images)
+    sequence = Sequence(place.name, ImageFiles(images), place=place.as_posix())
+    return _with_own_camera(sequence, images[0].parent, exif_focal(images[0]))
+
+
+def read_video(path: Path | str) -> Sequence:
+    """A video file or the address of one, with the camera of a ``camera.yaml`` beside the file, or else that
+    which its container tells.
+
+    Raises:
+        EgodepthError: no video.
+    """
+    from egodepth.data.footage.video_file import VideoFile  # needs PyAV, which images do without
+
+    video = VideoFile(path)
+    if isinstance(path, str):
+        return _with_own_camera(Sequence(Path(path).name, video, place=path), None, video.focal)
+    sequence = Sequence(path.name, video, place=_named_place(path).as_posix())
+    return _with_own_camera(sequence, path.parent, video.focal)
+
+
+def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | None) -> Sequence:
+    """With the camera file of the folder that the footage lies in, else with the focal length in pixels that
+    it tells of itself."""
+    file = folder / CAMERA_FILE if folder is not None else None
+    if file is not None and file.exists() and not read_units(file).alone:
+        return with_camera_file(sequence, file)
+    if focal is None:
+        return sequence
+    wide = too_wide(focal, focal, sequence.frames.height, sequence.frames.width)
+    if wide:
+        warnings.warn(
+            f"{sequence.name}: its EXIF or container data tell {wide}; they are not believed",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+        return sequence
+    return sequence.with_focal(focal, "metadata")
+
+
+def tell_unread_camera(sequence: Sequence) -> None:
+    """Warn of what looks like a camera file beside footage that brings no camera, as it is not read."""
+    place = Path(sequence.place)
+    if not sequence.place or not place.exists():
+        return
+    folder = place if place.is_dir() else place.parent
+    beside = [
+        *folder.iterdir(),
+        *((folder / IMAGES).iterdir() if (folder / IMAGES).is_dir() else ()),
+    ]
+    found = [
+        f
+        for f in sorted(beside)
+        if LIKE_CAMERA_FILE.fullmatch(f.name) and f != folder / CAMERA_FILE
+    ]
+    if found:
+        file = found[0]
+        warnings.warn(
+            f"{file} beside the images is not read: name it {folder / CAMERA_FILE}, or give --data.camera "
+            f"{file} to train, --camera {file} to the other commands",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+
+
+def _named_place(file: Path) -> Path:
+    """Absolute, but under the name that a link gives it."""
+    return file.parent.resolve() / file.name
+
+
+def _keep_folders(pattern: str) -> str:
+    """A pattern whose first folders, as far as they are there under this very name, stand for themselves."""
+    folders = [p for p in Path(pattern).parents if p.is_dir()]
+    there = folders[0].as_posix() if folders else "."
+    return pattern if there == "." else escape(there) + pattern.removeprefix(there)
+
+
+def read_pattern(pattern: str) -> list[Sequence]:
+    """All that a glob matches: images as the frames of a sequence for each folder, else a sequence each.
+
+    Raises:
+        EgodepthError: it matches nothing, or something of it can't be read.
+    """
+    found = glob(_keep_folders(pattern), recursive=True)  # noqa: PTH207
+    paths = natural_order(Path(name) for name in found)
+    if not paths:
+        raise EgodepthError(f"nothing matches {pattern}")
+    if all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
+        folders: dict[Path, list[Path]] = {}
+        for path in paths:
+            folders.setdefault(path.parent, []).append(path)
+        return [read_images(folder.resolve(), images) for folder, images in folders.items()]
+    return [read_footage(path) for path in paths]
+
+
+def _read_prepared(folder: Path) -> Sequence:
+    images = list_images(folder / IMAGES)
+    if not images:
+        raise EgodepthError(f"the folder {folder / IMAGES} holds no images")
+    check_others(folder / IMAGES)
+    check_names(images)
+    frames = ImageFiles(images)
+    camera_file = folder / CAMERA_FILE
+    units = read_units(camera_file) if camera_file.exists() else Units(alone=True)
+    depth: dict[int, Callable[[], np.ndarray]] = {}
+    maps = depth_maps(folder / DEPTH)
+    size = frames.height, frames.width
+    for index, image in enumerate(images):
+        if image.stem in maps:
+            depth[index] = partial(_read_true_depth, maps[image.stem], units.depth_steps, size)
+    _tell_maps_of_no_image(folder / DEPTH, {image.stem for image in images})
+    poses = None
+    if (folder / POSES).exists():
+        recorded = read_trajectory(folder / POSES)
+        times, poses = recorded.times, recorded.poses
+        if len(poses) != len(images):
+            raise EgodepthError(
+                f"{folder / 'poses.txt'} holds {len(poses)} poses for {len(images)} images; it needs "
+                "one each, in the order of their names"
+            )
+        if times is not None and recorded.counted:
+            warnings.warn(
+                f"{folder / POSES}: its times, {times[0]:g} to {times[-1]:g}, are taken for frame numbers; "
+                f"where they are seconds, say so in a header, like {EXAMPLE.replace('ms', 's')}",
+                EgodepthWarning,
+                stacklevel=4,
+            )
+        elif times is not None:
+            frames = ImageFiles(images, times=times)
+    sequence = Sequence(
+        folder.resolve().name, frames, None, poses, depth,
+        place=folder.resolve().as_posix(), metric_poses=units.metric_poses,
+    )  # fmt: skip
+    return sequence if units.alone else with_camera_file(sequence, camera_file)
+
+
+def _tell_maps_of_no_image(folder: Path, images: set[str]) -> None:
+    maps = sorted(folder.iterdir()) if folder.is_dir() else []
+    known = depth_maps(folder)
+    others = [p for p in maps if p.stem in images and p.stem not in known]
+    if others:
+        warnings.warn(
+            f"{folder}: {others[0].name} and {len(others) - 1} more are named like images, but are not read: "
+            f"depth maps are {', '.join(DEPTH_SUFFIXES)} files",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+    extra = [path for stem, path in known.items() if stem not in images]
+    if extra:
+        warnings.warn(
+            f"{len(extra)} of the depth maps in {folder} are called like no image, {extra[0].name} for one, "
+            "and are not read",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+
+
+def depth_maps(folder: Path) -> dict[str, Path]:
+    """Depth maps of a folder by their names without suffix; arrays before pictures."""
+    found: dict[str, Path] = {}
+    paths = sorted(folder.iterdir()) if folder.is_dir() else []
+    for suffix in DEPTH_SUFFIXES:
+        for path in paths:
+            if path.suffix.lower() == suffix:
+                found.setdefault(path.stem, path)
+    return found
+
+
+def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> np.ndarray:
+    """Depth (H, W) of an image of a size (height, width), 0 where it is not finite, as in the sky.
+
+    Raises:
+        EgodepthError: whole numbers in an array, whose unit nothing tells.
+    """
+    known = steps is not None
+    depth = read_depth_map(path, steps or MILLIMETRES)
+    if path.suffix.lower() != ".png" and whole_numbers(path):
+        if not known:
+            raise EgodepthError(
+                f"{path} holds whole numbers ({whole_numbers(path)}), whose unit nothing tells; save metres as "
+                f"floating-point numbers, or give depth_steps in {CAMERA_FILE} (1000 for millimetres)"
+            )
+        depth = depth / steps
+    check_aspect(path, depth.shape, size, 0.01)
+    return np.where(np.isfinite(depth), depth, 0)
+
+
+def check_aspect(
+    path: Path, shape: tuple[int, ...], size: tuple[int, int], tolerance: float
+) -> None:
+    """Refuse a map (H, W) of another aspect ratio than its image, beyond rounding to whole pixels.
+
+    Raises:
+        EgodepthError: one that was cropped or turned.
+    """
+    (map_height, map_width), (height, width) = shape, size
+    stretch = map_width / width * height / map_height
+    rounding = abs(map_width - map_height * width / height)
+    if max(stretch, 1 / stretch) - 1 > tolerance and rounding > 1:
+        raise EgodepthError(
+            f"{path} is {map_width}x{map_height}, its image {width}x{height}, of another aspect ratio (a "
+            "crop, or turned?); give maps of the whole image"
+        )
+
+
+def array_of(
+    loaded: Any, path: Path, keys: tuple[str, ...] = DEPTH_KEYS
+) -> np.ndarray[Any, np.dtype[Any]]:
+    """The array of a loaded .npy file, or that of a .npz file which :func:`name_of` finds."""
+    return (
+        loaded
+        if isinstance(loaded, np.ndarray)
+        else np.asarray(loaded[name_of(loaded.files, path, keys)])
+    )
+
+
+def name_of(names: list[str], path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
+    """Of the arrays of a .npz file the first that is called one of ``keys``, or the only one, if it is not
+    called like something else.
+
+    Raises:
+        EgodepthError: several arrays, none of them called so, or one that is called disparity where depth is
+            asked for, or the other way round.
+    """
+    named = [name for key in keys for name in names if name.lower() == key]
+    if named:
+        return named[0]
+    if len(names) != 1:
+        raise EgodepthError(
+            f"{path} holds {len(names)} arrays, {', '.join(names)}: call the one that is meant "
+            f"{' or '.join(keys)}"
+        )
+    inverse = LIKE_DISPARITY.search(names[0])
+    if inverse and keys == DEPTH_KEYS:
+        raise EgodepthError(
+            f"{path} holds {names[0]!r}, which is no depth: predictions of disparity or inverse depth are "
+            "scored with --kind inverse; depth must be called depth"
+        )
+    if "depth" in names[0].lower() and not inverse and keys != DEPTH_KEYS:
+        raise EgodepthError(
+            f"{path} holds {names[0]!r}, which is no disparity: depth is scored with --kind depth; disparity "
+            f"or inverse depth must be called {' or '.join(keys)}"
+        )
+    return names[0]
+
+
+def whole_numbers(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
+    """Type of the whole numbers of a .npy or .npz file, of which the header alone is read; else empty.
+
+    Raises:
+        EgodepthError: a broken file, or one without the array.
+    """
+    try:
+        if path.suffix.lower() == ".npz":
+            with ZipFile(path) as archive:
+                names = [name.removesuffix(".npy") for name in archive.namelist()]
+                with archive.open(f"{name_of(names, path, keys)}.npy") as file:
+                    kind = _dtype(file)
+        else:
+            with path.open("rb") as file:
+                kind = _dtype(file)
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
+        raise EgodepthError(f"broken depth map {path}: {error}") from error
+    return str(kind) if kind.kind in "iu" else ""
+
+
+def _dtype(file: IO[bytes]) -> np.dtype[Any]:
+    version = np.lib.format.read_magic(file)
+    read = (
+        np.lib.format.read_array_header_1_0
+        if version == (1, 0)
+        else np.lib.format.read_array_header_2_0
+    )
+    return read(file)[2]
+
+
+def read_depth_map(path: Path, steps: float, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray:
+    """Depth (H, W) float32 of a .npy or .npz file (as it is), or of a 16-bit PNG (``steps`` a unit).
+
+    Args:
+        path: of the file.
+        steps: of a unit, in PNGs.
+        keys: what the array is called in a .npz file with several.
+
+    Raises:
+        EgodepthError: a broken file, or one that holds no map.
+    """
+    if path.suffix.lower() == ".png":
+        with open_image(path) as image:
+            if image.mode in ("1", "L", "P"):
+                raise EgodepthError(
+                    f"{path} is a picture of 8 bits, no depth map: it needs 16 bits, or .npy in its place"
+                )
+        return read_depth_png(path, steps)
+    try:
+        values = array_of(np.load(path), path, keys)
+    except (OSError, ValueError, EOFError, IndexError, BadZipFile) as error:
+        raise EgodepthError(f"broken depth map {path}: {error}") from error
+    if values.squeeze().ndim != 2:
+        raise EgodepthError(f"broken depth map {path}: its shape is {values.shape}, not (H, W)")
+    return values.squeeze().astype(np.float32)
+
+
+def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
+    """The sequence with the camera of a file of any known format, at the size of its frames. Where the file
+    tells a lens, frames and depth are undistorted, and the camera is the undistorted one.
+
+    Raises:
+        EgodepthError: see :func:`~egodepth.data.footage.camera_file.read_calibration`, or frames of
+            another aspect ratio than the camera's.
+    """
+    return with_calibration(sequence, read_calibration(path))
+
+
+def with_calibration(sequence: Sequence, calibration: Calibration) -> Sequence:
+    """As :func:`with_camera_file`, of a camera that was read."""
+    frames = sequence.frames
+    fitted = calibration.at_size(frames.height, frames.width, sequence.name)
+    found = with_lens(sequence, fitted.camera, fitted.lens, "given")
+    return replace(found, camera_note=calibration.describe())
+
+
+def with_lens(
+    sequence: Sequence, camera: Camera, lens: Lens | None, camera_from: CameraFrom
+) -> Sequence:
+    """The sequence with a camera; where that has a lens, frames and depth are undistorted, and the camera is
+    the undistorted one."""
+    if lens is None:
+        return replace(sequence, camera=camera, camera_from=camera_from)
+    change = Undistortion(camera, lens)
+
+    def undistorted(index: int, read: Callable[[], np.ndarray]) -> np.ndarray:
+        try:
+            return change.depth(read())
+        except ValueError as error:
+            raise EgodepthError(f"the depth of {sequence.name}, image {index}: {error}") from error
+
+    def all_of(
+        depth: Mapping[int, Callable[[], np.ndarray]],
+    ) -> dict[int, Callable[[], np.ndarray]]:
+        return {index: partial(undistorted, index, read) for index, read in depth.items()}
+
+    return replace(
+        sequence, frames=ChangedFrames(sequence.frames, change), camera=change.camera,
+        depth=all_of(sequence.depth), improved_depth=all_of(sequence.improved_depth),
+        lidar_forward=all_of(sequence.lidar_forward), camera_from=camera_from,
+    )  # fmt: skip
+
+
+def read_lens(path: Path) -> Lens | None:
+    """The lens of a camera file, where it tells one; see :func:`.read_calibration`."""
+    return read_calibration(path).lens
+
+
+def read_camera(path: Path) -> Camera:
+    """The camera of a file, without its lens; see :func:`.read_calibration`."""
+    return read_calibration(path).camera
+
+
+def write_camera(path: Path, camera: Camera, lens: Lens | None = None) -> None:
+    """Write a camera file in egodepth's own format.
+
+    Raises:
+        EgodepthError: the file can't be written.
+    """
+    names = ("fx", "fy", "cx", "cy")
+    values = zip(names, camera.focal_and_centre.tolist(), strict=True)
+    lines = [f"{name}: {value:.8g}" for name, value in values]
+    if lens is not None:
+        coefficients = ", ".join(f"{value:.8g}" for value in lens.coefficients)
+        lines += [f"lens: {lens.model}", f"distortion: [{coefficients}]"]
+    write_text(path, "\n".join([*lines, f"width: {camera.width}", f"height: {camera.height}", ""]))

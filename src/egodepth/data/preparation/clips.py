@@ -1,0 +1,138 @@
+"""Footage at the size of the training, and what is known of its motion before the training starts."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.footage.frame_cache import cached_frames
+from egodepth.data.sequence import Sequence
+from egodepth.geometry.camera import Camera
+
+NO_PART = -1
+
+
+@dataclass(frozen=True)
+class Points:
+    """Points that were seen in a frame, with their depth.
+
+    Attributes:
+        pixels: (P, 2) x, y.
+        inverse_depth: (P,) along z.
+    """
+
+    pixels: np.ndarray
+    inverse_depth: np.ndarray
+
+
+@dataclass(frozen=True)
+class KnownMotion:
+    """Poses that were there before the training.
+
+    Attributes:
+        world_from_camera: (N, 4, 4) float64, NaN where unknown.
+        part: (N,) frames of one part share a world and a unit; NO_PART where the pose is unknown.
+        points: by position of the frame, at the size of the training, in the unit of the poses.
+    """
+
+    world_from_camera: np.ndarray
+    part: np.ndarray
+    points: dict[int, Points]
+
+    @classmethod
+    def unknown(cls, count: int) -> "KnownMotion":
+        """Of so many frames, none has a pose."""
+        return cls(np.full((count, 4, 4), np.nan), np.full(count, NO_PART), {})
+
+    @classmethod
+    def given(cls, sequence: Sequence) -> "KnownMotion":
+        """The poses of a data set, in metres.
+
+        Raises:
+            EgodepthError: it has none.
+        """
+        if sequence.world_from_camera is None:
+            raise EgodepthError(f"{sequence.name} has no poses; use --data.poses network")
+        poses = sequence.world_from_camera
+        unknown = np.isnan(poses).any((1, 2))
+        return cls(poses, np.where(unknown, NO_PART, 0), {})
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One sequence as the training reads it.
+
+    Attributes:
+        sequence: where it comes from.
+        frames: (N, 3, h, w) uint8, memory-mapped.
+        numbers: (N,) frame numbers.
+        camera: at the size of the frames.
+        stride: frames between target and sources in time.
+        useless: pairs of positions that show no parallax, or a cut between them.
+        motion: what is known of it.
+        targets: numbers of the frames that may be targets; None for all.
+        static: (h, w) bool, pixels that belong to the camera (bonnet, watermark, borders); None for none.
+        dense: (N, 2, h, w) float16, memory-mapped: inverse depth in the unit of the frame's part, 0 where
+            unknown, and confidence between 0 and 1; None where nothing made it.
+    """
+
+    sequence: Sequence
+    frames: np.ndarray
+    numbers: np.ndarray
+    camera: Camera
+    stride: int = 1
+    useless: frozenset[tuple[int, int]] = frozenset()
+    motion: KnownMotion | None = None
+    targets: frozenset[int] | None = None
+    static: np.ndarray | None = None
+    dense: np.ndarray | None = None
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """Position of each frame by its number."""
+        return {int(number): i for i, number in enumerate(self.numbers)}
+
+    @property
+    def is_used(self) -> bool:
+        """Whether any frame may be a target."""
+        return self.targets is None or len(self.targets) > 0
+
+    def pairs(self, stride: int) -> list[tuple[int, int]]:
+        """Positions of all frames that are ``stride`` frames apart, the earlier one first."""
+        positions = self.positions
+        return [
+            (i, positions[number + stride])
+            for number, i in positions.items()
+            if number + stride in positions
+        ]
+
+
+def read_clips(
+    sequences: list[Sequence],
+    height: int,
+    width: int,
+    folder: Path,
+    on_frame: Callable[[], None] = lambda: None,
+) -> list[Clip]:
+    """Sequences at the size of the training; frames are decoded where the cache has them not.
+
+    Args:
+        sequences: footage with cameras.
+        height, width: size to train at.
+        folder, on_frame: see :func:`cached_frames`.
+
+    Raises:
+        EgodepthError: a sequence without a camera, or broken frames.
+    """
+    clips = []
+    for sequence in sequences:
+        if sequence.camera is None:
+            raise EgodepthError(
+                f"{sequence.name} has no camera: give --data.focal (pixels), --data.fov "
+                "(degrees, left to right edge) or --data.camera FILE"
+            )
+        frames, numbers = cached_frames(sequence, height, width, folder, on_frame)
+        clips.append(Clip(sequence, frames, numbers, sequence.camera.resize(height, width)))
+    return clips

@@ -1,0 +1,280 @@
+"""Dense depth labels of a clip whose poses are known, by plane sweep and agreement between views."""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from jaxtyping import Float16
+from numpy import ndarray
+from torch import Tensor
+
+from egodepth.core.files import atomic_path
+from egodepth.data.footage.cache import cache_file, read_or_make
+from egodepth.data.footage.frame_cache import resize_frame
+from egodepth.data.preparation.clips import NO_PART, Clip
+from egodepth.data.sequence import read_numbered
+from egodepth.geometry.multi_view import (
+    MIN_AGREEING,
+    MIN_BASELINE,
+    SOURCES_PER_SIDE,
+    TOLERANCE,
+    PosedViews,
+    block_medians,
+    blocks,
+    comparison_scale,
+    sources_by_baseline,
+)
+from egodepth.geometry.plane_sweep import Describe, local_contrast
+from egodepth.geometry.z_buffer import z_buffer
+
+MIN_STEP = 0.3
+"""Of the baseline of a frame and its nearest source, over the median distance of neighbouring key frames: the
+least where there are no points."""
+MAX_STRIDES = 8
+"""Strides from a frame to its farthest source, however slow the camera."""
+NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.4
+"""Of the depths of a clip's points: the road in front of the camera is nearer than most corners."""
+MAX_DISPARITY = 0.3
+"""Of the image's width, between a frame and its nearest source, where there are no points to tell the nearest
+depth."""
+LABELS_PER_FILE = 16
+"""Kept at once, so that an interrupted run loses little."""
+METHOD = 3
+"""Counts changes of the method, so that labels of another are made anew."""
+
+
+def add_labels(
+    clip: Clip,
+    folder: Path,
+    device: torch.device,
+    on_frame: Callable[[int, int], None] = lambda *_: None,
+    seconds: float | None = None,
+) -> Clip:
+    """The clip with labels as :attr:`Clip.dense`: of its key frames, every ``stride``-th, by plane sweep, and
+    of those between by what the key frames on either side see.
+
+    Labels are kept in ``folder`` and read again the next time; an interrupted run goes on where it was.
+
+    Args:
+        clip: with known motion.
+        folder: of the cache.
+        device: to compute on.
+        on_frame: called with how many labels there are, and will be.
+        seconds: time to take; the rest of the frames, spread over the clip, stay without labels.
+
+    Raises:
+        EgodepthError: broken frames, or a folder that can't be written.
+    """
+    assert clip.motion is not None
+    poses = hashlib.sha256(np.ascontiguousarray(clip.motion.world_from_camera).tobytes())
+    height, width = clip.frames.shape[-2:]
+    key = (
+        f"{clip.sequence.frames.fingerprint} {height}x{width} {clip.stride} {clip.camera.matrix.tolist()} "
+        f"{poses.hexdigest()} {seconds} {METHOD}"
+    )
+    if clip.static is not None:
+        key += hashlib.sha256(clip.static.tobytes()).hexdigest()
+    path = cache_file(folder, key, "-dense.npy")
+    dense = read_or_make(
+        path,
+        lambda: _make_labels(clip, path, device, on_frame, seconds),
+        lambda: np.load(path, mmap_mode="r"),
+    )
+    return replace(clip, dense=dense)
+
+
+def key_positions(clip: Clip) -> list[int]:
+    """Positions of the frames that get labels."""
+    assert clip.motion is not None
+    known = clip.motion.part != NO_PART
+    return [p for p in range(0, len(clip.frames), clip.stride) if known[p]]
+
+
+def sources_of(clip: Clip, position: int) -> list[int]:
+    """Positions of the key frames that a frame's depth is found by, see :func:`sources_by_baseline`."""
+    assert clip.motion is not None
+    part, poses = clip.motion.part, clip.motion.world_from_camera
+    centres = np.where((part == part[position])[:, None], poses[:, :3, 3], np.nan)
+    steps = range(clip.stride, MAX_STRIDES * clip.stride + 1, clip.stride)
+    return sources_by_baseline(centres, position, _shortest_baseline(clip, position), steps)
+
+
+def _shortest_baseline(clip: Clip, position: int) -> float:
+    """Below it a source shows no parallax."""
+    assert clip.motion is not None
+    points = clip.motion.points.get(position)
+    if points is not None:
+        return MIN_BASELINE / float(np.median(points.inverse_depth))
+    centres = clip.motion.world_from_camera[:: clip.stride, :3, 3]
+    steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
+    known = steps[np.isfinite(steps)]
+    return MIN_STEP * float(np.median(known)) if len(known) else math.inf
+
+
+def _make_labels(
+    clip: Clip, path: Path, device: torch.device, on_frame: Callable[[int, int], None],
+    seconds: float | None,
+) -> None:  # fmt: skip
+    keys = key_positions(clip)
+    pieces = [
+        keys[first : first + LABELS_PER_FILE] for first in range(0, len(keys), LABELS_PER_FILE)
+    ]
+    names = [path.with_name(f"{path.stem}-{number:06d}.npy") for number in range(len(pieces))]
+    started, done = time.perf_counter(), 0
+    # Every other piece first, so that what there is no time for is spread over the clip.
+    for order in (slice(0, None, 2), slice(1, None, 2)):
+        maker: LabelMaker | None = None
+        for piece, name in zip(pieces[order], names[order], strict=True):
+            labels = []
+            for position in [] if name.exists() else piece:
+                if seconds is not None and time.perf_counter() - started >= seconds:
+                    break
+                maker = maker or LabelMaker(clip, piece[0], device)
+                labels.append(maker.label(position))
+                on_frame(done + len(labels), len(keys))
+            if labels:
+                with atomic_path(name) as partial:
+                    np.save(partial, np.stack(labels))
+            done += len(piece)
+    with atomic_path(path) as partial:
+        shape = (len(clip.frames), 2, *clip.frames.shape[-2:])
+        whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
+        for piece, name in zip(pieces, names, strict=True):
+            if name.exists():
+                labels = np.load(name)
+                whole[piece[: len(labels)]] = labels
+        _label_between(clip, whole)
+        whole.flush()
+    for name in names:
+        name.unlink(missing_ok=True)
+
+
+def _label_between(clip: Clip, dense: np.ndarray) -> None:
+    """Give the frames between key frames what the labels of the key frames on either side come to there: the
+    mean where both agree, what one of them sees at half the confidence."""
+    assert clip.motion is not None
+    part = clip.motion.part
+    for position in np.flatnonzero(part != NO_PART):
+        before = int(position) - int(position) % clip.stride
+        keys = [k for k in (before, before + clip.stride) if k < len(part)]
+        if position in keys:
+            continue
+        moved = np.stack([
+            _moved(clip, dense[key, 0], key, int(position)) if part[key] == part[position]
+            else np.zeros(dense.shape[2:], np.float32)
+            for key in keys
+        ])  # fmt: skip
+        known = moved > 0
+        count = known.sum(0)
+        mean = moved.sum(0) / np.maximum(count, 1)
+        apart = moved.max(0) > (1 + TOLERANCE) * moved.min(0, where=known, initial=np.inf)
+        count[apart & (count == 2)] = 0
+        if clip.static is not None:
+            count[clip.static] = 0
+        dense[position] = np.stack([np.where(count > 0, mean, 0), count / 2])
+
+
+def _moved(clip: Clip, inverse: np.ndarray, key: int, position: int) -> np.ndarray:
+    """(h, w) the inverse depth of a key frame as another frame sees it; 0 where it does not."""
+    assert clip.motion is not None
+    height, width = inverse.shape
+    # Four points a pixel, so that what comes nearer has no gaps that the background shows through.
+    y, x = np.mgrid[: 2 * height, : 2 * width]
+    depth = np.repeat(np.repeat(inverse.astype(np.float64), 2, 0), 2, 1)
+    known = depth > 0
+    pixels = torch.from_numpy((np.stack([x, y], -1)[known] + 0.5) / 2 - 0.5)
+    camera = clip.camera.to(torch.float64)
+    poses = clip.motion.world_from_camera
+    motion = torch.from_numpy(np.linalg.inv(poses[position]) @ poses[key])
+    points = camera.unproject(pixels, torch.from_numpy(1 / depth[known]))
+    points = points @ motion[:3, :3].T + motion[:3, 3]
+    points = points[points[:, 2] > 0]
+    places = camera.project(points).round().long()
+    seen = z_buffer(places.numpy(), points[:, 2].numpy(), height, width)
+    return np.divide(1, seen, out=np.zeros_like(seen), where=seen > 0)
+
+
+class LabelMaker:
+    """Labels one frame after the other, and keeps the frames and depths that the next ones need.
+
+    Attributes:
+        views: where depth is found.
+    """
+
+    def __init__(
+        self, clip: Clip, first: int, device: torch.device, describe: Describe = local_contrast
+    ):
+        """Start before a frame.
+
+        Args:
+            clip: with known motion.
+            first: position of the first frame that labels are made for.
+            device: to compute on.
+            describe: what images are compared by.
+        """
+        assert clip.motion is not None
+        self._clip = clip
+        height, width = clip.frames.shape[-2:]
+        frames = clip.sequence.frames
+        self._factor = comparison_scale((frames.height, frames.width), (height, width))
+        self._size = (self._factor * height, self._factor * width)
+        self._static: Tensor | None = None
+        if clip.static is not None:
+            large = cv2.resize(
+                clip.static.astype(np.uint8), self._size[::-1], interpolation=cv2.INTER_NEAREST
+            )
+            self._static = torch.from_numpy(large > 0).to(device)
+        camera = clip.camera.resize(*self._size).to(device)
+        self._nearest = _nearest_depth(clip)
+        reach = MAX_STRIDES * clip.stride
+        images = self._read(max(0, first - 2 * reach))
+        self.views = PosedViews(images, clip.motion.world_from_camera, camera, reach, describe)
+
+    def label(self, position: int) -> Float16[ndarray, "2 h w"]:
+        """Inverse depth and confidence; zeros where views do not agree."""
+        height, width = self._clip.frames.shape[-2:]
+        agreed = self.views.agreed(
+            position, lambda frame: sources_of(self._clip, frame), self._nearest
+        )
+        if agreed is None:
+            return np.zeros((2, height, width), np.float16)
+        fused, count = agreed
+        if self._static is not None:
+            count = count.masked_fill(self._static, 0)
+        fused = fused.masked_fill(count < MIN_AGREEING, torch.nan)
+        confidence = (count / (2 * SOURCES_PER_SIDE)).masked_fill(count < MIN_AGREEING, 0)
+        median = block_medians(fused, self._factor)
+        share = blocks(confidence, self._factor).mean(-1) * median.isfinite()
+        return torch.cat([median.nan_to_num(0), share]).cpu().numpy().astype(np.float16)
+
+    def _read(self, first: int) -> Iterator[tuple[int, Tensor]]:
+        """Key frames from a position on, at the size of the labels."""
+        places = self._clip.positions
+        keys = {int(self._clip.numbers[p]) for p in key_positions(self._clip) if p >= first}
+        for frame in read_numbered(self._clip.sequence.frames, np.array(sorted(keys))):
+            image = resize_frame(frame.image, *self._size).transpose(2, 0, 1)
+            yield places[frame.number], torch.from_numpy(np.array(image))
+
+
+def _nearest_depth(clip: Clip) -> float:
+    """What to expect, by the points of the clip; else by how far the camera moves."""
+    assert clip.motion is not None
+    if clip.motion.points:
+        inverse = np.concatenate([points.inverse_depth for points in clip.motion.points.values()])
+        return NEAREST_FACTOR / float(np.percentile(inverse, 100 - NEAREST_PERCENTILE))
+    poses = clip.motion.world_from_camera
+    baselines = [
+        float(np.linalg.norm(poses[s, :3, 3] - poses[p, :3, 3]))
+        for p in key_positions(clip)
+        for s in sources_of(clip, p)[:1]
+    ]
+    if not baselines:
+        return 1.0  # no frame has a source, and none will be swept
+    focal = float(clip.camera.matrix[0, 0]) / clip.camera.width
+    return float(np.median(baselines)) * focal / MAX_DISPARITY

@@ -1,0 +1,96 @@
+"""What stays in place in the image because it belongs to the camera: bonnet, watermark, black borders."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.pixels import open_image, read_values
+from egodepth.data.preparation.clips import Clip
+
+SAMPLES = 64
+"""Frames of a clip that are looked at, evenly spread."""
+FEWEST = 100
+"""Frames below which nothing can be said: on a short straight drive all that is far ahead stays in place,
+and so does who drives ahead."""
+COHERENT = 0.8
+"""Share of a pixel's mean slope that stays where the slopes of all frames are averaged: edges that stay in
+place keep it, those that come and go cancel."""
+LEAST_SLOPE = 3.0
+"""Grey levels a pixel."""
+STEADY = 0.3
+"""Change over time, over the image's usual one, below which a pixel is steady."""
+LEAST_AREA = 0.003
+"""Share of the image below which a region is left alone."""
+LEAST_EDGE = 0.02
+"""Share of a region that must be edges that stay: sky is steady too, but has none."""
+LEAST_FOOT = 0.2
+"""Share of the lower border that a region without such edges takes up."""
+MOST_AREA = 0.6
+"""Share of the image; more is a camera that stands still."""
+
+
+def find_static_mask(clip: Clip) -> np.ndarray | None:
+    """Pixels (h, w) that belong to the camera, as bool; None where there are none.
+
+    Edges whose slope is the same in all frames are of something fixed to the camera (as watermarks are
+    found by Dekel et al., "On the effectiveness of visible watermarks", CVPR 2017); with what is steady
+    around them they form regions.
+    """
+    count = len(clip.frames)
+    if count < FEWEST:
+        return None
+    places = np.unique(np.linspace(0, count - 1, SAMPLES).astype(int))
+    grey = np.stack([clip.frames[i].mean(0, dtype=np.float32) for i in places])
+    across = np.stack([cv2.Scharr(image, cv2.CV_32F, 1, 0) / 32 for image in grey])
+    down = np.stack([cv2.Scharr(image, cv2.CV_32F, 0, 1) / 32 for image in grey])
+    slope = np.hypot(across, down).mean(0)
+    stays = np.hypot(across.mean(0), down.mean(0))
+    edges = (slope > LEAST_SLOPE) & (stays > COHERENT * slope)
+    change = np.abs(grey - np.median(grey, axis=0)).mean(0)
+    moving = change[(slope > LEAST_SLOPE) & ~edges]
+    if len(moving) == 0:
+        return None
+    steady = change < STEADY * float(np.median(moving))
+    near = cv2.dilate(edges.astype(np.uint8), np.ones((3, 3), np.uint8))
+    together = (near.astype(bool) | steady).astype(np.uint8)
+    together = cv2.morphologyEx(together, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8))
+    together = cv2.morphologyEx(together, cv2.MORPH_OPEN, np.ones((3, 3), np.uint8))
+    regions, labels, facts, _ = cv2.connectedComponentsWithStats(together, connectivity=4)
+    mask = np.zeros(edges.shape, bool)
+    for region in range(1, regions):
+        inside = labels == region
+        area = int(facts[region, cv2.CC_STAT_AREA])
+        # Ground at the lower border moves the most: what is steady there is a bonnet, edges or not.
+        fixed = edges[inside].sum() >= LEAST_EDGE * area or inside[-1].mean() >= LEAST_FOOT
+        if area >= LEAST_AREA * mask.size and fixed:
+            mask |= inside
+    return mask if 0 < mask.mean() < MOST_AREA else None
+
+
+def read_mask(path: Path, height: int, width: int) -> np.ndarray:
+    """Pixels (height, width) to leave out, as bool: the black ones of an image of any size.
+
+    Raises:
+        EgodepthError: no image, or one that leaves out everything or nothing.
+    """
+    try:
+        with open_image(path) as image:
+            values = read_values(image)
+    except (EgodepthError, OSError, SyntaxError, ValueError) as error:
+        raise EgodepthError(
+            f"--data.mask: cannot read {path}: {error}; give an image whose black pixels are left out, "
+            "auto or none"
+        ) from error
+    levels = values.reshape(*values.shape[:2], -1).mean(2, dtype=np.float32)
+    levels *= 255 / (255 if values.dtype == np.uint8 else max(float(levels.max()), 1e-9))
+    resized = Image.fromarray(levels).resize((width, height), Image.Resampling.BOX)
+    mask = np.asarray(resized) < 128
+    if mask.all() or not mask.any():
+        raise EgodepthError(
+            f"--data.mask: {path} is all {'black' if mask.all() else 'white'}; black is left out, "
+            "white is used"
+        )
+    return mask

@@ -1,0 +1,434 @@
+"""Poses, camera and sparse points of a clip by COLMAP's incremental structure from motion.
+
+pycolmap is imported when it is used: there are machines that it has no wheel for.
+"""
+
+import copy
+import hashlib
+import itertools
+import math
+import shutil
+import signal
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from egodepth.core.ahead import ahead
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import atomic_path
+from egodepth.data.footage.cache import cache_file, read_or_make
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, Points
+from egodepth.data.preparation.feature_matching import FeatureFinder, FrameFeatures, match_frames
+from egodepth.data.preparation.frame_registration import KeyFrame, Registered, register_frames
+from egodepth.data.sequence import read_numbered
+from egodepth.geometry.camera import Camera
+
+FEWEST_FRAMES = 8
+"""Key frames of a clip, and of a part of the reconstruction, at least; smaller parts are left out."""
+WORST_ERROR = 2.0
+"""Mean reprojection error in pixels above which a point is left out."""
+MAX_PIXEL_ASPECT = 1e-3
+"""Difference of fx and fy, relative, up to which pixels are square."""
+MAX_FOCAL_SPREAD = 1e-3
+"""Relative, from the focal lengths of parts to the one they share, up to which they are the same."""
+MAX_ERROR_GROWTH = 1.3
+"""Of a part's reprojection error when it takes the shared focal length."""
+GROWTH = 1.3
+"""Of frames or points from one adjustment of everything to the next."""
+GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
+"""Rounds of an adjustment, each with the outliers of the last one left out."""
+MAX_FOCAL_CHANGE = 0.15
+"""Relative, that refining may move a focal length which somebody typed in as a field of view."""
+METHOD = 6
+"""Counts changes of the method, so that results of another are found anew."""
+SEEDS = (0, 1)
+"""Of the attempts at placing the frames, of which the better is kept. Which frames COLMAP starts from, and what
+it takes for outliers, decides whether the scale holds where few points are seen on both sides, as in a turn;
+no adjustment mends that later."""
+MOST_FEWER_FRAMES = 0.02
+"""Of the frames that an attempt places: so many fewer may be placed by one whose points fit better."""
+# COLMAP's defaults start from a pair that sees points under 16 degrees and does not move forward. A
+# camera that drives has no such pair, and the defaults find nothing.
+DRIVING_ANGLE = 4.0
+
+
+class NothingReconstructedError(EgodepthError):
+    """Structure from motion came to nothing, or to too little."""
+
+
+def find_colmap() -> ModuleType | None:
+    """pycolmap, where it is installed, kept from writing to the terminal."""
+    on_termination = signal.getsignal(signal.SIGTERM)
+    try:
+        import pycolmap
+    except ImportError:
+        return None
+    # Importing it installs a handler that answers SIGTERM with a stack trace of C++.
+    if on_termination is not None and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_termination)
+    # Ceres reports as errors what COLMAP goes on after, and what COLMAP fails on it raises.
+    pycolmap.logging.minloglevel = pycolmap.logging.FATAL.value
+    return pycolmap
+
+
+def require_colmap() -> ModuleType:
+    """Pycolmap.
+
+    Raises:
+        EgodepthError: it is not installed.
+    """
+    colmap = find_colmap()
+    if colmap is None:
+        raise EgodepthError(
+            "poses from structure from motion need pycolmap: pip install pycolmap, or use --data.poses aligned "
+            "or network"
+        )
+    return colmap
+
+
+def reconstruct(
+    clip: Clip, folder: Path, on_frame: Callable[[str, int, int], None] = lambda *_: None
+) -> Clip:
+    """The clip with poses and points. Every ``stride``-th frame is a key frame that COLMAP places; the others
+    are registered to these by :mod:`.frame_registration`. The focal length is refined where a
+    field of view was typed in, and kept where that moves it by more than MAX_FOCAL_CHANGE: a camera that
+    moves straight on does not show it, and of 24 frames of a rendered street it came out 0.36 times as long.
+    A guess that self-calibration could not better is kept for the same reason.
+
+    What was found is kept in ``folder`` and read again the next time.
+
+    Args:
+        clip: footage.
+        folder: for the result.
+        on_frame: called with what is done and how far it is: frames done, and frames in all.
+
+    Raises:
+        EgodepthError: pycolmap is missing, or broken frames.
+        NothingReconstructedError: a reconstruction that comes to nothing.
+    """
+    sequence = clip.sequence
+    assert sequence.camera is not None
+    key = (
+        f"{sequence.frames.fingerprint} {clip.stride} {sequence.camera.matrix.tolist()} "
+        f"{sequence.camera_from == 'fov'} {METHOD}"
+    )
+    if clip.static is not None:
+        key += hashlib.sha256(clip.static.tobytes()).hexdigest()
+    path = cache_file(folder, key, "-sfm.npz")
+
+    def make() -> None:
+        found = _run_colmap(clip, on_frame)
+        with atomic_path(path) as partial:
+            np.savez(partial, **found)  # type: ignore[arg-type]
+
+    def read() -> dict[str, np.ndarray]:
+        with np.load(path) as stored:
+            return dict(stored)
+
+    found = read_or_make(path, make, read)
+    for note in found["notes"]:
+        warnings.warn(f"{sequence.name}: {note}", EgodepthWarning, stacklevel=2)
+    return _with_result(clip, found)
+
+
+def _with_result(clip: Clip, found: dict[str, np.ndarray]) -> Clip:
+    height, width = clip.frames.shape[-2:]
+    size = (clip.sequence.frames.height, clip.sequence.frames.width)
+    full = Camera(torch.from_numpy(found["matrix"]).float(), *size)
+    scale = np.array([width / size[1], height / size[0]])
+    frames, starts = np.unique(found["point_frame"], return_index=True)
+    ends = [*starts[1:], len(found["point_frame"])]
+    points = {
+        int(frame): Points(
+            (found["pixels"][start:end] + 0.5) * scale - 0.5, found["inverse_depth"][start:end]
+        )
+        for frame, start, end in zip(frames, starts, ends, strict=True)
+    }
+    motion = KnownMotion(found["world_from_camera"], found["part"], points)
+    return replace(clip, camera=full.resize(height, width), motion=motion)
+
+
+def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[str, np.ndarray]:
+    colmap = require_colmap()
+    keys = range(0, len(clip.frames), clip.stride)
+    apart = f" {clip.stride} apart" * (clip.stride > 1)
+    if len(keys) < FEWEST_FRAMES:
+        raise NothingReconstructedError(
+            f"structure from motion needs {FEWEST_FRAMES} frames{apart}, and {clip.sequence.name} has "
+            f"{len(keys)}"
+        )
+    with tempfile.TemporaryDirectory(prefix="egodepth-sfm-") as name:
+        work = Path(name)
+        database = work / "database.db"
+        assert clip.sequence.camera is not None
+        frames = clip.sequence.frames
+        camera = _colmap_camera(clip.sequence.camera, frames.height, frames.width, colmap)
+        still = match_frames(_features(clip, keys, on_frame), database, camera, colmap)
+        count = len(keys) - len(still)
+        if count < FEWEST_FRAMES:
+            raise NothingReconstructedError(
+                f"structure from motion needs {FEWEST_FRAMES} frames between which the camera moves, and "
+                f"{clip.sequence.name} has {count} among {len(keys)}{apart}"
+            )
+        refine = clip.sequence.camera_from == "fov"
+        notes = []
+        models = _place(clip, database, count, colmap, on_frame, refine_focal=refine)
+        if refine and models:
+            largest = max(models.values(), key=lambda found: found.num_reg_images())
+            factor = next(iter(largest.cameras.values())).params[0] / camera.params[0]
+            if abs(math.log(factor)) > math.log(1 + MAX_FOCAL_CHANGE):
+                notes = [
+                    f"structure from motion would have the focal length {factor:.2f} times as long as the "
+                    "field of view says, which a camera that moves straight on does not show: it is kept"
+                ]
+                refine = False
+                models = _place(clip, database, count, colmap, on_frame, refine_focal=False)
+    if not models:
+        raise NothingReconstructedError(
+            f"structure from motion found no {FEWEST_FRAMES} frames of {clip.sequence.name} that it can place "
+            f"together, of {count}{apart}"
+        )
+    largest_first = sorted(models.values(), key=lambda found: -found.num_reg_images())
+    kept = largest_first
+    if refine:
+        kept, shared = share_camera(colmap, largest_first)
+        notes += shared
+    stands = {_position(name): _position(key) for name, key in still.items()}
+    return _collect(clip, kept, stands, notes, colmap, on_frame)
+
+
+def _features(
+    clip: Clip, keys: range, on_frame: Callable[[str, int, int], None]
+) -> Iterator[tuple[str, FrameFeatures]]:
+    finder = FeatureFinder(clip.static)
+
+    def found() -> Iterator[tuple[str, FrameFeatures]]:
+        for position, image in _grey(clip, keys):
+            yield f"{position:06d}.png", finder.find(image)
+
+    # The next frame's features are found while this one's are matched.
+    for done, named in enumerate(ahead(found(), 2), start=1):
+        on_frame("matching frames", done, len(keys))
+        yield named
+
+
+def _place(
+    clip: Clip,
+    database: Path,
+    count: int,
+    colmap: ModuleType,
+    on_frame: Callable[[str, int, int], None],
+    *,
+    refine_focal: bool,
+) -> dict[int, Any]:
+    """Incremental mapping, the better of several attempts.
+
+    Each attempt has a thread of its own, so that Ctrl-C is heard while it works and ends it. Were COLMAP to use
+    several threads in one attempt, its result would be another each time.
+    """
+    options = colmap.IncrementalPipelineOptions(
+        min_model_size=FEWEST_FRAMES, num_threads=1, extract_colors=False,
+        ba_global_frames_ratio=GROWTH, ba_global_points_ratio=GROWTH,
+        ba_global_max_refinements=GLOBAL_REFINEMENTS, ba_local_max_refinements=LOCAL_REFINEMENTS,
+    )  # fmt: skip
+    options.ba_refine_focal_length = options.mapper.abs_pose_refine_focal_length = refine_focal
+    options.mapper.init_min_tri_angle = DRIVING_ANGLE
+    options.mapper.init_max_forward_motion = 1.0
+    done = itertools.count(1)
+    token = colmap.CancellationToken()
+
+    def tick() -> None:
+        on_frame("placing frames", min(next(done), len(SEEDS) * count), len(SEEDS) * count)
+
+    def attempt(seed: int) -> dict[int, Any]:
+        own = copy.deepcopy(options)
+        own.random_seed = seed
+        folder = database.parent / f"attempt-{seed}-{refine_focal}"
+        folder.mkdir()
+        shutil.copy(database, folder)
+        found: dict[int, Any] = colmap.incremental_mapping(
+            folder / database.name, folder, folder, own, next_image_callback=tick,
+            cancellation_token=token,
+        )  # fmt: skip
+        return found
+
+    with ThreadPoolExecutor(len(SEEDS)) as pool:
+        try:
+            return better_attempt(list(pool.map(attempt, SEEDS)))
+        except BaseException:
+            token.cancel()
+            raise
+
+
+def better_attempt(attempts: list[dict[int, Any]]) -> dict[int, Any]:
+    """Of several reconstructions of the same frames, the one whose points fit best among those that place
+    about as many frames as any.
+
+    Args:
+        attempts: each with COLMAP's models by number.
+    """
+    placed = [sum(model.num_reg_images() for model in found.values()) for found in attempts]
+    enough = (1 - MOST_FEWER_FRAMES) * max(placed)
+
+    def error(found: dict[int, Any]) -> float:
+        errors = [point.error for model in found.values() for point in model.points3D.values()]
+        return float(np.mean(errors)) if errors else math.inf
+
+    return min(
+        (found for found, count in zip(attempts, placed, strict=True) if count >= enough), key=error
+    )
+
+
+def _colmap_camera(camera: Camera, height: int, width: int, colmap: ModuleType) -> Any:
+    model, parameters = colmap_camera(camera)
+    found = colmap.Camera(model=model, width=width, height=height, params=parameters)
+    # Guessed focal lengths too: without a prior COLMAP takes pairs by fundamental matrices, which a flat scene
+    # leaves open.
+    found.has_prior_focal_length = True
+    return found
+
+
+def colmap_camera(camera: Camera) -> tuple[str, list[float]]:
+    """COLMAP's model of a camera and its parameters; the centre of its top-left pixel is (0.5, 0.5). A camera
+    of square pixels has one focal length."""
+    fx, fy, cx, cy = camera.focal_and_centre.tolist()
+    if abs(fx / fy - 1) < MAX_PIXEL_ASPECT:
+        return "SIMPLE_PINHOLE", [(fx + fy) / 2, cx + 0.5, cy + 0.5]
+    return "PINHOLE", [fx, fy, cx + 0.5, cy + 0.5]
+
+
+def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list[str]]:
+    """Parts of a reconstruction with one camera, and what was done about it, in words.
+
+    Each part has refined a focal length of its own. All take the median, each part counting by its frames;
+    parts that had another are adjusted to it, and left out where that makes them worse.
+
+    Args:
+        colmap: pycolmap.
+        models: reconstructions, the largest first.
+    """
+    cameras = [next(iter(model.cameras.values())) for model in models]
+    focal_count = 1 if cameras[0].model_name == "SIMPLE_PINHOLE" else 2
+    focals = np.array([camera.params[:focal_count] for camera in cameras])
+    counts = np.array([model.num_reg_images() for model in models])
+    shared = np.array([_weighted_median(column, counts) for column in focals.T])
+    off = np.abs(focals / shared - 1).max(1)
+    if off.max() < MAX_FOCAL_SPREAD:
+        return models, []
+    options = colmap.BundleAdjustmentOptions()
+    options.refine_focal_length = options.print_summary = False
+    kept, dropped = [], 0
+    for number, (model, camera) in enumerate(zip(models, cameras, strict=True)):
+        before = model.compute_mean_reprojection_error()
+        camera.params = np.concatenate([shared, camera.params[focal_count:]])
+        colmap.bundle_adjustment(model, options)
+        model.update_point_3d_errors()
+        after = model.compute_mean_reprojection_error()
+        if number and after > MAX_ERROR_GROWTH * before:
+            dropped += model.num_reg_images()
+            continue
+        kept.append(model)
+    note = (
+        f"structure from motion found focal lengths of {focals[:, 0].min():.0f} to {focals[:, 0].max():.0f} "
+        f"pixels in its {len(models)} parts; all take {shared[0]:.0f}, the median over their frames"
+    )
+    return kept, [note + f"; {dropped} frames that do not fit it are left out" * bool(dropped)]
+
+
+def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
+    order = np.argsort(values)
+    total = np.cumsum(weights[order])
+    return float(values[order][np.searchsorted(total, total[-1] / 2)])
+
+
+def _position(name: str) -> int:
+    return int(name.split(".")[0])
+
+
+def _collect(
+    clip: Clip,
+    models: list[Any],
+    stands: dict[int, int],
+    notes: list[str],
+    colmap: ModuleType,
+    on_frame: Callable[[str, int, int], None],
+) -> dict[str, np.ndarray]:
+    keys: dict[int, KeyFrame] = {}
+    placed: list[Registered] = []
+    for number, model in enumerate(models):
+        if model.num_reg_images() < FEWEST_FRAMES:
+            continue
+        kept = {k: p.xyz for k, p in model.points3D.items() if p.error < WORST_ERROR}
+        for image_id in model.reg_image_ids():
+            image = model.image(image_id)
+            index = _position(image.name)
+            if index in keys:
+                continue
+            seen = [p for p in image.get_observation_points2D() if p.point3D_id in kept]
+            pixels = np.array([p.xy for p in seen]).reshape(-1, 2) - 0.5
+            points = np.array([kept[p.point3D_id] for p in seen]).reshape(-1, 3)
+            keys[index] = KeyFrame(number, pixels, points)
+            pose = np.vstack([image.cam_from_world().matrix(), [0, 0, 0, 1]])
+            placed.append(Registered(index, number, pose, pixels, points))
+    where = {seen.position: seen for seen in placed}
+    for position, key in stands.items():
+        if key in where:
+            keys[position] = keys[key]
+            placed.append(where[key]._replace(position=position))
+    if not placed:
+        raise NothingReconstructedError(
+            f"structure from motion placed at most {max(m.num_reg_images() for m in models)} frames of "
+            f"{clip.sequence.name} together, and {FEWEST_FRAMES} are needed"
+        )
+    params = next(iter(models[0].cameras.values())).params
+    fx, fy, cx, cy = params if len(params) == 4 else (params[0], *params)
+    matrix = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
+    count = len(clip.frames)
+    if len(placed) < count:
+        done = iter(range(1, count + 1))
+        placed += register_frames(
+            _grey(clip, range(count)), keys, 2 * clip.stride - 1, colmap, matrix,
+            lambda: on_frame("placing the frames between", next(done), count),
+        )  # fmt: skip
+    return _as_arrays(count, placed) | {"matrix": matrix, "notes": np.array(notes, dtype=str)}
+
+
+def _grey(clip: Clip, positions: range) -> Iterator[tuple[int, np.ndarray]]:
+    """Positions and grey images at the footage's own size."""
+    frames = clip.sequence.frames
+    if clip.frames.shape[-2:] == (frames.height, frames.width):
+        for position in positions:
+            image = clip.frames[position].transpose(1, 2, 0)
+            yield position, cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)
+        return
+    places = clip.positions
+    for frame in read_numbered(frames, clip.numbers[positions]):
+        yield places[frame.number], cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
+
+
+def _as_arrays(count: int, placed: list[Registered]) -> dict[str, np.ndarray]:
+    poses = np.full((count, 4, 4), np.nan)
+    part = np.full(count, NO_PART)
+    frames, pixels, inverse = [], [], []
+    for seen in sorted(placed, key=lambda p: p.position):
+        poses[seen.position] = np.linalg.inv(seen.camera_from_world)
+        part[seen.position] = seen.part
+        depth = seen.points @ seen.camera_from_world[2, :3] + seen.camera_from_world[2, 3]
+        in_front = depth > 0
+        frames.append(np.full(in_front.sum(), seen.position))
+        pixels.append(seen.pixels[in_front])
+        inverse.append(1 / depth[in_front])
+    return {
+        "world_from_camera": poses, "part": part, "point_frame": np.concatenate(frames),
+        "pixels": np.concatenate(pixels), "inverse_depth": np.concatenate(inverse),
+    }  # fmt: skip

@@ -1,0 +1,105 @@
+"""A look at a clip before training: how much it turns, how much parallax it has, where it stands or cuts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from egodepth.data.preparation.clips import Clip
+from egodepth.geometry.two_views import STILL, TwoViews, compare_views
+
+STRIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30)
+SAMPLES = 24
+"""Pairs that a stride is judged by."""
+WANTED_PARALLAX = 0.015
+"""Share of the image's width that points should move by, in the median, besides the rotation."""
+LEAST_TRACKED = 0.8
+"""Share of the corners that a stride beyond one must keep in sight, in the median."""
+CUT = 0.1
+"""Below this share of tracked corners two frames show different things."""
+STATIC_FLOW = 2 * STILL
+"""Pixels, median of an image, that a camera on a tripod stays below."""
+FROZEN = 0.1
+"""A pair with less than this share of its clip's usual parallax teaches nothing."""
+TURNING = 0.7
+"""Motion by rotation over parallax, in the image: more is a hand-held camera, less one that drives."""
+
+
+@dataclass(frozen=True)
+class Survey:
+    """What was seen.
+
+    Attributes:
+        stride: frames between target and sources.
+        parallax: at this stride, median, as a share of the image's width.
+        turn: median motion in the image by rotation, over that by parallax.
+        frozen, cuts: pairs of positions left out, since nothing moves or nothing stays.
+    """
+
+    stride: int
+    parallax: float
+    turn: float
+    frozen: frozenset[tuple[int, int]]
+    cuts: frozenset[tuple[int, int]]
+
+
+def survey(clip: Clip, stride: int | None = None) -> Survey:
+    """Choose the stride of a clip, unless it is given, and look at all its pairs."""
+    chosen = stride or _choose_stride(clip)
+    pairs = clip.pairs(chosen)
+    views = {pair: _compare(clip, pair) for pair in pairs}
+    cuts = frozenset(pair for pair, seen in views.items() if seen.tracked < CUT)
+    # Pairs without corners stay: a white wall is no reason to leave a frame out.
+    sound = {
+        pair: seen
+        for pair, seen in views.items()
+        if pair not in cuts and not np.isnan(seen.parallax)
+    }
+    if not sound:
+        return Survey(chosen, 0.0, 0.0, frozenset(), cuts)
+    parallax = float(np.median([seen.parallax for seen in sound.values()]))
+    frozen = frozenset(pair for pair, seen in sound.items() if seen.parallax < FROZEN * parallax)
+    focal = float(clip.camera.matrix[0, 0]) / clip.camera.width
+    turned = float(np.median([seen.rotation for seen in sound.values()])) * focal
+    return Survey(chosen, parallax, turned / max(parallax, 1e-6), frozen, cuts)
+
+
+def is_static(clip: Clip, stride: int = 1) -> bool:
+    """Whether the camera never moves: between frames as far apart as strides are at most, nothing moves in the
+    median, wherever in the clip. False where too few corners can be followed to tell.
+
+    Args:
+        clip: footage.
+        stride: that it is trained at, where that is known.
+    """
+    pairs = clip.pairs(max(stride, min(STRIDES[-1], len(clip.frames) // 2)))
+    if not pairs:
+        return False
+    places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
+    limit = STATIC_FLOW / clip.camera.width
+    # NaN is not below the limit.
+    return all(_compare(clip, pairs[place]).flow < limit for place in places)
+
+
+def _choose_stride(clip: Clip) -> int:
+    """The smallest with the wanted parallax; the largest that keeps the view where none has it."""
+    best = STRIDES[0]
+    for stride in STRIDES:
+        pairs = clip.pairs(stride)
+        # Half of the frames shall have a neighbour on either side.
+        if not pairs or 4 * stride > max(len(clip.frames), 4):
+            break
+        places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
+        seen = [_compare(clip, pairs[place]) for place in places]
+        known = [s for s in seen if not np.isnan(s.parallax)]
+        if not known or np.nanmedian([s.tracked for s in seen]) < LEAST_TRACKED:
+            break
+        parallax = np.median([s.parallax for s in known])
+        best = stride
+        if parallax >= WANTED_PARALLAX:
+            break
+    return best
+
+
+def _compare(clip: Clip, pair: tuple[int, int]) -> TwoViews:
+    first, second = (clip.frames[i].mean(0).round().astype(np.uint8) for i in pair)
+    return compare_views(first, second, clip.camera.matrix.double().numpy(), clip.static)

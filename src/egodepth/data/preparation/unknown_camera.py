@@ -1,0 +1,142 @@
+"""Self-calibration of unknown cameras: pairs of views from the frames, and the camera that they tell."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from egodepth.core.files import write_json
+from egodepth.data.footage.cache import cache_file, read_or_make
+from egodepth.data.footage.own_footage import with_lens
+from egodepth.data.sequence import Sequence
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.lens import Lens
+from egodepth.geometry.self_calibration import CameraEstimate, Matches, estimate_camera
+from egodepth.geometry.two_views import track_both_ways
+
+PAIRS = 60
+STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
+"""Frames from the first view of a pair to its second, as few as bring the flow."""
+WANTED_FLOW = 0.03
+"""Median motion of corners from one view of a pair to the other, as a share of the width."""
+FEWEST_TRACKED = 60
+LARGEST_WIDTH = 1280
+METHOD = 2
+"""Raise it when estimates change: it names what is kept."""
+
+
+@dataclass
+class _Open:
+    """A first view that waits for its second."""
+
+    place: int
+    image: np.ndarray
+    best: Matches | None = None
+    flow: float = 0.0
+
+
+@dataclass
+class _Pairs:
+    """Pairs of views with enough motion, found while frames go by once."""
+
+    starts: frozenset[int]
+    found: list[Matches] = field(default_factory=list)
+    _open: list[_Open] = field(default_factory=list)
+
+    def see(self, place: int, image: np.ndarray) -> None:
+        """The next frame, grey."""
+        for start in list(self._open):
+            step = place - start.place
+            if step not in STEPS:
+                continue
+            first, second = track_both_ways(start.image, image)
+            if len(first) >= FEWEST_TRACKED:
+                start.best = first, second
+                start.flow = float(np.median(np.linalg.norm(second - first, axis=1)))
+            lost = len(first) < FEWEST_TRACKED
+            if lost or start.flow > WANTED_FLOW * image.shape[1] or step == STEPS[-1]:
+                self._close(start)
+        if place in self.starts:
+            self._open.append(_Open(place, image))
+
+    def end(self) -> list[Matches]:
+        """All that was found."""
+        for start in list(self._open):
+            self._close(start)
+        return self.found
+
+    def _close(self, start: _Open) -> None:
+        self._open.remove(start)
+        if start.best is not None:
+            self.found.append(start.best)
+
+
+def estimate_unknown_camera(
+    sequence: Sequence, folder: Path, on_frame: Callable[[], None] = lambda: None
+) -> CameraEstimate | None:
+    """Focal length, principal point and k1 of a sequence's camera, in pixels of its frames, by
+    self-calibration. The result is kept in ``folder``.
+
+    Args:
+        sequence: footage; its camera, if it has one, is not looked at.
+        folder: for the result.
+        on_frame: called after each frame that was looked at.
+
+    Returns:
+        None where there is too little to go by.
+
+    Raises:
+        EgodepthError: broken frames.
+    """
+    key = f"{sequence.frames.fingerprint} {PAIRS} {WANTED_FLOW} {METHOD}"
+    path = cache_file(folder, key, "-camera.json")
+
+    def make() -> None:
+        found = _estimate(sequence, on_frame)
+        write_json(path, found._asdict() | {"centre": found.centre.tolist()} if found else {})
+
+    def read() -> CameraEstimate | None:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if not stored:
+            return None
+        return CameraEstimate(**stored | {"centre": np.array(stored["centre"])})
+
+    return read_or_make(path, make, read)
+
+
+def _estimate(sequence: Sequence, on_frame: Callable[[], None]) -> CameraEstimate | None:
+    height, width = sequence.frames.height, sequence.frames.width
+    shrink = min(1.0, LARGEST_WIDTH / width)
+    size = (round(width * shrink), round(height * shrink))
+    starts = np.unique(np.linspace(0, max(len(sequence.frames) - 2, 0), PAIRS).astype(int))
+    pairs = _Pairs(frozenset(int(start) for start in starts))
+    for place, image in enumerate(_grey(sequence, size)):
+        pairs.see(place, image)
+        on_frame()
+    found = estimate_camera(pairs.end(), size[1], size[0])
+    if found is not None:
+        centre = (found.centre + 0.5) / shrink - 0.5
+        found = found._replace(focal=found.focal / shrink, centre=centre)
+    return found
+
+
+def with_estimate(sequence: Sequence, found: CameraEstimate) -> Sequence:
+    """The sequence with the camera that was estimated, without its radial distortion."""
+    height, width = sequence.frames.height, sequence.frames.width
+    cx, cy = found.centre.tolist()
+    camera = Camera.from_parameters(found.focal, found.focal, cx, cy, height, width)
+    lens = Lens("brown", (found.k1, 0.0, 0.0, 0.0)) if found.k1 else None
+    return with_lens(sequence, camera, lens, "estimate")
+
+
+def _grey(sequence: Sequence, size: tuple[int, int]) -> Iterator[np.ndarray]:
+    for frame in sequence.frames.at():
+        image = cv2.cvtColor(frame.image, cv2.COLOR_RGB2GRAY)
+        yield (
+            image
+            if size == image.shape[::-1]
+            else cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        )

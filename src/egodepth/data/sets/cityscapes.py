@@ -1,0 +1,165 @@
+"""Cityscapes: streets of German cities, left and right, with disparity.
+
+``leftImg8bit_sequence`` (or ``leftImg8bit``, single frames), ``rightImg8bit_sequence``, ``camera`` and
+``disparity``, each with SPLIT/CITY/CITY_SEQUENCE_FRAME_*. https://www.cityscapes-dataset.com
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import read_text
+from egodepth.data.sequence import (
+    ChangedFrames,
+    Crop,
+    ImageFiles,
+    Sequence,
+    list_images,
+    read_depth_png,
+)
+from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.native_size import (
+    FARTHEST_OFF_CENTRE,
+    check_centre,
+    off_centre,
+    resized_camera,
+)
+from egodepth.geometry.camera import Camera
+
+HEIGHT, WIDTH = 1024, 2048
+KEPT_HEIGHT = 0.75
+"""Share of the image above the bonnet, as Zhou et al. and those after them cut it."""
+FRAMES_A_SECOND = 17.0
+GAP = 5
+"""Frames that may be missing within a snippet; one drive can hold several, further apart."""
+SIDES = (("left", "leftImg8bit"), ("right", "rightImg8bit"))
+DISPARITY_STEPS = 256
+"""A disparity of d pixels is stored as 256 d + 1; 0 is unknown."""
+
+
+def read_cityscapes(root: Path) -> list[Sequence]:
+    """One sequence for each snippet of 30 frames and side; single frames where there are no snippets.
+    The lowest quarter of the images, which shows the bonnet, is cut off.
+
+    Raises:
+        EgodepthError: no images, or a camera file that is broken.
+    """
+    lacks = Lacks("cityscapes", root)
+    sequences = []
+    for side, kind in SIDES:
+        folder = next(
+            (root / n for n in (f"{kind}_sequence", kind) if (root / n).is_dir()), root / kind
+        )
+        for city in sorted(p for p in folder.glob("*/*") if p.is_dir()):
+            sequences += _read_city(city, side, root, lacks)
+    if not any(s.camera_name == "left" for s in sequences):
+        raise EgodepthError(
+            f"no Cityscapes images with a camera under {root}: expected files like "
+            "leftImg8bit_sequence/train/aachen/aachen_000000_000019_leftImg8bit.png and "
+            f"camera/train/aachen/aachen_000000_000019_camera.json{_detail(lacks)}"
+        )
+    lacks.tell()
+    return sequences
+
+
+def _detail(lacks: Lacks) -> str:
+    return "; " + "; ".join(lacks.lines) if lacks.lines else ""
+
+
+def _read_city(folder: Path, side: str, root: Path, lacks: Lacks) -> list[Sequence]:
+    split, city = folder.parent.name, folder.name
+    snippets: dict[tuple[str, int], list[tuple[int, Path]]] = defaultdict(list)
+    for path in list_images(folder):
+        words = path.stem.split("_")
+        if len(words) < 4 or not (words[-3].isdigit() and words[-2].isdigit()):
+            lacks.add("images of another name, left out", path)
+            continue
+        number = int(words[-2])
+        known = snippets[words[-3], 0]
+        start = 0
+        while known and number > known[-1][0] + GAP:
+            start += 1
+            known = snippets[words[-3], start]
+        known.append((number, path))
+    cameras = _files(root / "camera" / split / city, "_camera.json")
+    disparities = _files(root / "disparity" / split / city, "_disparity.png")
+    sequences = []
+    for (drive, start), frames in snippets.items():
+        numbers = [number for number, _ in frames]
+        mine = [key for key in cameras if key[0] == drive]
+        name = f"{split}/{city}_{drive}" + (f"_{start}" if start else "")
+        if not mine:
+            lacks.add("snippets without a camera file, left out", f"{name} ({side})")
+            continue
+        nearest = min(mine, key=lambda key: abs(key[1] - numbers[len(numbers) // 2]))
+        values = _read_camera(cameras[nearest])
+        images = ImageFiles(
+            [path for _, path in frames], numbers, np.array(numbers) / FRAMES_A_SECOND
+        )
+        camera = _camera_of(values, images, folder)
+        crop = Crop(camera, 0, 0, round(KEPT_HEIGHT * images.height), images.width)
+        rig_from_camera = np.eye(4)
+        rig_from_camera[0, 3] = values["baseline"] if side == "right" else 0.0
+        depth: dict[int, Callable[[], np.ndarray]] = {}
+        if side == "left":
+            depth = {
+                index: partial(_read_depth, disparities[drive, number], values)
+                for index, number in enumerate(numbers)
+                if (drive, number) in disparities
+            }
+        sequences.append(Sequence(
+            name=f"{name}/{side}", frames=ChangedFrames(images, crop), camera=crop.camera,
+            depth=depth, camera_name=side, rig=name, rig_from_camera=rig_from_camera,
+        ))  # fmt: skip
+    return sequences
+
+
+def _files(folder: Path, ending: str) -> dict[tuple[str, int], Path]:
+    """By drive and frame number."""
+    found = {}
+    for path in sorted(folder.glob(f"*{ending}")):
+        words = path.name.removesuffix(ending).split("_")
+        found[words[-2], int(words[-1])] = path
+    return found
+
+
+def _read_camera(path: Path) -> dict[str, float]:
+    try:
+        values: dict[str, Any] = json.loads(read_text(path, "the camera file"))
+        inner = values["intrinsic"]
+        return {
+            **{name: float(inner[name]) for name in ("fx", "fy", "u0", "v0")},
+            "baseline": float(values["extrinsic"]["baseline"]),
+        }
+    except (ValueError, KeyError, TypeError) as error:
+        raise EgodepthError(
+            f"broken camera file {path}: {error!r}; download the package camera again"
+        ) from error
+
+
+def _camera_of(values: dict[str, float], images: ImageFiles, where: Path) -> Camera:
+    """At the size of the images. The file does not tell what size it is for: that of the original images or
+    that of these, in the middle of which its principal point lies."""
+    fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "u0", "v0"))
+    sizes = [(images.height, images.width), (HEIGHT, WIDTH)]
+    height, width = min(sizes, key=lambda size: off_centre(cx, cy, *size))
+    if off_centre(cx, cy, height, width) > FARTHEST_OFF_CENTRE:
+        height, width = sizes[0]
+    camera = check_centre(Camera.from_parameters(fx, fy, cx, cy, height, width), where)
+    return resized_camera(camera, images, where)
+
+
+def _read_depth(path: Path, camera: dict[str, float]) -> np.ndarray:
+    """Depth of a disparity map, without the bonnet: focal length times baseline over disparity."""
+    disparity = read_depth_png(path, 1.0) - 1
+    pixels = disparity / DISPARITY_STEPS
+    known = pixels > 0
+    depth = np.zeros_like(pixels)
+    depth[known] = camera["fx"] * camera["baseline"] / pixels[known]
+    return depth[: round(KEPT_HEIGHT * len(depth))]

@@ -1,0 +1,395 @@
+"""KITTI raw and KITTI odometry in their official layouts.
+
+Images may be png or jpg, colour or grey, left and right; calibration is needed, LiDAR, oxts and
+poses are used where they are. http://www.cvlibs.net/datasets/kitti
+"""
+
+import re
+import warnings
+from collections.abc import Callable
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import read_text
+from egodepth.data.sequence import ImageFiles, Sequence, list_images
+from egodepth.data.sets.kitti_depth import find_improved_depth
+from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.native_size import check_centre, resized_camera
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.trajectory import read_kitti
+from egodepth.geometry.z_buffer import z_buffer
+
+EARTH_RADIUS = 6378137.0
+"""Metres, as in the development kit's Mercator projection of GPS positions."""
+FRAMES_PER_SECOND = 10
+IMAGE_SIZES = {
+    718.856: (1241, 376), 721.5377: (1242, 375), 707.0912: (1226, 370), 707.0493: (1224, 370),
+    718.3351: (1238, 374),
+}  # fmt: skip
+"""Width and height of rectified images by the focal length of the day that they were recorded on: odometry's
+calibration files do not tell the size."""
+COLOUR, GREY = ((2, "left"), (3, "right")), ((0, "left"), (1, "right"))
+
+
+def read_kitti_raw(root: Path) -> list[Sequence]:
+    """Every drive under ``root`` (``DATE/DATE_drive_NUMBER_sync``), one sequence a camera.
+
+    Colour cameras (``image_02``, ``image_03``) where there are any, else grey ones. Improved depth maps
+    are found as :mod:`egodepth.data.sets.kitti_depth` says. Drives of a date without calibration are left out.
+
+    Raises:
+        EgodepthError: no drives that can be used, or a calibration file that lacks lines.
+    """
+    drives = sorted(p for p in root.glob("[0-9]*_*_*/*_drive_*_sync") if p.is_dir())
+    if not drives:
+        raise EgodepthError(
+            f"no KITTI raw drives under {root}: expected folders like "
+            "2011_09_26/2011_09_26_drive_0009_sync"
+        )
+    lacks = Lacks("kitti_raw", root)
+    sequences = [sequence for drive in drives for sequence in _read_drive(drive, root, lacks)]
+    if not sequences:
+        raise EgodepthError(
+            f"the KITTI raw drives under {root} can't be used: {'; '.join(lacks.lines)}"
+        )
+    lacks.tell()
+    return sequences
+
+
+def read_kitti_odometry(root: Path) -> list[Sequence]:
+    """Every sequence under ``root/sequences``, one a camera; poses from ``root/poses``.
+
+    Raises:
+        EgodepthError: no sequences, or a calibration or pose file that is broken.
+    """
+    folders = sorted(p for p in (root / "sequences").glob("*") if p.is_dir())
+    lacks = Lacks("kitti_odometry", root)
+    sequences = [sequence for folder in folders for sequence in _read_odometry(folder, root, lacks)]
+    if not sequences:
+        raise EgodepthError(
+            f"no KITTI odometry sequences under {root}: expected folders like sequences/00/image_2"
+        )
+    lacks.tell()
+    return sequences
+
+
+def project_lidar(
+    points: np.ndarray, camera_from_velodyne: np.ndarray, camera: Camera, *, forward: bool = False
+) -> np.ndarray:
+    """Sparse depth map (H, W) float32 of LiDAR points, 0 where there is none.
+
+    The nearest point of a pixel wins, and pixel coordinates are rounded and lowered by one, as the
+    development kit and every published evaluation do.
+
+    Args:
+        points: (N, 3 or more) in the velodyne frame, metres, x forward.
+        camera_from_velodyne: (4, 4) motion into the rectified camera frame.
+        camera: the rectified camera.
+        forward: depth is the velodyne's x, as published evaluations have it (``vel_depth``), in place of
+            the camera's z.
+    """
+    ahead = points[points[:, 0] >= 0, :3]
+    xyz = ahead @ camera_from_velodyne[:3, :3].T + camera_from_velodyne[:3, 3]
+    visible = xyz[:, 2] > 0
+    xyz = xyz[visible]
+    depth = ahead[visible, 0] if forward else xyz[:, 2]
+    matrix = camera.matrix.numpy().astype(np.float64)
+    uv = np.round((xyz @ matrix.T)[:, :2] / xyz[:, 2:]).astype(np.int64) - 1
+    return z_buffer(uv, depth, camera.height, camera.width)
+
+
+def read_velodyne(path: Path) -> np.ndarray:
+    """(N, 4) float32 of a ``.bin`` scan: x forward, y left, z up in metres, reflectance.
+
+    Raises:
+        EgodepthError: a missing or truncated file.
+    """
+    try:
+        values = np.fromfile(path, np.float32)
+    except OSError as error:
+        raise EgodepthError(f"cannot read the LiDAR scan {path}: {error.strerror}") from error
+    if len(values) == 0 or len(values) % 4:
+        raise EgodepthError(f"broken LiDAR scan {path}: {len(values)} numbers, not a multiple of 4")
+    return values.reshape(-1, 4)
+
+
+def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """The named lines (``NAME: numbers``) of a KITTI calibration file.
+
+    Raises:
+        EgodepthError: the file or one of the lines is missing, or a line does not hold numbers.
+    """
+    lines = dict(
+        line.split(":", 1)
+        for line in read_text(path, "the calibration file").splitlines()
+        if ":" in line
+    )
+    values = {}
+    for name in names:
+        if name not in lines:
+            raise EgodepthError(f"{path} has no line {name!r}; download the calibration again")
+        try:
+            numbers = np.array([float(word) for word in lines[name].split()])
+            values[name] = numbers.reshape(3, -1) if len(numbers) > 3 else numbers
+        except ValueError as error:
+            raise EgodepthError(
+                f"{path}: line {name!r} is broken: {lines[name].strip()[:60]!r}"
+            ) from error
+    return values
+
+
+def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
+    date = drive.parent
+    files = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt", "calib_imu_to_velo.txt")
+    missing = [date / name for name in files if not (date / name).exists()]
+    if missing:
+        lacks.add("drives without calibration, left out", drive.relative_to(root))
+        return []
+    cameras = _cameras(drive, "image_{:02d}/data")
+    if not cameras:
+        lacks.add("drives without images, left out", drive.relative_to(root))
+    sequences = []
+    for index, side in cameras:
+        folder = drive / f"image_{index:02d}"
+        name = f"P_rect_{index:02d}"
+        calibration = read_calibration(date / "calib_cam_to_cam.txt", name, "R_rect_00")
+        size = _rectified_size(date / "calib_cam_to_cam.txt", f"S_rect_{index:02d}")
+        frames = _numbered_frames(folder / "data", _read_timestamps(folder / "timestamps.txt"))
+        native, camera_from_rectified = _split_projection(calibration[name], frames, size, folder)
+        camera = resized_camera(native, frames, folder)
+        rectified_from_cam0 = _motion(calibration["R_rect_00"], np.zeros(3))
+        cam0_from_velodyne = _read_rigid(date / "calib_velo_to_cam.txt")
+        camera_from_velodyne = camera_from_rectified @ rectified_from_cam0 @ cam0_from_velodyne
+        world_from_imu = _read_oxts(drive / "oxts" / "data", frames.numbers)
+        world_from_camera = None
+        if world_from_imu is not None:
+            unknown = np.flatnonzero(np.isnan(world_from_imu).any((1, 2)))
+            lacks.add("frames without a GPS/IMU record", *(f"{folder} {i}" for i in unknown))
+            velodyne_from_imu = _read_rigid(date / "calib_imu_to_velo.txt")
+            world_from_camera = world_from_imu @ np.linalg.inv(
+                camera_from_velodyne @ velodyne_from_imu
+            )
+        scans = drive / "velodyne_points" / "data"
+        lidar = (scans, "{:010d}.bin", frames, camera_from_velodyne, native)
+        name = f"{drive.name}/{folder.name}"
+        rig_from_camera = np.linalg.inv(camera_from_rectified)
+        sequences.append(
+            Sequence(
+                name,
+                frames,
+                camera,
+                world_from_camera,
+                _lidar_depth(*lidar),
+                side,
+                drive.name,
+                rig_from_camera,
+                lidar_forward=_lidar_depth(*lidar, forward=True),
+                improved_depth=find_improved_depth(root, drive.name, index, frames.numbers),
+            )
+        )
+    return sequences
+
+
+def _read_odometry(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
+    sequences = []
+    times = _read_numbers(folder / "times.txt")
+    pose_file = root / "poses" / f"{folder.name}.txt"
+    world_from_cam0 = read_kitti(pose_file) if pose_file.exists() else None
+    cameras = _cameras(folder, "image_{}")
+    if cameras and not (folder / "calib.txt").exists():
+        lacks.add("sequences without calibration, left out", folder.relative_to(root))
+        return []
+    lines = [f"P{index}" for index, _ in cameras]
+    calibration = read_calibration(folder / "calib.txt", *lines) if lines else {}
+    for index, side in cameras:
+        name = f"{folder.name}/image_{index}"
+        frames = _numbered_frames(folder / f"image_{index}", times)
+        camera, camera_from_cam0 = _split_projection(
+            calibration[f"P{index}"], frames, None, folder / f"image_{index}"
+        )
+        if (camera.width, camera.height) != (frames.width, frames.height):
+            raise EgodepthError(
+                f"{folder / f'image_{index}'}: the images are {frames.width}x{frames.height}, and the "
+                f"calibration is for {camera.width}x{camera.height}; use the original images"
+            )
+        world_from_camera = None
+        if world_from_cam0 is not None:
+            count = len(world_from_cam0)
+            beyond = [number for number in frames.numbers if number >= count]
+            lacks.add("frames beyond the poses", *(f"{name} {number}" for number in beyond))
+            padded = np.full((max(count, frames.numbers[-1] + 1), 4, 4), np.nan)
+            padded[:count] = world_from_cam0
+            world_from_camera = padded[frames.numbers] @ np.linalg.inv(camera_from_cam0)
+        depth: dict[int, Callable[[], np.ndarray]] = {}
+        if (folder / "velodyne").is_dir():
+            cam0_from_velodyne = np.vstack(
+                [read_calibration(folder / "calib.txt", "Tr")["Tr"], [0, 0, 0, 1]]
+            )
+            depth = _lidar_depth(
+                folder / "velodyne",
+                "{:06d}.bin",
+                frames,
+                camera_from_cam0 @ cam0_from_velodyne,
+                camera,
+            )
+        rig_from_camera = np.linalg.inv(camera_from_cam0)
+        sequences.append(
+            Sequence(
+                name, frames, camera, world_from_camera, depth, side, folder.name, rig_from_camera
+            )
+        )
+    return sequences
+
+
+def _cameras(folder: Path, pattern: str) -> list[tuple[int, str]]:
+    for cameras in (COLOUR, GREY):
+        there = [(i, side) for i, side in cameras if list_images(folder / pattern.format(i))]
+        if there:
+            return there
+    return []
+
+
+def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
+    paths = [path for path in list_images(folder) if path.stem.isdigit()]
+    if not paths:
+        raise EgodepthError(f"no images named by frame number (0000000000.png) in {folder}")
+    numbers = [int(path.stem) for path in paths]
+    if times is not None and numbers[-1] >= len(times):
+        warnings.warn(
+            f"{folder} has a frame {numbers[-1]}, but there are {len(times)} times: they are not used, frames "
+            f"count {FRAMES_PER_SECOND:g} per second",
+            EgodepthWarning,
+            stacklevel=2,
+        )
+        times = None
+    if times is None:
+        return ImageFiles(paths, numbers, np.array(numbers) / FRAMES_PER_SECOND)
+    return ImageFiles(paths, numbers, times[numbers])
+
+
+def _rectified_size(path: Path, name: str) -> tuple[int, int] | None:
+    """Width and height that a calibration is for; older copies of the files lack the line."""
+    if not re.search(rf"^{name}:", read_text(path, "the calibration file"), re.M):
+        return None
+    width, height = read_calibration(path, name)[name].ravel()[:2]
+    return int(width), int(height)
+
+
+def _split_projection(
+    projection: np.ndarray, frames: ImageFiles, size: tuple[int, int] | None, where: Path
+) -> tuple[Camera, np.ndarray]:
+    """Intrinsics at the size that they are for, and the camera's ``camera_from_cam0``, of a rectified 3x4
+    projection.
+
+    Args:
+        projection: (3, 4).
+        frames: the images.
+        size: width and height that it is for, where that is known; else as the focal length tells, or that of
+            the images, if the principal point lies about in their middle.
+        where: what the images are, for messages.
+    """
+    k = projection[:, :3]
+    known = [s for focal, s in IMAGE_SIZES.items() if abs(k[0, 0] - focal) < 0.005]
+    width, height = size or (known or [(frames.width, frames.height)])[0]
+    camera = Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], height, width)
+    return check_centre(camera, where), _motion(np.eye(3), np.linalg.solve(k, projection[:, 3]))
+
+
+def _lidar_depth(
+    folder: Path,
+    pattern: str,
+    frames: ImageFiles,
+    camera_from_velodyne: np.ndarray,
+    camera: Camera,
+    *,
+    forward: bool = False,
+) -> dict[int, Callable[[], np.ndarray]]:
+    def read(path: Path) -> np.ndarray:
+        points = read_velodyne(path)
+        return project_lidar(points, camera_from_velodyne, camera, forward=forward)
+
+    scans = {i: folder / pattern.format(number) for i, number in enumerate(frames.numbers)}
+    return {i: partial(read, path) for i, path in scans.items() if path.exists()}
+
+
+def _motion(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    motion = np.eye(4)
+    motion[:3, :3], motion[:3, 3] = rotation, translation
+    return motion
+
+
+def _read_rigid(path: Path) -> np.ndarray:
+    calibration = read_calibration(path, "R", "T")
+    return _motion(calibration["R"], calibration["T"])
+
+
+def _read_numbers(path: Path) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    lines = [line for line in read_text(path, "the times").splitlines() if line.strip()]
+    try:
+        times = np.array([float(line) for line in lines])
+    except ValueError as error:
+        raise EgodepthError(f"{path} must hold one number a line: {error}") from error
+    late = ~(np.diff(times, prepend=-np.inf) > 0) | ~np.isfinite(times)
+    if late.any():
+        raise EgodepthError(
+            f"{path} line {late.argmax() + 1}: the times must grow, got {lines[late.argmax()][:60]!r}"
+        )
+    return times
+
+
+def _read_timestamps(path: Path) -> np.ndarray | None:
+    """Seconds since the first line of a raw ``timestamps.txt`` (nanosecond digits are cut)."""
+    if not path.exists():
+        return None
+    lines = read_text(path, "the time stamps").split("\n")
+    try:
+        stamps = [
+            datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", line.strip()))
+            for line in lines
+            if line.strip()
+        ]
+    except ValueError as error:
+        raise EgodepthError(f"{path} is not a list of time stamps: {error}") from error
+    return np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
+
+
+def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
+    """``world_from_imu`` (N, 4, 4) by the development kit's Mercator projection, NaN where a frame has
+    no record, or None."""
+    paths = [folder / f"{number:010d}.txt" for number in numbers]
+    if not any(path.exists() for path in paths):
+        return None
+    poses = []
+    scale = None
+    for path in paths:
+        if not path.exists():
+            poses.append(np.full((4, 4), np.nan))
+            continue
+        try:
+            words = read_text(path, "the GPS/IMU record").split()
+            latitude, longitude, altitude, roll, pitch, yaw = (float(word) for word in words[:6])
+        except ValueError as error:
+            raise EgodepthError(f"broken GPS/IMU record {path}: {error}") from error
+        scale = np.cos(np.radians(latitude)) if scale is None else scale
+        x = scale * EARTH_RADIUS * np.radians(longitude)
+        y = scale * EARTH_RADIUS * np.log(np.tan(np.radians(90 + latitude) / 2))
+        rotation = _about(2, yaw) @ _about(1, pitch) @ _about(0, roll)
+        poses.append(_motion(rotation, np.array([x, y, altitude])))
+    stacked = np.stack(poses)
+    first = np.isfinite(stacked[:, 0, 0]).argmax()
+    stacked[:, :3, 3] -= stacked[first, :3, 3]
+    return stacked
+
+
+def _about(axis: int, angle: float) -> np.ndarray:
+    rotation = np.eye(3)
+    i, j = (axis + 1) % 3, (axis + 2) % 3
+    rotation[i, i] = rotation[j, j] = np.cos(angle)
+    rotation[i, j], rotation[j, i] = -np.sin(angle), np.sin(angle)
+    return rotation

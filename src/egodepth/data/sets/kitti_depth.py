@@ -1,0 +1,103 @@
+"""KITTI's improved depth maps, accumulated over LiDAR scans and checked against stereo, and the images
+of its depth benchmark. http://www.cvlibs.net/datasets/kitti/eval_depth_all.php
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import find, read_text
+from egodepth.data.sequence import ImageFiles, Sequence, list_images, read_depth_png
+from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.native_size import check_centre
+from egodepth.geometry.camera import Camera
+
+STEPS = 256
+"""A metre, in the depth maps."""
+PLACES = ("", "data_depth_annotated", "../data_depth_annotated")
+"""Where the archive's folders ``train`` and ``val`` may lie, seen from the root of KITTI raw."""
+
+
+def find_improved_depth(
+    root: Path, drive: str, camera: int, numbers: list[int]
+) -> dict[int, Callable[[], np.ndarray]]:
+    """Improved depth maps by position of the frame; empty where there are none of this drive."""
+    for place in PLACES:
+        for split in ("train", "val"):
+            folder = root / place / split / drive / "proj_depth" / "groundtruth"
+            folder /= f"image_{camera:02d}"
+            if folder.is_dir():
+                paths = {i: folder / f"{number:010d}.png" for i, number in enumerate(numbers)}
+                return {
+                    i: partial(read_depth_png, path, STEPS)
+                    for i, path in paths.items()
+                    if path.exists()
+                }
+    return {}
+
+
+def read_kitti_depth(root: Path) -> list[Sequence]:
+    """The 1000 images of ``val_selection_cropped`` (or of ``test_depth_prediction_anonymous``, without
+    depth), one sequence a drive and camera; consecutive in it are not neighbours in time.
+
+    Raises:
+        EgodepthError: no images.
+    """
+    folders = sorted(p.parent for p in find(root, "image") if (p.parent / "intrinsics").is_dir())
+    if not folders:
+        raise EgodepthError(
+            f"no images of KITTI's depth benchmark under {root}: expected folders like "
+            "val_selection_cropped/image and val_selection_cropped/intrinsics"
+        )
+    lacks = Lacks("kitti_depth", root)
+    sequences = [s for folder in folders for s in _read_selection(folder, lacks)]
+    lacks.tell()
+    return sequences
+
+
+def _read_selection(folder: Path, lacks: Lacks) -> list[Sequence]:
+    groups: dict[tuple[str, ...], list[tuple[int, Path]]] = defaultdict(list)
+    for path in list_images(folder / "image"):
+        match = re.fullmatch(r"(.+_sync)_image_(\d+)_image_(0[23])", path.stem)
+        if match:
+            groups[match[1], match[3]].append((int(match[2]), path))
+        elif path.stem.isdigit():
+            groups[()].append((int(path.stem), path))
+        else:
+            lacks.add("images of another name, left out", path)
+    sequences = []
+    for key, images in groups.items():
+        numbers = [number for number, _ in images]
+        paths = [path for _, path in images]
+        frames = ImageFiles(paths, numbers)
+        depth: dict[int, Callable[[], np.ndarray]] = {}
+        if key:
+            truth = folder / "groundtruth_depth"
+            maps = {
+                i: truth / path.name.replace("_sync_image_", "_sync_groundtruth_depth_")
+                for i, path in enumerate(paths)
+            }
+            depth = {i: partial(read_depth_png, m, STEPS) for i, m in maps.items() if m.exists()}
+            lacks.add("images without depth", *(paths[i] for i in maps if i not in depth))
+        drive, camera = key or ("anonymous", "02")
+        sequences.append(Sequence(
+            name=f"{folder.name}/{drive}/image_{camera}", frames=frames,
+            camera=_read_intrinsics(folder / "intrinsics" / f"{paths[0].stem}.txt", frames),
+            depth=depth, improved_depth=depth, camera_name="right" if camera == "03" else "left",
+        ))  # fmt: skip
+    return sequences
+
+
+def _read_intrinsics(path: Path, frames: ImageFiles) -> Camera:
+    try:
+        k = np.array([float(w) for w in read_text(path, "the intrinsics").split()]).reshape(3, 3)
+    except ValueError as error:
+        raise EgodepthError(f"broken intrinsics {path}: it must hold 3x3 numbers") from error
+    size = (frames.height, frames.width)
+    camera = Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], *size)
+    return check_centre(camera, frames.paths[0].parent)

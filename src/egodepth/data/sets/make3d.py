@@ -1,0 +1,66 @@
+"""Make3D: 134 outdoor test images with laser depth of low resolution.
+
+``Test134/img-*.jpg`` and ``Gridlaserdata/depth_sph_corr-*.mat``, 55x305 samples that cover the
+whole image. http://make3d.cs.cornell.edu/data.html
+"""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from scipy.io import loadmat  # type: ignore[attr-defined]
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import find
+from egodepth.data.sequence import ChangedFrames, Crop, ImageFiles, Sequence
+from egodepth.data.sets.lacks import Lacks
+from egodepth.geometry.camera import Camera
+
+GRID = (55, 305)
+KEPT_ROWS = 21
+"""Of the laser's 55, in the middle: the part of the image with twice its height for a width, on which
+Godard et al. and those after them score networks trained on wide images."""
+FOV = 60.0
+"""Degrees; the data set tells no camera, and scoring depth needs none."""
+
+
+def read_make3d(root: Path) -> list[Sequence]:
+    """The test images that have laser depth, each cut to its central strip.
+
+    Raises:
+        EgodepthError: no images, or images of several sizes.
+    """
+    images = {path.stem.removeprefix("img-"): path for path in find(root, "img-*.jpg")}
+    lasers = {
+        path.stem.removeprefix("depth_sph_corr-"): path
+        for path in find(root, "depth_sph_corr-*.mat")
+    }
+    names = sorted(set(images) & set(lasers))
+    if not names:
+        raise EgodepthError(
+            f"no Make3D images with depth under {root}: expected pairs like "
+            "Test134/img-math7-p-282t0.jpg and Gridlaserdata/depth_sph_corr-math7-p-282t0.mat"
+        )
+    lacks = Lacks("make3d", root)
+    lacks.add("images without laser depth, left out", *sorted(set(images) - set(lasers)))
+    lacks.tell()
+    frames = ImageFiles([images[name] for name in names])
+    height, width = frames.height, frames.width
+    camera = Camera.from_field_of_view(FOV, height, width)
+    strip = min(height, width // 2)
+    crop = Crop(camera, (height - strip) // 2, 0, strip, width)
+    return [Sequence(
+        "test134", ChangedFrames(frames, crop), crop.camera, camera_from="fov",
+        depth={i: partial(_read_laser, lasers[name]) for i, name in enumerate(names)},
+    )]  # fmt: skip
+
+
+def _read_laser(path: Path) -> np.ndarray:
+    try:
+        depth = loadmat(path)["Position3DGrid"][..., 3]
+    except (OSError, ValueError, KeyError, IndexError, NotImplementedError) as error:
+        raise EgodepthError(f"broken laser depth {path}: {error!r}") from error
+    if depth.shape != GRID:
+        raise EgodepthError(f"broken laser depth {path}: it is {depth.shape}, not {GRID}")
+    top = (GRID[0] - KEPT_ROWS) // 2
+    return depth[top : top + KEPT_ROWS].astype(np.float32)

@@ -1,0 +1,167 @@
+"""NYU Depth v2: rooms through a hand-held Kinect.
+
+The raw sequences (folders of r-*.ppm) are for training, the labelled images (nyu_depth_v2_labeled.mat
+with splits.mat) for testing. https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html
+"""
+
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from scipy.io import loadmat  # type: ignore[attr-defined]
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import find
+from egodepth.data.sequence import ChangedFrames, Frame, ImageFiles, Sequence
+from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.native_size import resized_camera
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.lens import Lens, Undistortion
+
+HEIGHT, WIDTH = 480, 640
+INTRINSICS = (518.85790117450188, 519.46961112127485, 325.58244941119034, 253.73616633400465)
+"""fx, fy, cx, cy of the colour camera, as in the toolbox's camera_params.m, which counts pixels from 1."""
+LENS = Lens("brown", (
+    2.0796615318809061e-01, -5.8613825163911781e-01, 7.2231363135888329e-04,
+    1.0479627195765181e-03, 4.9856986684705107e-01,
+))  # fmt: skip
+LABELLED, TEST_SPLIT = "nyu_depth_v2_labeled.mat", "splits.mat"
+TEST_NAME = "labelled-test"
+
+
+def nyu_camera() -> Camera:
+    """Of the colour images, with pixels counted from 0."""
+    fx, fy, cx, cy = INTRINSICS
+    return Camera.from_parameters(fx, fy, cx - 1, cy - 1, HEIGHT, WIDTH)
+
+
+class LabelledImages:
+    """The test images inside of the labelled .mat file, read as they are needed."""
+
+    seekable = False
+    height, width = HEIGHT, WIDTH
+
+    def __init__(self, path: Path, places: list[int]):
+        """Take the images at these places of the file, ascending, counted from 0."""
+        self.path, self.places = path, places
+
+    @property
+    def fingerprint(self) -> str:
+        state = self.path.stat()
+        return f"{self.path.resolve()} {state.st_size} {state.st_mtime_ns} {self.places}"
+
+    @property
+    def numbers(self) -> list[int]:
+        """Places in the file, counted from 0."""
+        return self.places
+
+    @property
+    def times(self) -> None:
+        """Single images have none."""
+        return
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
+        for index in range(len(self)) if indices is None else indices:
+            place = self.places[index]
+            # MATLAB's order: the image is stored as (3, W, H).
+            image = _read_array(self.path, "images", place).transpose(2, 1, 0)
+            yield Frame(place, None, np.ascontiguousarray(image))
+
+    def depth(self, index: int) -> np.ndarray:
+        """(480, 640) float32 metres, with holes filled, as every published evaluation takes it."""
+        depth = _read_array(self.path, "depths", self.places[index])
+        return np.ascontiguousarray(depth.T, dtype=np.float32)
+
+
+def read_nyu(root: Path) -> list[Sequence]:
+    """The raw sequences below ``root``, without lens distortion, and the 654 labelled test images.
+
+    Raises:
+        EgodepthError: neither of them, or a broken .mat file.
+    """
+    lacks = Lacks("nyu", root)
+    folders = sorted({path.parent for path in find(root, "r-*.ppm")})
+    sequences = [_read_raw(folder, root) for folder in folders]
+    labelled = next(iter(find(root, LABELLED)), None)
+    if labelled is not None:
+        sequences.append(_read_labelled(labelled))
+    else:
+        lacks.add("files for testing", LABELLED)
+    if not sequences:
+        raise EgodepthError(
+            f"no NYU Depth v2 under {root}: expected raw sequences like "
+            f"kitchen_0001a/r-1294886360.778717-1996599374.ppm, or {LABELLED} with {TEST_SPLIT}"
+        )
+    lacks.tell()
+    return sequences
+
+
+def _read_raw(folder: Path, root: Path) -> Sequence:
+    paths = sorted(folder.glob("r-*.ppm"), key=_time)
+    times = np.array([_time(path) for path in paths])
+    frames = ImageFiles(paths, times=times)
+    # The labelled images were undistorted with the intrinsics kept; one camera for both.
+    camera = resized_camera(nyu_camera(), frames, folder)
+    change = Undistortion(camera, LENS, camera)
+    return Sequence(
+        name=folder.relative_to(root).as_posix(),
+        frames=ChangedFrames(frames, change),
+        camera=change.camera,
+    )
+
+
+def _time(path: Path) -> float:
+    try:
+        return float(path.name.split("-")[1])
+    except (IndexError, ValueError) as error:
+        raise EgodepthError(
+            f"{path}: images of NYU's raw sequences are named r-SECONDS-NUMBER.ppm"
+        ) from error
+
+
+def _read_labelled(path: Path) -> Sequence:
+    split = path.parent / TEST_SPLIT
+    if not split.exists():
+        raise EgodepthError(
+            f"{path} needs {TEST_SPLIT} beside it, which tells its 654 test images; it is on the "
+            "page of the data set"
+        )
+    try:
+        numbers = loadmat(split)["testNdxs"].astype(int).ravel()
+    except (OSError, ValueError, KeyError, NotImplementedError) as error:
+        raise EgodepthError(f"broken {split}: {error!r}") from error
+    count = _count(path)
+    if numbers.min() < 1 or numbers.max() > count:
+        raise EgodepthError(f"{split} names image {numbers.max()} of {path}, which has {count}")
+    frames = LabelledImages(path, sorted(int(n) - 1 for n in numbers))
+    depth = {index: partial(frames.depth, index) for index in range(len(frames))}
+    return Sequence(TEST_NAME, frames, nyu_camera(), depth=depth)
+
+
+def _count(path: Path) -> int:
+    with _open(path) as file:
+        return int(file["images"].shape[0])
+
+
+def _read_array(path: Path, name: str, place: int) -> np.ndarray:
+    with _open(path) as file:
+        return np.asarray(file[name][place])
+
+
+def _open(path: Path) -> Any:
+    try:
+        file = h5py.File(path, "r")  # type: ignore[attr-defined]
+    except OSError as error:
+        raise EgodepthError(
+            f"cannot read {path}: {error}; download it again (2.8 GB, MATLAB 7.3)"
+        ) from error
+    if not {"images", "depths"} <= set(file):
+        file.close()
+        raise EgodepthError(f"{path} holds no images and depths")
+    return file

@@ -1,0 +1,120 @@
+"""7-Scenes: hand-held Kinect sequences with depth and poses.
+
+https://www.microsoft.com/en-us/research/project/rgb-d-dataset-7-scenes
+"""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import find, natural_order, read_text
+from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
+from egodepth.data.sets.lacks import Lacks
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.trajectory import ROTATION_TOLERANCE, off_rotation
+from egodepth.geometry.z_buffer import z_buffer
+
+COLOUR_FOCAL, DEPTH_FOCAL = 525.0, 585.0
+CENTRE = (320.0, 240.0)
+HEIGHT, WIDTH = 480, 640
+COLOUR_FROM_DEPTH = (-0.025, -0.005, 0.0)
+"""Metres; measured on edges, since the data set comes without a registration of depth to colour."""
+FRAMES_A_SECOND = 30.0
+INVALID_DEPTH = (0, 65535)
+
+
+def read_seven_scenes(root: Path) -> list[Sequence]:
+    """Every folder at or below ``root`` that holds ``frame-NNNNNN.color.png`` (or jpg) files.
+
+    Poses and depth are used where they are; depth is moved into the colour camera.
+
+    Raises:
+        EgodepthError: no frames, frames of another size than 640x480, or a broken pose.
+    """
+    names = ("frame-*.color.png", "frame-*.color.jpg")
+    folders = sorted({path.parent for name in names for path in find(root, name)})
+    if not folders:
+        raise EgodepthError(
+            f"no 7-Scenes sequences under {root}: expected files like seq-01/frame-000000.color.png"
+        )
+    lacks = Lacks("seven_scenes", root)
+    sequences = [_read_folder(folder, root, lacks) for folder in folders]
+    lacks.tell()
+    return sequences
+
+
+def register_depth(depth: np.ndarray) -> np.ndarray:
+    """Depth (480, 640) metres of the depth camera as the colour camera has it, 0 where unknown.
+
+    The nearest point of a pixel wins.
+    """
+    rows, columns = np.nonzero(depth)
+    pixels = np.stack([columns, rows], axis=1)
+    z = depth[rows, columns].astype(np.float64)[:, None]
+    centre = np.array(CENTRE)
+    points = np.hstack([(pixels - centre) / DEPTH_FOCAL * z, z]) + COLOUR_FROM_DEPTH
+    projected = COLOUR_FOCAL * points[:, :2] / points[:, 2:] + centre
+    return z_buffer(np.rint(projected).astype(np.int64), points[:, 2], HEIGHT, WIDTH)
+
+
+def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
+    paths = natural_order(p for p in folder.glob("frame-*.color.*") if not p.name.startswith("."))
+    numbers = [_number(path) for path in paths]
+    frames = ImageFiles(paths, numbers, np.array(numbers) / FRAMES_A_SECOND)
+    if (frames.width, frames.height) != (WIDTH, HEIGHT):
+        raise EgodepthError(
+            f"{paths[0]} is {frames.width}x{frames.height}; frames of 7-Scenes are {WIDTH}x{HEIGHT}"
+        )
+    stems = [folder / path.name.split(".")[0] for path in paths]
+    poses = [stem.with_suffix(".pose.txt") for stem in stems]
+    depth: dict[int, Callable[[], np.ndarray]] = {
+        index: partial(_read_depth, path)
+        for index, stem in enumerate(stems)
+        if (path := stem.with_suffix(".depth.png")).exists()
+    }
+    missing = [path for path in poses if not path.exists()]
+    if len(missing) < len(poses):
+        lacks.add("frames without a pose", *(path.relative_to(root) for path in missing))
+    return Sequence(
+        name=folder.relative_to(root).as_posix() if folder != root else folder.name,
+        frames=frames,
+        camera=Camera.from_parameters(COLOUR_FOCAL, COLOUR_FOCAL, *CENTRE, HEIGHT, WIDTH),
+        world_from_camera=(
+            None if len(missing) == len(poses) else np.stack([_read_pose(path) for path in poses])
+        ),
+        depth=depth,
+    )
+
+
+def _number(path: Path) -> int:
+    word = path.name.split(".")[0].removeprefix("frame-")
+    if not word.isdigit():
+        raise EgodepthError(f"{path}: frames of 7-Scenes are named like frame-000000.color.png")
+    return int(word)
+
+
+def _read_pose(path: Path) -> np.ndarray:
+    if not path.exists():
+        return np.full((4, 4), np.nan)
+    try:
+        pose = np.array([float(word) for word in read_text(path, "the pose").split()]).reshape(4, 4)
+    except ValueError as error:
+        raise EgodepthError(f"broken pose {path}: it must hold 4x4 numbers") from error
+    if not np.isfinite(pose).all():
+        raise EgodepthError(f"broken pose {path}: it holds numbers that are not finite")
+    rotation = pose[:3, :3]
+    if off_rotation(rotation[None])[0] > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
+        raise EgodepthError(f"broken pose {path}: its 3x3 part is no rotation")
+    if not np.allclose(pose[3], (0, 0, 0, 1)):
+        raise EgodepthError(f"broken pose {path}: its last row is not 0 0 0 1")
+    return pose
+
+
+def _read_depth(path: Path) -> np.ndarray:
+    depth = read_depth_png(path, 1000, INVALID_DEPTH)
+    if depth.shape != (HEIGHT, WIDTH):
+        raise EgodepthError(f"broken depth map {path}: its size is {depth.shape}")
+    return register_depth(depth)

@@ -1,0 +1,102 @@
+"""TUM RGB-D: hand-held Kinect sequences with motion capture.
+
+https://cvg.cit.tum.de/data/datasets/rgbd-dataset
+"""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import find
+from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence, read_depth_png
+from egodepth.data.sets.image_list import read_image_list
+from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.native_size import resized_camera
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.lens import Lens, Undistortion
+from egodepth.geometry.trajectory import associate, poses_at, read_tum
+
+DEPTH_STEPS = 5000
+"""A metre, in the depth images."""
+HEIGHT, WIDTH = 480, 640
+APART = 0.02
+"""Seconds that an image and its depth or pose may be apart."""
+CAMERAS = {
+    "freiburg1": ((517.3, 516.5, 318.6, 255.3), (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
+    "freiburg2": ((520.9, 521.0, 325.1, 249.7), (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
+    "freiburg3": ((535.4, 539.2, 320.1, 247.6), None),
+}
+"""fx, fy, cx, cy and k1 k2 p1 p2 k3 of the colour cameras, by part of the sequence's name."""
+
+
+def read_tum_rgbd(root: Path) -> list[Sequence]:
+    """Every folder at or below ``root`` that holds an ``rgb.txt``; colour and depth without distortion.
+
+    Depth and poses go to the images that are nearest in time, within 0.02 s.
+
+    Raises:
+        EgodepthError: no sequence, a name that tells no camera, or a broken list.
+    """
+    folders = sorted(path.parent for path in find(root, "rgb.txt"))
+    if not folders:
+        raise EgodepthError(
+            f"no TUM RGB-D sequences under {root}: expected files like "
+            "rgbd_dataset_freiburg1_xyz/rgb.txt"
+        )
+    lacks = Lacks("tum_rgbd", root)
+    sequences = [_read_folder(folder, root, lacks) for folder in folders]
+    lacks.tell()
+    return sequences
+
+
+def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
+    camera_name = re.search(r"freiburg[123]", folder.resolve().name)
+    if camera_name is None:
+        raise EgodepthError(
+            f"{folder} tells no camera: its name must hold freiburg1, freiburg2 or freiburg3, like "
+            "rgbd_dataset_freiburg1_xyz"
+        )
+    times, paths = _read_list(folder / "rgb.txt", lacks)
+    frames = ImageFiles(paths, times=times)
+    parameters, distortion = CAMERAS[camera_name[0]]
+    camera = resized_camera(Camera.from_parameters(*parameters, HEIGHT, WIDTH), frames, folder)
+    change = Undistortion(camera, Lens("brown", distortion)) if distortion else None
+    depth: dict[int, Callable[[], np.ndarray]] = {}
+    if (folder / "depth.txt").exists():
+        depth_times, depth_paths = _read_list(folder / "depth.txt", lacks)
+        pairs = associate(times, depth_times, APART)
+        depth = {int(i): partial(_read_depth, depth_paths[j], change) for i, j in pairs}
+        without = sorted(set(range(len(paths))) - set(depth))
+        lacks.add("images without depth in time", *(paths[i].relative_to(root) for i in without))
+    poses = None
+    if (folder / "groundtruth.txt").exists():
+        poses = poses_at(times, *read_tum(folder / "groundtruth.txt"), APART)
+        without = np.flatnonzero(np.isnan(poses).any((1, 2))).tolist()
+        lacks.add("images without a pose in time", *(paths[i].relative_to(root) for i in without))
+    return Sequence(
+        name=folder.relative_to(root).as_posix() if folder != root else folder.resolve().name,
+        frames=ChangedFrames(frames, change) if change else frames,
+        camera=change.camera if change else camera,
+        world_from_camera=poses,
+        depth=depth,
+    )
+
+
+def _read_list(path: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
+    def parse(line: str) -> tuple[float, Path]:
+        words = line.split()
+        return float(words[0]), path.parent / words[1]
+
+    return read_image_list(path, parse, "time file", lacks, "")
+
+
+def _read_depth(path: Path, change: Undistortion | None) -> np.ndarray:
+    depth = read_depth_png(path, DEPTH_STEPS)
+    try:
+        return change.depth(depth) if change else depth
+    except ValueError as error:
+        raise EgodepthError(f"the depth map {path}: {error}") from error

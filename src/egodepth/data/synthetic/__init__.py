@@ -1,0 +1,1 @@
+"""Rendered footage with exact depth, poses and camera."""

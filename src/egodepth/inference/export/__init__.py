@@ -1,0 +1,1 @@
+"""The whole footage as point cloud, mesh, or for other programs."""

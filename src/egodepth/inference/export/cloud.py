@@ -1,0 +1,253 @@
+"""Points in space from depth and trajectory, and their files."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path, write_text
+from egodepth.core.outputs import OutputFolder, check_destination
+from egodepth.data.sequence import Frame, Sequence, read_numbered
+from egodepth.geometry import se3
+from egodepth.geometry.camera import Camera, pixel_grid
+from egodepth.inference.arguments import footage_of
+from egodepth.inference.multi_view import DepthFrom, FrameDepth, frame_depths
+from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.runs.run import Run
+
+AGREEMENT = 0.05
+"""Share by which the depths of two frames may differ at a point that is kept."""
+MAX_BEND = 0.1
+"""Second difference of inverse depth from pixel to pixel, over it: 0 on every plane, large at the borders of
+objects, where views agree on depth between front and back."""
+FARTHEST = 10.0
+"""Median depths; what lies beyond is sky, or too uncertain to be a point."""
+MOST_COLMAP_POINTS = 100_000
+COLMAP = "COLMAP model"
+"""What is written, as :class:`OutputFolder` calls it."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """Coloured points.
+
+    Attributes:
+        points: (N, 3) float32, in the frame of the first camera and the unit of the trajectory.
+        colours: (N, 3) uint8.
+    """
+
+    points: np.ndarray
+    colours: np.ndarray
+
+    def scaled(self, factor: float) -> "Cloud":
+        """The same in another unit."""
+        return replace(self, points=self.points * np.float32(factor))
+
+
+class View(NamedTuple):
+    """Depth of a frame, and which of it to believe.
+
+    Attributes:
+        number: of the frame.
+        image: (h, w, 3) uint8 at the size of the networks.
+        depth: (h, w) float64 in the run's unit.
+        believed: (h, w) bool; not too far, and seen at the same depth by neighbours.
+        first_from_frame: (4, 4).
+        camera: of that size.
+    """
+
+    number: int
+    image: np.ndarray
+    depth: np.ndarray
+    believed: np.ndarray
+    first_from_frame: np.ndarray
+    camera: Camera
+
+
+def consistent_views(
+    run: Run,
+    sequence: Sequence,
+    trajectory: Trajectory,
+    every: int = 5,
+    *,
+    depth: DepthFrom = "views",
+    on_frame: Callable[[int, int], None] = lambda *_: None,
+) -> Iterator[View]:
+    """Depth of every so many frames, and what to believe of it: what neighbouring frames agree on, but for the
+    borders of objects; and of the rest what the next of these frames (for the last, the one before) sees at
+    the same depth.
+
+    Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
+    nothing to be compared with and is believed.
+
+    Args:
+        run: trained networks.
+        sequence: footage; the run gives it its camera where it brings none.
+        trajectory: of its frames.
+        every: frames from one to the next.
+        depth: where it comes from, see :func:`egodepth.inference.multi_view.frame_depths`.
+        on_frame: called with how many frames have their depth, and will have.
+
+    Raises:
+        EgodepthError: another word than those of ``depth``.
+    """
+    sequence = footage_of(run, sequence)
+    frames = frame_depths(run, sequence, trajectory, every, depth=depth, on_frame=on_frame)
+    before: FrameDepth | None = None
+    waiting: FrameDepth | None = None
+    for frame in frames:
+        if waiting is not None:
+            yield _view(waiting, frame, sequence)
+        before, waiting = waiting, frame
+    if waiting is not None:
+        yield _view(waiting, before, sequence)
+
+
+def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> View:
+    """A frame, and what to believe of it: what views agree on, and what another sees at the same depth."""
+    assert sequence.camera is not None
+    camera = sequence.camera.resize(*frame.depth.shape).to(torch.float64)
+    near = frame.depth < FARTHEST * np.median(frame.depth)
+    view = View(frame.number, frame.image, frame.depth, near, frame.first_from_frame, camera)
+    if other is None:
+        return view
+    other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
+    agrees = _agrees(unproject_view(view), other_from_this, other.depth, camera)
+    smooth = _bend(frame.depth) < MAX_BEND
+    return view._replace(believed=near & np.where(frame.agreed, smooth, agrees.reshape(near.shape)))
+
+
+def _bend(depth: np.ndarray) -> np.ndarray:
+    """How far the inverse depth of each pixel is from the middle of its neighbours', see MAX_BEND."""
+    inverse = 1 / depth
+    around = np.pad(inverse, 1, mode="edge")
+    down = around[2:, 1:-1] + around[:-2, 1:-1] - 2 * inverse
+    across = around[1:-1, 2:] + around[1:-1, :-2] - 2 * inverse
+    return np.maximum(np.abs(down), np.abs(across)) / inverse
+
+
+def unproject_view(view: View) -> np.ndarray:
+    """(h * w, 3) float64 points in the frame of the view's camera."""
+    height, width = view.depth.shape
+    pixels = pixel_grid(height, width, view.camera.matrix)
+    return view.camera.unproject(pixels, torch.from_numpy(view.depth.ravel())).numpy()
+
+
+def fuse_cloud(
+    run: Run,
+    sequence: Sequence,
+    trajectory: Trajectory,
+    every: int = 5,
+    *,
+    depth: DepthFrom = "views",
+    on_frame: Callable[[int, int], None] = lambda *_: None,
+) -> Cloud:
+    """Points of :func:`consistent_views`, whose arguments these are, in the unit of the trajectory.
+
+    Raises:
+        EgodepthError: no points that agree.
+    """
+    points, colours = [], []
+    for view in consistent_views(run, sequence, trajectory, every, depth=depth, on_frame=on_frame):
+        keep, pose = view.believed.ravel(), view.first_from_frame
+        points.append(unproject_view(view)[keep] @ pose[:3, :3].T + pose[:3, 3])
+        colours.append(view.image.reshape(-1, 3)[keep])
+    cloud = Cloud(np.concatenate(points).astype(np.float32), np.concatenate(colours))
+    if len(cloud.points) == 0:
+        raise EgodepthError("no point is at the same depth in two frames; is the trajectory right?")
+    return cloud.scaled(trajectory.unit.factor)
+
+
+def _agrees(
+    points: np.ndarray, other_from_this: np.ndarray, other_depth: np.ndarray, camera: Camera
+) -> np.ndarray:
+    """Which points (N, 3) another frame sees at about their depth."""
+    moved = points @ other_from_this[:3, :3].T + other_from_this[:3, 3]
+    ahead = moved[:, 2] > 0
+    pixels = camera.project(torch.from_numpy(np.where(ahead[:, None], moved, 1.0))).numpy()
+    x, y = np.rint(pixels).astype(np.int64).T
+    inside = ahead & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
+    seen = other_depth[y.clip(0, camera.height - 1), x.clip(0, camera.width - 1)]
+    return inside & (np.abs(moved[:, 2] / seen - 1) < AGREEMENT)
+
+
+def write_ply(path: str | Path, cloud: Cloud) -> None:
+    """Binary PLY with x y z as float32 and red green blue as bytes.
+
+    Raises:
+        EgodepthError: another suffix than .ply, or a file that can't be written.
+    """
+    check_destination(Path(path), (".ply",))
+    rows = np.empty(
+        len(cloud.points), [(n, "<f4") for n in "xyz"] + [(n, "u1") for n in ("r", "g", "b")]
+    )
+    for i, name in enumerate("xyz"):
+        rows[name] = cloud.points[:, i]
+    for i, name in enumerate("rgb"):
+        rows[name] = cloud.colours[:, i]
+    names = [f"property float {n}" for n in "xyz"]
+    names += [f"property uchar {n}" for n in ("red", "green", "blue")]
+    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *names]
+    with atomic_path(path) as partial:
+        partial.write_bytes(("\n".join([*head, "end_header"]) + "\n").encode() + rows.tobytes())
+
+
+def _posed_frames(
+    sequence: Sequence, trajectory: Trajectory, every: int
+) -> Iterator[tuple[Frame, np.ndarray]]:
+    """Every so many of the frames that have a pose, with it, in the trajectory's unit."""
+    poses = trajectory.shown(every)
+    for frame in read_numbered(sequence.frames, poses):
+        yield frame, poses[frame.number]
+
+
+def write_colmap(
+    out: Path | OutputFolder,
+    sequence: Sequence,
+    trajectory: Trajectory,
+    cloud: Cloud,
+    every: int,
+) -> int:
+    """A COLMAP model in text form (``sparse/0``) and its frames (``images``), as 3D Gaussian splatting
+    starts from; returns how many frames it has. Arguments as in :func:`fuse_cloud`.
+
+    COLMAP counts pixels from the corner of the image, so that the centre moves by half a pixel. Points
+    are a regular selection of the cloud, without tracks. Files of an earlier model are removed, see
+    :class:`egodepth.core.outputs.OutputFolder`.
+
+    Raises:
+        EgodepthError: no camera, or a file that can't be written.
+    """
+    if sequence.camera is None:
+        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
+    fx, fy, cx, cy = sequence.camera.focal_and_centre.tolist()
+    size = f"{sequence.camera.width} {sequence.camera.height}"
+    folder = out if isinstance(out, OutputFolder) else OutputFolder(out, COLMAP)
+    write_text(
+        folder.file("sparse/0/cameras.txt"),
+        f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n",
+    )
+    lines: list[str] = []
+    for frame, first_from_this in _posed_frames(sequence, trajectory, every):
+        name = f"{frame.number:010d}.png"
+        with atomic_path(folder.file(f"images/{name}")) as partial:
+            Image.fromarray(frame.image).save(partial, compress_level=1)
+        camera_from_world = np.linalg.inv(first_from_this)
+        rotation = torch.from_numpy(camera_from_world[:3, :3].copy())
+        x, y, z, w = se3.quaternion_from_matrix(rotation).tolist()
+        pose = (w, x, y, z, *camera_from_world[:3, 3])
+        lines += [f"{len(lines) // 2 + 1} {' '.join(f'{v:.9f}' for v in pose)} 1 {name}", ""]
+    write_text(folder.file("sparse/0/images.txt"), "\n".join(lines) + "\n")
+    step = -(-len(cloud.points) // MOST_COLMAP_POINTS)
+    pairs = zip(cloud.points[::step], cloud.colours[::step], strict=True)
+    rows = (
+        f"{i} {p[0]:.6f} {p[1]:.6f} {p[2]:.6f} {c[0]} {c[1]} {c[2]} 0"
+        for i, (p, c) in enumerate(pairs, start=1)
+    )
+    write_text(folder.file("sparse/0/points3D.txt"), "\n".join(rows) + "\n")
+    return len(lines) // 2

@@ -1,0 +1,100 @@
+"""The whole footage as a recording of Rerun (rerun.io): image, depth, camera, trajectory and points."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import atomic_path
+from egodepth.core.outputs import check_destination
+from egodepth.data.sequence import Sequence, read_numbered
+from egodepth.inference.arguments import footage_of
+from egodepth.inference.export.cloud import Cloud
+from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.runs.run import Run
+
+
+def load_rerun() -> Any:
+    """The package rerun.
+
+    Raises:
+        EgodepthError: it is not installed.
+    """
+    try:
+        import rerun
+    except ImportError as error:
+        raise EgodepthError(
+            "recordings need the package rerun-sdk; install it by: pip install 'egodepth[rerun]'"
+        ) from error
+    return rerun
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Errors of rerun's own writer as those of the system."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+
+
+def write_rerun(
+    path: Path, run: Run, sequence: Sequence, trajectory: Trajectory, cloud: Cloud,
+    *, every: int = 1,
+) -> int:  # fmt: skip
+    """Write ``path`` (.rrd); returns how many frames it has.
+
+    Args:
+        path: file.
+        run: trained networks.
+        sequence: footage with a camera.
+        trajectory: of its frames.
+        cloud: points, in the unit of the trajectory, as depth is written too.
+        every: frames from one that is written to the next.
+
+    Raises:
+        EgodepthError: another suffix than .rrd, rerun is not installed, or the file can't be
+            written.
+    """
+    sequence = footage_of(run, sequence)
+    assert sequence.camera is not None
+    check_destination(path, (".rrd",))
+    rerun = load_rerun()
+    poses, factor = trajectory.shown(every), trajectory.unit.factor
+    camera = sequence.camera
+    recording: Any = rerun.RecordingStream("egodepth")
+    with atomic_path(path) as partial, _writing():
+        recording.save(str(partial))
+        recording.log("world", rerun.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
+        recording.log(
+            "world/points", rerun.Points3D(cloud.points, colors=cloud.colours), static=True
+        )
+        recording.log(
+            "world/path", rerun.LineStrips3D([trajectory.first_from_frame[:, :3, 3].astype(np.float32)]),
+            static=True,
+        )  # fmt: skip
+        for frame in read_numbered(sequence.frames, poses):
+            pose = poses[frame.number]
+            recording.set_time("frame", sequence=frame.number)
+            if frame.time is not None:
+                recording.set_time("time", duration=frame.time)
+            recording.log(
+                "world/camera", rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3])
+            )
+            recording.log(
+                "world/camera/image",
+                rerun.Pinhole(
+                    image_from_camera=camera.matrix.double().numpy(),
+                    resolution=[camera.width, camera.height],
+                    camera_xyz=rerun.ViewCoordinates.RDF,
+                ),
+            )
+            recording.log("world/camera/image", rerun.Image(frame.image).compress(jpeg_quality=85))
+            depth = run.depth(frame.image) * np.float32(factor)
+            recording.log("world/camera/image/depth", rerun.DepthImage(depth, meter=1.0))
+        recording.flush()
+        recording.disconnect()
+    return len(poses)

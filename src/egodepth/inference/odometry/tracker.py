@@ -1,0 +1,488 @@
+"""Visual odometry: frames aligned to key frames, key frames adjusted together in a sliding window.
+
+DepthNet gives the key frames their depth, and with it one scale along the whole video; alignment and
+bundle adjustment make the motion agree with the images, which PoseNet's guess does only roughly.
+"""
+
+import math
+import time
+import warnings
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egodepth.core.ahead import ahead
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require
+from egodepth.core.files import write_json
+from egodepth.core.outputs import OutputFolder
+from egodepth.data.sequence import Frame, Sequence, time_per_frame
+from egodepth.evaluation.odometry import score_trajectory
+from egodepth.geometry import se3
+from egodepth.geometry.alignment import AlignSettings, State, align
+from egodepth.geometry.bundle import (
+    BundleSettings,
+    BundleState,
+    Points,
+    Window,
+    adjust,
+    local_contrast,
+    select_points,
+)
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.ground import ground_height
+from egodepth.geometry.pyramid import image_pyramid, make_levels
+from egodepth.inference.arguments import check_run, footage_of
+from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.inference.odometry.unit import (
+    KnownLength,
+    Unit,
+    require_times,
+    unit_by_heights,
+    unit_by_motion,
+    unit_by_view,
+    unit_of_run,
+)
+from egodepth.runs.run import Run
+
+ODOMETRY = "odometry"
+"""What is written, as :class:`OutputFolder` calls it."""
+AGREES, FEWEST_POINTS = 0.5, 20
+"""Weight of a point that a frame sees where it should be, and how many give a scale."""
+REDUCTIONS = (8, 4)
+"""Sizes at which a frame is aligned to a key frame; the window's points do the rest."""
+ALIGNMENT = AlignSettings(brightness=True, iterations=15, tolerance=0.05)
+REFINE_ITERATIONS = 5
+UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
+"""Shares of the median depth."""
+
+
+TRUSTED = BundleSettings(scale_deviation=0.1, factor_deviation=0.3)
+DOUBTED = BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
+"""For depth whose scale may change by a third within a bend."""
+
+
+@dataclass(frozen=True)
+class OdometrySettings:
+    """How trajectories are found.
+
+    Attributes:
+        key_frames: in the window.
+        fixed: oldest key frames of the window, which no longer move.
+        parallax: share of the image's width that the points move by, in the median, between a key
+            frame and the next.
+        overlap: share of a key frame's points that a frame must see, or it becomes a key frame.
+        cell: side in pixels of the cells that have one point each.
+        trust_depth: whether the window keeps near DepthNet's depth; by default if it was learned with
+            motion from more than PoseNet.
+    """
+
+    key_frames: int = 7
+    fixed: int = 2
+    parallax: float = 0.03
+    overlap: float = 0.7
+    cell: int = 7
+    trust_depth: bool | None = None
+
+
+@dataclass
+class _KeyFrame:
+    """What the window knows of a key frame."""
+
+    number: int
+    map: Tensor
+    levels: list[Tensor]
+    inverse_depth: Tensor
+    points: Points
+    camera_from_world: Tensor
+    log_scale: Tensor
+    factor: Tensor
+
+
+@dataclass(frozen=True)
+class FrameMotion:
+    """Where a frame was seen from, as far as it is known when it comes.
+
+    Attributes:
+        frame: the frame.
+        world_from_camera: (4, 4) float64, in the frame of the first camera and the run's unit.
+        key_frame: whether it became one.
+        trusted: whether it could be aligned; where not, it goes on as before.
+    """
+
+    frame: Frame
+    world_from_camera: np.ndarray
+    key_frame: bool
+    trusted: bool
+
+
+class Odometry:
+    """Poses of frames that come one after the other; memory does not grow but for 4x4 poses."""
+
+    def __init__(
+        self,
+        run: Run,
+        camera: Camera,
+        settings: OdometrySettings | None = None,
+        *,
+        gap: int | None = None,
+    ):
+        """Start anew.
+
+        Args:
+            run: trained networks.
+            camera: of the frames.
+            settings: of the method.
+            gap: frames between the two of a pair that PoseNet is asked for; by default as in its training.
+        """
+        check_run(run)
+        require(camera, Camera, "camera", "a Camera")
+        require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
+        self.run, self.settings = run, settings or OdometrySettings()
+        trust = self.settings.trust_depth
+        self.bundle = TRUSTED if (run.sound_motion if trust is None else trust) else DOUBTED
+        self.camera = camera.to(torch.float32).resize(run.settings.height, run.settings.width)
+        self._window: list[_KeyFrame] = []
+        self._key_poses: list[Tensor] = []
+        self._scales: list[float] = []
+        self._heights: list[float | None] = []
+        self._frames: list[tuple[int, Tensor]] = []
+        self._step: Tensor | None = None
+        self._recent: deque[Tensor] = deque(maxlen=gap or run.motion_gap.frames)
+
+    @torch.inference_mode()
+    def track(self, frame: Frame) -> FrameMotion:
+        """Where the next frame was seen from."""
+        image = self.run.prepare(frame.image)
+        levels = [m[0].cpu() for m in image_pyramid(image[None], REDUCTIONS)]
+        if not self._window:
+            contrast = local_contrast(image[None])[0].cpu()
+            self._add_key_frame(image, contrast, levels, torch.eye(4), None)
+            pose, trusted, is_key = torch.eye(4), True, True
+        else:
+            pose, trusted, is_key = self._track(image, levels)
+        last_key = self._window[-1].camera_from_world
+        before = self._absolute(self._frames[-1]) if self._frames else pose
+        self._frames.append((len(self._key_poses) - 1, se3.rigid(pose @ se3.inverse(last_key))))
+        known = trusted and len(self._frames) > 1
+        self._step = se3.rigid(pose @ se3.inverse(before)) if known else None
+        self._recent.append(image)
+        world_from_camera = se3.inverse(pose).double().numpy()
+        return FrameMotion(frame, world_from_camera, is_key, trusted)
+
+    def trajectory(self) -> np.ndarray:
+        """(N, 4, 4) float64 ``first_from_frame`` of all frames so far, as they are known by now."""
+        poses = torch.stack([self._absolute(entry) for entry in self._frames])
+        return se3.inverse(poses.double()).numpy()
+
+    @property
+    def key_frames(self) -> int:
+        """How many there were."""
+        return len(self._key_poses)
+
+    def camera_heights(self) -> list[float | None]:
+        """Height above the ground in the unit of the trajectory, of each key frame; None where it is not
+        seen."""
+        pairs = zip(self._heights, self._scales, strict=True)
+        return [None if height is None else height / math.exp(scale) for height, scale in pairs]
+
+    def _absolute(self, entry: tuple[int, Tensor]) -> Tensor:
+        key, frame_from_key = entry
+        return frame_from_key @ self._key_poses[key]
+
+    def _track(self, image: Tensor, levels: list[Tensor]) -> tuple[Tensor, bool, bool]:
+        key = self._window[-1]
+        pose, trusted = self._align(image, levels, key)
+        contrast = local_contrast(image[None])[0].cpu()
+        pose, weights = self._refine(contrast, pose)
+        settings = self.settings
+        own = weights[0, -1]
+        seen = (own > 0).float().sum() / key.points.valid.sum()
+        flow = self._flow(key, pose)
+        if flow < settings.parallax * self.camera.width and seen > settings.overlap and trusted:
+            return pose, trusted, False
+        self._add_key_frame(image, contrast, levels, pose, weights)
+        self._adjust()
+        return self._window[-1].camera_from_world, trusted, True
+
+    def _align(self, image: Tensor, levels: list[Tensor], key: _KeyFrame) -> tuple[Tensor, bool]:
+        """Pose of a frame aligned to a key frame, and whether to trust it: from the motion as before,
+        and where that is not known or leads nowhere, from all other guesses."""
+        before = self._absolute(self._frames[-1])
+        if self._step is not None:
+            pose, trusted = self._align_from([self._step @ before], levels, key)
+            if trusted:
+                return pose, trusted
+        return self._align_from(self._guesses(image, key, before), levels, key)
+
+    def _align_from(
+        self, starts: list[Tensor], levels: list[Tensor], key: _KeyFrame
+    ) -> tuple[Tensor, bool]:
+        """The best of several starts; the first of them where none is to be trusted."""
+        count = len(starts)
+        start = torch.stack([s @ se3.inverse(key.camera_from_world) for s in starts])
+        depth = (key.inverse_depth * key.log_scale.exp()).expand(count, -1, -1)
+        target = [m.expand(count, -1, -1, -1) for m in key.levels]
+        source = [m.expand(count, -1, -1, -1) for m in levels]
+        matrix = self.camera.matrix.expand(count, 3, 3)
+        camera = Camera(matrix, self.camera.height, self.camera.width)
+        found = align(make_levels(target, source, depth, camera), State.start(start), ALIGNMENT)
+        best = int(torch.where(found.trusted, found.cost, found.cost + 1e3).argmin())
+        trusted = bool(found.trusted[best])
+        relative = found.state.source_from_target[best] if trusted else start[0]
+        return relative @ key.camera_from_world, trusted
+
+    def _guesses(self, image: Tensor, key: _KeyFrame, before: Tensor) -> list[Tensor]:
+        """Poses of a frame: moved on from the pose ``before`` it as until now, where PoseNet says, not moved,
+        and where nothing is known moved forward and backward by shares of the depth."""
+        guesses = [] if self._step is None else [self._step @ before]
+        if self.run.has_motion:
+            guesses.append(self._by_network(image))
+        guesses.append(before)
+        depth = float((1 / key.inverse_depth).median())
+        for share in UNKNOWN_MOTIONS:
+            for sign in (-1, 1):
+                guess = torch.eye(4)
+                guess[2, 3] = sign * share * depth
+                guesses.append(guess @ before)
+        return guesses
+
+    def _by_network(self, image: Tensor) -> Tensor:
+        """The pose by PoseNet's motion from the frame as far back as it was trained at; in the first frames,
+        by as much of the motion from the first."""
+        count = len(self._recent)
+        motion = self.run.motions_of_frames(self._recent[0][None], image[None])[0]
+        share = torch.tensor(count / (self._recent.maxlen or 1))
+        moved = se3.part_of(torch.from_numpy(motion).float(), share)
+        return moved @ self._absolute(self._frames[-count])
+
+    def _flow(self, key: _KeyFrame, pose: Tensor) -> float:
+        """Median motion in pixels of the key frame's points."""
+        rays = key.points.rays[0, :, 0]
+        points = rays / (key.points.inverse_depth[0] * (key.log_scale + key.factor).exp())[:, None]
+        moved = se3.transform(pose @ se3.inverse(key.camera_from_world), points)
+        ahead = moved[:, 2] > 0
+        flow = (self.camera.project(moved) - self.camera.project(rays)).norm(dim=1)[ahead]
+        return float(flow.median()) if len(flow) else float("inf")
+
+    def _refine(self, contrast: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
+        """The pose that agrees with the points of all key frames, which stay where they are."""
+        count = len(self._window)
+        state = self._state()
+        state = BundleState(
+            torch.cat([state.camera_from_world, pose[None]]),
+            torch.cat([state.log_scale, torch.zeros(1)]),
+            state.factor,
+        )
+        window = Window(self._points(), contrast[None], torch.tensor([count]), self.camera)
+        free = torch.arange(count + 1) == count
+        bundle = replace(self.bundle, iterations=REFINE_ITERATIONS)
+        state, weights = adjust(window, state, free, bundle, solve_points=False)
+        return se3.rigid(state.camera_from_world[-1]), weights
+
+    def _adjust(self) -> None:
+        """Solve the window; its oldest key frames stay."""
+        count = len(self._window)
+        # The first key frames, whose depth is not supported by others yet, can still be mended.
+        fixed = self.settings.fixed if count == self.settings.key_frames else 1
+        free = torch.arange(count) >= fixed
+        maps = torch.stack([key.map for key in self._window])
+        window = Window(self._points(), maps, torch.arange(count), self.camera)
+        state, _ = adjust(window, self._state(), free, self.bundle)
+        for i, key in enumerate(self._window):
+            key.camera_from_world = se3.rigid(state.camera_from_world[i])
+            key.log_scale, key.factor = state.log_scale[i], state.factor[i]
+            self._key_poses[key.number] = key.camera_from_world
+            self._scales[key.number] = float(key.log_scale)
+
+    def _state(self) -> BundleState:
+        keys = self._window
+        return BundleState(
+            torch.stack([k.camera_from_world for k in keys]),
+            torch.stack([k.log_scale for k in keys]),
+            torch.stack([k.factor for k in keys]),
+        )
+
+    def _points(self) -> Points:
+        return Points.stack([k.points for k in self._window])
+
+    def _scale_by_points(
+        self, inverse_depth: Tensor, pose: Tensor, weights: Tensor | None
+    ) -> Tensor:
+        """Logarithm by which DepthNet's inverse depth of a new key frame differs from that of the points
+        known already, in the median. DepthNet's scale can change by a third within a bend."""
+        if weights is None:
+            return torch.tensor(0.0)
+        state, points = self._state(), self._points()
+        inverse = points.inverse_depth * (state.log_scale[:, None] + state.factor).exp()
+        here = points.rays[:, :, 0] / inverse[..., None]
+        motion = pose @ se3.inverse(state.camera_from_world)
+        moved = se3.transform(motion, here)[weights[0] > AGREES]
+        if len(moved) < FEWEST_POINTS:
+            return self._window[-1].log_scale
+        x, y = self.camera.project(moved).round().long().unbind(-1)
+        height, width = inverse_depth.shape
+        predicted = inverse_depth[y.clamp(0, height - 1), x.clamp(0, width - 1)]
+        return -(predicted * moved[:, 2]).log().median()
+
+    def _add_key_frame(
+        self,
+        image: Tensor,
+        contrast: Tensor,
+        levels: list[Tensor],
+        pose: Tensor,
+        weights: Tensor | None,
+    ) -> None:
+        height, width = image.shape[-2:]
+        depth = self.run.depth_of_frames(image[None], height, width)
+        inverse = 1 / torch.from_numpy(depth[0])
+        points = select_points(contrast, inverse, self.camera, self.settings.cell)
+        scale = self._scale_by_points(inverse, pose, weights)
+        self._window.append(_KeyFrame(
+            len(self._key_poses), contrast, levels, inverse, points, pose, scale,
+            torch.zeros_like(points.inverse_depth[0]),
+        ))  # fmt: skip
+        self._key_poses.append(pose)
+        self._scales.append(float(scale))
+        self._heights.append(ground_height(inverse, self.camera))
+        del self._window[: -self.settings.key_frames]
+
+
+@dataclass(frozen=True)
+class TrackedTrajectory(Trajectory):
+    """What direct alignment found of a video.
+
+    Attributes:
+        key_frames: how many there were.
+        untrusted: numbers of the frames that could not be aligned.
+        seconds: time it took.
+        interrupted: whether it was stopped before the last frame.
+    """
+
+    key_frames: int = 0
+    untrusted: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: bool = False
+
+
+def track_sequence(
+    run: Run,
+    sequence: Sequence,
+    settings: OdometrySettings | None = None,
+    *,
+    known: KnownLength | None = None,
+    on_frame: Callable[[FrameMotion], None] = lambda motion: None,
+) -> TrackedTrajectory:
+    """The trajectory of a video; an interrupt ends it early with what is known.
+
+    Args:
+        run: trained networks.
+        sequence: footage; the run gives it its camera where it brings none.
+        settings: of the method.
+        known: something measured, which makes lengths metres.
+        on_frame: called for each frame as it comes.
+
+    Raises:
+        EgodepthError: no camera, or broken frames.
+        NoUnitError: something measured tells no unit; it holds the trajectory.
+    """
+    check_run(run)
+    sequence = footage_of(run, sequence)
+    require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
+    require(known, (KnownLength, type(None)), "known", "a KnownLength")
+    assert sequence.camera is not None
+    require_times(sequence, known)
+    gap = run.motion_gap.in_frames(time_per_frame(sequence.frames)) if run.has_motion else None
+    odometry = Odometry(run, sequence.camera, settings, gap=gap)
+    started = time.perf_counter()
+    times: list[float | None] = []
+    numbers: list[int] = []
+    untrusted: list[int] = []
+    interrupted = False
+    try:
+        for frame in ahead(sequence.frames.at()):
+            motion = odometry.track(frame)
+            numbers.append(frame.number)
+            times.append(frame.time)
+            if not motion.trusted:
+                untrusted.append(frame.number)
+            on_frame(motion)
+    except KeyboardInterrupt:
+        if len(times) < 2:
+            raise
+        interrupted = True
+    found = TrackedTrajectory(
+        odometry.trajectory()[: len(times)], numbers[: len(times)],
+        None if sequence.frames.times is None else np.array(times, np.float64), unit_of_run(run),
+        odometry.key_frames, untrusted, time.perf_counter() - started, interrupted,
+    )  # fmt: skip
+    if known is None:
+        return found
+    try:
+        return replace(found, unit=_known_unit(run, sequence, odometry, found, known))
+    except EgodepthError as error:
+        raise NoUnitError(str(error), found) from error
+
+
+class NoUnitError(EgodepthError):
+    """What was measured tells no unit.
+
+    Attributes:
+        trajectory: what was tracked all the same, in the run's own unit.
+    """
+
+    def __init__(self, reason: str, trajectory: TrackedTrajectory):
+        super().__init__(reason)
+        self.trajectory = trajectory
+
+
+def _known_unit(
+    run: Run, sequence: Sequence, odometry: Odometry, found: Trajectory, known: KnownLength
+) -> Unit:
+    if known.by_motion:
+        assert found.times is not None
+        return unit_by_motion(found.poses[:, :3, 3], found.times, known)
+    if known.camera_height is not None:
+        return unit_by_heights(odometry.camera_heights(), known.camera_height)
+    return unit_by_view(run, sequence, known)
+
+
+def write_trajectory(
+    found: TrackedTrajectory, sequence: Sequence, out: Path | OutputFolder
+) -> dict[str, float]:
+    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``; files of an earlier
+    odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
+
+    Returns:
+        Scores against the sequence's poses, which ``odometry.json`` holds too; empty where it has none, or,
+        with a warning, where they can't be compared.
+
+    Raises:
+        EgodepthError: a file that can't be written.
+    """
+    folder = out if isinstance(out, OutputFolder) else OutputFolder(out, ODOMETRY)
+    scores = _score(found, sequence)
+    found.write(folder)
+    facts = {
+        "sequence": sequence.name, "frames": len(found), "key_frames": found.key_frames,
+        "untrusted": found.untrusted, "seconds": found.seconds, "unit": str(found.unit),
+        "interrupted": found.interrupted,
+    }  # fmt: skip
+    write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
+    return scores
+
+
+def _score(found: Trajectory, sequence: Sequence) -> dict[str, float]:
+    truth = found.true_poses(sequence)
+    if truth is None:
+        return {}
+    try:
+        return score_trajectory(found.first_from_frame, truth)
+    except EgodepthError as error:
+        text = f"the trajectory of {sequence.name} could not be scored: {error}"
+        warnings.warn(text, EgodepthWarning, stacklevel=3)
+        return {}

@@ -1,0 +1,332 @@
+"""Metres: monocular depth has a unit of its own, which one known length turns into metres."""
+
+import math
+import warnings
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require, require_positive
+from egodepth.data.sequence import Sequence, read_numbered
+from egodepth.geometry.ground import ground_height
+from egodepth.inference.arguments import footage_of
+from egodepth.inference.odometry.gps_track import read_gps
+from egodepth.runs.run import Run
+
+GROUND_FRAMES = 32
+"""Frames, evenly spread, in which the ground is looked for."""
+FEWEST_GROUNDS = 0.1
+"""Share of them in which it must be found."""
+LEAST_TRAVEL = 10.0
+"""Metres between two GPS positions that give a scale; their noise is metres itself."""
+MAX_RATIO_SPREAD = 1.5
+"""Upper over lower quartile of the metres per unit that the parts of a track give."""
+WINDOW = 0.75
+"""Seconds over which a path is measured: long against jitter, short against a bend."""
+MIN_SIGMAS, MIN_AGREEMENT, MAX_AGREEMENT = 2.5, 0.3, 0.7
+"""Correlation of steps with the next ones from which on a path is motion: so many standard deviations of a
+random walk's, within these bounds. Real ones have 0.86 (two seconds, hand-held) to 1 (driving)."""
+FRAMES_FOR_JITTER = 5
+"""In a window, from which on their jitter can be told from bends."""
+MEAN_OVER_MEDIAN = 3 / 2.366
+"""Of the squared length of normal noise in three dimensions."""
+MAX_SPEED_RATIO = 3.0
+"""Of a step to the speed below which half of the path is travelled."""
+TIME_TOLERANCE = 1e-6
+"""Seconds by which rounded times may fall short of a window."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the lengths of a run are.
+
+    Attributes:
+        metres: of one unit; None where nobody knows.
+        text: in words, with how it is known.
+    """
+
+    metres: float | None = None
+    text: str = "the run's unit"
+
+    def __post_init__(self) -> None:
+        if self.metres is not None:
+            require_positive(self.metres, "metres of a unit")
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def factor(self) -> float:
+        """What lengths are multiplied by: 1 where the unit stays the run's."""
+        return self.metres or 1.0
+
+
+OWN_UNIT = Unit()
+
+
+@dataclass(frozen=True)
+class KnownLength:
+    """Something measured, exactly one of these, which turns the run's unit into metres.
+
+    Raises an EgodepthError for none or several of them, and for lengths that are not above zero.
+
+    Attributes:
+        camera_height: of the camera above the ground, metres.
+        speed: mean speed, metres a second.
+        gps: track recorded along: a GPX file, or CSV with columns time (seconds), latitude, longitude
+            (degrees). It starts with the footage.
+        distance: number of a frame, x and y of a pixel of it, and the metres from the camera to what is
+            seen there.
+    """
+
+    camera_height: float | None = None
+    speed: float | None = None
+    gps: Path | None = None
+    distance: tuple[int, float, float, float] | None = None
+
+    def __post_init__(self) -> None:
+        given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
+        if len(given) != 1:
+            raise EgodepthError(
+                "a known length is exactly one of camera_height, speed, gps and distance, got "
+                f"{' and '.join(given) or 'none'}"
+            )
+        for name in ("camera_height", "speed"):
+            if getattr(self, name) is not None:
+                require_positive(getattr(self, name), name)
+        if self.gps is not None:
+            require(self.gps, (str, Path), "gps", "the path of a GPX or CSV file")
+            object.__setattr__(self, "gps", Path(self.gps))
+        if self.distance is not None:
+            try:
+                number, x, y, metres = (float(value) for value in self.distance)
+            except (TypeError, ValueError) as error:
+                raise EgodepthError(
+                    "distance must be a frame's number, x, y and metres, four numbers, got "
+                    f"{self.distance!r}"
+                ) from error
+            if not number.is_integer() or not math.isfinite(x + y):
+                raise EgodepthError(
+                    f"distance needs a frame's whole number and a pixel, got {self.distance!r}"
+                )
+            require_positive(metres, "distance")
+            object.__setattr__(self, "distance", (int(number), x, y, metres))
+
+    @property
+    def by_motion(self) -> bool:
+        """Whether the trajectory is needed to tell the unit."""
+        return self.speed is not None or self.gps is not None
+
+
+def require_times(sequence: Sequence, known: KnownLength | None) -> None:
+    """Check that footage has times, where what is known needs them.
+
+    Raises:
+        EgodepthError: it has none.
+    """
+    if known is not None and known.by_motion and sequence.frames.times is None:
+        raise EgodepthError(
+            f"{sequence.name} has no times, as no folder of images has, and speed and GPS need them: give "
+            "its frames per second with --fps"
+        )
+
+
+def unit_of_run(run: Run) -> Unit:
+    """Metres for a run that learned from a stereo rig or from poses in metres, else that of its poses or its
+    own unit."""
+    return Unit(1.0, f"metres, by {run.metric}") if run.metric else Unit(None, run.unit)
+
+
+def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
+    """The unit by the height of the camera above the ground or by one distance, from DepthNet alone.
+
+    Raises:
+        EgodepthError: no ground to be seen, no such frame or pixel.
+    """
+    sequence = footage_of(run, sequence)
+    assert sequence.camera is not None
+    if known.distance is not None:
+        return _by_distance(run, sequence, *known.distance)
+    assert known.camera_height is not None
+    size = (run.settings.height, run.settings.width)
+    camera = sequence.camera.resize(*size)
+    count = len(sequence.frames)
+    chosen = np.unique(np.linspace(0, count - 1, min(count, GROUND_FRAMES)).astype(int))
+    heights = [
+        ground_height(torch.from_numpy(1 / run.depth(frame.image, size)), camera)
+        for frame in sequence.frames.at(chosen.tolist())
+    ]
+    return unit_by_heights(heights, known.camera_height)
+
+
+def unit_by_heights(heights: list[float | None], camera_height: float) -> Unit:
+    """The unit by heights of the camera in it, None where no ground was found.
+
+    Raises:
+        EgodepthError: too few.
+    """
+    found = [height for height in heights if height is not None]
+    if len(found) < max(1, FEWEST_GROUNDS * len(heights)):
+        raise EgodepthError(
+            f"the ground was found in {len(found)} of {len(heights)} frames: --camera_height needs a "
+            "camera that looks about level over a road or floor; use --speed, --gps or --distance"
+        )
+    metres = camera_height / float(np.median(found))
+    return Unit(metres, f"metres, by a camera height of {camera_height:g} m")
+
+
+def _by_distance(
+    run: Run, sequence: Sequence, number: int, x: float, y: float, metres: float
+) -> Unit:
+    assert sequence.camera is not None
+    numbers = sequence.frames.numbers
+    if number not in numbers:
+        raise EgodepthError(
+            f"--distance: there is no frame {number}; {sequence.name} has {numbers[0]} to {numbers[-1]}"
+        )
+    height, width = sequence.frames.height, sequence.frames.width
+    if not (0 <= x <= width - 1 and 0 <= y <= height - 1):
+        raise EgodepthError(
+            f"--distance: pixel {x:g} {y:g} lies outside the frame, which is {width}x{height}"
+        )
+    frame = next(read_numbered(sequence.frames, [number]), None)
+    if frame is None:
+        raise EgodepthError(f"--distance: frame {number} is broken; take another")
+    depth = run.depth(frame.image)[round(y), round(x)]
+    pixel = torch.tensor([[x, y]], dtype=torch.float64)
+    ray = sequence.camera.to(torch.float64).unproject(pixel, torch.ones(1, dtype=torch.float64))
+    length = float(depth) * float(ray.norm())
+    return Unit(metres / length, f"metres, by a distance of {metres:g} m in frame {number}")
+
+
+def unit_by_motion(
+    positions: np.ndarray, times: np.ndarray, known: KnownLength, gap: float = 0.0
+) -> Unit:
+    """The unit by a mean speed, or by a GPS track.
+
+    The speed is the mean over all of the footage, standing included. The path is measured over
+    WINDOW seconds, since the jitter of single frames adds up.
+
+    A track gives the median, over pairs of moments that are a tenth of its extent and at least LEAST_TRAVEL
+    apart, of the ratio of both displacements, so that neither drift nor a bad fix counts for much.
+
+    Args:
+        positions: (N, 3) of the camera, in the run's unit.
+        times: (N,) seconds.
+        known: speed or track.
+        gap: seconds over which the positions were interpolated.
+
+    Raises:
+        EgodepthError: a camera that stands still, a path that is noise, frames without times, or a track that
+            does not fit.
+    """
+    if known.gps is not None:
+        return _by_gps(positions, times, known.gps, gap)
+    assert known.speed is not None
+    _check_motion(positions, times, gap, "--speed")
+    own = _mean_speed(positions, times, max(WINDOW, gap))
+    return Unit(known.speed / own, f"metres, by a mean speed of {known.speed:g} m/s")
+
+
+def _check_motion(positions: np.ndarray, times: np.ndarray, gap: float, option: str) -> None:
+    """Refuse paths that are noise. The displacements of a camera that moves agree with those just before them:
+    their correlation is near 1, that of a random walk 0, that of jitter around a place -0.5.
+
+    Raises:
+        EgodepthError: too few frames, times or positions that stand still, or noise.
+    """
+    duration = float(times[-1] - times[0])
+    if not (np.ptp(positions, axis=0) > 0).any() or duration <= 0:
+        raise EgodepthError(f"{option} gives no scale: the camera or the time stands still")
+    lag = max(min(WINDOW / 2, duration / 4), gap, float(np.median(np.diff(times))))
+    middle = np.searchsorted(times, times + lag - TIME_TOLERANCE)
+    end = np.searchsorted(times, times + 2 * lag - 2 * TIME_TOLERANCE)
+    start = np.flatnonzero(end < len(times))
+    if len(start) == 0:
+        raise EgodepthError(
+            f"{option} gives no scale: {len(times)} frames over {duration:.2g} s are too few to tell "
+            "motion from noise; use longer footage, --camera_height or --distance"
+        )
+    middle, end = middle[start], end[start]
+    before, after = positions[middle] - positions[start], positions[end] - positions[middle]
+    lengths = math.sqrt(float((before**2).sum() * (after**2).sum()))
+    agreement = float((before * after).sum()) / lengths if lengths > 0 else 0.0
+    # The correlation of a random walk is off from 0 by one over the root of its independent coordinates.
+    chance = MIN_SIGMAS / math.sqrt(3 * max(duration / (2 * lag), 1))
+    if agreement < min(max(chance, MIN_AGREEMENT), MAX_AGREEMENT):
+        raise EgodepthError(
+            f"{option} gives no scale: the run's path is noise (steps of {lag:.2g} s agree with the next by "
+            f"{agreement:.2f}, where 1 is motion and 0 chance): the camera stands still, or the run learned no "
+            "motion; use --camera_height or --distance, or egodepth odometry"
+        )
+
+
+def _mean_speed(positions: np.ndarray, times: np.ndarray, window: float) -> float:
+    """Units per second: the length of the path over steps of ``window`` seconds, less what the jitter of single
+    positions adds to it, the mean over all ways to begin the first step."""
+    next_place = np.searchsorted(times, times + window - TIME_TOLERANCE)
+    # With few frames in a window, what looks like jitter are bends.
+    jitter = _jitter(positions, times) if next_place[0] >= FRAMES_FOR_JITTER else 0.0
+    lengths, durations = [], []
+    starts = range(int(next_place[0]))
+    for start in starts:
+        places = [0, start] if start else [0]
+        while (place := int(next_place[places[-1]])) < len(times):
+            places.append(place)
+        if places[-1] != len(times) - 1:
+            places.append(len(times) - 1)
+        squared = (np.diff(positions[places], axis=0) ** 2).sum(1)
+        lengths.append(np.sqrt(np.maximum(squared - 2 * jitter, 0)))
+        durations.append(np.diff(times[places]))
+    length, duration = np.concatenate(lengths), np.concatenate(durations)
+    # A frame that is far off makes two steps of any speed.
+    order = np.argsort(length / duration)
+    travelled = np.cumsum(length[order])
+    usual = order[np.searchsorted(travelled, travelled[-1] / 2)]
+    fastest = MAX_SPEED_RATIO * length[usual] / duration[usual]
+    capped = np.minimum(length, fastest * duration)
+    return float(capped.sum() / len(starts) / (times[-1] - times[0]))
+
+
+def _jitter(positions: np.ndarray, times: np.ndarray) -> float:
+    """Variance of single positions, summed over the axes, by how far they are from between their neighbours."""
+    share = ((times[1:-1] - times[:-2]) / (times[2:] - times[:-2]))[:, None]
+    off = positions[1:-1] - (1 - share) * positions[:-2] - share * positions[2:]
+    squared = (off**2).sum(1) / (1 + share**2 + (1 - share) ** 2)[:, 0]
+    return float(np.median(squared)) * MEAN_OVER_MEDIAN
+
+
+def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) -> Unit:
+    moments, track = read_gps(path)
+    since = times - times[0]
+    covered = since <= moments[-1]
+    if covered.sum() < 2:
+        raise EgodepthError(f"{path} covers {moments[-1]:g} s, too little of the footage")
+    positions, since = positions[covered], since[covered]
+    _check_motion(positions, since, gap, "--gps")
+    places = np.column_stack([np.interp(since, moments, column) for column in track.T])
+    # Not a tenth of the path, which grows with the noise of every position.
+    wanted = max(LEAST_TRAVEL, float(np.linalg.norm(np.ptp(places, axis=0))) / 10)
+    ratios = []
+    for i in range(len(places)):
+        apart = np.linalg.norm(places[i:] - places[i], axis=1)
+        if (apart >= wanted).any():
+            j = int(np.argmax(apart >= wanted))
+            own = float(np.linalg.norm(positions[i + j] - positions[i]))
+            if own > 0:
+                ratios.append(apart[j] / own)
+    if not ratios:
+        raise EgodepthError(
+            f"{path} gives no scale: it needs positions {wanted:.0f} m apart while the camera moves"
+        )
+    low, high = np.quantile(ratios, [0.25, 0.75])
+    if high > MAX_RATIO_SPREAD * low:
+        warnings.warn(
+            f"{path} and the run's path differ: one of its units is {low:.3g} m in some parts and "
+            f"{high:.3g} m in others; the track may not start with the footage, or the path drifts",
+            EgodepthWarning,
+            stacklevel=2,
+        )
+    return Unit(float(np.median(ratios)), f"metres, by the GPS track {path.name}")

@@ -1,0 +1,1 @@
+"""Predictions and trajectories against the ground truth, and loss landscapes."""

@@ -1,0 +1,270 @@
+"""Depth maps that somebody else's program wrote, to be scored like a run's."""
+
+import re
+import warnings
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import cv2
+import numpy as np
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data.footage.own_footage import (
+    DEPTH_KEYS,
+    array_of,
+    check_aspect,
+    depth_maps,
+    read_depth_map,
+    whole_numbers,
+)
+from egodepth.data.sequence import Frame, Sequence, frame_names, stem_of
+from egodepth.data.splits import Split
+
+Kind = Literal["depth", "inverse"]
+LIKE_DISPARITY = re.compile(
+    r"(?<![a-z])(disps?|disparit(y|ies)|inv(erse)?_?depths?|idepth)(?![a-z])", re.IGNORECASE
+)
+"""In the name of a file that does not hold depth."""
+LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
+PNG_STEPS = 256
+"""A metre, in 16-bit PNGs, as KITTI has it; a factor matters only where nothing is scaled to the truth."""
+KEYS: dict[Kind, tuple[str, ...]] = {
+    "depth": DEPTH_KEYS,
+    "inverse": ("inverse_depth", "disp", "disparity", "inverse"),
+}
+"""What the maps are called in .npz files with several arrays."""
+MOST_STRETCH = 0.1
+"""By which the aspect ratio of maps may differ from the image's: those of networks are of their own size."""
+
+
+@dataclass
+class Predictions:
+    """Depth maps of a folder (.npy, .npz, 16-bit .png, named like their images or by frame number, of several
+    sequences in a folder each), or of one .npy or .npz file with all of them stacked in the order of a split.
+
+    Attributes:
+        path: of the folder or file.
+        kind: whether they hold depth, or inverse depth or disparity.
+        split: gives the order of a stack.
+        texture_size: see :class:`egodepth.inference.scoring.score.Predictor`.
+    """
+
+    path: Path
+    kind: Kind = "depth"
+    split: Split | None = None
+    texture_size: tuple[int, int] = (192, 640)
+    _maps: dict[str, dict[int, Path]] = field(default_factory=dict, init=False)
+    _stack: np.ndarray | None = field(default=None, init=False)
+    _places: dict[tuple[str, str, int], int] = field(default_factory=dict, init=False)
+
+    def __post_init__(self) -> None:
+        if not self.path.exists():
+            raise EgodepthError(f"there are no predictions {self.path}")
+        if self.path.is_file():
+            self._stack = _read_stack(self.path, KEYS[self.kind])
+            if self.split is None or self.split.size is None:
+                raise EgodepthError(
+                    f"{self.path} holds {len(self._stack)} maps in one array: --split must name the "
+                    "frames in their order (a file of `folder frame side` lines)"
+                )
+            if self.split.size != len(self._stack):
+                raise EgodepthError(
+                    f"{self.path} holds {len(self._stack)} maps, the split {self.split.name} names "
+                    f"{self.split.size} frames"
+                )
+            self._places = self.split.places()
+            self._check_name(self.path)
+
+    def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
+        """Check that there is a map of each of these frames, and, unless they are scaled to the truth, that
+        their unit is known.
+
+        Raises:
+            EgodepthError: one is missing, or is of whole numbers.
+        """
+        names = dict(zip(sequence.frames.numbers, frame_names(sequence.frames), strict=True))
+        if self._stack is not None:
+            for number in numbers:
+                self._place(sequence, number)
+            if not scaled and self._stack.dtype.kind in "iu":
+                raise EgodepthError(_whole_numbers(self.path, str(self._stack.dtype)))
+            return
+        paths = [self._find(sequence, number, names[number]) for number in numbers]
+        self._check_name(*paths[:1])
+        if scaled:
+            return
+        if any(path.suffix.lower() == ".png" for path in paths):
+            warnings.warn(
+                f"{self.path}: nothing scales the predictions to the truth, and 16-bit PNGs are taken for "
+                f"{PNG_STEPS} steps a metre, whatever depth_steps a camera.yaml names for the truth",
+                EgodepthWarning,
+                stacklevel=3,
+            )
+        for path in paths:
+            if path.suffix.lower() != ".png" and (kind := whole_numbers(path, KEYS[self.kind])):
+                raise EgodepthError(_whole_numbers(path, kind))
+
+    def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
+        """Depth (H, W) of a frame, resized bilinearly in inverse depth.
+
+        Raises:
+            EgodepthError: there is none, or it is broken or of another aspect ratio than the image.
+        """
+        if self._stack is None:
+            path = self._find(sequence, frame.number, frame.name)
+            values = read_depth_map(path, PNG_STEPS, KEYS[self.kind])
+        else:
+            path = self.path
+            values = np.asarray(self._stack[self._place(sequence, frame.number)], np.float32)
+        image = sequence.frames.height, sequence.frames.width
+        check_aspect(path, values.shape, image, MOST_STRETCH)
+        with np.errstate(divide="ignore"):
+            inverse = values if self.kind == "inverse" else 1 / values
+            if inverse.shape != size:
+                inverse = cv2.resize(inverse, size[::-1], interpolation=cv2.INTER_LINEAR)
+            return 1 / inverse
+
+    def _check_name(self, *paths: Path) -> None:
+        for path in paths:
+            told = path.suffix.lower() == ".npz" and self._stack is None  # by the array's name
+            if self.kind == "depth" and LIKE_DISPARITY.search(path.stem) and not told:
+                warnings.warn(
+                    f"{path} is called like disparity, but taken for depth; give --kind inverse if it is not",
+                    EgodepthWarning,
+                    stacklevel=4,
+                )
+
+    def _place(self, sequence: Sequence, number: int) -> int:
+        for folder in (sequence.rig, sequence.name, sequence.name.rsplit("/", 1)[-1]):
+            for side in (sequence.camera_name, ""):
+                if (folder, side, number) in self._places:
+                    return self._places[folder, side, number]
+        raise EgodepthError(f"{self.path} has no map of {sequence.name}, frame {number}")
+
+    def _find(self, sequence: Sequence, number: int, name: str) -> Path:
+        if sequence.name not in self._maps:
+            self._maps[sequence.name] = self._pair(sequence)
+        path = self._maps[sequence.name].get(number)
+        if path is None:
+            called = f" ({name})" if name else ""
+            raise EgodepthError(
+                f"{self.path} has no prediction of {sequence.name}, frame {number}{called}"
+            )
+        return path
+
+    def _pair(self, sequence: Sequence) -> dict[int, Path]:
+        """Map of each frame, by its number.
+
+        Raises:
+            EgodepthError: no maps, maps that do not fit the images, or those of another sequence.
+        """
+        for folder in (
+            self.path / sequence.name / "depth", self.path / sequence.name,
+            self.path / "depth", self.path,
+        ):  # fmt: skip
+            files = depth_maps(folder)
+            if files:
+                break
+        else:
+            raise EgodepthError(
+                f"{self.path} holds no predictions of {sequence.name}: expected files like "
+                f"{sequence.name}/{(frame_names(sequence.frames)[0] or '0000000000')}.npy (or .npz, or "
+                "16-bit .png)"
+            )
+        paired = _pair_files(sequence, files)
+        for other, maps in self._maps.items():
+            shared = set(maps.values()) & set(paired.values())
+            if shared:
+                raise EgodepthError(
+                    f"{min(shared)} would be taken for {other} and for {sequence.name}; put the maps of each "
+                    f"into a folder of its own, {self.path / sequence.name}"
+                )
+        own_images = sequence.place and any(frame_names(sequence.frames))
+        extra = sorted(set(files.values()) - set(paired.values()))
+        missing = [n for n in sequence.frames.numbers if n not in paired]
+        if own_images and extra and missing:
+            names = dict(zip(sequence.frames.numbers, frame_names(sequence.frames), strict=True))
+            raise EgodepthError(
+                f"the maps in {folder} do not fit the images of {sequence.name}: no image is called like "
+                f"{extra[0].name} ({len(extra)} such maps), no map like {names[missing[0]]} "
+                f"({len(missing)} such images); name each map like its image"
+            )
+        return paired
+
+
+def _pair_files(sequence: Sequence, files: dict[str, Path]) -> dict[int, Path]:
+    """Files by frame number: those called like the images, else with an image's name within theirs, else
+    with the same number, else all in order, which a warning tells."""
+    frames = sequence.frames
+    names = dict(zip(frames.numbers, frame_names(frames), strict=True))
+    exact = {
+        number: files[word]
+        for number, name in names.items()
+        for word in (stem_of(name), name)
+        if word in files
+    }
+    if exact:
+        return exact
+    within: dict[tuple[str, str], dict[int, Path]] = {}
+    for number, name in names.items():
+        part = re.compile(rf"(?<![0-9A-Za-z]){re.escape(name)}(?![0-9A-Za-z])")
+        for stem, path in files.items():
+            match = part.search(stem) if name else None
+            if match:
+                around = stem[: match.start()], stem[match.end() :]
+                within.setdefault(around, {})[number] = path
+    if within:
+        # Several ways to name them would be maps of several sequences or kinds.
+        return within.popitem()[1] if len(within) == 1 else {}
+    return _pair_numbers(sequence, names, files)
+
+
+def _pair_numbers(
+    sequence: Sequence, names: dict[int, str], files: dict[str, Path]
+) -> dict[int, Path]:
+    by_number: dict[int, Path] = {}
+    ways = set()
+    for stem, path in files.items():
+        match = LAST_NUMBER.fullmatch(stem)
+        if match:
+            by_number[int(match[2])] = path
+            ways.add((match[1], match[3]))
+    if len(ways) != 1:
+        return {}
+    if not sequence.place or not any(names.values()):
+        return {number: by_number[number] for number in names if number in by_number}
+    # The number of a frame of one's own images is its place among them, which says less than their names.
+    matches = [LAST_NUMBER.fullmatch(name) for name in names.values()]
+    numbers = [int(match[2]) for match in matches if match]
+    if len(set(numbers)) == len(names):
+        pairs = zip(names, numbers, strict=True)
+        return {frame: by_number[number] for frame, number in pairs if number in by_number}
+    if set(by_number) != set(range(len(names))):
+        return {}
+    warnings.warn(
+        f"no map of {sequence.name} is called like its image, as {files.popitem()[1]}: they are paired in "
+        "order",
+        EgodepthWarning,
+        stacklevel=2,
+    )
+    return {number: by_number[number] for number in names}
+
+
+def _whole_numbers(path: Path, kind: str) -> str:
+    return (
+        f"{path} holds whole numbers ({kind}), whose unit nothing tells, and nothing scales them to the truth; "
+        "save metres as floating-point numbers, or give --scaling median"
+    )
+
+
+def _read_stack(path: Path, keys: tuple[str, ...]) -> np.ndarray:
+    try:
+        stack = array_of(np.load(path, allow_pickle=False), path, keys)
+    except (OSError, ValueError, EOFError, IndexError) as error:
+        raise EgodepthError(f"cannot read the predictions {path}: {error}") from error
+    if stack.ndim == 4 and 1 in (stack.shape[1], stack.shape[3]):
+        stack = stack.squeeze(1 if stack.shape[1] == 1 else 3)
+    if stack.ndim != 3:
+        raise EgodepthError(f"{path} has shape {stack.shape}; expected (N, H, W)")
+    return stack

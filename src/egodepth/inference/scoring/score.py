@@ -1,0 +1,504 @@
+"""A run scored against the ground truth of a data set."""
+
+import math
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require
+from egodepth.data.footage.own_footage import POSES_UNIT
+from egodepth.data.sequence import Frame, Sequence
+from egodepth.data.splits import Split, get_split
+from egodepth.evaluation.depth import (
+    PROTOCOLS,
+    TRUTHS,
+    DepthProtocol,
+    get_protocol,
+    median_ratio,
+    score_depth,
+    summarize_depth,
+)
+from egodepth.evaluation.odometry import FEWEST, Alignment, describe, score_trajectory
+from egodepth.geometry.camera import pixel_grid
+from egodepth.geometry.trajectory import (
+    RecordedTrajectory,
+    associate,
+    is_frame_count,
+    read_trajectory,
+)
+from egodepth.inference.arguments import check_run, check_sequences, footage_of
+from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.inference.odometry.unit import unit_of_run
+from egodepth.inference.predict import predict_sequence
+from egodepth.runs.run import Run, texture_at
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """Scores of one image.
+
+    Attributes:
+        sequence, frame: where it comes from; empty and 0 where that is not known.
+        scores: see :func:`score_depth`.
+    """
+
+    sequence: str
+    frame: int
+    scores: dict[str, float]
+
+
+@dataclass(frozen=True)
+class DepthScores:
+    """Depth scores of a set of images.
+
+    Attributes:
+        summary: means over images, see :func:`summarize_depth`.
+        constant: the same for a constant depth, scaled like the prediction.
+        protocol: how they were compared.
+        images: one by one.
+        note: what else must be known to compare the numbers with others, or empty.
+        left_out: images that could not be scored, each with the reason.
+    """
+
+    summary: dict[str, float]
+    constant: dict[str, float]
+    protocol: DepthProtocol
+    images: list[ImageScores]
+    note: str = ""
+    left_out: tuple[str, ...] = ()
+
+    @property
+    def caption(self) -> str:
+        """The protocol in full, with how many of its images were there."""
+        wanted = self.protocol.images
+        count = f"{len(self.images)} of its {wanted} images" if wanted else ""
+        if self.left_out:
+            total = len(self.images) + len(self.left_out)
+            left_out = f"{len(self.left_out)} of {total} images left out"
+            count = f"{count}, {left_out}" if count else left_out
+        return "; ".join(part for part in (str(self.protocol), count, self.note) if part)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the numbers are those of the whole protocol."""
+        whole = self.protocol.images in (None, len(self.images))
+        return whole and not self.note and not self.left_out
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes: metrics at the top level, the constant guess below ``constant``."""
+        return {
+            **self.summary, "constant": self.constant, "protocol": self.caption,
+            "protocol_name": self.protocol.name, "protocol_changed": self.protocol
+            != PROTOCOLS.get(self.protocol.name), "complete": self.complete,
+            "left_out": list(self.left_out),
+        }  # fmt: skip
+
+
+class Predictor(Protocol):
+    """Whatever has a depth map for a frame.
+
+    Attributes:
+        texture_size: height and width at which the texture of images is measured.
+    """
+
+    @property
+    def texture_size(self) -> tuple[int, int]:
+        """See above."""
+        ...
+
+    def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
+        """Refuse, before the work, frames that can't be predicted; ``scaled``: whether to the truth."""
+        ...
+
+    def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
+        """Depth (H, W) of a frame at a size."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A prediction and what it is compared with.
+
+    Attributes:
+        prediction, truth, texture: (H, W) each.
+        rays: (H, W, 3) of the pixels, z = 1, or None.
+        ground: (H, W) bool, pixels that show level ground, or None where that is not known.
+        sequence, frame, name: where it comes from; the name is that of its image file, where it has one.
+    """
+
+    prediction: np.ndarray
+    truth: np.ndarray
+    texture: np.ndarray
+    rays: np.ndarray | None = None
+    ground: np.ndarray | None = None
+    sequence: str = ""
+    frame: int = 0
+    name: str = ""
+
+
+def evaluate_depth(
+    run: Run,
+    sequences: list[Sequence],
+    protocol: DepthProtocol | str,
+    on_image: Callable[[], None] = lambda: None,
+    split: Split | None = None,
+) -> DepthScores:
+    """Score a run on every frame that has ground-truth depth, of the split and cameras of the protocol, which
+    may be told by its name.
+
+    Raises:
+        EgodepthError: no ground truth, broken frames, or an unknown protocol.
+    """
+    check_run(run)
+    check_sequences(sequences)
+    sequences = [footage_of(run, sequence) for sequence in sequences]
+    protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
+    require(protocol, DepthProtocol, "protocol", "a DepthProtocol or the name of one")
+    return evaluate_predictor(
+        RunPredictor(run, protocol.flip), sequences, protocol, on_image, split, run.refined
+    )
+
+
+@dataclass(frozen=True)
+class RunPredictor:
+    """A run's depth."""
+
+    run: Run
+    flip: bool = False
+
+    @property
+    def texture_size(self) -> tuple[int, int]:
+        """That of the training: what the networks see."""
+        return self.run.settings.height, self.run.settings.width
+
+    def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
+        """A run predicts any frame."""
+
+    def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
+        """See :class:`Predictor`."""
+        return self.run.depth(frame.image, size, flip=self.flip)
+
+
+def evaluate_predictor(
+    predictor: Predictor,
+    sequences: list[Sequence],
+    protocol: DepthProtocol,
+    on_image: Callable[[], None] = lambda: None,
+    split: Split | None = None,
+    note: str = "",
+) -> DepthScores:
+    """The same for anything that predicts; ``split`` beats the protocol's.
+
+    Raises:
+        EgodepthError: no ground truth, or broken frames.
+    """
+    if split is None and protocol.split is not None:
+        split = get_split(protocol.split)
+    targets = scored_frames(sequences, protocol, split)
+    scaled = protocol.scaling not in ("none", "baseline")
+    for sequence, _, indices in targets:
+        predictor.check(sequence, [sequence.frames.numbers[i] for i in indices], scaled=scaled)
+
+    def pairs() -> Iterator[Pair]:
+        for sequence, truths, indices in targets:
+            places = {sequence.frames.numbers[index]: index for index in indices}
+            for frame in sequence.frames.at(indices):
+                index = places[frame.number]
+                truth = truths[index]()
+                size = (truth.shape[0], truth.shape[1])
+                local = texture_at(frame.image, *predictor.texture_size, size)
+                depth = predictor.predict(sequence, frame, size)
+                rays = _rays(sequence, size)
+                ground = _ground(sequence, index, rays, truth)
+                yield Pair(
+                    depth, truth, local, rays, ground, sequence.name, frame.number, frame.name
+                )
+                on_image()
+
+    return score_pairs(pairs, protocol, note)
+
+
+Truths = Mapping[int, Callable[[], np.ndarray]]
+
+
+def scored_frames(
+    sequences: list[Sequence], protocol: DepthProtocol, split: Split | None
+) -> list[tuple[Sequence, Truths, list[int]]]:
+    """Sequences with their ground truth and the positions of the frames that a protocol scores.
+
+    Raises:
+        EgodepthError: there are none.
+    """
+    targets = []
+    for sequence in sequences:
+        truths = sequence.ground_truth(protocol.truth)
+        if sequence.camera_name not in protocol.cameras or not truths:
+            continue
+        chosen = split.numbers(sequence) if split else None
+        indices = sorted(truths)
+        if chosen is not None:
+            numbers = sequence.frames.numbers
+            indices = [i for i in indices if numbers[i] in chosen]
+        if indices:
+            targets.append((sequence, truths, indices))
+    if not targets:
+        names = ", ".join(f"{s.name} ({s.camera_name})" for s in sequences[:6])
+        of = f" of the split {split.name}" if split else ""
+        hint = "; --split all scores every frame that has some" if split else ""
+        raise EgodepthError(
+            f"no ground-truth depth{of} ({TRUTHS[protocol.truth]}) in these sequences: {names}{hint}"
+        )
+    return targets
+
+
+def score_pairs(
+    pairs: Callable[[], Iterator[Pair]], protocol: DepthProtocol, note: str = ""
+) -> DepthScores:
+    """Score predictions against ground truth; ``pairs`` is called twice where one scale is fitted to the
+    whole set. Images without truth in range, or whose prediction is no depth, are left out with a warning.
+
+    Raises:
+        EgodepthError: no pairs, or none that can be scored.
+    """
+    scale = None
+    if protocol.scaling == "set_median":
+        ratios = []
+        for p in pairs():
+            with suppress(EgodepthError):
+                ratios.append(median_ratio(p.prediction, p.truth, protocol))
+        scale = float(np.median(ratios)) if ratios else math.nan
+    images: list[ImageScores] = []
+    constant: list[dict[str, float]] = []
+    left_out: list[str] = []
+    for p in pairs():
+        try:
+            scores = score_depth(
+                p.prediction, p.truth, protocol, p.texture,
+                rays=p.rays, ground=p.ground, set_scale=scale,
+            )  # fmt: skip
+        except EgodepthError as error:
+            where = f"{p.sequence}, frame {p.frame}" if p.sequence else f"image {len(images)}"
+            left_out.append(f"{where}{f' ({p.name})' if p.name else ''}: {error}")
+            continue
+        images.append(ImageScores(p.sequence, p.frame, scores))
+        guess = np.full_like(p.truth, np.median(p.truth[(p.truth > 0) & np.isfinite(p.truth)]))
+        plain = replace(protocol, scaling="median")
+        constant.append(score_depth(guess, p.truth, plain, p.texture, ground=p.ground))
+    if left_out:
+        total = len(images) + len(left_out)
+        text = f"{len(left_out)} of {total} images could not be scored: {'; '.join(left_out[:3])}"
+        text += "; ..." if len(left_out) > 3 else ""
+        if not images:
+            raise EgodepthError(text)
+        warnings.warn(text, EgodepthWarning, stacklevel=3)
+    summary = summarize_depth([image.scores for image in images])
+    return DepthScores(summary, summarize_depth(constant), protocol, images, note, tuple(left_out))
+
+
+def _rays(sequence: Sequence, size: tuple[int, int]) -> np.ndarray | None:
+    if sequence.camera is None or sequence.camera_guessed:
+        return None
+    camera = sequence.camera.resize(*size)
+    pixels = pixel_grid(*size, torch.zeros(1))
+    rays = camera.to(torch.float32).unproject(pixels, torch.ones(len(pixels)))
+    return rays.reshape(*size, 3).numpy()
+
+
+def _ground(
+    sequence: Sequence, index: int, rays: np.ndarray | None, truth: np.ndarray
+) -> np.ndarray | None:
+    """(H, W) bool, pixels that show level ground; None where that is not known."""
+    if sequence.ground is None or sequence.world_from_camera is None or rays is None:
+        return None
+    pose = sequence.world_from_camera[index]
+    height = (rays * truth[..., None]) @ pose[1, :3] + pose[1, 3]
+    return (truth > 0) & (height >= sequence.ground[0]) & (height <= sequence.ground[1])
+
+
+@dataclass(frozen=True)
+class OdometryScores:
+    """Scores of one trajectory.
+
+    Attributes:
+        summary: see :func:`score_trajectory`.
+        estimate, truth: (N, 4, 4) poses ``world_from_camera``, the estimate in its own unit.
+        sequence: its name.
+        alignment: of the two.
+        by: what estimated it, in words.
+    """
+
+    summary: dict[str, float]
+    estimate: np.ndarray
+    truth: np.ndarray
+    sequence: str
+    alignment: Alignment = "sim3"
+    by: str = "PoseNet's motions, chained"
+
+    @property
+    def caption(self) -> str:
+        """The protocol in words."""
+        return f"{self.by}; {describe(self.alignment, self.summary)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """What ``--json`` writes."""
+        return {**self.summary, "sequence": self.sequence, "alignment": self.alignment,
+                "protocol": self.caption}  # fmt: skip
+
+
+def evaluate_odometry(
+    run: Run,
+    sequence: Sequence,
+    on_image: Callable[[], None] = lambda: None,
+    alignment: Alignment = "sim3",
+    *,
+    by: Literal["network", "alignment"] = "network",
+) -> OdometryScores:
+    """Find the trajectory of a sequence and compare it with its poses.
+
+    Args:
+        run: trained networks.
+        sequence: footage with poses.
+        on_image: called for each frame.
+        alignment: of the estimate to the truth.
+        by: chained motions of PoseNet, or direct alignment (``egodepth odometry``).
+
+    Raises:
+        EgodepthError: a sequence without poses, or broken frames.
+    """
+    check_run(run)
+    sequence = footage_of(run, sequence)
+    if sequence.world_from_camera is None:
+        raise EgodepthError(f"{sequence.name} has no ground-truth poses")
+    unit = unit_of_truth(sequence)
+    if by == "alignment":
+        found = track_sequence(run, sequence, on_frame=lambda motion: on_image())
+        return score_found(found, sequence, alignment, f"direct alignment{unit}")
+    poses, numbers = [], []
+    for prediction in predict_sequence(run, sequence, with_depth=False):
+        poses.append(prediction.first_from_frame)
+        numbers.append(prediction.frame.number)
+        on_image()
+    chained = Trajectory(np.stack(poses), numbers, unit=unit_of_run(run))
+    return score_found(chained, sequence, alignment, f"PoseNet's motions, chained{unit}")
+
+
+def score_found(
+    found: Trajectory, sequence: Sequence, alignment: Alignment, by: str
+) -> OdometryScores:
+    """Scores of a trajectory against the poses of its footage, which must have some."""
+    truth = found.true_poses(sequence)
+    assert truth is not None
+    return compare_trajectories(found.first_from_frame, truth, sequence.name, alignment, by)
+
+
+def unit_of_truth(truth: Sequence) -> str:
+    """A warning in words, where a truth's lengths are not metres."""
+    return "" if truth.metric_poses else f", lengths in {POSES_UNIT}, not metres"
+
+
+def compare_trajectories(
+    estimate: np.ndarray, truth: np.ndarray, name: str, alignment: Alignment, by: str
+) -> OdometryScores:
+    """Scores of poses (N, 4, 4) that are known to belong together; frames without a pose (NaN) on either
+    side are left out."""
+    scores = score_trajectory(estimate, truth, alignment)
+    known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
+    if not known.all():
+        by += f", {known.sum()} of {len(known)} poses"
+    return OdometryScores(scores, estimate[known], truth[known], name, alignment, by)
+
+
+FEWEST_ASSOCIATED = 0.25
+"""Share of the poses of the shorter trajectory that must be associated: fewer belong together by chance."""
+LONGER = 1.5
+"""How much longer than the other a trajectory lasts whose times are frame numbers."""
+
+
+def evaluate_trajectory_file(
+    path: Path,
+    truth: Path | Sequence,
+    alignment: Alignment = "sim3",
+    apart: float = 0.02,
+) -> OdometryScores:
+    """Score a trajectory in KITTI, TUM or EuRoC format against another file or the poses of a sequence.
+
+    With times on both sides, the poses nearest in time are compared, each once and at most ``apart``
+    seconds from each other; without, there must be as many poses as frames.
+
+    Raises:
+        EgodepthError: broken files, or poses that do not belong together.
+    """
+    found = read_trajectory(path)
+    if isinstance(truth, Path):
+        true, name = read_trajectory(truth), truth.name
+    elif truth.world_from_camera is None:
+        raise EgodepthError(f"{truth.name} has no ground-truth poses")
+    else:
+        name = truth.name
+        true = RecordedTrajectory(
+            truth.frames.times, truth.world_from_camera, f"the data set's{unit_of_truth(truth)}"
+        )
+    by = f"{path} as {found.form}, truth {name} as {true.form}"
+    if found.times is None or true.times is None:
+        return compare_trajectories(
+            found.poses, true.poses, name, alignment, f"{by}, paired in order"
+        )
+    estimate, times = _known_poses(found)
+    poses, true_times = _known_poses(true)
+    pairs = associate(times, true_times, apart)
+    _check_association(path, times, name, true_times, pairs, apart)
+    by += (
+        f", {len(pairs)} of {len(found.times)} poses associated with one of {len(true.times)} true ones "
+        f"within {apart:g} s"
+    )
+    return compare_trajectories(estimate[pairs[:, 0]], poses[pairs[:, 1]], name, alignment, by)
+
+
+def _known_poses(trajectory: RecordedTrajectory) -> tuple[np.ndarray, np.ndarray]:
+    """The poses that are not NaN, and their times."""
+    assert trajectory.times is not None
+    known = np.isfinite(trajectory.poses).all((1, 2))
+    return trajectory.poses[known], trajectory.times[known]
+
+
+def _check_association(
+    path: Path,
+    times: np.ndarray,
+    name: str,
+    true_times: np.ndarray,
+    pairs: np.ndarray,
+    apart: float,
+) -> None:
+    """Refuse pairs that only chance brings together, with the likely reason.
+
+    Raises:
+        EgodepthError: too few pairs, or times of one side that are frame numbers.
+    """
+    span, true_span = np.ptp(times), np.ptp(true_times)
+    ranges = (
+        f"{path} has {times[0]:.3f} to {times[-1]:.3f} s, {name} {true_times[0]:.3f} to "
+        f"{true_times[-1]:.3f} s"
+    )
+    for what, one, other in ((path, times, true_times), (name, true_times, times)):
+        if is_frame_count(one) and np.ptp(one) > LONGER * np.ptp(other):
+            raise EgodepthError(
+                f"the times of {what} are frame numbers, not seconds: {ranges}; write times in seconds, "
+                "or both files in KITTI format"
+            )
+    if len(pairs) >= max(FEWEST, FEWEST_ASSOCIATED * min(len(times), len(true_times))):
+        return
+    ratio = max(span, true_span) / max(min(span, true_span), 1e-9)
+    units = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
+    unit = next((u for size, u in units.items() if size / 2 < ratio < size * 2), None)
+    hint = f"one of them may be in {unit}; " if unit else ""
+    raise EgodepthError(
+        f"only {len(pairs)} of {len(times)} poses of {path} are within {apart:g} s of one of the "
+        f"{len(true_times)} of {name}: {ranges}; {hint}use --max_apart, or files in KITTI format"
+    )

@@ -1,0 +1,496 @@
+"""Training snippets: a target frame, its neighbours in time, and the camera."""
+
+import time
+from collections.abc import Iterator
+from copy import copy
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int64, UInt8
+from torch import Tensor
+from torch.utils.data import IterableDataset
+
+from egodepth.core.ahead import ahead
+from egodepth.core.errors import EgodepthError
+from egodepth.core.schedule import Schedule
+from egodepth.data.preparation.clips import NO_PART, Clip, Points
+from egodepth.data.sequence import Sequence
+from egodepth.geometry.camera import Camera
+from egodepth.training.augment import (
+    change_colours,
+    flip_motions,
+    flip_points,
+    flip_some,
+    random_colour_matrices,
+)
+
+FLIP_PROBABILITY = JITTER_PROBABILITY = 0.5
+BATCHES_AHEAD = 4
+"""Batches after the present one that a trainer and its prefetching may have asked for already, at most."""
+POINTS = 128
+"""Known points of a target that a step looks at."""
+
+
+@dataclass(frozen=True)
+class RawBatch:
+    """What the loader hands over: frames as they are cached.
+
+    Attributes:
+        frames: (S + 1, B, 3, H, W), the target first, then the sources in order of offset.
+        matrix: (B, 3, 3) intrinsics at the size of the frames.
+        motions: (S, B, 4, 4) ``source_from_target``, in metres or the unit of the snippet's part; NaN
+            where PoseNet has to find it.
+        step: index of the training step, from which the augmentation is seeded.
+        frame_ids: (T + 1, B) of the target and its T sources in time, unique among all clips.
+        owners: (B, 2) the snippet's clip, and its part, unique among all clips.
+        points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of the part; zeros
+            where none are known.
+        static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where no clip has any.
+        dense: (B, 2, H, W) float16, inverse depth of the target in the unit of the part, 0 where unknown, and
+            confidence; None where no clip has any.
+        weight: of this process's mean, so that the mean over processes is that over all snippets; 1 but
+            for an uneven last batch.
+    """
+
+    frames: UInt8[Tensor, "n b 3 h w"]
+    matrix: Float[Tensor, "b 3 3"]
+    motions: Float[Tensor, "s b 4 4"]
+    step: int
+    frame_ids: Int64[Tensor, "t b"]
+    owners: Int64[Tensor, "b 2"]
+    points: Float[Tensor, "b p 3"]
+    static: Bool[Tensor, "m b 1 h w"]
+    dense: Float[Tensor, "b 2 h w"] | None = None
+    weight: float = 1.0
+
+    def to(self, device: torch.device) -> "RawBatch":
+        """Move to a device, without waiting for it."""
+
+        def moved(values: Tensor) -> Tensor:
+            return values.to(device, non_blocking=True)
+
+        return RawBatch(
+            moved(self.frames), moved(self.matrix), moved(self.motions), self.step,
+            moved(self.frame_ids), moved(self.owners), moved(self.points), moved(self.static),
+            None if self.dense is None else moved(self.dense), self.weight,
+        )  # fmt: skip
+
+    def pin_memory(self) -> "RawBatch":
+        """In memory from which a GPU takes it without waiting."""
+        return RawBatch(
+            self.frames.pin_memory(), self.matrix.pin_memory(), self.motions.pin_memory(), self.step,
+            self.frame_ids.pin_memory(), self.owners.pin_memory(), self.points.pin_memory(),
+            self.static.pin_memory(), None if self.dense is None else self.dense.pin_memory(),
+            self.weight,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SnippetBatch:
+    """B snippets of one target and S sources.
+
+    Attributes:
+        target: (B, 3, H, W) in [0, 1], what the losses see.
+        sources: (S, B, 3, H, W).
+        target_input, sources_input: the same frames with jittered colours, what DepthNet and
+            PoseNet see.
+        camera: of all frames, batch size B.
+        motions: (S, B, 4, 4) ``source_from_target``; NaN where PoseNet has to find it.
+        points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of ``motions``;
+            zeros where none are known.
+        static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where there are none.
+        dense: (B, 2, H, W) inverse depth of the target in the unit of ``motions``, 0 where unknown, and
+            confidence; None where none is known.
+    """
+
+    target: Float[Tensor, "b 3 h w"]
+    sources: Float[Tensor, "s b 3 h w"]
+    target_input: Float[Tensor, "b 3 h w"]
+    sources_input: Float[Tensor, "s b 3 h w"]
+    camera: Camera
+    motions: Float[Tensor, "s b 4 4"]
+    points: Float[Tensor, "b p 3"]
+    static: Bool[Tensor, "m b 1 h w"]
+    dense: Float[Tensor, "b 2 h w"] | None = None
+
+
+def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
+    """Frames as floats, flipped and jittered with chances decided by ``seed``."""
+    levels = raw.frames
+    camera = Camera(raw.matrix, *levels.shape[-2:])
+    motions, points, static = raw.motions, raw.points, raw.static
+    dense = None if raw.dense is None else raw.dense.float()
+    count = levels.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    chances = torch.rand(2, count, generator=generator)
+    if enabled:
+        flips = (chances[0] < FLIP_PROBABILITY).to(levels.device, non_blocking=True)
+        # Bytes are mirrored, a quarter of what the floats would be.
+        static, _ = flip_some(static, camera, flips)
+        levels, camera = flip_some(levels, camera, flips)
+        motions = flip_motions(motions, flips)
+        points = flip_points(points, flips, camera.width)
+        if dense is not None:
+            dense = torch.where(flips[:, None, None, None], dense.flip(-1), dense)
+    frames = levels.float().div_(255)
+    inputs = frames
+    if enabled:
+        changes = chances[1] < JITTER_PROBABILITY
+        matrices = random_colour_matrices(count, generator)
+        matrices = torch.where(changes[:, None, None], matrices, torch.eye(3, 4))
+        inputs = change_colours(frames, matrices.to(frames.device, non_blocking=True))
+    return SnippetBatch(
+        frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static, dense
+    )
+
+
+def find_partner(sequences: list[Sequence], index: int) -> int:
+    """Which of some sequences the other camera of a sequence's rig took.
+
+    Raises:
+        EgodepthError: none did.
+    """
+    sequence = sequences[index]
+    for other, candidate in enumerate(sequences):
+        same_rig = sequence.rig and candidate.rig == sequence.rig
+        if same_rig and candidate.camera_name != sequence.camera_name:
+            return other
+    raise EgodepthError(
+        f"{sequence.name} has no second camera; stereo training needs both in the sources"
+    )
+
+
+@dataclass(frozen=True)
+class LabelRound:
+    """Labels that were made while the training ran.
+
+    Attributes:
+        first_step: from which they act.
+        dense: of each clip, see :attr:`Clip.dense`; None where a clip has none.
+        factors: of each clip's inverse depths, which bring them to DepthNet's unit.
+    """
+
+    first_step: int
+    dense: list[np.ndarray | None]
+    factors: list[float]
+
+
+class SnippetStream(IterableDataset[RawBatch]):
+    """Batches of all snippets of some clips, in an order fixed by the seed and the step.
+
+    Every epoch is a new permutation; its last batch holds what is left. Starting at a later step
+    gives the same batches from there on, which is what resuming needs.
+
+    Attributes:
+        clips: where the snippets come from.
+        seconds: time that the training waited for batches so far.
+        schedule: of the training; iterating ends at its last step.
+        first_step: where iterating starts.
+        labels_first: share of the training that sees snippets alone whose target has labels.
+        label_rounds: labels that came during the training; the last one that acts replaces the clips' own.
+        prefetch: make batches ahead in a thread, pinned for a GPU. On the CPU that would only take the
+            cores from the step.
+    """
+
+    def __init__(
+        self,
+        clips: list[Clip],
+        *,
+        directions: tuple[int, ...],
+        batch_size: int,
+        seed: int,
+        partner: bool = False,
+        rank: int = 0,
+        ranks: int = 1,
+    ):
+        """List the snippets.
+
+        Args:
+            clips: footage. Where a clip's motion is known, snippets are of frames of one part.
+            directions: sources relative to the target, in strides of the clip, for example (-1, 1).
+            batch_size: snippets a step.
+            seed: fixes the order.
+            partner: the other camera of a stereo rig is a source too, the last one.
+            rank, ranks: this process among those that share every step; together they see what one
+                process with ``ranks`` times the batch would.
+
+        Raises:
+            EgodepthError: no snippet at all, fewer than processes, or no second camera.
+        """
+        self.clips, self.directions = clips, directions
+        self.batch_size, self.seed = batch_size, seed
+        self.schedule, self.first_step, self.labels_first = Schedule(0), 0, 0.0
+        self.seconds = 0.0
+        self.label_rounds: list[LabelRound] = []
+        self.prefetch = False
+        self._partner, self._rank, self._ranks = partner, rank, ranks
+        self._partners = [self._find_partner(i) if partner else i for i in range(len(clips))]
+        self._first_frame = np.cumsum([0, *(len(clip.frames) for clip in clips)])
+        self._first_part = _number_parts(clips)
+        self._points_a_frame = POINTS if any(c.motion and c.motion.points for c in clips) else 0
+        snippets = [s for index in range(len(clips)) for s in self._snippets_of(index)]
+        if not snippets:
+            raise EgodepthError(
+                f"no training snippets: no frame has neighbours at strides {directions} of "
+                f"{', '.join(sorted({str(clip.stride) for clip in clips}))} frames"
+                + (" and its other camera's frame" if partner else "")
+                + "; the footage is too short, still, without poses where they must be known, outside of "
+                "--data.split, or --data.stride too large"
+            )
+        if len(snippets) < ranks:
+            raise EgodepthError(f"{len(snippets)} snippets are too few for {ranks} processes")
+        self._snippets = np.array(snippets)
+
+    def _snippets_of(self, index: int) -> Iterator[tuple[int, ...]]:
+        """Clip, position of the target, positions of its sources."""
+        clip = self.clips[index]
+        positions = clip.positions
+        others = self.clips[self._partners[index]].positions
+        for number, target in positions.items():
+            if clip.targets is not None and number not in clip.targets:
+                continue
+            sources = [positions.get(number + d * clip.stride) for d in self.directions]
+            if any(s is None or not _usable(clip, target, s) for s in sources):
+                continue
+            if self._partner:
+                sources.append(others.get(number))
+            if all(source is not None for source in sources):
+                yield (index, target, *(s for s in sources if s is not None))
+
+    def _find_partner(self, index: int) -> int:
+        other = find_partner([clip.sequence for clip in self.clips], index)
+        one, two = self.clips[index], self.clips[other]
+        if not torch.allclose(one.camera.matrix, two.camera.matrix, atol=0.5):
+            raise EgodepthError(
+                f"{one.sequence.name} and {two.sequence.name} have different intrinsics; stereo "
+                "training needs a rectified pair"
+            )
+        return other
+
+    @property
+    def frames_a_snippet(self) -> int:
+        """Target and sources."""
+        return 1 + len(self.directions) + self._partner
+
+    @property
+    def frame_count(self) -> int:
+        """Cached frames of all sequences."""
+        return int(self._first_frame[-1])
+
+    def points_of_parts(self) -> list[list[tuple[np.ndarray, Points]]]:
+        """Of each part, the frames (3, h, w) uint8 whose depth is known at some points, with those points, in
+        the unit of the part."""
+        known: dict[int, list[tuple[np.ndarray, Points]]] = {}
+        for first, clip in zip(self._first_part, self.clips, strict=True):
+            if clip.motion is None:
+                continue
+            for part in clip.motion.part[clip.motion.part != NO_PART]:
+                known.setdefault(first + int(part), [])
+            for position, points in clip.motion.points.items():
+                part = first + int(clip.motion.part[position])
+                known[part].append((clip.frames[position], points))
+        return [known.get(part, []) for part in range(max(known, default=-1) + 1)]
+
+    @property
+    def has_labels(self) -> bool:
+        """Whether any clip has dense labels."""
+        return any(clip.dense is not None for clip in self.clips)
+
+    @property
+    def snippet_count(self) -> int:
+        """Snippets in an epoch."""
+        return len(self._snippets)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, the partial last one included; what is left for less than a snippet a
+        process joins the batch before."""
+        return self._batches_of(len(self._snippets))
+
+    def _batches_of(self, count: int) -> int:
+        together = self.batch_size * self._ranks
+        left = count % together
+        return max(1, count // together + (left >= self._ranks))
+
+    @cached_property
+    def _labelled(self) -> np.ndarray:
+        """Rows of the snippets whose target has labels."""
+        dense = [clip.dense for clip in self.clips]
+        known = [
+            (labels := dense[clip]) is not None and bool(labels[target, 0].any())
+            for clip, target in self._snippets[:, :2]
+        ]
+        return np.flatnonzero(known)
+
+    def batch(self, step: int) -> RawBatch:
+        """The batch of a training step, whatever came before."""
+        rows = np.arange(len(self._snippets))
+        on_labels = self.schedule.progress(step) < self.labels_first
+        if on_labels and len(self._labelled) >= self._ranks:
+            rows = self._labelled
+        batches = self._batches_of(len(rows))
+        epoch, position = divmod(step, batches)
+        order = rows[np.random.default_rng([self.seed, epoch]).permutation(len(rows))]
+        together = self.batch_size * self._ranks
+        last = position == batches - 1
+        rows = order[position * together : None if last else (position + 1) * together]
+        mine = np.array_split(rows, self._ranks)[self._rank]
+        weight = len(mine) * self._ranks / len(rows)
+        return replace(self._gather(mine, step), weight=weight)
+
+    def hold_out(self, every: int) -> "tuple[SnippetStream, SnippetStream]":
+        """The stream without each ``every``-th snippet, and a stream of those alone, in order.
+
+        Raises:
+            EgodepthError: fewer than two snippets.
+        """
+        count = len(self._snippets)
+        if count < 2:
+            raise EgodepthError(
+                "the footage has one snippet, and none to hold out: refining needs four frames or more"
+            )
+        held = np.arange(count) % every == min(every, count) // 2
+        kept, held_out = copy(self), copy(self)
+        kept._snippets, held_out._snippets = self._snippets[~held], self._snippets[held]
+        for part in (kept, held_out):
+            part.__dict__.pop("_labelled", None)
+        return kept, held_out
+
+    def in_order(self, size: int) -> Iterator[RawBatch]:
+        """All snippets once, in order, in batches of at most ``size``."""
+        for first in range(0, len(self._snippets), size):
+            rows = np.arange(first, min(first + size, len(self._snippets)))
+            yield self._gather(rows, 0)
+
+    def snippet_near(self, sequence: int, frame: int) -> RawBatch:
+        """The snippet, as a batch of one, whose target is nearest to a frame of a sequence.
+
+        Args:
+            sequence: its position among the sequences.
+            frame: the frame's position in its sequence; the first and last have no snippet of
+                their own.
+        """
+        own = np.flatnonzero(self._snippets[:, 0] == sequence)
+        if len(own) == 0:
+            raise EgodepthError(f"{self.clips[sequence].sequence.name} is too short for a snippet")
+        nearest = np.argmin(np.abs(self._snippets[own, 1] - frame))
+        return self._gather(own[nearest : nearest + 1], 0)
+
+    def _gather(self, rows: np.ndarray, step: int) -> RawBatch:
+        chosen = self._snippets[rows]
+        own = 2 + len(self.directions)
+        frames = [
+            np.stack([self.clips[snippet[0]].frames[snippet[column]] for snippet in chosen])
+            for column in range(1, own)
+        ]
+        if self._partner:
+            others = [self.clips[self._partners[s[0]]].frames[s[own]] for s in chosen]
+            frames.append(np.stack(others))
+        matrix = torch.stack([self.clips[s[0]].camera.matrix.float() for s in chosen])
+        motions = np.stack([self._motions(snippet) for snippet in chosen], axis=1)
+        rng = np.random.default_rng([self.seed, step])
+        return RawBatch(
+            torch.from_numpy(np.stack(frames)), matrix, torch.from_numpy(motions).float(), step,
+            torch.from_numpy(chosen[:, 1:own].T + self._first_frame[chosen[:, 0]]),
+            torch.tensor([[s[0], self._part(s)] for s in chosen]),
+            torch.from_numpy(np.stack([self._points(s, rng) for s in chosen])).float(),
+            torch.from_numpy(self._static(chosen)), self._dense(chosen, step),
+        )  # fmt: skip
+
+    def _part(self, snippet: np.ndarray) -> int:
+        motion = self.clips[snippet[0]].motion
+        return 0 if motion is None else int(self._first_part[snippet[0]] + motion.part[snippet[1]])
+
+    def _points(self, snippet: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """(P, 3): x, y and inverse depth of some points of the target; zeros where there are none."""
+        motion = self.clips[snippet[0]].motion
+        found = motion.points.get(int(snippet[1])) if motion else None
+        if found is None:
+            return np.zeros((self._points_a_frame, 3))
+        place = rng.integers(len(found.inverse_depth), size=self._points_a_frame)
+        return np.column_stack([found.pixels[place], found.inverse_depth[place]])
+
+    def _static(self, chosen: np.ndarray) -> np.ndarray:
+        """(1, B, 1, H, W), or (0, B, 1, H, W) where no clip has any."""
+        shape = self.clips[0].frames.shape[2:]
+        if all(clip.static is None for clip in self.clips):
+            return np.zeros((0, len(chosen), 1, *shape), bool)
+        none = np.zeros(shape, bool)
+        masks = [self.clips[snippet[0]].static for snippet in chosen]
+        return np.stack([none if mask is None else mask for mask in masks])[None, :, None]
+
+    def _dense(self, chosen: np.ndarray, step: int) -> Tensor | None:
+        """(B, 2, H, W); None where no clip has any."""
+        dense, factors = [clip.dense for clip in self.clips], [1.0] * len(self.clips)
+        for made in self.label_rounds:
+            if made.first_step <= step:
+                dense, factors = made.dense, made.factors
+        if all(labels is None for labels in dense):
+            return None
+        found = np.zeros((len(chosen), 2, *self.clips[0].frames.shape[2:]), np.float16)
+        for row, (clip, target) in enumerate(chosen[:, :2]):
+            labels = dense[clip]
+            if labels is not None:
+                found[row] = labels[target]
+                found[row, 0] *= factors[clip]
+        return torch.from_numpy(found)
+
+    def _motions(self, snippet: np.ndarray) -> np.ndarray:
+        """(S, 4, 4) ``source_from_target``, NaN where unknown."""
+        index, target = int(snippet[0]), int(snippet[1])
+        clip = self.clips[index]
+        motions = np.full((len(self.directions) + self._partner, 4, 4), np.nan)
+        if clip.motion is not None:
+            poses = clip.motion.world_from_camera
+            for row in range(len(self.directions)):
+                motions[row] = np.linalg.inv(poses[snippet[2 + row]]) @ poses[target]
+        if self._partner:
+            partner = self.clips[self._partners[index]].sequence
+            motions[-1] = np.linalg.inv(partner.rig_from_camera) @ clip.sequence.rig_from_camera
+        return motions
+
+    def _batches(self) -> Iterator[RawBatch]:
+        step = self.first_step
+        while step < self.schedule.total:  # which may change meanwhile
+            yield self.batch(step)
+            step += 1
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        batches = self._batches()
+        if self.prefetch:
+            batches = ahead((raw.pin_memory() for raw in batches), 2)
+        while True:
+            started = time.perf_counter()
+            raw = next(batches, None)
+            self.seconds += time.perf_counter() - started
+            if raw is None:
+                return
+            yield raw
+
+
+def _number_parts(clips: list[Clip]) -> list[int]:
+    """Number of each clip's first part; the cameras of a rig share one motion, and with it its parts."""
+    first: dict[str | int, int] = {}
+    count, numbers = 0, []
+    for index, clip in enumerate(clips):
+        if clip.motion is None:
+            numbers.append(0)
+            continue
+        key = clip.sequence.rig or index
+        if key not in first:
+            first[key] = count
+            count += int(clip.motion.part.max()) + 1
+        numbers.append(first[key])
+    return numbers
+
+
+def _usable(clip: Clip, target: int, source: int) -> bool:
+    """Whether a pair shows parallax and, where poses are known, has one."""
+    if (min(target, source), max(target, source)) in clip.useless:
+        return False
+    if clip.motion is None:
+        return True
+    part = clip.motion.part
+    return bool(part[target] == part[source] != NO_PART)
