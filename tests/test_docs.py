@@ -1,4 +1,4 @@
-"""Tutorials and how-tos do what they say; the site builds without a warning."""
+"""README, tutorials and how-tos do what they say; the site builds without a warning."""
 
 import os
 import re
@@ -20,7 +20,7 @@ from egodepth.data.synthetic import street as synthetic
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
-PAGES = sorted([*(DOCS / "tutorials").glob("*.md"), *(DOCS / "howto").glob("*.md")])
+PAGES = [ROOT / "README.md", *sorted([*DOCS.glob("tutorials/*.md"), *DOCS.glob("howto/*.md")])]
 SMALL = [f"--{name}={list(v) if isinstance(v, tuple) else v}" for name, v in TINY.items()]
 NOT_RUN = {
     "demo": "takes minutes; .ci/run runs it",

@@ -1,4 +1,4 @@
-"""The README's Python code runs as it stands."""
+"""The README's Python runs as it stands, and what README and docs name exists."""
 
 import argparse
 import re
@@ -45,11 +45,13 @@ def test_the_readme_runs(
 
 
 def documented_commands() -> list[str]:
-    """What README and pages have in code after `egodepth`."""
+    """What README and pages have in code after `egodepth`: blocks, indented or fenced, and inline code."""
     found = []
     for page in (README, *(README.parent / "docs").rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         found += re.findall(r"^    (?:\.venv/bin/)?egodepth ([a-z].*)$", text, re.M)
+        for block in re.findall(r"```bash\n(.*?)```", text, re.S):
+            found += re.findall(r"^egodepth ([a-z].*)$", block, re.M)
         found += re.findall(r"`(?:\.venv/bin/)?egodepth ([a-z][^`]*)`", text)
     return list(dict.fromkeys(" ".join(command.split()) for command in found))
 
@@ -97,11 +99,19 @@ def test_the_method_page_names_functions_and_settings_that_exist() -> None:
     assert named and named <= known, named - known
 
 
-def test_the_readme_names_every_recipe() -> None:
+def test_the_page_of_recipes_names_every_recipe() -> None:
+    text = (README.parent / "docs" / "recipes.md").read_text()
+    assert all(f"| `{name}` |" in text for name in RECIPES)
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere() -> None:
+    """MkDocs checks the links of docs, but not those of the pages at the root."""
     text = README.read_text()
-    for name in RECIPES:
-        prefix, _, view = name.partition("_kitti")
-        assert f"`{name}`" in text or (f"`{prefix}_kitti_mono`" in text and f"`{view}`" in text)
+    assert len(text.splitlines()) <= 90
+    links = [link for link in re.findall(r"\]\(([^)#]+)", text) if "://" not in link]
+    assert len(links) > 5
+    missing = [link for link in links if not (README.parent / link).exists()]
+    assert not missing
 
 
 @pytest.mark.parametrize("page", ["data_sets", "evaluation"])
