@@ -258,3 +258,27 @@ def test_nothing_to_reconstruct_is_one_clear_line(
     found = make_plan([clip], DataSettings(poses="auto", cache=tmp_path), QUIET)
     assert found.poses == "aligned"
     assert found.lines[-1] == f"poses: aligned after all, since {needs}"
+
+
+def test_frames_that_show_nothing_are_refused(street: Clip) -> None:
+    def with_frames(frames: np.ndarray) -> Clip:
+        return replace(street, frames=frames)
+
+    white = np.full_like(street.frames, 255)
+    with pytest.raises(EgodepthError, match=r"street-5 show nothing: all pixels are alike"):
+        make_plan([street, with_frames(white)], DataSettings(), QUIET)
+    starts_black = np.array(street.frames)
+    starts_black[:8] = 0
+    make_plan([with_frames(starts_black)], DataSettings(), QUIET)
+
+
+def test_a_camera_that_stands_for_half_of_the_clip_keeps_the_stride_of_its_drive(
+    street: Clip,
+) -> None:
+    wanted = survey(street).stride
+    stands = np.concatenate([street.frames[:1].repeat(30, 0), street.frames])
+    half = replace(street, frames=stands, numbers=np.arange(len(stands)))
+    seen = survey(half)
+    assert seen.stride == wanted
+    assert {(place, place + wanted) for place in range(28)} <= seen.frozen
+    assert seen.parallax == pytest.approx(survey(street).parallax, rel=0.3)

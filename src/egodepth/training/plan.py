@@ -22,7 +22,7 @@ from egodepth.data.preparation.structure_from_motion import (
     find_colmap,
     reconstruct,
 )
-from egodepth.data.preparation.survey import TURNING, Survey, is_static, survey
+from egodepth.data.preparation.survey import TURNING, Survey, is_blank, is_static, survey
 from egodepth.data.preparation.unknown_camera import estimate_unknown_camera, with_estimate
 from egodepth.data.sequence import Sequence, time_per_frame
 from egodepth.data.splits import Split
@@ -70,8 +70,15 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
     where they ask for it.
 
     Raises:
-        EgodepthError: poses that are missing, or structure from motion that finds nothing.
+        EgodepthError: frames that show nothing, poses that are missing, or structure from motion that finds
+            nothing.
     """
+    blank = [clip.sequence.name for clip in clips if clip.is_used and is_blank(clip)]
+    if blank:
+        raise EgodepthError(
+            f"the frames of {', '.join(blank[:SHOWN_CAMERAS])} show nothing: all pixels are alike, black, "
+            "white or of one colour; leave it out"
+        )
     clips, lines = mask_static(clips, data.mask)
     if data.views == "mono":
         clips = leave_out_static(clips, 1 if data.stride == "auto" else data.stride, console)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool
+from numpy import ndarray
 
 from egodepth.data.preparation.clips import Clip
 from egodepth.geometry.two_views import STILL, TwoViews, compare_views
@@ -18,6 +20,12 @@ CUT = 0.1
 """Below this share of tracked corners two frames show different things."""
 STATIC_FLOW = 2 * STILL
 """Pixels, median of an image, that a camera on a tripod stays below."""
+BLANK_LEVELS = 4
+"""Grey levels, between the darkest and the brightest pixel of a frame that shows nothing."""
+STANDING_GAP = 8
+"""Frames over which a camera that stands is told from a video that repeats its frames."""
+MOST_STANDING = 0.9
+"""Share of frames; a camera that stands for longer is judged by all of them."""
 FROZEN = 0.1
 """A pair with less than this share of its clip's usual parallax teaches nothing."""
 TURNING = 0.7
@@ -44,7 +52,8 @@ class Survey:
 
 def survey(clip: Clip, stride: int | None = None) -> Survey:
     """Choose the stride of a clip, unless it is given, and look at all its pairs."""
-    chosen = stride or _choose_stride(clip)
+    standing = _where_it_stands(clip)
+    chosen = stride or _choose_stride(clip, standing)
     pairs = clip.pairs(chosen)
     views = {pair: _compare(clip, pair) for pair in pairs}
     cuts = frozenset(pair for pair, seen in views.items() if seen.tracked < CUT)
@@ -56,10 +65,11 @@ def survey(clip: Clip, stride: int | None = None) -> Survey:
     }
     if not sound:
         return Survey(chosen, 0.0, 0.0, frozenset(), cuts)
-    parallax = float(np.median([seen.parallax for seen in sound.values()]))
+    moving = [seen for pair, seen in sound.items() if not standing[pair[0]]] or list(sound.values())
+    parallax = float(np.median([seen.parallax for seen in moving]))
     frozen = frozenset(pair for pair, seen in sound.items() if seen.parallax < FROZEN * parallax)
     focal = float(clip.camera.matrix[0, 0]) / clip.camera.width
-    turned = float(np.median([seen.rotation for seen in sound.values()])) * focal
+    turned = float(np.median([seen.rotation for seen in moving])) * focal
     return Survey(chosen, parallax, turned / max(parallax, 1e-6), frozen, cuts)
 
 
@@ -80,11 +90,18 @@ def is_static(clip: Clip, stride: int = 1) -> bool:
     return all(_compare(clip, pairs[place]).flow < limit for place in places)
 
 
-def _choose_stride(clip: Clip) -> int:
-    """The smallest with the wanted parallax; the largest that keeps the view where none has it."""
+def is_blank(clip: Clip) -> bool:
+    """Whether the frames show nothing, as where an encoder failed: the grey levels of each hardly differ."""
+    places = np.unique(np.linspace(0, len(clip.frames) - 1, SAMPLES).astype(int))
+    return all(int(np.ptp(clip.frames[place].mean(0))) <= BLANK_LEVELS for place in places)
+
+
+def _choose_stride(clip: Clip, standing: Bool[ndarray, "n"]) -> int:
+    """The smallest with the wanted parallax; the largest that keeps the view where none has it. Where the
+    camera stands for a while, these frames have no say."""
     best = STRIDES[0]
     for stride in STRIDES:
-        pairs = clip.pairs(stride)
+        pairs = [pair for pair in clip.pairs(stride) if not standing[pair[0]]]
         # Half of the frames shall have a neighbour on either side.
         if not pairs or 4 * stride > max(len(clip.frames), 4):
             break
@@ -98,6 +115,23 @@ def _choose_stride(clip: Clip) -> int:
         if parallax >= WANTED_PARALLAX:
             break
     return best
+
+
+def _where_it_stands(clip: Clip) -> Bool[ndarray, "n"]:
+    """Frames during which the camera stands; none where it does so nearly always."""
+    count = len(clip.frames)
+    standing = np.zeros(count, bool)
+    pairs = clip.pairs(STANDING_GAP)
+    if not pairs:
+        return standing
+    places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
+    limit = STATIC_FLOW / clip.camera.width
+    still = np.array([_compare(clip, pairs[place]).flow < limit for place in places])
+    ends = np.array([pairs[place] for place in places])
+    frames = np.arange(count)[:, None]
+    standing = still[np.abs(frames - ends.mean(1)).argmin(1)]
+    standing |= (still & (ends[:, 0] <= frames) & (frames <= ends[:, 1])).any(1)
+    return standing if standing.mean() < MOST_STANDING else np.zeros(count, bool)
 
 
 def _compare(clip: Clip, pair: tuple[int, int]) -> TwoViews:
