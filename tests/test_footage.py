@@ -11,6 +11,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
 from egodepth.data.footage.frame_cache import cached_frames
 from egodepth.data.footage.own_footage import read_camera, read_footage
+from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sources import read_source, read_sources, select
 from egodepth.geometry.lens import Lens, Undistortion
 from egodepth.runs.cameras import with_camera
@@ -37,12 +38,24 @@ def test_a_video_is_read_frame_by_frame(tmp_path: Path) -> None:
 def test_a_video_without_frames(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"not a video at all")
-    with pytest.raises(EgodepthError, match=r"cannot read the video .*a\.mp4"):
+    with pytest.raises(
+        EgodepthError, match=r"cannot read the video .*a\.mp4: Invalid data found [a-z ]*$"
+    ):
         read_footage(path)
     video = make_video(tmp_path / "b.mp4")
     video.write_bytes(video.read_bytes()[:300])
     with pytest.raises(EgodepthError, match=r"b\.mp4"):
         read_footage(video)
+
+
+def test_images_that_are_too_small_to_learn_from(tmp_path: Path) -> None:
+    folder = tmp_path / "thin"
+    folder.mkdir()
+    for number in range(4):
+        Image.fromarray(np.zeros((1, 64, 3), np.uint8)).save(folder / f"{number}.png")
+    thin = read_footage(folder).with_fov(60)
+    with pytest.raises(EgodepthError, match="thin are 64x1 pixels; depth needs at least 16"):
+        read_clips([thin], 32, 64, tmp_path / "cache")
 
 
 def test_frames_of_images_are_called_like_these(tmp_path: Path) -> None:

@@ -70,7 +70,7 @@ class VideoWriter:
             frame.pts, frame.time_base = self._ticks(time), Fraction(1, TICKS)
             self._mux(self._stream.encode(frame))
         except FFmpegError as error:
-            raise EgodepthError(f"cannot write {self.path}: {error}") from error
+            raise EgodepthError(f"cannot write {self.path}: {reason(error)}") from error
 
     def _ticks(self, time: float | None) -> int:
         """When the next frame is shown."""
@@ -101,7 +101,14 @@ class VideoWriter:
                 self._container.close()
         except FFmpegError as failed:
             if error is None:
-                error = EgodepthError(f"cannot write {self.path}: {failed}")
+                error = EgodepthError(f"cannot write {self.path}: {reason(failed)}")
                 self._stack.__exit__(type(error), error, None)
                 raise error from failed
         self._stack.__exit__(kind, error, trace)
+
+
+def reason(error: FFmpegError | OSError | IndexError) -> str:
+    """Why FFmpeg failed, without the number and the path that its errors carry."""
+    if isinstance(error, IndexError):
+        return "it has no video stream"
+    return getattr(error, "strerror", None) or str(error)

@@ -13,7 +13,7 @@ from av.error import EOFError as EndOfFile
 from av.error import FFmpegError
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.video import video_address
+from egodepth.core.video import reason, video_address
 from egodepth.data.footage.camera_metadata import container_focal
 from egodepth.data.sequence import Frame
 
@@ -166,9 +166,8 @@ class VideoFile:
         ordered = sorted(set(stamps)) if complete and unit else []
         return ordered, len(ordered) or count, unit, metadata
 
-    def _error(self, error: Exception) -> EgodepthError:
-        reason = "it has no video stream" if isinstance(error, IndexError) else error
-        return EgodepthError(f"cannot read the video {self.path}: {reason}")
+    def _error(self, error: FFmpegError | IndexError) -> EgodepthError:
+        return EgodepthError(f"cannot read the video {self.path}: {reason(error)}")
 
 
 def pixel_aspect(stream: Any) -> float:

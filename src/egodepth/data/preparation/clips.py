@@ -11,6 +11,8 @@ from egodepth.data.footage.frame_cache import cached_frames
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 
+MIN_SIDE = 16
+"""Pixels of an image that depth can be learned from at all."""
 NO_PART = -1
 
 
@@ -124,7 +126,7 @@ def read_clips(
         folder, on_frame: see :func:`cached_frames`.
 
     Raises:
-        EgodepthError: a sequence without a camera, or broken frames.
+        EgodepthError: a sequence without a camera, images that are too small, or broken frames.
     """
     clips = []
     for sequence in sequences:
@@ -132,6 +134,11 @@ def read_clips(
             raise EgodepthError(
                 f"{sequence.name} has no camera: give --data.focal (pixels), --data.fov "
                 "(degrees, left to right edge) or --data.camera FILE"
+            )
+        if min(sequence.camera.height, sequence.camera.width) < MIN_SIDE:
+            raise EgodepthError(
+                f"the images of {sequence.name} are {sequence.camera.width}x{sequence.camera.height} pixels; "
+                f"depth needs at least {MIN_SIDE} on either side"
             )
         frames, numbers = cached_frames(sequence, height, width, folder, on_frame)
         clips.append(Clip(sequence, frames, numbers, sequence.camera.resize(height, width)))
