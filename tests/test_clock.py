@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import lightning as L
 import pytest
 import torch
 from rich.console import Console
@@ -160,14 +161,14 @@ def test_a_resumed_training_repeats_what_was_decided(
 
 
 def stop_after(patch: pytest.MonkeyPatch, steps: int) -> None:
-    original = FollowClock.on_train_batch_end
+    original = FollowClock.after_step
 
-    def end(self: FollowClock, trainer: object, *rest: object) -> None:
-        original(self, trainer, *rest)
+    def end(self: FollowClock, trainer: L.Trainer, module: EgodepthModule) -> None:
+        original(self, trainer, module)
         if trainer.global_step == steps:
             trainer.should_stop = True
 
-    patch.setattr(FollowClock, "on_train_batch_end", end)
+    patch.setattr(FollowClock, "after_step", end)
 
 
 def test_a_machine_busy_for_the_timed_steps_does_not_shorten_the_training(

@@ -23,6 +23,7 @@ from egodepth.core.files import atomic_path
 from egodepth.runs.folder import RunFolder
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule
+from egodepth.training.step_callback import StepCallback
 
 FIRST_CHECK, FIRST_CHECK_SHARE, CHECK_EVERY, IN_A_ROW = 100, 0.1, 20, 4
 """When a collapse is looked for: steps, share of the training, steps between, checks that agree."""
@@ -30,7 +31,7 @@ SHOWN = {"total": "loss", "photometric": "ph", "feature_metric": "fm", "reconstr
 """Terms in the progress bar and their short names; all terms are in the log."""
 
 
-class ProgressBar(L.Callback):
+class ProgressBar(StepCallback):
     """One line: steps, loss terms, frames per second, time left."""
 
     def __init__(self, frames_per_step: int, console: Console):
@@ -54,14 +55,7 @@ class ProgressBar(L.Callback):
         )
         self._progress.start()
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         now = time.perf_counter()
         self._recent.append(now)
         step = trainer.global_step
@@ -96,7 +90,7 @@ class ProgressBar(L.Callback):
             self._progress.stop()
 
 
-class Checkpoints(L.Callback):
+class Checkpoints(StepCallback):
     """Keeps one checkpoint, replaced atomically every so many steps and when the training stops."""
 
     def __init__(self, path: Path, every: int, beside: Callable[[], None]):
@@ -107,14 +101,7 @@ class Checkpoints(L.Callback):
         """
         self.path, self.every, self.beside = path, every, beside
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         if trainer.global_step % self.every == 0 and trainer.global_step < trainer.max_steps:
             self.save(trainer)
 
@@ -132,7 +119,7 @@ class Checkpoints(L.Callback):
             trainer.save_checkpoint(self.path)  # takes part, and writes nothing
 
 
-class GracefulStop(L.Callback):
+class GracefulStop(StepCallback):
     """Ctrl-C and SIGTERM end the training after the step under way; a second Ctrl-C at once."""
 
     def __init__(self) -> None:
@@ -150,14 +137,7 @@ class GracefulStop(L.Callback):
             for number in (signal.SIGINT, signal.SIGTERM):
                 self._previous[number] = signal.signal(number, stop)
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         if trainer.world_size > 1:
             # All processes stop after the same step, whichever of them heard of it first.
             asked = trainer.strategy.reduce_boolean_decision(self.stopped_by is not None, all=False)
@@ -171,7 +151,7 @@ class GracefulStop(L.Callback):
         self._previous = {}
 
 
-class CollapseWatch(L.Callback):
+class CollapseWatch(StepCallback):
     """Says once, while there is time to stop, that a training learns nothing.
 
     Attributes:
@@ -183,23 +163,15 @@ class CollapseWatch(L.Callback):
         self._row = 0
         self._told = False
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        assert isinstance(pl_module, EgodepthModule)
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         step = trainer.global_step
         late = step >= max(FIRST_CHECK, FIRST_CHECK_SHARE * trainer.max_steps)
-        if step % CHECK_EVERY or not late or pl_module.last is None:
+        if step % CHECK_EVERY or not late or module.last is None:
             return
-        snippet, result = pl_module.last
+        snippet, result = module.last
         if result.inverse_depth is None:
             return
-        sign = find_collapse(snippet, result, pl_module.settings.model)
+        sign = find_collapse(snippet, result, module.settings.model)
         self._row = self._row + 1 if sign else 0
         self.found = sign if self._row >= IN_A_ROW else ""
         if self.found and not self._told:
@@ -207,27 +179,19 @@ class CollapseWatch(L.Callback):
             self.console.print(f"step {step}: this training may learn nothing: {self.found}")
 
 
-class Samples(L.Callback):
+class Samples(StepCallback):
     """Pictures of the first snippet of a batch: image, inverse depth, reconstruction."""
 
     def __init__(self, run: RunFolder, every: int):
         self.run, self.every = run, every
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        assert isinstance(pl_module, EgodepthModule)
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         step = trainer.global_step
-        if pl_module.last is None or (step % self.every and step != trainer.max_steps):
+        if module.last is None or (step % self.every and step != trainer.max_steps):
             return
         if not trainer.is_global_zero:
             return
-        snippet, result = pl_module.last
+        snippet, result = module.last
         rows = [snippet.target[0]]
         if result.inverse_depth is not None:
             size = rows[0].shape[-2:]

@@ -9,7 +9,9 @@ from typing import Any
 import lightning as L
 
 from egodepth.core.schedule import Schedule
+from egodepth.training.module import EgodepthModule
 from egodepth.training.snippets import BATCHES_AHEAD
+from egodepth.training.step_callback import StepCallback
 
 PLANNED_SHARE = 0.97
 """Share of a time budget that is planned for; the last checkpoint and what it takes to end get the rest."""
@@ -178,7 +180,7 @@ def _typical(seconds: deque[float]) -> float:
     return sum(ordered) / len(ordered)
 
 
-class FollowClock(L.Callback):
+class FollowClock(StepCallback):
     """Lets the number of steps follow the time used; comes before the callbacks that ask for that number."""
 
     def __init__(self, budget: Budget, schedule: Schedule, reserved: Callable[[], float]):
@@ -200,13 +202,6 @@ class FollowClock(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self.budget.begin()
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         if self.budget.revise(self.schedule, trainer.global_step, self.reserved()):
             trainer.fit_loop.epoch_loop.max_steps = self.schedule.total

@@ -13,6 +13,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import depth_loss
 from egodepth.training.snippets import SnippetStream, augment
+from egodepth.training.step_callback import StepCallback
 
 HELD_OUT_EVERY = 5
 """Of so many snippets one is held out."""
@@ -94,7 +95,7 @@ class BestWeights:
         self.weights = {k: v.detach().clone() for k, v in module.state_dict().items()}
 
 
-class KeepBest(L.Callback):
+class KeepBest(StepCallback):
     """Looks at the held-out loss before, during and after a training, and ends it with the best weights."""
 
     def __init__(self, stream: SnippetStream, console: Console):
@@ -118,17 +119,10 @@ class KeepBest(L.Callback):
         if not self.best.weights:
             self._look(trainer, pl_module)
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         step, total = trainer.global_step, trainer.max_steps
         if step == total or step % math.ceil(total / (LOOKS - 1)) == 0:
-            self._look(trainer, pl_module)
+            self._look(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # A training that was stopped goes on from where it was.

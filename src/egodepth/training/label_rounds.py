@@ -23,6 +23,7 @@ from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import align_motions
 from egodepth.training.plan import LabelsStoppedError, Plan, label_plan
 from egodepth.training.snippets import BATCHES_AHEAD, LabelRound, SnippetBatch, SnippetStream
+from egodepth.training.step_callback import StepCallback
 
 ROUNDS = (1 / 3, 2 / 3)
 """Shares of the training after which labels are made."""
@@ -56,7 +57,7 @@ class _Round:
     line: str = ""
 
 
-class LabelRounds(L.Callback):
+class LabelRounds(StepCallback):
     """Makes labels after a third of the training, and again after two thirds.
 
     Poses are kept in the checkpoint and labels in the cache, so that a resumed training has the same ones; one
@@ -108,21 +109,11 @@ class LabelRounds(L.Callback):
                 self._give(made, self._label(made, trainer).clips)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._look(trainer, pl_module)
+        assert isinstance(pl_module, EgodepthModule)
+        self.after_step(trainer, pl_module)
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        self._look(trainer, pl_module)
-
-    def _look(self, trainer: L.Trainer, module: L.LightningModule) -> None:
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         """Begin a round that is due, or go on with the one under way, unless the training is to stop."""
-        assert isinstance(module, EgodepthModule)
         step, schedule = trainer.global_step, module.schedule
         unfinished = bool(self._rounds) and self._rounds[-1].factors is None
         passed = sum(schedule.progress(step) >= share for share in ROUNDS)

@@ -13,6 +13,8 @@ import torch
 from rich.console import Console
 
 from egodepth.core.schedule import Schedule
+from egodepth.training.module import EgodepthModule
+from egodepth.training.step_callback import StepCallback
 
 CLEARLY_FASTER = 0.9
 """Share of its time that a step must take with other threads, for them to be chosen."""
@@ -120,7 +122,7 @@ class ThreadChoice:
         return self.chosen != before
 
 
-class ThreadWatch(L.Callback):
+class ThreadWatch(StepCallback):
     """Uses the number of threads that is the fastest while the training runs."""
 
     def __init__(
@@ -153,16 +155,9 @@ class ThreadWatch(L.Callback):
         torch.set_num_threads(self.choice.count)
         self._last = self.clock()
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         now, before = self.clock(), self.choice.count
-        on_labels = self.schedule.progress(batch.step) < self.labels_first
+        on_labels = self.schedule.progress(trainer.global_step - 1) < self.labels_first
         chosen = self.choice.step_done(now - self._last, on_labels)
         self._last = now
         if self.choice.count != before:

@@ -5,7 +5,6 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import lightning as L
 import torch
@@ -17,7 +16,9 @@ from egodepth.training.build import build_module
 from egodepth.training.clock import StepTimes
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.engine import Engine, fit
+from egodepth.training.module import EgodepthModule
 from egodepth.training.snippets import RawBatch, SnippetStream
+from egodepth.training.step_callback import StepCallback
 from egodepth.training.threads import fastest
 
 TIMED_STEPS = 2
@@ -102,7 +103,7 @@ class _Batches(IterableDataset[RawBatch]):
         return (self.stream.batch(step) for step in self.steps)
 
 
-class _Stopwatch(L.Callback):
+class _Stopwatch(StepCallback):
     """Times steps: one that is thrown away, some with each number of threads, and the others with the fastest.
 
     Attributes:
@@ -121,16 +122,9 @@ class _Stopwatch(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         self._last = self._clock()
 
-    def on_train_batch_end(
-        self,
-        trainer: L.Trainer,
-        pl_module: L.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        if pl_module.device.type == "cuda":
-            torch.cuda.synchronize(pl_module.device)
+    def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
+        if module.device.type == "cuda":
+            torch.cuda.synchronize(module.device)
         seconds = self._clock() - self._last
         if not self._plan:
             self.after.append(seconds)
