@@ -22,7 +22,7 @@ from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sequence import Sequence
 from egodepth.data.synthetic.street import StreetDrive, read_street
 from egodepth.evaluation.depth import PROTOCOLS
-from egodepth.inference.scoring.score import evaluate_depth
+from egodepth.inference.scoring.depth_scores import evaluate_depth
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import get_recipe
 from egodepth.training.devices import choose_device

@@ -28,7 +28,8 @@ from rich.table import Table
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.data.image_files import ImageFiles
+from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.inference.predict import predict_sequence, write_predictions
 from egodepth.models.networks import DepthNet, PoseNet

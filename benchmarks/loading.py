@@ -26,8 +26,9 @@ from egodepth.core.files import write_json
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.provenance import provenance
 from egodepth.data.footage.frame_cache import resize_frame
+from egodepth.data.image_files import ImageFiles
 from egodepth.data.preparation.clips import read_clips
-from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.training.snippets import SnippetStream, augment
 

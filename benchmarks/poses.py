@@ -18,7 +18,7 @@ from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_trut
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.evaluation.depth import get_protocol
-from egodepth.inference.scoring.score import evaluate_depth
+from egodepth.inference.scoring.depth_scores import evaluate_depth
 from egodepth.runs.run import Run
 
 AS_FOUND = {

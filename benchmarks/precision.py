@@ -16,7 +16,7 @@ from benchmarks.real_excerpts import EXCERPTS, make_settings, read_truth, train_
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.evaluation.depth import get_protocol
-from egodepth.inference.scoring.score import evaluate_depth
+from egodepth.inference.scoring.depth_scores import evaluate_depth
 from egodepth.runs.run import Run
 
 PRECISIONS = ("bf16", "float32")

@@ -157,7 +157,7 @@ def test_what_was_refined_is_told_when_scoring_fails_or_work_is_interrupted(
     source = f"kitti_raw:{tmp_path / 'raw'}"
     words = ["refine", str(tiny_run), source, "--device", "cpu", "--iterations", "0", "--out"]
     with monkeypatch.context() as patch:
-        patch.setattr("egodepth.inference.scoring.score.evaluate_depth", fail)
+        patch.setattr("egodepth.inference.scoring.depth_scores.evaluate_depth", fail)
         assert main([*words, str(tmp_path / "out"), "--truth_only"]) == 0
     told = capsys.readouterr().err.splitlines()[-1]
     assert (

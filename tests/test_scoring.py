@@ -17,8 +17,8 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
 from egodepth.data.splits import get_split
 from egodepth.evaluation.depth import PROTOCOLS
+from egodepth.inference.scoring.depth_scores import evaluate_depth, evaluate_predictor
 from egodepth.inference.scoring.predictions import Predictions
-from egodepth.inference.scoring.score import evaluate_depth, evaluate_predictor
 from egodepth.report.leaderboard import as_markdown, collect
 from egodepth.runs.run import Run, blend_mirrored
 

@@ -11,8 +11,9 @@ from tests.layouts import make_odometry
 from egodepth.core.errors import EgodepthError
 from egodepth.core.schedule import Schedule
 from egodepth.data.footage.own_footage import read_footage
+from egodepth.data.image_files import ImageFiles
 from egodepth.data.preparation.clips import KnownMotion, read_clips
-from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.data.sequence import Sequence
 from egodepth.data.sets.kitti import read_kitti_odometry
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera

@@ -9,8 +9,9 @@ import pytest
 from tests import layouts
 
 from egodepth.core.errors import EgodepthError
+from egodepth.data.image_files import ImageFiles
 from egodepth.data.preparation.clips import read_clips
-from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.data.splits import EIGEN, SPLITS, get_split
 from egodepth.settings.training import DataSettings

@@ -7,7 +7,7 @@ import pytest
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.synthetic.street import CAMERA_HEIGHT, StreetDrive, read_street
 from egodepth.evaluation.depth import PROTOCOLS
-from egodepth.inference.scoring.score import evaluate_predictor
+from egodepth.inference.scoring.depth_scores import evaluate_predictor
 
 
 @pytest.fixture(scope="module")

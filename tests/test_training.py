@@ -20,8 +20,9 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.schedule import Schedule
 from egodepth.data.footage.own_footage import read_footage
+from egodepth.data.image_files import ImageFiles
 from egodepth.data.preparation import structure_from_motion
-from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run

@@ -23,7 +23,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS
 from egodepth.inference.odometry.unit import KnownLength
-from egodepth.inference.scoring.score import evaluate_depth
+from egodepth.inference.scoring.depth_scores import evaluate_depth
 from egodepth.runs.run import Run
 from egodepth.view.server import View
 from egodepth.view.session import Session

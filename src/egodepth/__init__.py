@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from egodepth.inference.odometry.tracker import Odometry, track_sequence
     from egodepth.inference.odometry.unit import KnownLength, Unit
     from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
-    from egodepth.inference.scoring.score import evaluate_depth, evaluate_odometry
+    from egodepth.inference.scoring.depth_scores import evaluate_depth
+    from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
     from egodepth.runs.run import Run
     from egodepth.settings.recipes import get_recipe
     from egodepth.training.run import train
@@ -45,8 +46,8 @@ _PLACES = {
     "Run": "egodepth.runs.run",
     "Unit": "egodepth.inference.odometry.unit",
     "align_images": "egodepth.inference.align",
-    "evaluate_depth": "egodepth.inference.scoring.score",
-    "evaluate_odometry": "egodepth.inference.scoring.score",
+    "evaluate_depth": "egodepth.inference.scoring.depth_scores",
+    "evaluate_odometry": "egodepth.inference.scoring.trajectory_scores",
     "find_unit": "egodepth.inference.predict",
     "get_recipe": "egodepth.settings.recipes",
     "predict_sequence": "egodepth.inference.predict",

@@ -13,12 +13,8 @@ from egodepth.core.files import write_json
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS, TOO_FAR
 from egodepth.inference.predict import predict_sequence, write_predictions
-from egodepth.inference.scoring.score import (
-    DepthScores,
-    OdometryScores,
-    evaluate_depth,
-    evaluate_odometry,
-)
+from egodepth.inference.scoring.depth_scores import DepthScores, evaluate_depth
+from egodepth.inference.scoring.trajectory_scores import OdometryScores, evaluate_odometry
 from egodepth.report.html_report import ReportContent, write_report
 from egodepth.report.plots import plot_trajectory
 from egodepth.report.tables import depth_table, more_depth_table, odometry_table

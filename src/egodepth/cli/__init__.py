@@ -357,7 +357,7 @@ def _odometry(options: argparse.Namespace) -> int:
         track_sequence,
         write_trajectory,
     )
-    from egodepth.inference.scoring.score import unit_of_truth
+    from egodepth.inference.scoring.trajectory_scores import unit_of_truth
     from egodepth.report.plots import plot_trajectory
     from egodepth.report.tables import odometry_table
     from egodepth.runs.run import Run
@@ -441,8 +441,12 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     from egodepth.data.splits import get_split
     from egodepth.evaluation.depth import get_protocol
     from egodepth.inference.predict import write_predictions
+    from egodepth.inference.scoring.depth_scores import (
+        evaluate_depth,
+        evaluate_predictor,
+        scored_frames,
+    )
     from egodepth.inference.scoring.predictions import Predictions
-    from egodepth.inference.scoring.score import evaluate_depth, evaluate_predictor, scored_frames
     from egodepth.refine import SampleRefinement, refine_samples
     from egodepth.report.tables import depth_table
     from egodepth.runs.run import Run

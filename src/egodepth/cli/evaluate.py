@@ -88,8 +88,12 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
     from egodepth.data.sources import default_protocol, read_source, select
     from egodepth.data.splits import get_split
     from egodepth.evaluation.depth import CROPS, SCALINGS, get_protocol
+    from egodepth.inference.scoring.depth_scores import (
+        RunPredictor,
+        evaluate_predictor,
+        scored_frames,
+    )
     from egodepth.inference.scoring.predictions import Predictions
-    from egodepth.inference.scoring.score import RunPredictor, evaluate_predictor, scored_frames
     from egodepth.report.evaluation import draw_worst, run_facts, write_csv
     from egodepth.report.tables import depth_table, more_depth_table
     from egodepth.runs.folder import RunFolder
@@ -155,7 +159,10 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
     from egodepth.core.progress import WorkProgress
     from egodepth.data.sources import read_source, select
     from egodepth.evaluation.odometry import segment_errors
-    from egodepth.inference.scoring.score import evaluate_odometry, evaluate_trajectory_file
+    from egodepth.inference.scoring.trajectory_scores import (
+        evaluate_odometry,
+        evaluate_trajectory_file,
+    )
     from egodepth.report.evaluation import run_facts
     from egodepth.report.plots import plot_segments, plot_trajectory
     from egodepth.report.tables import odometry_table

@@ -12,7 +12,7 @@ from egodepth.core.files import atomic_path
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol, scaled_depth
-from egodepth.inference.scoring.score import DepthScores, ImageScores, Predictor
+from egodepth.inference.scoring.depth_scores import DepthScores, ImageScores, Predictor
 from egodepth.report.plots import plot_depth_errors
 from egodepth.runs.folder import RunFolder, RunLike
 

@@ -12,7 +12,8 @@ from itertools import takewhile
 from pathlib import Path, PurePosixPath
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.footage.camera_file import Calibration, read_calibration
+from egodepth.data.footage.camera_file import read_calibration
+from egodepth.data.footage.camera_formats.values import Calibration
 from egodepth.data.footage.own_footage import (
     tell_unread_camera,
     with_calibration,

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.footage.own_footage import read_lens
+from egodepth.data.image_files import ImageFiles
 from egodepth.data.pixels import read_picture
-from egodepth.data.sequence import ImageFiles, Sequence
+from egodepth.data.sequence import Sequence
 from egodepth.evaluation.landscape import texture
 from egodepth.geometry.lens import Undistortion
 from egodepth.models.networks import DepthNet, PoseNet

@@ -7,26 +7,24 @@ from dataclasses import replace
 from functools import partial
 from glob import escape, glob
 from pathlib import Path
-from typing import IO, Any
-from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import natural_order, write_text
-from egodepth.data.footage.camera_file import Calibration, Units, read_calibration, read_units
+from egodepth.data.footage.camera_file import read_calibration, read_units
+from egodepth.data.footage.camera_formats.values import Calibration, Units
 from egodepth.data.footage.camera_metadata import exif_focal
-from egodepth.data.footage.image_names import check_names, check_others
-from egodepth.data.pixels import open_image
-from egodepth.data.sequence import (
-    IMAGE_SUFFIXES,
-    CameraFrom,
-    ChangedFrames,
-    ImageFiles,
-    Sequence,
-    list_images,
-    read_depth_png,
+from egodepth.data.footage.depth_map import (
+    DEPTH_SUFFIXES,
+    check_aspect,
+    depth_maps,
+    read_depth_map,
+    whole_numbers,
 )
+from egodepth.data.footage.image_names import check_names, check_others
+from egodepth.data.image_files import IMAGE_SUFFIXES, ImageFiles, list_images
+from egodepth.data.sequence import CameraFrom, ChangedFrames, Sequence
 from egodepth.geometry.camera import Camera, too_wide
 from egodepth.geometry.lens import Lens, Undistortion
 from egodepth.geometry.pose_table import EXAMPLE
@@ -35,10 +33,6 @@ from egodepth.geometry.trajectory import read_trajectory
 IMAGES, DEPTH, POSES = "images", "depth", "poses.txt"
 POSES_UNIT = f"the unit of {POSES}"
 """Of lengths that come from one's own poses, where their camera.yaml does not say that they are metres."""
-DEPTH_SUFFIXES = (".npy", ".npz", ".png")
-DEPTH_KEYS = ("depth",)
-"""What the depth of a .npz file with several arrays is called."""
-LIKE_DISPARITY = re.compile(r"disp|inv|idepth", re.IGNORECASE)
 CAMERA_FILE = "camera.yaml"
 """Beside images or a video: their camera; in a run folder: that of the first footage."""
 LIKE_CAMERA_FILE = re.compile(
@@ -265,17 +259,6 @@ def _tell_maps_of_no_image(folder: Path, images: set[str]) -> None:
         )
 
 
-def depth_maps(folder: Path) -> dict[str, Path]:
-    """Depth maps of a folder by their names without suffix; arrays before pictures."""
-    found: dict[str, Path] = {}
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
-    for suffix in DEPTH_SUFFIXES:
-        for path in paths:
-            if path.suffix.lower() == suffix:
-                found.setdefault(path.stem, path)
-    return found
-
-
 def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> np.ndarray:
     """Depth (H, W) of an image of a size (height, width), 0 where it is not finite, as in the sky.
 
@@ -293,122 +276,6 @@ def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> 
         depth = depth / steps
     check_aspect(path, depth.shape, size, 0.01)
     return np.where(np.isfinite(depth), depth, 0)
-
-
-def check_aspect(
-    path: Path, shape: tuple[int, ...], size: tuple[int, int], tolerance: float
-) -> None:
-    """Refuse a map (H, W) of another aspect ratio than its image, beyond rounding to whole pixels.
-
-    Raises:
-        EgodepthError: one that was cropped or turned.
-    """
-    (map_height, map_width), (height, width) = shape, size
-    stretch = map_width / width * height / map_height
-    rounding = abs(map_width - map_height * width / height)
-    if max(stretch, 1 / stretch) - 1 > tolerance and rounding > 1:
-        raise EgodepthError(
-            f"{path} is {map_width}x{map_height}, its image {width}x{height}, of another aspect ratio (a "
-            "crop, or turned?); give maps of the whole image"
-        )
-
-
-def array_of(
-    loaded: Any, path: Path, keys: tuple[str, ...] = DEPTH_KEYS
-) -> np.ndarray[Any, np.dtype[Any]]:
-    """The array of a loaded .npy file, or that of a .npz file which :func:`name_of` finds."""
-    return (
-        loaded
-        if isinstance(loaded, np.ndarray)
-        else np.asarray(loaded[name_of(loaded.files, path, keys)])
-    )
-
-
-def name_of(names: list[str], path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
-    """Of the arrays of a .npz file the first that is called one of ``keys``, or the only one, if it is not
-    called like something else.
-
-    Raises:
-        EgodepthError: several arrays, none of them called so, or one that is called disparity where depth is
-            asked for, or the other way round.
-    """
-    named = [name for key in keys for name in names if name.lower() == key]
-    if named:
-        return named[0]
-    if len(names) != 1:
-        raise EgodepthError(
-            f"{path} holds {len(names)} arrays, {', '.join(names)}: call the one that is meant "
-            f"{' or '.join(keys)}"
-        )
-    inverse = LIKE_DISPARITY.search(names[0])
-    if inverse and keys == DEPTH_KEYS:
-        raise EgodepthError(
-            f"{path} holds {names[0]!r}, which is no depth: predictions of disparity or inverse depth are "
-            "scored with --kind inverse; depth must be called depth"
-        )
-    if "depth" in names[0].lower() and not inverse and keys != DEPTH_KEYS:
-        raise EgodepthError(
-            f"{path} holds {names[0]!r}, which is no disparity: depth is scored with --kind depth; disparity "
-            f"or inverse depth must be called {' or '.join(keys)}"
-        )
-    return names[0]
-
-
-def whole_numbers(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
-    """Type of the whole numbers of a .npy or .npz file, of which the header alone is read; else empty.
-
-    Raises:
-        EgodepthError: a broken file, or one without the array.
-    """
-    try:
-        if path.suffix.lower() == ".npz":
-            with ZipFile(path) as archive:
-                names = [name.removesuffix(".npy") for name in archive.namelist()]
-                with archive.open(f"{name_of(names, path, keys)}.npy") as file:
-                    kind = _dtype(file)
-        else:
-            with path.open("rb") as file:
-                kind = _dtype(file)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise EgodepthError(f"broken depth map {path}: {error}") from error
-    return str(kind) if kind.kind in "iu" else ""
-
-
-def _dtype(file: IO[bytes]) -> np.dtype[Any]:
-    version = np.lib.format.read_magic(file)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    return read(file)[2]
-
-
-def read_depth_map(path: Path, steps: float, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray:
-    """Depth (H, W) float32 of a .npy or .npz file (as it is), or of a 16-bit PNG (``steps`` a unit).
-
-    Args:
-        path: of the file.
-        steps: of a unit, in PNGs.
-        keys: what the array is called in a .npz file with several.
-
-    Raises:
-        EgodepthError: a broken file, or one that holds no map.
-    """
-    if path.suffix.lower() == ".png":
-        with open_image(path) as image:
-            if image.mode in ("1", "L", "P"):
-                raise EgodepthError(
-                    f"{path} is a picture of 8 bits, no depth map: it needs 16 bits, or .npy in its place"
-                )
-        return read_depth_png(path, steps)
-    try:
-        values = array_of(np.load(path), path, keys)
-    except (OSError, ValueError, EOFError, IndexError, BadZipFile) as error:
-        raise EgodepthError(f"broken depth map {path}: {error}") from error
-    if values.squeeze().ndim != 2:
-        raise EgodepthError(f"broken depth map {path}: its shape is {values.shape}, not (H, W)")
-    return values.squeeze().astype(np.float32)
 
 
 def with_camera_file(sequence: Sequence, path: Path) -> Sequence:

@@ -15,14 +15,8 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
-from egodepth.data.sequence import (
-    ChangedFrames,
-    Crop,
-    ImageFiles,
-    Sequence,
-    list_images,
-    read_depth_png,
-)
+from egodepth.data.image_files import ImageFiles, list_images, read_depth_png
+from egodepth.data.sequence import ChangedFrames, Crop, Sequence
 from egodepth.data.sets.lacks import Lacks
 from egodepth.data.sets.native_size import (
     FARTHEST_OFF_CENTRE,

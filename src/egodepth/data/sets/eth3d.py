@@ -15,7 +15,8 @@ import torch
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, natural_order, read_text
-from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
+from egodepth.data.image_files import ImageFiles, read_depth_png
+from egodepth.data.sequence import Sequence
 from egodepth.data.sets.lacks import Lacks
 from egodepth.data.sets.native_size import check_centre, resized_camera
 from egodepth.data.sets.point_cloud import depth_of_cloud, read_ply

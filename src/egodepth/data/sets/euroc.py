@@ -14,7 +14,8 @@ import yaml
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, read_text
-from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence
+from egodepth.data.image_files import ImageFiles
+from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sets.image_list import read_image_list
 from egodepth.data.sets.lacks import Lacks
 from egodepth.data.sets.native_size import resized_camera

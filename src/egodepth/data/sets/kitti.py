@@ -15,7 +15,8 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import read_text
-from egodepth.data.sequence import ImageFiles, Sequence, list_images
+from egodepth.data.image_files import ImageFiles, list_images
+from egodepth.data.sequence import Sequence
 from egodepth.data.sets.kitti_depth import find_improved_depth
 from egodepth.data.sets.lacks import Lacks
 from egodepth.data.sets.native_size import check_centre, resized_camera

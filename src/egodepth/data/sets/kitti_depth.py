@@ -12,7 +12,8 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, read_text
-from egodepth.data.sequence import ImageFiles, Sequence, list_images, read_depth_png
+from egodepth.data.image_files import ImageFiles, list_images, read_depth_png
+from egodepth.data.sequence import Sequence
 from egodepth.data.sets.lacks import Lacks
 from egodepth.data.sets.native_size import check_centre
 from egodepth.geometry.camera import Camera

@@ -12,7 +12,8 @@ from scipy.io import loadmat  # type: ignore[attr-defined]
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find
-from egodepth.data.sequence import ChangedFrames, Crop, ImageFiles, Sequence
+from egodepth.data.image_files import ImageFiles
+from egodepth.data.sequence import ChangedFrames, Crop, Sequence
 from egodepth.data.sets.lacks import Lacks
 from egodepth.geometry.camera import Camera
 

@@ -15,7 +15,8 @@ from scipy.io import loadmat  # type: ignore[attr-defined]
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find
-from egodepth.data.sequence import ChangedFrames, Frame, ImageFiles, Sequence
+from egodepth.data.image_files import ImageFiles
+from egodepth.data.sequence import ChangedFrames, Frame, Sequence
 from egodepth.data.sets.lacks import Lacks
 from egodepth.data.sets.native_size import resized_camera
 from egodepth.geometry.camera import Camera

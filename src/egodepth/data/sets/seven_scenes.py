@@ -11,7 +11,8 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, natural_order, read_text
-from egodepth.data.sequence import ImageFiles, Sequence, read_depth_png
+from egodepth.data.image_files import ImageFiles, read_depth_png
+from egodepth.data.sequence import Sequence
 from egodepth.data.sets.lacks import Lacks
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.trajectory import ROTATION_TOLERANCE, off_rotation

@@ -12,7 +12,8 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find
-from egodepth.data.sequence import ChangedFrames, ImageFiles, Sequence, read_depth_png
+from egodepth.data.image_files import ImageFiles, read_depth_png
+from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sets.image_list import read_image_list
 from egodepth.data.sets.lacks import Lacks
 from egodepth.data.sets.native_size import resized_camera

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.footage.own_footage import (
+from egodepth.data.footage.depth_map import (
     DEPTH_KEYS,
     array_of,
     check_aspect,
@@ -47,7 +47,7 @@ class Predictions:
         path: of the folder or file.
         kind: whether they hold depth, or inverse depth or disparity.
         split: gives the order of a stack.
-        texture_size: see :class:`egodepth.inference.scoring.score.Predictor`.
+        texture_size: see :class:`egodepth.inference.scoring.depth_scores.Predictor`.
     """
 
     path: Path

@@ -1,0 +1,130 @@
+"""Camera files of OpenCV, ROS and kalibr."""
+
+import difflib
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthWarning
+from egodepth.data.footage.camera_formats.values import (
+    LIKE_DISTORTION,
+    NO_LENS,
+    Calibration,
+    array_of,
+    checked_calibration,
+    file_error,
+    image_size_of,
+    lens_of,
+)
+
+MATRIX_NAMES = ("camera_matrix", "Camera_Matrix", "cameraMatrix", "K", "k", "mtx")
+COEFFICIENT_NAMES = (
+    "distortion_coefficients", "Distortion_Coefficients", "distCoeffs", "dist_coeffs", "dist_coeff",
+    "distortion_coeffs", "D", "d", "dist",
+)  # fmt: skip
+
+
+def from_matrix(path: Path, tree: Mapping[str, Any], form: str) -> Calibration:
+    """OpenCV's and ROS's: a 3x3 matrix, coefficients, image size."""
+    for model in ("xi", "mirror_parameters"):
+        if model in tree:
+            raise file_error(
+                path, f"is of an omnidirectional camera ({model}), which is no pinhole camera"
+            )
+    name = next(n for n in MATRIX_NAMES if n in tree)
+    matrix = array_of(path, name, tree[name])
+    if matrix.size != 9:
+        raise file_error(path, f"has {matrix.size} numbers in {name}, not 3x3")
+    matrix = matrix.reshape(3, 3)
+    fixed = (matrix[1, 0], *matrix[2])
+    if not np.allclose(fixed, (0, 0, 0, 1)) or abs(matrix[0, 1]) > 1e-6 * abs(matrix[0, 0]):
+        raise file_error(path, f"has a {name} that is not [fx, 0, cx, 0, fy, cy, 0, 0, 1]")
+    width, height = image_size_of(path, tree)
+    if form.startswith("ROS"):
+        roi = tree.get("roi") or {}
+        binning = [tree.get(f"binning_{axis}", 1) or 1 for axis in "xy"]
+        parts = [roi.get(n) or full for n, full in (("width", width), ("height", height))]
+        moved = any(roi.get(n) for n in ("x_offset", "y_offset"))
+        if binning != [1, 1] or moved or parts != [width, height]:
+            raise file_error(path, "is of a binned or cropped image; give that of the full image")
+    values = _coefficients(path, tree, "distortion_coefficients", ("fisheye", "fisheye_model"))
+    model = str(tree.get("distortion_model") or "").lower()
+    if tree.get("fisheye_model") or tree.get("fisheye") in (1, True):
+        model = "fisheye"
+    if not model and len(values) == 4 and any(values):
+        warnings.warn(
+            f"{path} has four coefficients and no distortion_model: they are taken for k1, k2, p1, p2; for a "
+            "fisheye lens add `distortion_model: equidistant`",
+            EgodepthWarning,
+            stacklevel=4,
+        )
+    lens = lens_of(path, model, values)
+    numbers = (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], width, height)
+    return checked_calibration(path, form, numbers, lens)
+
+
+def from_kalibr(path: Path, tree: Mapping[str, Any], cameras: list[str]) -> Calibration:
+    """A camchain of kalibr, or the sensor file of a camera in EuRoC's format."""
+    if len(cameras) > 1:
+        raise file_error(
+            path, f"holds {' and '.join(cameras)}; leave in it the one that the footage is of"
+        )
+    values = tree[cameras[0]] if cameras else tree
+    kind = str(values.get("camera_model", "pinhole"))
+    if kind != "pinhole":
+        raise file_error(
+            path, f"is of a camera of the model {kind}; calibrate it as pinhole-radtan or -equi"
+        )
+    intrinsics = array_of(path, "intrinsics", values["intrinsics"]).ravel()
+    if len(intrinsics) != 4:
+        raise file_error(path, f"has {len(intrinsics)} intrinsics, not fx, fy, cx, cy")
+    resolution = values.get("resolution")
+    if resolution is None:
+        raise file_error(path, "lacks the size of its images; add `resolution: [width, height]`")
+    size = array_of(path, "resolution", resolution).ravel()
+    if len(size) != 2:
+        raise file_error(path, f"has resolution {resolution}, not [width, height]")
+    coefficients = _coefficients(path, values, "distortion_coeffs")
+    lens = lens_of(path, str(values.get("distortion_model") or "").lower(), coefficients)
+    form = "kalibr camchain" if cameras else "sensor file"
+    return checked_calibration(path, form, (*intrinsics, *size), lens)
+
+
+def _coefficients(
+    path: Path, tree: Mapping[str, Any], usual: str, others: tuple[str, ...] = ()
+) -> list[float]:
+    """Those of a lens, in OpenCV's order; none where nothing in the file is like a distortion.
+
+    Args:
+        path: of the file, for messages.
+        tree: its names and values.
+        usual: name that the coefficients have in its format.
+        others: names that tell the lens in other ways.
+
+    Raises:
+        EgodepthError: a name like that of a distortion that no format has, or a model without coefficients.
+    """
+    known = (*COEFFICIENT_NAMES, *MATRIX_NAMES, "distortion_model", *others)
+    for name in tree:
+        if name not in known and LIKE_DISTORTION.match(name):
+            close = difflib.get_close_matches(name, (usual, "distortion_model"), n=1, cutoff=0.75)
+            right = close[0] if close else "distortion_model" if "model" in name else usual
+            example = "" if right == "distortion_model" else ": [k1, k2, p1, p2, k3]"
+            raise file_error(
+                path, f"has the unknown name {name!r}, like a lens's; call it `{right}{example}`"
+            )
+    found = next((n for n in COEFFICIENT_NAMES if n in tree), None)
+    values: list[float] = (
+        [] if found is None else array_of(path, found, tree[found]).ravel().tolist()
+    )
+    model = str(tree.get("distortion_model") or "none").lower()
+    if not values and model not in NO_LENS:
+        raise file_error(
+            path,
+            f"has `distortion_model: {model}` without its coefficients; add `{usual}: [...]`, or make it "
+            "`distortion_model: none`",
+        )
+    return values

@@ -1,0 +1,233 @@
+"""The values of camera files, checked, and the camera that they make."""
+
+import math
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.geometry.camera import Camera, too_wide
+from egodepth.geometry.lens import COEFFICIENTS, Lens, LensModel
+
+LENSES: dict[str, LensModel] = {
+    "brown": "brown", "radtan": "brown", "radial-tangential": "brown", "plumb_bob": "brown",
+    "rational_polynomial": "brown", "opencv": "brown", "fisheye": "fisheye", "equidistant": "fisheye",
+    "equi": "fisheye", "opencv_fisheye": "fisheye",
+}  # fmt: skip
+"""Lens models by the names that others give them."""
+ORDER: dict[LensModel, tuple[str, ...]] = {
+    "brown": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
+    "fisheye": ("k1", "k2", "k3", "k4"),
+}  # fmt: skip
+NO_LENS = ("none", "undistorted")
+LIKE_DISTORTION = re.compile(
+    r"(?i:.*distor|dist(?!ance)|.*coeff?s?$|.*coeffi|lens$|lens_model$|[kp]_?[1-6]$)|D[0-9]*$|D_"
+)
+"""Names that no known format has, and that people give to the distortion of a lens."""
+MOST_STRETCHED = 2.0
+"""Ratio that the focal lengths of a camera can have."""
+CENTRAL = 0.1
+"""Share of the image at each edge in which hardly a camera has its principal point."""
+SIZE_NAMES = (
+    ("image_width", "image_height"), ("image_Width", "image_Height"), ("width", "height"), ("w", "h"),
+)  # fmt: skip
+
+
+class Units(NamedTuple):
+    """What a camera file says of the units of what lies beside it.
+
+    Attributes:
+        depth_steps: steps of a metre in depth PNGs; None where it says nothing.
+        metric_poses: whether poses are in metres.
+        alone: whether it says nothing else: no camera.
+    """
+
+    depth_steps: float | None = None
+    metric_poses: bool = False
+    alone: bool = False
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """A camera as it was calibrated.
+
+    Attributes:
+        camera: at the size that it was calibrated at.
+        lens: its distortion; None where there is none.
+        source: what tells it, in words, such as ``OpenCV calibration left.yaml``.
+    """
+
+    camera: Camera
+    lens: Lens | None
+    source: str
+
+    def describe(self) -> str:
+        """In words, for the plan."""
+        lens = f", {self.lens.model} lens" if self.lens else ""
+        return f"{self.source}, {self.camera.width}x{self.camera.height}{lens}"
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether images of this size can be the camera's, upright or turned by 90 degrees."""
+        camera = self.camera
+        return camera.has_aspect_of(height, width) or camera.has_aspect_of(width, height)
+
+    def at_size(self, height: int, width: int, name: str) -> "Calibration":
+        """For images of this size: resized where they have the aspect ratio of the camera, and turned by 90
+        degrees, with a warning, where they have that of the turned one.
+
+        Args:
+            height, width: of the images.
+            name: of the footage, for messages.
+
+        Raises:
+            EgodepthError: another aspect ratio: a crop, or another camera.
+        """
+        own = f"{self.camera.width}x{self.camera.height}"
+        if self.camera.has_aspect_of(height, width):
+            return replace(self, camera=self.camera.resize(height, width))
+        if self.camera.has_aspect_of(width, height):
+            warnings.warn(
+                f"{self.source} is for {own} pixels and {name} is {width}x{height}: the camera is turned by 90 "
+                "degrees (clockwise)",
+                EgodepthWarning,
+                stacklevel=2,
+            )
+            lens = self.lens and self.lens.turn()
+            return replace(self, camera=self.camera.turn().resize(height, width), lens=lens)
+        raise EgodepthError(
+            f"{self.source} is for {own} pixels, but {name} is {width}x{height}, of another aspect ratio (a "
+            "crop, or another camera): give its field of view or a camera file made for this size (--fov or "
+            "--camera; for train --data.fov or --data.camera)"
+        )
+
+
+def file_error(path: Path, problem: str) -> EgodepthError:
+    """What is wrong with a camera file, to be raised."""
+    return EgodepthError(f"the camera file {path} {problem}")
+
+
+def number_of(path: Path, name: str, value: Any) -> float:
+    """A number, or a word that is one.
+
+    Raises:
+        EgodepthError: anything else.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return float(value)
+    except (TypeError, ValueError) as error:
+        raise file_error(path, f"holds something else than numbers: {name} is {value!r}") from error
+
+
+def array_of(path: Path, name: str, value: Any) -> np.ndarray:
+    """Of a list, nested or not, or of a mapping with ``data``."""
+    try:
+        inner = value["data"] if isinstance(value, dict) else value
+        if inner is None or isinstance(inner, str) or _holds_bool(inner):
+            raise TypeError
+        return np.array(inner, np.float64)
+    except (KeyError, TypeError, ValueError) as error:
+        raise file_error(path, f"holds something else than numbers in {name}") from error
+
+
+def _holds_bool(value: Any) -> bool:
+    inside = isinstance(value, list) and any(map(_holds_bool, value))
+    return isinstance(value, bool) or inside
+
+
+def image_size_of(path: Path, tree: Mapping[str, Any]) -> tuple[float, float]:
+    """Width and height."""
+    for width, height in SIZE_NAMES:
+        if width in tree and height in tree:
+            return number_of(path, width, tree[width]), number_of(path, height, tree[height])
+    for name in ("image_size", "imageSize", "img_size"):
+        if name in tree and array_of(path, name, tree[name]).size == 2:
+            width, height = array_of(path, name, tree[name]).ravel().tolist()
+            return width, height
+    raise file_error(
+        path,
+        "does not say what image size it is for: add image_width and image_height (w and h in JSON)",
+    )
+
+
+def lens_of(path: Path, model: str, values: list[float]) -> Lens | None:
+    """Of a list of coefficients in OpenCV's order; trailing zeros beyond what the model takes are left out."""
+    if not any(values) or model in NO_LENS:
+        if any(values):
+            raise file_error(path, f"has coefficients, but the distortion model {model}")
+        return None
+    if model and model not in LENSES:
+        raise file_error(path, f"is of the lens model {model!r}; known are {', '.join(LENSES)}")
+    kind = LENSES.get(model, "brown")
+    counts = COEFFICIENTS[kind]
+    while len(values) > counts[-1] and values[-1] == 0:
+        values = values[:-1]
+    while len(values) not in counts and len(values) < counts[-1]:
+        values = [*values, 0.0]
+    if len(values) not in counts:
+        raise file_error(
+            path,
+            f"has {len(values)} distortion coefficients; a {kind} lens has at most {counts[-1]}",
+        )
+    return Lens(kind, tuple(values))
+
+
+def lens_by_name(path: Path, model: LensModel, values: Mapping[str, float]) -> Lens | None:
+    """Of coefficients by their names (k1, p1 and so on); those that are missing are 0."""
+    return lens_of(path, model, [values.get(name, 0.0) for name in ORDER[model]])
+
+
+def checked_calibration(
+    path: Path, form: str, numbers: Iterable[float], lens: Lens | None
+) -> Calibration:
+    """The camera of fx, fy, cx, cy, width and height, if these numbers can be one."""
+    fx, fy, cx, cy, width, height = map(float, numbers)
+    if not (all(map(math.isfinite, (fx, fy))) and min(fx, fy) > 0):
+        raise file_error(path, f"has the focal lengths {fx:g} and {fy:g}; they must be above 0")
+    if not all(size > 0 and size.is_integer() for size in (width, height)):
+        raise file_error(
+            path, f"has the image size {width:g}x{height:g}; it must be of whole pixels above 0"
+        )
+    if not (0 <= cx <= width - 1 and 0 <= cy <= height - 1):
+        raise file_error(
+            path,
+            f"has its principal point ({cx:g}, {cy:g}) outside of its image of {width:g}x{height:g}",
+        )
+    if lens is not None and not all(map(math.isfinite, lens.coefficients)):
+        raise file_error(
+            path, f"has distortion coefficients that are no numbers: {lens.coefficients}"
+        )
+    wide = too_wide(fx, fy, int(height), int(width))
+    if wide:
+        raise file_error(
+            path,
+            f"has {wide}; focal lengths are in pixels: is it normalised (times the width), or in millimetres?",
+        )
+    if max(fx, fy) > MOST_STRETCHED * min(fx, fy):
+        raise file_error(
+            path,
+            f"has fx {fx:g} and fy {fy:g}, more than a factor of {MOST_STRETCHED:g} apart; they are of "
+            "pixels that are square, or nearly",
+        )
+    shares = cx / width, cy / height
+    where = (
+        f"has its principal point (cx, cy) at ({cx:g}, {cy:g}) in its image of {width:g}x{height:g}"
+    )
+    if min(shares) <= 0:
+        raise file_error(
+            path, f"{where}; it is in pixels, near the middle, ({width / 2:g}, {height / 2:g})"
+        )
+    if not all(CENTRAL <= share <= 1 - CENTRAL for share in shares):
+        warnings.warn(
+            f"the camera file {path} {where}, far from the middle; is that right?",
+            EgodepthWarning,
+            stacklevel=5,
+        )
+    camera = Camera.from_parameters(fx, fy, cx, cy, int(height), int(width))
+    return Calibration(camera, lens, f"{form} {path}")

@@ -1,0 +1,160 @@
+"""Frames and depth maps that are image files."""
+
+import hashlib
+import warnings
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from threading import Lock
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import natural_order
+from egodepth.data.pixels import (
+    OWN_RANGE,
+    NotFiniteError,
+    ValueRange,
+    is_deep,
+    open_image,
+    read_values,
+    upright_size,
+)
+from egodepth.data.sequence import Frame, stem_of
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
+RANGE_FRAMES = 64
+"""Frames, evenly spread, that the range of a sequence's values is found from."""
+
+
+class ImageFiles:
+    """Frames from image files, upright as their EXIF data have it; grey ones are repeated to three channels.
+
+    Images of more than 8 bits per channel are scaled from the range of the whole sequence's values to 8
+    bits, all by the same numbers, which a warning tells.
+    """
+
+    seekable = True
+
+    def __init__(
+        self, paths: list[Path], numbers: list[int] | None = None, times: np.ndarray | None = None
+    ):
+        """Take the paths in order of time; the size is read from the first.
+
+        Args:
+            paths: at least one image file.
+            numbers: frame numbers; by default 0, 1, 2 and so on.
+            times: seconds; None where nothing tells them.
+
+        Raises:
+            EgodepthError: no paths, or a first image that can't be read.
+        """
+        if not paths:
+            raise EgodepthError("a sequence needs at least one image, got none")
+        self.paths = paths
+        self.numbers = numbers if numbers is not None else list(range(len(paths)))
+        self.times = times
+        names = [path.stem for path in paths]
+        apart = len({stem_of(name) for name in names}) == len(names)
+        self.names = names if apart else [""] * len(names)
+        with open_image(paths[0]) as image:
+            self._deep = is_deep(image)
+            try:
+                self.height, self.width = upright_size(image)
+            except (OSError, SyntaxError, ValueError) as error:
+                raise _broken(paths[0], error) from error
+        self._range: ValueRange | None = None
+        self._lock = Lock()
+
+    @property
+    def fingerprint(self) -> str:
+        states = ((p, p.stat()) for p in self.paths)
+        text = "\n".join(f"{p.resolve()} {s.st_size} {s.st_mtime_ns}" for p, s in states)
+        levels = self.value_range if self._deep else ""
+        return hashlib.sha256(f"{text} upright {levels}".encode()).hexdigest()
+
+    @property
+    def value_range(self) -> ValueRange:
+        """Values of deep images that become black and white, found from up to 64 frames.
+
+        Raises:
+            EgodepthError: a broken image, or values that are not finite.
+        """
+        with self._lock:
+            if self._range is None:
+                places = np.linspace(0, len(self) - 1, min(len(self), RANGE_FRAMES)).astype(int)
+                where = self.paths[0] if len(self) == 1 else self.paths[0].parent
+                try:
+                    self._range = ValueRange.of(self._values(int(i)) for i in np.unique(places))
+                except NotFiniteError as error:
+                    raise EgodepthError(f"{where} {error}") from error
+                warnings.warn(
+                    f"{where}: values of more than 8 bits, of which {self._range} become black to white"
+                    + (f", the range {OWN_RANGE}" if len(self) == 1 else " in all frames"),
+                    EgodepthWarning,
+                    stacklevel=2,
+                )
+            return self._range
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
+        for index in range(len(self)) if indices is None else indices:
+            time = None if self.times is None else float(self.times[index])
+            yield Frame(self.numbers[index], time, self._read(index), self.names[index])
+
+    def _read(self, index: int) -> np.ndarray:
+        values = self._values(index)
+        return self.value_range(values) if self._deep else values
+
+    def _values(self, index: int) -> np.ndarray:
+        path, first = self.paths[index], self.paths[0]
+        with open_image(path) as image:
+            try:
+                deep, values = is_deep(image), read_values(image)
+            except (OSError, SyntaxError, ValueError) as error:
+                raise _broken(path, error) from error
+        height, width = values.shape[:2]
+        if (height, width) != (self.height, self.width):
+            raise EgodepthError(
+                f"frames of different sizes: {path} is {width}x{height}, "
+                f"{first} is {self.width}x{self.height}; make them one size"
+            )
+        if deep != self._deep:
+            kinds = [f"{p} has {'more than' if d else ''} 8 bits per channel".replace("  ", " ")
+                     for p, d in ((path, deep), (first, self._deep))]  # fmt: skip
+            raise EgodepthError(
+                f"frames of different kinds: {', '.join(kinds)}; save them all alike"
+            )
+        return values
+
+
+def _broken(path: Path, error: Exception) -> EgodepthError:
+    return EgodepthError(f"broken image {path}: {error}; replace or remove it")
+
+
+def read_depth_png(path: Path, units_a_metre: float, unknown: tuple[int, ...] = (0,)) -> np.ndarray:
+    """Depth (H, W) float32 in metres, 0 where unknown, of a 16-bit image.
+
+    Raises:
+        EgodepthError: a missing or broken file, or one with several channels.
+    """
+    with open_image(path) as image:
+        try:
+            values = np.asarray(image)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise EgodepthError(f"broken depth map {path}: {error}; replace it") from error
+    if values.ndim != 2:
+        raise EgodepthError(f"broken depth map {path}: it has {values.shape[2]} channels, not one")
+    return np.where(np.isin(values, unknown), 0, values / units_a_metre).astype(np.float32)
+
+
+def list_images(folder: Path) -> list[Path]:
+    """Image files of a folder in natural order of name, hidden ones left out; empty where there are none."""
+    if not folder.is_dir():
+        return []
+    return natural_order(
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+    )
