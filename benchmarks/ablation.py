@@ -38,7 +38,7 @@ VARIANTS = {
     "all, frozen": ("frozen", "both"),
     "all, joint": ("joint", "both"),
 }
-PROTOCOLS = {"kitti": "eigen-camera-z", "redkitchen": "indoor"}
+PROTOCOLS = {"kitti": "kitti", "redkitchen": "indoor"}
 COLUMNS = ("abs_rel", "rmse", "a1", "low_abs_rel", "low_rmse", "low_a1")
 
 

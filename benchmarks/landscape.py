@@ -14,6 +14,7 @@ import numpy as np
 from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_truth, train_once
 
 from egodepth.core.files import write_json
+from egodepth.core.provenance import provenance
 from egodepth.evaluation.landscape import score_surfaces, texture_groups
 from egodepth.inference.scoring.landscape import Matches, find_matches, loss_surfaces
 from egodepth.models.networks import FeatureNet
@@ -121,7 +122,8 @@ def main() -> None:
         train_once(settings, run)
         add(results, name, matches, read_run(run)[1].features)
         facts = {"pixels": pixels, "frames": len(matches), "steps": options.steps,
-                 "seed": options.seed, "radius": RADIUS, "step": STEP}  # fmt: skip
+                 "seed": options.seed, "radius": RADIUS, "step": STEP,
+                 **provenance()}  # fmt: skip
         write_json(options.out / f"{options.excerpt}.json", {**facts, "results": results})
         (options.out / f"{options.excerpt}.md").write_text(as_table(results) + "\n")
     print(f"{pixels} pixels of {len(matches)} frames\n{as_table(results)}")

@@ -1,13 +1,23 @@
 """The benchmarks on real data run, on so little that their numbers mean nothing."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from benchmarks import ablation, basin, before_after, landscape, odometry, poses, unknown_camera
+from benchmarks import (
+    ablation,
+    basin,
+    before_after,
+    landscape,
+    odometry,
+    poses,
+    results_page,
+    unknown_camera,
+)
 
 from egodepth.core.errors import EgodepthError
 
@@ -126,3 +136,26 @@ def test_depth_maps_of_two_runs_are_drawn_beside_each_other_and_the_truth(
     assert abs(width - 4 * 80) < 6 and abs(height - 2 * 24) < 4
     first, second, truth = (drawn[:24, x : x + 76].astype(int) for x in (82, 163, 245))
     assert np.abs(first - second).mean() < 3 < np.abs(first - truth).mean()
+
+
+def test_the_page_of_results_is_what_the_script_writes() -> None:
+    """After a new measurement: python -m benchmarks.results_page."""
+    assert results_page.PAGE.read_text(encoding="utf-8") == results_page.render()
+
+
+def test_every_file_of_results_is_on_the_page() -> None:
+    text = results_page.PAGE.read_text(encoding="utf-8")
+    names = {path.name for path in results_page.RESULTS.glob("*.json")}
+    assert names == set(re.findall(r"\(results/(\w+\.json)\)", text))
+
+
+def test_tables_come_from_the_json() -> None:
+    rows = results_page.ablation({"results": {"L_ph": [
+        {"abs_rel": 0.1, "rmse": 4.0, "a1": 0.9, "low_abs_rel": 0.2, "low_rmse": 3.0, "low_a1": 0.8},
+        {"abs_rel": 0.3, "rmse": 6.0, "a1": 0.7, "low_abs_rel": 0.2, "low_rmse": 3.0, "low_a1": 0.8},
+    ]}})  # fmt: skip
+    assert rows[1][:3] == ["L_ph", "0.2000 ± 0.1000", "5.000 ± 1.000"]
+    simulated = {"taken": [0.02, -0.08], "refused": [-0.5, None, 0.1]}
+    rows = results_page.simulated_cameras({"results": {"town 60": simulated}})
+    assert rows[1] == ["town 60°", "5", "2", "8.0 %", "30.0 %"]
+    assert results_page.markdown([["a", "b"], ["1", "2"]]) == "| a | b |\n|---|---|\n| 1 | 2 |"

@@ -1,19 +1,21 @@
-"""What a result came from: version, commit, machine."""
+"""Where a result comes from: date, version, commit and machine."""
 
 import os
 import platform
 import subprocess
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
 def provenance() -> dict[str, str | int]:
-    """Versions of egodepth and PyTorch, the commit of a source checkout, Python and the machine."""
+    """The day (UTC), versions of egodepth, PyTorch and Python, the commit of a source checkout, the machine."""
     try:
         installed = version("egodepth")
     except PackageNotFoundError:
         installed = "unknown"
     return {
+        "date": datetime.now(UTC).date().isoformat(),
         "egodepth": installed,
         "commit": _commit(),
         "torch": version("torch"),
