@@ -1,6 +1,6 @@
 """Shared fixtures: real data where it is, tiny footage, a tiny trained run."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from egodepth.core.config import override
+from egodepth.core.progress import Phase
 from egodepth.settings.training import TrainSettings
 from egodepth.training.snippets import RawBatch
 
@@ -28,6 +29,19 @@ TINY = {
     "device": "cpu",
 }
 """Settings under which a step takes a tenth of a second."""
+
+
+class Heard:
+    """A reporter that hands on each name and count of a phase."""
+
+    def __init__(self, show: Callable[[str, int], None]):
+        self._show, self.notes = show, list[str]()
+
+    def show(self, phase: Phase) -> None:
+        self._show(phase.name, phase.done)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
 
 
 @pytest.fixture(autouse=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import Heard
 from tests.conftest import write_images
 from tests.test_cli import run
 from tests.test_cloud import TrueDepth
@@ -68,15 +69,15 @@ def errors(rough: RoughDepth, view: View, scale: float) -> np.ndarray:
 
 def test_points_of_views_are_exact_and_many(rough: RoughDepth) -> None:
     found: dict[str, np.ndarray] = {}
-    done: list[tuple[int, int]] = []
+    done: list[int] = []
     for depth, scale in (("network", SCALE), ("views", 1.0)):
-        views = list(consistent_views(
-            rough, rough.sequence, path(rough), 3, depth=depth,  # type: ignore[arg-type]
-            on_frame=lambda *count: done.append(count),
-        ))  # fmt: skip
+        with egodepth.reporting(Heard(lambda _, count: done.append(count))):
+            views = list(consistent_views(
+                rough, rough.sequence, path(rough), 3, depth=depth,  # type: ignore[arg-type]
+            ))  # fmt: skip
         assert [view.number for view in views] == [0, 3, 6]
         found[depth] = np.concatenate([errors(rough, view, scale) for view in views])
-    assert done == 2 * [(1, 3), (2, 3), (3, 3)]
+    assert done == 2 * [0, 1, 2, 3, 3]
     views_, network = found["views"], found["network"]
     assert np.median(views_) < 0.03 < 0.8 * np.median(network)
     assert (views_ > 0.1).mean() < 0.5 * (network > 0.1).mean()

@@ -125,8 +125,14 @@ def test_an_interrupt_keeps_what_is_known(street: tuple[OracleRun, Sequence]) ->
         if count == 4:
             raise KeyboardInterrupt
 
-    found = track_sequence(oracle, sequence, on_frame=stop)
-    assert found.interrupted and len(found.times) == len(found.first_from_frame) == 4
+    # Python users get the interrupt, and with it what is known.
+    with pytest.raises(KeyboardInterrupt) as interrupt:
+        track_sequence(oracle, sequence, on_frame=stop)
+    assert isinstance(interrupt.value, TrackingInterrupted)
+    found = interrupt.value.trajectory
+    total = len(sequence.frames)
+    assert found.interrupted == f"interrupted after 4 of {total} frames"
+    assert len(found.times) == len(found.first_from_frame) == 4
 
 
 def test_command(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,27 +1,116 @@
 import io
+import threading
+import time
 
 import pytest
 from rich.console import Console
 
+import egodepth
 from egodepth.core import progress
-from egodepth.core.progress import WorkProgress
+from egodepth.core.progress import Phase
+from egodepth.core.terminal import TerminalReporter
 
 
-def test_without_a_terminal_long_work_prints_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = iter(range(0, 1000, 10))
-    monkeypatch.setattr(progress.time, "monotonic", lambda: float(next(now)))
+def lines_of(work, seconds: float) -> list[str]:
+    """What is printed where there is no terminal."""
     out = io.StringIO()
-    with WorkProgress(Console(file=out)) as bar:
-        task = bar.add_task("placing frames", total=6)
-        for _ in range(6):
-            bar.advance(task)
-    # A line every 15 seconds, of steps that take ten.
-    assert out.getvalue().splitlines() == [f"placing frames: {n}/6" for n in (2, 4, 6)]
+    with egodepth.reporting(TerminalReporter(Console(file=out, width=200), seconds)):
+        work()
+    return out.getvalue().splitlines()
 
 
-def test_short_work_says_nothing() -> None:
+def test_a_phase_that_blocks_prints_a_line_every_few_seconds() -> None:
+    def work() -> None:
+        with progress.phase("adjusting everything") as phase:
+            time.sleep(0.35)  # in C++, which reports nothing
+            phase.update(3, 8)
+            time.sleep(0.25)
+
+    lines = lines_of(work, 0.1)
+    assert 4 <= len(lines) <= 6
+    assert lines[0] == "adjusting everything"
+    assert lines[-1].startswith("adjusting everything: 3 of 8 frames, ")
+    assert lines[-1].endswith(" s left")
+
+
+def test_many_short_phases_print_lines_too() -> None:
+    def work() -> None:
+        for number in range(30):
+            with progress.phase(f"clip {number}"):
+                time.sleep(0.02)
+
+    assert len(lines_of(work, 0.1)) >= 3
+
+
+def test_short_work_prints_nothing_and_leaves_no_thread() -> None:
+    before = threading.active_count()
+    assert lines_of(lambda: list(progress.track(range(3), "looking", 3)), 15.0) == []
+    for _ in range(100):
+        if threading.active_count() == before:
+            break
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_the_innermost_phase_is_printed() -> None:
+    def work() -> None:
+        with progress.phase("training", 100, "steps"):
+            with progress.phase("labels"):
+                time.sleep(0.25)
+            time.sleep(0.25)
+
+    names = [line.partition(":")[0] for line in lines_of(work, 0.1)]
+    assert names[0] == "labels" and names[-1] == "training"
+
+
+def test_pace_and_time_left_are_those_of_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
+    phase = Phase("tracking", 100, "frames", progress.Silence())
+    for seconds in [10.0] * 5 + [0.5] * 35:
+        now[0] += seconds
+        phase.advance()
+    assert phase.rate == pytest.approx(2.0)
+    assert str(phase) == "tracking: 40 of 100 frames, 2.0 frames/s, 30 s left"
+    phase.update(100, values="loss 0.1")
+    assert str(phase) == "tracking: 100 of 100 frames, loss 0.1"
+
+
+def test_a_bar_shows_values_and_goes_away(monkeypatch: pytest.MonkeyPatch) -> None:
     out = io.StringIO()
-    with WorkProgress(Console(file=out)) as bar:
-        for _ in bar.track(range(3), description="looking"):
-            pass
-    assert out.getvalue() == ""
+    console = Console(file=out, width=120, force_terminal=True)
+    with (
+        egodepth.reporting(TerminalReporter(console)),
+        progress.phase("training", 10, "steps") as phase,
+    ):
+        phase.update(5, values="loss 0.250")
+        progress.note("something was [found]")
+        time.sleep(0.3)
+    shown = out.getvalue()
+    assert "loss 0.250" in shown and "5/10" in shown and "something was [found]" in shown
+
+
+def test_python_users_get_silence(capfd: pytest.CaptureFixture[str]) -> None:
+    list(progress.track(range(3), "looking", 3))
+    progress.note("found")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_reporter_hears_begin_steps_and_end() -> None:
+    class Mine:
+        def __init__(self) -> None:
+            self.heard: list[object] = []
+
+        def show(self, phase: Phase) -> None:
+            self.heard.append((phase.name, phase.done, phase.ended))
+
+        def note(self, text: str) -> None:
+            self.heard.append(text)
+
+    mine = Mine()
+    with pytest.raises(KeyboardInterrupt), egodepth.reporting(mine):
+        progress.note("begin")
+        for item in progress.track(range(9), "looking"):
+            if item == 1:
+                raise KeyboardInterrupt
+    assert mine.heard == ["begin", ("looking", 0, False), ("looking", 1, False), ("looking", 1, True)]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
+    from egodepth.core.progress import Phase, Reporter, reporting
     from egodepth.data.sources import read_source
     from egodepth.inference.align import align_images
     from egodepth.inference.odometry.tracker import Odometry, track_sequence
@@ -25,6 +26,8 @@ __all__ = [
     "EgodepthError",
     "KnownLength",
     "Odometry",
+    "Phase",
+    "Reporter",
     "Run",
     "Unit",
     "align_images",
@@ -35,6 +38,7 @@ __all__ = [
     "load",
     "predict_sequence",
     "read_source",
+    "reporting",
     "track_sequence",
     "train",
     "write_predictions",
@@ -43,6 +47,8 @@ __all__ = [
 _PLACES = {
     "KnownLength": "egodepth.inference.odometry.unit",
     "Odometry": "egodepth.inference.odometry.tracker",
+    "Phase": "egodepth.core.progress",
+    "Reporter": "egodepth.core.progress",
     "Run": "egodepth.runs.run",
     "Unit": "egodepth.inference.odometry.unit",
     "align_images": "egodepth.inference.align",
@@ -52,6 +58,7 @@ _PLACES = {
     "get_recipe": "egodepth.settings.recipes",
     "predict_sequence": "egodepth.inference.predict",
     "read_source": "egodepth.data.sources",
+    "reporting": "egodepth.core.progress",
     "track_sequence": "egodepth.inference.odometry.tracker",
     "train": "egodepth.training.run",
     "write_predictions": "egodepth.inference.predict",

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.data.preparation.clips import Clip
 from egodepth.data.preparation.survey import TURNING, survey
@@ -165,9 +166,9 @@ def _refined_frames(
     """Frames with their depth, while the networks are those refined on the frame."""
     start = {name: value.clone() for name, value in networks.state_dict().items()}
     source = sequence.frames
-    for index, frame in zip(
-        range(len(source)) if frames is None else frames, source.at(frames), strict=False
-    ):
+    positions = range(len(source)) if frames is None else frames
+    shown = progress.track(source.at(frames), f"refining {sequence.name}", len(positions))
+    for index, frame in zip(positions, shown, strict=False):
         networks.load_state_dict(start)
         batches = [
             augment(stream.snippet_near(0, index).to(run.device), 0, enabled=False)

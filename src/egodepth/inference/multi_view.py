@@ -1,12 +1,13 @@
 """Depth of footage whose trajectory is known: what its frames agree on, and elsewhere the network's."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from egodepth.core import progress
 from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.frame_cache import resize_frame
@@ -68,7 +69,6 @@ def frame_depths(
     every: int,
     *,
     depth: DepthFrom = "views",
-    on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[FrameDepth]:
     """Depth of every so many of the frames that have a pose, in constant memory.
 
@@ -83,7 +83,6 @@ def frame_depths(
         trajectory: of its frames.
         every: frames from one to the next.
         depth: where it comes from.
-        on_frame: called with how many frames are done, and will be.
 
     Raises:
         EgodepthError: another word than those of ``depth``.
@@ -117,11 +116,10 @@ def frame_depths(
     camera = sequence.camera.resize(*size).to(torch.device(run.device))
     views = PosedViews(read(), poses, camera, REACH)
     wanted = range(0, len(posed), every)
-    for done, position in enumerate(wanted, start=1):
+    for position in progress.track(wanted, f"depth of {sequence.name}", len(wanted)):
         if views.read_to(position):
             own = waiting.pop(position)
             yield own if depth == "network" else _with_views(own, views, position, poses, factor)
-        on_frame(done, len(wanted))
 
 
 def _with_views(

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import torch
 
+from egodepth.core import progress
 from egodepth.core.ahead import ahead, beside
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError, require
@@ -99,13 +100,23 @@ def _predicted(
     run: Run, sequence: Sequence, *, with_depth: bool, unit: Unit
 ) -> Iterator[Prepared[np.ndarray]]:
     """Frames as the networks see them, with their depth; an empty one where it is not asked for."""
-    for frames in ahead(_batches(sequence.frames.at())):
-        prepared = torch.stack([run.prepare(frame.image) for frame in frames])
-        depths = np.empty((len(frames), 0, 0), np.float32)
-        if with_depth:
-            height, width = frames[0].image.shape[:2]
-            depths = run.depth_of_frames(prepared, height, width) * np.float32(unit.factor)
-        yield from map(Prepared, frames, prepared, depths)
+    name = f"predicting {sequence.name}" if with_depth else f"PoseNet's motions of {sequence.name}"
+    batches = ahead(_batches(sequence.frames.at()))
+    with progress.phase(name, len(sequence.frames)) as phase:
+        for frames in batches:
+            yield from _predict_batch(run, frames, with_depth=with_depth, unit=unit)
+            phase.advance(len(frames))
+
+
+def _predict_batch(
+    run: Run, frames: list[Frame], *, with_depth: bool, unit: Unit
+) -> Iterator[Prepared[np.ndarray]]:
+    prepared = torch.stack([run.prepare(frame.image) for frame in frames])
+    depths = np.empty((len(frames), 0, 0), np.float32)
+    if with_depth:
+        height, width = frames[0].image.shape[:2]
+        depths = run.depth_of_frames(prepared, height, width) * np.float32(unit.factor)
+    yield from map(Prepared, frames, prepared, depths)
 
 
 def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) -> Unit:

@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import numpy as np
 
+from egodepth.core import progress
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
 from egodepth.core.outputs import OutputFolder
@@ -67,7 +68,8 @@ def draw_worst(
     by_name = {sequence.name: sequence for sequence in sequences}
     ranked = sorted(scores.images, key=lambda image: -image.scores["abs_rel"])[:WORST]
     paths, out = [], OutputFolder(folder, "evaluation")
-    for rank, image in enumerate(ranked, start=1):
+    shown = progress.track(ranked, "drawing the worst images", len(ranked), "images")
+    for rank, image in enumerate(shown, start=1):
         words = "".join(c if c.isalnum() else "_" for c in image.sequence)
         path = out.file(f"{rank:02d}_{words}_{image.frame}.png")
         _draw(path, image, by_name[image.sequence], predictor, protocol)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.models.networks import DepthNet
@@ -97,7 +98,7 @@ def make_compute(
                 return depth(images, scales=1)[0]
 
         return in_bf16
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, progress.phase(f"preparing {backend}"):
         path = Path(folder) / "depth.onnx"
         export_onnx(depth, height, width, path)
         run_one = (

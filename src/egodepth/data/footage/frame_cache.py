@@ -2,13 +2,14 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.data.footage.cache import cache_file, read_or_make
@@ -25,7 +26,6 @@ def cached_frames(
     height: int,
     width: int,
     folder: Path,
-    on_frame: Callable[[], None] = lambda: None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frames of a sequence resized with an anti-aliasing filter, made on first use.
 
@@ -35,7 +35,6 @@ def cached_frames(
         sequence: what to read.
         height, width: size to resize to.
         folder: where caches lie.
-        on_frame: called after each frame that had to be decoded.
 
     Returns:
         (N, 3, height, width) uint8, memory-mapped, and the N frame numbers.
@@ -49,7 +48,7 @@ def cached_frames(
     def make() -> None:
         numbers: list[int] = []
         with atomic_path(path) as partial:
-            count = _write_frames(partial, sequence.frames, height, width, numbers, on_frame)
+            count = _write_frames(partial, sequence, height, width, numbers)
         if count == 0:
             path.unlink()
             raise EgodepthError(f"{sequence.name} holds no frames")
@@ -72,18 +71,19 @@ def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _write_frames(
-    path: Path, frames: Frames, height: int, width: int, numbers: list[int],
-    on_frame: Callable[[], None],
-) -> int:  # fmt: skip
+    path: Path, sequence: Sequence, height: int, width: int, numbers: list[int]
+) -> int:
     """Stream frames into an .npy file whose header, of fixed length, is written last."""
     count = 0
     with path.open("wb") as file:
         _write_header(file, 0, height, width)
-        for number, resized in _resized(frames, height, width):
+        frames = _resized(sequence.frames, height, width)
+        for number, resized in progress.track(
+            frames, f"reading {sequence.name}", len(sequence.frames)
+        ):
             file.write(resized.transpose(2, 0, 1).tobytes())
             numbers.append(number)
             count += 1
-            on_frame()
         file.seek(0)
         _write_header(file, count, height, width)
     return count

@@ -1,6 +1,5 @@
 """Footage at the size of the training, and what is known of its motion before the training starts."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -116,14 +115,13 @@ def read_clips(
     height: int,
     width: int,
     folder: Path,
-    on_frame: Callable[[], None] = lambda: None,
 ) -> list[Clip]:
     """Sequences at the size of the training; frames are decoded where the cache has them not.
 
     Args:
         sequences: footage with cameras.
         height, width: size to train at.
-        folder, on_frame: see :func:`cached_frames`.
+        folder: see :func:`cached_frames`.
 
     Raises:
         EgodepthError: a sequence without a camera, images that are too small, or broken frames.
@@ -140,6 +138,6 @@ def read_clips(
                 f"the images of {sequence.name} are {sequence.camera.width}x{sequence.camera.height} pixels; "
                 f"depth needs at least {MIN_SIDE} on either side"
             )
-        frames, numbers = cached_frames(sequence, height, width, folder, on_frame)
+        frames, numbers = cached_frames(sequence, height, width, folder)
         clips.append(Clip(sequence, frames, numbers, sequence.camera.resize(height, width)))
     return clips

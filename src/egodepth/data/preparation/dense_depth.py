@@ -14,6 +14,7 @@ from jaxtyping import Float16
 from numpy import ndarray
 from torch import Tensor
 
+from egodepth.core import progress
 from egodepth.core.files import atomic_path
 from egodepth.data.footage.cache import cache_file, read_or_make
 from egodepth.data.footage.frame_cache import resize_frame
@@ -65,7 +66,7 @@ def add_labels(
         clip: with known motion.
         folder: of the cache.
         device: to compute on.
-        on_frame: called with how many labels there are, and will be.
+        on_frame: called with how many labels there are, and will be; what it raises ends the work.
         seconds: time to take; the rest of the frames, spread over the clip, stay without labels.
 
     Raises:
@@ -81,11 +82,18 @@ def add_labels(
     if clip.static is not None:
         key += hashlib.sha256(clip.static.tobytes()).hexdigest()
     path = cache_file(folder, key, "-dense.npy")
-    dense = read_or_make(
-        path,
-        lambda: _make_labels(clip, path, device, on_frame, seconds),
-        lambda: np.load(path, mmap_mode="r"),
-    )
+
+    def make() -> None:
+        name = f"depth from many views of {clip.sequence.name}"
+        with progress.phase(name, len(key_positions(clip)), "labels") as phase:
+
+            def tell(done: int, total: int) -> None:
+                phase.update(done)
+                on_frame(done, total)
+
+            _make_labels(clip, path, device, tell, seconds)
+
+    dense = read_or_make(path, make, lambda: np.load(path, mmap_mode="r"))
     return replace(clip, dense=dense)
 
 

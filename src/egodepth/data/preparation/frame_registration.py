@@ -2,7 +2,7 @@
 side are tracked into them, and their pose is the one that sees the points there."""
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -73,7 +73,6 @@ def register_frames(
     reach: int,
     colmap: ModuleType,
     matrix: Float64[ndarray, "3 3"],
-    on_frame: Callable[[], None] = lambda: None,
 ) -> Iterator[Registered]:
     """Frames that are no key frames, as far as they find a pose, in order.
 
@@ -85,7 +84,6 @@ def register_frames(
         reach: frames over which points are tracked at most.
         colmap: pycolmap.
         matrix: intrinsics.
-        on_frame: called for each image.
     """
     tracks: dict[int, list[_Tracks]] = {}
     recent: deque[tuple[int, ndarray]] = deque(maxlen=reach)
@@ -112,7 +110,6 @@ def register_frames(
             yield from _solve_all(tracks, colmap, camera, shrink)
             tracks, recent = {}, deque(maxlen=reach)
             forward = _Follower(position, image, key, shrink)
-        on_frame()
     if camera is not None:
         yield from _solve_all(tracks, colmap, camera, shrink)
 

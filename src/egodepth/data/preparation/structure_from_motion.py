@@ -12,8 +12,9 @@ import signal
 import tempfile
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +24,7 @@ import cv2
 import numpy as np
 import torch
 
+from egodepth.core import progress
 from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
@@ -96,9 +98,7 @@ def require_colmap() -> ModuleType:
     return colmap
 
 
-def reconstruct(
-    clip: Clip, folder: Path, on_frame: Callable[[str, int, int], None] = lambda *_: None
-) -> Clip:
+def reconstruct(clip: Clip, folder: Path) -> Clip:
     """The clip with poses and points. Every ``stride``-th frame is a key frame that COLMAP places; the others
     are registered to these by :mod:`.frame_registration`. The focal length is refined where a
     field of view was typed in, and kept where that moves it by more than MAX_FOCAL_CHANGE: a camera that
@@ -110,7 +110,6 @@ def reconstruct(
     Args:
         clip: footage.
         folder: for the result.
-        on_frame: called with what is done and how far it is: frames done, and frames in all.
 
     Raises:
         EgodepthError: pycolmap is missing, or broken frames.
@@ -127,7 +126,7 @@ def reconstruct(
     path = cache_file(folder, key, "-sfm.npz")
 
     def make() -> None:
-        found = _run_colmap(clip, on_frame)
+        found = _run_colmap(clip)
         with atomic_path(path) as partial:
             np.savez(partial, **found)  # type: ignore[arg-type]
 
@@ -158,7 +157,7 @@ def _with_result(clip: Clip, found: dict[str, np.ndarray]) -> Clip:
     return replace(clip, camera=full.resize(height, width), motion=motion)
 
 
-def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[str, np.ndarray]:
+def _run_colmap(clip: Clip) -> dict[str, np.ndarray]:
     colmap = require_colmap()
     keys = range(0, len(clip.frames), clip.stride)
     apart = f" {clip.stride} apart" * (clip.stride > 1)
@@ -173,7 +172,8 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
         assert clip.sequence.camera is not None
         frames = clip.sequence.frames
         camera = _colmap_camera(clip.sequence.camera, frames.height, frames.width, colmap)
-        still = match_frames(_features(clip, keys, on_frame), database, camera, colmap)
+        with closing(_features(clip, keys)) as features:
+            still = match_frames(features, database, camera, colmap)
         count = len(keys) - len(still)
         if count < FEWEST_FRAMES:
             raise NothingReconstructedError(
@@ -182,7 +182,7 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
             )
         refine = clip.sequence.camera_from == "fov"
         notes = []
-        models = _place(clip, database, count, colmap, on_frame, refine_focal=refine)
+        models = _place(clip, database, count, colmap, refine_focal=refine)
         if refine and models:
             largest = max(models.values(), key=lambda found: found.num_reg_images())
             factor = next(iter(largest.cameras.values())).params[0] / camera.params[0]
@@ -192,7 +192,7 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
                     "field of view says, which a camera that moves straight on does not show: it is kept"
                 ]
                 refine = False
-                models = _place(clip, database, count, colmap, on_frame, refine_focal=False)
+                models = _place(clip, database, count, colmap, refine_focal=False)
     if not models:
         raise NothingReconstructedError(
             f"structure from motion found no {FEWEST_FRAMES} frames of {clip.sequence.name} that it can place "
@@ -201,15 +201,18 @@ def _run_colmap(clip: Clip, on_frame: Callable[[str, int, int], None]) -> dict[s
     largest_first = sorted(models.values(), key=lambda found: -found.num_reg_images())
     kept = largest_first
     if refine:
-        kept, shared = share_camera(colmap, largest_first)
+        with progress.phase(_named("adjusting the camera", clip)):
+            kept, shared = share_camera(colmap, largest_first)
         notes += shared
     stands = {_position(name): _position(key) for name, key in still.items()}
-    return _collect(clip, kept, stands, notes, colmap, on_frame)
+    return _collect(clip, kept, stands, notes, colmap)
 
 
-def _features(
-    clip: Clip, keys: range, on_frame: Callable[[str, int, int], None]
-) -> Iterator[tuple[str, FrameFeatures]]:
+def _named(what: str, clip: Clip) -> str:
+    return f"structure from motion of {clip.sequence.name}, {what}"
+
+
+def _features(clip: Clip, keys: range) -> Generator[tuple[str, FrameFeatures]]:
     finder = FeatureFinder(clip.static)
 
     def found() -> Iterator[tuple[str, FrameFeatures]]:
@@ -217,9 +220,7 @@ def _features(
             yield f"{position:06d}.png", finder.find(image)
 
     # The next frame's features are found while this one's are matched.
-    for done, named in enumerate(ahead(found(), 2), start=1):
-        on_frame("matching frames", done, len(keys))
-        yield named
+    yield from progress.track(ahead(found(), 2), _named("matching frames", clip), len(keys))
 
 
 def _place(
@@ -227,7 +228,6 @@ def _place(
     database: Path,
     count: int,
     colmap: ModuleType,
-    on_frame: Callable[[str, int, int], None],
     *,
     refine_focal: bool,
 ) -> dict[int, Any]:
@@ -247,9 +247,6 @@ def _place(
     done = itertools.count(1)
     token = colmap.CancellationToken()
 
-    def tick() -> None:
-        on_frame("placing frames", min(next(done), len(SEEDS) * count), len(SEEDS) * count)
-
     def attempt(seed: int) -> dict[int, Any]:
         own = copy.deepcopy(options)
         own.random_seed = seed
@@ -257,12 +254,17 @@ def _place(
         folder.mkdir()
         shutil.copy(database, folder)
         found: dict[int, Any] = colmap.incremental_mapping(
-            folder / database.name, folder, folder, own, next_image_callback=tick,
+            folder / database.name, folder, folder, own,
+            next_image_callback=lambda: phase.update(min(next(done), total)),
             cancellation_token=token,
         )  # fmt: skip
         return found
 
-    with ThreadPoolExecutor(len(SEEDS)) as pool:
+    total = len(SEEDS) * count
+    with (
+        progress.phase(_named("placing frames", clip), total) as phase,
+        ThreadPoolExecutor(len(SEEDS)) as pool,
+    ):
         try:
             return better_attempt(list(pool.map(attempt, SEEDS)))
         except BaseException:
@@ -325,13 +327,11 @@ def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list
     off = np.abs(focals / shared - 1).max(1)
     if off.max() < MAX_FOCAL_SPREAD:
         return models, []
-    options = colmap.BundleAdjustmentOptions()
-    options.refine_focal_length = options.print_summary = False
     kept, dropped = [], 0
     for number, (model, camera) in enumerate(zip(models, cameras, strict=True)):
         before = model.compute_mean_reprojection_error()
         camera.params = np.concatenate([shared, camera.params[focal_count:]])
-        colmap.bundle_adjustment(model, options)
+        _adjust(colmap, model)
         model.update_point_3d_errors()
         after = model.compute_mean_reprojection_error()
         if number and after > MAX_ERROR_GROWTH * before:
@@ -343,6 +343,17 @@ def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list
         f"pixels in its {len(models)} parts; all take {shared[0]:.0f}, the median over their frames"
     )
     return kept, [note + f"; {dropped} frames that do not fit it are left out" * bool(dropped)]
+
+
+def _adjust(colmap: ModuleType, model: Any) -> None:
+    """``pycolmap.bundle_adjustment`` with known focal lengths, which has no way to be kept from the terminal."""
+    options = colmap.BundleAdjustmentOptions()
+    options.refine_focal_length = options.print_summary = False
+    config = colmap.BundleAdjustmentConfig()
+    for image in model.reg_image_ids():
+        config.add_image(image)
+    config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
+    colmap.create_default_bundle_adjuster(options, config, model).solve()
 
 
 def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
@@ -361,7 +372,6 @@ def _collect(
     stands: dict[int, int],
     notes: list[str],
     colmap: ModuleType,
-    on_frame: Callable[[str, int, int], None],
 ) -> dict[str, np.ndarray]:
     keys: dict[int, KeyFrame] = {}
     placed: list[Registered] = []
@@ -395,11 +405,9 @@ def _collect(
     matrix = np.array([[fx, 0, cx - 0.5], [0, fy, cy - 0.5], [0, 0, 1]])
     count = len(clip.frames)
     if len(placed) < count:
-        done = iter(range(1, count + 1))
-        placed += register_frames(
-            _grey(clip, range(count)), keys, 2 * clip.stride - 1, colmap, matrix,
-            lambda: on_frame("placing the frames between", next(done), count),
-        )  # fmt: skip
+        name = _named("placing the frames between", clip)
+        images = progress.track(_grey(clip, range(count)), name, count)
+        placed += register_frames(images, keys, 2 * clip.stride - 1, colmap, matrix)
     return _as_arrays(count, placed) | {"matrix": matrix, "notes": np.array(notes, dtype=str)}
 
 

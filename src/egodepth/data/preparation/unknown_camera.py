@@ -1,13 +1,14 @@
 """Self-calibration of unknown cameras: pairs of views from the frames, and the camera that they tell."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from egodepth.core import progress
 from egodepth.core.files import write_json
 from egodepth.data.footage.cache import cache_file, read_or_make
 from egodepth.data.footage.own_footage import with_lens
@@ -74,16 +75,13 @@ class _Pairs:
             self.found.append(start.best)
 
 
-def estimate_unknown_camera(
-    sequence: Sequence, folder: Path, on_frame: Callable[[], None] = lambda: None
-) -> CameraEstimate | None:
+def estimate_unknown_camera(sequence: Sequence, folder: Path) -> CameraEstimate | None:
     """Focal length, principal point and k1 of a sequence's camera, in pixels of its frames, by
     self-calibration. The result is kept in ``folder``.
 
     Args:
         sequence: footage; its camera, if it has one, is not looked at.
         folder: for the result.
-        on_frame: called after each frame that was looked at.
 
     Returns:
         None where there is too little to go by.
@@ -95,7 +93,7 @@ def estimate_unknown_camera(
     path = cache_file(folder, key, "-camera.json")
 
     def make() -> None:
-        found = _estimate(sequence, on_frame)
+        found = _estimate(sequence)
         write_json(path, found._asdict() | {"centre": found.centre.tolist()} if found else {})
 
     def read() -> CameraEstimate | None:
@@ -107,16 +105,18 @@ def estimate_unknown_camera(
     return read_or_make(path, make, read)
 
 
-def _estimate(sequence: Sequence, on_frame: Callable[[], None]) -> CameraEstimate | None:
+def _estimate(sequence: Sequence) -> CameraEstimate | None:
     height, width = sequence.frames.height, sequence.frames.width
     shrink = min(1.0, LARGEST_WIDTH / width)
     size = (round(width * shrink), round(height * shrink))
     starts = np.unique(np.linspace(0, max(len(sequence.frames) - 2, 0), PAIRS).astype(int))
     pairs = _Pairs(frozenset(int(start) for start in starts))
-    for place, image in enumerate(_grey(sequence, size)):
+    name = f"looking for the camera of {sequence.name}"
+    images = progress.track(_grey(sequence, size), name, len(sequence.frames))
+    for place, image in enumerate(images):
         pairs.see(place, image)
-        on_frame()
-    found = estimate_camera(pairs.end(), size[1], size[0])
+    with progress.phase(f"self-calibration of {sequence.name}"):
+        found = estimate_camera(pairs.end(), size[1], size[0])
     if found is not None:
         centre = (found.centre + 0.5) / shrink - 0.5
         found = found._replace(focal=found.focal / shrink, centre=centre)

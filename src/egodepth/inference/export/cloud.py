@@ -1,6 +1,6 @@
 """Points in space from depth and trajectory, and their files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, write_text
 from egodepth.core.outputs import OutputFolder, check_destination
@@ -76,7 +77,6 @@ def consistent_views(
     every: int = 5,
     *,
     depth: DepthFrom = "views",
-    on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[View]:
     """Depth of every so many frames, and what to believe of it: what neighbouring frames agree on, but for the
     borders of objects; and of the rest what the next of these frames (for the last, the one before) sees at
@@ -91,13 +91,12 @@ def consistent_views(
         trajectory: of its frames.
         every: frames from one to the next.
         depth: where it comes from, see :func:`egodepth.inference.multi_view.frame_depths`.
-        on_frame: called with how many frames have their depth, and will have.
 
     Raises:
         EgodepthError: another word than those of ``depth``.
     """
     sequence = footage_of(run, sequence)
-    frames = frame_depths(run, sequence, trajectory, every, depth=depth, on_frame=on_frame)
+    frames = frame_depths(run, sequence, trajectory, every, depth=depth)
     before: FrameDepth | None = None
     waiting: FrameDepth | None = None
     for frame in frames:
@@ -145,7 +144,6 @@ def fuse_cloud(
     every: int = 5,
     *,
     depth: DepthFrom = "views",
-    on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Cloud:
     """Points of :func:`consistent_views`, whose arguments these are, in the unit of the trajectory.
 
@@ -153,7 +151,7 @@ def fuse_cloud(
         EgodepthError: no points that agree.
     """
     points, colours = [], []
-    for view in consistent_views(run, sequence, trajectory, every, depth=depth, on_frame=on_frame):
+    for view in consistent_views(run, sequence, trajectory, every, depth=depth):
         keep, pose = view.believed.ravel(), view.first_from_frame
         points.append(unproject_view(view)[keep] @ pose[:3, :3].T + pose[:3, 3])
         colours.append(view.image.reshape(-1, 3)[keep])
@@ -176,8 +174,8 @@ def _agrees(
     return inside & (np.abs(moved[:, 2] / seen - 1) < AGREEMENT)
 
 
-def write_ply(path: str | Path, cloud: Cloud) -> None:
-    """Binary PLY with x y z as float32 and red green blue as bytes.
+def write_ply(path: str | Path, cloud: Cloud, comment: str = "") -> None:
+    """Binary PLY with x y z as float32 and red green blue as bytes, and a comment in its header.
 
     Raises:
         EgodepthError: another suffix than .ply, or a file that can't be written.
@@ -192,7 +190,8 @@ def write_ply(path: str | Path, cloud: Cloud) -> None:
         rows[name] = cloud.colours[:, i]
     names = [f"property float {n}" for n in "xyz"]
     names += [f"property uchar {n}" for n in ("red", "green", "blue")]
-    head = ["ply", "format binary_little_endian 1.0", f"element vertex {len(rows)}", *names]
+    comments = [f"comment {comment}"] if comment else []
+    head = ["ply", "format binary_little_endian 1.0", *comments, f"element vertex {len(rows)}", *names]
     with atomic_path(path) as partial:
         partial.write_bytes(("\n".join([*head, "end_header"]) + "\n").encode() + rows.tobytes())
 
@@ -202,7 +201,8 @@ def _posed_frames(
 ) -> Iterator[tuple[Frame, np.ndarray]]:
     """Every so many of the frames that have a pose, with it, in the trajectory's unit."""
     poses = trajectory.shown(every)
-    for frame in read_numbered(sequence.frames, poses):
+    frames = read_numbered(sequence.frames, poses)
+    for frame in progress.track(frames, f"writing frames of {sequence.name}", len(poses)):
         yield frame, poses[frame.number]
 
 
@@ -212,12 +212,13 @@ def write_colmap(
     trajectory: Trajectory,
     cloud: Cloud,
     every: int,
+    comment: str = "",
 ) -> int:
     """A COLMAP model in text form (``sparse/0``) and its frames (``images``), as 3D Gaussian splatting
     starts from; returns how many frames it has. Arguments as in :func:`fuse_cloud`.
 
     COLMAP counts pixels from the corner of the image, so that the centre moves by half a pixel. Points
-    are a regular selection of the cloud, without tracks. Files of an earlier model are removed, see
+    are a regular selection of the cloud, without tracks. A comment is kept in ``images.txt``. Files of an earlier model are removed, see
     :class:`egodepth.core.outputs.OutputFolder`.
 
     Raises:
@@ -233,6 +234,7 @@ def write_colmap(
         f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n",
     )
     lines: list[str] = []
+    head = [f"# {comment}"] if comment else []
     for frame, first_from_this in _posed_frames(sequence, trajectory, every):
         name = f"{frame.number:010d}.png"
         with atomic_path(folder.file(f"images/{name}")) as partial:
@@ -242,7 +244,7 @@ def write_colmap(
         x, y, z, w = se3.quaternion_from_matrix(rotation).tolist()
         pose = (w, x, y, z, *camera_from_world[:3, 3])
         lines += [f"{len(lines) // 2 + 1} {' '.join(f'{v:.9f}' for v in pose)} 1 {name}", ""]
-    write_text(folder.file("sparse/0/images.txt"), "\n".join(lines) + "\n")
+    write_text(folder.file("sparse/0/images.txt"), "\n".join(head + lines) + "\n")
     step = -(-len(cloud.points) // MOST_COLMAP_POINTS)
     pairs = zip(cloud.points[::step], cloud.colours[::step], strict=True)
     rows = (

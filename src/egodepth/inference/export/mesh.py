@@ -1,6 +1,5 @@
 """A surface of the whole footage: depth of many frames fused as signed distances, and its mesh."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from skimage.measure import marching_cubes
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.core.outputs import check_destination
@@ -148,20 +148,19 @@ def fuse_mesh(
     voxel: float | None = None,
     *,
     depth: DepthFrom = "views",
-    on_frame: Callable[[int, int], None] = lambda *_: None,
 ) -> Mesh:
     """The surface that every so many frames see; arguments as of
     :func:`egodepth.inference.export.cloud.consistent_views`.
 
     Args:
-        run, sequence, trajectory, every, depth, on_frame: see there.
+        run, sequence, trajectory, every, depth: see there.
         voxel: side of a voxel in the unit of the trajectory, which the surface is in; by default
             COARSEST of the depth, or as fine as MOST_VOXELS allow.
 
     Raises:
         EgodepthError: no camera, no surface, or voxels too small for the memory.
     """
-    found = consistent_views(run, sequence, trajectory, every, depth=depth, on_frame=on_frame)
+    found = consistent_views(run, sequence, trajectory, every, depth=depth)
     views = [_near(view) for view in found]
     points = [
         unproject_view(v)[v.believed.ravel()] @ v.first_from_frame[:3, :3].T
@@ -183,13 +182,14 @@ def fuse_mesh(
         )
     voxel = voxel / factor if voxel else max(finest, usual)
     volume = Volume(low - TRUNCATION * voxel, high + TRUNCATION * voxel, voxel)
-    for view in views:
+    for view in progress.track(views, f"fusing depth of {sequence.name}", len(views)):
         volume.add(
             torch.from_numpy(view.depth), torch.from_numpy(view.believed),
             torch.from_numpy(view.image.copy()), view.camera,
             torch.from_numpy(np.linalg.inv(view.first_from_frame)),
         )  # fmt: skip
-    return volume.mesh().scaled(factor)
+    with progress.phase("marching cubes"):
+        return volume.mesh().scaled(factor)
 
 
 def _near(view: View) -> View:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.core.outputs import check_destination
@@ -43,7 +44,7 @@ def _writing() -> Iterator[None]:
 
 def write_rerun(
     path: Path, run: Run, sequence: Sequence, trajectory: Trajectory, cloud: Cloud,
-    *, every: int = 1,
+    *, every: int = 1, comment: str = "",
 ) -> int:  # fmt: skip
     """Write ``path`` (.rrd); returns how many frames it has.
 
@@ -54,6 +55,7 @@ def write_rerun(
         trajectory: of its frames.
         cloud: points, in the unit of the trajectory, as depth is written too.
         every: frames from one that is written to the next.
+        comment: kept as a text document.
 
     Raises:
         EgodepthError: another suffix than .rrd, rerun is not installed, or the file can't be
@@ -76,7 +78,10 @@ def write_rerun(
             "world/path", rerun.LineStrips3D([trajectory.first_from_frame[:, :3, 3].astype(np.float32)]),
             static=True,
         )  # fmt: skip
-        for frame in read_numbered(sequence.frames, poses):
+        if comment:
+            recording.log("comment", rerun.TextDocument(comment), static=True)
+        frames = read_numbered(sequence.frames, poses)
+        for frame in progress.track(frames, f"recording {sequence.name}", len(poses)):
             pose = poses[frame.number]
             recording.set_time("frame", sequence=frame.number)
             if frame.time is not None:

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from egodepth.core import progress
 from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import write_json
@@ -360,13 +361,13 @@ class TrackedTrajectory(Trajectory):
         key_frames: how many there were.
         untrusted: numbers of the frames that could not be aligned.
         seconds: time it took.
-        interrupted: whether it was stopped before the last frame.
+        interrupted: after how many frames it was, in words; empty for a whole trajectory.
     """
 
     key_frames: int = 0
     untrusted: list[int] = field(default_factory=list)
     seconds: float = 0.0
-    interrupted: bool = False
+    interrupted: str = ""
 
 
 def track_sequence(
@@ -377,7 +378,7 @@ def track_sequence(
     known: KnownLength | None = None,
     on_frame: Callable[[FrameMotion], None] = lambda motion: None,
 ) -> TrackedTrajectory:
-    """The trajectory of a video; an interrupt ends it early with what is known.
+    """The trajectory of a video.
 
     Args:
         run: trained networks.
@@ -389,6 +390,7 @@ def track_sequence(
     Raises:
         EgodepthError: no camera, or broken frames.
         NoUnitError: something measured tells no unit; it holds the trajectory.
+        TrackingInterrupted: a KeyboardInterrupt, by Ctrl-C, with the trajectory so far.
     """
     check_run(run)
     sequence = footage_of(run, sequence)
@@ -402,9 +404,11 @@ def track_sequence(
     times: list[float | None] = []
     numbers: list[int] = []
     untrusted: list[int] = []
-    interrupted = False
+    total, interrupted = len(sequence.frames), ""
     try:
-        for frame in ahead(sequence.frames.at()):
+        for frame in progress.track(
+            ahead(sequence.frames.at()), f"tracking {sequence.name}", total
+        ):
             motion = odometry.track(frame)
             numbers.append(frame.number)
             times.append(frame.time)
@@ -414,18 +418,35 @@ def track_sequence(
     except KeyboardInterrupt:
         if len(times) < 2:
             raise
-        interrupted = True
+        interrupted = f"interrupted after {len(times)} of {total} frames"
     found = TrackedTrajectory(
         odometry.trajectory()[: len(times)], numbers[: len(times)],
         None if sequence.frames.times is None else np.array(times, np.float64), unit_of_run(run),
         odometry.key_frames, untrusted, time.perf_counter() - started, interrupted,
     )  # fmt: skip
-    if known is None:
-        return found
+    error: EgodepthError | None = None
     try:
-        return replace(found, unit=_known_unit(run, sequence, odometry, found, known))
-    except EgodepthError as error:
+        if known is not None:
+            found = replace(found, unit=_known_unit(run, sequence, odometry, found, known))
+    except EgodepthError as reason:
+        error = reason
+    if interrupted:
+        raise TrackingInterrupted(found)
+    if error is not None:
         raise NoUnitError(str(error), found) from error
+    return found
+
+
+class TrackingInterrupted(KeyboardInterrupt):  # noqa: N818
+    """Ctrl-C while a video was tracked.
+
+    Attributes:
+        trajectory: what was tracked until then, metric where something measured tells it.
+    """
+
+    def __init__(self, trajectory: TrackedTrajectory):
+        super().__init__(trajectory.interrupted)
+        self.trajectory = trajectory
 
 
 class NoUnitError(EgodepthError):
@@ -470,7 +491,7 @@ def write_trajectory(
     facts = {
         "sequence": sequence.name, "frames": len(found), "key_frames": found.key_frames,
         "untrusted": found.untrusted, "seconds": found.seconds, "unit": str(found.unit),
-        "interrupted": found.interrupted,
+        "interrupted": bool(found.interrupted),
     }  # fmt: skip
     write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
     return scores

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.splits import Split, get_split
@@ -134,7 +135,6 @@ def evaluate_depth(
     run: Run,
     sequences: list[Sequence],
     protocol: DepthProtocol | str,
-    on_image: Callable[[], None] = lambda: None,
     split: Split | None = None,
 ) -> DepthScores:
     """Score a run on every frame that has ground-truth depth, of the split and cameras of the protocol, which
@@ -149,7 +149,7 @@ def evaluate_depth(
     protocol = get_protocol(protocol) if isinstance(protocol, str) else protocol
     require(protocol, DepthProtocol, "protocol", "a DepthProtocol or the name of one")
     return evaluate_predictor(
-        RunPredictor(run, protocol.flip), sequences, protocol, on_image, split, run.refined
+        RunPredictor(run, protocol.flip), sequences, protocol, split, run.refined
     )
 
 
@@ -177,7 +177,6 @@ def evaluate_predictor(
     predictor: Predictor,
     sequences: list[Sequence],
     protocol: DepthProtocol,
-    on_image: Callable[[], None] = lambda: None,
     split: Split | None = None,
     note: str = "",
 ) -> DepthScores:
@@ -194,6 +193,10 @@ def evaluate_predictor(
         predictor.check(sequence, [sequence.frames.numbers[i] for i in indices], scaled=scaled)
 
     def pairs() -> Iterator[Pair]:
+        total = sum(len(indices) for *_, indices in targets)
+        return progress.track(read_pairs(), "scoring depth", total, "images")
+
+    def read_pairs() -> Iterator[Pair]:
         for sequence, truths, indices in targets:
             places = {sequence.frames.numbers[index]: index for index in indices}
             for frame in sequence.frames.at(indices):
@@ -207,7 +210,6 @@ def evaluate_predictor(
                 yield Pair(
                     depth, truth, local, rays, ground, sequence.name, frame.number, frame.name
                 )
-                on_image()
 
     return score_pairs(pairs, protocol, note)
 

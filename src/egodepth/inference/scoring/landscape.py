@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.sequence import Sequence
@@ -267,9 +268,14 @@ def loss_surfaces(
     if features is not None:
         maps = [features.features(x, level + 1)[level] for x in (matches.target, matches.source)]
     parts: dict[str, list[Tensor]] = {}
-    for pixels, windows in zip(
-        matches.pixels.split(_POINTS_AT_ONCE), matches.windows.split(_POINTS_AT_ONCE), strict=True
-    ):
+    batches = list(
+        zip(
+            matches.pixels.split(_POINTS_AT_ONCE),
+            matches.windows.split(_POINTS_AT_ONCE),
+            strict=True,
+        )
+    )
+    for pixels, windows in progress.track(batches, "loss surfaces", len(batches), "batches"):
         for name, values in _surfaces_of(matches, maps, pixels, windows, shifts):
             parts.setdefault(name, []).append(values.unflatten(1, (len(line), len(line))))
     return {name: torch.cat(values).numpy() for name, values in parts.items()}
