@@ -55,7 +55,7 @@ def main() -> None:
                     "device": "cpu",
                 },
             )
-            result = train(settings, Path(folder) / f"run-{suffix}", console=Console(quiet=True))
+            result = train(settings, Path(folder) / f"run-{suffix}")
             size = np.mean([path.stat().st_size for path in frames.iterdir()])
             total = result.seconds + result.prepare_seconds
             results[suffix] = {

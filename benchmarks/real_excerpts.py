@@ -6,13 +6,14 @@ from typing import Any
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
+from egodepth.core.progress import reporting
 from egodepth.core.schedule import Schedule
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
-from egodepth.training.run import train
+from egodepth.training.run import TrainingInterrupted, train
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,11 @@ def train_once(settings: TrainSettings, out: Path) -> None:
         saved = read_checkpoint(run.checkpoint)
         if saved["global_step"] >= Schedule.of_state(saved["egodepth_schedule"]).total:
             return
-    result = train(settings, out, resume=run.checkpoint.exists())
-    if result.stopped_by is not None:
-        raise SystemExit(f"stopped by {result.stopped_by}; the same command goes on")
+    try:
+        with reporting():
+            train(settings, out, resume=run.checkpoint.exists())
+    except TrainingInterrupted as stop:
+        raise SystemExit(f"{stop}; the same command goes on") from None
 
 
 def read_truth(excerpt: Excerpt, root: Path) -> Sequence:

@@ -7,7 +7,6 @@ from pathlib import Path
 import lightning as L
 import pytest
 import torch
-from rich.console import Console
 from tests.conftest import tiny_settings, write_images
 from tests.test_training import losses
 
@@ -228,7 +227,7 @@ def test_the_timed_step_is_that_of_the_training(
         monkeypatch.setattr(EgodepthModule, name, called)
     settings = tiny_settings(frames, data__poses="network", data__stride=1)
     sequences = read_training_sequences(settings.data)
-    settings, stream, _ = make_stream(settings, sequences, Console(quiet=True))
+    settings, stream, _ = make_stream(settings, sequences)
     monkeypatch.setattr(type(stream), "has_labels", True)
     threads = [2]
     monkeypatch.setattr(torch, "set_num_threads", threads.append)

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests import layouts
-from tests.conftest import write_images
+from tests.conftest import Heard, write_images
 
+import egodepth
 from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
 from egodepth.data.footage.frame_cache import cached_frames
@@ -103,9 +104,8 @@ def test_the_cache_is_made_once_and_follows_the_files(tmp_path: Path) -> None:
 
     def read() -> np.ndarray:
         sequence = read_footage(tmp_path / "frames")
-        frames, numbers = cached_frames(
-            sequence, 32, 64, tmp_path / "cache", lambda: decoded.append(1)
-        )
+        with egodepth.reporting(Heard(lambda _, done: decoded.append(done))):
+            frames, numbers = cached_frames(sequence, 32, 64, tmp_path / "cache")
         assert numbers.tolist() == list(range(4))
         return np.array(frames)
 

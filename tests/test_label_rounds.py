@@ -23,7 +23,7 @@ from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.settings.training import TrainSettings
 from egodepth.training import label_rounds
 from egodepth.training.label_rounds import find_motion
-from egodepth.training.run import train
+from egodepth.training.run import TrainingInterrupted, train
 from egodepth.training.snippets import LabelRound, SnippetStream
 
 CPU = torch.device("cpu")
@@ -221,8 +221,9 @@ def test_ctrl_c_in_a_round_loses_nothing(
 
     monkeypatch.setattr(LabelMaker, "label", interrupt)
     other = override(settings, {"data.cache": str(tmp_path / "other")})
-    stopped = train(other, tmp_path / "parts", sequences=footage)
-    assert (stopped.stopped_by, stopped.steps) == ("SIGTERM", 6)
+    with pytest.raises(TrainingInterrupted) as stop:
+        train(other, tmp_path / "parts", sequences=footage)
+    assert (stop.value.stopped_by, stop.value.result.steps) == ("SIGTERM", 6)
     assert len(made) == 3
     rounds = read_checkpoint(tmp_path / "parts" / "checkpoint.ckpt")["callbacks"]["LabelRounds"]
     assert [made["factors"] for made in rounds["rounds"]] == [None]

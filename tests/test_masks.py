@@ -1,6 +1,5 @@
 """What says nothing about depth: parts of the camera, things that move; and what stays in place yet stands."""
 
-import io
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from rich.console import Console
-from tests.conftest import tiny_settings, write_images
+from tests.conftest import Heard, tiny_settings, write_images
 
+import egodepth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.preparation.clips import Clip, read_clips
 from egodepth.data.preparation.static_mask import find_static_mask, read_mask
@@ -266,12 +265,13 @@ def test_training_with_all_of_it(tmp_path: Path) -> None:
         tmp_path / "frames", moving_mask=True, loss__ground_contact=0.1, steps=2,
         data__mask=str(tmp_path / "mask.png"),
     )  # fmt: skip
-    said = io.StringIO()
-    result = train(settings, tmp_path / "run", console=Console(file=said, width=200))
+    heard = Heard(lambda *_: None)
+    with egodepth.reporting(heard):
+        result = train(settings, tmp_path / "run")
     assert result.steps == 2
     logged = next((tmp_path / "run" / "logs").glob("csv_*/metrics.csv")).read_text()
     assert "ground_contact" in logged.splitlines()[0]
-    text = said.getvalue()
+    text = "\n".join(heard.notes)
     for words in ("7 frames of 1 sequence", "5 of 3 frames, strides 1", "60 degrees wide", "64x32",
                   "PoseNet's", "2 of 2 snippets"):  # fmt: skip
         assert words in text, words

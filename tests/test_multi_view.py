@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.conftest import Heard
-from tests.conftest import write_images
+from tests.conftest import Heard, write_images
 from tests.test_cli import run
 from tests.test_cloud import TrueDepth
 
+import egodepth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Frame, TimedFrames
 from egodepth.data.sets.point_cloud import read_ply

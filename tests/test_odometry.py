@@ -17,7 +17,7 @@ from egodepth.data.synthetic.street import CAMERA_HEIGHT, StreetDrive, read_stre
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.align import align_images
-from egodepth.inference.odometry.tracker import Odometry, track_sequence
+from egodepth.inference.odometry.tracker import Odometry, TrackingInterrupted, track_sequence
 from egodepth.inference.odometry.unit import KnownLength
 from egodepth.models.networks import DepthNet
 from egodepth.runs.run import Run

@@ -1,6 +1,7 @@
 import io
 import threading
 import time
+from collections.abc import Callable
 
 import pytest
 from rich.console import Console
@@ -11,7 +12,7 @@ from egodepth.core.progress import Phase
 from egodepth.core.terminal import TerminalReporter
 
 
-def lines_of(work, seconds: float) -> list[str]:
+def lines_of(work: Callable[[], object], seconds: float) -> list[str]:
     """What is printed where there is no terminal."""
     out = io.StringIO()
     with egodepth.reporting(TerminalReporter(Console(file=out, width=200), seconds)):
@@ -113,4 +114,9 @@ def test_a_reporter_hears_begin_steps_and_end() -> None:
         for item in progress.track(range(9), "looking"):
             if item == 1:
                 raise KeyboardInterrupt
-    assert mine.heard == ["begin", ("looking", 0, False), ("looking", 1, False), ("looking", 1, True)]
+    assert mine.heard == [
+        "begin",
+        ("looking", 0, False),
+        ("looking", 1, False),
+        ("looking", 1, True),
+    ]

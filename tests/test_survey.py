@@ -1,6 +1,5 @@
 """How much the camera turned and moved, the stride that follows, pairs without use, and the plan."""
 
-import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
@@ -28,8 +26,6 @@ from egodepth.settings.training import DataSettings
 from egodepth.training import plan
 from egodepth.training.plan import make_plan
 from egodepth.training.snippets import SnippetStream
-
-QUIET = Console(file=io.StringIO())
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +100,7 @@ def test_frozen_frames_and_cuts_are_left_out_and_counted(street: Clip) -> None:
     seen = survey(clip, 1)
     assert {(4, 5), (5, 6), (10, 11), (12, 13), (14, 15)} <= seen.frozen
     assert seen.cuts == {(9, 10), (11, 12), (13, 14)}
-    planned = make_plan([clip], DataSettings(stride="auto"), QUIET)
+    planned = make_plan([clip], DataSettings(stride="auto"))
     assert planned.clips[0].useless == survey(clip).frozen | survey(clip).cuts
     assert "across cuts are left out" in planned.lines[0]
 
@@ -123,7 +119,7 @@ def test_auto_says_what_it_chose_and_why(
         with monkeypatch.context() as patch:
             for name, value in changes.items():
                 patch.setattr(plan, name, value)
-            found = make_plan([street], data, QUIET)
+            found = make_plan([street], data)
         assert "stride" in found.lines[0] and found.clips[0].stride == survey(street, 1).stride
         return found.poses, "; ".join(found.lines[1:])
 
@@ -161,7 +157,7 @@ def test_auto_says_what_it_chose_and_why(
     asked = DataSettings(poses="sfm", cache=tmp_path)
     with monkeypatch.context() as patch:
         patch.setattr(plan, "reconstruct", reconstruct)
-        assert make_plan([street], asked, QUIET).poses == "sfm"
+        assert make_plan([street], asked).poses == "sfm"
 
 
 def test_a_video_that_cannot_be_reconstructed_is_left_out_of_several(
@@ -179,11 +175,11 @@ def test_a_video_that_cannot_be_reconstructed_is_left_out_of_several(
     monkeypatch.setattr(plan, "reconstruct", reconstruct)
     data = DataSettings(poses="sfm", cache=tmp_path)
     with pytest.warns(EgodepthWarning, match="found nothing in other; its frames are left out"):
-        found = make_plan([other, street], data, QUIET)
+        found = make_plan([other, street], data)
     stream = SnippetStream(found.clips, directions=(-1, 1), batch_size=2, seed=0)
     assert stream.snippet_count == 22
     with pytest.raises(EgodepthError, match="found nothing in other"):
-        make_plan([other, other], data, QUIET)
+        make_plan([other, other], data)
 
 
 @pytest.mark.real_data
@@ -203,7 +199,7 @@ def test_structure_from_motion_without_pycolmap_says_what_to_do(
 ) -> None:
     monkeypatch.setattr(structure_from_motion, "find_colmap", lambda: None)
     with pytest.raises(EgodepthError, match=r"pip install pycolmap, or use --data\.poses"):
-        make_plan([street], DataSettings(poses="sfm", cache=tmp_path), QUIET)
+        make_plan([street], DataSettings(poses="sfm", cache=tmp_path))
 
 
 @pytest.mark.slow
@@ -214,7 +210,7 @@ def test_structure_from_motion_of_a_street(tmp_path: Path) -> None:
     clip = read_clips([sequence], 96, 320, tmp_path)[0]
     right = replace(clip, sequence=replace(sequence, camera_name="right"), numbers=clip.numbers + 1)
     data = DataSettings(poses="sfm", cache=tmp_path)
-    found = make_plan([clip, right], data, QUIET)
+    found = make_plan([clip, right], data)
     motion = found.clips[0].motion
     assert motion is not None and sequence.world_from_camera is not None
     assert (motion.part == 0).all() and "placed 24 of 24 frames in 1 part" in found.lines[0]
@@ -236,7 +232,7 @@ def test_structure_from_motion_of_a_street(tmp_path: Path) -> None:
     assert np.isnan(shared.world_from_camera[-1]).all() and shared.part[-1] == -1
     # The second time it is read from the cache.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-sfm.npz")}
-    again = make_plan([clip], data, QUIET).clips[0].motion
+    again = make_plan([clip], data).clips[0].motion
     assert again is not None and len(before) == 1
     np.testing.assert_array_equal(again.world_from_camera, motion.world_from_camera)
     assert {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-sfm.npz")} == before
@@ -252,10 +248,10 @@ def test_nothing_to_reconstruct_is_one_clear_line(
     clip = read_clips([replace(footage, camera=camera)], 32, 64, tmp_path)[0]
     needs = "structure from motion needs 8 frames, and frames has 3"
     with pytest.raises(EgodepthError, match=f"^{needs}; use --data.poses aligned or network$"):
-        make_plan([clip], DataSettings(poses="sfm", cache=tmp_path), QUIET)
+        make_plan([clip], DataSettings(poses="sfm", cache=tmp_path))
     # Where it was not asked for by name, the training goes on without.
     monkeypatch.setattr(plan, "TURNING", -1.0)
-    found = make_plan([clip], DataSettings(poses="auto", cache=tmp_path), QUIET)
+    found = make_plan([clip], DataSettings(poses="auto", cache=tmp_path))
     assert found.poses == "aligned"
     assert found.lines[-1] == f"poses: aligned after all, since {needs}"
 
@@ -266,10 +262,10 @@ def test_frames_that_show_nothing_are_refused(street: Clip) -> None:
 
     white = np.full_like(street.frames, 255)
     with pytest.raises(EgodepthError, match=r"street-5 show nothing: all pixels are alike"):
-        make_plan([street, with_frames(white)], DataSettings(), QUIET)
+        make_plan([street, with_frames(white)], DataSettings())
     starts_black = np.array(street.frames)
     starts_black[:8] = 0
-    make_plan([with_frames(starts_black)], DataSettings(), QUIET)
+    make_plan([with_frames(starts_black)], DataSettings())
 
 
 def test_a_camera_that_stands_for_half_of_the_clip_keeps_the_stride_of_its_drive(

@@ -34,7 +34,7 @@ from egodepth.training.build import build_networks
 from egodepth.training.devices import choose_device
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
-from egodepth.training.run import train
+from egodepth.training.run import TrainingInterrupted, train
 from egodepth.training.snippets import RawBatch, SnippetBatch, augment
 
 TERMS = {
@@ -255,7 +255,7 @@ def test_a_resumed_run_repeats_the_uninterrupted_one(frames: Path, tmp_path: Pat
     interrupt_after(3, settings, tmp_path / "parts")
     assert read_checkpoint(tmp_path / "parts" / "checkpoint.ckpt")["global_step"] == 3
     resumed = train(settings, tmp_path / "parts", resume=True)
-    assert resumed.steps == 7 and resumed.stopped_by is None
+    assert resumed.steps == 7
     whole, parts = losses(tmp_path / "whole"), losses(tmp_path / "parts")
     assert len(whole) == 7
     assert parts == whole
@@ -278,8 +278,9 @@ def interrupt_after(
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module.EgodepthModule, "training_step", step)
-        result = train(settings, out, sequences=sequences)
-    assert (result.stopped_by, result.steps) == ("SIGTERM", steps)
+        with pytest.raises(TrainingInterrupted) as stop:
+            train(settings, out, sequences=sequences)
+    assert (stop.value.stopped_by, stop.value.result.steps) == ("SIGTERM", steps)
 
 
 @pytest.mark.slow

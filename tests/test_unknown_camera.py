@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from benchmarks.simulated_drives import MOTORWAY, simulate
 from PIL import Image
-from rich.console import Console
 from scipy.spatial.transform import Rotation
 from tests.conftest import write_images
 
@@ -135,13 +134,12 @@ def test_a_doubtful_estimate_is_told_and_not_taken(
     sequence = guess_camera(read_footage(tmp_path / "frames"))
     estimate = CameraEstimate(30.0, np.array([40.0, 19.0]), 0.01, 60, doubt=doubt)
     monkeypatch.setattr(plan, "estimate_unknown_camera", lambda *_: estimate)
-    console = Console(quiet=True)
     if doubt:
         with pytest.warns(EgodepthWarning, match="do not tell the focal length .the camera turns"):
-            (found,), lines = plan.find_cameras([sequence], tmp_path, console)
+            (found,), lines = plan.find_cameras([sequence], tmp_path)
         assert found is sequence and not lines
     else:
-        (found,), lines = plan.find_cameras([sequence], tmp_path, console)
+        (found,), lines = plan.find_cameras([sequence], tmp_path)
         assert found.camera is not None and found.camera.matrix[0, 0] == 30
         assert "focal length 30 pixels" in lines[0]
 

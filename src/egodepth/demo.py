@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import Progress
-
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
 from egodepth.data.sources import read_source
@@ -17,7 +15,6 @@ from egodepth.inference.scoring.depth_scores import DepthScores, evaluate_depth
 from egodepth.inference.scoring.trajectory_scores import OdometryScores, evaluate_odometry
 from egodepth.report.html_report import ReportContent, write_report
 from egodepth.report.plots import plot_trajectory
-from egodepth.report.tables import depth_table, more_depth_table, odometry_table
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import demo as demo_recipe
@@ -33,17 +30,14 @@ STREETS_A_MINUTE = 0.6
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo came to; ``stopped_by`` is the signal that cut the training short, or None."""
+    """What the demo came to."""
 
     out: Path
-    depth: DepthScores | None
-    odometry: OdometryScores | None
-    stopped_by: str | None
+    depth: DepthScores
+    odometry: OdometryScores
 
 
-def run_demo(
-    out: Path, *, minutes: float = 10, seed: int = 0, console: Console | None = None
-) -> DemoResult:
+def run_demo(out: Path, *, minutes: float = 10, seed: int = 0) -> DemoResult:
     """Run the demo into ``out``; an earlier demo there is replaced.
 
     Writes the run folder, ``metrics.json``, ``depth.mp4``, ``trajectory.png``, ``report.html`` and,
@@ -53,12 +47,10 @@ def run_demo(
         out: folder.
         minutes: budget for everything; the number of training steps is fitted to it.
         seed: of the training.
-        console: where progress goes; by default standard error.
 
     Raises:
         EgodepthError: too few minutes, or a folder that holds something else.
     """
-    console = console or Console(stderr=True)
     if minutes < 1.5:
         raise EgodepthError(f"the demo needs at least 1.5 minutes, got {minutes:g}")
     started = time.perf_counter()
@@ -70,23 +62,15 @@ def run_demo(
         seed=seed,
         data=settings.data.changed(sources=streets),
     )
-    console.print(f"training on {len(streets)} synthetic street{'s' * (len(streets) > 1)}")
-    trained = train(settings, out, console=console)
-    if trained.stopped_by is not None:
-        return DemoResult(out, None, None, trained.stopped_by)
+    progress.note(f"training on {len(streets)} synthetic street{'s' * (len(streets) > 1)}")
+    trained = train(settings, out)
     run = Run.load(out)
     street = read_source(SCORED_STREET)[0]
     count = len(street.frames)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task("predicting and scoring another street", total=3 * count)
-
-        def tick() -> None:
-            progress.advance(task)
-
-        for _ in write_predictions(predict_sequence(run, street), out / "prediction"):
-            tick()
-        depth = evaluate_depth(run, [street], PROTOCOLS["synthetic"], tick)
-        odometry = evaluate_odometry(run, street, tick, by="alignment")
+    for _ in write_predictions(predict_sequence(run, street), out / "prediction"):
+        pass
+    depth = evaluate_depth(run, [street], PROTOCOLS["synthetic"])
+    odometry = evaluate_odometry(run, street, by="alignment")
     (out / "prediction" / "depth.mp4").replace(out / "depth.mp4")
     plot_trajectory(out / "trajectory.png", odometry.estimate, odometry.truth)
     seconds = time.perf_counter() - started
@@ -117,10 +101,7 @@ def run_demo(
         ],
     )
     write_report(out, content)
-    console.print(depth_table(depth.summary, depth.constant, depth.caption))
-    console.print(more_depth_table(depth.summary))
-    console.print(odometry_table(odometry.summary, odometry.sequence, odometry.caption))
-    return DemoResult(out, depth, odometry, None)
+    return DemoResult(out, depth, odometry)
 
 
 def _clear(out: Path) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
@@ -124,7 +123,6 @@ def _make_streams(
     settings, stream, _ = make_stream(
         settings.changed(batch_size=1, data=data.changed(stride=gap)),
         footage,
-        Console(quiet=True),
     )
     clips = stream.clips
     if data.directions and data.poses != "given" and survey(clips[0], gap).turn >= TURNING:
@@ -236,7 +234,6 @@ def refine_split(
     epochs: float = 20.0,
     learning_rate: float = 1e-4,
     device: str = "auto",
-    console: Console | None = None,
 ) -> TrainResult:
     """Go on training a run over all frames of the test footage, as the published code does.
 
@@ -248,7 +245,6 @@ def refine_split(
         epochs: passes over its snippets.
         learning_rate: halved after half of them.
         device: auto, cpu, cuda or cuda:N.
-        console: where progress goes; by default standard error.
 
     Raises:
         EgodepthError: as :func:`egodepth.training.run.train`.
@@ -276,7 +272,7 @@ def refine_split(
         schedule="one_cycle",
     )
     note = f"refined on all frames of {source} for {epochs:g} epochs"
-    return train(refined, out, sequences=sequences, refined=note, console=console)
+    return train(refined, out, sequences=sequences, refined=note)
 
 
 def _camera_settings(sequences: list[Sequence], out: Path) -> dict[str, Any]:

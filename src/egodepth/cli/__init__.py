@@ -18,14 +18,13 @@ from egodepth.cli.common import (
     add_metres,
     add_rate,
     at_rate,
-    follow,
     known_length,
-    make_console,
     print_table,
     run_folder,
 )
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.outputs import OutputFolder, check_destination
+from egodepth.core.progress import reporting
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,8 +33,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _build_parser(with_settings=words[:1] == ["train"])
     options = parser.parse_args(words)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), reporting():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")  # of other packages, which tell users nothing
             warnings.simplefilter("always", EgodepthWarning)
             command: Callable[[argparse.Namespace], int] = options.command
             return command(options)
@@ -221,14 +222,19 @@ def _version(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 
 def _demo(options: argparse.Namespace) -> int:
     from egodepth.demo import run_demo
+    from egodepth.report.tables import depth_table, more_depth_table, odometry_table
     from egodepth.runs.folder import RunFolder
+    from egodepth.training.run import TrainingInterrupted
 
-    result = run_demo(
-        options.out, minutes=options.minutes, seed=options.seed, console=make_console()
-    )
-    if result.stopped_by is not None:
-        print(f"egodepth: stopped by {result.stopped_by}; run the demo again", file=sys.stderr)
+    try:
+        result = run_demo(options.out, minutes=options.minutes, seed=options.seed)
+    except TrainingInterrupted as stop:
+        print(f"egodepth: {stop}; run the demo again", file=sys.stderr)
         return INTERRUPTED
+    depth, odometry = result.depth, result.odometry
+    print_table(depth_table(depth.summary, depth.constant, depth.caption))
+    print_table(more_depth_table(depth.summary))
+    print_table(odometry_table(odometry.summary, odometry.sequence, odometry.caption))
     run = RunFolder.at(options.out)
     print(f"open {run.report} in a browser; the numbers are in {run.metrics}")
     return 0
@@ -241,10 +247,9 @@ def _train(options: argparse.Namespace) -> int:
     from egodepth.runs.folder import RunFolder
     from egodepth.settings.model import ModelSettings
     from egodepth.settings.recipes import RECIPES, get_recipe
-    from egodepth.training.run import estimate, train
+    from egodepth.training.run import TrainingInterrupted, estimate, train
 
     changes = {k.removeprefix("set:"): v for k, v in vars(options).items() if k.startswith("set:")}
-    console = make_console()
     if options.resume:
         if changes or options.config:
             raise EgodepthError("--resume takes the settings of the run; leave the others out")
@@ -263,7 +268,7 @@ def _train(options: argparse.Namespace) -> int:
             settings = config.merge_file(settings, options.config)
         settings = config.override(settings, changes)
     if options.estimate:
-        found = estimate(settings, console)
+        found = estimate(settings)
         print(
             f"{found.seconds_per_step:.2f} s a step; {found.steps} steps, "
             f"{found.steps / found.steps_per_epoch:.1f} epochs of {found.snippets} snippets: "
@@ -272,9 +277,13 @@ def _train(options: argparse.Namespace) -> int:
             f"{found.hours(39810, 20):.0f} hours"
         )
         return 0
-    result = train(settings, options.out, resume=options.resume, console=console)
+    stop: TrainingInterrupted | None = None
+    try:
+        result = train(settings, options.out, resume=options.resume)
+    except TrainingInterrupted as interrupt:
+        result, stop = interrupt.result, interrupt
     if not World.of_environment().first:
-        return 0 if result.stopped_by is None else INTERRUPTED
+        return 0 if stop is None else INTERRUPTED
     subtitle = f"recipe {settings.recipe}, method {settings.method}, {result.steps} steps"
     page = write_report(options.out, ReportContent(title=options.out.name, subtitle=subtitle))
     print(
@@ -285,8 +294,8 @@ def _train(options: argparse.Namespace) -> int:
         print(
             f"egodepth: this training may have learned nothing: {result.collapse}", file=sys.stderr
         )
-    if result.stopped_by is not None:
-        print(f"egodepth: stopped by {result.stopped_by}; go on with: egodepth train {' '.join(options.what)} "
+    if stop is not None:
+        print(f"egodepth: {stop}; go on with: egodepth train {' '.join(options.what)} "
               f"--out {options.out} --resume", file=sys.stderr)  # fmt: skip
         return INTERRUPTED
     return 0
@@ -324,7 +333,6 @@ def _predict(options: argparse.Namespace) -> int:
         few = range(0, len(sequences[0].frames), max(1, len(sequences[0].frames) // 32))
         images = (frame.image for frame in sequences[0].frames.at(few))
         run.use_backend(options.backend, images)
-    console = make_console()
     folder: OutputFolder | None = None
     for sequence in sequences:
         unit = find_unit(run, sequence, known_length(options))
@@ -333,10 +341,9 @@ def _predict(options: argparse.Namespace) -> int:
         predictions = write_predictions(
             predict_sequence(run, sequence, unit=unit), out, unit, options.formats
         )
-        written = follow(predictions, sequence.name, len(sequence.frames), console)
         count = 0
         try:
-            for _ in written:
+            for _ in predictions:
                 count += 1
         except KeyboardInterrupt:
             print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; {out.path} holds "
@@ -348,12 +355,12 @@ def _predict(options: argparse.Namespace) -> int:
 
 
 def _odometry(options: argparse.Namespace) -> int:
-    from egodepth.core.progress import WorkProgress
     from egodepth.evaluation.odometry import describe
     from egodepth.inference.odometry.tracker import (
         ODOMETRY,
         NoUnitError,
         OdometrySettings,
+        TrackingInterrupted,
         track_sequence,
         write_trajectory,
     )
@@ -371,22 +378,20 @@ def _odometry(options: argparse.Namespace) -> int:
         options.source, name=options.sequence, fov=options.fov, camera=options.camera
     )
     sequences = at_rate(sequences, options)
-    console = make_console()
     folder: OutputFolder | None = None
     for sequence in sequences:
         no_unit: NoUnitError | None = None
-        with WorkProgress(console) as progress:
-            task = progress.add_task(sequence.name, total=len(sequence.frames))
-            try:
-                found = track_sequence(
-                    run, sequence,
-                    OdometrySettings(key_frames=options.key_frames, trust_depth=trust),
-                    known=known_length(options),
-                    on_frame=lambda motion, task=task: progress.advance(task),  # type: ignore[misc]
-                )  # fmt: skip
-            except NoUnitError as error:
-                # Minutes of tracking are not lost over a length that tells nothing.
-                found, no_unit = error.trajectory, error
+        try:
+            found = track_sequence(
+                run, sequence,
+                OdometrySettings(key_frames=options.key_frames, trust_depth=trust),
+                known=known_length(options),
+            )  # fmt: skip
+        except TrackingInterrupted as interrupt:
+            found = interrupt.trajectory
+        except NoUnitError as error:
+            # Minutes of tracking are not lost over a length that tells nothing.
+            found, no_unit = error.trajectory, error
         folder = folder or OutputFolder(options.out, ODOMETRY)
         out = folder if len(sequences) == 1 else folder.within(sequence.name)
         scores = write_trajectory(found, sequence, out)
@@ -403,8 +408,9 @@ def _odometry(options: argparse.Namespace) -> int:
             caption += describe("sim3", scores)
             print_table(odometry_table(scores, sequence.name, caption))
         if found.interrupted:
-            print(f"egodepth: interrupted after {count} of {len(sequence.frames)} frames; what was "
-                  f"found is in {out.path}", file=sys.stderr)  # fmt: skip
+            print(
+                f"egodepth: {found.interrupted}; what was found is in {out.path}", file=sys.stderr
+            )
             return INTERRUPTED
         if no_unit is not None:
             raise EgodepthError(f"{no_unit}; the trajectory is in the run's own unit") from no_unit
@@ -415,19 +421,20 @@ def _refine(options: argparse.Namespace) -> int:
     from egodepth.data.sources import select
     from egodepth.refine import refine_split
     from egodepth.runs.footage import open_footage
+    from egodepth.training.run import TrainingInterrupted
 
     sequences = open_footage(options.run, options.source, fov=options.fov, camera=options.camera)
     sequences = at_rate(sequences, options)
     chosen = select(sequences, options.sequence)
     if options.mode == "sample":
         return _refine_samples(options, sequences, chosen)
-    result = refine_split(
-        options.run, options.source, chosen, options.out,
-        epochs=options.epochs, learning_rate=options.learning_rate, device=options.device,
-        console=make_console(),
-    )  # fmt: skip
-    if result.stopped_by is not None:
-        print(f"egodepth: stopped by {result.stopped_by}; go on with: egodepth train {options.source} "
+    try:
+        result = refine_split(
+            options.run, options.source, chosen, options.out,
+            epochs=options.epochs, learning_rate=options.learning_rate, device=options.device,
+        )  # fmt: skip
+    except TrainingInterrupted as stop:
+        print(f"egodepth: {stop}; go on with: egodepth train {options.source} "
               f"--out {options.out} --resume", file=sys.stderr)  # fmt: skip
         return INTERRUPTED
     print(f"{result.steps} steps; {result.held_out}; the refined run is in {options.out}, its scores are "
@@ -456,7 +463,6 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
     split = get_split(protocol.split) if protocol.split else None
     how = SampleRefinement(options.iterations, options.learning_rate)
     check_destination(options.out, folder=True)
-    console = make_console()
     folder = OutputFolder(options.out, "refinement")
     size = Run.load(options.run).settings
     has_truth = any(s.ground_truth(protocol.truth) for s in chosen)
@@ -474,7 +480,7 @@ def _refine_samples(options: argparse.Namespace, sequences: list[Any], chosen: l
         )  # fmt: skip
         count, written = len(wanted or sequence.frames), 0
         try:
-            for _ in follow(write_predictions(predictions, out), sequence.name, count, console):
+            for _ in write_predictions(predictions, out):
                 written += 1
         except KeyboardInterrupt:
             print(f"egodepth: interrupted after {written} of {count} frames; {out.path} holds their depth "

@@ -3,21 +3,18 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from egodepth.data.sequence import Sequence
     from egodepth.inference.odometry.unit import KnownLength
     from egodepth.runs.folder import RunFolder
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-Item = TypeVar("Item")
 
 
 class Parser(argparse.ArgumentParser):
@@ -112,13 +109,6 @@ def known_length(options: argparse.Namespace) -> "KnownLength | None":
     return KnownLength(**given) if given else None
 
 
-def make_console() -> "Console":
-    """For progress and what is said along the way."""
-    from rich.console import Console
-
-    return Console(stderr=True, soft_wrap=not sys.stderr.isatty())
-
-
 def print_table(table: Any) -> None:
     """A table to standard output, wide enough where that is a file."""
     from rich.console import Console
@@ -135,11 +125,3 @@ def add_camera(parser: argparse.ArgumentParser) -> None:
     camera.add_argument("--camera", type=Path, metavar="FILE",
                         help="camera file for footage without a camera (egodepth's, OpenCV's, ROS's, kalibr's, "
                         "COLMAP's or nerfstudio's); by default the run's camera")  # fmt: skip
-
-
-def follow(items: Iterable[Item], name: str, total: int, console: "Console") -> Iterator[Item]:
-    """Items as they come, with progress on the console."""
-    from egodepth.core.progress import WorkProgress
-
-    with WorkProgress(console) as progress:
-        yield from progress.track(items, total=total, description=name)

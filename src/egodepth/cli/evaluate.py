@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from egodepth.cli.common import add_common, make_console, positive, print_table, run_folder
+from egodepth.cli.common import add_common, positive, print_table, run_folder
 from egodepth.core.errors import EgodepthError
 from egodepth.core.outputs import check_destination
 
@@ -84,15 +84,10 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from egodepth.core.files import write_json
-    from egodepth.core.progress import WorkProgress
     from egodepth.data.sources import default_protocol, read_source, select
     from egodepth.data.splits import get_split
     from egodepth.evaluation.depth import CROPS, SCALINGS, get_protocol
-    from egodepth.inference.scoring.depth_scores import (
-        RunPredictor,
-        evaluate_predictor,
-        scored_frames,
-    )
+    from egodepth.inference.scoring.depth_scores import RunPredictor, evaluate_predictor
     from egodepth.inference.scoring.predictions import Predictions
     from egodepth.report.evaluation import draw_worst, run_facts, write_csv
     from egodepth.report.tables import depth_table, more_depth_table
@@ -132,14 +127,9 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
         sequences = run.open(options.data, name=options.sequence)
     else:
         sequences = select(read_source(options.data), options.sequence)
-    total = sum(len(indices) for *_, indices in scored_frames(sequences, protocol, split))
-    console = make_console()
-    with WorkProgress(console) as progress:
-        task = progress.add_task("scoring", total=total)
-        scores = evaluate_predictor(
-            predictor, sequences, protocol, lambda: progress.advance(task), split,
-            run.refined if is_run else "",
-        )  # fmt: skip
+    scores = evaluate_predictor(
+        predictor, sequences, protocol, split, run.refined if is_run else ""
+    )
     if options.json:
         facts = run_facts(options.what) if is_run else {"name": options.what.name}
         write_json(
@@ -156,7 +146,6 @@ def _evaluate_depth(options: argparse.Namespace) -> int:
 
 def _evaluate_odometry(options: argparse.Namespace) -> int:
     from egodepth.core.files import write_json
-    from egodepth.core.progress import WorkProgress
     from egodepth.data.sources import read_source, select
     from egodepth.evaluation.odometry import segment_errors
     from egodepth.inference.scoring.trajectory_scores import (
@@ -181,12 +170,7 @@ def _evaluate_odometry(options: argparse.Namespace) -> int:
         assert sequence is not None
         run = Run.load(options.what, options.device)
         sequence = run.open(sequence)[0]
-        console = make_console()
-        with WorkProgress(console) as progress:
-            task = progress.add_task(sequence.name, total=len(sequence.frames))
-            scores = evaluate_odometry(
-                run, sequence, lambda: progress.advance(task), options.alignment, by=options.by
-            )
+        scores = evaluate_odometry(run, sequence, options.alignment, by=options.by)
     else:
         scores = evaluate_trajectory_file(
             options.what, sequence or options.truth, options.alignment, options.max_apart

@@ -1,18 +1,18 @@
 """``egodepth export``."""
 
 import argparse
-from collections.abc import Callable
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from egodepth.cli.common import (
+    INTERRUPTED,
     add_camera,
     add_common,
     add_metres,
     add_rate,
     at_rate,
     known_length,
-    make_console,
     positive,
     run_folder,
 )
@@ -21,7 +21,7 @@ from egodepth.core.outputs import check_destination
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
-    from egodepth.inference.odometry.trajectory import Trajectory
+    from egodepth.inference.odometry.tracker import TrackedTrajectory
     from egodepth.runs.run import Run
 
 
@@ -69,10 +69,13 @@ def add_commands(commands: Any) -> None:
 
 
 def _export_cloud(options: argparse.Namespace) -> int:
-    from egodepth.core.progress import WorkProgress
     from egodepth.inference.export.mesh import MESH_SUFFIXES
     from egodepth.inference.export.rerun_log import load_rerun
-    from egodepth.inference.odometry.tracker import NoUnitError, track_sequence
+    from egodepth.inference.odometry.tracker import (
+        NoUnitError,
+        TrackingInterrupted,
+        track_sequence,
+    )
     from egodepth.runs.run import Run
 
     suffixes = {"points": (".ply",), "mesh": MESH_SUFFIXES, "rerun": (".rrd",)}
@@ -87,20 +90,18 @@ def _export_cloud(options: argparse.Namespace) -> int:
     )[:1]
     (sequence,) = at_rate(sequences, options)
     no_unit: NoUnitError | None = None
-    with WorkProgress(make_console()) as progress:
-        task = progress.add_task(sequence.name, total=len(sequence.frames))
-        try:
-            found = track_sequence(run, sequence, known=known_length(options),
-                                   on_frame=lambda motion: progress.advance(task))  # fmt: skip
-        except NoUnitError as error:
-            # Minutes of tracking are not lost over a length that tells nothing.
-            found, no_unit = error.trajectory, error
-            options.voxel = None  # its metres mean nothing either
-        task = progress.add_task("depth", total=None)
-        written = _write_cloud(
-            options, run, sequence, found,
-            lambda done, total: progress.update(task, completed=done, total=total),
-        )  # fmt: skip
+    try:
+        found = track_sequence(run, sequence, known=known_length(options))
+    except TrackingInterrupted as interrupt:
+        found = interrupt.trajectory
+    except NoUnitError as error:
+        # Minutes of tracking are not lost over a length that tells nothing.
+        found, no_unit = error.trajectory, error
+        options.voxel = None  # its metres mean nothing either
+    written = _write_cloud(options, run, sequence, found)
+    if found.interrupted:
+        print(f"egodepth: {found.interrupted}; this is a part: {written}", file=sys.stderr)
+        return INTERRUPTED
     print(written)
     if no_unit is not None:
         raise EgodepthError(f"{no_unit}; {options.out} is in the run's own unit") from no_unit
@@ -111,8 +112,7 @@ def _write_cloud(
     options: argparse.Namespace,
     run: "Run",
     sequence: "Sequence",
-    found: "Trajectory",
-    on_frame: Callable[[int, int], None],
+    found: "TrackedTrajectory",
 ) -> str:
     """Write what was asked for; what was written, in words."""
     from egodepth.inference.export.cloud import fuse_cloud, write_colmap, write_ply
@@ -121,20 +121,20 @@ def _write_cloud(
 
     every = options.every
     if options.kind == "mesh":
-        mesh = fuse_mesh(
-            run, sequence, found, every, options.voxel, depth=options.depth, on_frame=on_frame
-        )
-        write_mesh(options.out, mesh)
+        mesh = fuse_mesh(run, sequence, found, every, options.voxel, depth=options.depth)
+        write_mesh(options.out, mesh, found.comment)
         return (f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}, lengths in {found.unit}, are in "
                 f"{options.out}")  # fmt: skip
-    cloud = fuse_cloud(run, sequence, found, every, depth=options.depth, on_frame=on_frame)
+    cloud = fuse_cloud(run, sequence, found, every, depth=options.depth)
     if options.kind == "points":
-        write_ply(options.out, cloud)
+        write_ply(options.out, cloud, found.comment)
         return f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}"
     if options.kind == "rerun":
-        count = write_rerun(options.out, run, sequence, found, cloud, every=every)
+        count = write_rerun(
+            options.out, run, sequence, found, cloud, every=every, comment=found.comment
+        )
         return f"{count} frames, lengths in {found.unit}, are in {options.out}"
-    count = write_colmap(options.out, sequence, found, cloud, every)
+    count = write_colmap(options.out, sequence, found, cloud, every, found.comment)
     return f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}"
 
 

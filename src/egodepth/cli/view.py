@@ -12,10 +12,10 @@ from egodepth.cli.common import (
     add_rate,
     at_rate,
     known_length,
-    make_console,
     run_folder,
 )
 from egodepth.core.errors import EgodepthError
+from egodepth.core.progress import note
 
 LIVE_BACKENDS = ("torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16")
 """Those that need no frames beforehand."""
@@ -56,7 +56,7 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
 
 
 def _announce(address: str, options: argparse.Namespace) -> None:
-    make_console().print(f"look at {address} (on this machine alone); Ctrl-C ends it")
+    note(f"look at {address} (on this machine alone); Ctrl-C ends it")
     if options.open:
         import webbrowser
 

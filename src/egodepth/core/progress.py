@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
+from egodepth.core.world import World
+
 Item = TypeVar("Item")
 RECENT = 30
 """Steps of a phase whose pace tells the time left."""
@@ -27,7 +29,9 @@ class Phase:
         ended: whether it is over.
     """
 
-    def __init__(self, name: str, total: int | None, unit: str, reporter: "Reporter", done: int = 0):
+    def __init__(
+        self, name: str, total: int | None, unit: str, reporter: "Reporter", done: int = 0
+    ):
         self.name, self.total, self.unit, self.done = name, total, unit, done
         self.values, self.ended = "", False
         self._reporter = reporter
@@ -92,7 +96,8 @@ class Silence:
         """Nothing."""
 
 
-_current: ContextVar[Reporter] = ContextVar("reporter", default=Silence())
+SILENCE = Silence()
+_current: ContextVar[Reporter] = ContextVar("reporter", default=SILENCE)
 
 
 @contextmanager
@@ -100,12 +105,14 @@ def reporting(reporter: Reporter | None = None) -> Iterator[None]:
     """Everything within tells its progress; outside it, nothing does.
 
     Args:
-        reporter: hears it; by default bars on standard error, or lines where that is no terminal.
+        reporter: hears it; by default bars on standard error, or lines where that is no terminal. Of several
+            processes that train together, the main one alone has these.
     """
-    if reporter is None:
+    if reporter is None and World.of_environment().first:
         from egodepth.core.terminal import TerminalReporter
 
         reporter = TerminalReporter()
+    reporter = reporter or SILENCE
     token = _current.set(reporter)
     try:
         yield

@@ -32,8 +32,8 @@ class _Status(ProgressColumn):
 class TerminalReporter:
     """Shows phases and notes on a console.
 
-    Where there is no terminal, the innermost phase is printed every SECONDS_BETWEEN_LINES: by a thread, since it
-    may wait that long for something that does not report.
+    Where there is no terminal, the innermost phase is printed every SECONDS_BETWEEN_LINES: by a thread, since
+    it may wait that long for something that does not report.
     """
 
     def __init__(self, console: Console | None = None, seconds: float = SECONDS_BETWEEN_LINES):

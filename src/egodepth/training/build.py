@@ -4,11 +4,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.outputs import check_destination
-from egodepth.core.progress import WorkProgress
 from egodepth.core.world import World
 from egodepth.data.footage.frame_cache import default_cache_folder
 from egodepth.data.preparation.clips import KnownMotion, read_clips
@@ -117,7 +115,7 @@ def label_seconds(settings: TrainSettings) -> float | None:
 
 
 def prepare(
-    settings: TrainSettings, sequences: list[Sequence], console: Console
+    settings: TrainSettings, sequences: list[Sequence]
 ) -> tuple[TrainSettings, SnippetStream, Plan, float]:
     """As :func:`make_stream`, after a check of what the training will need; and the seconds that it took.
 
@@ -126,12 +124,12 @@ def prepare(
     """
     check_needs(settings, sequences)
     started = time.perf_counter()
-    settings, stream, plan = make_stream(settings, sequences, console)
+    settings, stream, plan = make_stream(settings, sequences)
     return settings, stream, plan, time.perf_counter() - started
 
 
 def make_stream(
-    settings: TrainSettings, sequences: list[Sequence], console: Console
+    settings: TrainSettings, sequences: list[Sequence]
 ) -> tuple[TrainSettings, SnippetStream, Plan]:
     """The snippets of some footage, and the settings with what was left open decided.
 
@@ -139,29 +137,20 @@ def make_stream(
         EgodepthError: whatever is wrong with the footage.
     """
     data, world = settings.data, World.of_environment()
-    total = sum(len(sequence.frames) for sequence in sequences)
     folder = data.cache or default_cache_folder()
     found: list[str] = []
     if data.directions:
-        sequences, found = find_cameras(sequences, folder, console)
-    with WorkProgress(console) as progress:
-        task = progress.add_task("reading frames", total=total)
-        clips = read_clips(
-            sequences,
-            settings.model.height,
-            settings.model.width,
-            folder,
-            lambda: progress.advance(task),
-        )
+        sequences, found = find_cameras(sequences, folder)
+    clips = read_clips(sequences, settings.model.height, settings.model.width, folder)
     if data.split is not None:
         clips = restrict(clips, get_split(data.split))
-    plan = make_plan(clips, data, console)
+    plan = make_plan(clips, data)
     if data.dense_labels and settings.loss.dense > 0:
         limit = label_seconds(settings)
-        plan = label_plan(plan, folder, torch_device(settings.device), console, limit)
+        plan = label_plan(plan, folder, torch_device(settings.device), limit)
     plan = replace(plan, lines=found + plan.lines)
     for line in plan.lines:
-        console.print(line)
+        progress.note(line)
     stream = SnippetStream(
         plan.clips,
         directions=data.directions,

@@ -1,12 +1,10 @@
 """What happens around the steps: progress, checkpoints, stopping, sample pictures."""
 
-import os
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -15,9 +13,8 @@ import lightning as L
 import torch
 import torch.nn.functional as F
 from PIL import Image
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from egodepth.core import progress
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
 from egodepth.runs.folder import RunFolder
@@ -28,66 +25,44 @@ from egodepth.training.step_callback import StepCallback
 FIRST_CHECK, FIRST_CHECK_SHARE, CHECK_EVERY, IN_A_ROW = 100, 0.1, 20, 4
 """When a collapse is looked for: steps, share of the training, steps between, checks that agree."""
 SHOWN = {"total": "loss", "photometric": "ph", "feature_metric": "fm", "reconstruction": "rec"}
-"""Terms in the progress bar and their short names; all terms are in the log."""
+"""Terms that progress shows and their short names; all terms are in the log."""
+SECONDS_BETWEEN_LOOKS = 1.0
+"""At the values of the loss terms."""
 
 
-class ProgressBar(StepCallback):
-    """One line: steps, loss terms, frames per second, time left."""
+class TrainingProgress(StepCallback):
+    """The training as a phase: steps, loss terms, frames per second, time left."""
 
-    def __init__(self, frames_per_step: int, console: Console):
-        self.frames_per_step, self.console = frames_per_step, console
-        self._recent: deque[float] = deque(maxlen=30)
-        self._printed = 0.0
+    def __init__(self, frames_per_step: int):
+        self.frames_per_step = frames_per_step
+        self._stack = ExitStack()
+        self._looked = 0.0
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._progress = Progress(
-            TextColumn("training"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[terms]}"),
-            TimeRemainingColumn(),
-            TextColumn("left"),
-            console=self.console,
-            disable=not self.console.is_terminal,
+        self._phase = self._stack.enter_context(
+            progress.phase("training", trainer.max_steps, "steps", trainer.global_step)
         )
-        self._task = self._progress.add_task(
-            "training", total=trainer.max_steps, completed=trainer.global_step, terms=""
-        )
-        self._progress.start()
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
-        now = time.perf_counter()
-        self._recent.append(now)
-        step = trainer.global_step
-        printing = now - self._printed > 30 or step == trainer.max_steps
+        step, total, now = trainer.global_step, trainer.max_steps, time.monotonic()
         # Looking at values makes the host wait for a GPU.
-        if step != trainer.max_steps and (step % 5 or not (self.console.is_terminal or printing)):
+        if step < total and now - self._looked < SECONDS_BETWEEN_LOOKS:
+            self._phase.update(step, total)
             return
+        self._looked = now
         values = trainer.logged_metrics
-        terms = "  ".join(f"{s} {float(values[n]):.3f}" for n, s in SHOWN.items() if n in values)
-        rate = 0.0
-        if len(self._recent) > 1:
-            steps_per_second = (len(self._recent) - 1) / (now - self._recent[0])
-            rate = steps_per_second * self.frames_per_step
-            terms += f"  {rate:.1f} frames/s"
-        self._progress.update(self._task, completed=step, terms=terms)
-        if printing and not self.console.is_terminal:
-            self._printed = now
-            left = (trainer.max_steps - step) * self.frames_per_step / rate if rate else 0
-            self.console.print(f"step {step}/{trainer.max_steps}  {terms}  {left:.0f} s left")
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """While other work shows its progress."""
-        self._progress.stop()
-        try:
-            yield
-        finally:
-            self._progress.start()
+        terms = [f"{s} {float(values[n]):.3f}" for n, s in SHOWN.items() if n in values]
+        if self._phase.rate is not None:
+            terms.append(f"{self._phase.rate * self.frames_per_step:.1f} frames/s")
+        self._phase.update(step, total, "  ".join(terms))
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        if hasattr(self, "_progress"):
-            self._progress.stop()
+        self._stack.close()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._stack.close()
 
 
 class Checkpoints(StepCallback):
@@ -120,7 +95,7 @@ class Checkpoints(StepCallback):
 
 
 class GracefulStop(StepCallback):
-    """Ctrl-C and SIGTERM end the training after the step under way; a second Ctrl-C at once."""
+    """Ctrl-C and SIGTERM end the training after the step under way; a second one at once."""
 
     def __init__(self) -> None:
         self.stopped_by: str | None = None
@@ -129,7 +104,7 @@ class GracefulStop(StepCallback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         def stop(number: int, frame: FrameType | None) -> None:
             if self.stopped_by is not None:
-                os._exit(130)
+                raise KeyboardInterrupt
             self.stopped_by = signal.Signals(number).name
             trainer.should_stop = trainer.world_size == 1
 
@@ -146,6 +121,14 @@ class GracefulStop(StepCallback):
                 self.stopped_by = "another process"
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        self._give_back()
+
+    def on_exception(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
+    ) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
@@ -158,8 +141,8 @@ class CollapseWatch(StepCallback):
         found: what was wrong at the last check, in words; empty where all is well.
     """
 
-    def __init__(self, console: Console):
-        self.console, self.found = console, ""
+    def __init__(self) -> None:
+        self.found = ""
         self._row = 0
         self._told = False
 
@@ -176,7 +159,7 @@ class CollapseWatch(StepCallback):
         self.found = sign if self._row >= IN_A_ROW else ""
         if self.found and not self._told:
             self._told = True
-            self.console.print(f"step {step}: this training may learn nothing: {self.found}")
+            progress.note(f"step {step}: this training may learn nothing: {self.found}")
 
 
 class Samples(StepCallback):

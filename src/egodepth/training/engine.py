@@ -1,6 +1,7 @@
 """What a training computes on, and the trainer that runs there."""
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from typing import Any, Self
 import lightning as L
 import torch
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.world import World
 from egodepth.settings.training import TrainSettings
@@ -87,11 +88,20 @@ def fit(
 
     Raises:
         EgodepthError: loss, depth or motion are not finite.
+        KeyboardInterrupt: by Ctrl-C.
     """
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            warnings.simplefilter("always", EgodepthWarning)
             trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as end:
+        # Lightning answers Ctrl-C by ending the process, and ignores it from then on.
+        if not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
     except FloatingPointError as error:
         raise EgodepthError(
             f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "

@@ -6,9 +6,9 @@ from typing import Any
 
 import lightning as L
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import depth_loss
@@ -51,7 +51,8 @@ def held_out_loss(module: EgodepthModule, stream: SnippetStream) -> float:
     """Mean of :func:`depth_loss` over all snippets of a stream, without augmentation; infinite where depth or
     motion are not finite."""
     total, count = 0.0, 0
-    for raw in stream.in_order(module.settings.batch_size):
+    batches = stream.in_order(module.settings.batch_size)
+    for raw in progress.track(batches, "loss of held-out frames", unit="batches"):
         raw = raw.to(next(module.networks.parameters()).device)
         if module.motions is not None:
             raw = module.motions(raw)
@@ -98,12 +99,11 @@ class BestWeights:
 class KeepBest(StepCallback):
     """Looks at the held-out loss before, during and after a training, and ends it with the best weights."""
 
-    def __init__(self, stream: SnippetStream, console: Console):
+    def __init__(self, stream: SnippetStream):
         """Args:
         stream: of the snippets that were held out.
-        console: where it says what came of it.
         """
-        self.stream, self.console = stream, console
+        self.stream = stream
         self.best = BestWeights()
 
     def state_dict(self) -> dict[str, Any]:
@@ -134,5 +134,5 @@ class KeepBest(StepCallback):
         pl_module.eval()
         loss = held_out_loss(pl_module, self.stream)
         pl_module.train()
-        self.console.print(f"step {trainer.global_step}: loss of held-out frames {loss:.4f}")
+        progress.note(f"step {trainer.global_step}: loss of held-out frames {loss:.4f}")
         self.best.look(trainer.global_step, loss, pl_module)

@@ -13,12 +13,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from egodepth.core import progress
 from egodepth.data.preparation.clips import Clip, KnownMotion, Points
 from egodepth.data.preparation.dense_depth import key_positions
 from egodepth.geometry import bundle, se3
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
-from egodepth.training.callbacks import ProgressBar
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import align_motions
 from egodepth.training.plan import LabelsStoppedError, Plan, label_plan
@@ -67,16 +67,13 @@ class LabelRounds(StepCallback):
         lines: what came of the rounds, in words.
     """
 
-    def __init__(
-        self, stream: SnippetStream, folder: Path, bar: ProgressBar, seconds: float | None = None
-    ):
+    def __init__(self, stream: SnippetStream, folder: Path, seconds: float | None = None):
         """Args:
         stream: of the training, which gets the labels.
         folder: of the cache.
-        bar: makes way for the progress of a round.
         seconds: that all labels may take.
         """
-        self._stream, self._folder, self._bar = stream, folder, bar
+        self._stream, self._folder = stream, folder
         self._seconds = None if seconds is None else seconds / len(ROUNDS)
         self._rounds: list[_Round] = []
 
@@ -121,13 +118,13 @@ class LabelRounds(StepCallback):
         if trainer.should_stop or not (unfinished or due):
             return
         networks = module.networks.eval()
-        with self._bar.paused():
-            if not unfinished:
-                clips = self._stream.clips
-                motions = [find_motion(networks, c) if c.is_used else None for c in clips]
-                self._rounds.append(_Round(step, motions))
-            with suppress(LabelsStoppedError):
-                self._finish(self._rounds[-1], trainer, networks)
+        if not unfinished:
+            clips = self._stream.clips
+            watched = progress.track(clips, "finding the motion of the clips", len(clips), "clips")
+            motions = [find_motion(networks, c) if c.is_used else None for c in watched]
+            self._rounds.append(_Round(step, motions))
+        with suppress(LabelsStoppedError):
+            self._finish(self._rounds[-1], trainer, networks)
         module.networks.train()
 
     def _finish(self, made: _Round, trainer: L.Trainer, networks: Networks) -> None:
@@ -139,7 +136,7 @@ class LabelRounds(StepCallback):
             if complaint:
                 lines.append(f"{clip.sequence.name}: {complaint}, and teach nothing")
         made.line = f"step {made.step}: " + "; ".join([*plan.lines, *lines])
-        self._bar.console.print(made.line)
+        progress.note(made.line)
         self._give(made, plan.clips)
 
     def _label(self, made: _Round, trainer: L.Trainer) -> Plan:
@@ -149,7 +146,7 @@ class LabelRounds(StepCallback):
         ]
         device = trainer.strategy.root_device
         return label_plan(
-            Plan(clips, "network", []), self._folder, device, self._bar.console, self._seconds,
+            Plan(clips, "network", []), self._folder, device, self._seconds,
             lambda: trainer.should_stop,
         )  # fmt: skip
 

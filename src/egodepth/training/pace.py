@@ -5,9 +5,8 @@ from collections.abc import Callable
 from typing import Any
 
 import lightning as L
-from rich.console import Console
-from rich.table import Table
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthWarning
 from egodepth.core.schedule import Schedule
 from egodepth.settings.training import TrainSettings
@@ -39,15 +38,12 @@ class Pace:
         stream: SnippetStream,
         engine: Engine,
         began: float,
-        console: Console,
     ):
         """Args:
         settings, stream, engine: of the training.
         began: when, by ``time.perf_counter``; the budget's time runs from there.
-        console: where plan, threads and use of the budget are told.
         """
         self._settings, self._stream, self._engine = settings, stream, engine
-        self._console = console
         self._wanted = wanted_steps(settings, stream)
         self._options = thread_options(engine.accelerator)
         self._threads = ThreadChoice(self._options, self._options[0])
@@ -79,12 +75,10 @@ class Pace:
                 self.budget.times = timing.times
                 steps = self._first_fit(self.budget)
             if timing.threads != self._options[0]:
-                self._console.print(describe_threads(timing.by_threads, timing.threads))
+                progress.note(describe_threads(timing.by_threads, timing.threads))
         self._stream.schedule = Schedule(steps)
-        table = Table.grid(padding=(0, 2))
         for heading, text in describe_plan(self._settings, self._stream, steps, per_step):
-            table.add_row(f"[bold]{heading}[/]", text)
-        self._console.print(table)
+            progress.note(f"{heading:<9} {text}")
 
     def _first_fit(self, budget: Budget) -> int:
         if budget.left <= 0:
@@ -104,7 +98,7 @@ class Pace:
             found.append(FollowClock(self.budget, schedule, lambda: self.reserved()))
         if self._is_long and len(self._options) > 1:
             labels_first = self._stream.labels_first
-            found.append(ThreadWatch(self._threads, schedule, labels_first, self._console))
+            found.append(ThreadWatch(self._threads, schedule, labels_first))
         return found
 
     def facts(self, done: int) -> dict[str, Any]:
@@ -119,6 +113,6 @@ class Pace:
             facts["threads"] = self._threads.chosen
         if self.budget is not None:
             text = self.budget.describe(schedule, done)
-            self._console.print(text)
+            progress.note(text)
             facts |= {"minutes_used": self.budget.used / 60, "budget": text}
         return facts

@@ -8,11 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.progress import TaskID
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.progress import WorkProgress
 from egodepth.data.footage.frame_cache import default_cache_folder
 from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion
 from egodepth.data.preparation.dense_depth import add_labels, key_positions
@@ -65,7 +63,7 @@ class Plan:
     lines: list[str]
 
 
-def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
+def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
     """Look at the footage where the settings leave a choice, and find its motion before the training
     where they ask for it.
 
@@ -81,14 +79,13 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
         )
     clips, lines = mask_static(clips, data.mask)
     if data.views == "mono":
-        clips = leave_out_static(clips, 1 if data.stride == "auto" else data.stride, console)
+        clips = leave_out_static(clips, 1 if data.stride == "auto" else data.stride)
     surveys: list[Survey] = []
     used: list[Survey] = []
     if data.directions and "auto" in (data.stride, data.poses):
         stride = None if data.stride == "auto" else data.stride
-        with WorkProgress(console) as progress:
-            for clip in progress.track(clips, description="looking at the footage"):
-                surveys.append(survey(clip, stride))
+        for clip in progress.track(clips, "looking at the footage", len(clips), "clips"):
+            surveys.append(survey(clip, stride))
         lines += [_describe(clip, seen) for clip, seen in zip(clips, surveys, strict=True)]
         clips = [
             replace(clip, stride=seen.stride, useless=seen.frozen | seen.cuts)
@@ -109,7 +106,7 @@ def make_plan(clips: list[Clip], data: DataSettings, console: Console) -> Plan:
         clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
     if poses == "sfm" and data.directions:
         try:
-            placed, found = _reconstruct_all(clips, data.cache or default_cache_folder(), console)
+            placed, found = _reconstruct_all(clips, data.cache or default_cache_folder())
             lines += found
             share = _share_with_motion(placed)
             if data.poses == "auto" and share < MIN_SHARE_WITH_MOTION:
@@ -134,7 +131,6 @@ def label_plan(
     plan: Plan,
     folder: Path,
     device: torch.device,
-    console: Console,
     seconds: float | None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Plan:
@@ -144,7 +140,6 @@ def label_plan(
         plan: with clips and their motion.
         folder: of the cache.
         device: to compute on.
-        console: where progress goes.
         seconds: time to take at most; each clip gets its share by its frames.
         stopped: asked after each label whether to stop.
 
@@ -154,31 +149,25 @@ def label_plan(
     """
     clips, covered, count, wanted = [], 0.0, 0, 0
     total = sum(len(key_positions(c)) for c in plan.clips if c.motion is not None and c.is_used)
-    with WorkProgress(console) as progress:
-        for clip in plan.clips:
-            if clip.motion is None or not clip.is_used:
-                clips.append(clip)
-                continue
-            keys = key_positions(clip)
-            task = progress.add_task(
-                f"depth from many views, {clip.sequence.name}", total=len(keys)
-            )
 
-            def tick(done: int, total: int, task: TaskID = task) -> None:
-                progress.update(task, completed=done, total=total)
-                if stopped():
-                    raise LabelsStoppedError
+    def look_out(done: int, total: int) -> None:
+        if stopped():
+            raise LabelsStoppedError
 
-            share = None if seconds is None else round(seconds * len(keys) / total, 1)
-            labelled = add_labels(clip, folder, device, tick, share)
-            progress.update(task, completed=len(keys))
-            assert labelled.dense is not None
-            posed = np.flatnonzero(clip.motion.part != NO_PART)
-            shares = [float((labelled.dense[frame, 0] > 0).mean()) for frame in posed]
-            covered += sum(shares)
-            clips.append(labelled if any(shares) else clip)
-            count += sum(of > 0 for of in shares)
-            wanted += len(posed)
+    for clip in plan.clips:
+        if clip.motion is None or not clip.is_used:
+            clips.append(clip)
+            continue
+        keys = key_positions(clip)
+        share = None if seconds is None else round(seconds * len(keys) / total, 1)
+        labelled = add_labels(clip, folder, device, look_out, share)
+        assert labelled.dense is not None
+        posed = np.flatnonzero(clip.motion.part != NO_PART)
+        shares = [float((labelled.dense[frame, 0] > 0).mean()) for frame in posed]
+        covered += sum(shares)
+        clips.append(labelled if any(shares) else clip)
+        count += sum(of > 0 for of in shares)
+        wanted += len(posed)
     if not count:
         if not wanted:
             return plan
@@ -217,20 +206,18 @@ def _describe_gaps(clips: list[Clip]) -> list[str]:
     ]
 
 
-def leave_out_static(clips: list[Clip], stride: int, console: Console) -> list[Clip]:
+def leave_out_static(clips: list[Clip], stride: int) -> list[Clip]:
     """Clips, those whose camera never moves without targets, with a warning.
 
     Args:
         clips: footage.
         stride: at least, that it is trained at.
-        console: where progress goes.
 
     Raises:
         EgodepthError: none moves.
     """
-    with WorkProgress(console) as progress:
-        watched = progress.track(clips, description="looking for motion")
-        static = [clip.is_used and is_static(clip, stride) for clip in watched]
+    watched = progress.track(clips, "looking for motion", len(clips), "clips")
+    static = [clip.is_used and is_static(clip, stride) for clip in watched]
     names = [clip.sequence.name for clip, still in zip(clips, static, strict=True) if still]
     if not names:
         return clips
@@ -264,7 +251,7 @@ def mask_static(clips: list[Clip], mask: str) -> tuple[list[Clip], list[str]]:
     if mask == "none":
         return clips, []
     done, lines = [], []
-    for clip in clips:
+    for clip in progress.track(clips, "looking for what stays in place", len(clips), "clips"):
         static = (
             find_static_mask(clip)
             if mask == "auto"
@@ -279,9 +266,7 @@ def mask_static(clips: list[Clip], mask: str) -> tuple[list[Clip], list[str]]:
     return done, lines
 
 
-def find_cameras(
-    sequences: list[Sequence], folder: Path, console: Console
-) -> tuple[list[Sequence], list[str]]:
+def find_cameras(sequences: list[Sequence], folder: Path) -> tuple[list[Sequence], list[str]]:
     """Sequences whose camera nobody told with the one that their own frames tell, and what was found.
 
     Where the frames do not decide the focal length, as where a camera moves without turning, the guess stays,
@@ -297,15 +282,7 @@ def find_cameras(
                 lines.append(f"{sequence.name}: {_describe_camera(sequence)}, by its metadata")
             done.append(sequence)
             continue
-        with WorkProgress(console) as progress:
-            task = progress.add_task(
-                f"looking for the camera of {sequence.name}", total=len(sequence.frames)
-            )
-            found = estimate_unknown_camera(
-                sequence,
-                folder,
-                lambda task=task: progress.advance(task),  # type: ignore[misc]
-            )
+        found = estimate_unknown_camera(sequence, folder)
         if found is not None and not found.doubt:
             sequence = with_estimate(sequence, found)
             lines.append(
@@ -371,15 +348,8 @@ def describe_plan(
         ("steps", f"{steps} of {stream.batch_size} snippets, {steps / stream.steps_per_epoch:.1f} epochs"),
     ]  # fmt: skip
     if seconds_per_step is not None:
-        rows.append(("time", f"about {describe_seconds(steps * seconds_per_step)}"))
+        rows.append(("time", f"about {progress.describe_seconds(steps * seconds_per_step)}"))
     return rows
-
-
-def describe_seconds(seconds: float) -> str:
-    """A length of time, in words."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
 def restrict(clips: list[Clip], split: Split) -> list[Clip]:
@@ -454,9 +424,7 @@ def _describe(clip: Clip, seen: Survey) -> str:
     return text
 
 
-def _reconstruct_all(
-    clips: list[Clip], folder: Path, console: Console
-) -> tuple[list[Clip], list[str]]:
+def _reconstruct_all(clips: list[Clip], folder: Path) -> tuple[list[Clip], list[str]]:
     """Structure from motion of each clip; the second camera of a rig takes the first one's. A clip that it
     fails on has no motions, with a warning.
 
@@ -466,46 +434,35 @@ def _reconstruct_all(
     found: list[Clip] = []
     lines: list[str] = []
     failed: list[NothingReconstructedError] = []
-    with WorkProgress(console) as progress:
-        for clip in clips:
-            first = next(
-                (f for f in found if clip.sequence.rig and f.sequence.rig == clip.sequence.rig),
-                None,
-            )
-            if first is not None or not clip.is_used:
-                found.append(clip if first is None else _share(first, clip))
-                continue
-            task = progress.add_task(f"structure from motion, {clip.sequence.name}")
-
-            def tick(what: str, done: int, total: int, task: object = task) -> None:
-                progress.update(
-                    task,  # type: ignore[arg-type]
-                    description=f"structure from motion, {what}",
-                    completed=done,
-                    total=total,
-                )
-
-            try:
-                placed = reconstruct(clip, folder, tick)
-            except NothingReconstructedError as error:
-                failed.append(error)
-                found.append(replace(clip, motion=KnownMotion.unknown(len(clip.frames))))
-                continue
-            found.append(placed)
-            assert placed.motion is not None
-            known = placed.motion.part != NO_PART
-            if clip.stride > 1:
-                keys = known[:: clip.stride].sum()
-                between = f", {known.sum() - keys} of them between key frames {clip.stride} apart"
-            else:
-                between = ""
-            parts = len(np.unique(placed.motion.part[known]))
-            focal = float(placed.camera.matrix[0, 0] / clip.camera.matrix[0, 0])
-            changed = f"; focal length times {focal:.3f}" if clip.sequence.camera_guessed else ""
-            lines.append(
-                f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
-                f"{len(clip.frames)} frames in {parts} part{'s' if parts > 1 else ''}{between}{changed}"
-            )
+    for clip in clips:
+        first = next(
+            (f for f in found if clip.sequence.rig and f.sequence.rig == clip.sequence.rig),
+            None,
+        )
+        if first is not None or not clip.is_used:
+            found.append(clip if first is None else _share(first, clip))
+            continue
+        try:
+            placed = reconstruct(clip, folder)
+        except NothingReconstructedError as error:
+            failed.append(error)
+            found.append(replace(clip, motion=KnownMotion.unknown(len(clip.frames))))
+            continue
+        found.append(placed)
+        assert placed.motion is not None
+        known = placed.motion.part != NO_PART
+        if clip.stride > 1:
+            keys = known[:: clip.stride].sum()
+            between = f", {known.sum() - keys} of them between key frames {clip.stride} apart"
+        else:
+            between = ""
+        parts = len(np.unique(placed.motion.part[known]))
+        focal = float(placed.camera.matrix[0, 0] / clip.camera.matrix[0, 0])
+        changed = f"; focal length times {focal:.3f}" if clip.sequence.camera_guessed else ""
+        lines.append(
+            f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
+            f"{len(clip.frames)} frames in {parts} part{'s' if parts > 1 else ''}{between}{changed}"
+        )
     if failed and not lines:
         raise failed[0]
     for failure in failed:

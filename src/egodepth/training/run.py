@@ -9,10 +9,9 @@ from typing import Any
 import lightning as L
 import torch
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
-from rich.console import Console
 from torch.utils.data import DataLoader
 
-from egodepth.core import config
+from egodepth.core import config, progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
@@ -36,8 +35,8 @@ from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,
     GracefulStop,
-    ProgressBar,
     Samples,
+    TrainingProgress,
 )
 from egodepth.training.clock import PLANNED_SHARE
 from egodepth.training.compilation import PLAIN, WORTH_STEPS, Comparisons
@@ -68,7 +67,6 @@ class TrainResult:
         prepare_seconds: spent before it on decoding frames that were not cached yet, looking at
             them, and structure from motion.
         collapse: signs that nothing is learned, in words; empty where all is well.
-        stopped_by: the signal that stopped it, or None.
         held_out: what a refinement brought on frames that were held out; None for other trainings.
     """
 
@@ -79,13 +77,25 @@ class TrainResult:
     wait_seconds: float
     prepare_seconds: float
     collapse: str
-    stopped_by: str | None
     held_out: HeldOutResult | None = None
 
     @property
     def data_wait(self) -> float:
         """Share of the training spent on waiting for batches."""
         return self.wait_seconds / self.seconds
+
+
+class TrainingInterrupted(KeyboardInterrupt):
+    """Ctrl-C or SIGTERM during a training; the step under way was finished, and its checkpoint is kept.
+
+    Attributes:
+        result: of the training so far.
+        stopped_by: the signal, or that another process heard of one.
+    """
+
+    def __init__(self, result: TrainResult, stopped_by: str):
+        super().__init__(f"stopped by {stopped_by}")
+        self.result, self.stopped_by = result, stopped_by
 
 
 @threads_kept()
@@ -96,7 +106,6 @@ def train(
     resume: bool = False,
     sequences: list[Sequence] | None = None,
     refined: str = "",
-    console: Console | None = None,
 ) -> TrainResult:
     """Train into a run folder.
 
@@ -108,10 +117,11 @@ def train(
         refined: kept with the run, where it goes on with another one on test frames. Then one snippet of
             HELD_OUT_EVERY is held out, and the weights that explain those best are kept, those at the
             start included.
-        console: where progress goes; by default standard error.
 
     Raises:
         EgodepthError: anything wrong with settings, footage, folder or device.
+        TrainingInterrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, after the step under way; the folder
+            holds what ``resume`` goes on from.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     require(out, (str, Path), "out", "the folder to make")
@@ -119,7 +129,6 @@ def train(
     began = time.perf_counter()
     engine = Engine.of(settings)
     world = engine.world
-    console = Console(quiet=True) if not world.first else console or Console(stderr=True)
     if world.first:
         _check_folder(run, resume=resume)
     saved = _read_saved(run) if resume else None
@@ -129,14 +138,13 @@ def train(
             settings = settings.changed(data=settings.data.changed(camera=run.camera))
     if sequences is None:
         sequences = read_training_sequences(settings.data)
-    settings, stream, plan, prepare_seconds = prepare(settings, sequences, console)
+    settings, stream, plan, prepare_seconds = prepare(settings, sequences)
     held_out = None
     if refined:
         stream, held_out = stream.hold_out(HELD_OUT_EVERY)
     compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
-    pace = Pace(settings, stream, engine, began, console)
-    bar = ProgressBar(world.size * settings.batch_size * stream.frames_a_snippet, console)
-    rounds = _label_rounds(settings, stream, bar) if settings.labels_in_rounds else []
+    pace = Pace(settings, stream, engine, began)
+    rounds = _label_rounds(settings, stream) if settings.labels_in_rounds else []
     pace.reserved = lambda: sum(each.seconds_left() for each in rounds)
     if saved:
         stream.first_step = saved["global_step"]
@@ -162,14 +170,14 @@ def train(
         run.write_facts(facts)
         if not saved:  # a resumed run keeps what it had learned of them
             keep_cameras(plan.clips, run)
-    stop, watch = GracefulStop(), CollapseWatch(console)
+    stop, watch = GracefulStop(), CollapseWatch()
     # Before the checkpoint is written: it holds the weights that are kept.
-    best = [] if held_out is None else [KeepBest(held_out, console)]
+    best = [] if held_out is None else [KeepBest(held_out)]
     trainer = engine.trainer(
         stream.schedule.total,
         callbacks=[
             *pace.callbacks(),
-            bar,
+            TrainingProgress(world.size * settings.batch_size * stream.frames_a_snippet),
             Samples(run, settings.sample_every),
             *best,
             Checkpoints(
@@ -200,7 +208,7 @@ def train(
         facts["held_out"] = str(result)
     if world.first:
         run.write_facts(facts)
-    return TrainResult(
+    done = TrainResult(
         run=run.path,
         steps=trainer.global_step,
         total_steps=stream.schedule.total,
@@ -208,9 +216,11 @@ def train(
         wait_seconds=stream.seconds,
         prepare_seconds=prepare_seconds,
         collapse=watch.found,
-        stopped_by=stop.stopped_by,
         held_out=result,
     )
+    if stop.stopped_by is not None:
+        raise TrainingInterrupted(done, stop.stopped_by)
+    return done
 
 
 def _read_saved(run: RunFolder) -> dict[str, Any]:
@@ -228,17 +238,15 @@ def _read_saved(run: RunFolder) -> dict[str, Any]:
     return saved
 
 
-def _label_rounds(
-    settings: TrainSettings, stream: SnippetStream, bar: ProgressBar
-) -> list[LabelRounds]:
+def _label_rounds(settings: TrainSettings, stream: SnippetStream) -> list[LabelRounds]:
     """What makes labels during the training; nothing where several processes take part, which is told."""
     if World.of_environment().size > 1:
-        bar.console.print(
+        progress.note(
             "depth from many views: without poses before the training it takes one process"
         )
         return []
     folder = settings.data.cache or default_cache_folder()
-    return [LabelRounds(stream, folder, bar, label_seconds(settings))]
+    return [LabelRounds(stream, folder, label_seconds(settings))]
 
 
 def _make_module(
@@ -360,16 +368,15 @@ class Estimate:
 
 
 @threads_kept()
-def estimate(settings: TrainSettings, console: Console | None = None) -> Estimate:
+def estimate(settings: TrainSettings) -> Estimate:
     """Time a few steps of a training, without training.
 
     Raises:
         EgodepthError: anything wrong with settings, footage or device.
     """
-    console = console or Console(stderr=True)
     engine = Engine.of(settings)
     sequences = read_training_sequences(settings.data)
-    settings, stream, _, prepared = prepare(settings, sequences, console)
+    settings, stream, _, prepared = prepare(settings, sequences)
     compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
     options = thread_options(engine.accelerator)
     timing = time_steps(settings, stream, engine, options, compare, ESTIMATE_STEPS)

@@ -10,8 +10,8 @@ from typing import Any
 
 import lightning as L
 import torch
-from rich.console import Console
 
+from egodepth.core import progress
 from egodepth.core.schedule import Schedule
 from egodepth.training.module import EgodepthModule
 from egodepth.training.step_callback import StepCallback
@@ -130,17 +130,15 @@ class ThreadWatch(StepCallback):
         choice: ThreadChoice,
         schedule: Schedule,
         labels_first: float,
-        console: Console,
         clock: Callable[[], float] = time.perf_counter,
     ):
         """Args:
         choice: of the number.
         schedule, labels_first: tell which steps learn from labels alone, which takes less time.
-        console: where it says what was chosen.
         clock: tells seconds.
         """
         self.choice, self.schedule, self.labels_first = choice, schedule, labels_first
-        self.console, self.clock = console, clock
+        self.clock = clock
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -164,4 +162,4 @@ class ThreadWatch(StepCallback):
             torch.set_num_threads(self.choice.count)
         if chosen:
             text = describe_threads(self.choice.seconds, self.choice.count)
-            self.console.print(f"step {trainer.global_step}: {text}")
+            progress.note(f"step {trainer.global_step}: {text}")

@@ -10,6 +10,7 @@ import lightning as L
 import torch
 from torch.utils.data import DataLoader, IterableDataset
 
+from egodepth.core import progress
 from egodepth.core.schedule import Schedule
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_module
@@ -85,7 +86,8 @@ def time_steps(
     watch = _Stopwatch(options, repeats, clock)
     batches = DataLoader(_Batches(stream, steps), batch_size=None, num_workers=0)
     trainer = engine.trainer(len(steps), [watch], logger=False)
-    fit(trainer, module, batches)
+    with progress.phase("timing steps"):
+        fit(trainer, module, batches)
     del trainer, module, batches
     gc.collect()  # trainer and networks hold each other
     first = watch.by_threads[watch.threads]

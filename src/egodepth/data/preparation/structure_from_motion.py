@@ -346,7 +346,8 @@ def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list
 
 
 def _adjust(colmap: ModuleType, model: Any) -> None:
-    """``pycolmap.bundle_adjustment`` with known focal lengths, which has no way to be kept from the terminal."""
+    """Bundle adjustment with known focal lengths. ``pycolmap.bundle_adjustment`` does the same, but always logs
+    to the terminal."""
     options = colmap.BundleAdjustmentOptions()
     options.refine_focal_length = options.print_summary = False
     config = colmap.BundleAdjustmentConfig()

@@ -191,7 +191,13 @@ def write_ply(path: str | Path, cloud: Cloud, comment: str = "") -> None:
     names = [f"property float {n}" for n in "xyz"]
     names += [f"property uchar {n}" for n in ("red", "green", "blue")]
     comments = [f"comment {comment}"] if comment else []
-    head = ["ply", "format binary_little_endian 1.0", *comments, f"element vertex {len(rows)}", *names]
+    head = [
+        "ply",
+        "format binary_little_endian 1.0",
+        *comments,
+        f"element vertex {len(rows)}",
+        *names,
+    ]
     with atomic_path(path) as partial:
         partial.write_bytes(("\n".join([*head, "end_header"]) + "\n").encode() + rows.tobytes())
 
@@ -218,8 +224,8 @@ def write_colmap(
     starts from; returns how many frames it has. Arguments as in :func:`fuse_cloud`.
 
     COLMAP counts pixels from the corner of the image, so that the centre moves by half a pixel. Points
-    are a regular selection of the cloud, without tracks. A comment is kept in ``images.txt``. Files of an earlier model are removed, see
-    :class:`egodepth.core.outputs.OutputFolder`.
+    are a regular selection of the cloud, without tracks. A comment is kept in ``images.txt``. Files of an
+    earlier model are removed, see :class:`egodepth.core.outputs.OutputFolder`.
 
     Raises:
         EgodepthError: no camera, or a file that can't be written.

@@ -29,6 +29,8 @@ FARTHEST_MESHED = 3.0
 """Median depths; beyond, depth is too rough for a surface."""
 COVERED = 0.99
 """Share of the points along each axis that the volume holds; the rest are strays."""
+STL_HEADER = 80
+"""Bytes."""
 MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 
 
@@ -197,8 +199,9 @@ def _near(view: View) -> View:
     return view._replace(believed=view.believed & close)
 
 
-def write_mesh(path: Path, mesh: Mesh) -> None:
-    """A mesh as .ply, .obj, .glb or .stl.
+def write_mesh(path: Path, mesh: Mesh, comment: str = "") -> None:
+    """A mesh as .ply, .obj, .glb or .stl, with a comment in its header; in .glb it is ``extras.comment`` of the
+    mesh.
 
     Raises:
         EgodepthError: another suffix, or a file that can't be written.
@@ -209,5 +212,15 @@ def write_mesh(path: Path, mesh: Mesh) -> None:
     made = trimesh.Trimesh(
         mesh.vertices, mesh.faces, vertex_colors=mesh.colours, process=False
     )  # fmt: skip
+    kind = path.suffix[1:].lower()
+    made.metadata.update({"comment": comment} if comment else {})  # in .glb
+    options = {"header": comment} if comment and kind == "obj" else {}
+    content = made.export(file_type=kind, **options)
+    data = content.encode() if isinstance(content, str) else bytes(content)
+    if comment and kind == "ply":
+        first = b"format binary_little_endian 1.0\n"
+        data = data.replace(first, first + f"comment {comment}\n".encode(), 1)
+    elif comment and kind == "stl":
+        data = comment.encode()[:STL_HEADER].ljust(STL_HEADER) + data[STL_HEADER:]
     with atomic_path(path) as partial:
-        made.export(partial)
+        partial.write_bytes(data)

@@ -369,6 +369,11 @@ class TrackedTrajectory(Trajectory):
     seconds: float = 0.0
     interrupted: str = ""
 
+    @property
+    def comment(self) -> str:
+        """What a file that is made of it must tell: that it is a part, where it is one."""
+        return f"partial: {self.interrupted}" if self.interrupted else ""
+
 
 def track_sequence(
     run: Run,
@@ -437,7 +442,7 @@ def track_sequence(
     return found
 
 
-class TrackingInterrupted(KeyboardInterrupt):  # noqa: N818
+class TrackingInterrupted(KeyboardInterrupt):
     """Ctrl-C while a video was tracked.
 
     Attributes:

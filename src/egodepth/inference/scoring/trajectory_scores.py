@@ -1,6 +1,5 @@
 """A trajectory scored against the poses of a data set or of a file."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -58,7 +57,6 @@ class OdometryScores:
 def evaluate_odometry(
     run: Run,
     sequence: Sequence,
-    on_image: Callable[[], None] = lambda: None,
     alignment: Alignment = "sim3",
     *,
     by: Literal["network", "alignment"] = "network",
@@ -68,7 +66,6 @@ def evaluate_odometry(
     Args:
         run: trained networks.
         sequence: footage with poses.
-        on_image: called for each frame.
         alignment: of the estimate to the truth.
         by: chained motions of PoseNet, or direct alignment (``egodepth odometry``).
 
@@ -81,13 +78,12 @@ def evaluate_odometry(
         raise EgodepthError(f"{sequence.name} has no ground-truth poses")
     unit = unit_of_truth(sequence)
     if by == "alignment":
-        found = track_sequence(run, sequence, on_frame=lambda motion: on_image())
+        found = track_sequence(run, sequence)
         return score_found(found, sequence, alignment, f"direct alignment{unit}")
     poses, numbers = [], []
     for prediction in predict_sequence(run, sequence, with_depth=False):
         poses.append(prediction.first_from_frame)
         numbers.append(prediction.frame.number)
-        on_image()
     chained = Trajectory(np.stack(poses), numbers, unit=unit_of_run(run))
     return score_found(chained, sequence, alignment, f"PoseNet's motions, chained{unit}")
 
