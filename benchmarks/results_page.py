@@ -106,6 +106,18 @@ def poses(facts: dict[str, Any]) -> Rows:
     return rows
 
 
+def poses_of_seeds(facts: dict[str, Any]) -> Rows:
+    """The same over several seeds: mean and worst."""
+    rows = [["motion", "Abs Rel", "worst", "delta 1", "worst", "RMSE (m)", "worst"]]
+    for name, runs in facts["results"].items():
+        cells = []
+        for key, worst in (("abs_rel", max), ("a1", min), ("rmse", max)):
+            values = [run[key] for run in runs]
+            cells += [f"{fmean(values):.3f}", f"{worst(values):.3f}"]
+        rows.append([name, *cells])
+    return rows
+
+
 def odometry(facts: dict[str, Any]) -> Rows:
     """Trajectory errors after similarity alignment."""
     rows = [["sequence", "method", "frames", "ATE (m)", "of the path", "frames per second"]]
@@ -263,6 +275,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "basin_kitti": basin,
     "basin_redkitchen": basin,
     "poses_kitti": poses,
+    "poses_kitti_small": poses_of_seeds,
     "poses_redkitchen": poses,
     "odometry": odometry,
     "odometry_other": odometry,
