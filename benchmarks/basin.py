@@ -27,7 +27,8 @@ from egodepth.core.provenance import provenance
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.sequence import Sequence
 from egodepth.geometry import se3
-from egodepth.geometry.alignment import AlignSettings, Level, State, align
+from egodepth.geometry.alignment import AlignSettings, align
+from egodepth.geometry.alignment_residual import Level, State
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.align import make_maps

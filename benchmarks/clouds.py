@@ -19,7 +19,7 @@ from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.inference.export.cloud import consistent_views
 from egodepth.inference.multi_view import DepthFrom
-from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.unit import OWN_UNIT
 from egodepth.runs.run import Run
 

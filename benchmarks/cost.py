@@ -29,9 +29,9 @@ from egodepth.core.provenance import provenance
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
 from egodepth.settings.recipes import get_recipe
+from egodepth.training.batch import SnippetBatch
 from egodepth.training.devices import choose_precision
 from egodepth.training.objective import compute_objective
-from egodepth.training.snippets import SnippetBatch
 
 WARM_UP, TIMED = 2, 5
 ENCODERS = ("tf_efficientnet_lite0", "resnet18", "resnet50")

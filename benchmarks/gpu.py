@@ -33,10 +33,10 @@ from egodepth.geometry.camera import Camera
 from egodepth.models.networks import DepthNet
 from egodepth.runs.backends import make_compute
 from egodepth.settings.training import TrainSettings
+from egodepth.training.batch import SnippetBatch
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.devices import choose_precision
 from egodepth.training.objective import compute_objective
-from egodepth.training.snippets import SnippetBatch
 
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy",
          "aten::_local_scalar_dense", "aten::nonzero")  # fmt: skip

@@ -30,7 +30,8 @@ from egodepth.data.image_files import ImageFiles
 from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
-from egodepth.training.snippets import SnippetStream, augment
+from egodepth.training.augment import augment
+from egodepth.training.snippets import SnippetStream
 
 HEIGHT, WIDTH, FRAMES, REPEATS = 192, 640, 48, 7
 """Size, number of frames, and how often each is measured."""

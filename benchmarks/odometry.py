@@ -28,7 +28,7 @@ from egodepth.data.preparation.structure_from_motion import reconstruct
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source, select
 from egodepth.evaluation.odometry import score_trajectory
-from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
 from egodepth.runs.run import Run
 

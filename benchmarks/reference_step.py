@@ -14,7 +14,7 @@ from egodepth.geometry import se3
 from egodepth.models.cascaded_decoder import CascadedDecoder
 from egodepth.models.networks import DepthNet, Networks, PoseNet
 from egodepth.settings.training import TrainSettings
-from egodepth.training.snippets import SnippetBatch
+from egodepth.training.batch import SnippetBatch
 
 EPSILON = 1e-3
 C1, C2 = 0.01**2, 0.03**2

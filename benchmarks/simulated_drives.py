@@ -13,7 +13,8 @@ from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 from egodepth.data.preparation.unknown_camera import PAIRS, STEPS, WANTED_FLOW
-from egodepth.data.synthetic.street import CAMERA_HEIGHT, CRUISE, LANE, StreetDrive
+from egodepth.data.synthetic.street import CAMERA_HEIGHT, CRUISE, StreetDrive
+from egodepth.data.synthetic.street_mesh import LANE
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.self_calibration import Matches
 

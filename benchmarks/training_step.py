@@ -31,10 +31,10 @@ from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
 from egodepth.settings.recipes import get_recipe
 from egodepth.settings.training import TrainSettings
+from egodepth.training.batch import SnippetBatch
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.devices import choose_precision
 from egodepth.training.objective import compute_objective, warping_terms, weighted_sum
-from egodepth.training.snippets import SnippetBatch
 
 HEIGHT, WIDTH, BATCH = 192, 640, 2
 ENCODERS = {"R50": "resnet50", "R18": "resnet18"}

@@ -11,7 +11,7 @@ from PIL import Image
 from egodepth.core.config import override
 from egodepth.core.progress import Phase
 from egodepth.settings.training import TrainSettings
-from egodepth.training.snippets import RawBatch
+from egodepth.training.batch import RawBatch
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 TINY = {

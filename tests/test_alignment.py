@@ -8,13 +8,11 @@ from torch import Tensor
 
 from egodepth.data.synthetic.street import read_street
 from egodepth.geometry import se3
-from egodepth.geometry.alignment import (
-    AlignSettings,
+from egodepth.geometry.alignment import AlignSettings, Prior, align
+from egodepth.geometry.alignment_residual import (
     Level,
     Linearization,
-    Prior,
     State,
-    align,
     linearize,
     visible_points,
 )

@@ -22,9 +22,10 @@ from egodepth.data.synthetic.street import read_street
 from egodepth.geometry.camera import Camera
 from egodepth.losses.known_depth import dense_depth_loss, robust_log_difference
 from egodepth.settings.training import TrainSettings
+from egodepth.training.augment import augment
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.run import train
-from egodepth.training.snippets import SnippetStream, augment
+from egodepth.training.snippets import SnippetStream
 
 CPU = torch.device("cpu")
 

@@ -16,9 +16,10 @@ from egodepth.data.synthetic.street import read_street
 from egodepth.models.networks import Networks
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
+from egodepth.training.batch import RawBatch
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
-from egodepth.training.snippets import RawBatch, SnippetStream
+from egodepth.training.snippets import SnippetStream
 
 GPU = torch.device("cuda")
 POSES = ("network", "aligned", "sfm", "given")

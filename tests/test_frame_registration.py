@@ -14,7 +14,8 @@ from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.preparation.clips import Clip, read_clips
 from egodepth.data.preparation.frame_registration import KeyFrame, register_frames
-from egodepth.data.preparation.structure_from_motion import colmap_camera, reconstruct, share_camera
+from egodepth.data.preparation.shared_camera import colmap_camera, share_camera
+from egodepth.data.preparation.structure_from_motion import reconstruct
 from egodepth.data.preparation.survey import is_static
 from egodepth.data.sets.seven_scenes import read_seven_scenes
 from egodepth.data.synthetic.street import read_street

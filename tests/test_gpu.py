@@ -17,7 +17,7 @@ from egodepth.core.schedule import Schedule
 from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.preparation.clips import KnownMotion, read_clips
 from egodepth.geometry import se3
-from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.track import track_sequence
 from egodepth.losses.feature_metric import feature_metric_loss
 from egodepth.losses.photometric import target_statistics
 from egodepth.models.encoder import share_batch_statistics
@@ -28,13 +28,15 @@ from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
+from egodepth.training.augment import augment
+from egodepth.training.batch import RawBatch
 from egodepth.training.compilation import Compiled, match_features, match_views
 from egodepth.training.devices import choose_device, choose_precision
 from egodepth.training.module import EgodepthModule, make_optimizer
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult
 from egodepth.training.run import train
-from egodepth.training.snippets import RawBatch, SnippetStream, augment
+from egodepth.training.snippets import SnippetStream
 
 pytestmark = pytest.mark.gpu
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU on this machine")

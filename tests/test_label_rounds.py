@@ -22,7 +22,7 @@ from egodepth.data.synthetic.street import read_street
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.settings.training import TrainSettings
 from egodepth.training import label_rounds
-from egodepth.training.label_rounds import find_motion
+from egodepth.training.learned_motion import find_motion
 from egodepth.training.run import TrainingInterrupted, train
 from egodepth.training.snippets import LabelRound, SnippetStream
 

@@ -17,11 +17,15 @@ from egodepth.data.sources import read_source
 from egodepth.geometry.camera import Camera
 from egodepth.losses.ground_contact import ground_contact_loss, still_pixels
 from egodepth.losses.masking import minimum_over_sources
+from egodepth.training.augment import augment
+from egodepth.training.batch import SnippetBatch
 from egodepth.training.build import build_networks
-from egodepth.training.objective import _agreement, _hidden, align_motions, compute_objective
+from egodepth.training.motion_alignment import align_motions
+from egodepth.training.objective import _agreement, compute_objective
 from egodepth.training.plan import mask_static
 from egodepth.training.run import train
-from egodepth.training.snippets import SnippetBatch, SnippetStream, augment
+from egodepth.training.snippets import SnippetStream
+from egodepth.training.terms import _hidden
 
 
 def moving_clip(count: int = 120) -> Clip:

@@ -14,9 +14,10 @@ from egodepth.data.synthetic.street import read_street
 from egodepth.geometry import se3
 from egodepth.models.mixed_precision import Network, mixed_precision
 from egodepth.settings.training import TrainSettings
+from egodepth.training.batch import RawBatch
 from egodepth.training.build import build_module, build_networks
 from egodepth.training.module import EgodepthModule
-from egodepth.training.snippets import RawBatch, SnippetStream
+from egodepth.training.snippets import SnippetStream
 
 FIVE_DEGREES = 0.087
 

@@ -22,20 +22,22 @@ from egodepth.losses.consistency import depth_consistency_loss
 from egodepth.losses.known_depth import sparse_depth_loss
 from egodepth.models.networks import Networks, PoseNet
 from egodepth.settings.model import ModelSettings
-from egodepth.training import plan
+from egodepth.training import pose_source
+from egodepth.training.augment import augment
+from egodepth.training.batch import RawBatch, SnippetBatch
 from egodepth.training.build import build_networks
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule, make_optimizer
+from egodepth.training.motion_alignment import align_motions
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import (
     ObjectiveResult,
-    align_motions,
     compute_objective,
     warping_terms,
     weighted_sum,
 )
 from egodepth.training.run import train
-from egodepth.training.snippets import RawBatch, SnippetBatch, SnippetStream, augment
+from egodepth.training.snippets import SnippetStream
 
 
 @pytest.fixture(scope="module")
@@ -363,7 +365,7 @@ def test_pose_net_learns_from_what_is_known(poses: str, street: Clip, tmp_path: 
 def test_training_with_known_motion_stops_resumes_and_predicts(
     poses: str, street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "reconstruct", lambda clip, folder, tick: with_parts(clip))
+    monkeypatch.setattr(pose_source, "reconstruct", lambda clip, folder, tick: with_parts(clip))
     settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": poses})
     settings = settings.changed(data=settings.data.changed(cache=tmp_path))
     whole = train(settings, tmp_path / "whole", sequences=[street.sequence])
@@ -391,7 +393,7 @@ def test_training_with_known_motion_stops_resumes_and_predicts(
 def test_the_focal_length_that_was_refined_is_kept(
     street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "reconstruct", lambda clip, folder, tick: with_parts(clip))
+    monkeypatch.setattr(pose_source, "reconstruct", lambda clip, folder, tick: with_parts(clip))
     settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": "sfm"})
     settings = settings.changed(data=settings.data.changed(cache=tmp_path))
     guessed = replace(street.sequence, camera_from="fov")

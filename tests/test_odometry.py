@@ -17,7 +17,8 @@ from egodepth.data.synthetic.street import CAMERA_HEIGHT, StreetDrive, read_stre
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.align import align_images
-from egodepth.inference.odometry.tracker import Odometry, TrackingInterrupted, track_sequence
+from egodepth.inference.odometry.track import TrackingInterrupted, track_sequence
+from egodepth.inference.odometry.tracker import Odometry
 from egodepth.inference.odometry.unit import KnownLength
 from egodepth.models.networks import DepthNet
 from egodepth.runs.run import Run
@@ -112,7 +113,7 @@ def test_memory_does_not_grow(street: tuple[OracleRun, Sequence]) -> None:
     odometry = Odometry(oracle, sequence.camera)
     for frame in sequence.frames.at():
         odometry.track(frame)
-    assert odometry.key_frames > len(odometry._window) == odometry.settings.key_frames
+    assert odometry.key_frames > len(odometry._window.frames) == odometry.settings.key_frames
 
 
 def test_an_interrupt_keeps_what_is_known(street: tuple[OracleRun, Sequence]) -> None:

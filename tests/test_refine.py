@@ -26,11 +26,12 @@ from egodepth.runs.cameras import with_camera
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.training import DataSettings, TrainSettings
-from egodepth.training import plan
+from egodepth.training import pose_source
+from egodepth.training.batch import SnippetBatch
 from egodepth.training.held_out import HeldOutResult
 from egodepth.training.objective import depth_loss
 from egodepth.training.run import train
-from egodepth.training.snippets import SnippetBatch, SnippetStream
+from egodepth.training.snippets import SnippetStream
 
 
 @pytest.fixture
@@ -59,8 +60,9 @@ def test_every_sample_starts_afresh(tiny_run: Path, frames: Path) -> None:
 def test_more_iterations_lower_the_loss_on_the_sample(tiny_run: Path, frames: Path) -> None:
     from egodepth.data.preparation.clips import read_clips
     from egodepth.refine import _load
+    from egodepth.training.augment import augment
     from egodepth.training.objective import compute_objective
-    from egodepth.training.snippets import SnippetStream, augment
+    from egodepth.training.snippets import SnippetStream
 
     settings, networks = _load(RunFolder.at(tiny_run))
     footage = with_camera(read_footage(frames), settings.data)
@@ -259,7 +261,7 @@ def test_true_depth_explains_held_out_frames_better_than_wrong_depth() -> None:
 def test_a_refinement_that_does_harm_is_undone_in_both_modes(
     tiny_run: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "find_colmap", lambda: None)
+    monkeypatch.setattr(pose_source, "find_colmap", lambda: None)
     plain, footage = Run.load(tiny_run), read_footage(frames)
     found: list[HeldOutResult | None] = []
     how = SampleRefinement(iterations=5, learning_rate=1.0)
@@ -287,7 +289,7 @@ def test_a_refinement_that_does_harm_is_undone_in_both_modes(
 def test_a_refinement_that_helps_is_kept(
     tiny_run: Path, frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(plan, "find_colmap", lambda: None)
+    monkeypatch.setattr(pose_source, "find_colmap", lambda: None)
     write_images(frames, 12)
     result = refine_split(
         tiny_run, str(frames), [read_footage(frames)], tmp_path / "run", epochs=6,

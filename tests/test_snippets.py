@@ -19,12 +19,14 @@ from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import warp
 from egodepth.training.augment import (
+    augment,
     change_colours,
     flip_motions,
     flip_some,
     random_colour_matrices,
 )
-from egodepth.training.snippets import RawBatch, SnippetStream, augment
+from egodepth.training.batch import RawBatch
+from egodepth.training.snippets import SnippetStream
 
 
 def make_stream(

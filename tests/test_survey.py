@@ -23,7 +23,7 @@ from egodepth.geometry.camera import Camera
 from egodepth.geometry.two_views import compare_views
 from egodepth.geometry.warp import warp
 from egodepth.settings.training import DataSettings
-from egodepth.training import plan
+from egodepth.training import pose_source
 from egodepth.training.plan import make_plan
 from egodepth.training.snippets import SnippetStream
 
@@ -111,14 +111,14 @@ def test_auto_says_what_it_chose_and_why(
 ) -> None:
     """The street weaves at first: by turn over parallax it is on one side of the bound or the other. Structure
     from motion is taken on both, wherever it can be."""
-    monkeypatch.setattr(plan, "TURNING", turning)
+    monkeypatch.setattr(pose_source, "TURNING", turning)
     camera, otherwise = ("drives", "network") if turning > 1 else ("is hand-held", "aligned")
     data = DataSettings(poses="auto", cache=tmp_path)
 
     def choose(data: DataSettings = data, **changes: object) -> tuple[str, str]:
         with monkeypatch.context() as patch:
             for name, value in changes.items():
-                patch.setattr(plan, name, value)
+                patch.setattr(pose_source, name, value)
             found = make_plan([street], data)
         assert "stride" in found.lines[0] and found.clips[0].stride == survey(street, 1).stride
         return found.poses, "; ".join(found.lines[1:])
@@ -156,7 +156,7 @@ def test_auto_says_what_it_chose_and_why(
     placed = 5
     asked = DataSettings(poses="sfm", cache=tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(plan, "reconstruct", reconstruct)
+        patch.setattr(pose_source, "reconstruct", reconstruct)
         assert make_plan([street], asked).poses == "sfm"
 
 
@@ -172,7 +172,7 @@ def test_a_video_that_cannot_be_reconstructed_is_left_out_of_several(
             clip, motion=KnownMotion(np.tile(np.eye(4), (24, 1, 1)), np.zeros(24, int), {})
         )
 
-    monkeypatch.setattr(plan, "reconstruct", reconstruct)
+    monkeypatch.setattr(pose_source, "reconstruct", reconstruct)
     data = DataSettings(poses="sfm", cache=tmp_path)
     with pytest.warns(EgodepthWarning, match="found nothing in other; its frames are left out"):
         found = make_plan([other, street], data)
@@ -250,7 +250,7 @@ def test_nothing_to_reconstruct_is_one_clear_line(
     with pytest.raises(EgodepthError, match=f"^{needs}; use --data.poses aligned or network$"):
         make_plan([clip], DataSettings(poses="sfm", cache=tmp_path))
     # Where it was not asked for by name, the training goes on without.
-    monkeypatch.setattr(plan, "TURNING", -1.0)
+    monkeypatch.setattr(pose_source, "TURNING", -1.0)
     found = make_plan([clip], DataSettings(poses="auto", cache=tmp_path))
     assert found.poses == "aligned"
     assert found.lines[-1] == f"poses: aligned after all, since {needs}"

@@ -15,7 +15,7 @@ from egodepth.core.video import VideoWriter
 from egodepth.data.footage.live_camera import LiveCamera
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_tum
-from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.unit import KnownLength
 from egodepth.inference.predict import find_unit
 from egodepth.runs.run import Run

@@ -30,12 +30,13 @@ from egodepth.runs.folder import RunFolder
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
 from egodepth.training import build
+from egodepth.training.augment import augment
+from egodepth.training.batch import RawBatch, SnippetBatch
 from egodepth.training.build import build_networks
 from egodepth.training.devices import choose_device
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
 from egodepth.training.run import TrainingInterrupted, train
-from egodepth.training.snippets import RawBatch, SnippetBatch, augment
 
 TERMS = {
     "photometric": {"photometric", "coarse", "smooth_first", "smooth_second", "scale"},

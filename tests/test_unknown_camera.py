@@ -26,7 +26,7 @@ from egodepth.geometry.self_calibration import CameraEstimate, estimate_camera
 from egodepth.runs.cameras import guess_camera, keep_cameras, with_camera
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import DataSettings, TrainSettings
-from egodepth.training import plan
+from egodepth.training import plan_cameras
 
 FOCAL, WIDTH, HEIGHT = 500.0, 640, 480
 
@@ -133,13 +133,13 @@ def test_a_doubtful_estimate_is_told_and_not_taken(
     write_images(tmp_path / "frames", 3)
     sequence = guess_camera(read_footage(tmp_path / "frames"))
     estimate = CameraEstimate(30.0, np.array([40.0, 19.0]), 0.01, 60, doubt=doubt)
-    monkeypatch.setattr(plan, "estimate_unknown_camera", lambda *_: estimate)
+    monkeypatch.setattr(plan_cameras, "estimate_unknown_camera", lambda *_: estimate)
     if doubt:
         with pytest.warns(EgodepthWarning, match="do not tell the focal length .the camera turns"):
-            (found,), lines = plan.find_cameras([sequence], tmp_path)
+            (found,), lines = plan_cameras.find_cameras([sequence], tmp_path)
         assert found is sequence and not lines
     else:
-        (found,), lines = plan.find_cameras([sequence], tmp_path)
+        (found,), lines = plan_cameras.find_cameras([sequence], tmp_path)
         assert found.camera is not None and found.camera.matrix[0, 0] == 30
         assert "focal length 30 pixels" in lines[0]
 

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from egodepth.core.progress import Phase, Reporter, reporting
     from egodepth.data.sources import read_source
     from egodepth.inference.align import align_images
-    from egodepth.inference.odometry.tracker import Odometry, track_sequence
+    from egodepth.inference.odometry.track import track_sequence
+    from egodepth.inference.odometry.tracker import Odometry
     from egodepth.inference.odometry.unit import KnownLength, Unit
     from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
     from egodepth.inference.scoring.depth_scores import evaluate_depth
@@ -59,7 +60,7 @@ _PLACES = {
     "predict_sequence": "egodepth.inference.predict",
     "read_source": "egodepth.data.sources",
     "reporting": "egodepth.core.progress",
-    "track_sequence": "egodepth.inference.odometry.tracker",
+    "track_sequence": "egodepth.inference.odometry.track",
     "train": "egodepth.training.run",
     "write_predictions": "egodepth.inference.predict",
 }

@@ -23,12 +23,14 @@ from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
 from egodepth.settings.training import TrainSettings
+from egodepth.training.augment import augment
+from egodepth.training.batch import SnippetBatch
 from egodepth.training.build import build_networks, make_stream
 from egodepth.training.devices import choose_device, choose_precision
 from egodepth.training.held_out import BestWeights, HeldOutResult
 from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
 from egodepth.training.run import TrainResult, train
-from egodepth.training.snippets import SnippetBatch, SnippetStream, augment
+from egodepth.training.snippets import SnippetStream
 
 
 @dataclass(frozen=True)

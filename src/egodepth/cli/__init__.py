@@ -356,14 +356,14 @@ def _predict(options: argparse.Namespace) -> int:
 
 def _odometry(options: argparse.Namespace) -> int:
     from egodepth.evaluation.odometry import describe
-    from egodepth.inference.odometry.tracker import (
+    from egodepth.inference.odometry.track import (
         ODOMETRY,
         NoUnitError,
-        OdometrySettings,
         TrackingInterrupted,
         track_sequence,
         write_trajectory,
     )
+    from egodepth.inference.odometry.tracker import OdometrySettings
     from egodepth.inference.scoring.trajectory_scores import unit_of_truth
     from egodepth.report.plots import plot_trajectory
     from egodepth.report.tables import odometry_table

@@ -21,7 +21,7 @@ from egodepth.core.outputs import check_destination
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
-    from egodepth.inference.odometry.tracker import TrackedTrajectory
+    from egodepth.inference.odometry.track import TrackedTrajectory
     from egodepth.runs.run import Run
 
 
@@ -71,11 +71,7 @@ def add_commands(commands: Any) -> None:
 def _export_cloud(options: argparse.Namespace) -> int:
     from egodepth.inference.export.mesh import MESH_SUFFIXES
     from egodepth.inference.export.rerun_log import load_rerun
-    from egodepth.inference.odometry.tracker import (
-        NoUnitError,
-        TrackingInterrupted,
-        track_sequence,
-    )
+    from egodepth.inference.odometry.track import NoUnitError, TrackingInterrupted, track_sequence
     from egodepth.runs.run import Run
 
     suffixes = {"points": (".ply",), "mesh": MESH_SUFFIXES, "rerun": (".rrd",)}

@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from egodepth.geometry import se3
-from egodepth.geometry.alignment import project_points
+from egodepth.geometry.alignment_residual import project_points
 from egodepth.geometry.camera import Camera, vector_like
 from egodepth.geometry.warp import sample_with_slopes
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from egodepth.geometry.alignment import Level
+from egodepth.geometry.alignment_residual import Level
 from egodepth.geometry.camera import Camera
 
 FEWEST_ROWS = 8

@@ -17,7 +17,23 @@ import cv2
 import numpy as np
 from jaxtyping import Float64
 from numpy import ndarray
-from scipy.spatial.transform import Rotation
+
+from egodepth.geometry.epipolar import (
+    FOCAL,
+    K1,
+    OWN,
+    ROWS,
+    SHARED,
+    CameraAndMotions,
+    cross_matrices,
+    essential_matrices,
+    fundamental_matrices,
+    in_pixels,
+    move_by,
+    sampson_distances,
+    tangents,
+    undistorted,
+)
 
 NOISE = 0.3
 """Pixels by which a tracked corner is off; beyond it a match loses its weight (Cauchy)."""
@@ -43,8 +59,6 @@ REWEIGHTINGS, ROUNDS = 3, 40
 MIN_K1_SIGNIFICANCE, MIN_K1_PIXELS, MAX_K1 = 4.0, 2.0, 0.4
 """In deviations, and at the corner of the image, from which a distortion is taken; beyond MAX_K1 it makes up
 for something else."""
-MIN_STRETCH = 0.3
-"""Of a ray's length by the distortion; below, the polynomial folds back."""
 MAX_DEVIATION, MAX_DEVIATION_OF_PAIRS = 0.035, 0.02
 """Relative, of a focal length that is decided: by the shape of the minimum, and by how the pairs differ."""
 LEAST_COMMON, MOST_COMMON, UNCOMMON = 0.458, 1.374, 0.5
@@ -54,9 +68,6 @@ MAX_DISAGREEMENT = 0.1
 """Relative, of focal lengths from halves of the pairs."""
 MIN_FOCAL, MAX_FOCAL = 0.24, 1.9
 """Over the longer side: 129 and 30 degrees. At the ends of the scan the minimum may lie anywhere beyond."""
-_FOCAL, _K1 = 0, 3
-_SHARED, _OWN = 4, 7
-_ROTATION, _DIRECTION, _ROWS = slice(0, 3), slice(3, 5), slice(5, 7)
 _STEP, _K1_STEP = 1e-6, 1e-4
 
 
@@ -83,28 +94,6 @@ class CameraEstimate(NamedTuple):
 
 Matches = tuple[Float64[ndarray, "_ 2"], Float64[ndarray, "_ 2"]]
 """Pixels (x, y) in two views; pairs differ in how many they have."""
-
-
-class _State(NamedTuple):
-    """Parameters: log focal length, principal point (2) and k1 in units of the longer side; and of each pair
-    rotation (P, 3, 3), direction (P, 3) of length 1, shear and stretch along the rows (P, 2)."""
-
-    shared: ndarray
-    rotation: ndarray
-    direction: ndarray
-    rows: ndarray
-
-    def of(self, pairs: ndarray) -> "_State":
-        """Those of some pairs."""
-        return _State(self.shared, self.rotation[pairs], self.direction[pairs], self.rows[pairs])
-
-    def at(self, log_focal: float) -> "_State":
-        """The motions that move pixels in the same way at another focal length, as far as there are any."""
-        ratio = np.exp(log_focal - self.shared[_FOCAL])
-        turn = Rotation.from_matrix(self.rotation).as_rotvec() / [ratio, ratio, 1]
-        direction = self.direction * [1, 1, ratio]
-        shared = np.array([log_focal, *self.shared[1:]])
-        return _State(shared, _rotations(turn), _normalised(direction), self.rows)
 
 
 def estimate_camera(matches: list[Matches], height: int, width: int) -> CameraEstimate | None:
@@ -136,13 +125,13 @@ def estimate_camera(matches: list[Matches], height: int, width: int) -> CameraEs
             [pair[:2] for pair in chosen], np.array([f for *_, f in chosen]), side, k1
         )
         x = problem.descend()
-        k1 = float(x.shared[_K1])
+        k1 = float(x.shared[K1])
     assert problem is not None and x is not None
-    focal = float(np.exp(x.shared[_FOCAL]))
+    focal = float(np.exp(x.shared[FOCAL]))
     shape, between = problem.deviations(x)
-    doubt = _doubt(problem, x, shape[_FOCAL], between[_FOCAL])
+    doubt = _doubt(problem, x, shape[FOCAL], between[FOCAL])
     corner = np.hypot(height, width) / 2 / side
-    significant = abs(k1) > MIN_K1_SIGNIFICANCE * max(shape[_K1], between[_K1])
+    significant = abs(k1) > MIN_K1_SIGNIFICANCE * max(shape[K1], between[K1])
     if not significant or abs(k1) * corner**3 * side < MIN_K1_PIXELS or doubt:
         k1 = 0.0
     elif abs(k1) * focal**2 > MAX_K1:
@@ -153,9 +142,9 @@ def estimate_camera(matches: list[Matches], height: int, width: int) -> CameraEs
     )  # fmt: skip
 
 
-def _doubt(problem: "_Problem", x: _State, shape: float, between: float) -> str:
+def _doubt(problem: "_Problem", x: CameraAndMotions, shape: float, between: float) -> str:
     """Why the focal length is not decided, in words; empty where it is."""
-    focal = np.exp(x.shared[_FOCAL])
+    focal = np.exp(x.shared[FOCAL])
     if not MIN_FOCAL < focal < MAX_FOCAL:
         return "the best one is beyond what cameras have"
     limit = 1.0 if LEAST_COMMON < focal < MOST_COMMON else UNCOMMON
@@ -169,8 +158,8 @@ def _doubt(problem: "_Problem", x: _State, shape: float, between: float) -> str:
         if part.pairs < MIN_PAIRS:
             return "too few pairs"
         y = part.descend(x.of(half))
-        apart = abs(y.shared[_FOCAL] - x.shared[_FOCAL])
-        if apart > max(MAX_DISAGREEMENT, 3 * part.deviations(y)[0][_FOCAL]):
+        apart = abs(y.shared[FOCAL] - x.shared[FOCAL])
+        if apart > max(MAX_DISAGREEMENT, 3 * part.deviations(y)[0][FOCAL]):
             return "halves of the frames disagree"
     return ""
 
@@ -190,22 +179,22 @@ class _Problem:
         matches = [self.matches[i] for i in np.flatnonzero(chosen)]
         return _Problem(matches, self.fundamental[chosen], self.side, self.k1)
 
-    def descend(self, start: _State | None = None) -> _State:
+    def descend(self, start: CameraAndMotions | None = None) -> CameraAndMotions:
         """The lowest minimum that is found from a scan over focal lengths, and from a start."""
         scan = self._scan()
         found = [scan[place] for place in np.argsort([self.cost(x) for x in scan])[:2]]
         minima = [self.minimise(x) for x in (found if start is None else [*found, start])]
         x = min(minima, key=self.cost)
         for _ in range(REWEIGHTINGS):
-            self._compress(_fundamental(x), float(x.shared[_K1]))
+            self._compress(fundamental_matrices(x), float(x.shared[K1]))
             x = self.minimise(x)
         return x
 
-    def _scan(self) -> list[_State]:
+    def _scan(self) -> list[CameraAndMotions]:
         """Minima at fixed focal lengths, each from its own pairs' fundamental matrices or its neighbour's
         motions, whichever suit a pair better."""
         logs = np.log(SCAN)
-        scan: dict[int, _State] = {}
+        scan: dict[int, CameraAndMotions] = {}
         middle = len(logs) // 2
         for place in [*range(middle, len(logs)), *range(middle - 1, -1, -1)]:
             fresh = self._from_fundamental(float(logs[place]))
@@ -215,16 +204,16 @@ class _Problem:
             scan[place] = self.minimise(start, free=[1, 2, 3], rounds=15, tolerance=1e-4)
         return [scan[place] for place in range(len(logs))]
 
-    def _best(self, states: list[_State]) -> _State:
+    def _best(self, states: list[CameraAndMotions]) -> CameraAndMotions:
         """Of each pair the motion that costs least."""
         which = np.argmin([self._pair_costs(x) for x in states], axis=0)
         every = np.arange(self.pairs)
         motions = [
             np.stack(values)[which, every] for values in zip(*(x[1:] for x in states), strict=True)
         ]
-        return _State(states[0].shared, *motions)
+        return CameraAndMotions(states[0].shared, *motions)
 
-    def _from_fundamental(self, log_focal: float) -> _State:
+    def _from_fundamental(self, log_focal: float) -> CameraAndMotions:
         """Motions by the essential matrices nearest to the pairs' own fundamental matrices."""
         scale = np.diag([np.exp(log_focal), np.exp(log_focal), 1.0])
         u, _, v = np.linalg.svd(scale @ self.fundamental @ scale)
@@ -235,7 +224,7 @@ class _Problem:
         near = np.argmax(np.trace(both, axis1=2, axis2=3), axis=0)
         shared = np.array([log_focal, 0.0, 0.0, self.k1])
         rotation = both[near, np.arange(self.pairs)]
-        return _State(shared, rotation, u[:, :, 2], np.zeros((self.pairs, 2)))
+        return CameraAndMotions(shared, rotation, u[:, :, 2], np.zeros((self.pairs, 2)))
 
     def _compress(self, fundamental: ndarray, k1: float) -> None:
         """Forms of all pairs, with the weights that matches have under fundamental matrices (P, 3, 3).
@@ -246,8 +235,8 @@ class _Problem:
         self.k1 = k1
         forms, norms = [], []
         for (first, second), f in zip(self.matches, fundamental, strict=True):
-            rows, slopes, a, b = _distances(first, second, f, k1)
-            ahead = _distances(first, second, f, k1 + _K1_STEP)[0]
+            rows, slopes, a, b = sampson_distances(first, second, f, k1)
+            ahead = sampson_distances(first, second, f, k1 + _K1_STEP)[0]
             rows = np.column_stack([rows, (ahead - rows) / _K1_STEP]) * self.side / NOISE
             weights = 1 / (1 + (rows[:, :9] @ f.reshape(9)) ** 2)
             forms.append((rows * weights[:, None]).T @ rows)
@@ -263,32 +252,34 @@ class _Problem:
         """(P, 18): fundamental matrices, scaled so that distances are pixels, and k1 times them."""
         deformed = np.tile(np.eye(3), (self.pairs, 1, 1))
         deformed[:, :2, 1] += rows
-        vector = (_in_pixels(shared, essential) @ deformed).reshape(-1, 9)
+        vector = (in_pixels(shared, essential) @ deformed).reshape(-1, 9)
         vector /= np.sqrt(np.einsum("pi,pij,pj->p", vector, self.norms, vector))[:, None]
-        return np.concatenate([vector, (shared[_K1] - self.k1) * vector], axis=1)
+        return np.concatenate([vector, (shared[K1] - self.k1) * vector], axis=1)
 
-    def _pair_costs(self, x: _State) -> ndarray:
-        vector = self._vectors(x.shared, _essential(x), x.rows)
+    def _pair_costs(self, x: CameraAndMotions) -> ndarray:
+        vector = self._vectors(x.shared, essential_matrices(x), x.rows)
         distances = np.einsum("pi,pij,pj->p", vector, self.forms, vector)
         return 0.5 * (distances + (x.rows**2).sum(1) / ROW_DEVIATION**2)
 
-    def cost(self, x: _State) -> float:
+    def cost(self, x: CameraAndMotions) -> float:
         """Half the squared residuals, those of the priors among them."""
         prior = (x.shared - self.mean) / self.spread
         return float(self._pair_costs(x).sum() + 0.5 * (prior**2).sum())
 
-    def _normal(self, x: _State, free: list[int]) -> tuple[ndarray, ...]:
+    def _normal(self, x: CameraAndMotions, free: list[int]) -> tuple[ndarray, ...]:
         """Of each pair: second derivatives by shared, shared and own, own parameters; and both gradients."""
-        essential = _essential(x)
+        essential = essential_matrices(x)
         vector = self._vectors(x.shared, essential, x.rows)
 
         def change(moved: ndarray) -> ndarray:
             return np.asarray((moved - vector) / _STEP)
 
-        unit = np.eye(_SHARED) * _STEP
+        unit = np.eye(SHARED) * _STEP
         shared = [change(self._vectors(x.shared + unit[k], essential, x.rows)) for k in free]
-        turned = _cross(x.direction)[:, None] @ (_cross(np.eye(3)) @ x.rotation[:, None])
-        aside = _cross(_tangents(x.direction)) @ x.rotation[:, None]
+        turned = cross_matrices(x.direction)[:, None] @ (
+            cross_matrices(np.eye(3)) @ x.rotation[:, None]
+        )
+        aside = cross_matrices(tangents(x.direction)) @ x.rotation[:, None]
         moves = np.concatenate([turned, aside], axis=1)
         own = [
             change(self._vectors(x.shared, essential + _STEP * moves[:, k], x.rows))
@@ -299,11 +290,11 @@ class _Problem:
         weighted, residual = self.forms @ by_own, (self.forms @ vector[..., None])
         own_own = by_own.transpose(0, 2, 1) @ weighted
         own_gradient = (by_own.transpose(0, 2, 1) @ residual)[..., 0]
-        places = np.arange(_OWN)[_ROWS]
+        places = np.arange(OWN)[ROWS]
         own_own[:, places, places] += 1 / ROW_DEVIATION**2
-        own_gradient[:, _ROWS] += x.rows / ROW_DEVIATION**2
+        own_gradient[:, ROWS] += x.rows / ROW_DEVIATION**2
         # The direction of a pair that does not move is open.
-        own_own += 1e-6 * np.eye(_OWN)
+        own_own += 1e-6 * np.eye(OWN)
         transposed = by_shared.transpose(0, 2, 1)
         return (
             transposed @ self.forms @ by_shared, transposed @ weighted, own_own,
@@ -312,11 +303,11 @@ class _Problem:
 
     def minimise(
         self,
-        x: _State,
+        x: CameraAndMotions,
         free: list[int] | None = None,
         rounds: int = ROUNDS,
         tolerance: float = 1e-6,
-    ) -> _State:
+    ) -> CameraAndMotions:
         """The minimum next to x (Levenberg-Marquardt; the pairs' own parameters are eliminated).
 
         Args:
@@ -324,7 +315,7 @@ class _Problem:
             free: which of the shared parameters may move; all by default.
             rounds, tolerance: end after so many, or where the cost falls by less than this share.
         """
-        free = list(range(_SHARED)) if free is None else free
+        free = list(range(SHARED)) if free is None else free
         spread, damping, cost = self.spread[free], 1e-3, self.cost(x)
         for _ in range(rounds):
             shared, mixed, own, shared_gradient, own_gradient = self._normal(x, free)
@@ -332,13 +323,13 @@ class _Problem:
             total, gradient = shared.sum(0) + np.diag(1 / spread**2), shared_gradient.sum(0) + prior
             while True:
                 right = np.concatenate([mixed.transpose(0, 2, 1), own_gradient[..., None]], axis=-1)
-                solved = np.linalg.solve(own * (1 + damping * np.eye(_OWN)), right)
+                solved = np.linalg.solve(own * (1 + damping * np.eye(OWN)), right)
                 reduced = (mixed @ solved).sum(0)
                 step = -np.linalg.solve(
                     total * (1 + damping * np.eye(len(free))) - reduced[:, :-1],
                     gradient - reduced[:, -1],
                 )
-                moved = _moved(x, free, step, -solved[..., -1] - solved[..., :-1] @ step)
+                moved = move_by(x, free, step, -solved[..., -1] - solved[..., :-1] @ step)
                 moved_cost = self.cost(moved)
                 if moved_cost < cost:
                     break
@@ -351,9 +342,9 @@ class _Problem:
                 break
         return x
 
-    def deviations(self, x: _State) -> tuple[ndarray, ndarray]:
+    def deviations(self, x: CameraAndMotions) -> tuple[ndarray, ndarray]:
         """Of the shared parameters: by the shape of the minimum, and by how the pairs differ (sandwich)."""
-        shared, mixed, own, gradient, own_gradient = self._normal(x, list(range(_SHARED)))
+        shared, mixed, own, gradient, own_gradient = self._normal(x, list(range(SHARED)))
         right = np.concatenate([mixed.transpose(0, 2, 1), own_gradient[..., None]], axis=-1)
         reduced = mixed @ np.linalg.solve(own, right)
         inverse = np.linalg.inv(
@@ -370,84 +361,10 @@ def _agreeing(
     """The matches that one fundamental matrix explains, and the matrix; None where they are too few."""
     if len(first) < MIN_MATCHES:
         return None
-    a, b = (_undistorted(points, k1) * side for points in (first, second))
+    a, b = (undistorted(points, k1) * side for points in (first, second))
     found, inliers = cv2.findFundamentalMat(a, b, cv2.USAC_MAGSAC, 1.0, 0.999, 2000)
     if found is None or found.shape != (3, 3) or inliers is None or inliers.sum() < MIN_MATCHES:
         return None
     kept = inliers[:, 0] > 0
     scaled = found * np.outer([side, side, 1], [side, side, 1])
     return first[kept], second[kept], scaled / np.linalg.norm(scaled)
-
-
-def _distances(
-    first: ndarray, second: ndarray, fundamental: ndarray, k1: float
-) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Sampson's distances in the images as they are, before the distortion is undone: in undistorted images,
-    those shrink that are pulled inwards, and a wrong k1 would win by that.
-
-    Returns:
-        (N, 9), whose product with the fundamental matrix is the distance; (2, N), by which squared slopes in
-        the second and the first view count; (N, 3) and (N, 3), the undistorted points.
-    """
-    a, b = (np.column_stack([_undistorted(p, k1), np.ones(len(p))]) for p in (first, second))
-    stretch = [1 / (1 + 2 * k1 * (points[:, :2] ** 2).sum(1)) ** 2 for points in (b, a)]
-    line_b, line_a = a @ fundamental.T, b @ fundamental
-    squares = (line_b[:, :2] ** 2).sum(1) * stretch[0] + (line_a[:, :2] ** 2).sum(1) * stretch[1]
-    rows = (b[:, :, None] * a[:, None, :]).reshape(-1, 9) / np.sqrt(squares)[:, None]
-    return rows, np.array(stretch) / squares, a, b
-
-
-def _undistorted(points: ndarray, k1: float) -> ndarray:
-    """Points (N, 2) around the middle without the distortion x (1 + k1 |x|^2)."""
-    if k1 == 0:
-        return points
-    straight = points
-    for _ in range(8):
-        stretch = 1 + k1 * (straight**2).sum(-1, keepdims=True)
-        straight = points / np.maximum(stretch, MIN_STRETCH)
-    return straight
-
-
-def _essential(x: _State) -> ndarray:
-    return np.asarray(_cross(x.direction) @ x.rotation)
-
-
-def _fundamental(x: _State) -> ndarray:
-    return _in_pixels(x.shared, _essential(x))
-
-
-def _in_pixels(shared: ndarray, essential: ndarray) -> ndarray:
-    focal, cx, cy = np.exp(shared[_FOCAL]), *shared[1:3]
-    inverse = np.array([[1 / focal, 0, -cx / focal], [0, 1 / focal, -cy / focal], [0, 0, 1]])
-    return np.asarray(inverse.T @ essential @ inverse)
-
-
-def _moved(x: _State, free: list[int], shared: ndarray, own: ndarray) -> _State:
-    camera = x.shared.copy()
-    camera[free] += shared
-    direction = x.direction + (own[:, _DIRECTION, None] * _tangents(x.direction)).sum(1)
-    return _State(
-        camera, _rotations(own[:, _ROTATION]) @ x.rotation, _normalised(direction),
-        x.rows + own[:, _ROWS],
-    )  # fmt: skip
-
-
-def _rotations(vectors: ndarray) -> ndarray:
-    return np.asarray(Rotation.from_rotvec(vectors).as_matrix())
-
-
-def _normalised(vectors: ndarray) -> ndarray:
-    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
-
-
-def _cross(vectors: ndarray) -> ndarray:
-    """Matrices (..., 3, 3) of the cross product with vectors (..., 3)."""
-    x, y, z = np.moveaxis(vectors, -1, 0)
-    zero = np.zeros_like(x)
-    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*vectors.shape, 3)
-
-
-def _tangents(directions: ndarray) -> ndarray:
-    """Two unit vectors (P, 2, 3) across each direction."""
-    beside = _normalised(np.cross(directions, np.eye(3)[np.abs(directions).argmin(-1)]))
-    return np.stack([beside, np.cross(directions, beside)], axis=1)

@@ -6,7 +6,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from egodepth.core.errors import EgodepthError, require
-from egodepth.geometry.alignment import Alignment, AlignSettings, State, align
+from egodepth.geometry.alignment import Alignment, AlignSettings, align
+from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.pyramid import FEWEST_ROWS, image_pyramid, make_levels
 from egodepth.inference.arguments import check_run

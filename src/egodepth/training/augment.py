@@ -7,11 +7,11 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from egodepth.geometry.camera import Camera
+from egodepth.training.batch import RawBatch, SnippetBatch
 
 BRIGHTNESS = CONTRAST = SATURATION = 0.2
 HUE = 0.1
 """Half-widths of the uniform jitter; hue in turns. The values of the field's usual recipe."""
-
 _YIQ_FROM_RGB = torch.tensor(
     [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
 )
@@ -74,3 +74,36 @@ def flip_points(
     """Points (x, y, anything) of mirrored images: x becomes W - 1 - x."""
     mirrored = torch.cat([width - 1 - points[..., :1], points[..., 1:]], dim=-1)
     return torch.where(flips[:, None, None], mirrored, points)
+
+
+FLIP_PROBABILITY = JITTER_PROBABILITY = 0.5
+
+
+def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
+    """Frames as floats, flipped and jittered with chances decided by ``seed``."""
+    levels = raw.frames
+    camera = Camera(raw.matrix, *levels.shape[-2:])
+    motions, points, static = raw.motions, raw.points, raw.static
+    dense = None if raw.dense is None else raw.dense.float()
+    count = levels.shape[1]
+    generator = torch.Generator().manual_seed(seed)
+    chances = torch.rand(2, count, generator=generator)
+    if enabled:
+        flips = (chances[0] < FLIP_PROBABILITY).to(levels.device, non_blocking=True)
+        # Bytes are mirrored, a quarter of what the floats would be.
+        static, _ = flip_some(static, camera, flips)
+        levels, camera = flip_some(levels, camera, flips)
+        motions = flip_motions(motions, flips)
+        points = flip_points(points, flips, camera.width)
+        if dense is not None:
+            dense = torch.where(flips[:, None, None, None], dense.flip(-1), dense)
+    frames = levels.float().div_(255)
+    inputs = frames
+    if enabled:
+        changes = chances[1] < JITTER_PROBABILITY
+        matrices = random_colour_matrices(count, generator)
+        matrices = torch.where(changes[:, None, None], matrices, torch.eye(3, 4))
+        inputs = change_colours(frames, matrices.to(frames.device, non_blocking=True))
+    return SnippetBatch(
+        frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static, dense
+    )

@@ -20,7 +20,8 @@ from egodepth.settings.training import TrainSettings
 from egodepth.training.devices import torch_device
 from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
-from egodepth.training.plan import Plan, find_cameras, label_plan, make_plan, restrict
+from egodepth.training.plan import Plan, label_plan, make_plan, restrict
+from egodepth.training.plan_cameras import find_cameras
 from egodepth.training.snippets import SnippetStream, find_partner
 
 LABELS_SHARE = 0.3

@@ -8,8 +8,8 @@ from egodepth.geometry.warp import warp
 from egodepth.losses.masking import minimum_over_sources
 from egodepth.losses.photometric import photometric_loss, target_statistics
 from egodepth.settings.model import ModelSettings
+from egodepth.training.batch import SnippetBatch
 from egodepth.training.objective import ObjectiveResult
-from egodepth.training.snippets import SnippetBatch
 
 NEAR_BOUND = 1.05
 """Depth within this factor of a bound is at it."""

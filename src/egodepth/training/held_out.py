@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
+from egodepth.training.augment import augment
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import depth_loss
-from egodepth.training.snippets import SnippetStream, augment
+from egodepth.training.snippets import SnippetStream
 from egodepth.training.step_callback import StepCallback
 
 HELD_OUT_EVERY = 5

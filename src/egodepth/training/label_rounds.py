@@ -1,7 +1,6 @@
 """Labels from many views where no poses are known before the training: made twice while it runs, with the
 poses and depths that the networks have by then."""
 
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,31 +9,19 @@ from typing import Any
 import lightning as L
 import numpy as np
 import torch
-import torch.nn.functional as F
-from torch import Tensor
 
 from egodepth.core import progress
 from egodepth.data.preparation.clips import Clip, KnownMotion, Points
 from egodepth.data.preparation.dense_depth import key_positions
-from egodepth.geometry import bundle, se3
-from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
+from egodepth.training.learned_motion import POINTS_EVERY, find_motion, images_of, inverse_depth_of
 from egodepth.training.module import EgodepthModule
-from egodepth.training.objective import align_motions
 from egodepth.training.plan import LabelsStoppedError, Plan, label_plan
-from egodepth.training.snippets import BATCHES_AHEAD, LabelRound, SnippetBatch, SnippetStream
+from egodepth.training.snippets import BATCHES_AHEAD, LabelRound, SnippetStream
 from egodepth.training.step_callback import StepCallback
 
 ROUNDS = (1 / 3, 2 / 3)
 """Shares of the training after which labels are made."""
-TOGETHER = 8
-"""Key frames that the networks see at once."""
-WINDOW, FIXED, CELL = 7, 2, 7
-"""Key frames that are adjusted together, the oldest of them that no longer move, and the side in pixels of the
-cells that have one point each, as in :mod:`egodepth.inference.odometry.tracker`."""
-BUNDLE = bundle.BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
-POINTS_EVERY = 16
-"""Pixels between those whose depth tells where to search."""
 MAX_RATIO, MAX_SPREAD = 2.0, 0.3
 """Labels are of no use if their median depth is so many times DepthNet's or its inverse, or if the logarithms
 of the ratio spread so far: the median deviation from their median."""
@@ -156,201 +143,6 @@ class LabelRounds(StepCallback):
         self._stream.label_rounds.append(LabelRound(made.step + BATCHES_AHEAD, dense, made.factors))
 
 
-@dataclass
-class _KeyFrame:
-    """A key frame in the window that is adjusted.
-
-    Attributes:
-        position: among the clip's frames.
-        map: (1, h, w) of local contrast.
-        points: with DepthNet's depth.
-        camera_from_world: (4, 4).
-        log_scale: of the points' inverse depth, as it was adjusted.
-        factor: (1, M) logarithms of the points' own factors.
-    """
-
-    position: int
-    map: Tensor
-    points: bundle.Points
-    camera_from_world: Tensor
-    log_scale: Tensor
-    factor: Tensor
-
-
-@torch.no_grad()
-def find_motion(networks: Networks, clip: Clip) -> KnownMotion:
-    """Poses of a clip's frames in DepthNet's unit, with DepthNet's depth at a grid of points of each key frame.
-
-    PoseNet's motions from key frame to key frame are refined by direct alignment, and their chain by bundle
-    adjustment in a window. Frames between key frames are aligned to the one before, from where they would be at
-    constant velocity. A part ends where a frame is missing and at pairs without parallax or across a cut.
-
-    Args:
-        networks: a DepthNet and a PoseNet, in evaluation mode.
-        clip: at the size of the training.
-
-    Raises:
-        FloatingPointError: depth or motion that is not finite.
-    """
-    motion = KnownMotion.unknown(len(clip.frames))
-    camera = clip.camera.to(torch.float32)
-    for number, run in enumerate(_runs_of_key_frames(clip)):
-        window: list[_KeyFrame] = []
-        scales: dict[int, Tensor] = {}
-        for key, key_from_last in _key_frames(networks, clip, run, motion.points):
-            key.camera_from_world = se3.rigid(
-                key_from_last @ window[-1].camera_from_world if window else torch.eye(4)
-            )
-            window = [*window, key][-WINDOW:]
-            if len(window) == WINDOW or key.position == run[-1]:
-                _adjust(window, camera, fixed=1 if window[0].position == run[0] else FIXED)
-            for frame in window:
-                world_from_camera = se3.inverse(frame.camera_from_world.double()).numpy()
-                motion.world_from_camera[frame.position] = world_from_camera
-                scales[frame.position] = frame.log_scale
-        motion.part[run] = number
-        if clip.stride > 1:
-            _place_between(networks, clip, motion, run, scales)
-    return motion
-
-
-def _runs_of_key_frames(clip: Clip) -> list[list[int]]:
-    """Positions of key frames that follow each other without a break."""
-    pairs = set(clip.pairs(clip.stride)) - clip.useless
-    runs: list[list[int]] = []
-    for key in range(0, len(clip.frames), clip.stride):
-        if runs and (key - clip.stride, key) in pairs:
-            runs[-1].append(key)
-        else:
-            runs.append([key])
-    return runs
-
-
-def _key_frames(
-    networks: Networks, clip: Clip, run: list[int], known: dict[int, Points]
-) -> Iterator[tuple[_KeyFrame, Tensor]]:
-    """Key frames, not placed yet, and the motion of each from the one before, by PoseNet and alignment;
-    ``known`` gets their depths."""
-    assert networks.pose is not None
-    camera = clip.camera.to(torch.float32)
-    for first in range(0, len(run), TOGETHER):
-        positions = run[max(0, first - 1) : first + TOGETHER]
-        frames = _images(networks, clip, positions)
-        inverse_depth = _inverse_depth(networks, frames)
-        motions = torch.eye(4)[None]
-        if len(frames) > 1:
-            target, source = frames[:-1], frames[None, 1:]
-            learned = networks.pose.sources_from_target(target, source, (1,))
-            _require_finite(learned)
-            found, _ = align_motions(learned, _batch(clip, target, source), inverse_depth[:-1])
-            motions = torch.cat([motions, found[0].cpu()])
-        maps = bundle.local_contrast(frames).cpu()
-        for place, position in enumerate(positions):
-            if place == 0 and first > 0:
-                continue
-            inverse = inverse_depth[place, 0].cpu()
-            known[position] = _points(inverse, clip.static)
-            points = bundle.select_points(maps[place], inverse, camera, CELL)
-            if clip.static is not None:
-                points = _without_static(points, camera, clip.static)
-            key = _KeyFrame(
-                position, maps[place], points, torch.eye(4), torch.tensor(0.0),
-                torch.zeros_like(points.inverse_depth),
-            )  # fmt: skip
-            yield key, motions[place]
-
-
-def _adjust(window: list[_KeyFrame], camera: Camera, fixed: int) -> None:
-    """Adjust poses and depths of all but the first frames of a window."""
-    count = len(window)
-    if count <= fixed:
-        return
-    maps = torch.stack([key.map for key in window])
-    points = bundle.Points.stack([key.points for key in window])
-    state = bundle.BundleState(
-        torch.stack([key.camera_from_world for key in window]),
-        torch.stack([key.log_scale for key in window]),
-        torch.cat([key.factor for key in window]),
-    )
-    order = torch.arange(count)
-    found, _ = bundle.adjust(
-        bundle.Window(points, maps, order, camera), state, order >= fixed, BUNDLE
-    )
-    for place, key in enumerate(window):
-        key.camera_from_world = se3.rigid(found.camera_from_world[place])
-        key.log_scale, key.factor = found.log_scale[place], found.factor[place : place + 1]
-
-
-def _place_between(
-    networks: Networks, clip: Clip, motion: KnownMotion, run: list[int], scales: dict[int, Tensor]
-) -> None:
-    """Poses of the frames between the key frames of a part."""
-    poses = motion.world_from_camera
-    for key in run[:-1]:
-        between = np.arange(key + 1, key + clip.stride)
-        shares = torch.from_numpy((clip.numbers[between] - clip.numbers[key]) / clip.stride)
-        whole = torch.from_numpy(np.linalg.inv(poses[key + clip.stride]) @ poses[key])
-        start = se3.part_of(whole.expand(len(between), 4, 4), shares).float()
-        frames = _images(networks, clip, [key, *between])
-        inverse = _inverse_depth(networks, frames[:1]) * scales[key].exp().to(frames.device)
-        target, source = frames[:1], frames[1:, None]
-        found, _ = align_motions(
-            start[:, None].to(frames.device), _batch(clip, target, source), inverse
-        )
-        poses[between] = poses[key] @ se3.inverse(se3.rigid(found[:, 0].double())).cpu().numpy()
-        motion.part[between] = motion.part[key]
-
-
-def _require_finite(motions: Tensor) -> None:
-    if not bool(motions.isfinite().all()):
-        raise FloatingPointError("PoseNet's motions are not finite")
-
-
-def _images(networks: Networks, clip: Clip, positions: list[int]) -> Tensor:
-    device = next(networks.parameters()).device
-    frames = torch.from_numpy(clip.frames[positions])
-    return frames.to(device).float() / 255
-
-
-def _inverse_depth(networks: Networks, frames: Tensor) -> Tensor:
-    """(B, 1, H, W)"""
-    assert networks.depth is not None
-    inverse = networks.depth(frames, scales=1)[0]
-    return F.interpolate(inverse, frames.shape[-2:], mode="bilinear", align_corners=False)
-
-
-def _points(inverse_depth: Tensor, static: np.ndarray | None) -> Points:
-    """Of a map (H, W), every so many pixels, without what belongs to the camera."""
-    height, width = inverse_depth.shape
-    first = POINTS_EVERY // 2
-    y, x = np.mgrid[first:height:POINTS_EVERY, first:width:POINTS_EVERY]
-    if static is not None and not static[y, x].all():
-        y, x = y[~static[y, x]], x[~static[y, x]]
-    pixels = np.stack([x.ravel(), y.ravel()], 1).astype(np.float64)
-    return Points(pixels, inverse_depth.numpy()[y.ravel(), x.ravel()].astype(np.float64))
-
-
-def _without_static(points: bundle.Points, camera: Camera, static: np.ndarray) -> bundle.Points:
-    x, y = camera.project(points.rays[:, :, 0]).round().long().unbind(-1)
-    height, width = static.shape
-    hidden = torch.from_numpy(static)[y.clamp(0, height - 1), x.clamp(0, width - 1)]
-    return replace(points, valid=points.valid & ~hidden)
-
-
-def _batch(clip: Clip, target: Tensor, sources: Tensor) -> SnippetBatch:
-    """Snippets without augmentation, of which nothing is known."""
-    count, device = len(target), target.device
-    matrix = clip.camera.matrix.float().reshape(1, 3, 3).expand(count, 3, 3).to(device)
-    static = torch.zeros(0, count, 1, *target.shape[-2:], dtype=torch.bool, device=device)
-    if clip.static is not None:
-        mask = torch.from_numpy(clip.static).to(device)
-        static = mask.expand(1, count, 1, *mask.shape)
-    return SnippetBatch(
-        target, sources, target, sources, Camera(matrix, *target.shape[-2:]),
-        target.new_full((len(sources), count, 4, 4), torch.nan), target.new_zeros(count, 0, 3), static,
-    )  # fmt: skip
-
-
 @torch.no_grad()
 def _factor(networks: Networks, clip: Clip) -> tuple[float, str]:
     """What brings a clip's labels to DepthNet's unit: the median ratio of inverse depths; 0 without labels, and
@@ -362,7 +154,9 @@ def _factor(networks: Networks, clip: Clip) -> tuple[float, str]:
         label = np.asarray(clip.dense[position, 0], np.float32)
         if (label > 0).any():
             predicted = (
-                _inverse_depth(networks, _images(networks, clip, [position]))[0, 0].cpu().numpy()
+                inverse_depth_of(networks, images_of(networks, clip, [position]))[0, 0]
+                .cpu()
+                .numpy()
             )
             ratios.append(np.log(predicted[label > 0] / label[label > 0])[::POINTS_EVERY])
     if not ratios:

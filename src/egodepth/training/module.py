@@ -11,10 +11,11 @@ from torch import Tensor
 from egodepth.core.schedule import Schedule
 from egodepth.models.networks import DepthNet, Networks
 from egodepth.settings.training import TrainSettings
+from egodepth.training.augment import augment
+from egodepth.training.batch import RawBatch, SnippetBatch
 from egodepth.training.compilation import PLAIN
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult, compute_objective
-from egodepth.training.snippets import RawBatch, SnippetBatch, augment
 
 WARM_UP = 0.1
 """Share of the steps in which the learning rate rises."""

@@ -12,7 +12,8 @@ from egodepth.data.preparation.clips import Points
 from egodepth.geometry import se3
 from egodepth.models.networks import DepthNet
 from egodepth.models.transformers_depth import TransformersDepth
-from egodepth.training.snippets import RawBatch, SnippetStream
+from egodepth.training.batch import RawBatch
+from egodepth.training.snippets import SnippetStream
 
 POSE_DEVIATION = 1e-3
 """What poses from structure from motion may be off by, in radians and in DepthNet's unit. A point's

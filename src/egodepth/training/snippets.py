@@ -8,7 +8,6 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
@@ -17,133 +16,12 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.schedule import Schedule
 from egodepth.data.preparation.clips import NO_PART, Clip, Points
 from egodepth.data.sequence import Sequence
-from egodepth.geometry.camera import Camera
-from egodepth.training.augment import (
-    change_colours,
-    flip_motions,
-    flip_points,
-    flip_some,
-    random_colour_matrices,
-)
+from egodepth.training.batch import RawBatch
 
-FLIP_PROBABILITY = JITTER_PROBABILITY = 0.5
 BATCHES_AHEAD = 4
 """Batches after the present one that a trainer and its prefetching may have asked for already, at most."""
 POINTS = 128
 """Known points of a target that a step looks at."""
-
-
-@dataclass(frozen=True)
-class RawBatch:
-    """What the loader hands over: frames as they are cached.
-
-    Attributes:
-        frames: (S + 1, B, 3, H, W), the target first, then the sources in order of offset.
-        matrix: (B, 3, 3) intrinsics at the size of the frames.
-        motions: (S, B, 4, 4) ``source_from_target``, in metres or the unit of the snippet's part; NaN
-            where PoseNet has to find it.
-        step: index of the training step, from which the augmentation is seeded.
-        frame_ids: (T + 1, B) of the target and its T sources in time, unique among all clips.
-        owners: (B, 2) the snippet's clip, and its part, unique among all clips.
-        points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of the part; zeros
-            where none are known.
-        static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where no clip has any.
-        dense: (B, 2, H, W) float16, inverse depth of the target in the unit of the part, 0 where unknown, and
-            confidence; None where no clip has any.
-        weight: of this process's mean, so that the mean over processes is that over all snippets; 1 but
-            for an uneven last batch.
-    """
-
-    frames: UInt8[Tensor, "n b 3 h w"]
-    matrix: Float[Tensor, "b 3 3"]
-    motions: Float[Tensor, "s b 4 4"]
-    step: int
-    frame_ids: Int64[Tensor, "t b"]
-    owners: Int64[Tensor, "b 2"]
-    points: Float[Tensor, "b p 3"]
-    static: Bool[Tensor, "m b 1 h w"]
-    dense: Float[Tensor, "b 2 h w"] | None = None
-    weight: float = 1.0
-
-    def to(self, device: torch.device) -> "RawBatch":
-        """Move to a device, without waiting for it."""
-
-        def moved(values: Tensor) -> Tensor:
-            return values.to(device, non_blocking=True)
-
-        return RawBatch(
-            moved(self.frames), moved(self.matrix), moved(self.motions), self.step,
-            moved(self.frame_ids), moved(self.owners), moved(self.points), moved(self.static),
-            None if self.dense is None else moved(self.dense), self.weight,
-        )  # fmt: skip
-
-    def pin_memory(self) -> "RawBatch":
-        """In memory from which a GPU takes it without waiting."""
-        return RawBatch(
-            self.frames.pin_memory(), self.matrix.pin_memory(), self.motions.pin_memory(), self.step,
-            self.frame_ids.pin_memory(), self.owners.pin_memory(), self.points.pin_memory(),
-            self.static.pin_memory(), None if self.dense is None else self.dense.pin_memory(),
-            self.weight,
-        )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class SnippetBatch:
-    """B snippets of one target and S sources.
-
-    Attributes:
-        target: (B, 3, H, W) in [0, 1], what the losses see.
-        sources: (S, B, 3, H, W).
-        target_input, sources_input: the same frames with jittered colours, what DepthNet and
-            PoseNet see.
-        camera: of all frames, batch size B.
-        motions: (S, B, 4, 4) ``source_from_target``; NaN where PoseNet has to find it.
-        points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of ``motions``;
-            zeros where none are known.
-        static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where there are none.
-        dense: (B, 2, H, W) inverse depth of the target in the unit of ``motions``, 0 where unknown, and
-            confidence; None where none is known.
-    """
-
-    target: Float[Tensor, "b 3 h w"]
-    sources: Float[Tensor, "s b 3 h w"]
-    target_input: Float[Tensor, "b 3 h w"]
-    sources_input: Float[Tensor, "s b 3 h w"]
-    camera: Camera
-    motions: Float[Tensor, "s b 4 4"]
-    points: Float[Tensor, "b p 3"]
-    static: Bool[Tensor, "m b 1 h w"]
-    dense: Float[Tensor, "b 2 h w"] | None = None
-
-
-def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
-    """Frames as floats, flipped and jittered with chances decided by ``seed``."""
-    levels = raw.frames
-    camera = Camera(raw.matrix, *levels.shape[-2:])
-    motions, points, static = raw.motions, raw.points, raw.static
-    dense = None if raw.dense is None else raw.dense.float()
-    count = levels.shape[1]
-    generator = torch.Generator().manual_seed(seed)
-    chances = torch.rand(2, count, generator=generator)
-    if enabled:
-        flips = (chances[0] < FLIP_PROBABILITY).to(levels.device, non_blocking=True)
-        # Bytes are mirrored, a quarter of what the floats would be.
-        static, _ = flip_some(static, camera, flips)
-        levels, camera = flip_some(levels, camera, flips)
-        motions = flip_motions(motions, flips)
-        points = flip_points(points, flips, camera.width)
-        if dense is not None:
-            dense = torch.where(flips[:, None, None, None], dense.flip(-1), dense)
-    frames = levels.float().div_(255)
-    inputs = frames
-    if enabled:
-        changes = chances[1] < JITTER_PROBABILITY
-        matrices = random_colour_matrices(count, generator)
-        matrices = torch.where(changes[:, None, None], matrices, torch.eye(3, 4))
-        inputs = change_colours(frames, matrices.to(frames.device, non_blocking=True))
-    return SnippetBatch(
-        frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static, dense
-    )
 
 
 def find_partner(sequences: list[Sequence], index: int) -> int:

@@ -13,12 +13,13 @@ from torch.utils.data import DataLoader, IterableDataset
 from egodepth.core import progress
 from egodepth.core.schedule import Schedule
 from egodepth.settings.training import TrainSettings
+from egodepth.training.batch import RawBatch
 from egodepth.training.build import build_module
 from egodepth.training.clock import StepTimes
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.engine import Engine, fit
 from egodepth.training.module import EgodepthModule
-from egodepth.training.snippets import RawBatch, SnippetStream
+from egodepth.training.snippets import SnippetStream
 from egodepth.training.step_callback import StepCallback
 from egodepth.training.threads import fastest
 

@@ -15,7 +15,7 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.depth import DepthProtocol, score_depth
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.export.cloud import Cloud, fuse_cloud
-from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import OWN_UNIT, KnownLength, Unit, unit_of_run
 from egodepth.inference.predict import find_unit, predict_sequence

@@ -32,6 +32,7 @@ from egodepth.data.footage.cache import cache_file, read_or_make
 from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, Points
 from egodepth.data.preparation.feature_matching import FeatureFinder, FrameFeatures, match_frames
 from egodepth.data.preparation.frame_registration import KeyFrame, Registered, register_frames
+from egodepth.data.preparation.shared_camera import colmap_camera, share_camera
 from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
 
@@ -39,12 +40,6 @@ FEWEST_FRAMES = 8
 """Key frames of a clip, and of a part of the reconstruction, at least; smaller parts are left out."""
 WORST_ERROR = 2.0
 """Mean reprojection error in pixels above which a point is left out."""
-MAX_PIXEL_ASPECT = 1e-3
-"""Difference of fx and fy, relative, up to which pixels are square."""
-MAX_FOCAL_SPREAD = 1e-3
-"""Relative, from the focal lengths of parts to the one they share, up to which they are the same."""
-MAX_ERROR_GROWTH = 1.3
-"""Of a part's reprojection error when it takes the shared focal length."""
 GROWTH = 1.3
 """Of frames or points from one adjustment of everything to the next."""
 GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
@@ -298,69 +293,6 @@ def _colmap_camera(camera: Camera, height: int, width: int, colmap: ModuleType) 
     # leaves open.
     found.has_prior_focal_length = True
     return found
-
-
-def colmap_camera(camera: Camera) -> tuple[str, list[float]]:
-    """COLMAP's model of a camera and its parameters; the centre of its top-left pixel is (0.5, 0.5). A camera
-    of square pixels has one focal length."""
-    fx, fy, cx, cy = camera.focal_and_centre.tolist()
-    if abs(fx / fy - 1) < MAX_PIXEL_ASPECT:
-        return "SIMPLE_PINHOLE", [(fx + fy) / 2, cx + 0.5, cy + 0.5]
-    return "PINHOLE", [fx, fy, cx + 0.5, cy + 0.5]
-
-
-def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list[str]]:
-    """Parts of a reconstruction with one camera, and what was done about it, in words.
-
-    Each part has refined a focal length of its own. All take the median, each part counting by its frames;
-    parts that had another are adjusted to it, and left out where that makes them worse.
-
-    Args:
-        colmap: pycolmap.
-        models: reconstructions, the largest first.
-    """
-    cameras = [next(iter(model.cameras.values())) for model in models]
-    focal_count = 1 if cameras[0].model_name == "SIMPLE_PINHOLE" else 2
-    focals = np.array([camera.params[:focal_count] for camera in cameras])
-    counts = np.array([model.num_reg_images() for model in models])
-    shared = np.array([_weighted_median(column, counts) for column in focals.T])
-    off = np.abs(focals / shared - 1).max(1)
-    if off.max() < MAX_FOCAL_SPREAD:
-        return models, []
-    kept, dropped = [], 0
-    for number, (model, camera) in enumerate(zip(models, cameras, strict=True)):
-        before = model.compute_mean_reprojection_error()
-        camera.params = np.concatenate([shared, camera.params[focal_count:]])
-        _adjust(colmap, model)
-        model.update_point_3d_errors()
-        after = model.compute_mean_reprojection_error()
-        if number and after > MAX_ERROR_GROWTH * before:
-            dropped += model.num_reg_images()
-            continue
-        kept.append(model)
-    note = (
-        f"structure from motion found focal lengths of {focals[:, 0].min():.0f} to {focals[:, 0].max():.0f} "
-        f"pixels in its {len(models)} parts; all take {shared[0]:.0f}, the median over their frames"
-    )
-    return kept, [note + f"; {dropped} frames that do not fit it are left out" * bool(dropped)]
-
-
-def _adjust(colmap: ModuleType, model: Any) -> None:
-    """Bundle adjustment with known focal lengths. ``pycolmap.bundle_adjustment`` does the same, but always logs
-    to the terminal."""
-    options = colmap.BundleAdjustmentOptions()
-    options.refine_focal_length = options.print_summary = False
-    config = colmap.BundleAdjustmentConfig()
-    for image in model.reg_image_ids():
-        config.add_image(image)
-    config.fix_gauge(colmap.BundleAdjustmentGauge.TWO_CAMS_FROM_WORLD)
-    colmap.create_default_bundle_adjuster(options, config, model).solve()
-
-
-def _weighted_median(values: np.ndarray, weights: np.ndarray) -> float:
-    order = np.argsort(values)
-    total = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(total, total[-1] / 2)])
 
 
 def _position(name: str) -> int:

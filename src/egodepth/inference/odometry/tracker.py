@@ -5,30 +5,21 @@ bundle adjustment make the motion agree with the images, which PoseNet's guess d
 """
 
 import math
-import time
-import warnings
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from egodepth.core import progress
-from egodepth.core.ahead import ahead
-from egodepth.core.errors import EgodepthError, EgodepthWarning, require
-from egodepth.core.files import write_json
-from egodepth.core.outputs import OutputFolder
-from egodepth.data.sequence import Frame, Sequence, time_per_frame
-from egodepth.evaluation.odometry import score_trajectory
+from egodepth.core.errors import require
+from egodepth.data.sequence import Frame
 from egodepth.geometry import se3
-from egodepth.geometry.alignment import AlignSettings, State, align
+from egodepth.geometry.alignment import AlignSettings, align
+from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.bundle import (
     BundleSettings,
     BundleState,
-    Points,
     Window,
     adjust,
     local_contrast,
@@ -36,22 +27,11 @@ from egodepth.geometry.bundle import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
+from egodepth.geometry.key_frame_window import KeyFrame, KeyFrameWindow
 from egodepth.geometry.pyramid import image_pyramid, make_levels
-from egodepth.inference.arguments import check_run, footage_of
-from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.odometry.unit import (
-    KnownLength,
-    Unit,
-    require_times,
-    unit_by_heights,
-    unit_by_motion,
-    unit_by_view,
-    unit_of_run,
-)
+from egodepth.inference.arguments import check_run
 from egodepth.runs.run import Run
 
-ODOMETRY = "odometry"
-"""What is written, as :class:`OutputFolder` calls it."""
 AGREES, FEWEST_POINTS = 0.5, 20
 """Weight of a point that a frame sees where it should be, and how many give a scale."""
 REDUCTIONS = (8, 4)
@@ -91,17 +71,16 @@ class OdometrySettings:
 
 
 @dataclass
-class _KeyFrame:
-    """What the window knows of a key frame."""
+class _KeyFrame(KeyFrame):
+    """A key frame that frames are aligned to.
 
-    number: int
-    map: Tensor
+    Attributes:
+        levels: images (3, h, w) at REDUCTIONS.
+        inverse_depth: (H, W) as predicted.
+    """
+
     levels: list[Tensor]
     inverse_depth: Tensor
-    points: Points
-    camera_from_world: Tensor
-    log_scale: Tensor
-    factor: Tensor
 
 
 @dataclass(frozen=True)
@@ -147,7 +126,9 @@ class Odometry:
         trust = self.settings.trust_depth
         self.bundle = TRUSTED if (run.sound_motion if trust is None else trust) else DOUBTED
         self.camera = camera.to(torch.float32).resize(run.settings.height, run.settings.width)
-        self._window: list[_KeyFrame] = []
+        self._window: KeyFrameWindow[_KeyFrame] = KeyFrameWindow(
+            self.camera, self.settings.key_frames, self.bundle
+        )
         self._key_poses: list[Tensor] = []
         self._scales: list[float] = []
         self._heights: list[float | None] = []
@@ -160,13 +141,13 @@ class Odometry:
         """Where the next frame was seen from."""
         image = self.run.prepare(frame.image)
         levels = [m[0].cpu() for m in image_pyramid(image[None], REDUCTIONS)]
-        if not self._window:
+        if not self._window.frames:
             contrast = local_contrast(image[None])[0].cpu()
             self._add_key_frame(image, contrast, levels, torch.eye(4), None)
             pose, trusted, is_key = torch.eye(4), True, True
         else:
             pose, trusted, is_key = self._track(image, levels)
-        last_key = self._window[-1].camera_from_world
+        last_key = self._window.frames[-1].camera_from_world
         before = self._absolute(self._frames[-1]) if self._frames else pose
         self._frames.append((len(self._key_poses) - 1, se3.rigid(pose @ se3.inverse(last_key))))
         known = trusted and len(self._frames) > 1
@@ -196,7 +177,7 @@ class Odometry:
         return frame_from_key @ self._key_poses[key]
 
     def _track(self, image: Tensor, levels: list[Tensor]) -> tuple[Tensor, bool, bool]:
-        key = self._window[-1]
+        key = self._window.frames[-1]
         pose, trusted = self._align(image, levels, key)
         contrast = local_contrast(image[None])[0].cpu()
         pose, weights = self._refine(contrast, pose)
@@ -208,7 +189,7 @@ class Odometry:
             return pose, trusted, False
         self._add_key_frame(image, contrast, levels, pose, weights)
         self._adjust()
-        return self._window[-1].camera_from_world, trusted, True
+        return self._window.frames[-1].camera_from_world, trusted, True
 
     def _align(self, image: Tensor, levels: list[Tensor], key: _KeyFrame) -> tuple[Tensor, bool]:
         """Pose of a frame aligned to a key frame, and whether to trust it: from the motion as before,
@@ -272,14 +253,14 @@ class Odometry:
 
     def _refine(self, contrast: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
         """The pose that agrees with the points of all key frames, which stay where they are."""
-        count = len(self._window)
-        state = self._state()
+        count = len(self._window.frames)
+        state = self._window.state()
         state = BundleState(
             torch.cat([state.camera_from_world, pose[None]]),
             torch.cat([state.log_scale, torch.zeros(1)]),
             state.factor,
         )
-        window = Window(self._points(), contrast[None], torch.tensor([count]), self.camera)
+        window = Window(self._window.points(), contrast[None], torch.tensor([count]), self.camera)
         free = torch.arange(count + 1) == count
         bundle = replace(self.bundle, iterations=REFINE_ITERATIONS)
         state, weights = adjust(window, state, free, bundle, solve_points=False)
@@ -287,29 +268,12 @@ class Odometry:
 
     def _adjust(self) -> None:
         """Solve the window; its oldest key frames stay."""
-        count = len(self._window)
+        full = len(self._window.frames) == self.settings.key_frames
         # The first key frames, whose depth is not supported by others yet, can still be mended.
-        fixed = self.settings.fixed if count == self.settings.key_frames else 1
-        free = torch.arange(count) >= fixed
-        maps = torch.stack([key.map for key in self._window])
-        window = Window(self._points(), maps, torch.arange(count), self.camera)
-        state, _ = adjust(window, self._state(), free, self.bundle)
-        for i, key in enumerate(self._window):
-            key.camera_from_world = se3.rigid(state.camera_from_world[i])
-            key.log_scale, key.factor = state.log_scale[i], state.factor[i]
+        self._window.adjust(self.settings.fixed if full else 1)
+        for key in self._window.frames:
             self._key_poses[key.number] = key.camera_from_world
             self._scales[key.number] = float(key.log_scale)
-
-    def _state(self) -> BundleState:
-        keys = self._window
-        return BundleState(
-            torch.stack([k.camera_from_world for k in keys]),
-            torch.stack([k.log_scale for k in keys]),
-            torch.stack([k.factor for k in keys]),
-        )
-
-    def _points(self) -> Points:
-        return Points.stack([k.points for k in self._window])
 
     def _scale_by_points(
         self, inverse_depth: Tensor, pose: Tensor, weights: Tensor | None
@@ -318,13 +282,13 @@ class Odometry:
         known already, in the median. DepthNet's scale can change by a third within a bend."""
         if weights is None:
             return torch.tensor(0.0)
-        state, points = self._state(), self._points()
+        state, points = self._window.state(), self._window.points()
         inverse = points.inverse_depth * (state.log_scale[:, None] + state.factor).exp()
         here = points.rays[:, :, 0] / inverse[..., None]
         motion = pose @ se3.inverse(state.camera_from_world)
         moved = se3.transform(motion, here)[weights[0] > AGREES]
         if len(moved) < FEWEST_POINTS:
-            return self._window[-1].log_scale
+            return self._window.frames[-1].log_scale
         x, y = self.camera.project(moved).round().long().unbind(-1)
         height, width = inverse_depth.shape
         predicted = inverse_depth[y.clamp(0, height - 1), x.clamp(0, width - 1)]
@@ -343,172 +307,10 @@ class Odometry:
         inverse = 1 / torch.from_numpy(depth[0])
         points = select_points(contrast, inverse, self.camera, self.settings.cell)
         scale = self._scale_by_points(inverse, pose, weights)
-        self._window.append(_KeyFrame(
-            len(self._key_poses), contrast, levels, inverse, points, pose, scale,
-            torch.zeros_like(points.inverse_depth[0]),
+        self._window.add(_KeyFrame(
+            len(self._key_poses), contrast, points, pose, scale,
+            torch.zeros_like(points.inverse_depth[0]), levels, inverse,
         ))  # fmt: skip
         self._key_poses.append(pose)
         self._scales.append(float(scale))
         self._heights.append(ground_height(inverse, self.camera))
-        del self._window[: -self.settings.key_frames]
-
-
-@dataclass(frozen=True)
-class TrackedTrajectory(Trajectory):
-    """What direct alignment found of a video.
-
-    Attributes:
-        key_frames: how many there were.
-        untrusted: numbers of the frames that could not be aligned.
-        seconds: time it took.
-        interrupted: after how many frames it was, in words; empty for a whole trajectory.
-    """
-
-    key_frames: int = 0
-    untrusted: list[int] = field(default_factory=list)
-    seconds: float = 0.0
-    interrupted: str = ""
-
-    @property
-    def comment(self) -> str:
-        """What a file that is made of it must tell: that it is a part, where it is one."""
-        return f"partial: {self.interrupted}" if self.interrupted else ""
-
-
-def track_sequence(
-    run: Run,
-    sequence: Sequence,
-    settings: OdometrySettings | None = None,
-    *,
-    known: KnownLength | None = None,
-    on_frame: Callable[[FrameMotion], None] = lambda motion: None,
-) -> TrackedTrajectory:
-    """The trajectory of a video.
-
-    Args:
-        run: trained networks.
-        sequence: footage; the run gives it its camera where it brings none.
-        settings: of the method.
-        known: something measured, which makes lengths metres.
-        on_frame: called for each frame as it comes.
-
-    Raises:
-        EgodepthError: no camera, or broken frames.
-        NoUnitError: something measured tells no unit; it holds the trajectory.
-        TrackingInterrupted: a KeyboardInterrupt, by Ctrl-C, with the trajectory so far.
-    """
-    check_run(run)
-    sequence = footage_of(run, sequence)
-    require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
-    require(known, (KnownLength, type(None)), "known", "a KnownLength")
-    assert sequence.camera is not None
-    require_times(sequence, known)
-    gap = run.motion_gap.in_frames(time_per_frame(sequence.frames)) if run.has_motion else None
-    odometry = Odometry(run, sequence.camera, settings, gap=gap)
-    started = time.perf_counter()
-    times: list[float | None] = []
-    numbers: list[int] = []
-    untrusted: list[int] = []
-    total, interrupted = len(sequence.frames), ""
-    try:
-        for frame in progress.track(
-            ahead(sequence.frames.at()), f"tracking {sequence.name}", total
-        ):
-            motion = odometry.track(frame)
-            numbers.append(frame.number)
-            times.append(frame.time)
-            if not motion.trusted:
-                untrusted.append(frame.number)
-            on_frame(motion)
-    except KeyboardInterrupt:
-        if len(times) < 2:
-            raise
-        interrupted = f"interrupted after {len(times)} of {total} frames"
-    found = TrackedTrajectory(
-        odometry.trajectory()[: len(times)], numbers[: len(times)],
-        None if sequence.frames.times is None else np.array(times, np.float64), unit_of_run(run),
-        odometry.key_frames, untrusted, time.perf_counter() - started, interrupted,
-    )  # fmt: skip
-    error: EgodepthError | None = None
-    try:
-        if known is not None:
-            found = replace(found, unit=_known_unit(run, sequence, odometry, found, known))
-    except EgodepthError as reason:
-        error = reason
-    if interrupted:
-        raise TrackingInterrupted(found)
-    if error is not None:
-        raise NoUnitError(str(error), found) from error
-    return found
-
-
-class TrackingInterrupted(KeyboardInterrupt):
-    """Ctrl-C while a video was tracked.
-
-    Attributes:
-        trajectory: what was tracked until then, metric where something measured tells it.
-    """
-
-    def __init__(self, trajectory: TrackedTrajectory):
-        super().__init__(trajectory.interrupted)
-        self.trajectory = trajectory
-
-
-class NoUnitError(EgodepthError):
-    """What was measured tells no unit.
-
-    Attributes:
-        trajectory: what was tracked all the same, in the run's own unit.
-    """
-
-    def __init__(self, reason: str, trajectory: TrackedTrajectory):
-        super().__init__(reason)
-        self.trajectory = trajectory
-
-
-def _known_unit(
-    run: Run, sequence: Sequence, odometry: Odometry, found: Trajectory, known: KnownLength
-) -> Unit:
-    if known.by_motion:
-        assert found.times is not None
-        return unit_by_motion(found.poses[:, :3, 3], found.times, known)
-    if known.camera_height is not None:
-        return unit_by_heights(odometry.camera_heights(), known.camera_height)
-    return unit_by_view(run, sequence, known)
-
-
-def write_trajectory(
-    found: TrackedTrajectory, sequence: Sequence, out: Path | OutputFolder
-) -> dict[str, float]:
-    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``; files of an earlier
-    odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
-
-    Returns:
-        Scores against the sequence's poses, which ``odometry.json`` holds too; empty where it has none, or,
-        with a warning, where they can't be compared.
-
-    Raises:
-        EgodepthError: a file that can't be written.
-    """
-    folder = out if isinstance(out, OutputFolder) else OutputFolder(out, ODOMETRY)
-    scores = _score(found, sequence)
-    found.write(folder)
-    facts = {
-        "sequence": sequence.name, "frames": len(found), "key_frames": found.key_frames,
-        "untrusted": found.untrusted, "seconds": found.seconds, "unit": str(found.unit),
-        "interrupted": bool(found.interrupted),
-    }  # fmt: skip
-    write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
-    return scores
-
-
-def _score(found: Trajectory, sequence: Sequence) -> dict[str, float]:
-    truth = found.true_poses(sequence)
-    if truth is None:
-        return {}
-    try:
-        return score_trajectory(found.first_from_frame, truth)
-    except EgodepthError as error:
-        text = f"the trajectory of {sequence.name} could not be scored: {error}"
-        warnings.warn(text, EgodepthWarning, stacklevel=3)
-        return {}

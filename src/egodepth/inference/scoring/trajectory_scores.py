@@ -17,7 +17,7 @@ from egodepth.geometry.trajectory import (
     read_trajectory,
 )
 from egodepth.inference.arguments import check_run, footage_of
-from egodepth.inference.odometry.tracker import track_sequence
+from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import unit_of_run
 from egodepth.inference.predict import predict_sequence

@@ -1,0 +1,289 @@
+"""What direct alignment compares: an image warped by depth and motion against another, and its derivatives."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from egodepth.geometry import se3
+from egodepth.geometry.camera import Camera, pixel_grid, vector_like
+from egodepth.geometry.warp import NEAREST_DEPTH, sample_with_slopes
+
+MOTION, SCALE, SHIFT, GAIN, BIAS = slice(0, 6), 6, 7, 8, 9
+"""Places of the unknowns: rotation and translation, logarithm of the scale of inverse depth, its
+shift, logarithm of the gain of the source, its bias."""
+UNKNOWNS = 10
+HIDDEN = 1.1
+"""A point this many times farther than another that falls on the same source pixel is hidden."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """Maps of B pairs at one size.
+
+    Attributes:
+        target, source: (B, C, h, w) intensities or features.
+        inverse_depth: (B, h, w) of the target, > 0.
+        target_camera, source_camera: of the maps' sizes, batches of B.
+        mask: (B, h, w), pixels of the target that count; None for all.
+        source_mask: (B, h2, w2), pixels of the source that count; None for all.
+    """
+
+    target: Float[Tensor, "b c h w"]
+    source: Float[Tensor, "b c h2 w2"]
+    inverse_depth: Float[Tensor, "b h w"]
+    target_camera: Camera
+    source_camera: Camera
+    mask: Bool[Tensor, "b h w"] | None = None
+    source_mask: Bool[Tensor, "b h2 w2"] | None = None
+
+
+@dataclass(frozen=True)
+class State:
+    """What alignment solves for, of B pairs.
+
+    Attributes:
+        source_from_target: (B, 4, 4).
+        scale, shift: (B,), the target's inverse depth is ``scale * inverse_depth + shift``.
+        gain, bias: (B,), the target is ``gain * source + bias``.
+    """
+
+    source_from_target: Float[Tensor, "b 4 4"]
+    scale: Float[Tensor, " b"]
+    shift: Float[Tensor, " b"]
+    gain: Float[Tensor, " b"]
+    bias: Float[Tensor, " b"]
+
+    @classmethod
+    def start(cls, source_from_target: Float[Tensor, "b 4 4"]) -> "State":
+        """A first motion; depth and brightness as they are."""
+        one = torch.ones_like(source_from_target[:, 0, 0])
+        return cls(source_from_target, one, 0 * one, one, 0 * one)
+
+    def moved(self, step: Float[Tensor, "b 10"]) -> "State":
+        """The state after a step of all unknowns; the motion's twist applies on the source's side."""
+        return State(
+            se3.exp(step[:, MOTION]) @ self.source_from_target,
+            self.scale * step[:, SCALE].exp(),
+            self.shift + step[:, SHIFT],
+            self.gain * step[:, GAIN].exp(),
+            self.bias + step[:, BIAS],
+        )
+
+    def where(self, chosen: Bool[Tensor, " b"], other: "State") -> "State":
+        """These pairs where chosen, the other's elsewhere."""
+        return State(**choose_state(chosen, self, other))
+
+
+@dataclass(frozen=True)
+class Linearization:
+    """The robust cost of B pairs about a state.
+
+    Attributes:
+        cost: (B,), mean over the pixels that count.
+        gradient: (B, 10), of the cost.
+        hessian: (B, 10, 10), Gauss-Newton's.
+        seen: (B,), share of the target's pixels that count.
+    """
+
+    cost: Float[Tensor, " b"]
+    gradient: Float[Tensor, "b 10"]
+    hessian: Float[Tensor, "b 10 10"]
+    seen: Float[Tensor, " b"]
+
+
+def linearize(
+    level: Level, state: State, scale: Float[Tensor, " b"], visible: Bool[Tensor, "b h w"] | None
+) -> Linearization:
+    """Cost, gradient and Gauss-Newton Hessian of the warped difference.
+
+    The error of a pixel is the norm over channels of
+    e = gain * source(pi(T, depth)) + bias - target; its cost is Cauchy's,
+    scale^2 / 2 * log(1 + e^2 / scale^2).
+
+    Args:
+        level: maps.
+        state: of B pairs.
+        scale: (B,), errors well above it lose their weight.
+        visible: (B, h, w), pixels not hidden in the source; None for all.
+    """
+    pixels, lifted, valid = _project(level, state)
+    if visible is not None:
+        valid = valid & visible.flatten(1)
+    values, along_x, along_y = sample_with_slopes(level.source, pixels)
+    gain = state.gain[:, None, None]
+    scaled = gain * values
+    error = scaled + state.bias[:, None, None] - level.target.flatten(2)
+    # Of a pixel: derivatives of the error by u, v, log gain and bias, and the error itself.
+    parts = torch.stack([gain * along_x, gain * along_y, scaled, torch.ones_like(values), error], 1)
+    moments = torch.einsum("bicn,bjcn->bnij", parts, parts)
+    squared = moments[..., 4, 4]
+    relative = squared / scale[:, None].square()
+    count = valid.sum(1).clamp(min=1)
+    share = valid / count[:, None]
+    weight = share / (1 + relative)
+    cost = (share * torch.log1p(relative)).sum(1) * scale.square() / 2
+    moments = moments * weight[..., None, None]
+    # Of all unknowns the motion and depth act through (u, v), gain and bias as they are.
+    by_pixel, mixed, rest = moments[..., :2, :2], moments[..., :2, 2:4], moments[..., 2:4, 2:4]
+    hessian = torch.zeros(len(scale), UNKNOWNS, UNKNOWNS, dtype=error.dtype, device=error.device)
+    hessian[:, :8, :8] = torch.einsum("bnik,bnij,bnjl->bkl", lifted, by_pixel, lifted)
+    hessian[:, :8, 8:] = torch.einsum("bnik,bnij->bkj", lifted, mixed)
+    hessian[:, 8:, :8] = hessian[:, :8, 8:].mT
+    hessian[:, 8:, 8:] = rest.sum(1)
+    by_motion = torch.einsum("bnik,bni->bk", lifted, moments[..., :2, 4])
+    gradient = torch.cat([by_motion, moments[..., 2:4, 4].sum(1)], dim=1)
+    return Linearization(cost, gradient, hessian, valid.to(cost).mean(1))
+
+
+def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
+    """Whether no other point of the target, clearly nearer, falls on the same source pixel."""
+    pixels, _, valid = _project(level, state)
+    size = level.source.shape[-2:]
+    depth = _source_depth(level, state)
+    x, y = pixels.round().long().unbind(-1)
+    place = y.clamp(0, size[0] - 1) * size[1] + x.clamp(0, size[1] - 1)
+    far = torch.where(valid, depth, torch.inf)
+    nearest = torch.full(
+        (len(far), size[0] * size[1]), torch.inf, dtype=far.dtype, device=far.device
+    )
+    nearest.scatter_reduce_(1, place, far, "amin")
+    return (depth <= HIDDEN * nearest.gather(1, place)).view_as(level.inverse_depth)
+
+
+def choose_state(
+    chosen: Tensor, first: State | Linearization, second: State | Linearization
+) -> dict[str, Tensor]:
+    """Fields of the first for the pairs (B,) that are chosen, of the second for the others."""
+    theirs = vars(second)
+    return {
+        name: torch.where(chosen.view(-1, *(1 for _ in value.shape[1:])), value, theirs[name])
+        for name, value in vars(first).items()
+    }
+
+
+def robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
+    """(B,): the median error at the start of a level, which half of the pixels lie above."""
+    pixels, _, valid = _project(level, state)
+    values, _, _ = sample_with_slopes(level.source, pixels)
+    error = state.gain[:, None, None] * values + state.bias[:, None, None] - level.target.flatten(2)
+    norm = error.norm(dim=1)
+    kept = torch.where(valid & visible.flatten(1), norm, torch.nan)
+    return kept.nanmedian(dim=1).values.nan_to_num(1.0).clamp(min=1e-4)
+
+
+def agreement_of(level: Level, state: State) -> Tensor:
+    """(B,) correlation of target and warped source, see :class:`~.alignment.Alignment`."""
+    pixels, _, valid = _project(level, state)
+    share = (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, None].to(level.source)
+    first, second = sample_with_slopes(level.source, pixels)[0], level.target.flatten(2)
+    first = first - (share * first).sum(2, keepdim=True)
+    second = second - (share * second).sum(2, keepdim=True)
+    together = (share * first * second).sum((1, 2))
+    own = (share * first.square()).sum((1, 2)) * (share * second.square()).sum((1, 2))
+    return together / own.sqrt().clamp(min=1e-12)
+
+
+def _inverse_depth(level: Level, state: State) -> Tensor:
+    raw = level.inverse_depth.flatten(1)
+    return (state.scale[:, None] * raw + state.shift[:, None]).clamp(min=1e-6)
+
+
+def _source_depth(level: Level, state: State) -> Tensor:
+    rays = _rays(level)
+    motion = state.source_from_target
+    turned = rays @ motion[:, 2, :3, None]
+    return turned[..., 0] / _inverse_depth(level, state) + motion[:, 2, 3, None]
+
+
+def _rays(level: Level) -> Tensor:
+    """(B, N, 3) with z = 1."""
+    height, width = level.inverse_depth.shape[-2:]
+    grid = pixel_grid(height, width, level.inverse_depth)
+    ones = torch.ones(
+        len(level.inverse_depth), height * width, dtype=grid.dtype, device=grid.device
+    )
+    return level.target_camera.unproject(grid.expand(len(ones), -1, -1), ones)
+
+
+def project_points(
+    turned: Float[Tensor, "*batch n 3"],
+    inverse_depth: Float[Tensor, "*batch n"],
+    translation: Float[Tensor, "*batch 3"],
+    focal_and_centre: Float[Tensor, "*batch 4"],
+    *,
+    derivatives: bool = True,
+) -> tuple[Float[Tensor, "*batch n 2"], Float[Tensor, "*derivatives"], Bool[Tensor, "*batch n"]]:
+    """Points on rays of a target, in a source camera.
+
+    Args:
+        turned: rays (z = 1 in the target) rotated into the source.
+        inverse_depth: of the points, > 0, in the target.
+        translation: of ``source_from_target``.
+        focal_and_centre: of the source, see :attr:`Camera.focal_and_centre`.
+
+    Returns:
+        Pixels; their derivatives (..., N, 2, 7) by a twist on the source's side (6) and by the
+        logarithm of the inverse depth, empty where not asked for; whether the points lie in front of
+        the source.
+    """
+    # Points times inverse depth: far ones stay finite.
+    near = turned + inverse_depth[..., None] * translation[..., None, :]
+    front = near[..., 2] > NEAREST_DEPTH * inverse_depth
+    z = torch.where(front, near[..., 2], torch.ones_like(inverse_depth))
+    fx, fy, cx, cy = focal_and_centre[..., None, :].unbind(-1)
+    x, y = near[..., 0] / z, near[..., 1] / z
+    pixels = torch.stack([fx * x + cx, fy * y + cy], dim=-1)
+    if not derivatives:
+        return pixels, pixels.new_zeros(0), front
+    per_z = inverse_depth / z
+    moved = translation[..., None, :]
+    shift_x = per_z * (moved[..., 0] - x * moved[..., 2])
+    shift_y = per_z * (moved[..., 1] - y * moved[..., 2])
+    zero = torch.zeros_like(x)
+    columns = [
+        [fx * c for c in (-x * y, 1 + x * x, -y, per_z, zero, -x * per_z, shift_x)],
+        [fy * c for c in (-1 - y * y, x * y, x, zero, per_z, -y * per_z, shift_y)],
+    ]
+    # One pass over memory: stacking rows and then columns took as long as all the rest.
+    along = torch.stack([*columns[0], *columns[1]], dim=-1).unflatten(-1, (2, 7))
+    return pixels, along, front
+
+
+def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
+    """Pixels (B, N, 2) in the source; their derivatives (B, N, 2, 8) by motion, log scale and shift of
+    the inverse depth; and whether they lie in the source and count (B, N)."""
+    inverse = _inverse_depth(level, state)
+    motion = state.source_from_target
+    camera = level.source_camera
+    pixels, along, front = project_points(
+        _rays(level) @ motion[:, :3, :3].mT, inverse, motion[:, :3, 3], camera.focal_and_centre
+    )
+    last = vector_like(pixels, camera.width - 1, camera.height - 1)
+    valid = front & ((pixels >= 0) & (pixels <= last)).all(-1)
+    if level.mask is not None:
+        valid = valid & level.mask.flatten(1)
+    if level.source_mask is not None:
+        valid = valid & _reads_mask(level.source_mask, pixels)
+    by_shift = along[..., 6:] / inverse[..., None, None]
+    by_scale = by_shift * (level.inverse_depth.flatten(1) * state.scale[:, None])[..., None, None]
+    return pixels, torch.cat([along[..., :6], by_scale, by_shift], dim=-1), valid
+
+
+def _reads_mask(mask: Tensor, pixels: Tensor) -> Tensor:
+    """Whether all four pixels count that values and slopes at (B, N, 2) are interpolated from."""
+    height, width = mask.shape[-2:]
+    x, y = pixels.floor().nan_to_num(0).long().unbind(-1)
+    first = y.clamp(0, height - 2) * width + x.clamp(0, width - 2)
+    flat = mask.flatten(1)
+    corners = [flat.gather(1, first + step) for step in (0, 1, width, width + 1)]
+    return torch.stack(corners).all(0)
+
+
+def largest_move(level: Level, before: State, after: State) -> Tensor:
+    """(B,): how far the step moves the pixels that are seen, in the mean."""
+    first, _, valid = _project(level, before)
+    second, _, _ = _project(level, after)
+    move = (second - first).norm(dim=-1) * valid
+    return move.sum(1) / valid.sum(1).clamp(min=1)

@@ -1,0 +1,120 @@
+"""Epipolar geometry of pairs of views of one unknown camera."""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy import ndarray
+from scipy.spatial.transform import Rotation
+
+MIN_STRETCH = 0.3
+"""Of a ray's length by the distortion; below, the polynomial folds back."""
+FOCAL, K1 = 0, 3
+SHARED, OWN = 4, 7
+"""Places of the logarithm of the focal length and of k1, and the number of parameters that all pairs share and
+that each has of its own."""
+ROTATION, DIRECTION, ROWS = slice(0, 3), slice(3, 5), slice(5, 7)
+"""Places among a pair's own parameters."""
+
+
+class CameraAndMotions(NamedTuple):
+    """Parameters: log focal length, principal point (2) and k1 in units of the longer side; and of each pair
+    rotation (P, 3, 3), direction (P, 3) of length 1, shear and stretch along the rows (P, 2)."""
+
+    shared: ndarray
+    rotation: ndarray
+    direction: ndarray
+    rows: ndarray
+
+    def of(self, pairs: ndarray) -> "CameraAndMotions":
+        """Those of some pairs."""
+        return CameraAndMotions(
+            self.shared, self.rotation[pairs], self.direction[pairs], self.rows[pairs]
+        )
+
+    def at(self, log_focal: float) -> "CameraAndMotions":
+        """The motions that move pixels in the same way at another focal length, as far as there are any."""
+        ratio = np.exp(log_focal - self.shared[FOCAL])
+        turn = Rotation.from_matrix(self.rotation).as_rotvec() / [ratio, ratio, 1]
+        direction = self.direction * [1, 1, ratio]
+        shared = np.array([log_focal, *self.shared[1:]])
+        return CameraAndMotions(shared, _rotations(turn), _normalised(direction), self.rows)
+
+
+def sampson_distances(
+    first: ndarray, second: ndarray, fundamental: ndarray, k1: float
+) -> tuple[ndarray, ndarray, ndarray, ndarray]:
+    """Sampson's distances in the images as they are, before the distortion is undone: in undistorted images,
+    those shrink that are pulled inwards, and a wrong k1 would win by that.
+
+    Returns:
+        (N, 9), whose product with the fundamental matrix is the distance; (2, N), by which squared slopes in
+        the second and the first view count; (N, 3) and (N, 3), the undistorted points.
+    """
+    a, b = (np.column_stack([undistorted(p, k1), np.ones(len(p))]) for p in (first, second))
+    stretch = [1 / (1 + 2 * k1 * (points[:, :2] ** 2).sum(1)) ** 2 for points in (b, a)]
+    line_b, line_a = a @ fundamental.T, b @ fundamental
+    squares = (line_b[:, :2] ** 2).sum(1) * stretch[0] + (line_a[:, :2] ** 2).sum(1) * stretch[1]
+    rows = (b[:, :, None] * a[:, None, :]).reshape(-1, 9) / np.sqrt(squares)[:, None]
+    return rows, np.array(stretch) / squares, a, b
+
+
+def undistorted(points: ndarray, k1: float) -> ndarray:
+    """Points (N, 2) around the middle without the distortion x (1 + k1 |x|^2)."""
+    if k1 == 0:
+        return points
+    straight = points
+    for _ in range(8):
+        stretch = 1 + k1 * (straight**2).sum(-1, keepdims=True)
+        straight = points / np.maximum(stretch, MIN_STRETCH)
+    return straight
+
+
+def essential_matrices(x: CameraAndMotions) -> ndarray:
+    """(P, 3, 3)."""
+    return np.asarray(cross_matrices(x.direction) @ x.rotation)
+
+
+def fundamental_matrices(x: CameraAndMotions) -> ndarray:
+    """(P, 3, 3), in units of the longer side."""
+    return in_pixels(x.shared, essential_matrices(x))
+
+
+def in_pixels(shared: ndarray, essential: ndarray) -> ndarray:
+    """Fundamental matrices (P, 3, 3) of essential ones, by the parameters of the camera."""
+    focal, cx, cy = np.exp(shared[FOCAL]), *shared[1:3]
+    inverse = np.array([[1 / focal, 0, -cx / focal], [0, 1 / focal, -cy / focal], [0, 0, 1]])
+    return np.asarray(inverse.T @ essential @ inverse)
+
+
+def move_by(
+    x: CameraAndMotions, free: list[int], shared: ndarray, own: ndarray
+) -> CameraAndMotions:
+    """Parameters changed by steps: of the shared ones those that are ``free``, of each pair (P, 7)."""
+    camera = x.shared.copy()
+    camera[free] += shared
+    direction = x.direction + (own[:, DIRECTION, None] * tangents(x.direction)).sum(1)
+    return CameraAndMotions(
+        camera, _rotations(own[:, ROTATION]) @ x.rotation, _normalised(direction),
+        x.rows + own[:, ROWS],
+    )  # fmt: skip
+
+
+def _rotations(vectors: ndarray) -> ndarray:
+    return np.asarray(Rotation.from_rotvec(vectors).as_matrix())
+
+
+def _normalised(vectors: ndarray) -> ndarray:
+    return np.asarray(vectors / np.linalg.norm(vectors, axis=-1, keepdims=True))
+
+
+def cross_matrices(vectors: ndarray) -> ndarray:
+    """Matrices (..., 3, 3) of the cross product with vectors (..., 3)."""
+    x, y, z = np.moveaxis(vectors, -1, 0)
+    zero = np.zeros_like(x)
+    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*vectors.shape, 3)
+
+
+def tangents(directions: ndarray) -> ndarray:
+    """Two unit vectors (P, 2, 3) across each direction."""
+    beside = _normalised(np.cross(directions, np.eye(3)[np.abs(directions).argmin(-1)]))
+    return np.stack([beside, np.cross(directions, beside)], axis=1)

@@ -1,0 +1,79 @@
+"""A window of key frames that are adjusted together, and that moves along a video."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import torch
+from torch import Tensor
+
+from egodepth.geometry import se3
+from egodepth.geometry.bundle import BundleSettings, BundleState, Points, Window, adjust
+from egodepth.geometry.camera import Camera
+
+
+@dataclass
+class KeyFrame:
+    """A key frame of the window.
+
+    Attributes:
+        number: which frame it is, as its owner counts.
+        map: (1, h, w) of local contrast.
+        points: (1, M) points that the frame is host of, with their inverse depth as predicted.
+        camera_from_world: (4, 4).
+        log_scale: of the points' inverse depth, as it was adjusted.
+        factor: (M,) logarithms of the points' own factors.
+    """
+
+    number: int
+    map: Tensor
+    points: Points
+    camera_from_world: Tensor
+    log_scale: Tensor
+    factor: Tensor
+
+
+K = TypeVar("K", bound=KeyFrame)
+
+
+class KeyFrameWindow(Generic[K]):
+    """The latest key frames, the last of them the newest.
+
+    Attributes:
+        camera: of all frames.
+        most: key frames that it holds; older ones leave it.
+        settings: of the adjustment.
+        frames: the key frames.
+    """
+
+    def __init__(self, camera: Camera, most: int, settings: BundleSettings):
+        self.camera, self.most, self.settings = camera, most, settings
+        self.frames: list[K] = []
+
+    def add(self, frame: K) -> None:
+        """Take a key frame in, and let the oldest one go where there are too many."""
+        self.frames = [*self.frames, frame][-self.most :]
+
+    def points(self) -> Points:
+        """Of all key frames."""
+        return Points.stack([frame.points for frame in self.frames])
+
+    def state(self) -> BundleState:
+        """Poses, scales and factors as they are now."""
+        return BundleState(
+            torch.stack([frame.camera_from_world for frame in self.frames]),
+            torch.stack([frame.log_scale for frame in self.frames]),
+            torch.stack([frame.factor for frame in self.frames]),
+        )
+
+    def adjust(self, fixed: int) -> None:
+        """Adjust poses and depths of all but the ``fixed`` oldest key frames."""
+        count = len(self.frames)
+        if count <= fixed:
+            return
+        order = torch.arange(count)
+        maps = torch.stack([frame.map for frame in self.frames])
+        window = Window(self.points(), maps, order, self.camera)
+        state, _ = adjust(window, self.state(), order >= fixed, self.settings)
+        for i, frame in enumerate(self.frames):
+            frame.camera_from_world = se3.rigid(state.camera_from_world[i])
+            frame.log_scale, frame.factor = state.log_scale[i], state.factor[i]

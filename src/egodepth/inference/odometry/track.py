@@ -1,0 +1,194 @@
+"""The trajectory of a whole video, found and written."""
+
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core import progress
+from egodepth.core.ahead import ahead
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require
+from egodepth.core.files import write_json
+from egodepth.core.outputs import OutputFolder
+from egodepth.data.sequence import Sequence, time_per_frame
+from egodepth.evaluation.odometry import score_trajectory
+from egodepth.inference.arguments import check_run, footage_of
+from egodepth.inference.odometry.tracker import FrameMotion, Odometry, OdometrySettings
+from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.inference.odometry.unit import (
+    KnownLength,
+    Unit,
+    require_times,
+    unit_by_heights,
+    unit_by_motion,
+    unit_by_view,
+    unit_of_run,
+)
+from egodepth.runs.run import Run
+
+ODOMETRY = "odometry"
+"""What is written, as :class:`OutputFolder` calls it."""
+
+
+@dataclass(frozen=True)
+class TrackedTrajectory(Trajectory):
+    """What direct alignment found of a video.
+
+    Attributes:
+        key_frames: how many there were.
+        untrusted: numbers of the frames that could not be aligned.
+        seconds: time it took.
+        interrupted: after how many frames it was, in words; empty for a whole trajectory.
+    """
+
+    key_frames: int = 0
+    untrusted: list[int] = field(default_factory=list)
+    seconds: float = 0.0
+    interrupted: str = ""
+
+    @property
+    def comment(self) -> str:
+        """What a file that is made of it must tell: that it is a part, where it is one."""
+        return f"partial: {self.interrupted}" if self.interrupted else ""
+
+
+def track_sequence(
+    run: Run,
+    sequence: Sequence,
+    settings: OdometrySettings | None = None,
+    *,
+    known: KnownLength | None = None,
+    on_frame: Callable[[FrameMotion], None] = lambda motion: None,
+) -> TrackedTrajectory:
+    """The trajectory of a video.
+
+    Args:
+        run: trained networks.
+        sequence: footage; the run gives it its camera where it brings none.
+        settings: of the method.
+        known: something measured, which makes lengths metres.
+        on_frame: called for each frame as it comes.
+
+    Raises:
+        EgodepthError: no camera, or broken frames.
+        NoUnitError: something measured tells no unit; it holds the trajectory.
+        TrackingInterrupted: a KeyboardInterrupt, by Ctrl-C, with the trajectory so far.
+    """
+    check_run(run)
+    sequence = footage_of(run, sequence)
+    require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
+    require(known, (KnownLength, type(None)), "known", "a KnownLength")
+    assert sequence.camera is not None
+    require_times(sequence, known)
+    gap = run.motion_gap.in_frames(time_per_frame(sequence.frames)) if run.has_motion else None
+    odometry = Odometry(run, sequence.camera, settings, gap=gap)
+    started = time.perf_counter()
+    times: list[float | None] = []
+    numbers: list[int] = []
+    untrusted: list[int] = []
+    total, interrupted = len(sequence.frames), ""
+    try:
+        for frame in progress.track(
+            ahead(sequence.frames.at()), f"tracking {sequence.name}", total
+        ):
+            motion = odometry.track(frame)
+            numbers.append(frame.number)
+            times.append(frame.time)
+            if not motion.trusted:
+                untrusted.append(frame.number)
+            on_frame(motion)
+    except KeyboardInterrupt:
+        if len(times) < 2:
+            raise
+        interrupted = f"interrupted after {len(times)} of {total} frames"
+    found = TrackedTrajectory(
+        odometry.trajectory()[: len(times)], numbers[: len(times)],
+        None if sequence.frames.times is None else np.array(times, np.float64), unit_of_run(run),
+        odometry.key_frames, untrusted, time.perf_counter() - started, interrupted,
+    )  # fmt: skip
+    error: EgodepthError | None = None
+    try:
+        if known is not None:
+            found = replace(found, unit=_known_unit(run, sequence, odometry, found, known))
+    except EgodepthError as reason:
+        error = reason
+    if interrupted:
+        raise TrackingInterrupted(found)
+    if error is not None:
+        raise NoUnitError(str(error), found) from error
+    return found
+
+
+class TrackingInterrupted(KeyboardInterrupt):
+    """Ctrl-C while a video was tracked.
+
+    Attributes:
+        trajectory: what was tracked until then, metric where something measured tells it.
+    """
+
+    def __init__(self, trajectory: TrackedTrajectory):
+        super().__init__(trajectory.interrupted)
+        self.trajectory = trajectory
+
+
+class NoUnitError(EgodepthError):
+    """What was measured tells no unit.
+
+    Attributes:
+        trajectory: what was tracked all the same, in the run's own unit.
+    """
+
+    def __init__(self, reason: str, trajectory: TrackedTrajectory):
+        super().__init__(reason)
+        self.trajectory = trajectory
+
+
+def _known_unit(
+    run: Run, sequence: Sequence, odometry: Odometry, found: Trajectory, known: KnownLength
+) -> Unit:
+    if known.by_motion:
+        assert found.times is not None
+        return unit_by_motion(found.poses[:, :3, 3], found.times, known)
+    if known.camera_height is not None:
+        return unit_by_heights(odometry.camera_heights(), known.camera_height)
+    return unit_by_view(run, sequence, known)
+
+
+def write_trajectory(
+    found: TrackedTrajectory, sequence: Sequence, out: Path | OutputFolder
+) -> dict[str, float]:
+    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``; files of an earlier
+    odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
+
+    Returns:
+        Scores against the sequence's poses, which ``odometry.json`` holds too; empty where it has none, or,
+        with a warning, where they can't be compared.
+
+    Raises:
+        EgodepthError: a file that can't be written.
+    """
+    folder = out if isinstance(out, OutputFolder) else OutputFolder(out, ODOMETRY)
+    scores = _score(found, sequence)
+    found.write(folder)
+    facts = {
+        "sequence": sequence.name, "frames": len(found), "key_frames": found.key_frames,
+        "untrusted": found.untrusted, "seconds": found.seconds, "unit": str(found.unit),
+        "interrupted": bool(found.interrupted),
+    }  # fmt: skip
+    write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
+    return scores
+
+
+def _score(found: Trajectory, sequence: Sequence) -> dict[str, float]:
+    truth = found.true_poses(sequence)
+    if truth is None:
+        return {}
+    try:
+        return score_trajectory(found.first_from_frame, truth)
+    except EgodepthError as error:
+        text = f"the trajectory of {sequence.name} could not be scored: {error}"
+        warnings.warn(text, EgodepthWarning, stacklevel=3)
+        return {}

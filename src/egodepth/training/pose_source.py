@@ -1,0 +1,144 @@
+"""Where the motions of a training come from: the choice, and structure from motion of all footage."""
+
+import warnings
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from egodepth.core.errors import EgodepthWarning
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion
+from egodepth.data.preparation.structure_from_motion import (
+    NothingReconstructedError,
+    find_colmap,
+    reconstruct,
+)
+from egodepth.data.preparation.survey import TURNING, Survey
+from egodepth.settings.training import PoseSource
+
+MIN_PARALLAX = 0.003
+"""Share of the image's width, at the stride chosen, that structure from motion is tried from: a pixel of 320,
+three times what corners are followed to."""
+MAX_KEY_FRAMES = 2000
+"""Of all footage, for structure from motion that nobody asked for: about a second of each."""
+
+
+def is_hand_held(surveys: list[Survey]) -> bool:
+    """Whether cameras turn much for the way that they move."""
+    return float(np.median([seen.turn for seen in surveys])) >= TURNING
+
+
+def choose_poses(
+    clips: list[Clip], surveys: list[Survey], *, has_baseline: bool
+) -> tuple[PoseSource, str]:
+    """What ``auto`` means for some footage, and why, in words.
+
+    Args:
+        clips: footage.
+        surveys: of the clips that are used.
+        has_baseline: whether the other camera of a rig is a source.
+    """
+    turn = float(np.median([seen.turn for seen in surveys]))
+    parallax = float(np.median([seen.parallax for seen in surveys]))
+    held = is_hand_held(surveys)
+    reason = (
+        f"turning moves the image {turn:.1f} times as much as parallax does: the camera "
+        f"{'is hand-held' if held else 'drives'}"
+    )
+    otherwise: PoseSource = "aligned" if held else "network"
+    if has_baseline:
+        return (
+            otherwise,
+            f"{reason}, and structure from motion has another unit than the rig's baseline",
+        )
+    key_frames = sum(len(clip.frames) // clip.stride for clip in clips if clip.is_used)
+    if find_colmap() is None:
+        return otherwise, f"{reason}, and pycolmap is not installed"
+    if parallax < MIN_PARALLAX:
+        return otherwise, (
+            f"{reason}, and it hardly moves: parallax is {100 * parallax:.2g} % of the width, and structure "
+            f"from motion needs {100 * MIN_PARALLAX:g} %"
+        )
+    if key_frames > MAX_KEY_FRAMES:
+        return otherwise, (
+            f"{reason}, and structure from motion of {key_frames} frames (more than {MAX_KEY_FRAMES}) takes "
+            "hours; --data.poses sfm does it all the same"
+        )
+    return "sfm", f"{reason}, with parallax enough for structure from motion"
+
+
+def share_with_motion(clips: list[Clip]) -> float:
+    """Of the pairs that can be learned from, those whose motion is known."""
+    known = total = 0
+    for clip in clips:
+        pairs = set(clip.pairs(clip.stride)) - clip.useless
+        if clip.motion is None or not clip.is_used or not pairs:
+            continue
+        first, second = clip.motion.part[np.array(sorted(pairs))].T
+        known += int(((first == second) & (first != NO_PART)).sum())
+        total += len(pairs)
+    return known / max(total, 1)
+
+
+def reconstruct_all(clips: list[Clip], folder: Path) -> tuple[list[Clip], list[str]]:
+    """Structure from motion of each clip; the second camera of a rig takes the first one's. A clip that it
+    fails on has no motions, with a warning.
+
+    Raises:
+        NothingReconstructedError: it fails on all.
+    """
+    found: list[Clip] = []
+    lines: list[str] = []
+    failed: list[NothingReconstructedError] = []
+    for clip in clips:
+        first = next(
+            (f for f in found if clip.sequence.rig and f.sequence.rig == clip.sequence.rig),
+            None,
+        )
+        if first is not None or not clip.is_used:
+            found.append(clip if first is None else _share(first, clip))
+            continue
+        try:
+            placed = reconstruct(clip, folder)
+        except NothingReconstructedError as error:
+            failed.append(error)
+            found.append(replace(clip, motion=KnownMotion.unknown(len(clip.frames))))
+            continue
+        found.append(placed)
+        assert placed.motion is not None
+        known = placed.motion.part != NO_PART
+        if clip.stride > 1:
+            keys = known[:: clip.stride].sum()
+            between = f", {known.sum() - keys} of them between key frames {clip.stride} apart"
+        else:
+            between = ""
+        parts = len(np.unique(placed.motion.part[known]))
+        focal = float(placed.camera.matrix[0, 0] / clip.camera.matrix[0, 0])
+        changed = f"; focal length times {focal:.3f}" if clip.sequence.camera_guessed else ""
+        lines.append(
+            f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
+            f"{len(clip.frames)} frames in {parts} part{'s' if parts > 1 else ''}{between}{changed}"
+        )
+    if failed and not lines:
+        raise failed[0]
+    for failure in failed:
+        warnings.warn(f"{failure}; its frames are left out", EgodepthWarning, stacklevel=2)
+    return found, lines
+
+
+def _share(first: Clip, clip: Clip) -> Clip:
+    """The motion of a rig's first camera for its second. The baseline is left out: where the rig turns,
+    it moves the second camera by the angle times the baseline, which refinement takes up."""
+    assert first.motion is not None
+    if not np.array_equal(first.numbers, clip.numbers):
+        places = first.positions
+        motion = first.motion
+        poses = np.full((len(clip.numbers), 4, 4), np.nan)
+        part = np.full(len(clip.numbers), NO_PART)
+        for i, number in enumerate(clip.numbers):
+            if int(number) in places:
+                poses[i] = motion.world_from_camera[places[int(number)]]
+                part[i] = motion.part[places[int(number)]]
+        return replace(clip, camera=first.camera, motion=replace(motion, world_from_camera=poses,
+                       part=part, points={}))  # fmt: skip
+    return replace(clip, camera=first.camera, motion=replace(first.motion, points={}))

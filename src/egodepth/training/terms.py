@@ -1,0 +1,276 @@
+"""The terms of the training objective: per-pixel losses, with their scales, masks and means."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.warp import Sampling, reproject, sample, warp
+from egodepth.losses.consistency import depth_consistency_loss
+from egodepth.losses.feature_metric import feature_metric_loss, structural_feature_loss
+from egodepth.losses.feature_regularizers import (
+    convergent_loss,
+    discriminative_loss,
+    reconstruction_loss,
+)
+from egodepth.losses.known_depth import dense_depth_loss
+from egodepth.losses.masking import automask, minimum_over_sources
+from egodepth.losses.photometric import TargetStatistics, photometric_loss, target_statistics
+from egodepth.losses.smoothness import (
+    first_order_smoothness,
+    mean_normalized,
+    second_order_smoothness,
+)
+from egodepth.models.networks import Networks
+from egodepth.settings.training import LossWeights, TrainSettings
+from egodepth.training.batch import SnippetBatch
+from egodepth.training.compilation import Comparisons
+
+FARTHEST_TYPICAL_DEPTH = 10.0
+"""Geometric mean of a batch over the depth that DepthNet starts with."""
+COARSE_REDUCTIONS = (4, 8)
+
+
+def depth_differences(
+    networks: Networks,
+    inverse_depth: Tensor,
+    motions: Tensor,
+    sources: Tensor,
+    camera: Camera,
+    static: Tensor | None = None,
+) -> Tensor:
+    """(S, B, h, w) how much the depth of the target, moved into each of the sources (S, B, 3, H, W), differs
+    from that one's own, which gets no gradient."""
+    assert networks.depth is not None
+    count = len(sources)
+    with torch.no_grad():
+        own = 1 / networks.depth(sources.flatten(0, 1), scales=1)[0]
+    cameras = camera.resize(*inverse_depth.shape[-2:]).repeat(count)
+    depth = (1 / inverse_depth[:, 0]).repeat(count, 1, 1)
+    pixels, projected, valid = reproject(depth, motions.flatten(0, 1), cameras, cameras)
+    sampled = sample(own, pixels)[:, 0]
+    hidden = _hidden(static, depth, motions, cameras)
+    if hidden is not None:
+        valid &= ~hidden.flatten(0, 1)
+    return depth_consistency_loss(projected, sampled, valid).unflatten(0, (count, -1))
+
+
+@torch.no_grad()
+def _hidden(
+    static: Tensor | None, depth: Tensor, motions: Tensor, cameras: Camera
+) -> Tensor | None:
+    """(S, B, *layers, h, w) where a pixel's warp reads what belongs to the camera in the source, with the
+    window around it; None where nothing does.
+
+    Args:
+        static: (1, B, 1, H, W); None or (0, ...) where nothing does.
+        depth: (S B, *layers, h, w).
+        motions: (S, B, 4, 4).
+        cameras: S B of them, at the size of the depth.
+    """
+    if static is None or len(static) == 0:
+        return None
+    count, size = len(motions), depth.shape[-2:]
+    mask = F.interpolate(static[0].float(), size, mode="area").repeat(count, 1, 1, 1)
+    read = warp(mask, depth, motions.flatten(0, 1), cameras, cameras)[0]
+    near = F.max_pool2d(read.flatten(1, -3), 3, stride=1, padding=1).view(read.shape) > 0
+    return near[:, 0].unflatten(0, (count, -1))
+
+
+def _mean(loss: Tensor, weight: Tensor | None) -> Tensor:
+    """Mean of losses (N B, h, w) of N views each, weighted where there are weights (B, 1, H, W)."""
+    if weight is None:
+        return loss.mean()
+    resized = F.interpolate(weight, loss.shape[-2:], mode="area")[:, 0]
+    return (loss * resized.repeat(len(loss) // len(resized), 1, 1)).mean()
+
+
+def at_size(inverse_depth: Tensor, image: Tensor) -> Tensor:
+    """Inverse depth (B, 1, h, w) at the size of an image."""
+    size = image.shape[-2:]
+    if inverse_depth.shape[-2:] == size:
+        return inverse_depth
+    return F.interpolate(inverse_depth, size, mode="bilinear", align_corners=False)
+
+
+def half_size(image: Tensor) -> Tensor:
+    """An image (..., H // 2, W // 2), by area."""
+    height, width = image.shape[-2:]
+    return F.interpolate(image, (height // 2, width // 2), mode="area")
+
+
+def dense_term(inverse_depths: list[Tensor], labels: Tensor) -> Tensor:
+    """Mean over scales, each at full size, and over the labelled pixels by confidence."""
+    scales = torch.cat([at_size(inverse, labels) for inverse in inverse_depths], dim=1)
+    loss = dense_depth_loss(scales, labels)
+    return loss.mean(1).sum() / labels[:, 1].sum().clamp(min=1)
+
+
+def photometric_terms(
+    inverse_depths: list[Tensor],
+    motions: Tensor,
+    batch: SnippetBatch,
+    settings: TrainSettings,
+    compare: Comparisons,
+    statistics: TargetStatistics,
+    identity: Tensor | None,
+    weight: Tensor | None,
+) -> dict[str, Tensor]:
+    """L_ph, mean over scales and pixels; every scale is judged at full size."""
+    count = len(batch.sources)
+    depth = 1 / torch.cat([at_size(inverse, batch.target) for inverse in inverse_depths], dim=1)
+    cameras = batch.camera.repeat(count)
+    depths = depth.repeat(count, 1, 1, 1)
+    warped, _ = warp(
+        batch.sources.flatten(0, 1),
+        depths,
+        motions.flatten(0, 1),
+        cameras,
+        cameras,
+        settings.sampling,
+    )
+    scales = depth.shape[1]
+    views = warped.unflatten(0, (count, -1)).permute(3, 0, 1, 2, 4, 5).flatten(0, 1)
+    hidden = _hidden(batch.static, depths, motions, cameras)
+    if hidden is not None:
+        hidden = hidden.transpose(1, 2).flatten(1, 2)
+    loss = compare.views(views, statistics, count, hidden)
+    if settings.automask:
+        assert identity is not None
+        loss = automask(loss, minimum_over_sources(identity).repeat(scales, 1, 1))
+    return {"photometric": _mean(loss, weight)}
+
+
+def coarse_term(
+    inverse_depth: Tensor,
+    motions: Tensor,
+    batch: SnippetBatch,
+    sampling: Sampling,
+    weight: Tensor | None,
+) -> Tensor:
+    """L_ph of the finest depth on images at a quarter and an eighth of the size, mean of both.
+
+    There a motion of many pixels, beyond the slopes of L_ph at full size, is one of a pixel or two.
+    """
+    count, (height, width) = motions.shape[0], batch.target.shape[-2:]
+    losses = []
+    for reduction in COARSE_REDUCTIONS:
+        size = (height // reduction, width // reduction)
+        target = F.interpolate(batch.target, size, mode="area")
+        sources = F.interpolate(batch.sources.flatten(0, 1), size, mode="area")
+        depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
+        cameras = batch.camera.resize(*size).repeat(count)
+        depths = depth.repeat(count, 1, 1)
+        warped, _ = warp(sources, depths, motions.flatten(0, 1), cameras, cameras, sampling)
+        per_source = photometric_loss(warped.unflatten(0, (count, -1)), target_statistics(target))
+        hidden = _hidden(batch.static, depths, motions, cameras)
+        losses.append(_mean(minimum_over_sources(per_source, hidden), weight))
+    return torch.stack(losses).mean()
+
+
+def feature_metric_term(
+    inverse_depth: Tensor,
+    motions: Tensor,
+    target: list[Tensor],
+    sources: list[Tensor],
+    batch: SnippetBatch,
+    settings: TrainSettings,
+    compare: Comparisons,
+    weight: Tensor | None,
+) -> Tensor:
+    """L_fm from the finest depth, once a step: sum over the levels, each at its own size, by share."""
+    count = motions.shape[0]
+    per_source = (
+        feature_metric_loss
+        if settings.loss.feature_comparison == "robust"
+        else structural_feature_loss
+    )
+    losses = []
+    for share, ours, theirs in zip(settings.loss.feature_levels, target, sources, strict=False):
+        if not share:
+            continue
+        size = ours.shape[-2:]
+        depth = 1 / F.interpolate(inverse_depth, size, mode="area").squeeze(1)
+        cameras = batch.camera.resize(*size).repeat(count)
+        depths = depth.repeat(count, 1, 1)
+        warped, _ = warp(theirs, depths, motions.flatten(0, 1), cameras, cameras, settings.sampling)
+        hidden = _hidden(batch.static, depths, motions, cameras)
+        ours, theirs = ours.detach(), theirs.unflatten(0, (count, -1))
+        loss = compare.features(warped.unflatten(0, (count, -1)), ours, per_source, hidden)
+        if settings.automask:
+            with torch.no_grad():
+                identity = compare.features(theirs, ours, per_source, None)
+            loss = automask(loss, identity)
+        losses.append(share * _mean(loss, weight))
+    return torch.stack(losses).sum()
+
+
+def smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, Tensor]:
+    """Both orders, mean over scales, halved from each scale to the next coarser one."""
+    first, second = [], []
+    for scale, inverse in enumerate(inverse_depths):
+        resized = F.interpolate(image, inverse.shape[-2:], mode="area")
+        normalized = mean_normalized(inverse)
+        first.append(first_order_smoothness(normalized, resized).mean() / 2**scale)
+        second.append(second_order_smoothness(normalized, resized).mean() / 2**scale)
+    return {"smooth_first": torch.stack(first).mean(), "smooth_second": torch.stack(second).mean()}
+
+
+def consistency_term(
+    networks: Networks, inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch
+) -> Tensor:
+    """Depth of the target against that of one source, chosen at random, which gets no gradient: the
+    motion of each pair has a scale of its own, and nothing else ties them."""
+    chosen = int(torch.randint(len(batch.sources), ()))
+    one = slice(chosen, chosen + 1)
+    return depth_differences(
+        networks, inverse_depth, motions[one], batch.sources_input[one], batch.camera, batch.static
+    ).mean()
+
+
+def scale_term(inverse_depth: Tensor, unit: float, *, tied: bool) -> Tensor:
+    """Monocular video leaves the scale free. While PoseNet's motions are still wrong, the farthest
+    depth is the least wrong one, where the sigmoid of DepthNet has no gradient to come back by. So
+    a batch whose typical depth is beyond FARTHEST_TYPICAL_DEPTH is pulled back.
+
+    On this side the term is zero, and it sees the mean of logarithms: tying the plain mean to a value
+    made sky and bare walls, whose depth nothing else holds, as near as possible. Where motions follow
+    the depth at once, all of it moves together, and the mean is tied to the unit itself; without that
+    it crept to the nearest bound within some hundred steps.
+    """
+    if tied:
+        return (inverse_depth.log().mean() + math.log(unit)).square()
+    beyond = -inverse_depth.log().mean() - math.log(FARTHEST_TYPICAL_DEPTH * unit)
+    return beyond.clamp(min=0).square()
+
+
+def feature_terms(
+    levels: list[Tensor], reconstructions: list[Tensor], image: Tensor, loss: LossWeights
+) -> dict[str, Tensor]:
+    """Means of L_rec, L_dis and L_cvt over the levels of FeatureNet.
+
+    Args:
+        levels: features, finest first.
+        reconstructions: of the image, finest first.
+        image: (B, 3, H, W).
+        loss: weights and the levels that count.
+    """
+
+    def resized(like: Tensor) -> Tensor:
+        return F.interpolate(image, like.shape[-2:], mode="area")
+
+    reconstruction = [reconstruction_loss(r, resized(r)).mean() for r in reconstructions]
+    if loss.regularize == "all":
+        chosen = [(features, 0.5**i) for i, features in enumerate(levels)]
+    else:
+        shares = zip(levels, loss.feature_levels, strict=False)
+        chosen = [(features, 1.0) for features, share in shares if share]
+    discriminative = [w * discriminative_loss(f, resized(f)).mean() for f, w in chosen]
+    convergent = [w * convergent_loss(f).mean() for f, w in chosen]
+    return {
+        "reconstruction": torch.stack(reconstruction).mean(),
+        "discriminative": torch.stack(discriminative).mean(),
+        "convergent": torch.stack(convergent).mean(),
+    }
