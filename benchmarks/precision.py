@@ -9,6 +9,7 @@ one for each of --precisions, can run side by side. Writes OUT/precision.json an
 import argparse
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from benchmarks.real_excerpts import EXCERPTS, make_settings, read_truth, train_once
@@ -29,17 +30,24 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
+    parser.add_argument(
+        "--sources", nargs="+", help="train on these of the excerpt's sources alone"
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
     options = parser.parse_args()
     excerpt = EXCERPTS["kitti"]
     truth = read_truth(excerpt, options.data)
+    smaller: dict[str, Any] = {"data__sources": options.sources} if options.sources else {}
+    if options.size:
+        smaller |= {"model__height": options.size[0], "model__width": options.size[1]}
     for seed in options.seeds:
         for precision in options.precisions:
             run = options.out / f"{precision}_{seed}"
             settings = make_settings(
                 excerpt, options.data, method="photometric", steps=options.steps, seed=seed,
-                precision=precision, compile="never",
+                precision=precision, compile="never", **smaller,
             )  # fmt: skip
             train_once(settings, run)
             if not (run / "scores.json").exists():
@@ -56,7 +64,10 @@ def main() -> None:
             if v
         )
         print(f"{precision}, {len(found)} seeds: {', '.join(cells)}")
-    facts = {"steps": options.steps, "seeds": options.seeds, **provenance()}
+    facts = {
+        "steps": options.steps, "seeds": options.seeds, "size": options.size,
+        "sources": options.sources, **provenance(),
+    }  # fmt: skip
     write_json(options.out / "precision.json", {**facts, "results": results})
 
 
