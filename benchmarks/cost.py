@@ -114,7 +114,7 @@ def main() -> None:
             mine.append(case | json.loads(done.stdout.splitlines()[-1]))
         columns = np.array([[1, megapixels(case)] for case in mine])
         fixed, slope = np.linalg.lstsq(columns, [case["seconds"] for case in mine], rcond=None)[0]
-        fits[encoder] = {"seconds": float(fixed), "seconds_a_megapixel": float(slope)}
+        fits[encoder] = {"seconds": float(fixed), "seconds_per_megapixel": float(slope)}
         for case in mine:
             fit = fixed + slope * megapixels(case)
             hours = case["seconds"] * KITTI_SNIPPETS / case["batch"] * EPOCHS / 3600

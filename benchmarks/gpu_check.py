@@ -132,7 +132,7 @@ def summarize(name: str, found: dict[str, Any]) -> str:
         return (
             f"{results['snippets_per_second']:.0f} snippets/s of {results['loader_snippets_per_second']:.0f} "
             f"that the loader makes, {100 * results['data_wait']:.0f} % of the time waiting for data, Abs Rel "
-            f"{results['abs_rel']:.3f} (a constant {results['abs_rel_of_a_constant']:.3f})"
+            f"{results['abs_rel']:.3f} (a constant {results['constant_abs_rel']:.3f})"
         )
     steps = {size: row["step"] for size, row in results["results"].items()}
     return "; ".join(

@@ -69,7 +69,7 @@ def measure(folder: Path, device: str, minutes: float, *, tiny: bool) -> dict[st
         "seconds": result.seconds, "snippets_per_second": result.steps * settings.batch_size / result.seconds,
         "data_wait": result.data_wait, "loader_snippets_per_second": loader_rate(stream),
         "utilisation": watch.utilisation, "peak_mb": peak_mb(place), "render_seconds": rendered,
-        "abs_rel": scores.summary["abs_rel"], "abs_rel_of_a_constant": scores.constant["abs_rel"],
+        "abs_rel": scores.summary["abs_rel"], "constant_abs_rel": scores.constant["abs_rel"],
         "collapse": result.collapse,
         "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "CPU",
     }  # fmt: skip

@@ -9,8 +9,8 @@ from PIL import Image
 from tests.conftest import write_images
 
 from egodepth.cli import main
-from egodepth.core.ahead import ahead, beside
 from egodepth.core.errors import EgodepthError
+from egodepth.core.prefetch import in_background, prefetch
 from egodepth.runs.backends import BACKENDS, export_onnx
 from egodepth.runs.run import Run
 
@@ -77,15 +77,15 @@ def test_prediction_by_a_backend(tiny_run: Path, tmp_path: Path) -> None:
 
 
 def test_ahead_and_beside_keep_order_and_errors() -> None:
-    assert list(ahead(range(10), 3)) == list(range(10))
-    assert list(ahead([])) == []
+    assert list(prefetch(range(10), 3)) == list(range(10))
+    assert list(prefetch([])) == []
     seen: list[int] = []
 
     def slow(item: int) -> None:
         time.sleep(0.002)
         seen.append(item)
 
-    assert list(beside(range(20), slow, count=3)) == list(range(20))
+    assert list(in_background(range(20), slow, count=3)) == list(range(20))
     assert seen == list(range(20))
 
     def broken(item: int) -> None:
@@ -93,14 +93,14 @@ def test_ahead_and_beside_keep_order_and_errors() -> None:
             raise EgodepthError("disk full")
 
     with pytest.raises(EgodepthError, match="disk full"):
-        list(beside(range(50), broken, count=2))
+        list(in_background(range(50), broken, count=2))
 
     def fails() -> object:
         yield 1
         raise EgodepthError("broken frame")
 
     with pytest.raises(EgodepthError, match="broken frame"):
-        list(ahead(fails()))  # type: ignore[call-overload]
+        list(prefetch(fails()))  # type: ignore[call-overload]
 
 
 def test_one_can_stop_taking_from_ahead() -> None:
@@ -111,7 +111,7 @@ def test_one_can_stop_taking_from_ahead() -> None:
             taken.append(i)
             yield i
 
-    iterator = ahead(source(), 2)  # type: ignore[arg-type]
+    iterator = prefetch(source(), 2)  # type: ignore[arg-type]
     assert next(iterator) == 0
     iterator.close()
     assert len(taken) < 6

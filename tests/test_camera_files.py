@@ -12,7 +12,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.footage.camera_file import read_calibration, read_units
 from egodepth.data.footage.own_footage import read_camera, read_footage, read_lens, with_camera_file
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.lens import Lens, Undistortion, straight_camera
+from egodepth.geometry.lens import Lens, Undistortion, undistorted_camera
 
 FX, FY, CX, CY, WIDTH, HEIGHT = 140.0, 138.0, 81.5, 46.25, 160, 96
 BROWN = [-0.3, 0.1, 0.001, -0.002, 0.01]
@@ -343,7 +343,7 @@ def test_a_camera_keeps_its_aspect(tmp_path: Path) -> None:
 def test_a_turned_lens_shows_the_turned_image() -> None:
     camera = Camera.from_parameters(FX, FY, CX, CY, HEIGHT, WIDTH)
     lens = Lens("brown", tuple(BROWN))
-    straight = straight_camera([(camera, lens)])
+    straight = undistorted_camera([(camera, lens)])
     rng = np.random.default_rng(0)
     image = cv2.GaussianBlur(rng.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8), (9, 9), 3)
     upright = Undistortion(camera, lens, straight)(image)

@@ -59,7 +59,7 @@ def test_the_world_of_torchrun_and_slurm(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setenv(name, str(value))
     world = World.of_environment()
     assert (world.rank, world.size, world.local_size, world.nodes) == (5, 8, 4, 2)
-    assert not world.first
+    assert not world.is_main
     monkeypatch.setenv("SLURM_NNODES", "3")
     with pytest.raises(EgodepthError, match="8 tasks of SLURM on 3 nodes"):
         World.of_environment()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.lens import Lens, Undistortion, straight_camera
+from egodepth.geometry.lens import Lens, Undistortion, undistorted_camera
 
 CAMERA = Camera.from_parameters(60.0, 58.0, 41.0, 28.5, 60, 80)
 BROWN = (-0.2, 0.05, 0.002, -0.003, 0.01)
@@ -34,7 +34,7 @@ def test_brown_and_fisheye_by_hand() -> None:
 
 def test_undistorted_images_show_lines_straight_and_no_border() -> None:
     lens = Lens("brown", BROWN)
-    straight = straight_camera([(CAMERA, lens)])
+    straight = undistorted_camera([(CAMERA, lens)])
     # A distorted picture of a plane whose brightness grows linearly across the straight image.
     grid = np.stack(np.meshgrid(np.arange(80.0), np.arange(60.0)), -1).reshape(-1, 2)
     change = Undistortion(CAMERA, lens, straight)

@@ -282,7 +282,7 @@ def _train(options: argparse.Namespace) -> int:
         result = train(settings, options.out, resume=options.resume)
     except TrainingInterrupted as interrupt:
         result, stop = interrupt.result, interrupt
-    if not World.of_environment().first:
+    if not World.of_environment().is_main:
         return 0 if stop is None else INTERRUPTED
     subtitle = f"recipe {settings.recipe}, method {settings.method}, {result.steps} steps"
     page = write_report(options.out, ReportContent(title=options.out.name, subtitle=subtitle))

@@ -108,7 +108,7 @@ def reporting(reporter: Reporter | None = None) -> Iterator[None]:
         reporter: hears it; by default bars on standard error, or lines where that is no terminal. Of several
             processes that train together, the main one alone has these.
     """
-    if reporter is None and World.of_environment().first:
+    if reporter is None and World.of_environment().is_main:
         from egodepth.core.terminal import TerminalReporter
 
         reporter = TerminalReporter()

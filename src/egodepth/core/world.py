@@ -1,4 +1,4 @@
-"""Which of several processes this one is, as torchrun or SLURM tell it."""
+"""Rank and world size of a training with several processes, started by torchrun or SLURM."""
 
 import os
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ class World:
     """The processes of one training.
 
     Attributes:
-        rank: of this process, from 0.
-        size: how many there are.
-        local_size: on this machine.
+        rank: of this process, from 0; 0 is the main process.
+        size: number of processes (the world size).
+        local_size: number of processes on this machine.
     """
 
     rank: int = 0
@@ -23,8 +23,8 @@ class World:
 
     @classmethod
     def of_environment(cls) -> Self:
-        """As torchrun (RANK, WORLD_SIZE, LOCAL_WORLD_SIZE) or srun (SLURM_PROCID, SLURM_NTASKS, SLURM_NNODES)
-        started this process; alone otherwise.
+        """Read what torchrun (RANK, WORLD_SIZE, LOCAL_WORLD_SIZE) or srun (SLURM_PROCID, SLURM_NTASKS,
+        SLURM_NNODES) set; a single process where neither did.
 
         Raises:
             EgodepthError: SLURM tasks that are not spread evenly over the machines.
@@ -44,10 +44,10 @@ class World:
 
     @property
     def nodes(self) -> int:
-        """Machines."""
+        """Number of machines."""
         return self.size // self.local_size
 
     @property
-    def first(self) -> bool:
-        """Whether this process writes what is written once."""
+    def is_main(self) -> bool:
+        """Whether this is the main process, which writes files and messages."""
         return self.rank == 0

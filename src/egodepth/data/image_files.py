@@ -133,7 +133,9 @@ def _broken(path: Path, error: Exception) -> EgodepthError:
     return EgodepthError(f"broken image {path}: {error}; replace or remove it")
 
 
-def read_depth_png(path: Path, units_a_metre: float, unknown: tuple[int, ...] = (0,)) -> np.ndarray:
+def read_depth_png(
+    path: Path, units_per_metre: float, unknown: tuple[int, ...] = (0,)
+) -> np.ndarray:
     """Depth (H, W) float32 in metres, 0 where unknown, of a 16-bit image.
 
     Raises:
@@ -146,7 +148,7 @@ def read_depth_png(path: Path, units_a_metre: float, unknown: tuple[int, ...] = 
             raise EgodepthError(f"broken depth map {path}: {error}; replace it") from error
     if values.ndim != 2:
         raise EgodepthError(f"broken depth map {path}: it has {values.shape[2]} channels, not one")
-    return np.where(np.isin(values, unknown), 0, values / units_a_metre).astype(np.float32)
+    return np.where(np.isin(values, unknown), 0, values / units_per_metre).astype(np.float32)
 
 
 def list_images(folder: Path) -> list[Path]:

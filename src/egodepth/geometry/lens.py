@@ -77,10 +77,10 @@ class Undistortion:
         Args:
             camera: of the distorted images.
             lens: their distortion.
-            straight: of the changed images; by default :func:`straight_camera`.
+            straight: of the changed images; by default :func:`undistorted_camera`.
         """
         self.bent, self.lens = camera, lens
-        self.camera = straight or straight_camera([(camera, lens)])
+        self.camera = straight or undistorted_camera([(camera, lens)])
         self._maps: dict[tuple[int, int], tuple[ndarray, ndarray]] = {}
         self.key = f"{lens} {camera.matrix.tolist()} {self.camera.matrix.tolist()}"
 
@@ -115,7 +115,7 @@ class Undistortion:
         return self._maps[height, width]
 
 
-def straight_camera(cameras: list[tuple[Camera, Lens]]) -> Camera:
+def undistorted_camera(cameras: list[tuple[Camera, Lens]]) -> Camera:
     """One camera for the undistorted images of one or several (those of a rig, of one size) that shows no
     black border: centre and ratio of focal lengths are means, the focal length is the shortest at which
     every pixel of the border lies inside of the distorted images, within half and twice the mean."""

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from egodepth.core import progress
-from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError
+from egodepth.core.prefetch import prefetch
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.geometry.multi_view import (
@@ -101,7 +101,7 @@ def frame_depths(
     waiting: dict[int, FrameDepth] = {}
 
     def read() -> Iterator[tuple[int, Tensor]]:
-        for frame in ahead(read_numbered(frames, posed)):
+        for frame in prefetch(read_numbered(frames, posed)):
             position = positions[frame.number]
             if position % every == 0:
                 waiting[position] = FrameDepth(

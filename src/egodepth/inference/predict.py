@@ -10,11 +10,11 @@ import numpy as np
 import torch
 
 from egodepth.core import progress
-from egodepth.core.ahead import ahead, beside
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.outputs import OutputFolder
+from egodepth.core.prefetch import in_background, prefetch
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.inference.arguments import check_run, footage_of
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
@@ -101,7 +101,7 @@ def _predicted(
 ) -> Iterator[Prepared[np.ndarray]]:
     """Frames as the networks see them, with their depth; an empty one where it is not asked for."""
     name = f"predicting {sequence.name}" if with_depth else f"PoseNet's motions of {sequence.name}"
-    batches = ahead(_batches(sequence.frames.at()))
+    batches = prefetch(_batches(sequence.frames.at()))
     with progress.phase(name, len(sequence.frames)) as phase:
         for frames in batches:
             yield from _predict_batch(run, frames, with_depth=with_depth, unit=unit)
@@ -214,7 +214,7 @@ def _write(
         video = _open_video(folder.file("depth.mp4"), stack) if "video" in formats else None
         write_json(folder.file("unit.json"), {"metres_per_unit": unit.metres, "unit": unit.text})
         writer = _Writer(folder, video, 1.0 if unit.metres else None, formats)
-        for prediction in beside(predictions, writer.write):
+        for prediction in in_background(predictions, writer.write):
             poses.append(prediction.first_from_frame)
             times.append(prediction.frame.time)
             numbers.append(prediction.frame.number)

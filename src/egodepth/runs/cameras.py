@@ -15,7 +15,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.footage.camera_file import read_calibration
 from egodepth.data.footage.camera_formats.values import Calibration
 from egodepth.data.footage.own_footage import (
-    tell_unread_camera,
+    warn_of_unread_camera,
     with_calibration,
     with_camera_file,
     write_camera,
@@ -59,7 +59,7 @@ def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
         if run is not None:
             return with_kept_camera(sequence, run)
         return with_camera_file(sequence, data.camera)
-    tell_unread_camera(sequence)
+    warn_of_unread_camera(sequence)
     if data.focal is not None:
         return sequence.with_focal(data.focal)
     if data.fov is not None:

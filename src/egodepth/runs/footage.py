@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.footage.own_footage import tell_unread_camera, with_camera_file
+from egodepth.data.footage.own_footage import warn_of_unread_camera, with_camera_file
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_sources, select
 from egodepth.runs.cameras import brings_camera, with_run_camera
@@ -49,7 +49,7 @@ def _opened(sequence: Sequence, run: RunLike, fov: float | None, camera: Path | 
     if sequence.opened and fov is None and camera is None:
         return sequence
     if camera is None and not brings_camera(sequence):
-        tell_unread_camera(sequence)
+        warn_of_unread_camera(sequence)
     if fov is None and camera is None:
         return with_run_camera(sequence, run)
     if fov is not None and camera is not None:

@@ -184,7 +184,7 @@ class Run(
             size: height and width of the result; by default the image's own.
             flip: average with the prediction for the mirrored image; see :func:`blend_mirrored`.
         """
-        self._tell_lens(image)
+        self._warn_of_lens(image)
         array = load_image(image)
         if size is not None and not _is_size(size):
             raise EgodepthError(f"size must be height and width in whole pixels, got {size!r}")
@@ -200,11 +200,11 @@ class Run(
         frame into the second's; the translation is in the unit of :meth:`depth`. It does not shrink with the
         time between the images: take images ``motion_gap`` apart, the earlier one first. Two files of more
         than 8 bits are scaled from the range of both."""
-        self._tell_lens(first)
+        self._warn_of_lens(first)
         a, b = (self.prepare(image)[None] for image in load_pair(first, second))
         return self.motions_of_frames(a, b)[0]
 
-    def _tell_lens(self, image: ImageLike) -> None:
+    def _warn_of_lens(self, image: ImageLike) -> None:
         """Warn of a file that may show the world behind the lens of the run's camera."""
         if isinstance(image, (str, Path)) and self._has_lens:
             warnings.warn(

@@ -285,7 +285,7 @@ def describe_plan(
     strides = sorted({clip.stride for clip in clips})
     rows = [
         ("footage", f"{stream.frame_count} frames of {len(clips)} sequence{'s' * (len(clips) > 1)}"),
-        ("snippets", f"{stream.snippet_count} of {stream.frames_a_snippet} frames, strides "
+        ("snippets", f"{stream.snippet_count} of {stream.frames_per_snippet} frames, strides "
          f"{', '.join(map(str, strides))}"),
         ("camera", "; ".join(cameras[:SHOWN_CAMERAS]) + "; ..." * (len(cameras) > SHOWN_CAMERAS)),
         ("networks", f"see {settings.model.width}x{settings.model.height}; method {settings.method}"),

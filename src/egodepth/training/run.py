@@ -129,7 +129,7 @@ def train(
     began = time.perf_counter()
     engine = Engine.of(settings)
     world = engine.world
-    if world.first:
+    if world.is_main:
         _check_folder(run, resume=resume)
     saved = _read_saved(run) if resume else None
     if saved:
@@ -164,7 +164,7 @@ def train(
     facts |= motion_gap(plan.clips).facts() if module.networks.pose is not None else {}
     facts |= {"refined": refined} if refined else {}
     facts |= {"processes": world.size} if world.size > 1 else {}
-    if world.first:
+    if world.is_main:
         run.path.mkdir(parents=True, exist_ok=True)
         config.save(settings, run.config)
         run.write_facts(facts)
@@ -177,7 +177,7 @@ def train(
         stream.schedule.total,
         callbacks=[
             *pace.callbacks(),
-            TrainingProgress(world.size * settings.batch_size * stream.frames_a_snippet),
+            TrainingProgress(world.size * settings.batch_size * stream.frames_per_snippet),
             Samples(run, settings.sample_every),
             *best,
             Checkpoints(
@@ -206,7 +206,7 @@ def train(
     result = next((each.best.result for each in best), None)
     if result is not None and stop.stopped_by is None:
         facts["held_out"] = str(result)
-    if world.first:
+    if world.is_main:
         run.write_facts(facts)
     done = TrainResult(
         run=run.path,

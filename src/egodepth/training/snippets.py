@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError
+from egodepth.core.prefetch import prefetch
 from egodepth.core.schedule import Schedule
 from egodepth.data.preparation.clips import NO_PART, Clip, Points
 from egodepth.data.sequence import Sequence
@@ -107,7 +107,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         self._partners = [self._find_partner(i) if partner else i for i in range(len(clips))]
         self._first_frame = np.cumsum([0, *(len(clip.frames) for clip in clips)])
         self._first_part = _number_parts(clips)
-        self._points_a_frame = POINTS if any(c.motion and c.motion.points for c in clips) else 0
+        self._points_per_frame = POINTS if any(c.motion and c.motion.points for c in clips) else 0
         snippets = [s for index in range(len(clips)) for s in self._snippets_of(index)]
         if not snippets:
             raise EgodepthError(
@@ -148,7 +148,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         return other
 
     @property
-    def frames_a_snippet(self) -> int:
+    def frames_per_snippet(self) -> int:
         """Target and sources."""
         return 1 + len(self.directions) + self._partner
 
@@ -286,8 +286,8 @@ class SnippetStream(IterableDataset[RawBatch]):
         motion = self.clips[snippet[0]].motion
         found = motion.points.get(int(snippet[1])) if motion else None
         if found is None:
-            return np.zeros((self._points_a_frame, 3))
-        place = rng.integers(len(found.inverse_depth), size=self._points_a_frame)
+            return np.zeros((self._points_per_frame, 3))
+        place = rng.integers(len(found.inverse_depth), size=self._points_per_frame)
         return np.column_stack([found.pixels[place], found.inverse_depth[place]])
 
     def _static(self, chosen: np.ndarray) -> np.ndarray:
@@ -338,7 +338,7 @@ class SnippetStream(IterableDataset[RawBatch]):
     def __iter__(self) -> Iterator[RawBatch]:
         batches = self._batches()
         if self.prefetch:
-            batches = ahead((raw.pin_memory() for raw in batches), 2)
+            batches = prefetch((raw.pin_memory() for raw in batches), 2)
         while True:
             started = time.perf_counter()
             raw = next(batches, None)

@@ -142,7 +142,7 @@ def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | Non
     return sequence.with_focal(focal, "metadata")
 
 
-def tell_unread_camera(sequence: Sequence) -> None:
+def warn_of_unread_camera(sequence: Sequence) -> None:
     """Warn of what looks like a camera file beside footage that brings no camera, as it is not read."""
     place = Path(sequence.place)
     if not sequence.place or not place.exists():
@@ -212,7 +212,7 @@ def _read_prepared(folder: Path) -> Sequence:
     for index, image in enumerate(images):
         if image.stem in maps:
             depth[index] = partial(_read_true_depth, maps[image.stem], units.depth_steps, size)
-    _tell_maps_of_no_image(folder / DEPTH, {image.stem for image in images})
+    _warn_of_maps_without_image(folder / DEPTH, {image.stem for image in images})
     poses = None
     if (folder / POSES).exists():
         recorded = read_trajectory(folder / POSES)
@@ -238,7 +238,7 @@ def _read_prepared(folder: Path) -> Sequence:
     return sequence if units.alone else with_camera_file(sequence, camera_file)
 
 
-def _tell_maps_of_no_image(folder: Path, images: set[str]) -> None:
+def _warn_of_maps_without_image(folder: Path, images: set[str]) -> None:
     maps = sorted(folder.iterdir()) if folder.is_dir() else []
     known = depth_maps(folder)
     others = [p for p in maps if p.stem in images and p.stem not in known]

@@ -87,7 +87,7 @@ class VideoFile:
             if index == last:
                 return
         if wanted is None:
-            self._tell(read, interlaced)
+            self._warn(read, interlaced)
 
     def _image(self, index: int, frame: av.VideoFrame) -> np.ndarray:
         image = upright(frame, self._pixel_aspect)
@@ -99,7 +99,7 @@ class VideoFile:
             )
         return image
 
-    def _tell(self, read: int, interlaced: int) -> None:
+    def _warn(self, read: int, interlaced: int) -> None:
         found = []
         if read < len(self):
             found.append(f"{len(self) - read} of {len(self)} frames are broken and were left out")

@@ -25,9 +25,9 @@ import numpy as np
 import torch
 
 from egodepth.core import progress
-from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
+from egodepth.core.prefetch import prefetch
 from egodepth.data.footage.cache import cache_file, read_or_make
 from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, Points
 from egodepth.data.preparation.feature_matching import FeatureFinder, FrameFeatures, match_frames
@@ -215,7 +215,7 @@ def _features(clip: Clip, keys: range) -> Generator[tuple[str, FrameFeatures]]:
             yield f"{position:06d}.png", finder.find(image)
 
     # The next frame's features are found while this one's are matched.
-    yield from progress.track(ahead(found(), 2), _named("matching frames", clip), len(keys))
+    yield from progress.track(prefetch(found(), 2), _named("matching frames", clip), len(keys))
 
 
 def _place(

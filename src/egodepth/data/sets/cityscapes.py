@@ -17,7 +17,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
 from egodepth.data.image_files import ImageFiles, list_images, read_depth_png
 from egodepth.data.sequence import ChangedFrames, Crop, Sequence
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import (
     FARTHEST_OFF_CENTRE,
     check_centre,
@@ -29,7 +29,7 @@ from egodepth.geometry.camera import Camera
 HEIGHT, WIDTH = 1024, 2048
 KEPT_HEIGHT = 0.75
 """Share of the image above the bonnet, as Zhou et al. and those after them cut it."""
-FRAMES_A_SECOND = 17.0
+FRAMES_PER_SECOND = 17.0
 GAP = 5
 """Frames that may be missing within a snippet; one drive can hold several, further apart."""
 SIDES = (("left", "leftImg8bit"), ("right", "rightImg8bit"))
@@ -44,35 +44,35 @@ def read_cityscapes(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: no images, or a camera file that is broken.
     """
-    lacks = Lacks("cityscapes", root)
+    missing = MissingItems("cityscapes", root)
     sequences = []
     for side, kind in SIDES:
         folder = next(
             (root / n for n in (f"{kind}_sequence", kind) if (root / n).is_dir()), root / kind
         )
         for city in sorted(p for p in folder.glob("*/*") if p.is_dir()):
-            sequences += _read_city(city, side, root, lacks)
+            sequences += _read_city(city, side, root, missing)
     if not any(s.camera_name == "left" for s in sequences):
         raise EgodepthError(
             f"no Cityscapes images with a camera under {root}: expected files like "
             "leftImg8bit_sequence/train/aachen/aachen_000000_000019_leftImg8bit.png and "
-            f"camera/train/aachen/aachen_000000_000019_camera.json{_detail(lacks)}"
+            f"camera/train/aachen/aachen_000000_000019_camera.json{_detail(missing)}"
         )
-    lacks.tell()
+    missing.warn()
     return sequences
 
 
-def _detail(lacks: Lacks) -> str:
-    return "; " + "; ".join(lacks.lines) if lacks.lines else ""
+def _detail(missing: MissingItems) -> str:
+    return "; " + "; ".join(missing.lines) if missing.lines else ""
 
 
-def _read_city(folder: Path, side: str, root: Path, lacks: Lacks) -> list[Sequence]:
+def _read_city(folder: Path, side: str, root: Path, missing: MissingItems) -> list[Sequence]:
     split, city = folder.parent.name, folder.name
     snippets: dict[tuple[str, int], list[tuple[int, Path]]] = defaultdict(list)
     for path in list_images(folder):
         words = path.stem.split("_")
         if len(words) < 4 or not (words[-3].isdigit() and words[-2].isdigit()):
-            lacks.add("images of another name, left out", path)
+            missing.add("images of another name, left out", path)
             continue
         number = int(words[-2])
         known = snippets[words[-3], 0]
@@ -89,12 +89,12 @@ def _read_city(folder: Path, side: str, root: Path, lacks: Lacks) -> list[Sequen
         mine = [key for key in cameras if key[0] == drive]
         name = f"{split}/{city}_{drive}" + (f"_{start}" if start else "")
         if not mine:
-            lacks.add("snippets without a camera file, left out", f"{name} ({side})")
+            missing.add("snippets without a camera file, left out", f"{name} ({side})")
             continue
         nearest = min(mine, key=lambda key: abs(key[1] - numbers[len(numbers) // 2]))
         values = _read_camera(cameras[nearest])
         images = ImageFiles(
-            [path for _, path in frames], numbers, np.array(numbers) / FRAMES_A_SECOND
+            [path for _, path in frames], numbers, np.array(numbers) / FRAMES_PER_SECOND
         )
         camera = _camera_of(values, images, folder)
         crop = Crop(camera, 0, 0, round(KEPT_HEIGHT * images.height), images.width)

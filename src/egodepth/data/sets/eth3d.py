@@ -17,7 +17,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, natural_order, read_text
 from egodepth.data.image_files import ImageFiles, read_depth_png
 from egodepth.data.sequence import Sequence
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import check_centre, resized_camera
 from egodepth.data.sets.point_cloud import depth_of_cloud, read_ply
 from egodepth.geometry import se3
@@ -35,7 +35,7 @@ def read_eth3d(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: neither of them, or a broken calibration.
     """
-    lacks = Lacks("eth3d", root)
+    missing = MissingItems("eth3d", root)
     pairs = sorted(path.parent for path in find(root, "im0.png"))
     rigs = sorted(path.parent for path in find(root, "rig_calibration_undistorted"))
     if not pairs and not rigs:
@@ -43,9 +43,9 @@ def read_eth3d(root: Path) -> list[Sequence]:
             f"no ETH3D scenes under {root}: expected delivery_area_1l/im0.png with calib.txt, or "
             "delivery_area/rig_calibration_undistorted with images"
         )
-    sequences = [s for folder in pairs for s in _read_pair(folder, root, lacks)]
-    sequences += [s for folder in rigs for s in _read_rig(folder, root, lacks)]
-    lacks.tell()
+    sequences = [s for folder in pairs for s in _read_pair(folder, root, missing)]
+    sequences += [s for folder in rigs for s in _read_rig(folder, root, missing)]
+    missing.warn()
     return sequences
 
 
@@ -70,7 +70,7 @@ def read_pfm(path: Path) -> np.ndarray:
         raise EgodepthError(f"broken PFM file {path}: {error}") from error
 
 
-def _read_pair(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
+def _read_pair(folder: Path, root: Path, missing: MissingItems) -> list[Sequence]:
     values = dict(
         line.split("=", 1)
         for line in read_text(folder / "calib.txt", "the calibration").splitlines()
@@ -91,11 +91,11 @@ def _read_pair(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
     sequences = []
     truth = folder / "disp0GT.pfm"
     if not truth.exists():
-        lacks.add("pairs without disparity", name)
+        missing.add("pairs without disparity", name)
     for index, side in enumerate(("left", "right")):
         image = folder / f"im{index}.png"
         if not image.exists():
-            lacks.add("images that are not there", image)
+            missing.add("images that are not there", image)
             continue
         frames = ImageFiles([image])
         matrix = matrices[index]
@@ -135,20 +135,20 @@ def _depth_of_disparity(path: Path, focal_baseline: float, shift: float) -> np.n
     return depth
 
 
-def _read_rig(scene: Path, root: Path, lacks: Lacks) -> list[Sequence]:
+def _read_rig(scene: Path, root: Path, missing: MissingItems) -> list[Sequence]:
     calibration = scene / "rig_calibration_undistorted"
     cameras = _read_cameras(calibration / "cameras.txt")
     images = _read_images(calibration / "images.txt")
     name = scene.relative_to(root).as_posix() if scene != root else scene.resolve().name
     scans = _read_scans(scene)
     if not scans:
-        lacks.add("scenes without laser scans, so without depth", name)
+        missing.add("scenes without laser scans, so without depth", name)
     sequences = []
     for folder in sorted({Path(image).parent for image in images}):
         names = (Path(image) for image in images)
         mine = [path.as_posix() for path in natural_order(n for n in names if n.parent == folder)]
         there = [image for image in mine if (scene / "images" / image).exists()]
-        lacks.add("images that are not there", *sorted(set(mine) - set(there)))
+        missing.add("images that are not there", *sorted(set(mine) - set(there)))
         if not there:
             continue
         poses = np.stack([np.linalg.inv(images[image][1]) for image in there])

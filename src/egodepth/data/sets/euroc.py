@@ -17,17 +17,17 @@ from egodepth.core.files import find, read_text
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sets.image_list import read_image_list
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import resized_camera
 from egodepth.data.sets.point_cloud import depth_of_cloud, read_ply
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.lens import Lens, LensModel, Undistortion, straight_camera
+from egodepth.geometry.lens import Lens, LensModel, Undistortion, undistorted_camera
 from egodepth.geometry.trajectory import poses_at, read_euroc
 
 SIDES = (("left", "cam0"), ("right", "cam1"))
 APART = 0.01
 """Seconds that an image and its pose may be apart; poses come at 200 Hz."""
-FRAMES_A_SECOND = 20.0
+FRAMES_PER_SECOND = 20.0
 
 
 def read_euroc_mav(root: Path) -> list[Sequence]:
@@ -44,41 +44,41 @@ def read_euroc_mav(root: Path) -> list[Sequence]:
         raise EgodepthError(
             f"no EuRoC sequences under {root}: expected folders like MH_01_easy/mav0/cam0"
         )
-    lacks = Lacks("euroc", root)
-    sequences = [s for folder in folders for s in _read_sequence(folder, lacks)]
-    lacks.tell()
+    missing = MissingItems("euroc", root)
+    sequences = [s for folder in folders for s in _read_sequence(folder, missing)]
+    missing.warn()
     return sequences
 
 
-def _read_sequence(folder: Path, lacks: Lacks) -> list[Sequence]:
+def _read_sequence(folder: Path, missing: MissingItems) -> list[Sequence]:
     name = folder.resolve().parent.name
     poses = _read_state(folder / "state_groundtruth_estimate0")
     if poses is None:
-        lacks.add("sequences without ground-truth state", name)
+        missing.add("sequences without ground-truth state", name)
     cloud = next(iter(sorted((folder / "pointcloud0").glob("*.ply"))), None)
     if cloud is None:
-        lacks.add("sequences without a point cloud, so without depth", name)
+        missing.add("sequences without a point cloud, so without depth", name)
     found = []
     for side, sensor in SIDES:
         if not (folder / sensor / "data.csv").exists():
-            lacks.add("cameras that are not there", f"{name}/{sensor}")
+            missing.add("cameras that are not there", f"{name}/{sensor}")
             continue
-        times, paths = _read_images(folder / sensor, lacks)
+        times, paths = _read_images(folder / sensor, missing)
         body_from_camera, camera, lens = _read_camera(folder / sensor / "sensor.yaml", paths[0])
         found.append((side, sensor, times, paths, body_from_camera, camera, lens))
     # Both cameras get the same straight one, as stereo training asks for.
-    straight = straight_camera([(camera, lens) for *_, camera, lens in found])
+    straight = undistorted_camera([(camera, lens) for *_, camera, lens in found])
     start = min(times[0] for _, _, times, *_ in found)
     sequences = []
     for side, sensor, times, paths, body_from_camera, camera, lens in found:
-        numbers = np.rint((times - start) * FRAMES_A_SECOND).astype(int).tolist()
+        numbers = np.rint((times - start) * FRAMES_PER_SECOND).astype(int).tolist()
         frames = ImageFiles(paths, numbers, times)
         change = Undistortion(camera, lens, straight)
         world_from_camera = None
         if poses is not None:
             world_from_camera = poses_at(times, *poses, APART) @ body_from_camera
             without = np.flatnonzero(np.isnan(world_from_camera).any((1, 2)))
-            lacks.add("frames without a pose in time", *(f"{name}/{sensor} {i}" for i in without))
+            missing.add("frames without a pose in time", *(f"{name}/{sensor} {i}" for i in without))
         depth: dict[int, Callable[[], np.ndarray]] = {}
         if cloud is not None and world_from_camera is not None:
             known = np.flatnonzero(np.isfinite(world_from_camera).all((1, 2)))
@@ -106,14 +106,14 @@ def _depth(cloud: Path, world_from_camera: np.ndarray, camera: Camera) -> np.nda
     return depth_of_cloud(read_ply(cloud), np.linalg.inv(world_from_camera), camera)
 
 
-def _read_images(folder: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
+def _read_images(folder: Path, missing: MissingItems) -> tuple[np.ndarray, list[Path]]:
     """Times (N,) in seconds and files."""
 
     def parse(line: str) -> tuple[float, Path]:
         stamp, file = line.split(",")[:2]
         return int(stamp), folder / "data" / file.strip()
 
-    return read_image_list(folder / "data.csv", parse, "nanoseconds,file", lacks, "ns")
+    return read_image_list(folder / "data.csv", parse, "nanoseconds,file", missing, "ns")
 
 
 def _read_sensor(path: Path) -> tuple[np.ndarray, dict[str, Any]]:

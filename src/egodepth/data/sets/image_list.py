@@ -9,11 +9,15 @@ import numpy as np
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
 from egodepth.core.times import TIME_UNITS, time_unit
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 
 
 def read_image_list(
-    path: Path, parse: Callable[[str], tuple[float, Path]], form: str, lacks: Lacks, unit: str
+    path: Path,
+    parse: Callable[[str], tuple[float, Path]],
+    form: str,
+    missing: MissingItems,
+    unit: str,
 ) -> tuple[np.ndarray, list[Path]]:
     """Times (N,) in seconds, ascending, and N files of a list with an image a line, as far as they exist.
 
@@ -22,7 +26,7 @@ def read_image_list(
         parse: from a line to time and file; raises ValueError or IndexError for a line that is none.
         form: of a line, in words.
         unit: of the times; empty for the one that they can only be in.
-        lacks: is told the files that do not exist.
+        missing: is told the files that do not exist.
 
     Raises:
         EgodepthError: a line that is none, times in no unit or in one of several, or no file that exists.
@@ -43,7 +47,7 @@ def read_image_list(
             times.append(time)
             paths.append(file)
         else:
-            lacks.add(f"images of {path.name} that are not there", file)
+            missing.add(f"images of {path.name} that are not there", file)
     if not paths:
         raise EgodepthError(f"{path} names no image that is there")
     order = np.argsort(times, kind="stable")

@@ -18,7 +18,7 @@ from egodepth.core.files import read_text
 from egodepth.data.image_files import ImageFiles, list_images
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.kitti_depth import find_improved_depth
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import check_centre, resized_camera
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.trajectory import read_kitti
@@ -51,13 +51,13 @@ def read_kitti_raw(root: Path) -> list[Sequence]:
             f"no KITTI raw drives under {root}: expected folders like "
             "2011_09_26/2011_09_26_drive_0009_sync"
         )
-    lacks = Lacks("kitti_raw", root)
-    sequences = [sequence for drive in drives for sequence in _read_drive(drive, root, lacks)]
+    missing = MissingItems("kitti_raw", root)
+    sequences = [sequence for drive in drives for sequence in _read_drive(drive, root, missing)]
     if not sequences:
         raise EgodepthError(
-            f"the KITTI raw drives under {root} can't be used: {'; '.join(lacks.lines)}"
+            f"the KITTI raw drives under {root} can't be used: {'; '.join(missing.lines)}"
         )
-    lacks.tell()
+    missing.warn()
     return sequences
 
 
@@ -68,13 +68,15 @@ def read_kitti_odometry(root: Path) -> list[Sequence]:
         EgodepthError: no sequences, or a calibration or pose file that is broken.
     """
     folders = sorted(p for p in (root / "sequences").glob("*") if p.is_dir())
-    lacks = Lacks("kitti_odometry", root)
-    sequences = [sequence for folder in folders for sequence in _read_odometry(folder, root, lacks)]
+    missing = MissingItems("kitti_odometry", root)
+    sequences = [
+        sequence for folder in folders for sequence in _read_odometry(folder, root, missing)
+    ]
     if not sequences:
         raise EgodepthError(
             f"no KITTI odometry sequences under {root}: expected folders like sequences/00/image_2"
         )
-    lacks.tell()
+    missing.warn()
     return sequences
 
 
@@ -143,16 +145,16 @@ def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
     return values
 
 
-def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
+def _read_drive(drive: Path, root: Path, missing: MissingItems) -> list[Sequence]:
     date = drive.parent
     files = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt", "calib_imu_to_velo.txt")
-    missing = [date / name for name in files if not (date / name).exists()]
-    if missing:
-        lacks.add("drives without calibration, left out", drive.relative_to(root))
+    absent = [date / name for name in files if not (date / name).exists()]
+    if absent:
+        missing.add("drives without calibration, left out", drive.relative_to(root))
         return []
     cameras = _cameras(drive, "image_{:02d}/data")
     if not cameras:
-        lacks.add("drives without images, left out", drive.relative_to(root))
+        missing.add("drives without images, left out", drive.relative_to(root))
     sequences = []
     for index, side in cameras:
         folder = drive / f"image_{index:02d}"
@@ -169,7 +171,7 @@ def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
         world_from_camera = None
         if world_from_imu is not None:
             unknown = np.flatnonzero(np.isnan(world_from_imu).any((1, 2)))
-            lacks.add("frames without a GPS/IMU record", *(f"{folder} {i}" for i in unknown))
+            missing.add("frames without a GPS/IMU record", *(f"{folder} {i}" for i in unknown))
             velodyne_from_imu = _read_rigid(date / "calib_imu_to_velo.txt")
             world_from_camera = world_from_imu @ np.linalg.inv(
                 camera_from_velodyne @ velodyne_from_imu
@@ -195,14 +197,14 @@ def _read_drive(drive: Path, root: Path, lacks: Lacks) -> list[Sequence]:
     return sequences
 
 
-def _read_odometry(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
+def _read_odometry(folder: Path, root: Path, missing: MissingItems) -> list[Sequence]:
     sequences = []
     times = _read_numbers(folder / "times.txt")
     pose_file = root / "poses" / f"{folder.name}.txt"
     world_from_cam0 = read_kitti(pose_file) if pose_file.exists() else None
     cameras = _cameras(folder, "image_{}")
     if cameras and not (folder / "calib.txt").exists():
-        lacks.add("sequences without calibration, left out", folder.relative_to(root))
+        missing.add("sequences without calibration, left out", folder.relative_to(root))
         return []
     lines = [f"P{index}" for index, _ in cameras]
     calibration = read_calibration(folder / "calib.txt", *lines) if lines else {}
@@ -221,7 +223,7 @@ def _read_odometry(folder: Path, root: Path, lacks: Lacks) -> list[Sequence]:
         if world_from_cam0 is not None:
             count = len(world_from_cam0)
             beyond = [number for number in frames.numbers if number >= count]
-            lacks.add("frames beyond the poses", *(f"{name} {number}" for number in beyond))
+            missing.add("frames beyond the poses", *(f"{name} {number}" for number in beyond))
             padded = np.full((max(count, frames.numbers[-1] + 1), 4, 4), np.nan)
             padded[:count] = world_from_cam0
             world_from_camera = padded[frames.numbers] @ np.linalg.inv(camera_from_cam0)

@@ -14,7 +14,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, read_text
 from egodepth.data.image_files import ImageFiles, list_images, read_depth_png
 from egodepth.data.sequence import Sequence
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import check_centre
 from egodepth.geometry.camera import Camera
 
@@ -55,13 +55,13 @@ def read_kitti_depth(root: Path) -> list[Sequence]:
             f"no images of KITTI's depth benchmark under {root}: expected folders like "
             "val_selection_cropped/image and val_selection_cropped/intrinsics"
         )
-    lacks = Lacks("kitti_depth", root)
-    sequences = [s for folder in folders for s in _read_selection(folder, lacks)]
-    lacks.tell()
+    missing = MissingItems("kitti_depth", root)
+    sequences = [s for folder in folders for s in _read_selection(folder, missing)]
+    missing.warn()
     return sequences
 
 
-def _read_selection(folder: Path, lacks: Lacks) -> list[Sequence]:
+def _read_selection(folder: Path, missing: MissingItems) -> list[Sequence]:
     groups: dict[tuple[str, ...], list[tuple[int, Path]]] = defaultdict(list)
     for path in list_images(folder / "image"):
         match = re.fullmatch(r"(.+_sync)_image_(\d+)_image_(0[23])", path.stem)
@@ -70,7 +70,7 @@ def _read_selection(folder: Path, lacks: Lacks) -> list[Sequence]:
         elif path.stem.isdigit():
             groups[()].append((int(path.stem), path))
         else:
-            lacks.add("images of another name, left out", path)
+            missing.add("images of another name, left out", path)
     sequences = []
     for key, images in groups.items():
         numbers = [number for number, _ in images]
@@ -84,7 +84,7 @@ def _read_selection(folder: Path, lacks: Lacks) -> list[Sequence]:
                 for i, path in enumerate(paths)
             }
             depth = {i: partial(read_depth_png, m, STEPS) for i, m in maps.items() if m.exists()}
-            lacks.add("images without depth", *(paths[i] for i in maps if i not in depth))
+            missing.add("images without depth", *(paths[i] for i in maps if i not in depth))
         drive, camera = key or ("anonymous", "02")
         sequences.append(Sequence(
             name=f"{folder.name}/{drive}/image_{camera}", frames=frames,

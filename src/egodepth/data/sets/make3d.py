@@ -14,7 +14,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.sequence import ChangedFrames, Crop, Sequence
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.geometry.camera import Camera
 
 GRID = (55, 305)
@@ -42,9 +42,9 @@ def read_make3d(root: Path) -> list[Sequence]:
             f"no Make3D images with depth under {root}: expected pairs like "
             "Test134/img-math7-p-282t0.jpg and Gridlaserdata/depth_sph_corr-math7-p-282t0.mat"
         )
-    lacks = Lacks("make3d", root)
-    lacks.add("images without laser depth, left out", *sorted(set(images) - set(lasers)))
-    lacks.tell()
+    missing = MissingItems("make3d", root)
+    missing.add("images without laser depth, left out", *sorted(set(images) - set(lasers)))
+    missing.warn()
     frames = ImageFiles([images[name] for name in names])
     height, width = frames.height, frames.width
     camera = Camera.from_field_of_view(FOV, height, width)

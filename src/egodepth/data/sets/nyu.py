@@ -17,7 +17,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.sequence import ChangedFrames, Frame, Sequence
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import resized_camera
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
@@ -86,20 +86,20 @@ def read_nyu(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: neither of them, or a broken .mat file.
     """
-    lacks = Lacks("nyu", root)
+    missing = MissingItems("nyu", root)
     folders = sorted({path.parent for path in find(root, "r-*.ppm")})
     sequences = [_read_raw(folder, root) for folder in folders]
     labelled = next(iter(find(root, LABELLED)), None)
     if labelled is not None:
         sequences.append(_read_labelled(labelled))
     else:
-        lacks.add("files for testing", LABELLED)
+        missing.add("files for testing", LABELLED)
     if not sequences:
         raise EgodepthError(
             f"no NYU Depth v2 under {root}: expected raw sequences like "
             f"kitchen_0001a/r-1294886360.778717-1996599374.ppm, or {LABELLED} with {TEST_SPLIT}"
         )
-    lacks.tell()
+    missing.warn()
     return sequences
 
 

@@ -13,7 +13,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, natural_order, read_text
 from egodepth.data.image_files import ImageFiles, read_depth_png
 from egodepth.data.sequence import Sequence
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.trajectory import ROTATION_TOLERANCE, off_rotation
 from egodepth.geometry.z_buffer import z_buffer
@@ -23,7 +23,7 @@ CENTRE = (320.0, 240.0)
 HEIGHT, WIDTH = 480, 640
 COLOUR_FROM_DEPTH = (-0.025, -0.005, 0.0)
 """Metres; measured on edges, since the data set comes without a registration of depth to colour."""
-FRAMES_A_SECOND = 30.0
+FRAMES_PER_SECOND = 30.0
 INVALID_DEPTH = (0, 65535)
 
 
@@ -41,9 +41,9 @@ def read_seven_scenes(root: Path) -> list[Sequence]:
         raise EgodepthError(
             f"no 7-Scenes sequences under {root}: expected files like seq-01/frame-000000.color.png"
         )
-    lacks = Lacks("seven_scenes", root)
-    sequences = [_read_folder(folder, root, lacks) for folder in folders]
-    lacks.tell()
+    missing = MissingItems("seven_scenes", root)
+    sequences = [_read_folder(folder, root, missing) for folder in folders]
+    missing.warn()
     return sequences
 
 
@@ -61,10 +61,10 @@ def register_depth(depth: np.ndarray) -> np.ndarray:
     return z_buffer(np.rint(projected).astype(np.int64), points[:, 2], HEIGHT, WIDTH)
 
 
-def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
+def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
     paths = natural_order(p for p in folder.glob("frame-*.color.*") if not p.name.startswith("."))
     numbers = [_number(path) for path in paths]
-    frames = ImageFiles(paths, numbers, np.array(numbers) / FRAMES_A_SECOND)
+    frames = ImageFiles(paths, numbers, np.array(numbers) / FRAMES_PER_SECOND)
     if (frames.width, frames.height) != (WIDTH, HEIGHT):
         raise EgodepthError(
             f"{paths[0]} is {frames.width}x{frames.height}; frames of 7-Scenes are {WIDTH}x{HEIGHT}"
@@ -76,15 +76,17 @@ def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
         for index, stem in enumerate(stems)
         if (path := stem.with_suffix(".depth.png")).exists()
     }
-    missing = [path for path in poses if not path.exists()]
-    if len(missing) < len(poses):
-        lacks.add("frames without a pose", *(path.relative_to(root) for path in missing))
+    without_pose = [path for path in poses if not path.exists()]
+    if len(without_pose) < len(poses):
+        missing.add("frames without a pose", *(path.relative_to(root) for path in without_pose))
     return Sequence(
         name=folder.relative_to(root).as_posix() if folder != root else folder.name,
         frames=frames,
         camera=Camera.from_parameters(COLOUR_FOCAL, COLOUR_FOCAL, *CENTRE, HEIGHT, WIDTH),
         world_from_camera=(
-            None if len(missing) == len(poses) else np.stack([_read_pose(path) for path in poses])
+            None
+            if len(without_pose) == len(poses)
+            else np.stack([_read_pose(path) for path in poses])
         ),
         depth=depth,
     )

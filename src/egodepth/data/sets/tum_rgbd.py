@@ -15,7 +15,7 @@ from egodepth.core.files import find
 from egodepth.data.image_files import ImageFiles, read_depth_png
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sets.image_list import read_image_list
-from egodepth.data.sets.lacks import Lacks
+from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import resized_camera
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
@@ -48,36 +48,36 @@ def read_tum_rgbd(root: Path) -> list[Sequence]:
             f"no TUM RGB-D sequences under {root}: expected files like "
             "rgbd_dataset_freiburg1_xyz/rgb.txt"
         )
-    lacks = Lacks("tum_rgbd", root)
-    sequences = [_read_folder(folder, root, lacks) for folder in folders]
-    lacks.tell()
+    missing = MissingItems("tum_rgbd", root)
+    sequences = [_read_folder(folder, root, missing) for folder in folders]
+    missing.warn()
     return sequences
 
 
-def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
+def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
     camera_name = re.search(r"freiburg[123]", folder.resolve().name)
     if camera_name is None:
         raise EgodepthError(
             f"{folder} tells no camera: its name must hold freiburg1, freiburg2 or freiburg3, like "
             "rgbd_dataset_freiburg1_xyz"
         )
-    times, paths = _read_list(folder / "rgb.txt", lacks)
+    times, paths = _read_list(folder / "rgb.txt", missing)
     frames = ImageFiles(paths, times=times)
     parameters, distortion = CAMERAS[camera_name[0]]
     camera = resized_camera(Camera.from_parameters(*parameters, HEIGHT, WIDTH), frames, folder)
     change = Undistortion(camera, Lens("brown", distortion)) if distortion else None
     depth: dict[int, Callable[[], np.ndarray]] = {}
     if (folder / "depth.txt").exists():
-        depth_times, depth_paths = _read_list(folder / "depth.txt", lacks)
+        depth_times, depth_paths = _read_list(folder / "depth.txt", missing)
         pairs = associate(times, depth_times, APART)
         depth = {int(i): partial(_read_depth, depth_paths[j], change) for i, j in pairs}
         without = sorted(set(range(len(paths))) - set(depth))
-        lacks.add("images without depth in time", *(paths[i].relative_to(root) for i in without))
+        missing.add("images without depth in time", *(paths[i].relative_to(root) for i in without))
     poses = None
     if (folder / "groundtruth.txt").exists():
         poses = poses_at(times, *read_tum(folder / "groundtruth.txt"), APART)
         without = np.flatnonzero(np.isnan(poses).any((1, 2))).tolist()
-        lacks.add("images without a pose in time", *(paths[i].relative_to(root) for i in without))
+        missing.add("images without a pose in time", *(paths[i].relative_to(root) for i in without))
     return Sequence(
         name=folder.relative_to(root).as_posix() if folder != root else folder.resolve().name,
         frames=ChangedFrames(frames, change) if change else frames,
@@ -87,12 +87,12 @@ def _read_folder(folder: Path, root: Path, lacks: Lacks) -> Sequence:
     )
 
 
-def _read_list(path: Path, lacks: Lacks) -> tuple[np.ndarray, list[Path]]:
+def _read_list(path: Path, missing: MissingItems) -> tuple[np.ndarray, list[Path]]:
     def parse(line: str) -> tuple[float, Path]:
         words = line.split()
         return float(words[0]), path.parent / words[1]
 
-    return read_image_list(path, parse, "time file", lacks, "")
+    return read_image_list(path, parse, "time file", missing, "")
 
 
 def _read_depth(path: Path, change: Undistortion | None) -> np.ndarray:

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core import progress
-from egodepth.core.ahead import ahead
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import write_json
 from egodepth.core.outputs import OutputFolder
+from egodepth.core.prefetch import prefetch
 from egodepth.data.sequence import Sequence, time_per_frame
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.inference.arguments import check_run, footage_of
@@ -92,7 +92,7 @@ def track_sequence(
     total, interrupted = len(sequence.frames), ""
     try:
         for frame in progress.track(
-            ahead(sequence.frames.at()), f"tracking {sequence.name}", total
+            prefetch(sequence.frames.at()), f"tracking {sequence.name}", total
         ):
             motion = odometry.track(frame)
             numbers.append(frame.number)

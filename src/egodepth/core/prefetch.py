@@ -1,4 +1,4 @@
-"""Iterating ahead of the one who takes."""
+"""Background work on the items of an iterator: before they are needed, or after they were passed on."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -9,8 +9,8 @@ T = TypeVar("T")
 S = TypeVar("S")
 
 
-def ahead(items: Iterable[T], count: int = 1) -> Iterator[T]:
-    """The same items, up to ``count`` of them made in a thread while one is worked on."""
+def prefetch(items: Iterable[T], count: int = 1) -> Iterator[T]:
+    """Yield the items, with up to ``count`` of them made by a background worker while one is used."""
     source = iter(items)
     done = object()
     with ThreadPoolExecutor(1) as pool:
@@ -24,9 +24,11 @@ def ahead(items: Iterable[T], count: int = 1) -> Iterator[T]:
                 future.cancel()
 
 
-def beside(items: Iterable[T], work: Callable[[T], S], count: int = 8) -> Iterator[T]:
-    """The same items, each passed on at once while ``work`` is done on it in a thread, in order; at most
-    ``count`` wait for it. An error of the work is raised here."""
+def in_background(items: Iterable[T], work: Callable[[T], S], count: int = 8) -> Iterator[T]:
+    """Yield the items at once, while a background worker does ``work`` on each, in order.
+
+    At most ``count`` items wait for the worker. Its errors are raised here.
+    """
     pending: deque[Future[S]] = deque()
     with ThreadPoolExecutor(1) as pool:
         for item in items:
