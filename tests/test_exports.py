@@ -12,8 +12,10 @@ from tests.test_cli import run
 from tests.test_cloud import TrueDepth
 
 from egodepth.core.errors import EgodepthError
+from egodepth.data.sequence import Frame
 from egodepth.geometry.camera import Camera, pixel_grid
-from egodepth.inference.export.mesh import Volume, fuse_mesh, write_mesh
+from egodepth.inference.export.mesh import Mesh, Volume, fuse_mesh, write_mesh
+from egodepth.inference.odometry.tracker import FrameMotion, Odometry
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import Unit
 
@@ -106,6 +108,47 @@ def test_a_length_that_tells_no_unit_loses_no_tracking(
     assert run(capsys, *words)[0] == 0
     if kind != "colmap":
         assert other.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".ply", ".obj", ".glb", ".stl"])
+def test_a_comment_is_kept_in_every_format_of_a_mesh(tmp_path: Path, suffix: str) -> None:
+    triangle = Mesh(
+        np.eye(3, dtype=np.float32), np.array([[0, 1, 2]]), np.full((3, 3), 90, np.uint8), 1.0
+    )
+    for comment in ("", "partial: interrupted after 3 of 6 frames"):
+        path = tmp_path / f"mesh{len(comment)}{suffix}"
+        write_mesh(path, triangle, comment)
+        assert (b"partial" in path.read_bytes()) == bool(comment)
+        read = trimesh.load(path, force="mesh", process=False)
+        np.testing.assert_array_equal(read.triangles[0], np.eye(3))
+
+
+@pytest.mark.parametrize("kind", ["points", "mesh", "colmap", "rerun"])
+def test_what_is_written_of_an_interrupted_tracking_says_so(
+    tiny_run: Path, tmp_path: Path, kind: str,
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    if kind == "rerun":
+        pytest.importorskip("rerun")
+    write_images(tmp_path / "frames", 6)
+    original, seen = Odometry.track, []
+
+    def track(self: Odometry, frame: Frame) -> FrameMotion:
+        if len(seen) == 4:
+            raise KeyboardInterrupt
+        seen.append(frame.number)
+        return original(self, frame)
+
+    monkeypatch.setattr(Odometry, "track", track)
+    name = {"points": "a.ply", "mesh": "a.ply", "colmap": "model", "rerun": "a.rrd"}[kind]
+    out = tmp_path / name
+    status, text, err = run(
+        capsys, "export", kind, tiny_run, tmp_path / "frames", "--out", out, "--every", 2
+    )
+    assert status == 130 and text == ""
+    assert "interrupted after 4 of 6 frames; this is a part:" in err and str(out) in err
+    file = out / "sparse" / "0" / "images.txt" if kind == "colmap" else out
+    assert b"partial: interrupted after 4 of 6 frames" in file.read_bytes()
 
 
 def test_exr_and_chosen_formats(

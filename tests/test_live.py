@@ -1,8 +1,13 @@
 """A camera that runs: a video file is played at its own speed in its place."""
 
+import contextlib
+import http.client
+import json
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from pathlib import Path
@@ -48,7 +53,7 @@ def test_the_page(tiny_run: Path, tmp_path: Path) -> None:
         picture = np.asarray(Image.open(tmp_path / "frame.jpg"))
         assert picture.shape == (64, 64, 3)  # the image above its depth
         assert np.ptp(picture[:30].astype(int)) < 12 and np.ptp(picture[34:].astype(int)) > 20
-        assert b'"ended": false' in get(view, "state.json")  # type: ignore[arg-type]
+        assert json.loads(get(view, "state.json"))["ended"] is False  # type: ignore[arg-type]
         assert b"egodepth live" in get(view, "")  # type: ignore[arg-type]
     finally:
         view.stop()
@@ -77,3 +82,29 @@ def test_the_command(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert re.search(r"of 15 frames", process.stdout.read())
     status, _, error = run(capsys, "live", tiny_run, video, "--backend", "openvino-int8")
     assert status == 1 and "live takes torch" in error
+
+
+def test_ctrl_c_ends_it_while_a_browser_waits_for_a_frame(tiny_run: Path, tmp_path: Path) -> None:
+    video = make_video(tmp_path / "drive.mp4", 30, 1)
+    command = [sys.executable, "-m", "egodepth.cli", "live", str(tiny_run), str(video)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        # A shell lets what it starts in the background ignore the signal, and so all below it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None and process.stdout is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
+        assert address
+        asked = threading.Thread(target=urlopen_quietly, args=(address[0] + "frame",), daemon=True)
+        urllib.request.urlopen(address[0] + "frame", timeout=20).read()
+        asked.start()
+        time.sleep(0.2)
+        started = time.perf_counter()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 0 and time.perf_counter() - started < 15
+        assert process.stderr.read() == "" and "of" in process.stdout.read()
+
+
+def urlopen_quietly(address: str) -> None:
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        urllib.request.urlopen(address, timeout=20).read()

@@ -1,5 +1,6 @@
 """The page that one looks at, by requests and in a real browser."""
 
+import http.client
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -181,6 +183,8 @@ def test_a_port_that_is_taken(view: View, tiny_run: Path, tmp_path: Path) -> Non
     sequence = read_source(str(tmp_path / "frames"))[0]
     with pytest.raises(EgodepthError, match=f"port {port} is taken; choose another by --port"):
         View(Run.load(tiny_run), [sequence.with_fov(60)], port=port)
+    with pytest.raises(EgodepthError, match="--port must be between 0 and 65535, got 70000"):
+        View(Run.load(tiny_run), [sequence.with_fov(60)], port=70000)
 
 
 @pytest.mark.parametrize("truth", ["depth", "improved"])
@@ -243,9 +247,37 @@ def test_the_command_runs_until_it_is_interrupted(tiny_run: Path, tmp_path: Path
     ) as process:  # fmt: skip
         assert process.stderr is not None
         line = process.stderr.readline()
-        address = re.search(r"http://127\.0\.0\.1:\d+/", line)
+        address = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
         assert address, line
-        state = json.loads(urllib.request.urlopen(address[0] + "state.json", timeout=20).read())
+        browser = http.client.HTTPConnection("127.0.0.1", int(address[1]), timeout=20)
+        browser.request("GET", "/state.json")
+        state = json.loads(browser.getresponse().read())
         assert state["sequence"] == "frames"
+        process.send_signal(signal.SIGINT)  # while the browser keeps its connection
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""
+
+
+def test_the_command_may_be_interrupted_while_it_predicts(tiny_run: Path, tmp_path: Path) -> None:
+    """Neither waits for the rest of the footage, nor aborts with threads that hold a lock."""
+    write_images(tmp_path / "frames", 400)
+    command = [
+        sys.executable, "-m", "egodepth.cli", "view", str(tiny_run), str(tmp_path / "frames"),
+        "--odometry",
+    ]  # fmt: skip
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env=os.environ.copy(),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    ) as process:  # fmt: skip
+        assert process.stderr is not None
+        address = re.search(r"http://127\.0\.0\.1:\d+/", process.stderr.readline())
+        assert address
+        for _ in range(200):
+            state = json.loads(urllib.request.urlopen(address[0] + "state.json", timeout=20).read())
+            if state["numbers"]:
+                break
+            time.sleep(0.1)
+        assert state["state"] == "predicting depth"
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.wait(20) == 0
+        assert process.stderr.read() == ""

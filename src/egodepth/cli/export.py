@@ -90,6 +90,8 @@ def _export_cloud(options: argparse.Namespace) -> int:
         found = track_sequence(run, sequence, known=known_length(options))
     except TrackingInterrupted as interrupt:
         found = interrupt.trajectory
+        if known_length(options) is not None and not found.unit.metres:
+            options.voxel = None
     except NoUnitError as error:
         # Minutes of tracking are not lost over a length that tells nothing.
         found, no_unit = error.trajectory, error

@@ -1,8 +1,6 @@
 """``egodepth view`` and ``egodepth live``."""
 
 import argparse
-import os
-import sys
 from typing import Any
 
 from egodepth.cli.common import (
@@ -114,8 +112,4 @@ def _view(options: argparse.Namespace) -> int:
         view.wait()
     except KeyboardInterrupt:
         view.stop()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Threads of the viewer and of PyTorch may still be on their way out, and Python aborts where one of
-    # them holds a lock when it ends. Nothing is left to be lost.
-    os._exit(0)
+    return 0

@@ -4,18 +4,20 @@ import io
 import threading
 import time
 from collections import deque
-from importlib.resources import files
 from typing import Any
 
 import numpy as np
 from PIL import Image
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.live_camera import LiveCamera
 from egodepth.geometry.lens import Undistortion
 from egodepth.runs.run import Run
-from egodepth.view.page import Server, as_json
+from egodepth.view.page import Server, html_page
 
 WIDEST = 960
 SETTLE = 0.05
@@ -49,20 +51,20 @@ class LiveView:
         self._undistortion: Undistortion | None = None
         self._moments: deque[float] = deque(maxlen=30)
         self._change = threading.Condition()
-        self._server = Server(self, port)
+        self._server = Server(self._routes(), port)
         self.address = self._server.address
-        self._thread = threading.Thread(target=self._predict, daemon=True)
-        self._thread.start()
+        self._over = threading.Event()
+        threading.Thread(target=self._predict, daemon=True).start()
         self._server.start()
 
     def wait(self) -> None:
         """Until the source ends or somebody interrupts."""
-        self._thread.join()
+        self._over.wait()
 
     def stop(self) -> None:
         """End it."""
         self.camera.close()
-        self._thread.join(10)
+        self._over.wait(10)
         self._server.stop()
 
     @property
@@ -71,24 +73,28 @@ class LiveView:
         moments = list(self._moments)
         return (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 0.0
 
-    def answer(self, path: str, query: dict[str, list[str]]) -> tuple[str, bytes]:
-        """Content type and body of a request; a frame is the next one that comes."""
-        if path == "/":
-            return "text/html; charset=utf-8", (files("egodepth.view") / "live.html").read_bytes()
-        if path == "/state.json":
-            return as_json({
-                "title": self.run.folder.name, "source": self.camera.source,
-                "rate": self.rate, "frames": self.frames, "seen": self.camera.seen,
-                "ended": self.ended, "problem": self.problem,
-            })  # fmt: skip
-        if path == "/frame":
-            with self._change:
-                before = self.frames
-                self._change.wait_for(lambda: self.frames > before or self.ended, 5)
-                if not self._picture:
-                    raise KeyError(path)
-                return "image/jpeg", self._picture
-        raise KeyError(path)
+    def _routes(self) -> list[Route]:
+        return [
+            Route("/", lambda _: html_page("live.html")),
+            Route("/state.json", self._state),
+            Route("/frame", self._frame),
+        ]
+
+    def _state(self, request: Request) -> Response:
+        return JSONResponse({
+            "title": self.run.folder.name, "source": self.camera.source,
+            "rate": self.rate, "frames": self.frames, "seen": self.camera.seen,
+            "ended": self.ended, "problem": self.problem,
+        })  # fmt: skip
+
+    def _frame(self, request: Request) -> Response:
+        """The next frame that comes."""
+        with self._change:
+            before = self.frames
+            self._change.wait_for(lambda: self.frames > before or self.ended, 5)
+            if not self._picture:
+                raise KeyError("no frame yet")
+            return Response(self._picture, media_type="image/jpeg")
 
     def _predict(self) -> None:
         try:
@@ -100,6 +106,7 @@ class LiveView:
             with self._change:
                 self.ended = True
                 self._change.notify_all()
+            self._over.set()
 
     def _add(self, image: np.ndarray) -> None:
         if self.frames == 0:

@@ -1,108 +1,117 @@
 """Pages for this machine alone."""
 
-import json
+import errno
+import socket
 import threading
-from contextlib import suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Protocol
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Sequence
+from importlib.resources import files
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from egodepth.core.errors import EgodepthError
 
-FIRST_PORT, TRIED_PORTS = 8765, 50
-LOCAL_NAMES = ("127.0.0.1", "localhost", "[::1]")
-
-
-class Page(Protocol):
-    """What is served."""
-
-    def answer(self, path: str, query: dict[str, list[str]]) -> tuple[str, bytes]:
-        """Content type and body of a request.
-
-        Raises:
-            KeyError, ValueError, IndexError: for what there is not.
-        """
-        ...
+FIRST_PORT, TRIED_PORTS, LAST_PORT = 8765, 50, 65535
+LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
+SECONDS_TO_FINISH = 1
+"""For requests that are under way when the server stops."""
 
 
 class Server:
-    """Serves a page on the loopback address, in threads of its own, once it is started.
+    """Serves routes on the loopback address, in a thread of its own, once it is started.
 
     Attributes:
         address: to open in a browser.
     """
 
-    def __init__(self, page: Page, port: int | None = None):
+    def __init__(self, routes: Sequence[BaseRoute], port: int | None = None):
         """Take the port.
 
         Args:
-            page: what is served.
+            routes: what is served; a KeyError, ValueError or IndexError is a page that is not there.
             port: by default the first free one from FIRST_PORT on.
 
         Raises:
             EgodepthError: a port that is taken.
         """
-        self._server = _listen(port, page)
-        self.address = f"http://127.0.0.1:{self._server.server_address[1]}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._socket = _listen(port)
+        self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}/"
+        app = Starlette(
+            routes=routes,
+            middleware=[Middleware(_ForThisMachine)],
+            exception_handlers=dict.fromkeys((KeyError, ValueError, IndexError), _nothing_here),
+        )
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                app, log_config=None, access_log=False, lifespan="off",
+                timeout_graceful_shutdown=SECONDS_TO_FINISH,
+            )
+        )  # fmt: skip
+        # Waited for in place of the thread, which Python takes for ended once a join was interrupted.
+        self._ended = threading.Event()
 
     def start(self) -> None:
         """Answer from now on."""
-        self._thread.start()
+        threading.Thread(target=self._run, daemon=True).start()
 
     def wait(self) -> None:
         """Until somebody interrupts."""
-        self._thread.join()
+        self._ended.wait()
 
     def stop(self) -> None:
         """Listen no more."""
-        self._server.shutdown()
-        self._server.server_close()
+        self._server.should_exit = True
+        self._ended.wait()
 
-
-class _Handler(BaseHTTPRequestHandler):
-    """Answers of a :class:`Page`."""
-
-    page: Page
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        """Answer, to a browser on this machine that asked for this page by its own name alone."""
-        name = self.headers.get("Host", "").rpartition(":")[0]
-        if name not in LOCAL_NAMES:
-            self._send(403, "text/plain", b"this page is for this machine alone")
-            return
-        parts = urlsplit(self.path)
+    def _run(self) -> None:
         try:
-            kind, body = self.page.answer(parts.path, parse_qs(parts.query))
-        except (KeyError, ValueError, IndexError):
-            self._send(404, "text/plain", b"there is nothing here")
-            return
-        self._send(200, kind, body)
-
-    def _send(self, status: int, kind: str, body: bytes) -> None:
-        with suppress(BrokenPipeError, ConnectionResetError):
-            self.send_response(status)
-            self.send_header("Content-Type", kind)
-            self.send_header("Content-Length", str(len(body)))
-            self.send_header("Cache-Control", "no-store")
-            self.end_headers()
-            self.wfile.write(body)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Nothing: every frame would be a line."""
+            self._server.run([self._socket])
+        finally:
+            self._ended.set()
 
 
-def _listen(port: int | None, page: Page) -> ThreadingHTTPServer:
-    handler = type("Handler", (_Handler,), {"page": page})
+class _ForThisMachine:
+    """Answers a browser that asked for this page by its own name alone, and lets it keep nothing."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_fresh(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"].append((b"cache-control", b"no-store"))
+            await send(message)
+
+        app = self._app
+        if Request(scope).url.hostname not in LOCAL_NAMES:
+            app = PlainTextResponse("this page is for this machine alone", 403)
+        await app(scope, receive, send_fresh)
+
+
+def _nothing_here(request: Request, error: Exception) -> Response:
+    return PlainTextResponse("there is nothing here", 404)
+
+
+def html_page(name: str) -> HTMLResponse:
+    """A page of this package."""
+    return HTMLResponse((files("egodepth.view") / name).read_bytes())
+
+
+def _listen(port: int | None) -> socket.socket:
+    if port is not None and not 0 <= port <= LAST_PORT:
+        raise EgodepthError(f"--port must be between 0 and {LAST_PORT}, got {port}")
     candidates = range(FIRST_PORT, FIRST_PORT + TRIED_PORTS) if port is None else [port]
+    reason = ""
     for candidate in candidates:
-        with suppress(OSError):
-            return ThreadingHTTPServer(("127.0.0.1", candidate), handler)
-    taken = f"port {port} is" if port is not None else f"all ports from {FIRST_PORT} on are"
-    raise EgodepthError(f"cannot serve the page: {taken} taken; choose another by --port")
-
-
-def as_json(values: dict[str, Any]) -> tuple[str, bytes]:
-    """Content type and body."""
-    return "application/json", json.dumps(values).encode()
+        try:
+            return socket.create_server(("127.0.0.1", candidate))
+        except OSError as error:
+            taken = error.errno == errno.EADDRINUSE
+            reason = "taken" if taken else f"refused ({error.strerror or error})"
+    which = f"port {port} is" if port is not None else f"all ports from {FIRST_PORT} on are"
+    raise EgodepthError(f"cannot serve the page: {which} {reason}; choose another by --port")

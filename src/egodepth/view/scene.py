@@ -40,7 +40,8 @@ class Scene:
 
     def stop(self) -> None:
         """Close it."""
-        self._server.stop()
+        with redirect_stdout(io.StringIO()):
+            self._server.stop()
 
     def show(self, session: Session, place: int) -> None:
         """Bring the scene to a frame of a session; what is there already is left alone."""

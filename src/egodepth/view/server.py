@@ -3,10 +3,12 @@
 import socket
 import threading
 from collections.abc import Callable
-from importlib.resources import files
 
 import numpy as np
 from matplotlib import colormaps
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
 
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol
@@ -15,7 +17,7 @@ from egodepth.inference.odometry.unit import KnownLength
 from egodepth.report.plots import read_log
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
-from egodepth.view.page import Server, as_json
+from egodepth.view.page import Server, html_page
 from egodepth.view.scene import Scene
 from egodepth.view.session import Session
 
@@ -52,8 +54,9 @@ class View:
             run, sequence, known, protocol, odometry=odometry
         )
         self._lock = threading.Lock()
+        self._left: list[Session] = []
         self._curves = _curves(run.folder)
-        self._server = Server(self, port)
+        self._server = Server(self._routes(), port)
         self._scene = Scene(_free_port())
         self.session = self._make(sequences[0])
         self.title = run.folder.name
@@ -69,41 +72,47 @@ class View:
         self.session.stop()
         self._server.stop()
         self._scene.stop()
-        self.session.wait(10)
+        for session in (*self._left, self.session):
+            session.wait()
 
-    def answer(self, path: str, query: dict[str, list[str]]) -> tuple[str, bytes]:
-        """Content type and body of a request.
+    def _routes(self) -> list[Route]:
+        return [
+            Route("/", lambda _: html_page("page.html")),
+            Route("/about.json", self._about),
+            Route("/state.json", lambda _: JSONResponse(self.session.describe())),
+            Route("/sequence", self._choose),
+            Route("/show", self._show),
+            Route("/image/{place:int}", self._image),
+            Route("/depth/{place:int}", self._depth),
+        ]
 
-        Raises:
-            KeyError, ValueError, IndexError: for what there is not.
-        """
-        if path == "/":
-            return "text/html; charset=utf-8", (files("egodepth.view") / "page.html").read_bytes()
-        if path == "/about.json":
-            return as_json({
-                "title": self.title, "sequences": list(self._sequences), "curves": self._curves,
-                "scene": f"http://127.0.0.1:{self._scene.port}/", "maps": _colour_maps(),
-            })  # fmt: skip
-        if path == "/state.json":
-            return as_json(self.session.describe())
-        if path == "/sequence":
-            chosen = self._sequences[query["name"][0]]
-            with self._lock:
-                if chosen is not self.session.sequence:
-                    self.session.stop()
-                    self.session = self._make(chosen)
-            return as_json({})
-        if path == "/show":
-            with self._lock:
-                self._scene.show(self.session, int(query["place"][0]))
-            return as_json({})
-        kind, _, place = path.removeprefix("/").partition("/")
-        frame = self.session.frames[int(place)]
-        if kind == "image":
-            return "image/jpeg", frame.image
-        if kind == "depth":
-            return "application/octet-stream", frame.depth.astype("<f4").tobytes()
-        raise KeyError(path)
+    def _about(self, request: Request) -> Response:
+        return JSONResponse({
+            "title": self.title, "sequences": list(self._sequences), "curves": self._curves,
+            "scene": f"http://127.0.0.1:{self._scene.port}/", "maps": _colour_maps(),
+        })  # fmt: skip
+
+    def _choose(self, request: Request) -> Response:
+        chosen = self._sequences[request.query_params["name"]]
+        with self._lock:
+            if chosen is not self.session.sequence:
+                self.session.stop()
+                self._left.append(self.session)
+                self.session = self._make(chosen)
+        return JSONResponse({})
+
+    def _show(self, request: Request) -> Response:
+        with self._lock:
+            self._scene.show(self.session, int(request.query_params["place"]))
+        return JSONResponse({})
+
+    def _image(self, request: Request) -> Response:
+        frame = self.session.frames[request.path_params["place"]]
+        return Response(frame.image, media_type="image/jpeg")
+
+    def _depth(self, request: Request) -> Response:
+        frame = self.session.frames[request.path_params["place"]]
+        return Response(frame.depth.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
 def _free_port() -> int:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.progress import Phase, Silence, reporting
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.depth import DepthProtocol, score_depth
@@ -117,7 +118,8 @@ class Session:
 
     def _gather(self) -> None:
         try:
-            self._gather_all()
+            with reporting(_Watch(self._stopped)):
+                self._gather_all()
         except _StoppedError:
             pass
         except EgodepthError as error:
@@ -145,14 +147,13 @@ class Session:
         poses = []
         factor = np.float32(self.unit.factor)
         for place, seen in enumerate(predict_sequence(self.run, self.sequence)):
-            self._check()
             if place % self._every == 0:
                 poses.append(seen.first_from_frame)
                 self._add(seen.frame, seen.depth * factor, place)
         numbers = [frame.number for frame in self.frames]
         if self.odometry:
             self.state = "finding the motion"
-            tracked = track_sequence(self.run, self.sequence, on_frame=lambda _: self._check())
+            tracked = track_sequence(self.run, self.sequence)
             poses = list(tracked.only(numbers).poses)
         found = Trajectory(np.stack(poses), numbers, unit=self.unit)
         self.poses = found.first_from_frame
@@ -162,10 +163,6 @@ class Session:
         cloud = fuse_cloud(self.run, self.sequence, found, every, depth="network")
         chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MOST_POINTS]
         self.cloud = Cloud(cloud.points[chosen], cloud.colours[chosen])
-
-    def _check(self) -> None:
-        if self._stopped.is_set():
-            raise _StoppedError
 
     def _add(self, frame: Frame, depth: np.ndarray, place: int) -> None:
         height, width = depth.shape
@@ -192,6 +189,17 @@ class Session:
 
 class _StoppedError(Exception):
     """The session is no longer looked at."""
+
+
+class _Watch(Silence):
+    """Ends work at its next step once a session is no longer looked at."""
+
+    def __init__(self, stopped: threading.Event):
+        self._stopped = stopped
+
+    def show(self, phase: Phase) -> None:
+        if self._stopped.is_set() and not phase.ended:
+            raise _StoppedError
 
 
 def _score(depth: np.ndarray, truth: np.ndarray, protocol: DepthProtocol) -> dict[str, float]:

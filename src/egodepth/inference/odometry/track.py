@@ -116,6 +116,9 @@ def track_sequence(
     except EgodepthError as reason:
         error = reason
     if interrupted:
+        if error is not None:
+            text = f"{error}; the trajectory is in the run's own unit"
+            warnings.warn(text, EgodepthWarning, stacklevel=2)
         raise TrackingInterrupted(found)
     if error is not None:
         raise NoUnitError(str(error), found) from error
