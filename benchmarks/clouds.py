@@ -20,8 +20,8 @@ from egodepth.core.provenance import provenance
 from egodepth.inference.export.cloud import consistent_views
 from egodepth.inference.multi_view import DepthFrom
 from egodepth.inference.odometry.track import track_sequence
-from egodepth.inference.odometry.unit import OWN_UNIT
 from egodepth.runs.run import Run
+from egodepth.runs.unit import OWN_UNIT
 
 FOOTAGE = {"0009": ("kitti_raw:{}/kitti_raw", 4), "04": ("kitti_odometry:{}/kitti_odometry", 5)}
 """Source, and frames from one to the next that the cloud takes."""

@@ -11,11 +11,14 @@ import torch
 from tests.conftest import write_images
 
 import egodepth
-from egodepth import EgodepthError, KnownLength
+from egodepth import CameraHeight, EgodepthError, GpsTrack, MeanSpeed, MeasuredDistance
 from egodepth.data.sequence import Sequence
 from egodepth.runs.run import Run
 
-CALLABLE = sorted(set(egodepth.__all__) - {"EgodepthError"})
+CALLABLE = sorted(
+    set(egodepth.__all__) - {"EgodepthError", "KnownLength", "Phase", "Reporter", "reporting"}
+)
+"""Those that users call with arguments of their own."""
 
 
 @pytest.fixture(scope="session")
@@ -40,34 +43,36 @@ def test_sources_are_paths_or_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("make", "message"),
     [
-        ({}, "exactly one of camera_height, speed, gps and distance, got none"),
-        ({"speed": 3, "camera_height": 1.5}, "got camera_height and speed"),
-        ({"speed": -3}, "speed must be a number above zero, got -3"),
-        ({"speed": 0}, "above zero"),
-        ({"speed": float("nan")}, "above zero"),
-        ({"speed": float("inf")}, "above zero"),
-        ({"speed": "14"}, "above zero, got '14'"),
-        ({"camera_height": True}, "above zero"),
-        ({"camera_height": -1.5}, "camera_height must be a number above zero"),
-        ({"gps": 3}, "gps must be the path"),
-        ({"distance": (3, 1, 1)}, "four numbers"),
-        ({"distance": 5}, "four numbers"),
-        ({"distance": (3.5, 1, 1, 2)}, "whole number"),
-        ({"distance": (3, 1, 1, -2)}, "distance must be a number above zero"),
-        ({"distance": (3, float("nan"), 1, 2)}, "a pixel"),
+        (lambda: MeanSpeed(-3), "speed must be a number above zero, got -3"),
+        (lambda: MeanSpeed(0), "above zero"),
+        (lambda: MeanSpeed(float("nan")), "above zero"),
+        (lambda: MeanSpeed(float("inf")), "above zero"),
+        (lambda: MeanSpeed("14"), "above zero, got '14'"),  # type: ignore[arg-type]
+        (lambda: CameraHeight(True), "above zero"),
+        (lambda: CameraHeight(-1.5), "camera height must be a number above zero"),
+        (lambda: GpsTrack(3), "gps must be the path"),  # type: ignore[arg-type]
+        (lambda: MeasuredDistance(3, 1, 1, "far"), "four numbers"),  # type: ignore[arg-type]
+        (lambda: MeasuredDistance(3.5, 1, 1, 2), "whole number"),  # type: ignore[arg-type]
+        (lambda: MeasuredDistance(3, 1, 1, -2), "distance must be a number above zero"),
+        (lambda: MeasuredDistance(3, float("nan"), 1, 2), "a pixel"),
     ],
 )
-def test_a_known_length_is_one_and_above_zero(given: dict[str, Any], message: str) -> None:
+def test_a_known_length_is_above_zero(make: Callable[[], object], message: str) -> None:
     with pytest.raises(EgodepthError, match=message):
-        KnownLength(**given)
+        make()
+
+
+def test_a_known_length_says_what_it_can_be() -> None:
+    with pytest.raises(EgodepthError, match=r"one of egodepth\.CameraHeight\(METRES\), MeanSpeed"):
+        egodepth.KnownLength(speed=14)
 
 
 def test_known_lengths_that_are_right() -> None:
-    assert KnownLength(speed=np.float32(2)).by_motion
-    assert KnownLength(gps="a.gpx").gps == Path("a.gpx")  # type: ignore[arg-type]
-    assert KnownLength(distance=[3, 1, 2, 5]).distance == (3, 1, 2, 5)  # type: ignore[arg-type]
+    assert MeanSpeed(np.float32(2)).metres_per_second == 2  # type: ignore[arg-type]
+    assert GpsTrack("a.gpx").path == Path("a.gpx")  # type: ignore[arg-type]
+    assert MeasuredDistance(3.0, 1, 2, 5).frame == 3  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -85,7 +90,7 @@ def test_known_lengths_that_are_right() -> None:
         (lambda run, s: run.to("gpu"), "cannot compute on device 'gpu'"),
         (lambda run, s: egodepth.load(None), "folder must be the path of a run"),
         (lambda run, s: egodepth.load("/nowhere"), "/nowhere"),
-        (lambda run, s: egodepth.find_unit(run, s, 14), "known must be a KnownLength, got int"),
+        (lambda run, s: egodepth.find_unit(run, s, 14), "known must be a CameraHeight, MeanSpeed"),
         (lambda run, s: egodepth.find_unit(run, [s]), "an item of the list that read_source gives"),
         (lambda run, s: egodepth.find_unit("runs/a", s), r"run must be a Run, egodepth\.load\(FOLDER\)"),
         (lambda run, s: list(egodepth.predict_sequence(run, [s])), "sequence must be one Sequence"),
@@ -138,13 +143,13 @@ def test_wrong_arguments_of_alignment(model: Run) -> None:
 )
 def test_all_public_names_refuse_nonsense(name: str, wrong: Any) -> None:
     """Whatever the position of a wrong argument, it is no bare TypeError or AttributeError."""
-    wanted = {"Run": lambda: Run.load(wrong), "KnownLength": lambda: KnownLength(speed=wrong),
+    wanted = {"Run": lambda: Run.load(wrong), "MeasuredDistance": lambda: MeasuredDistance(wrong, 0, 0, 1),
               "Unit": lambda: egodepth.Unit(wrong or "x")}  # fmt: skip
     counts = {"align_images": 4, "evaluate_depth": 3, "evaluate_odometry": 2, "find_unit": 2, "Odometry": 2,
               "predict_sequence": 2, "track_sequence": 2, "train": 2, "write_predictions": 2}  # fmt: skip
     if name == "Unit" and wrong == 3.5:
         return
-    if name == "KnownLength" and wrong == 3.5:
+    if name in ("CameraHeight", "MeanSpeed") and wrong == 3.5:
         return
 
     def usual() -> Any:

@@ -17,7 +17,7 @@ from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.inference.export.mesh import Mesh, Volume, fuse_mesh, write_mesh
 from egodepth.inference.odometry.tracker import FrameMotion, Odometry
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.odometry.unit import Unit
+from egodepth.runs.unit import Unit
 
 CENTRE = np.array([0.0, 0.0, 4.0])
 

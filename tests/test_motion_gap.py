@@ -19,9 +19,9 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.sources import read_source
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
+from egodepth.inference.odometry.known_length import MeanSpeed
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses
 from egodepth.inference.odometry.tracker import Odometry
-from egodepth.inference.odometry.unit import KnownLength
 from egodepth.inference.predict import find_unit, predict_sequence
 from egodepth.inference.scoring import landscape
 from egodepth.models.networks import DepthNet, PoseNet
@@ -149,7 +149,7 @@ def test_speed_gives_the_metres_of_the_path() -> None:
 
     run.motions_of_frames = forward  # type: ignore[method-assign]
     for rate in (10.0, 30.0):
-        unit = find_unit(run, Sequence("film", Film(61, rate)), KnownLength(speed=10.0))
+        unit = find_unit(run, Sequence("film", Film(61, rate)), MeanSpeed(10.0))
         assert unit.metres == pytest.approx(10 * 0.3 / 0.6)
 
 

@@ -17,9 +17,9 @@ from egodepth.data.synthetic.street import CAMERA_HEIGHT, StreetDrive, read_stre
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.align import align_images
+from egodepth.inference.odometry.known_length import CameraHeight
 from egodepth.inference.odometry.track import TrackingInterrupted, track_sequence
 from egodepth.inference.odometry.tracker import Odometry
-from egodepth.inference.odometry.unit import KnownLength
 from egodepth.models.networks import DepthNet
 from egodepth.runs.run import Run
 from egodepth.settings.model import ModelSettings
@@ -78,7 +78,7 @@ def test_a_street_is_driven_through(street: tuple[OracleRun, Sequence]) -> None:
     oracle, sequence = street
     coming: list[int] = []
     found = track_sequence(
-        oracle, sequence, known=KnownLength(camera_height=CAMERA_HEIGHT),
+        oracle, sequence, known=CameraHeight(CAMERA_HEIGHT),
         on_frame=lambda motion: coming.append(motion.frame.number),
     )  # fmt: skip
     assert coming == list(FRAMES) and found.untrusted == [] and not found.interrupted

@@ -320,7 +320,7 @@ def test_without_a_camera(tmp_path: Path, tiny_run: Path) -> None:
     write_images(tmp_path / "frames", 3)
     (sequence,) = read_source(str(tmp_path / "frames"))
     run = egodepth.load(tiny_run)
-    known = egodepth.KnownLength(distance=(0, 40.0, 20.0, 3.0))
+    known = egodepth.MeasuredDistance(0, 40.0, 20.0, 3.0)
     unit = egodepth.find_unit(run, sequence, known)
     assert unit == egodepth.find_unit(run, run.open(sequence)[0], known)
     for opened in (run.open(sequence), run.open([sequence]), run.open([tmp_path / "frames"])):

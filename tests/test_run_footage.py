@@ -218,7 +218,7 @@ def test_python_sees_straight_frames(bent_run: Path, footage: Path, seen: list[n
     (sequence,) = egodepth.read_source(footage)
     camera = run.open(sequence)[0].camera
     assert sequence.camera is None and camera is not None
-    known = egodepth.KnownLength(distance=(0, 80.0, 40.0, 3.0))
+    known = egodepth.MeasuredDistance(0, 80.0, 40.0, 3.0)
     for look in (
         lambda: list(egodepth.predict_sequence(run, sequence)),
         lambda: egodepth.find_unit(run, sequence, known),

@@ -15,8 +15,8 @@ from egodepth.core.video import VideoWriter
 from egodepth.data.footage.live_camera import LiveCamera
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_tum
+from egodepth.inference.odometry.known_length import MeanSpeed
 from egodepth.inference.odometry.track import track_sequence
-from egodepth.inference.odometry.unit import KnownLength
 from egodepth.inference.predict import find_unit
 from egodepth.runs.run import Run
 
@@ -95,11 +95,11 @@ def test_metres_by_speed_are_those_of_the_rate(tiny_run: Path, tmp_path: Path) -
     write_images(tmp_path / "frames", 6)
     (sequence,) = read_source(tmp_path / "frames")
     slow, fast = (
-        find_unit(model, sequence.with_fps(fps), KnownLength(speed=3.0)).metres for fps in (10, 30)
+        find_unit(model, sequence.with_fps(fps), MeanSpeed(3.0)).metres for fps in (10, 30)
     )
     assert slow is not None and slow == pytest.approx(3 * (fast or 0))
     with pytest.raises(EgodepthError, match="no times"):
-        track_sequence(model, sequence.with_fov(60), known=KnownLength(speed=3.0))
+        track_sequence(model, sequence.with_fov(60), known=MeanSpeed(3.0))
     for fps in (0, -1, float("nan"), float("inf")):
         with pytest.raises(EgodepthError, match="frames per second must be a number above zero"):
             sequence.with_fps(fps)

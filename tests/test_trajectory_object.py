@@ -11,7 +11,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_trajectory
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.odometry.unit import KnownLength, Unit
+from egodepth.runs.unit import Unit
 
 
 def path(unit: Unit) -> Trajectory:
@@ -60,9 +60,3 @@ def test_frames_are_known_by_number(tmp_path: Path) -> None:
     true[:, 0, 3] = np.arange(7)
     known = found.true_poses(replace(sequence, world_from_camera=true))
     assert known is not None and known[:, 0, 3].tolist() == [2, 3, 5]
-
-
-def test_one_length_is_known() -> None:
-    for given in ({}, {"speed": 2.0, "camera_height": 1.5}):
-        with pytest.raises(EgodepthError, match="exactly one of"):
-            KnownLength(**given)

@@ -17,7 +17,13 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.synthetic.street import CAMERA_HEIGHT
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.odometry.gps_track import read_gps
-from egodepth.inference.odometry.unit import KnownLength, unit_by_motion, unit_by_view
+from egodepth.inference.odometry.known_length import (
+    CameraHeight,
+    GpsTrack,
+    MeanSpeed,
+    MeasuredDistance,
+)
+from egodepth.inference.odometry.unit import unit_by_motion, unit_by_view
 from egodepth.training.run import train
 
 FORWARD = np.column_stack([np.zeros(41), np.zeros(41), np.linspace(0, 8, 41)])
@@ -33,7 +39,7 @@ def street() -> TrueDepth:
 
 def test_camera_height(street: TrueDepth) -> None:
     """The street's ground lies CAMERA_HEIGHT below its camera."""
-    known = KnownLength(camera_height=CAMERA_HEIGHT)
+    known = CameraHeight(CAMERA_HEIGHT)
     unit = unit_by_view(street, street.sequence, known)  # type: ignore[arg-type]
     assert unit.metres == pytest.approx(7.0, rel=0.01) and "camera height" in unit.text
 
@@ -46,7 +52,7 @@ def test_one_distance(street: TrueDepth) -> None:
     distance = street.sequence.depth[3]()[y, x] * np.hypot(
         1, np.hypot((x - cx) / fx, (y - cy) / fy)
     )
-    known = KnownLength(distance=(3, x, y, float(distance)))
+    known = MeasuredDistance(3, x, y, float(distance))
     unit = unit_by_view(street, street.sequence, known)  # type: ignore[arg-type]
     assert unit.metres == pytest.approx(7.0, rel=1e-5)
     for wrong, message in (
@@ -54,14 +60,14 @@ def test_one_distance(street: TrueDepth) -> None:
         ((3, 320, y, 1.0), "outside the frame"),
     ):
         with pytest.raises(EgodepthError, match=message):
-            unit_by_view(street, street.sequence, KnownLength(distance=wrong))  # type: ignore[arg-type]
+            unit_by_view(street, street.sequence, MeasuredDistance(*wrong))  # type: ignore[arg-type]
 
 
 def test_speed() -> None:
-    unit = unit_by_motion(FORWARD, TIMES, KnownLength(speed=10.0))
+    unit = unit_by_motion(FORWARD, TIMES, MeanSpeed(10.0))
     assert unit.metres == pytest.approx(10 * 20 / 8)
     with pytest.raises(EgodepthError, match="stands still"):
-        unit_by_motion(np.zeros((41, 3)), TIMES, KnownLength(speed=10.0))
+        unit_by_motion(np.zeros((41, 3)), TIMES, MeanSpeed(10.0))
 
 
 def write_gpx(path: Path, north: np.ndarray) -> Path:
@@ -84,7 +90,7 @@ def test_gps_track(tmp_path: Path) -> None:
     north = np.linspace(0, 200, 21) + noise
     north[7] += 40
     path = write_gpx(tmp_path / "track.gpx", north)
-    unit = unit_by_motion(FORWARD, TIMES, KnownLength(gps=path))
+    unit = unit_by_motion(FORWARD, TIMES, GpsTrack(path))
     assert unit.metres == pytest.approx(25.0, rel=0.03) and "track.gpx" in unit.text
     moments, places = read_gps(path)
     rows = ["time,latitude,longitude"]
@@ -215,7 +221,7 @@ def test_east_is_shorter_at_a_high_latitude(tmp_path: Path) -> None:
 def test_tracks_that_tell_nothing(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "track").write_text(text)
     with pytest.raises(EgodepthError, match=message):
-        unit_by_motion(FORWARD, TIMES, KnownLength(gps=tmp_path / "track"))
+        unit_by_motion(FORWARD, TIMES, GpsTrack(tmp_path / "track"))
 
 
 def test_prediction_in_metres(
@@ -270,7 +276,7 @@ def test_jitter_of_single_frames_does_not_lengthen_the_path(speed: float, seed: 
     """1 cm at 30 frames per second: summed over all frames, the path at 1 m/s is 18 % too long."""
     times = np.arange(300) / 30
     way = np.column_stack([speed * times, 0 * times, 0 * times])
-    unit = unit_by_motion(jittered(way, 0.01, seed), times, KnownLength(speed=speed))
+    unit = unit_by_motion(jittered(way, 0.01, seed), times, MeanSpeed(speed))
     assert unit.metres == pytest.approx(1, rel=0.01)
 
 
@@ -281,7 +287,7 @@ def test_standing_counts_as_standing() -> None:
         way = np.cumsum(np.where(moving, 3.0, 0.0)) / 30
         way = np.column_stack([0 * times, 0 * times, way])
         mean = float(way[-1, 2] - way[0, 2]) / times[-1]
-        unit = unit_by_motion(jittered(way, 0.005), times, KnownLength(speed=mean))
+        unit = unit_by_motion(jittered(way, 0.005), times, MeanSpeed(mean))
         assert unit.metres == pytest.approx(1, rel=0.02)
 
 
@@ -290,11 +296,11 @@ def test_a_bend_a_bad_frame_and_uneven_times() -> None:
     times = np.sort(rng.uniform(0, 20, 400))
     way = np.column_stack([10 * np.cos(times / 2), 10 * np.sin(times / 2), 0 * times])
     way[200] += 40  # 80 units more for a path of 100
-    unit = unit_by_motion(way, times, KnownLength(speed=5.0))
+    unit = unit_by_motion(way, times, MeanSpeed(5.0))
     assert unit.metres == pytest.approx(1, rel=0.03)
     slow = np.arange(20.0)  # a frame per second
     way = np.column_stack([slow, 0.5 * (slow % 2), 0 * slow])
-    unit = unit_by_motion(way, slow, KnownLength(speed=1.25**0.5))
+    unit = unit_by_motion(way, slow, MeanSpeed(1.25**0.5))
     assert unit.metres == pytest.approx(1, rel=1e-6)
 
 
@@ -302,9 +308,9 @@ def test_a_bend_a_bad_frame_and_uneven_times() -> None:
 @pytest.mark.parametrize("option", ["speed", "gps"])
 def test_noise_is_refused(walks: bool, option: str, tmp_path: Path) -> None:
     """Chained motions that are noise (a random walk), and jitter around a place."""
-    known = KnownLength(speed=1.0)
+    known = MeanSpeed(1.0)
     if option == "gps":
-        known = KnownLength(gps=write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21)))
+        known = GpsTrack(write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21)))
     for count, seed in ((60, 0), (300, 1), (600, 2)):
         noise = np.random.default_rng(seed).normal(0, 0.01, (count, 3))
         with pytest.raises(
@@ -319,15 +325,15 @@ def test_noise_between_interpolated_frames_is_refused() -> None:
     times = np.arange(601) / 30
     path = np.column_stack([np.interp(times, np.arange(21), column) for column in anchors.T])
     with pytest.raises(EgodepthError, match="is noise"):
-        unit_by_motion(path, times, KnownLength(speed=1.0), gap=1.0)
+        unit_by_motion(path, times, MeanSpeed(1.0), gap=1.0)
     with pytest.raises(EgodepthError, match=r"3 frames over 0.067 s are too few|is noise"):
-        unit_by_motion(path[:3], times[:3], KnownLength(speed=1.0), gap=1.0)
+        unit_by_motion(path[:3], times[:3], MeanSpeed(1.0), gap=1.0)
 
 
 def test_a_track_that_does_not_fit_the_path_is_told(tmp_path: Path) -> None:
     path = np.concatenate([np.linspace(0, 2, 21), np.linspace(2.4, 10, 20)])
     positions = np.column_stack([0 * path, 0 * path, path])
-    known = KnownLength(gps=write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21)))
+    known = GpsTrack(write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21)))
     with pytest.warns(EgodepthWarning, match=r"track.gpx and the run's path differ"):
         unit_by_motion(positions, TIMES, known)
 

@@ -24,7 +24,7 @@ from tests.conftest import write_images
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS
-from egodepth.inference.odometry.unit import KnownLength
+from egodepth.inference.odometry.known_length import CameraHeight, MeanSpeed
 from egodepth.inference.scoring.depth_scores import evaluate_depth
 from egodepth.runs.run import Run
 from egodepth.view.server import View
@@ -45,7 +45,7 @@ def view(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[V
     sequences = [
         read_source(base / name)[0].with_fov(60).with_fps(10) for name in ("first", "second")
     ]
-    shown = View(Run.load(tiny_run), sequences, KnownLength(speed=2.0), PROTOCOLS["indoor"])
+    shown = View(Run.load(tiny_run), sequences, MeanSpeed(2.0), PROTOCOLS["indoor"])
     shown.session.wait(60)
     yield shown
     shown.stop()
@@ -220,7 +220,7 @@ def test_a_length_that_tells_no_unit_is_said_and_all_is_shown(
     write_images(tmp_path / "frames", 4)
     footage = read_source(tmp_path / "frames")[0].with_fov(60)
     with pytest.warns(EgodepthWarning, match="what is shown is in the run's own unit"):
-        session = Session(Run.load(tiny_run), footage, KnownLength(camera_height=1.5))
+        session = Session(Run.load(tiny_run), footage, CameraHeight(1.5))
         session.wait(60)
     found = session.describe()
     assert not found["problem"] and found["points"] and found["symbol"] == "units"

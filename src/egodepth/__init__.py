@@ -13,19 +13,30 @@ if TYPE_CHECKING:
     from egodepth.core.progress import Phase, Reporter, reporting
     from egodepth.data.sources import read_source
     from egodepth.inference.align import align_images
+    from egodepth.inference.odometry.known_length import (
+        CameraHeight,
+        GpsTrack,
+        KnownLength,
+        MeanSpeed,
+        MeasuredDistance,
+    )
     from egodepth.inference.odometry.track import track_sequence
     from egodepth.inference.odometry.tracker import Odometry
-    from egodepth.inference.odometry.unit import KnownLength, Unit
     from egodepth.inference.predict import find_unit, predict_sequence, write_predictions
     from egodepth.inference.scoring.depth_scores import evaluate_depth
     from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
     from egodepth.runs.run import Run
+    from egodepth.runs.unit import Unit
     from egodepth.settings.recipes import get_recipe
     from egodepth.training.run import train
 
 __all__ = [
+    "CameraHeight",
     "EgodepthError",
+    "GpsTrack",
     "KnownLength",
+    "MeanSpeed",
+    "MeasuredDistance",
     "Odometry",
     "Phase",
     "Reporter",
@@ -46,12 +57,16 @@ __all__ = [
 ]
 
 _PLACES = {
-    "KnownLength": "egodepth.inference.odometry.unit",
+    "CameraHeight": "egodepth.inference.odometry.known_length",
+    "GpsTrack": "egodepth.inference.odometry.known_length",
+    "KnownLength": "egodepth.inference.odometry.known_length",
+    "MeanSpeed": "egodepth.inference.odometry.known_length",
+    "MeasuredDistance": "egodepth.inference.odometry.known_length",
     "Odometry": "egodepth.inference.odometry.tracker",
     "Phase": "egodepth.core.progress",
     "Reporter": "egodepth.core.progress",
     "Run": "egodepth.runs.run",
-    "Unit": "egodepth.inference.odometry.unit",
+    "Unit": "egodepth.runs.unit",
     "align_images": "egodepth.inference.align",
     "evaluate_depth": "egodepth.inference.scoring.depth_scores",
     "evaluate_odometry": "egodepth.inference.scoring.trajectory_scores",

@@ -11,7 +11,7 @@ from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
-    from egodepth.inference.odometry.unit import KnownLength
+    from egodepth.inference.odometry.known_length import KnownLength
     from egodepth.runs.folder import RunFolder
 
 FAILED, MISUSED, INTERRUPTED = 1, 2, 130
@@ -102,11 +102,20 @@ def at_rate(sequences: "list[Sequence]", options: argparse.Namespace) -> "list[S
 
 def known_length(options: argparse.Namespace) -> "KnownLength | None":
     """What was typed of :func:`add_metres`, if anything was."""
-    from egodepth.inference.odometry.unit import KnownLength
+    from egodepth.inference.odometry.known_length import (
+        CameraHeight,
+        GpsTrack,
+        MeanSpeed,
+        MeasuredDistance,
+    )
 
-    names = ("camera_height", "speed", "gps", "distance")
-    given = {name: value for name in names if (value := getattr(options, name)) is not None}
-    return KnownLength(**given) if given else None
+    if options.camera_height is not None:
+        return CameraHeight(options.camera_height)
+    if options.speed is not None:
+        return MeanSpeed(options.speed)
+    if options.gps is not None:
+        return GpsTrack(options.gps)
+    return None if options.distance is None else MeasuredDistance(*options.distance)
 
 
 def print_table(table: Any) -> None:

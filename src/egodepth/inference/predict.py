@@ -17,18 +17,12 @@ from egodepth.core.outputs import OutputFolder
 from egodepth.core.prefetch import in_background, prefetch
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.inference.arguments import check_run, footage_of
+from egodepth.inference.odometry.known_length import KNOWN_LENGTHS, KnownLength, LengthInView
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.odometry.trajectory_files import write_poses
-from egodepth.inference.odometry.unit import (
-    OWN_UNIT,
-    KnownLength,
-    Unit,
-    require_times,
-    unit_by_motion,
-    unit_by_view,
-    unit_of_run,
-)
+from egodepth.inference.odometry.unit import require_times, unit_by_motion, unit_by_view
 from egodepth.runs.run import Run
+from egodepth.runs.unit import OWN_UNIT, Unit
 
 if TYPE_CHECKING:
     from egodepth.core.video import VideoWriter
@@ -132,10 +126,10 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) ->
     """
     check_run(run)
     sequence = footage_of(run, sequence)
-    require(known, (KnownLength, type(None)), "known", "a KnownLength")
+    require(known, (KnownLength, type(None)), "known", KNOWN_LENGTHS)
     if known is None:
-        return unit_of_run(run)
-    if not known.by_motion:
+        return run.unit
+    if isinstance(known, LengthInView):
         return unit_by_view(run, sequence, known)
     require_times(sequence, known)
     if not run.has_motion:

@@ -30,6 +30,7 @@ from egodepth.runs.folder import RunFolder, RunLike, download
 from egodepth.runs.footage import Source, open_footage
 from egodepth.runs.hub import CARD_TEMPLATE, card_values, save_facts
 from egodepth.runs.motion_gap import MotionGap
+from egodepth.runs.unit import Unit
 from egodepth.settings.model import ModelSettings
 
 ImageLike = str | Path | Image.Image | np.ndarray
@@ -53,8 +54,7 @@ class Run(
         device: where it computes.
         refined: what the run was refined on, in words, or empty; scores on these frames are not
             comparable with those of other runs.
-        metric: what makes its lengths metres, in words; empty where they have another unit.
-        unit: that of its lengths, in words, where they are not metres.
+        unit: of its lengths.
         motion_gap: between the frames of a pair that PoseNet learned from; ask it for motions over as much.
         sound_motion: whether depth was learned with motion from more than PoseNet.
     """
@@ -71,7 +71,7 @@ class Run(
         self._depth, self._pose = depth, pose
         self._compute = make_compute("torch", depth, settings.height, settings.width)
         facts = self.folder.facts()
-        self.refined, self.metric, self.unit = facts.refined, facts.metric, facts.unit
+        self.refined, self.unit = facts.refined, Unit.of_facts(facts)
         self.motion_gap = self.folder.motion_gap() if pose is not None else MotionGap()
         self.sound_motion = facts.poses != "network"
 

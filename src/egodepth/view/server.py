@@ -13,7 +13,7 @@ from starlette.routing import Route
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol
 from egodepth.inference.arguments import footage_of
-from egodepth.inference.odometry.unit import KnownLength
+from egodepth.inference.odometry.known_length import KnownLength
 from egodepth.report.plots import read_log
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run

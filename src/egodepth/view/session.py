@@ -16,11 +16,12 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.depth import DepthProtocol, score_depth
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.export.cloud import Cloud, fuse_cloud
+from egodepth.inference.odometry.known_length import KnownLength
 from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.odometry.unit import OWN_UNIT, KnownLength, Unit, unit_of_run
 from egodepth.inference.predict import find_unit, predict_sequence
 from egodepth.runs.run import Run
+from egodepth.runs.unit import OWN_UNIT, Unit
 
 MOST_FRAMES = 600
 """Frames that are kept; of longer footage every so many."""
@@ -138,7 +139,7 @@ class Session:
         except EgodepthError as error:
             if self.known is None:
                 raise
-            unit = unit_of_run(self.run)
+            unit = self.run.unit
             self.unit = replace(unit, text=f"{unit.text} ({error})")
             warnings.warn(
                 f"{error}; what is shown is in the run's own unit", EgodepthWarning, stacklevel=2

@@ -16,18 +16,22 @@ from egodepth.core.prefetch import prefetch
 from egodepth.data.sequence import Sequence, time_per_frame
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.inference.arguments import check_run, footage_of
+from egodepth.inference.odometry.known_length import (
+    KNOWN_LENGTHS,
+    CameraHeight,
+    KnownLength,
+    LengthOfMotion,
+)
 from egodepth.inference.odometry.tracker import FrameMotion, Odometry, OdometrySettings
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import (
-    KnownLength,
-    Unit,
     require_times,
     unit_by_heights,
     unit_by_motion,
     unit_by_view,
-    unit_of_run,
 )
 from egodepth.runs.run import Run
+from egodepth.runs.unit import Unit
 
 ODOMETRY = "odometry"
 """What is written, as :class:`OutputFolder` calls it."""
@@ -80,7 +84,7 @@ def track_sequence(
     check_run(run)
     sequence = footage_of(run, sequence)
     require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
-    require(known, (KnownLength, type(None)), "known", "a KnownLength")
+    require(known, (KnownLength, type(None)), "known", KNOWN_LENGTHS)
     assert sequence.camera is not None
     require_times(sequence, known)
     gap = run.motion_gap.in_frames(time_per_frame(sequence.frames)) if run.has_motion else None
@@ -106,7 +110,7 @@ def track_sequence(
         interrupted = f"interrupted after {len(times)} of {total} frames"
     found = TrackedTrajectory(
         odometry.trajectory()[: len(times)], numbers[: len(times)],
-        None if sequence.frames.times is None else np.array(times, np.float64), unit_of_run(run),
+        None if sequence.frames.times is None else np.array(times, np.float64), run.unit,
         odometry.key_frames, untrusted, time.perf_counter() - started, interrupted,
     )  # fmt: skip
     error: EgodepthError | None = None
@@ -152,11 +156,11 @@ class NoUnitError(EgodepthError):
 def _known_unit(
     run: Run, sequence: Sequence, odometry: Odometry, found: Trajectory, known: KnownLength
 ) -> Unit:
-    if known.by_motion:
+    if isinstance(known, LengthOfMotion):
         assert found.times is not None
         return unit_by_motion(found.poses[:, :3, 3], found.times, known)
-    if known.camera_height is not None:
-        return unit_by_heights(odometry.camera_heights(), known.camera_height)
+    if isinstance(known, CameraHeight):
+        return unit_by_heights(odometry.camera_heights(), known)
     return unit_by_view(run, sequence, known)
 
 

@@ -12,7 +12,7 @@ from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.trajectory import write_kitti, write_tum
 from egodepth.inference.odometry.trajectory_files import shown_times, write_poses
-from egodepth.inference.odometry.unit import OWN_UNIT, Unit
+from egodepth.runs.unit import OWN_UNIT, Unit
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Trajectory:
         if self.unit.metres is None:
             raise EgodepthError(
                 f"the trajectory is in {self.unit}, of which nobody knows how many metres it is; give a "
-                "KnownLength (--camera_height, --speed, --gps or --distance)"
+                "known length (--camera_height, --speed, --gps or --distance)"
             )
         return self.first_from_frame
 

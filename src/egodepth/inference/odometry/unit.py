@@ -2,18 +2,26 @@
 
 import math
 import warnings
-from dataclasses import dataclass, fields
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from egodepth.core.errors import EgodepthError, EgodepthWarning, require, require_positive
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.geometry.ground import ground_height
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.odometry.gps_track import read_gps
+from egodepth.inference.odometry.known_length import (
+    CameraHeight,
+    GpsTrack,
+    KnownLength,
+    LengthOfMotion,
+    MeanSpeed,
+    MeasuredDistance,
+)
 from egodepth.runs.run import Run
+from egodepth.runs.unit import Unit
 
 GROUND_FRAMES = 32
 """Frames, evenly spread, in which the ground is looked for."""
@@ -38,105 +46,17 @@ TIME_TOLERANCE = 1e-6
 """Seconds by which rounded times may fall short of a window."""
 
 
-@dataclass(frozen=True)
-class Unit:
-    """What the lengths of a run are.
-
-    Attributes:
-        metres: of one unit; None where nobody knows.
-        text: in words, with how it is known.
-    """
-
-    metres: float | None = None
-    text: str = "the run's unit"
-
-    def __post_init__(self) -> None:
-        if self.metres is not None:
-            require_positive(self.metres, "metres of a unit")
-
-    def __str__(self) -> str:
-        return self.text
-
-    @property
-    def factor(self) -> float:
-        """What lengths are multiplied by: 1 where the unit stays the run's."""
-        return self.metres or 1.0
-
-
-OWN_UNIT = Unit()
-
-
-@dataclass(frozen=True)
-class KnownLength:
-    """Something measured, exactly one of these, which turns the run's unit into metres.
-
-    Raises an EgodepthError for none or several of them, and for lengths that are not above zero.
-
-    Attributes:
-        camera_height: of the camera above the ground, metres.
-        speed: mean speed, metres a second.
-        gps: track recorded along: a GPX file, or CSV with columns time (seconds), latitude, longitude
-            (degrees). It starts with the footage.
-        distance: number of a frame, x and y of a pixel of it, and the metres from the camera to what is
-            seen there.
-    """
-
-    camera_height: float | None = None
-    speed: float | None = None
-    gps: Path | None = None
-    distance: tuple[int, float, float, float] | None = None
-
-    def __post_init__(self) -> None:
-        given = [f.name for f in fields(self) if getattr(self, f.name) is not None]
-        if len(given) != 1:
-            raise EgodepthError(
-                "a known length is exactly one of camera_height, speed, gps and distance, got "
-                f"{' and '.join(given) or 'none'}"
-            )
-        for name in ("camera_height", "speed"):
-            if getattr(self, name) is not None:
-                require_positive(getattr(self, name), name)
-        if self.gps is not None:
-            require(self.gps, (str, Path), "gps", "the path of a GPX or CSV file")
-            object.__setattr__(self, "gps", Path(self.gps))
-        if self.distance is not None:
-            try:
-                number, x, y, metres = (float(value) for value in self.distance)
-            except (TypeError, ValueError) as error:
-                raise EgodepthError(
-                    "distance must be a frame's number, x, y and metres, four numbers, got "
-                    f"{self.distance!r}"
-                ) from error
-            if not number.is_integer() or not math.isfinite(x + y):
-                raise EgodepthError(
-                    f"distance needs a frame's whole number and a pixel, got {self.distance!r}"
-                )
-            require_positive(metres, "distance")
-            object.__setattr__(self, "distance", (int(number), x, y, metres))
-
-    @property
-    def by_motion(self) -> bool:
-        """Whether the trajectory is needed to tell the unit."""
-        return self.speed is not None or self.gps is not None
-
-
 def require_times(sequence: Sequence, known: KnownLength | None) -> None:
     """Check that footage has times, where what is known needs them.
 
     Raises:
         EgodepthError: it has none.
     """
-    if known is not None and known.by_motion and sequence.frames.times is None:
+    if isinstance(known, LengthOfMotion) and sequence.frames.times is None:
         raise EgodepthError(
             f"{sequence.name} has no times, as no folder of images has, and speed and GPS need them: give "
             "its frames per second with --fps"
         )
-
-
-def unit_of_run(run: Run) -> Unit:
-    """Metres for a run that learned from a stereo rig or from poses in metres, else that of its poses or its
-    own unit."""
-    return Unit(1.0, f"metres, by {run.metric}") if run.metric else Unit(None, run.unit)
 
 
 def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
@@ -147,9 +67,9 @@ def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
     """
     sequence = footage_of(run, sequence)
     assert sequence.camera is not None
-    if known.distance is not None:
-        return _by_distance(run, sequence, *known.distance)
-    assert known.camera_height is not None
+    if isinstance(known, MeasuredDistance):
+        return _by_distance(run, sequence, known)
+    assert isinstance(known, CameraHeight)
     size = (run.settings.height, run.settings.width)
     camera = sequence.camera.resize(*size)
     count = len(sequence.frames)
@@ -158,10 +78,10 @@ def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
         ground_height(torch.from_numpy(1 / run.depth(frame.image, size)), camera)
         for frame in sequence.frames.at(chosen.tolist())
     ]
-    return unit_by_heights(heights, known.camera_height)
+    return unit_by_heights(heights, known)
 
 
-def unit_by_heights(heights: list[float | None], camera_height: float) -> Unit:
+def unit_by_heights(heights: list[float | None], known: CameraHeight) -> Unit:
     """The unit by heights of the camera in it, None where no ground was found.
 
     Raises:
@@ -173,14 +93,13 @@ def unit_by_heights(heights: list[float | None], camera_height: float) -> Unit:
             f"the ground was found in {len(found)} of {len(heights)} frames: --camera_height needs a "
             "camera that looks about level over a road or floor; use --speed, --gps or --distance"
         )
-    metres = camera_height / float(np.median(found))
-    return Unit(metres, f"metres, by a camera height of {camera_height:g} m")
+    metres = known.metres / float(np.median(found))
+    return Unit(metres, f"metres, by a camera height of {known.metres:g} m")
 
 
-def _by_distance(
-    run: Run, sequence: Sequence, number: int, x: float, y: float, metres: float
-) -> Unit:
+def _by_distance(run: Run, sequence: Sequence, known: MeasuredDistance) -> Unit:
     assert sequence.camera is not None
+    number, x, y = known.frame, known.x, known.y
     numbers = sequence.frames.numbers
     if number not in numbers:
         raise EgodepthError(
@@ -198,7 +117,9 @@ def _by_distance(
     pixel = torch.tensor([[x, y]], dtype=torch.float64)
     ray = sequence.camera.to(torch.float64).unproject(pixel, torch.ones(1, dtype=torch.float64))
     length = float(depth) * float(ray.norm())
-    return Unit(metres / length, f"metres, by a distance of {metres:g} m in frame {number}")
+    return Unit(
+        known.metres / length, f"metres, by a distance of {known.metres:g} m in frame {number}"
+    )
 
 
 def unit_by_motion(
@@ -222,12 +143,13 @@ def unit_by_motion(
         EgodepthError: a camera that stands still, a path that is noise, frames without times, or a track that
             does not fit.
     """
-    if known.gps is not None:
-        return _by_gps(positions, times, known.gps, gap)
-    assert known.speed is not None
+    if isinstance(known, GpsTrack):
+        return _by_gps(positions, times, known.path, gap)
+    assert isinstance(known, MeanSpeed)
     _check_motion(positions, times, gap, "--speed")
     own = _mean_speed(positions, times, max(WINDOW, gap))
-    return Unit(known.speed / own, f"metres, by a mean speed of {known.speed:g} m/s")
+    speed = known.metres_per_second
+    return Unit(speed / own, f"metres, by a mean speed of {speed:g} m/s")
 
 
 def _check_motion(positions: np.ndarray, times: np.ndarray, gap: float, option: str) -> None:

@@ -19,7 +19,6 @@ from egodepth.geometry.trajectory import (
 from egodepth.inference.arguments import check_run, footage_of
 from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.odometry.unit import unit_of_run
 from egodepth.inference.predict import predict_sequence
 from egodepth.runs.run import Run
 
@@ -84,7 +83,7 @@ def evaluate_odometry(
     for prediction in predict_sequence(run, sequence, with_depth=False):
         poses.append(prediction.first_from_frame)
         numbers.append(prediction.frame.number)
-    chained = Trajectory(np.stack(poses), numbers, unit=unit_of_run(run))
+    chained = Trajectory(np.stack(poses), numbers, unit=run.unit)
     return score_found(chained, sequence, alignment, f"PoseNet's motions, chained{unit}")
 
 

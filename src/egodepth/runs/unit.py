@@ -1,0 +1,41 @@
+"""The unit of a run's lengths: metres, or one that monocular training left open."""
+
+from dataclasses import dataclass
+
+from egodepth.core.errors import require_positive
+from egodepth.runs.folder import RunFacts
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What the lengths of a run are.
+
+    Attributes:
+        metres: of one unit; None where nobody knows.
+        text: in words, with how it is known.
+    """
+
+    metres: float | None = None
+    text: str = "the run's unit"
+
+    def __post_init__(self) -> None:
+        if self.metres is not None:
+            require_positive(self.metres, "metres of a unit")
+
+    @classmethod
+    def of_facts(cls, facts: RunFacts) -> "Unit":
+        """Metres for a run that learned from a stereo rig or from poses in metres, else that of its poses or a
+        unit of its own."""
+        return cls(1.0, f"metres, by {facts.metric}") if facts.metric else cls(None, facts.unit)
+
+    def __str__(self) -> str:
+        return self.text
+
+    @property
+    def factor(self) -> float:
+        """What lengths are multiplied by: 1 where the unit stays the run's."""
+        return self.metres or 1.0
+
+
+OWN_UNIT = Unit()
+"""A unit of which nothing is known."""
