@@ -43,14 +43,14 @@ def measure(run: Run, data: Path, name: str) -> dict[str, dict[str, float]]:
     for depth in get_args(DepthFrom):
         ratios, count = [], 0
         for view in consistent_views(run, sequence, trajectory, every, depth=depth):
-            count += int(view.believed.sum())
+            count += int(view.valid.sum())
             if place[view.number] not in truths:
                 continue
             truth = truths[place[view.number]]()
             rows, columns = np.nonzero((truth > RANGE[0]) & (truth < RANGE[1]))
             y = ((rows + 0.5) * view.depth.shape[0] / truth.shape[0]).astype(int)
             x = ((columns + 0.5) * view.depth.shape[1] / truth.shape[1]).astype(int)
-            taken = view.believed[y, x]
+            taken = view.valid[y, x]
             ratios.append((view.depth[y, x] / truth[rows, columns])[taken])
         ratio = np.concatenate(ratios)
         error = np.abs(ratio / np.median(ratio) - 1)

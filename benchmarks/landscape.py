@@ -16,7 +16,7 @@ from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_trut
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.evaluation.landscape import score_surfaces, texture_groups
-from egodepth.inference.scoring.landscape import Matches, find_matches, loss_surfaces
+from egodepth.inference.scoring.landscape import TrueMatches, find_matches, loss_surfaces
 from egodepth.models.networks import FeatureNet
 from egodepth.runs.checkpoint import read_run
 from egodepth.settings.model import ModelSettings
@@ -36,7 +36,7 @@ def variants() -> dict[str, tuple[float, float]]:
 
 def collect_matches(
     excerpt: Excerpt, root: Path, model: ModelSettings, count: int
-) -> list[Matches]:
+) -> list[TrueMatches]:
     """Random pixels of the frames with ground truth, ``count`` in all."""
     sequence = read_truth(excerpt, root)
     indices = [i for i in sorted(sequence.depth) if i + excerpt.offset < len(sequence.frames)]
@@ -51,7 +51,7 @@ def collect_matches(
 
 
 def score(
-    matches: list[Matches], net: FeatureNet | None, level: int = 0
+    matches: list[TrueMatches], net: FeatureNet | None, level: int = 0
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Scores by loss and by group of pixels: all, and the thirds with the least and most texture."""
     groups = texture_groups(np.concatenate([m.texture for m in matches]))
@@ -66,7 +66,7 @@ def score(
 def add(
     results: dict[str, dict[str, dict[str, float]]],
     name: str,
-    matches: list[Matches],
+    matches: list[TrueMatches],
     net: FeatureNet | None,
 ) -> None:
     """Scores of a FeatureNet: L_fm of its finest level, and of the next ones in both comparisons."""

@@ -16,7 +16,7 @@ from egodepth.data.preparation.unknown_camera import PAIRS, STEPS, WANTED_FLOW
 from egodepth.data.synthetic.street import CAMERA_HEIGHT, CRUISE, StreetDrive
 from egodepth.data.synthetic.street_mesh import LANE
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.self_calibration import Matches
+from egodepth.geometry.self_calibration import CornerMatches
 
 WIDTH, HEIGHT, FRAMES, RATE = 960, 540, 221, 25.0
 CORNERS, FEW = 250, 40
@@ -36,7 +36,7 @@ class Drive(NamedTuple):
         height, width: of the images.
     """
 
-    matches: list[Matches]
+    matches: list[CornerMatches]
     focal: float
     height: int
     width: int
@@ -339,7 +339,7 @@ class _View:
 def _pair(
     rng: np.random.Generator, camera: _Camera, motion: _Car | _HandHeld, scene: _Road | _Room,
     first_time: float, second_time: float, corners: int,
-) -> Matches:  # fmt: skip
+) -> CornerMatches:  # fmt: skip
     first, depth, velocity = scene.seen(rng, camera, first_time, corners)
     began, view = camera.delay(first), _View(camera, motion, first_time)
     points = view.world(camera.rays(first) * depth[:, None], began)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from egodepth.geometry import se3
 from egodepth.geometry.bundle import (
+    BundlePoints,
     BundleSettings,
     BundleState,
-    Points,
     Window,
     _first_look,
     _linearize,
@@ -58,7 +58,7 @@ def scene() -> tuple[Window, BundleState]:
     )
     poses = se3.exp(twists.double())
     views = [wall_view(pose) for pose in poses]
-    points = Points.stack([select_points(m, inverse, CAMERA, 6) for m, inverse in views])
+    points = BundlePoints.stack([select_points(m, inverse, CAMERA, 6) for m, inverse in views])
     zero = torch.zeros(4).double()
     state = BundleState(poses, zero, torch.zeros_like(points.inverse_depth))
     return Window(points, torch.stack([m for m, _ in views]), torch.arange(4), CAMERA), state

@@ -131,7 +131,7 @@ def revise_at(patch: pytest.MonkeyPatch, changes: dict[int, int]) -> None:
 
     patch.setattr(Budget, "revise", revise)
     patch.setattr(Budget, "first_fit", lambda self, reserved=0.0: 12)
-    patch.setattr("egodepth.training.pace.FEWEST_PLANNED", 1)
+    patch.setattr("egodepth.training.pace.MIN_PLANNED_STEPS", 1)
 
 
 def test_a_resumed_training_repeats_what_was_decided(

@@ -15,7 +15,7 @@ from tests.conftest import TINY
 from egodepth.core.config import override
 from egodepth.core.schedule import Schedule
 from egodepth.data.preparation import dense_depth
-from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, Points, read_clips
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, SparsePoints, read_clips
 from egodepth.data.preparation.dense_depth import add_labels, key_positions, sources_of
 from egodepth.data.sequence import ChangedFrames
 from egodepth.data.synthetic.street import read_street
@@ -126,7 +126,7 @@ def test_sources_show_parallax(street: Clip) -> None:
     assert sources_of(parted, 3) == [2]
     assert key_positions(parted) == [0, 2, 3, 4, 5, 6]
     # By the points: of twenty metres a metre is five percent, of a kilometre nothing.
-    far = {p: Points(np.zeros((1, 2)), np.array([1e-3])) for p in range(7)}
+    far = {p: SparsePoints(np.zeros((1, 2)), np.array([1e-3])) for p in range(7)}
     assert sources_of(replace(street, motion=replace(motion, points=far)), 3) == []
 
 

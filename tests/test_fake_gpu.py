@@ -11,7 +11,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 
 from egodepth.core.config import override
 from egodepth.core.schedule import Schedule
-from egodepth.data.preparation.clips import Clip, KnownMotion, Points, read_clips
+from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints, read_clips
 from egodepth.data.synthetic.street import read_street
 from egodepth.models.networks import Networks
 from egodepth.settings.recipes import RECIPES, get_recipe
@@ -39,7 +39,7 @@ def street(tmp_path_factory: pytest.TempPathFactory) -> Clip:
     """Eight frames with poses, as if structure from motion had found them, and a point in each."""
     clip = read_clips([read_street(5, frames=8)], 32, 64, tmp_path_factory.mktemp("street"))[0]
     known = KnownMotion.given(clip.sequence)
-    point = Points(torch.tensor([[10.0, 20.0]]).numpy(), torch.tensor([0.5]).numpy())
+    point = SparsePoints(torch.tensor([[10.0, 20.0]]).numpy(), torch.tensor([0.5]).numpy())
     return replace(clip, motion=replace(known, points=dict.fromkeys(range(8), point)))
 
 

@@ -112,7 +112,7 @@ def test_parts_end_at_cuts_and_gaps(street: Clip) -> None:
     kept = [0, 1, 2, 3, 5, 6]
     gap = replace(
         street, frames=street.frames[kept], numbers=street.numbers[kept],
-        useless=frozenset({(0, 1)}), static=np.zeros((48, 160), bool),
+        excluded_pairs=frozenset({(0, 1)}), static=np.zeros((48, 160), bool),
     )  # fmt: skip
     networks = TrueNetworks(street)
     found = find_motion(networks, gap)  # type: ignore[arg-type]

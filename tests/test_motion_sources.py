@@ -15,7 +15,7 @@ from tests.test_training import interrupt_after
 from egodepth.cli import main
 from egodepth.core.schedule import Schedule
 from egodepth.data.footage.own_footage import read_camera
-from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, Points, read_clips
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, SparsePoints, read_clips
 from egodepth.data.synthetic.street import read_street
 from egodepth.geometry import se3
 from egodepth.losses.consistency import depth_consistency_loss
@@ -55,7 +55,7 @@ def with_parts(clip: Clip) -> Clip:
     poses[:, :3, 3] /= 2
     part = np.array([0, 0, 0, 0, NO_PART, 1, 1, 1])
     poses[4] = np.nan
-    points = {i: Points(np.array([[10.0, 20.0], [30.0, 40.0]]), np.array([0.5, 0.5]) * (1 + p))
+    points = {i: SparsePoints(np.array([[10.0, 20.0], [30.0, 40.0]]), np.array([0.5, 0.5]) * (1 + p))
               for i, p in enumerate(part) if p != NO_PART}  # fmt: skip
     return replace(clip, motion=KnownMotion(poses, part, points))
 
@@ -456,7 +456,7 @@ def test_a_trained_depth_net_keeps_its_unit(street: Clip) -> None:
     assert depth is not None
     motions.take_unit_of(depth, stream)
     assert depth.training
-    # Points at inverse depth 0.5 and 1 of their parts have about 1 / 7 in an untrained DepthNet's unit.
+    # SparsePoints at inverse depth 0.5 and 1 of their parts have about 1 / 7 in an untrained DepthNet's unit.
     own = 1 / depth.eval()(torch.from_numpy(street.frames[:1]).float() / 255, scales=1)[0]
     expected = torch.tensor([0.5, 1.0]) * own.median()
     torch.testing.assert_close(motions.log_scale.detach().exp(), expected, rtol=0.2, atol=0)

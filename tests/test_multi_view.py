@@ -14,7 +14,7 @@ import egodepth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Frame, TimedFrames
 from egodepth.data.sets.point_cloud import read_ply
-from egodepth.inference.export.cloud import View, consistent_views, fuse_cloud
+from egodepth.inference.export.cloud import DepthView, consistent_views, fuse_cloud
 from egodepth.inference.export.mesh import fuse_mesh
 from egodepth.inference.multi_view import FrameDepth, frame_depths
 from egodepth.inference.odometry.trajectory import Trajectory
@@ -60,10 +60,10 @@ def poses(rough: RoughDepth) -> np.ndarray:
     return np.linalg.inv(world_from_camera[0]) @ world_from_camera
 
 
-def errors(rough: RoughDepth, view: View, scale: float) -> np.ndarray:
+def errors(rough: RoughDepth, view: DepthView, scale: float) -> np.ndarray:
     """Relative errors of the points of a view."""
     truth = coarse(rough.sequence.depth[view.number]())
-    seen = view.believed & (truth > 0)
+    seen = view.valid & (truth > 0)
     return np.abs(view.depth[seen] / truth[seen] / scale - 1)
 
 

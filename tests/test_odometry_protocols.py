@@ -12,7 +12,7 @@ from evo.tools import file_interface
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.evaluation.odometry import (
-    align,
+    align_trajectory,
     describe,
     path_lengths,
     score_trajectory,
@@ -113,7 +113,7 @@ def test_agrees_with_evo_on_kitti(data: Path, alignment: str) -> None:
 def test_segments_agree_with_evo_piece_by_piece() -> None:
     truth = curve(200)
     estimate = noisy(truth)
-    aligned, scales = align(estimate, truth, "segments")
+    aligned, scales = align_trajectory(estimate, truth, "segments")
     number = (path_lengths(truth) // 100).astype(int)
     assert len(np.unique(scales)) == len(np.unique(number)) == 3
     for n in np.unique(number):

@@ -226,7 +226,7 @@ def test_true_depth_explains_held_out_frames_better_than_wrong_depth() -> None:
     )
 
     def seen_from(shift: float) -> torch.Tensor:
-        # Points keep their row; column u of the target is seen at u + focal * shift * inverse depth.
+        # SparsePoints keep their row; column u of the target is seen at u + focal * shift * inverse depth.
         place = across - focal * shift * 0.15
         place = place / (1 + focal * shift * 0.15 / width)
         grid = torch.stack(

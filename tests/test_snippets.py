@@ -104,7 +104,7 @@ def test_gaps_in_the_numbers_break_snippets(tmp_path: Path) -> None:
     wide = [replace(clips[0], stride=2)]
     with pytest.raises(EgodepthError, match=r"at strides \(-1, 1\) of 2 frames"):
         SnippetStream(wide, directions=(-1, 1), batch_size=4, seed=0)
-    without = [replace(clips[0], useless=frozenset([(4, 5)]))]
+    without = [replace(clips[0], excluded_pairs=frozenset([(4, 5)]))]
     assert SnippetStream(without, directions=(-1, 1), batch_size=4, seed=0).snippet_count == 1
 
 

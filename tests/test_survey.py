@@ -101,7 +101,7 @@ def test_frozen_frames_and_cuts_are_left_out_and_counted(street: Clip) -> None:
     assert {(4, 5), (5, 6), (10, 11), (12, 13), (14, 15)} <= seen.frozen
     assert seen.cuts == {(9, 10), (11, 12), (13, 14)}
     planned = make_plan([clip], DataSettings(stride="auto"))
-    assert planned.clips[0].useless == survey(clip).frozen | survey(clip).cuts
+    assert planned.clips[0].excluded_pairs == survey(clip).frozen | survey(clip).cuts
     assert "across cuts are left out" in planned.lines[0]
 
 

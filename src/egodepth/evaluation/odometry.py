@@ -12,8 +12,8 @@ from egodepth.core.errors import EgodepthError
 from egodepth.geometry import se3
 from egodepth.geometry.trajectory import align_similarity
 
-Alignment = Literal["none", "origin", "scale", "se3", "sim3", "segments"]
-ALIGNMENTS: dict[Alignment, str] = {
+TrajectoryAlignment = Literal["none", "origin", "scale", "se3", "sim3", "segments"]
+ALIGNMENTS: dict[TrajectoryAlignment, str] = {
     "none": "poses as they are",
     "origin": "first poses made the same",
     "scale": "first poses made the same, one scale (Umeyama's) for all",
@@ -21,12 +21,12 @@ ALIGNMENTS: dict[Alignment, str] = {
     "sim3": "one similarity (Umeyama) for all frames",
     "segments": "a similarity for each 100 m of the true path, and for each of KITTI's segments",
 }
-LENGTHS = tuple(range(100, 900, 100))
+SEGMENT_LENGTHS = tuple(range(100, 900, 100))
 """Metres of KITTI's segments."""
 START_STEP = 10
 """Frames between the first frames of segments."""
-SNIPPET = 5
-FEWEST = 3
+SNIPPET_FRAMES = 5
+MIN_POSES = 3
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Segment:
 def score_trajectory(
     estimate: Float64[ndarray, "n 4 4"],
     truth: Float64[ndarray, "m 4 4"],
-    alignment: Alignment = "sim3",
+    alignment: TrajectoryAlignment = "sim3",
 ) -> dict[str, float]:
     """Compare camera poses ``world_from_camera``, frame by frame; frames whose true pose is NaN are left
     out.
@@ -75,12 +75,12 @@ def score_trajectory(
     known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
     neighbours = np.diff(np.flatnonzero(known)) == 1
     estimate, truth = estimate[known], truth[known]
-    if len(truth) < FEWEST:
+    if len(truth) < MIN_POSES:
         raise EgodepthError(f"a trajectory needs at least 3 poses to be scored, got {len(truth)}")
     path = float(path_lengths(truth)[-1])
     if path == 0:
         raise EgodepthError("the true camera never moves: there is no trajectory to score")
-    aligned, scales = align(estimate, truth, alignment)
+    aligned, scales = align_trajectory(estimate, truth, alignment)
     ate = float(np.sqrt(((aligned - truth[:, :3, 3]) ** 2).sum(1).mean()))
     error = _relative_errors(estimate, truth, scales)[neighbours]
     angles = _angles(error)
@@ -109,25 +109,27 @@ def score_trajectory(
     return scores
 
 
-def describe(alignment: Alignment, scores: dict[str, float]) -> str:
+def describe(alignment: TrajectoryAlignment, scores: dict[str, float]) -> str:
     """The protocol in words, and what the sequence is too short for."""
     text = f"alignment {alignment}: {ALIGNMENTS[alignment]}"
     if not scores["segments"]:
         text += (
             f"; no t_rel and r_rel: the path of {scores['path_m']:.0f} m holds no segment of "
-            f"{LENGTHS[0]} m"
+            f"{SEGMENT_LENGTHS[0]} m"
         )
-    elif scores["path_m"] < LENGTHS[-1]:
-        longest = max(length for length in LENGTHS if length <= scores["path_m"])
+    elif scores["path_m"] < SEGMENT_LENGTHS[-1]:
+        longest = max(length for length in SEGMENT_LENGTHS if length <= scores["path_m"])
         text += (
-            f"; t_rel and r_rel over {LENGTHS[0]} to {longest} m alone, {scores['segments']:.0f} "
+            f"; t_rel and r_rel over {SEGMENT_LENGTHS[0]} to {longest} m alone, {scores['segments']:.0f} "
             "segments (published: 100 to 800 m)"
         )
     return text
 
 
-def align(
-    estimate: Float64[ndarray, "n 4 4"], truth: Float64[ndarray, "n 4 4"], alignment: Alignment
+def align_trajectory(
+    estimate: Float64[ndarray, "n 4 4"],
+    truth: Float64[ndarray, "n 4 4"],
+    alignment: TrajectoryAlignment,
 ) -> tuple[Float64[ndarray, "n 3"], Float64[ndarray, "n"]]:
     """Positions of the estimate in the world of the truth, and the scale of each frame."""
     count = len(truth)
@@ -142,10 +144,10 @@ def align(
         return start + scale * (estimate[:, :3, 3] - start), np.full(count, scale)
     pieces = [np.arange(count)]
     if alignment == "segments":
-        number = (path_lengths(truth) // LENGTHS[0]).astype(int)
+        number = (path_lengths(truth) // SEGMENT_LENGTHS[0]).astype(int)
         pieces = [np.flatnonzero(number == n) for n in np.unique(number)]
         # A remainder that is too short to be aligned belongs to the piece before it.
-        if len(pieces) > 1 and len(pieces[-1]) < FEWEST:
+        if len(pieces) > 1 and len(pieces[-1]) < MIN_POSES:
             pieces[-2:] = [np.concatenate(pieces[-2:])]
     aligned, scales = np.empty((count, 3)), np.empty(count)
     for piece in pieces:
@@ -166,32 +168,36 @@ def snippet_errors(
     """Error in metres of every snippet of five consecutive frames: both paths begin at the same pose, the
     estimate is scaled to fit best, and the root of the summed squares is divided by five."""
     errors = []
-    for start in range(len(truth) - SNIPPET + 1):
-        window = slice(start, start + SNIPPET)
-        if neighbours is not None and not neighbours[start : start + SNIPPET - 1].all():
+    for start in range(len(truth) - SNIPPET_FRAMES + 1):
+        window = slice(start, start + SNIPPET_FRAMES)
+        if neighbours is not None and not neighbours[start : start + SNIPPET_FRAMES - 1].all():
             continue
         a = (np.linalg.inv(estimate[start]) @ estimate[window])[:, :3, 3]
         b = (np.linalg.inv(truth[start]) @ truth[window])[:, :3, 3]
         squares = float((a**2).sum())
         scale = float((a * b).sum()) / squares if squares > 0 else 1.0
-        errors.append(float(np.sqrt(((scale * a - b) ** 2).sum())) / SNIPPET)
+        errors.append(float(np.sqrt(((scale * a - b) ** 2).sum())) / SNIPPET_FRAMES)
     return np.array(errors)
 
 
 def segment_errors(
     estimate: Float64[ndarray, "n 4 4"],
     truth: Float64[ndarray, "n 4 4"],
-    alignment: Alignment = "sim3",
+    alignment: TrajectoryAlignment = "sim3",
 ) -> list[Segment]:
     """KITTI's segments of 100 to 800 m, from every tenth frame, with their errors (Geiger et al., CVPR
     2012); the estimate is scaled as the alignment says, each segment by itself with ``segments``."""
     along = path_lengths(truth)
-    scale = 1.0 if alignment == "segments" else float(align(estimate, truth, alignment)[1][0])
+    scale = (
+        1.0
+        if alignment == "segments"
+        else float(align_trajectory(estimate, truth, alignment)[1][0])
+    )
     scaled = estimate.copy()
     scaled[:, :3, 3] *= scale
     segments = []
     for first in range(0, len(truth), START_STEP):
-        for length in LENGTHS:
+        for length in SEGMENT_LENGTHS:
             beyond = np.flatnonzero(along > along[first] + length)
             if len(beyond) == 0:
                 break

@@ -6,13 +6,13 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 from scipy.spatial import KDTree
 
-MOST_POINTS = 20_000
+MAX_POINTS = 20_000
 """Of a cloud; larger ones are thinned to every n-th point."""
-EDGE = 0.1
+MIN_EDGE_LOG_RATIO = 0.1
 """Logarithm of the ratio of neighbouring depths that makes an edge."""
-FARTHEST = 10.0
+MAX_EDGE_DISTANCE = 10.0
 """Pixels; edges further apart than this do not belong to each other."""
-DENSE = 0.5
+MIN_KNOWN_SHARE = 0.5
 """Share of the pixels inside the crop that must be known for edges to be scored."""
 
 
@@ -20,7 +20,7 @@ def f_score(prediction: Float[ndarray, "n 3"], truth: Float[ndarray, "n 3"], nea
     """Harmonic mean of precision and recall of points, in [0, 1]: shares of the predicted points with a
     true one within ``near`` metres, and of the true points with a predicted one (Knapitsch et al., "Tanks
     and temples", 2017)."""
-    step = -(-len(truth) // MOST_POINTS)
+    step = -(-len(truth) // MAX_POINTS)
     a, b = prediction[::step], truth[::step]
     precision = np.mean(KDTree(b).query(a, distance_upper_bound=near)[0] <= near)
     recall = np.mean(KDTree(a).query(b, distance_upper_bound=near)[0] <= near)
@@ -39,7 +39,7 @@ def edge_scores(
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
-    if mask[window].mean() < DENSE:
+    if mask[window].mean() < MIN_KNOWN_SHARE:
         return {}
     known = mask[window]
     true = _edges(truth[window], known)
@@ -47,12 +47,12 @@ def edge_scores(
     if not true.any():
         return {}
     if not predicted.any():
-        return {"edge_accuracy": FARTHEST, "edge_completeness": FARTHEST}
+        return {"edge_accuracy": MAX_EDGE_DISTANCE, "edge_completeness": MAX_EDGE_DISTANCE}
     to_true, to_predicted = _distance(true)[predicted], _distance(predicted)[true]
-    near = to_true[to_true <= FARTHEST]
+    near = to_true[to_true <= MAX_EDGE_DISTANCE]
     return {
-        "edge_accuracy": float(near.mean()) if len(near) else FARTHEST,
-        "edge_completeness": float(np.minimum(to_predicted, FARTHEST).mean()),
+        "edge_accuracy": float(near.mean()) if len(near) else MAX_EDGE_DISTANCE,
+        "edge_completeness": float(np.minimum(to_predicted, MAX_EDGE_DISTANCE).mean()),
     }
 
 
@@ -60,8 +60,10 @@ def _edges(depth: Float[ndarray, "h w"], known: Bool[ndarray, "h w"]) -> Bool[nd
     """Pixels whose right or lower neighbour is nearer or farther by ten per cent, both known."""
     logs = np.log(np.where(known, depth, 1))
     edges = np.zeros(depth.shape, bool)
-    edges[:, :-1] |= (np.abs(np.diff(logs, axis=1)) > EDGE) & known[:, 1:] & known[:, :-1]
-    edges[:-1] |= (np.abs(np.diff(logs, axis=0)) > EDGE) & known[1:] & known[:-1]
+    edges[:, :-1] |= (
+        (np.abs(np.diff(logs, axis=1)) > MIN_EDGE_LOG_RATIO) & known[:, 1:] & known[:, :-1]
+    )
+    edges[:-1] |= (np.abs(np.diff(logs, axis=0)) > MIN_EDGE_LOG_RATIO) & known[1:] & known[:-1]
     return edges
 
 

@@ -29,9 +29,9 @@ from egodepth.geometry.alignment_residual import (
     visible_points,
 )
 
-LEAST_AGREEMENT = 0.5
+MIN_AGREEMENT = 0.5
 """Correlation of maps that are trusted to show the same."""
-FEWEST = 0.1
+MIN_VISIBLE_SHARE = 0.1
 """Share of the pixels that must be seen in the source."""
 
 
@@ -95,7 +95,7 @@ class Alignment:
     @property
     def trusted(self) -> Bool[Tensor, " b"]:
         """Converged, on enough pixels, which agree."""
-        return self.converged & (self.seen >= FEWEST) & (self.agreement >= LEAST_AGREEMENT)
+        return self.converged & (self.seen >= MIN_VISIBLE_SHARE) & (self.agreement >= MIN_AGREEMENT)
 
 
 @dataclass(frozen=True)
@@ -158,7 +158,7 @@ def _solve(
         proposed = state.moved(whole)
         tried = linearize(level, proposed, scale, visible)
         tried_cost = tried.cost + _prior_cost(prior, proposed, start)
-        better = (tried_cost <= cost) & (tried.seen >= FEWEST) & ~done
+        better = (tried_cost <= cost) & (tried.seen >= MIN_VISIBLE_SHARE) & ~done
         small = largest_move(level, state, proposed) < settings.tolerance
         state = proposed.where(better, state)
         best = Linearization(**choose_state(better, tried, best))

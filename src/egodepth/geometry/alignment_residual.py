@@ -8,13 +8,13 @@ from torch import Tensor
 
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera, pixel_grid, vector_like
-from egodepth.geometry.warp import NEAREST_DEPTH, sample_with_slopes
+from egodepth.geometry.warp import MIN_SOURCE_DEPTH, sample_with_slopes
 
 MOTION, SCALE, SHIFT, GAIN, BIAS = slice(0, 6), 6, 7, 8, 9
 """Places of the unknowns: rotation and translation, logarithm of the scale of inverse depth, its
 shift, logarithm of the gain of the source, its bias."""
 UNKNOWNS = 10
-HIDDEN = 1.1
+OCCLUSION_FACTOR = 1.1
 """A point this many times farther than another that falls on the same source pixel is hidden."""
 
 
@@ -149,7 +149,7 @@ def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
         (len(far), size[0] * size[1]), torch.inf, dtype=far.dtype, device=far.device
     )
     nearest.scatter_reduce_(1, place, far, "amin")
-    return (depth <= HIDDEN * nearest.gather(1, place)).view_as(level.inverse_depth)
+    return (depth <= OCCLUSION_FACTOR * nearest.gather(1, place)).view_as(level.inverse_depth)
 
 
 def choose_state(
@@ -230,7 +230,7 @@ def project_points(
     """
     # Points times inverse depth: far ones stay finite.
     near = turned + inverse_depth[..., None] * translation[..., None, :]
-    front = near[..., 2] > NEAREST_DEPTH * inverse_depth
+    front = near[..., 2] > MIN_SOURCE_DEPTH * inverse_depth
     z = torch.where(front, near[..., 2], torch.ones_like(inverse_depth))
     fx, fy, cx, cy = focal_and_centre[..., None, :].unbind(-1)
     x, y = near[..., 0] / z, near[..., 1] / z

@@ -29,8 +29,8 @@ LOG_SCALE = 6
 
 
 @dataclass(frozen=True)
-class Points:
-    """Points of H hosts, M each.
+class BundlePoints:
+    """M points on each of H host frames.
 
     Attributes:
         rays: (H, M, P, 3) of the pixels of each point's pattern, z = 1.
@@ -45,7 +45,7 @@ class Points:
     valid: Bool[Tensor, "h m"]
 
     @classmethod
-    def stack(cls, several: Sequence["Points"]) -> "Points":
+    def stack(cls, several: Sequence["BundlePoints"]) -> "BundlePoints":
         """The points of all hosts."""
         return cls(**{n: torch.cat([vars(p)[n] for p in several]) for n in vars(several[0])})
 
@@ -98,7 +98,7 @@ def select_points(
     camera: Camera,
     cell: int,
     pattern: Sequence[tuple[int, int]] = PATTERN,
-) -> Points:
+) -> BundlePoints:
     """The pixel of each cell of a grid where the image changes most, as points of one host.
 
     Args:
@@ -124,7 +124,7 @@ def select_points(
     py = (y[:, None] + offsets[:, 1]).clamp(0, height - 1)
     fx, fy, cx, cy = camera.focal_and_centre.to(image).unbind(-1)
     rays = torch.stack([(px - cx) / fx, (py - cy) / fy, torch.ones_like(px, dtype=fx.dtype)], -1)
-    return Points(
+    return BundlePoints(
         rays[None],
         image[:, py, px][None],
         inverse_depth[y, x][None],
@@ -143,7 +143,7 @@ class Window:
         camera: of the maps' size, without batch.
     """
 
-    points: Points
+    points: BundlePoints
     maps: Float[Tensor, "o c h w"]
     observers: Int[Tensor, " o"]
     camera: Camera

@@ -8,11 +8,11 @@ from egodepth.geometry.camera import Camera, pixel_grid
 
 LOWEST_ROWS, MIDDLE_COLUMNS = 0.35, 0.5
 """Share of the image, at its bottom and across its middle, where the ground is looked for."""
-STEEPEST = 0.9
+MIN_UPRIGHT_COSINE = 0.9
 """Cosine between the plane's normal and the camera's vertical axis, at least."""
-CLOSE = 0.05
+MAX_RELATIVE_ERROR = 0.05
 """A pixel agrees with the plane if its inverse depth is off by less than this share."""
-FEWEST = 0.5
+MIN_AGREEING_SHARE = 0.5
 """Share of the pixels that must agree."""
 ITERATIONS = 10
 
@@ -48,9 +48,9 @@ def ground_height(inverse_depth: Float[Tensor, "h w"], camera: Camera) -> float 
             :, 0
         ]
         error = (rays @ plane - inverse).abs() / inverse
-        weight = 1 / (1 + (error / CLOSE).square()) / inverse.square()
-    agree = float((error < CLOSE).double().mean())
+        weight = 1 / (1 + (error / MAX_RELATIVE_ERROR).square()) / inverse.square()
+    agree = float((error < MAX_RELATIVE_ERROR).double().mean())
     norm = float(plane.norm())
-    if agree < FEWEST or norm == 0 or float(plane[1]) / norm < STEEPEST:
+    if agree < MIN_AGREEING_SHARE or norm == 0 or float(plane[1]) / norm < MIN_UPRIGHT_COSINE:
         return None
     return 1 / norm

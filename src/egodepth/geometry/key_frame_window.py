@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from egodepth.geometry import se3
-from egodepth.geometry.bundle import BundleSettings, BundleState, Points, Window, adjust
+from egodepth.geometry.bundle import BundlePoints, BundleSettings, BundleState, Window, adjust
 from egodepth.geometry.camera import Camera
 
 
@@ -26,7 +26,7 @@ class KeyFrame:
 
     number: int
     map: Tensor
-    points: Points
+    points: BundlePoints
     camera_from_world: Tensor
     log_scale: Tensor
     factor: Tensor
@@ -53,9 +53,9 @@ class KeyFrameWindow(Generic[K]):
         """Take a key frame in, and let the oldest one go where there are too many."""
         self.frames = [*self.frames, frame][-self.most :]
 
-    def points(self) -> Points:
+    def points(self) -> BundlePoints:
         """Of all key frames."""
-        return Points.stack([frame.points for frame in self.frames])
+        return BundlePoints.stack([frame.points for frame in self.frames])
 
     def state(self) -> BundleState:
         """Poses, scales and factors as they are now."""

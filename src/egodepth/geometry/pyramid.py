@@ -10,7 +10,7 @@ from torch import Tensor
 from egodepth.geometry.alignment_residual import Level
 from egodepth.geometry.camera import Camera
 
-FEWEST_ROWS = 8
+MIN_LEVEL_ROWS = 8
 """Maps with fewer rows or columns say little."""
 
 
@@ -20,7 +20,9 @@ def image_pyramid(
     """Images at fractions of their size, averaged over squares; sizes that say little are left out."""
     height, width = images.shape[-2:]
     sizes = [(height // r, width // r) for r in reductions]
-    return [F.interpolate(images, size, mode="area") for size in sizes if min(size) >= FEWEST_ROWS]
+    return [
+        F.interpolate(images, size, mode="area") for size in sizes if min(size) >= MIN_LEVEL_ROWS
+    ]
 
 
 def make_levels(

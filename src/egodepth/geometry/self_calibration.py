@@ -92,11 +92,11 @@ class CameraEstimate(NamedTuple):
     doubt: str = ""
 
 
-Matches = tuple[Float64[ndarray, "_ 2"], Float64[ndarray, "_ 2"]]
+CornerMatches = tuple[Float64[ndarray, "_ 2"], Float64[ndarray, "_ 2"]]
 """Pixels (x, y) in two views; pairs differ in how many they have."""
 
 
-def estimate_camera(matches: list[Matches], height: int, width: int) -> CameraEstimate | None:
+def estimate_camera(matches: list[CornerMatches], height: int, width: int) -> CameraEstimate | None:
     """Focal length, principal point and k1 of a camera with square pixels, and whether the data decide them.
 
     Minimises the robust distances to epipolar lines (Sampson, Cauchy) of all pairs together, with weak priors,
@@ -167,7 +167,7 @@ def _doubt(problem: "_Problem", x: CameraAndMotions, shape: float, between: floa
 class _Problem:
     """Least squares over one camera and the motions of all pairs, in units of the longer side."""
 
-    def __init__(self, matches: list[Matches], fundamental: ndarray, side: int, k1: float):
+    def __init__(self, matches: list[CornerMatches], fundamental: ndarray, side: int, k1: float):
         self.matches, self.fundamental, self.side = matches, fundamental, side
         self.pairs = len(matches)
         self.mean = np.array([np.log(FOCAL_PRIOR), 0.0, 0.0, 0.0])

@@ -11,11 +11,11 @@ CORNERS = 400
 CORNER_QUALITY, CORNER_SPACING = 0.01, 4
 WINDOW, PYRAMID_LEVELS = 11, 4
 RETURN = 0.5
-"""A corner tracked forth and back must return within this many pixels."""
-FEWEST_TRACKED = 20
+"""A corner tracked forwards and backwards must return within this many pixels."""
+MIN_TRACKED_CORNERS = 20
 INLIER_PIXELS = 0.5
-STILL = 0.1
-"""Pixels of motion that no one can tell from noise."""
+MIN_FLOW = 0.1
+"""Pixels; smaller motions cannot be told from noise."""
 FINE_CORNERS, FINE_SPACING, FINE_WINDOW, FINE_RETURN = 500, 8, 21, 0.3
 """For images of full size, where a corner's place matters to a part of a pixel."""
 RANSAC_SEED = 0
@@ -58,18 +58,18 @@ def compare_views(
     width = first.shape[1]
     mask = None if excluded is None else (~excluded).astype(np.uint8)
     corners = cv2.goodFeaturesToTrack(first, CORNERS, CORNER_QUALITY, CORNER_SPACING, mask=mask)
-    if corners is None or len(corners) < FEWEST_TRACKED:
+    if corners is None or len(corners) < MIN_TRACKED_CORNERS:
         return TwoViews(np.nan, np.nan, np.nan, np.nan)
-    there, forth = _track(first, second, corners)
-    back, return_ = _track(second, first, there)
+    moved, found_forward = _track(first, second, corners)
+    back, found_back = _track(second, first, moved)
     returned = np.linalg.norm(back - corners, axis=-1)[:, 0] < RETURN
-    good = forth & return_ & returned
+    good = found_forward & found_back & returned
     tracked = float(good.mean())
-    if good.sum() < FEWEST_TRACKED:
+    if good.sum() < MIN_TRACKED_CORNERS:
         return TwoViews(tracked, np.nan, np.nan, np.nan)
-    before, after = (p[good, 0].astype(np.float64) for p in (corners, there))
+    before, after = (p[good, 0].astype(np.float64) for p in (corners, moved))
     flow = float(np.median(np.linalg.norm(after - before, axis=1)))
-    if flow < STILL:
+    if flow < MIN_FLOW:
         return TwoViews(tracked, flow / width, 0.0, flow / width)
     cv2.setRNGSeed(RANSAC_SEED)
     essential, _ = cv2.findEssentialMat(
@@ -94,10 +94,12 @@ def track_both_ways(
     corners = cv2.goodFeaturesToTrack(first, FINE_CORNERS, CORNER_QUALITY, FINE_SPACING)
     if corners is None:
         return np.empty((0, 2)), np.empty((0, 2))
-    there, forth = _track(first, second, corners, FINE_WINDOW)
-    back, return_ = _track(second, first, there, FINE_WINDOW)
-    good = forth & return_ & (np.linalg.norm(back - corners, axis=-1)[:, 0] < FINE_RETURN)
-    return corners[good, 0].astype(np.float64), there[good, 0].astype(np.float64)
+    moved, found_forward = _track(first, second, corners, FINE_WINDOW)
+    back, found_back = _track(second, first, moved, FINE_WINDOW)
+    good = (
+        found_forward & found_back & (np.linalg.norm(back - corners, axis=-1)[:, 0] < FINE_RETURN)
+    )
+    return corners[good, 0].astype(np.float64), moved[good, 0].astype(np.float64)
 
 
 def _without_turn(
@@ -116,7 +118,7 @@ def _without_turn(
 def _track(
     first: ndarray, second: ndarray, corners: ndarray, window: int = WINDOW
 ) -> tuple[ndarray, ndarray]:
-    there, found, _ = cv2.calcOpticalFlowPyrLK(
+    tracked, found, _ = cv2.calcOpticalFlowPyrLK(
         first, second, corners, corners.copy(), winSize=(window, window), maxLevel=PYRAMID_LEVELS
     )
-    return there, found[:, 0] == 1
+    return tracked, found[:, 0] == 1

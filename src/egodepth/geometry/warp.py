@@ -9,10 +9,10 @@ from torch import Tensor
 
 from egodepth.geometry.camera import Camera, pixel_grid, vector_like
 
-NEAREST_DEPTH = 1e-3
+MIN_SOURCE_DEPTH = 1e-3
 """Points nearer to the source camera's plane than this, in the unit of the depth, have no image."""
 
-SMALLEST_DIVISOR = 1e-3
+MIN_DEPTH_RATIO = 1e-3
 """Depth in the source over depth in the target below which a point has no image."""
 
 
@@ -99,11 +99,11 @@ def reproject(
     for row in range(3):
         r0, r1, r2, t = (spread(v) for v in source_from_target[:, row].unbind(-1))
         moved.append(depth * (r0 * ray_x + r1 * ray_y + r2) + t)
-    z = moved[2].clamp(min=NEAREST_DEPTH)
+    z = moved[2].clamp(min=MIN_SOURCE_DEPTH)
     fx, fy, cx, cy = (spread(v) for v in source_camera.focal_and_centre.unbind(-1))
     u, v = fx * moved[0] / z + cx, fy * moved[1] / z + cy
     inside = (u >= 0) & (u <= source_camera.width - 1) & (v >= 0) & (v <= source_camera.height - 1)
-    return torch.stack([u, v], dim=-1), z, inside & (moved[2] > NEAREST_DEPTH)
+    return torch.stack([u, v], dim=-1), z, inside & (moved[2] > MIN_SOURCE_DEPTH)
 
 
 def warp(
@@ -153,7 +153,7 @@ def sweep(
     rays = F.pad(grid, (0, 1), value=1.0) @ at_infinity.mT
     x, y, z = rays.view(-1, 1, height, width, 3).unbind(-1)
     z = torch.addcmul(z, inverse_depths, shift[:, 2:])
-    scale = 1 / z.clamp(min=SMALLEST_DIVISOR)
+    scale = 1 / z.clamp(min=MIN_DEPTH_RATIO)
     places = torch.empty(*z.shape, 2, dtype=z.dtype, device=z.device)
     for axis, start in enumerate((x, y)):
         torch.mul(
@@ -167,4 +167,4 @@ def sweep(
         padding_mode="border",
         align_corners=False,
     )
-    return values.unflatten(2, places.shape[1:3]), valid & (z > SMALLEST_DIVISOR)
+    return values.unflatten(2, places.shape[1:3]), valid & (z > MIN_DEPTH_RATIO)

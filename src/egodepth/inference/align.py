@@ -9,7 +9,7 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.geometry.alignment import Alignment, AlignSettings, align
 from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.pyramid import FEWEST_ROWS, image_pyramid, make_levels
+from egodepth.geometry.pyramid import MIN_LEVEL_ROWS, image_pyramid, make_levels
 from egodepth.inference.arguments import check_run
 from egodepth.models.networks import FeatureNet
 from egodepth.runs.run import ImageLike, Run, load_pair
@@ -29,7 +29,7 @@ def make_maps(images: Float[Tensor, "b 3 h w"], features: FeatureNet | None) -> 
     if features is None:
         return image_pyramid(images.float(), IMAGE_REDUCTIONS)
     maps = features.features(images, FEATURE_LEVELS)[::-1]
-    return [m.float() for m in maps if min(m.shape[-2:]) >= FEWEST_ROWS]
+    return [m.float() for m in maps if min(m.shape[-2:]) >= MIN_LEVEL_ROWS]
 
 
 def align_images(

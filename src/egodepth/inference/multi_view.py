@@ -26,7 +26,7 @@ from egodepth.runs.run import Run
 DepthFrom = Literal["views", "network"]
 """Where depth comes from: from neighbouring frames by plane sweep where they agree, and elsewhere from
 DepthNet; or from DepthNet alone."""
-REACH = 30
+MAX_SOURCE_DISTANCE = 30
 """Frames from one to its farthest source, however slow the camera."""
 NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.5
 """Of DepthNet's depths of a frame: the range to search, since they may be wrong."""
@@ -114,7 +114,7 @@ def frame_depths(
 
     poses = np.array(list(posed.values())).reshape(-1, 4, 4)
     camera = sequence.camera.resize(*size).to(torch.device(run.device))
-    views = PosedViews(read(), poses, camera, REACH)
+    views = PosedViews(read(), poses, camera, MAX_SOURCE_DISTANCE)
     wanted = range(0, len(posed), every)
     for position in progress.track(wanted, f"depth of {sequence.name}", len(wanted)):
         if views.read_to(position):
@@ -128,7 +128,7 @@ def _with_views(
     """The frame with what views agree on in the place of the network's depth."""
     shortest = MIN_BASELINE * float(np.median(own.depth))
     nearest = NEAREST_FACTOR * float(np.percentile(own.depth, NEAREST_PERCENTILE))
-    steps = range(1, REACH + 1)
+    steps = range(1, MAX_SOURCE_DISTANCE + 1)
     found = views.agreed(
         position, lambda p: sources_by_baseline(poses[:, :3, 3], p, shortest, steps), nearest
     )

@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-STILL = 0.08
+MAX_STILL_DIFFERENCE = 0.08
 """Photometric difference of two frames below which a pixel stayed in place."""
-LEAST_CONTRAST = 0.05
+MIN_CONTRAST = 0.05
 """Standard deviation in a 3x3 window; where there is less, a pixel that moves looks the same too."""
-WIDEST_GAP, LEAST_SIZE = 5, 7
+MAX_GAP, MIN_SIZE = 5, 7
 """Pixels: smaller gaps between still ones are of the same thing; smaller things are lines of the road, which
 stay in place as long as the camera moves along them."""
-SHADOW = 0.15
+SHADOW_MARGIN = 0.15
 """How much farther a thing may be than the ground below it, as a share: its shadow goes with it and stays in
 place too, so that the first pixel that does not lies before the thing."""
-MOST = 0.5
+MAX_STILL_SHARE = 0.5
 """Share of an image's textured pixels that stay in place beyond which the camera stands still."""
 
 
@@ -32,12 +32,12 @@ def still_pixels(
         identity: photometric loss of each source as it is.
         contrast: standard deviation of the target in 3x3 windows, mean over channels.
     """
-    textured = contrast > LEAST_CONTRAST
-    still = textured & (identity.amax(0) < STILL)
+    textured = contrast > MIN_CONTRAST
+    still = textured & (identity.amax(0) < MAX_STILL_DIFFERENCE)
     share = still.sum((1, 2)) / textured.sum((1, 2)).clamp(min=1)
-    still = still & (share < MOST)[:, None, None]
-    closed = -_widen(-_widen(still.float()[:, None], WIDEST_GAP), WIDEST_GAP)
-    return _widen(-_widen(-closed, LEAST_SIZE), LEAST_SIZE)[:, 0] > 0.5
+    still = still & (share < MAX_STILL_SHARE)[:, None, None]
+    closed = -_widen(-_widen(still.float()[:, None], MAX_GAP), MAX_GAP)
+    return _widen(-_widen(-closed, MIN_SIZE), MIN_SIZE)[:, 0] > 0.5
 
 
 def _widen(mask: Tensor, size: int) -> Tensor:
@@ -47,9 +47,10 @@ def _widen(mask: Tensor, size: int) -> Tensor:
 def ground_contact_loss(
     inverse_depth: Float[Tensor, "b h w"], still: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:
-    """How much farther a still pixel is than the first pixel below it that is not still, beyond SHADOW, as
-    difference of logarithms; 0 elsewhere, where it is nearer, and where there is no such pixel. The pixel below
-    gets no gradient: the ground tells the thing its depth, not the thing the ground.
+    """Difference of log depth by which a still pixel lies beyond the first pixel below it that is not still.
+
+    It is reduced by SHADOW_MARGIN, and 0 where the pixel is nearer, moves, or has no such pixel below it.
+    The pixel below gets no gradient: the ground tells the depth of the object, not the other way round.
 
     Args:
         inverse_depth: > 0.
@@ -59,5 +60,5 @@ def ground_contact_loss(
     rows = torch.arange(height, device=still.device).view(-1, 1).expand_as(still)
     contact = torch.where(still, height, rows).flip(-2).cummin(-2).values.flip(-2)
     ground = inverse_depth.detach().gather(-2, contact.clamp(max=height - 1))
-    farther = (ground.log() - inverse_depth.log() - math.log1p(SHADOW)).clamp(min=0)
+    farther = (ground.log() - inverse_depth.log() - math.log1p(SHADOW_MARGIN)).clamp(min=0)
     return torch.where(still & (contact < height), farther, 0.0)

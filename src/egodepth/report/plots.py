@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from egodepth.core.files import atomic_path
-from egodepth.evaluation.odometry import Alignment, Segment, align
+from egodepth.evaluation.odometry import Segment, TrajectoryAlignment, align_trajectory
 from egodepth.runs.folder import RunFolder
 
 NOT_TERMS = ("epoch", "step")
@@ -54,7 +54,7 @@ def plot_trajectory(
     path: Path,
     estimate: np.ndarray,
     truth: np.ndarray | None = None,
-    alignment: Alignment = "sim3",
+    alignment: TrajectoryAlignment = "sim3",
 ) -> None:
     """Bird's-eye view of poses (N, 4, 4); the estimate is aligned to the truth where there is one, and
     frames whose true pose is NaN are left out."""
@@ -64,7 +64,7 @@ def plot_trajectory(
         if truth is not None:
             known = np.isfinite(truth).all((1, 2))
             truth = truth[known]
-            positions = align(estimate[known], truth, alignment)[0]
+            positions = align_trajectory(estimate[known], truth, alignment)[0]
             up = int(np.ptp(truth[:, :3, 3], axis=0).argmin())
             x, y = (axis for axis in range(3) if axis != up)
             axes.plot(truth[:, x, 3], truth[:, y, 3], color="0.55", lw=3, label="ground truth")

@@ -19,7 +19,7 @@ LOOK_EVERY = 0.05
 """Share of a time budget after which the number of steps is planned anew, by however little it changes."""
 LARGE_CHANGE, SMALL_CHANGE = 0.15, 0.01
 """Share of the steps left by which a new plan must differ, to be followed at once, and after LOOK_EVERY."""
-RECENT_STEPS, FEWEST_STEPS = 8, 3
+RECENT_STEPS, MIN_TIMED_STEPS = 8, 3
 """Steps that tell how long a step takes, at most and at least."""
 
 
@@ -120,7 +120,7 @@ class Budget:
         self._last = now
         if done >= schedule.total:
             return False
-        known = len(self._recent) >= FEWEST_STEPS
+        known = len(self._recent) >= MIN_TIMED_STEPS
         step = _typical(self._recent) if known else self.times.at(progress)
         if self.used + step > self.seconds:
             schedule.revise(done, done)

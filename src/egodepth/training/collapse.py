@@ -13,10 +13,10 @@ from egodepth.training.objective import ObjectiveResult
 
 NEAR_BOUND = 1.05
 """Depth within this factor of a bound is at it."""
-MOST_AT_BOUNDS = 0.8
-FLATTEST = 0.02
+MAX_SHARE_AT_BOUNDS = 0.8
+MIN_LOG_DEPTH_DEVIATION = 0.02
 """Standard deviation of the logarithm of depth within an image."""
-STILL = 1e-3
+MIN_MOTION = 1e-3
 """Radians, and translation over median depth."""
 
 
@@ -32,12 +32,12 @@ def find_collapse(batch: SnippetBatch, result: ObjectiveResult, model: ModelSett
     assert result.inverse_depth is not None and result.motions is not None
     depth = 1 / result.inverse_depth.float()
     at_bounds = (depth < NEAR_BOUND * model.min_depth) | (depth > model.max_depth / NEAR_BOUND)
-    if float(at_bounds.float().mean()) > MOST_AT_BOUNDS:
+    if float(at_bounds.float().mean()) > MAX_SHARE_AT_BOUNDS:
         return (
             "nearly all depth is at its bounds: lower --learning_rate, raise --loss.scale, or use "
             "--data.poses aligned or sfm"
         )
-    if float(depth.log().flatten(1).std(1).mean()) < FLATTEST:
+    if float(depth.log().flatten(1).std(1).mean()) < MIN_LOG_DEPTH_DEVIATION:
         return (
             "depth is the same everywhere: use footage with parallax, a larger --data.stride (or "
             "auto), or --data.poses aligned or sfm"
@@ -45,7 +45,7 @@ def find_collapse(batch: SnippetBatch, result: ObjectiveResult, model: ModelSett
     motions = result.motions.float()
     turn = se3.rotation_angle(motions[..., :3, :3])
     shift = motions[..., :3, 3].norm(dim=-1) / depth.flatten(1).median(1).values
-    if float(turn.median()) < STILL and float(shift.median()) < STILL:
+    if float(turn.median()) < MIN_MOTION and float(shift.median()) < MIN_MOTION:
         return (
             "the camera is found to stand still: use a larger --data.stride (or auto), or "
             "--data.poses aligned or sfm"

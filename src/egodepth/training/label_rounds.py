@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from egodepth.core import progress
-from egodepth.data.preparation.clips import Clip, KnownMotion, Points
+from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
 from egodepth.data.preparation.dense_depth import key_positions
 from egodepth.models.networks import Networks
 from egodepth.training.learned_motion import POINTS_EVERY, find_motion, images_of, inverse_depth_of
@@ -186,5 +186,7 @@ def _pack(motion: KnownMotion | None) -> dict[str, Any] | None:
 def _unpack(state: dict[str, Any] | None) -> KnownMotion | None:
     if state is None:
         return None
-    points = {p: Points(*(v.numpy() for v in values)) for p, values in state["points"].items()}
+    points = {
+        p: SparsePoints(*(v.numpy() for v in values)) for p, values in state["points"].items()
+    }
     return KnownMotion(state["world_from_camera"].numpy(), state["part"].numpy(), points)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from egodepth.data.preparation.clips import Clip, KnownMotion, Points
+from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
 from egodepth.geometry import bundle, se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.key_frame_window import KeyFrame, KeyFrameWindow
@@ -67,7 +67,7 @@ def find_motion(networks: Networks, clip: Clip) -> KnownMotion:
 
 def _runs_of_key_frames(clip: Clip) -> list[list[int]]:
     """Positions of key frames that follow each other without a break."""
-    pairs = set(clip.pairs(clip.stride)) - clip.useless
+    pairs = set(clip.pairs(clip.stride)) - clip.excluded_pairs
     runs: list[list[int]] = []
     for key in range(0, len(clip.frames), clip.stride):
         if runs and (key - clip.stride, key) in pairs:
@@ -78,7 +78,7 @@ def _runs_of_key_frames(clip: Clip) -> list[list[int]]:
 
 
 def _key_frames(
-    networks: Networks, clip: Clip, run: list[int], known: dict[int, Points]
+    networks: Networks, clip: Clip, run: list[int], known: dict[int, SparsePoints]
 ) -> Iterator[tuple[KeyFrame, Tensor]]:
     """Key frames, not placed yet, and the motion of each from the one before, by PoseNet and alignment;
     ``known`` gets their depths."""
@@ -150,7 +150,7 @@ def inverse_depth_of(networks: Networks, frames: Tensor) -> Tensor:
     return F.interpolate(inverse, frames.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _points(inverse_depth: Tensor, static: np.ndarray | None) -> Points:
+def _points(inverse_depth: Tensor, static: np.ndarray | None) -> SparsePoints:
     """Of a map (H, W), every so many pixels, without what belongs to the camera."""
     height, width = inverse_depth.shape
     first = POINTS_EVERY // 2
@@ -158,10 +158,12 @@ def _points(inverse_depth: Tensor, static: np.ndarray | None) -> Points:
     if static is not None and not static[y, x].all():
         y, x = y[~static[y, x]], x[~static[y, x]]
     pixels = np.stack([x.ravel(), y.ravel()], 1).astype(np.float64)
-    return Points(pixels, inverse_depth.numpy()[y.ravel(), x.ravel()].astype(np.float64))
+    return SparsePoints(pixels, inverse_depth.numpy()[y.ravel(), x.ravel()].astype(np.float64))
 
 
-def _without_static(points: bundle.Points, camera: Camera, static: np.ndarray) -> bundle.Points:
+def _without_static(
+    points: bundle.BundlePoints, camera: Camera, static: np.ndarray
+) -> bundle.BundlePoints:
     x, y = camera.project(points.rays[:, :, 0]).round().long().unbind(-1)
     height, width = static.shape
     hidden = torch.from_numpy(static)[y.clamp(0, height - 1), x.clamp(0, width - 1)]

@@ -5,7 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from egodepth.geometry.alignment import FEWEST, LEAST_AGREEMENT, AlignSettings, align
+from egodepth.geometry.alignment import MIN_AGREEMENT, MIN_VISIBLE_SHARE, AlignSettings, align
 from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.models.networks import Networks
@@ -71,7 +71,7 @@ def align_motions(
         how = replace(ALIGNMENT, stop_early=start.device.type == "cpu")
         found = align(levels, State.start(start.detach().flatten(0, 1)), how)
         # Within a step a motion may still be on its way: it need not have converged.
-        fits = (found.seen >= FEWEST) & (found.agreement >= LEAST_AGREEMENT)
+        fits = (found.seen >= MIN_VISIBLE_SHARE) & (found.agreement >= MIN_AGREEMENT)
         motions = found.state.source_from_target.unflatten(0, start.shape[:2])
         trusted = fits.unflatten(0, start.shape[:2])
     return torch.where(trusted[..., None, None], motions, start), trusted

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egodepth.data.preparation.clips import Points
+from egodepth.data.preparation.clips import SparsePoints
 from egodepth.geometry import se3
 from egodepth.models.networks import DepthNet
 from egodepth.models.transformers_depth import TransformersDepth
@@ -116,7 +116,7 @@ class MotionRefinement(nn.Module):
         return replace(raw, motions=motions, matrix=matrix, points=points, dense=dense)
 
 
-def _log_scale(known: list[tuple[np.ndarray, Points]], unit: float) -> float:
+def _log_scale(known: list[tuple[np.ndarray, SparsePoints]], unit: float) -> float:
     """Of a part's unit in one in which the median depth of its points is ``unit``; 0 without points."""
     if not known:
         return math.log(unit)

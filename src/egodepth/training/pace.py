@@ -18,7 +18,7 @@ from egodepth.training.snippets import SnippetStream
 from egodepth.training.threads import ThreadChoice, ThreadWatch, describe_threads, thread_options
 from egodepth.training.timing import time_steps, wanted_steps
 
-FEWEST_PLANNED = 30
+MIN_PLANNED_STEPS = 30
 """Steps that are planned at first, even where fewer seem to fit: enough for the clock to correct it."""
 TOLD_STEPS = 200
 """From so many steps on they are timed before the training, to say how long it takes and to choose threads."""
@@ -89,7 +89,7 @@ class Pace:
                 stacklevel=4,
             )
             return 1
-        return max(budget.first_fit(self.reserved()), min(FEWEST_PLANNED, self._wanted))
+        return max(budget.first_fit(self.reserved()), min(MIN_PLANNED_STEPS, self._wanted))
 
     def callbacks(self) -> list[L.Callback]:
         """What keeps the pace during the training; before the callbacks that ask for the number of steps."""

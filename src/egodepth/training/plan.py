@@ -85,7 +85,7 @@ def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
             surveys.append(survey(clip, stride))
         lines += [_describe(clip, seen) for clip, seen in zip(clips, surveys, strict=True)]
         clips = [
-            replace(clip, stride=seen.stride, useless=seen.frozen | seen.cuts)
+            replace(clip, stride=seen.stride, excluded_pairs=seen.frozen | seen.cuts)
             for clip, seen in zip(clips, surveys, strict=True)
         ]
     elif data.stride != "auto":
@@ -185,7 +185,8 @@ def motion_gap(clips: list[Clip]) -> MotionGap:
         seconds = time_per_frame(clip.sequence.frames)
         gaps.append(MotionGap(clip.stride, seconds and clip.stride * seconds))
     pairs = [
-        len(clip.pairs(clip.stride)) - len(clip.useless) if clip.is_used else 0 for clip in clips
+        len(clip.pairs(clip.stride)) - len(clip.excluded_pairs) if clip.is_used else 0
+        for clip in clips
     ]
     return typical_gap(gaps, pairs)
 

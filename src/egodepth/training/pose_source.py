@@ -71,7 +71,7 @@ def share_with_motion(clips: list[Clip]) -> float:
     """Of the pairs that can be learned from, those whose motion is known."""
     known = total = 0
     for clip in clips:
-        pairs = set(clip.pairs(clip.stride)) - clip.useless
+        pairs = set(clip.pairs(clip.stride)) - clip.excluded_pairs
         if clip.motion is None or not clip.is_used or not pairs:
             continue
         first, second = clip.motion.part[np.array(sorted(pairs))].T

@@ -14,7 +14,7 @@ from torch.utils.data import IterableDataset
 from egodepth.core.errors import EgodepthError
 from egodepth.core.prefetch import prefetch
 from egodepth.core.schedule import Schedule
-from egodepth.data.preparation.clips import NO_PART, Clip, Points
+from egodepth.data.preparation.clips import NO_PART, Clip, SparsePoints
 from egodepth.data.sequence import Sequence
 from egodepth.training.batch import RawBatch
 
@@ -157,10 +157,10 @@ class SnippetStream(IterableDataset[RawBatch]):
         """Cached frames of all sequences."""
         return int(self._first_frame[-1])
 
-    def points_of_parts(self) -> list[list[tuple[np.ndarray, Points]]]:
+    def points_of_parts(self) -> list[list[tuple[np.ndarray, SparsePoints]]]:
         """Of each part, the frames (3, h, w) uint8 whose depth is known at some points, with those points, in
         the unit of the part."""
-        known: dict[int, list[tuple[np.ndarray, Points]]] = {}
+        known: dict[int, list[tuple[np.ndarray, SparsePoints]]] = {}
         for first, clip in zip(self._first_part, self.clips, strict=True):
             if clip.motion is None:
                 continue
@@ -366,7 +366,7 @@ def _number_parts(clips: list[Clip]) -> list[int]:
 
 def _usable(clip: Clip, target: int, source: int) -> bool:
     """Whether a pair shows parallax and, where poses are known, has one."""
-    if (min(target, source), max(target, source)) in clip.useless:
+    if (min(target, source), max(target, source)) in clip.excluded_pairs:
         return False
     if clip.motion is None:
         return True

@@ -16,8 +16,8 @@ NO_PART = -1
 
 
 @dataclass(frozen=True)
-class Points:
-    """Points that were seen in a frame, with their depth.
+class SparsePoints:
+    """Points of structure from motion that are seen in a frame, with their depth.
 
     Attributes:
         pixels: (P, 2) x, y.
@@ -40,7 +40,7 @@ class KnownMotion:
 
     world_from_camera: np.ndarray
     part: np.ndarray
-    points: dict[int, Points]
+    points: dict[int, SparsePoints]
 
     @classmethod
     def unknown(cls, count: int) -> "KnownMotion":
@@ -71,7 +71,7 @@ class Clip:
         numbers: (N,) frame numbers.
         camera: at the size of the frames.
         stride: frames between target and sources in time.
-        useless: pairs of positions that show no parallax, or a cut between them.
+        excluded_pairs: pairs of positions that show no parallax, or a cut between them.
         motion: what is known of it.
         targets: numbers of the frames that may be targets; None for all.
         static: (h, w) bool, pixels that belong to the camera (bonnet, watermark, borders); None for none.
@@ -84,7 +84,7 @@ class Clip:
     numbers: np.ndarray
     camera: Camera
     stride: int = 1
-    useless: frozenset[tuple[int, int]] = frozenset()
+    excluded_pairs: frozenset[tuple[int, int]] = frozenset()
     motion: KnownMotion | None = None
     targets: frozenset[int] | None = None
     static: np.ndarray | None = None

@@ -129,24 +129,24 @@ class _Follower:
         """Where they are in the next frame."""
         alive = np.flatnonzero(self._alive)
         found = np.zeros(len(alive), bool)
-        there = self._now[alive]
+        tracked = self._now[alive]
         if len(alive):
-            there, on_way = _track(self._last, image, there, there, PYRAMID_LEVELS)
+            tracked, on_way = _track(self._last, image, tracked, tracked, PYRAMID_LEVELS)
             # From the key frame at once, so that errors do not add up.
             start = self._start[alive]
-            direct, seen = _track(self._image, image, start, there, LEVELS_FROM_GUESS)
+            direct, seen = _track(self._image, image, start, tracked, LEVELS_FROM_GUESS)
             back, returned = _track(image, self._image, direct, start, LEVELS_FROM_GUESS)
             error = np.linalg.norm(back - start, axis=1)
-            drift = np.linalg.norm(direct - there, axis=1)
+            drift = np.linalg.norm(direct - tracked, axis=1)
             found = on_way & seen & returned & (error < MAX_RETURN) & (drift < MAX_DRIFT)
-            self._now[alive] = np.where(found[:, None], direct, there)
+            self._now[alive] = np.where(found[:, None], direct, tracked)
             self._alive[alive] = on_way
-            there = direct
+            tracked = direct
         self._last = image
         return _Tracks(
             self.key,
             abs(position - self.position),
-            there[found].astype(np.float64),
+            tracked[found].astype(np.float64),
             self._points[alive[found]],
         )
 
@@ -154,14 +154,14 @@ class _Follower:
 def _track(
     first: ndarray, second: ndarray, places: ndarray, guess: ndarray, levels: int
 ) -> tuple[ndarray, Bool[ndarray, "p"]]:
-    there, found, _ = cv2.calcOpticalFlowPyrLK(
+    tracked, found, _ = cv2.calcOpticalFlowPyrLK(
         first, second, places[:, None], guess[:, None].copy(), winSize=(WINDOW, WINDOW),
         maxLevel=levels, flags=cv2.OPTFLOW_USE_INITIAL_FLOW,
     )  # fmt: skip
-    there = there[:, 0]
+    tracked = tracked[:, 0]
     limit = np.array(second.shape[::-1]) - 1
-    inside = ((there >= 0) & (there <= limit)).all(1)
-    return there, (found[:, 0] == 1) & inside
+    inside = ((tracked >= 0) & (tracked <= limit)).all(1)
+    return tracked, (found[:, 0] == 1) & inside
 
 
 def _solve_all(

@@ -12,21 +12,21 @@ from egodepth.data.preparation.clips import Clip
 
 SAMPLES = 64
 """Frames of a clip that are looked at, evenly spread."""
-FEWEST = 100
+MIN_FRAMES_FOR_STATIC_MASK = 100
 """Frames below which nothing can be said: on a short straight drive all that is far ahead stays in place,
 and so does who drives ahead."""
 COHERENT = 0.8
 """Share of a pixel's mean slope that stays where the slopes of all frames are averaged: edges that stay in
 place keep it, those that come and go cancel."""
-LEAST_SLOPE = 3.0
+MIN_SLOPE = 3.0
 """Grey levels a pixel."""
 STEADY = 0.3
 """Change over time, over the image's usual one, below which a pixel is steady."""
-LEAST_AREA = 0.003
+MIN_AREA_SHARE = 0.003
 """Share of the image below which a region is left alone."""
-LEAST_EDGE = 0.02
+MIN_EDGE_SHARE = 0.02
 """Share of a region that must be edges that stay: sky is steady too, but has none."""
-LEAST_FOOT = 0.2
+MIN_FOOT_SHARE = 0.2
 """Share of the lower border that a region without such edges takes up."""
 MOST_AREA = 0.6
 """Share of the image; more is a camera that stands still."""
@@ -40,7 +40,7 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
     around them they form regions.
     """
     count = len(clip.frames)
-    if count < FEWEST:
+    if count < MIN_FRAMES_FOR_STATIC_MASK:
         return None
     places = np.unique(np.linspace(0, count - 1, SAMPLES).astype(int))
     grey = np.stack([clip.frames[i].mean(0, dtype=np.float32) for i in places])
@@ -48,9 +48,9 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
     down = np.stack([cv2.Scharr(image, cv2.CV_32F, 0, 1) / 32 for image in grey])
     slope = np.hypot(across, down).mean(0)
     stays = np.hypot(across.mean(0), down.mean(0))
-    edges = (slope > LEAST_SLOPE) & (stays > COHERENT * slope)
+    edges = (slope > MIN_SLOPE) & (stays > COHERENT * slope)
     change = np.abs(grey - np.median(grey, axis=0)).mean(0)
-    moving = change[(slope > LEAST_SLOPE) & ~edges]
+    moving = change[(slope > MIN_SLOPE) & ~edges]
     if len(moving) == 0:
         return None
     steady = change < STEADY * float(np.median(moving))
@@ -64,8 +64,8 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
         inside = labels == region
         area = int(facts[region, cv2.CC_STAT_AREA])
         # Ground at the lower border moves the most: what is steady there is a bonnet, edges or not.
-        fixed = edges[inside].sum() >= LEAST_EDGE * area or inside[-1].mean() >= LEAST_FOOT
-        if area >= LEAST_AREA * mask.size and fixed:
+        fixed = edges[inside].sum() >= MIN_EDGE_SHARE * area or inside[-1].mean() >= MIN_FOOT_SHARE
+        if area >= MIN_AREA_SHARE * mask.size and fixed:
             mask |= inside
     return mask if 0 < mask.mean() < MOST_AREA else None
 

@@ -29,14 +29,14 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
 from egodepth.core.prefetch import prefetch
 from egodepth.data.footage.cache import cache_file, read_or_make
-from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, Points
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, SparsePoints
 from egodepth.data.preparation.feature_matching import FeatureFinder, FrameFeatures, match_frames
 from egodepth.data.preparation.frame_registration import KeyFrame, Registered, register_frames
 from egodepth.data.preparation.shared_camera import colmap_camera, share_camera
 from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
 
-FEWEST_FRAMES = 8
+MIN_KEY_FRAMES = 8
 """Key frames of a clip, and of a part of the reconstruction, at least; smaller parts are left out."""
 WORST_ERROR = 2.0
 """Mean reprojection error in pixels above which a point is left out."""
@@ -143,7 +143,7 @@ def _with_result(clip: Clip, found: dict[str, np.ndarray]) -> Clip:
     frames, starts = np.unique(found["point_frame"], return_index=True)
     ends = [*starts[1:], len(found["point_frame"])]
     points = {
-        int(frame): Points(
+        int(frame): SparsePoints(
             (found["pixels"][start:end] + 0.5) * scale - 0.5, found["inverse_depth"][start:end]
         )
         for frame, start, end in zip(frames, starts, ends, strict=True)
@@ -156,9 +156,9 @@ def _run_colmap(clip: Clip) -> dict[str, np.ndarray]:
     colmap = require_colmap()
     keys = range(0, len(clip.frames), clip.stride)
     apart = f" {clip.stride} apart" * (clip.stride > 1)
-    if len(keys) < FEWEST_FRAMES:
+    if len(keys) < MIN_KEY_FRAMES:
         raise NothingReconstructedError(
-            f"structure from motion needs {FEWEST_FRAMES} frames{apart}, and {clip.sequence.name} has "
+            f"structure from motion needs {MIN_KEY_FRAMES} frames{apart}, and {clip.sequence.name} has "
             f"{len(keys)}"
         )
     with tempfile.TemporaryDirectory(prefix="egodepth-sfm-") as name:
@@ -170,9 +170,9 @@ def _run_colmap(clip: Clip) -> dict[str, np.ndarray]:
         with closing(_features(clip, keys)) as features:
             still = match_frames(features, database, camera, colmap)
         count = len(keys) - len(still)
-        if count < FEWEST_FRAMES:
+        if count < MIN_KEY_FRAMES:
             raise NothingReconstructedError(
-                f"structure from motion needs {FEWEST_FRAMES} frames between which the camera moves, and "
+                f"structure from motion needs {MIN_KEY_FRAMES} frames between which the camera moves, and "
                 f"{clip.sequence.name} has {count} among {len(keys)}{apart}"
             )
         refine = clip.sequence.camera_from == "fov"
@@ -190,7 +190,7 @@ def _run_colmap(clip: Clip) -> dict[str, np.ndarray]:
                 models = _place(clip, database, count, colmap, refine_focal=False)
     if not models:
         raise NothingReconstructedError(
-            f"structure from motion found no {FEWEST_FRAMES} frames of {clip.sequence.name} that it can place "
+            f"structure from motion found no {MIN_KEY_FRAMES} frames of {clip.sequence.name} that it can place "
             f"together, of {count}{apart}"
         )
     largest_first = sorted(models.values(), key=lambda found: -found.num_reg_images())
@@ -232,7 +232,7 @@ def _place(
     several threads in one attempt, its result would be another each time.
     """
     options = colmap.IncrementalPipelineOptions(
-        min_model_size=FEWEST_FRAMES, num_threads=1, extract_colors=False,
+        min_model_size=MIN_KEY_FRAMES, num_threads=1, extract_colors=False,
         ba_global_frames_ratio=GROWTH, ba_global_points_ratio=GROWTH,
         ba_global_max_refinements=GLOBAL_REFINEMENTS, ba_local_max_refinements=LOCAL_REFINEMENTS,
     )  # fmt: skip
@@ -309,7 +309,7 @@ def _collect(
     keys: dict[int, KeyFrame] = {}
     placed: list[Registered] = []
     for number, model in enumerate(models):
-        if model.num_reg_images() < FEWEST_FRAMES:
+        if model.num_reg_images() < MIN_KEY_FRAMES:
             continue
         kept = {k: p.xyz for k, p in model.points3D.items() if p.error < WORST_ERROR}
         for image_id in model.reg_image_ids():
@@ -331,7 +331,7 @@ def _collect(
     if not placed:
         raise NothingReconstructedError(
             f"structure from motion placed at most {max(m.num_reg_images() for m in models)} frames of "
-            f"{clip.sequence.name} together, and {FEWEST_FRAMES} are needed"
+            f"{clip.sequence.name} together, and {MIN_KEY_FRAMES} are needed"
         )
     params = next(iter(models[0].cameras.values())).params
     fx, fy, cx, cy = params if len(params) == 4 else (params[0], *params)

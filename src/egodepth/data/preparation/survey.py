@@ -7,7 +7,7 @@ from jaxtyping import Bool
 from numpy import ndarray
 
 from egodepth.data.preparation.clips import Clip
-from egodepth.geometry.two_views import STILL, TwoViews, compare_views
+from egodepth.geometry.two_views import MIN_FLOW, TwoViews, compare_views
 
 STRIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30)
 SAMPLES = 24
@@ -18,7 +18,7 @@ LEAST_TRACKED = 0.8
 """Share of the corners that a stride beyond one must keep in sight, in the median."""
 CUT = 0.1
 """Below this share of tracked corners two frames show different things."""
-STATIC_FLOW = 2 * STILL
+STATIC_FLOW = 2 * MIN_FLOW
 """Pixels, median of an image, that a camera on a tripod stays below."""
 BLANK_LEVELS = 4
 """Grey levels, between the darkest and the brightest pixel of a frame that shows nothing."""

@@ -15,7 +15,7 @@ from egodepth.data.footage.own_footage import with_lens
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens
-from egodepth.geometry.self_calibration import CameraEstimate, Matches, estimate_camera
+from egodepth.geometry.self_calibration import CameraEstimate, CornerMatches, estimate_camera
 from egodepth.geometry.two_views import track_both_ways
 
 PAIRS = 60
@@ -23,8 +23,8 @@ STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
 """Frames from the first view of a pair to its second, as few as bring the flow."""
 WANTED_FLOW = 0.03
 """Median motion of corners from one view of a pair to the other, as a share of the width."""
-FEWEST_TRACKED = 60
-LARGEST_WIDTH = 1280
+MIN_TRACKED_CORNERS = 60
+MAX_WIDTH = 1280
 METHOD = 2
 """Raise it when estimates change: it names what is kept."""
 
@@ -35,7 +35,7 @@ class _Open:
 
     place: int
     image: np.ndarray
-    best: Matches | None = None
+    best: CornerMatches | None = None
     flow: float = 0.0
 
 
@@ -44,7 +44,7 @@ class _Pairs:
     """Pairs of views with enough motion, found while frames go by once."""
 
     starts: frozenset[int]
-    found: list[Matches] = field(default_factory=list)
+    found: list[CornerMatches] = field(default_factory=list)
     _open: list[_Open] = field(default_factory=list)
 
     def see(self, place: int, image: np.ndarray) -> None:
@@ -54,16 +54,16 @@ class _Pairs:
             if step not in STEPS:
                 continue
             first, second = track_both_ways(start.image, image)
-            if len(first) >= FEWEST_TRACKED:
+            if len(first) >= MIN_TRACKED_CORNERS:
                 start.best = first, second
                 start.flow = float(np.median(np.linalg.norm(second - first, axis=1)))
-            lost = len(first) < FEWEST_TRACKED
+            lost = len(first) < MIN_TRACKED_CORNERS
             if lost or start.flow > WANTED_FLOW * image.shape[1] or step == STEPS[-1]:
                 self._close(start)
         if place in self.starts:
             self._open.append(_Open(place, image))
 
-    def end(self) -> list[Matches]:
+    def end(self) -> list[CornerMatches]:
         """All that was found."""
         for start in list(self._open):
             self._close(start)
@@ -107,7 +107,7 @@ def estimate_unknown_camera(sequence: Sequence, folder: Path) -> CameraEstimate 
 
 def _estimate(sequence: Sequence) -> CameraEstimate | None:
     height, width = sequence.frames.height, sequence.frames.width
-    shrink = min(1.0, LARGEST_WIDTH / width)
+    shrink = min(1.0, MAX_WIDTH / width)
     size = (round(width * shrink), round(height * shrink))
     starts = np.unique(np.linspace(0, max(len(sequence.frames) - 2, 0), PAIRS).astype(int))
     pairs = _Pairs(frozenset(int(start) for start in starts))

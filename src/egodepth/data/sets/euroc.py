@@ -25,7 +25,7 @@ from egodepth.geometry.lens import Lens, LensModel, Undistortion, undistorted_ca
 from egodepth.geometry.trajectory import poses_at, read_euroc
 
 SIDES = (("left", "cam0"), ("right", "cam1"))
-APART = 0.01
+MAX_TIME_DIFFERENCE = 0.01
 """Seconds that an image and its pose may be apart; poses come at 200 Hz."""
 FRAMES_PER_SECOND = 20.0
 
@@ -76,7 +76,7 @@ def _read_sequence(folder: Path, missing: MissingItems) -> list[Sequence]:
         change = Undistortion(camera, lens, straight)
         world_from_camera = None
         if poses is not None:
-            world_from_camera = poses_at(times, *poses, APART) @ body_from_camera
+            world_from_camera = poses_at(times, *poses, MAX_TIME_DIFFERENCE) @ body_from_camera
             without = np.flatnonzero(np.isnan(world_from_camera).any((1, 2)))
             missing.add("frames without a pose in time", *(f"{name}/{sensor} {i}" for i in without))
         depth: dict[int, Callable[[], np.ndarray]] = {}

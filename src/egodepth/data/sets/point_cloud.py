@@ -15,9 +15,9 @@ PLY_TYPES = {
     "float": "f4", "double": "f8", "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2",
     "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
-HIDDEN = 0.05
+OCCLUSION_MARGIN = 0.05
 """A point is hidden where one near it in the image is nearer to the camera by this share."""
-REACH = 5
+OCCLUDER_WINDOW = 5
 """Pixels, the side of the square around a point in which others may hide it."""
 
 
@@ -87,5 +87,5 @@ def depth_of_cloud(points: np.ndarray, camera_from_world: np.ndarray, camera: Ca
     pixels = np.rint(homogeneous[:, :2] / homogeneous[:, 2:]).astype(np.int64)
     depth = z_buffer(pixels, moved[:, 2], camera.height, camera.width)
     far = np.where(depth > 0, depth, np.float32(np.inf))
-    nearest = cv2.erode(far, np.ones((REACH, REACH), np.uint8))
-    return np.where(depth <= (1 + HIDDEN) * nearest, depth, 0).astype(np.float32)
+    nearest = cv2.erode(far, np.ones((OCCLUDER_WINDOW, OCCLUDER_WINDOW), np.uint8))
+    return np.where(depth <= (1 + OCCLUSION_MARGIN) * nearest, depth, 0).astype(np.float32)

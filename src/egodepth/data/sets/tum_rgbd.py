@@ -24,7 +24,7 @@ from egodepth.geometry.trajectory import associate, poses_at, read_tum
 DEPTH_STEPS = 5000
 """A metre, in the depth images."""
 HEIGHT, WIDTH = 480, 640
-APART = 0.02
+MAX_TIME_DIFFERENCE = 0.02
 """Seconds that an image and its depth or pose may be apart."""
 CAMERAS = {
     "freiburg1": ((517.3, 516.5, 318.6, 255.3), (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
@@ -69,13 +69,13 @@ def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
     depth: dict[int, Callable[[], np.ndarray]] = {}
     if (folder / "depth.txt").exists():
         depth_times, depth_paths = _read_list(folder / "depth.txt", missing)
-        pairs = associate(times, depth_times, APART)
+        pairs = associate(times, depth_times, MAX_TIME_DIFFERENCE)
         depth = {int(i): partial(_read_depth, depth_paths[j], change) for i, j in pairs}
         without = sorted(set(range(len(paths))) - set(depth))
         missing.add("images without depth in time", *(paths[i].relative_to(root) for i in without))
     poses = None
     if (folder / "groundtruth.txt").exists():
-        poses = poses_at(times, *read_tum(folder / "groundtruth.txt"), APART)
+        poses = poses_at(times, *read_tum(folder / "groundtruth.txt"), MAX_TIME_DIFFERENCE)
         without = np.flatnonzero(np.isnan(poses).any((1, 2))).tolist()
         missing.add("images without a pose in time", *(paths[i].relative_to(root) for i in without))
     return Sequence(

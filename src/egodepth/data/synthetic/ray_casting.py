@@ -16,7 +16,7 @@ SUBSAMPLES = np.array(
 
 
 @dataclass
-class Mesh:
+class SceneMesh:
     """Triangles that are being collected.
 
     Attributes:
@@ -71,7 +71,9 @@ class Mesh:
 class Renderer:
     """Draws a mesh from any pose with one pinhole camera."""
 
-    def __init__(self, mesh: Mesh, sky: np.ndarray, matrix: np.ndarray, height: int, width: int):
+    def __init__(
+        self, mesh: SceneMesh, sky: np.ndarray, matrix: np.ndarray, height: int, width: int
+    ):
         """Build the acceleration structure; :meth:`pack_textures` before rendering.
 
         Args:

@@ -11,7 +11,7 @@ import numpy as np
 
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.synthetic import textures as paint
-from egodepth.data.synthetic.ray_casting import Mesh, Renderer
+from egodepth.data.synthetic.ray_casting import Renderer, SceneMesh
 from egodepth.data.synthetic.street_mesh import KERB_HEIGHT, LANE, build_street, paint_light
 from egodepth.geometry.camera import Camera
 
@@ -80,7 +80,7 @@ class StreetDrive:
     def _renderer(self) -> Renderer:
         rng = np.random.default_rng([self.seed, 3])
         reach = float(np.abs(self.world_from_camera[:, :3, 3]).max()) + 20
-        mesh = Mesh()
+        mesh = SceneMesh()
         baked = build_street(rng, mesh, reach)
         matrix = self.camera.matrix.numpy().astype(np.float64)
         renderer = Renderer(mesh, paint.sky(rng), matrix, self.height, self.width)

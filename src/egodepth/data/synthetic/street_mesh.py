@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 
 from egodepth.data.synthetic import textures as paint
-from egodepth.data.synthetic.ray_casting import Mesh, Renderer, Vector
+from egodepth.data.synthetic.ray_casting import Renderer, SceneMesh, Vector
 
 KERB, BUILDING_LINE, LANE, PATH_EDGE = 6.0, 9.0, 1.75, 13.0
 """Metres from the middle of a street."""
@@ -19,7 +19,7 @@ class Baked(list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]):
     """Quads with a texture of their own, into which light is painted: (texture, origin, right, down)."""
 
     def quad(
-        self, mesh: Mesh, origin: Vector, right: Vector, down: Vector,
+        self, mesh: SceneMesh, origin: Vector, right: Vector, down: Vector,
         texture: np.ndarray,
     ) -> None:  # fmt: skip
         index = mesh.add_texture(texture)
@@ -27,7 +27,7 @@ class Baked(list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]):
         self.append((index, np.array(origin, float), np.array(right, float), np.array(down, float)))
 
 
-def build_street(rng: np.random.Generator, mesh: Mesh, reach: float) -> Baked:
+def build_street(rng: np.random.Generator, mesh: SceneMesh, reach: float) -> Baked:
     """Fill ``mesh`` with a crossroads whose arms are ``reach`` metres long."""
     baked = Baked()
     shared = {
@@ -57,7 +57,7 @@ def _turn(quarters: int) -> np.ndarray:
 
 
 def _arm(
-    rng: np.random.Generator, mesh: Mesh, baked: Baked, shared: dict[str, list[int]],
+    rng: np.random.Generator, mesh: SceneMesh, baked: Baked, shared: dict[str, list[int]],
     reach: float, turn: np.ndarray,
 ) -> None:  # fmt: skip
     """One arm of the crossroads, built along +z and turned into place."""
@@ -95,7 +95,7 @@ def _mark_lanes(road: np.ndarray) -> None:
 
 
 def _roadside(
-    rng: np.random.Generator, mesh: Mesh, baked: Baked, shared: dict[str, list[int]],
+    rng: np.random.Generator, mesh: SceneMesh, baked: Baked, shared: dict[str, list[int]],
     reach: float, side: int,
 ) -> None:  # fmt: skip
     start = KERB if side > 0 else PATH_EDGE
@@ -128,7 +128,7 @@ def _roadside(
 
 
 def _houses(
-    rng: np.random.Generator, mesh: Mesh, baked: Baked, shared: dict[str, list[int]],
+    rng: np.random.Generator, mesh: SceneMesh, baked: Baked, shared: dict[str, list[int]],
     reach: float, side: int,
 ) -> None:  # fmt: skip
     z = BUILDING_LINE
@@ -166,7 +166,12 @@ def _houses(
 
 
 def _car(
-    rng: np.random.Generator, mesh: Mesh, shared: dict[str, list[int]], x: float, z: float, way: int
+    rng: np.random.Generator,
+    mesh: SceneMesh,
+    shared: dict[str, list[int]],
+    x: float,
+    z: float,
+    way: int,
 ) -> None:
     """A parked car: its outline extruded, the cabin drawn in towards the roof."""
     colour = paint.CAR_PAINT[rng.integers(len(paint.CAR_PAINT))]
@@ -216,7 +221,7 @@ def _car(
 
 
 def _tree(
-    rng: np.random.Generator, mesh: Mesh, shared: dict[str, list[int]], x: float, z: float
+    rng: np.random.Generator, mesh: SceneMesh, shared: dict[str, list[int]], x: float, z: float
 ) -> None:
     """A trunk and a crown of a few lumpy balls."""
     height = rng.uniform(2.2, 3.0)
@@ -228,7 +233,7 @@ def _tree(
 
 
 def _ball(
-    rng: np.random.Generator, mesh: Mesh, centre: np.ndarray, radius: float, texture: int
+    rng: np.random.Generator, mesh: SceneMesh, centre: np.ndarray, radius: float, texture: int
 ) -> None:
     rings, segments = 7, 10
     tilt, turn = np.linspace(0, np.pi, rings), np.arange(segments + 1) * 2 * np.pi / segments
@@ -246,7 +251,7 @@ def _ball(
                 mesh.polygon(np.stack(corners)[pick], texels[pick], texture)
 
 
-def _lamp(mesh: Mesh, shared: dict[str, list[int]], x: float, z: float, side: int) -> None:
+def _lamp(mesh: SceneMesh, shared: dict[str, list[int]], x: float, z: float, side: int) -> None:
     metal = shared["metal"][0]
     _prism(mesh, x, z, 0.07, 0.0, 5.5, metal)
     reach = sorted((x, x - side * 1.4))
@@ -255,7 +260,7 @@ def _lamp(mesh: Mesh, shared: dict[str, list[int]], x: float, z: float, side: in
 
 
 def _prism(
-    mesh: Mesh, x: float, z: float, radius: float, bottom: float, top: float, texture: int
+    mesh: SceneMesh, x: float, z: float, radius: float, bottom: float, top: float, texture: int
 ) -> None:
     turns = np.arange(7) * 2 * np.pi / 6
     rim = np.stack([x + radius * np.cos(turns), np.zeros(7), z + radius * np.sin(turns)], 1)
@@ -263,7 +268,7 @@ def _prism(
         mesh.quad(a - (0, top, 0), b - a, np.array([0, top - bottom, 0]), texture, (0.2, top))
 
 
-def paint_light(renderer: Renderer, mesh: Mesh, baked: Baked, sun: np.ndarray) -> None:
+def paint_light(renderer: Renderer, mesh: SceneMesh, baked: Baked, sun: np.ndarray) -> None:
     """Paint sunlight and shadow into the baked textures; one brightness for every other triangle."""
     for index, origin, right, down in baked:
         texture = mesh.textures[index]

@@ -26,9 +26,9 @@ AGREEMENT = 0.05
 MAX_BEND = 0.1
 """Second difference of inverse depth from pixel to pixel, over it: 0 on every plane, large at the borders of
 objects, where views agree on depth between front and back."""
-FARTHEST = 10.0
+MAX_MEDIAN_DEPTHS = 10.0
 """Median depths; what lies beyond is sky, or too uncertain to be a point."""
-MOST_COLMAP_POINTS = 100_000
+MAX_COLMAP_POINTS = 100_000
 COLMAP = "COLMAP model"
 """What is written, as :class:`OutputFolder` calls it."""
 
@@ -50,14 +50,14 @@ class Cloud:
         return replace(self, points=self.points * np.float32(factor))
 
 
-class View(NamedTuple):
+class DepthView(NamedTuple):
     """Depth of a frame, and which of it to believe.
 
     Attributes:
         number: of the frame.
         image: (h, w, 3) uint8 at the size of the networks.
         depth: (h, w) float64 in the run's unit.
-        believed: (h, w) bool; not too far, and seen at the same depth by neighbours.
+        valid: (h, w) bool; not too far, and seen at the same depth by neighbours.
         first_from_frame: (4, 4).
         camera: of that size.
     """
@@ -65,7 +65,7 @@ class View(NamedTuple):
     number: int
     image: np.ndarray
     depth: np.ndarray
-    believed: np.ndarray
+    valid: np.ndarray
     first_from_frame: np.ndarray
     camera: Camera
 
@@ -77,13 +77,13 @@ def consistent_views(
     every: int = 5,
     *,
     depth: DepthFrom = "views",
-) -> Iterator[View]:
+) -> Iterator[DepthView]:
     """Depth of every so many frames, and what to believe of it: what neighbouring frames agree on, but for the
     borders of objects; and of the rest what the next of these frames (for the last, the one before) sees at
     the same depth.
 
     Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
-    nothing to be compared with and is believed.
+    nothing to be compared with and is valid.
 
     Args:
         run: trained networks.
@@ -107,18 +107,18 @@ def consistent_views(
         yield _view(waiting, before, sequence)
 
 
-def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> View:
+def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> DepthView:
     """A frame, and what to believe of it: what views agree on, and what another sees at the same depth."""
     assert sequence.camera is not None
     camera = sequence.camera.resize(*frame.depth.shape).to(torch.float64)
-    near = frame.depth < FARTHEST * np.median(frame.depth)
-    view = View(frame.number, frame.image, frame.depth, near, frame.first_from_frame, camera)
+    near = frame.depth < MAX_MEDIAN_DEPTHS * np.median(frame.depth)
+    view = DepthView(frame.number, frame.image, frame.depth, near, frame.first_from_frame, camera)
     if other is None:
         return view
     other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
     agrees = _agrees(unproject_view(view), other_from_this, other.depth, camera)
     smooth = _bend(frame.depth) < MAX_BEND
-    return view._replace(believed=near & np.where(frame.agreed, smooth, agrees.reshape(near.shape)))
+    return view._replace(valid=near & np.where(frame.agreed, smooth, agrees.reshape(near.shape)))
 
 
 def _bend(depth: np.ndarray) -> np.ndarray:
@@ -130,7 +130,7 @@ def _bend(depth: np.ndarray) -> np.ndarray:
     return np.maximum(np.abs(down), np.abs(across)) / inverse
 
 
-def unproject_view(view: View) -> np.ndarray:
+def unproject_view(view: DepthView) -> np.ndarray:
     """(h * w, 3) float64 points in the frame of the view's camera."""
     height, width = view.depth.shape
     pixels = pixel_grid(height, width, view.camera.matrix)
@@ -152,7 +152,7 @@ def fuse_cloud(
     """
     points, colours = [], []
     for view in consistent_views(run, sequence, trajectory, every, depth=depth):
-        keep, pose = view.believed.ravel(), view.first_from_frame
+        keep, pose = view.valid.ravel(), view.first_from_frame
         points.append(unproject_view(view)[keep] @ pose[:3, :3].T + pose[:3, 3])
         colours.append(view.image.reshape(-1, 3)[keep])
     cloud = Cloud(np.concatenate(points).astype(np.float32), np.concatenate(colours))
@@ -251,7 +251,7 @@ def write_colmap(
         pose = (w, x, y, z, *camera_from_world[:3, 3])
         lines += [f"{len(lines) // 2 + 1} {' '.join(f'{v:.9f}' for v in pose)} 1 {name}", ""]
     write_text(folder.file("sparse/0/images.txt"), "\n".join(head + lines) + "\n")
-    step = -(-len(cloud.points) // MOST_COLMAP_POINTS)
+    step = -(-len(cloud.points) // MAX_COLMAP_POINTS)
     pairs = zip(cloud.points[::step], cloud.colours[::step], strict=True)
     rows = (
         f"{i} {p[0]:.6f} {p[1]:.6f} {p[2]:.6f} {c[0]} {c[1]} {c[2]} 0"

@@ -14,7 +14,7 @@ from egodepth.core.files import atomic_path
 from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
-from egodepth.inference.export.cloud import View, consistent_views, unproject_view
+from egodepth.inference.export.cloud import DepthView, consistent_views, unproject_view
 from egodepth.inference.multi_view import DepthFrom
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.runs.run import Run
@@ -75,14 +75,14 @@ class Volume:
         self.colour = torch.zeros((*self.shape, 3))
 
     def add(
-        self, depth: torch.Tensor, believed: torch.Tensor, image: torch.Tensor, camera: Camera,
+        self, depth: torch.Tensor, valid: torch.Tensor, image: torch.Tensor, camera: Camera,
         camera_from_world: torch.Tensor,
     ) -> None:  # fmt: skip
         """Take in one frame, slab by slab so that memory stays small.
 
         Args:
             depth: (h, w) along z.
-            believed: (h, w) bool, pixels to use.
+            valid: (h, w) bool, pixels to use.
             image: (h, w, 3) in 0 to 255.
             camera: of that size.
             camera_from_world: (4, 4).
@@ -91,7 +91,7 @@ class Volume:
         y, z = torch.meshgrid(*(torch.arange(n) for n in self.shape[1:]), indexing="ij")
         fx, fy, cx, cy = camera.focal_and_centre.float()
         # At a depth edge, bilinear sampling would make a surface between front and back.
-        data = torch.where(believed, depth, 0.0).float()
+        data = torch.where(valid, depth, 0.0).float()
         for x in range(self.shape[0]):
             centres = torch.stack([torch.full_like(y, x), y, z], dim=-1) * self.voxel + self.low
             moved = centres @ camera_from_world[:3, :3].T.float() + camera_from_world[:3, 3].float()
@@ -165,7 +165,7 @@ def fuse_mesh(
     found = consistent_views(run, sequence, trajectory, every, depth=depth)
     views = [_near(view) for view in found]
     points = [
-        unproject_view(v)[v.believed.ravel()] @ v.first_from_frame[:3, :3].T
+        unproject_view(v)[v.valid.ravel()] @ v.first_from_frame[:3, :3].T
         + v.first_from_frame[:3, 3]
         for v in views
     ]
@@ -186,7 +186,7 @@ def fuse_mesh(
     volume = Volume(low - TRUNCATION * voxel, high + TRUNCATION * voxel, voxel)
     for view in progress.track(views, f"fusing depth of {sequence.name}", len(views)):
         volume.add(
-            torch.from_numpy(view.depth), torch.from_numpy(view.believed),
+            torch.from_numpy(view.depth), torch.from_numpy(view.valid),
             torch.from_numpy(view.image.copy()), view.camera,
             torch.from_numpy(np.linalg.inv(view.first_from_frame)),
         )  # fmt: skip
@@ -194,9 +194,9 @@ def fuse_mesh(
         return volume.mesh().scaled(factor)
 
 
-def _near(view: View) -> View:
+def _near(view: DepthView) -> DepthView:
     close = view.depth < FARTHEST_MESHED * np.median(view.depth)
-    return view._replace(believed=view.believed & close)
+    return view._replace(valid=view.valid & close)
 
 
 def write_mesh(path: Path, mesh: Mesh, comment: str = "") -> None:

@@ -32,7 +32,7 @@ from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.arguments import check_run
 from egodepth.runs.run import Run
 
-AGREES, FEWEST_POINTS = 0.5, 20
+AGREES, MIN_SCALE_POINTS = 0.5, 20
 """Weight of a point that a frame sees where it should be, and how many give a scale."""
 REDUCTIONS = (8, 4)
 """Sizes at which a frame is aligned to a key frame; the window's points do the rest."""
@@ -42,8 +42,8 @@ UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
 """Shares of the median depth."""
 
 
-TRUSTED = BundleSettings(scale_deviation=0.1, factor_deviation=0.3)
-DOUBTED = BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
+STRONG_DEPTH_PRIOR = BundleSettings(scale_deviation=0.1, factor_deviation=0.3)
+WEAK_DEPTH_PRIOR = BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
 """For depth whose scale may change by a third within a bend."""
 
 
@@ -124,7 +124,11 @@ class Odometry:
         require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
         self.run, self.settings = run, settings or OdometrySettings()
         trust = self.settings.trust_depth
-        self.bundle = TRUSTED if (run.sound_motion if trust is None else trust) else DOUBTED
+        self.bundle = (
+            STRONG_DEPTH_PRIOR
+            if (run.sound_motion if trust is None else trust)
+            else WEAK_DEPTH_PRIOR
+        )
         self.camera = camera.to(torch.float32).resize(run.settings.height, run.settings.width)
         self._window: KeyFrameWindow[_KeyFrame] = KeyFrameWindow(
             self.camera, self.settings.key_frames, self.bundle
@@ -287,7 +291,7 @@ class Odometry:
         here = points.rays[:, :, 0] / inverse[..., None]
         motion = pose @ se3.inverse(state.camera_from_world)
         moved = se3.transform(motion, here)[weights[0] > AGREES]
-        if len(moved) < FEWEST_POINTS:
+        if len(moved) < MIN_SCALE_POINTS:
             return self._window.frames[-1].log_scale
         x, y = self.camera.project(moved).round().long().unbind(-1)
         height, width = inverse_depth.shape

@@ -25,7 +25,7 @@ from egodepth.runs.unit import Unit
 
 GROUND_FRAMES = 32
 """Frames, evenly spread, in which the ground is looked for."""
-FEWEST_GROUNDS = 0.1
+MIN_GROUND_VIEWS_SHARE = 0.1
 """Share of them in which it must be found."""
 LEAST_TRAVEL = 10.0
 """Metres between two GPS positions that give a scale; their noise is metres itself."""
@@ -88,7 +88,7 @@ def unit_by_heights(heights: list[float | None], known: CameraHeight) -> Unit:
         EgodepthError: too few.
     """
     found = [height for height in heights if height is not None]
-    if len(found) < max(1, FEWEST_GROUNDS * len(heights)):
+    if len(found) < max(1, MIN_GROUND_VIEWS_SHARE * len(heights)):
         raise EgodepthError(
             f"the ground was found in {len(found)} of {len(heights)} frames: --camera_height needs a "
             "camera that looks about level over a road or floor; use --speed, --gps or --distance"

@@ -31,7 +31,7 @@ from egodepth.runs.folder import RunLike
 from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
 
-LARGEST_DEPTH = 80.0
+MAX_MATCH_DEPTH = 80.0
 """Metres; farther points are not drawn at random."""
 CANDIDATES = 50
 """Random points looked at for each that is wanted; most of those near a border fail the margin."""
@@ -40,7 +40,7 @@ _SHIFTS_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
-class Matches:
+class TrueMatches:
     """Pixels of a target frame and where they truly lie in a source frame.
 
     Attributes:
@@ -175,7 +175,7 @@ def find_matches(
     margin: float = 0.0,
     seed: int = 0,
     run: RunLike | None = None,
-) -> Matches:
+) -> TrueMatches:
     """Match pixels of one frame with a neighbour, by ground truth or else by a run's prediction.
 
     Args:
@@ -207,7 +207,7 @@ def find_matches(
     depth, source_from_target, origin = _depth_and_motion(sequence, index, other, read, run)
     camera = sequence.camera.to(torch.float64)
     if pixel is None:
-        rows, columns = np.nonzero((depth > 0) & (depth <= LARGEST_DEPTH))
+        rows, columns = np.nonzero((depth > 0) & (depth <= MAX_MATCH_DEPTH))
         chosen = np.random.default_rng(seed).permutation(len(rows))[: CANDIDATES * count]
         x, y, z = columns[chosen], rows[chosen], depth[rows, columns][chosen]
     else:
@@ -236,7 +236,7 @@ def find_matches(
     )
     local = texture(resized[0].astype(np.float64) / 255)
     u, v = pixels.round().long().numpy().T.clip(0, [[width - 1], [height - 1]])
-    return Matches(
+    return TrueMatches(
         target, source, pixels.float(), windows.float(),
         local[v, u], origin,
     )  # fmt: skip
@@ -244,7 +244,7 @@ def find_matches(
 
 @torch.inference_mode()
 def loss_surfaces(
-    matches: Matches, features: FeatureNet | None, *, radius: float, step: float, level: int = 0
+    matches: TrueMatches, features: FeatureNet | None, *, radius: float, step: float, level: int = 0
 ) -> dict[str, np.ndarray]:
     """Losses over displacements of the source around the true matches.
 
@@ -282,7 +282,7 @@ def loss_surfaces(
 
 
 def _surfaces_of(
-    matches: Matches, maps: list[Tensor] | None, pixels: Tensor, windows: Tensor, shifts: Tensor
+    matches: TrueMatches, maps: list[Tensor] | None, pixels: Tensor, windows: Tensor, shifts: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
     """Name and values (n, G * G) of each loss, for some of the pixels."""
     target = sample(matches.target, _windows(pixels)[None])[0].transpose(0, 1)
@@ -297,7 +297,7 @@ def _surfaces_of(
 
 
 def _feature_surfaces(
-    matches: Matches, maps: list[Tensor], pixels: Tensor, windows: Tensor, shifts: Tensor
+    matches: TrueMatches, maps: list[Tensor], pixels: Tensor, windows: Tensor, shifts: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
     """As :func:`_surfaces_of`, of both comparisons of features."""
     size = matches.target.shape[-2:]

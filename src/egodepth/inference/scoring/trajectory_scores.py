@@ -9,7 +9,7 @@ import numpy as np
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.own_footage import POSES_UNIT
 from egodepth.data.sequence import Sequence
-from egodepth.evaluation.odometry import FEWEST, Alignment, describe, score_trajectory
+from egodepth.evaluation.odometry import MIN_POSES, TrajectoryAlignment, describe, score_trajectory
 from egodepth.geometry.trajectory import (
     RecordedTrajectory,
     associate,
@@ -39,7 +39,7 @@ class OdometryScores:
     estimate: np.ndarray
     truth: np.ndarray
     sequence: str
-    alignment: Alignment = "sim3"
+    alignment: TrajectoryAlignment = "sim3"
     by: str = "PoseNet's motions, chained"
 
     @property
@@ -56,7 +56,7 @@ class OdometryScores:
 def evaluate_odometry(
     run: Run,
     sequence: Sequence,
-    alignment: Alignment = "sim3",
+    alignment: TrajectoryAlignment = "sim3",
     *,
     by: Literal["network", "alignment"] = "network",
 ) -> OdometryScores:
@@ -88,7 +88,7 @@ def evaluate_odometry(
 
 
 def score_found(
-    found: Trajectory, sequence: Sequence, alignment: Alignment, by: str
+    found: Trajectory, sequence: Sequence, alignment: TrajectoryAlignment, by: str
 ) -> OdometryScores:
     """Scores of a trajectory against the poses of its footage, which must have some."""
     truth = found.true_poses(sequence)
@@ -102,7 +102,7 @@ def unit_of_truth(truth: Sequence) -> str:
 
 
 def compare_trajectories(
-    estimate: np.ndarray, truth: np.ndarray, name: str, alignment: Alignment, by: str
+    estimate: np.ndarray, truth: np.ndarray, name: str, alignment: TrajectoryAlignment, by: str
 ) -> OdometryScores:
     """Scores of poses (N, 4, 4) that are known to belong together; frames without a pose (NaN) on either
     side are left out."""
@@ -113,7 +113,7 @@ def compare_trajectories(
     return OdometryScores(scores, estimate[known], truth[known], name, alignment, by)
 
 
-FEWEST_ASSOCIATED = 0.25
+MIN_ASSOCIATED_SHARE = 0.25
 """Share of the poses of the shorter trajectory that must be associated: fewer belong together by chance."""
 LONGER = 1.5
 """How much longer than the other a trajectory lasts whose times are frame numbers."""
@@ -122,7 +122,7 @@ LONGER = 1.5
 def evaluate_trajectory_file(
     path: Path,
     truth: Path | Sequence,
-    alignment: Alignment = "sim3",
+    alignment: TrajectoryAlignment = "sim3",
     apart: float = 0.02,
 ) -> OdometryScores:
     """Score a trajectory in KITTI, TUM or EuRoC format against another file or the poses of a sequence.
@@ -190,7 +190,7 @@ def _check_association(
                 f"the times of {what} are frame numbers, not seconds: {ranges}; write times in seconds, "
                 "or both files in KITTI format"
             )
-    if len(pairs) >= max(FEWEST, FEWEST_ASSOCIATED * min(len(times), len(true_times))):
+    if len(pairs) >= max(MIN_POSES, MIN_ASSOCIATED_SHARE * min(len(times), len(true_times))):
         return
     ratio = max(span, true_span) / max(min(span, true_span), 1e-9)
     units = {1e3: "milliseconds", 1e6: "microseconds", 1e9: "nanoseconds"}
