@@ -58,8 +58,6 @@ def cached_frames(
     def read() -> tuple[np.ndarray, np.ndarray]:
         return np.load(path, mmap_mode="r"), np.load(numbers_path)
 
-    if not numbers_path.exists():
-        path.unlink(missing_ok=True)
     return read_or_make(path, make, read)
 
 
