@@ -12,8 +12,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from egodepth.core import progress
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
+from egodepth.core.progress import reporting
 from egodepth.data.sequence import Sequence
 from egodepth.runs.run import Run
 
@@ -48,7 +50,9 @@ def main() -> None:
     options = parser.parse_args()
     runs = [Run.load(folder) for folder in options.runs]
     sequence = next(s for s in runs[-1].open(options.source) if options.sequence in s.name)
-    rows = [row(runs, sequence, frame) for frame in options.frames]
+    with reporting():
+        frames = progress.track(options.frames, f"drawing {sequence.name}", len(options.frames))
+        rows = [row(runs, sequence, frame) for frame in frames]
     gap = np.full((GAP, rows[0].shape[1], 3), 255, np.uint8)
     whole = np.concatenate([part for one in rows for part in (one, gap)][:-1])
     scale = options.width / sequence.frames.width

@@ -1,6 +1,7 @@
 """The command line: parsing here, work in the library; every known error is one line."""
 
 import argparse
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ from egodepth.cli.common import (
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.outputs import OutputFolder, check_destination
 from egodepth.core.progress import reporting
+from egodepth.core.quiet import quiet_loggers
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,6 +34,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     parser = _build_parser(with_settings=words[:1] == ["train"])
     options = parser.parse_args(words)
+    quiet_loggers()
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
         with warnings.catch_warnings(), reporting():
             warnings.showwarning = _show_warning  # type: ignore[assignment]

@@ -18,6 +18,8 @@ from egodepth.cli.common import (
 )
 from egodepth.core.errors import EgodepthError
 from egodepth.core.outputs import check_destination
+from egodepth.core.progress import phase
+from egodepth.core.quiet import quiet_hub
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
@@ -145,7 +147,8 @@ def _export_hub(options: argparse.Namespace) -> int:
     print(f"{options.out} holds the run for others: model.safetensors, config.yaml, README.md")
     if options.push:
         try:
-            address = run.push_to_hub(options.push, private=options.private)
+            with quiet_hub(), phase(f"uploading to {options.push}"):
+                address = run.push_to_hub(options.push, private=options.private)
         except Exception as error:  # whatever the hub or the network says
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise EgodepthError(

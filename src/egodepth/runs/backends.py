@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
+from egodepth.core.quiet import quiet_loggers
 from egodepth.models.networks import DepthNet
 from egodepth.models.transformers_depth import TransformersDepth
 
@@ -148,9 +149,10 @@ def _openvino(
 
 
 def _quantize(model: Any, frames: Iterable[Tensor]) -> Any:
+    quiet_loggers()  # before it is imported, and as importing it leaves them
     nncf = _package("nncf")
     images = [frame[None].cpu().numpy() for frame in islice(frames, CALIBRATION_FRAMES)]
     if not images:
         raise EgodepthError("backend openvino-int8 is calibrated on frames, and there are none")
-    nncf.set_log_level(40)
+    quiet_loggers()
     return nncf.quantize(model, nncf.Dataset(images), subset_size=len(images))

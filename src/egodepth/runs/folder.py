@@ -9,10 +9,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from egodepth.core import config
+from egodepth.core import config, progress
 from egodepth.core.config import SettingsT
 from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import find, natural_order, read_text, write_json
+from egodepth.core.quiet import quiet_hub
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import DataSettings, TrainSettings
 
@@ -300,7 +301,8 @@ def download(name: str, **how: Any) -> Path:
     import huggingface_hub
 
     try:
-        return Path(huggingface_hub.snapshot_download(name, **how))
+        with quiet_hub(), progress.phase(f"downloading {name}"):
+            return Path(huggingface_hub.snapshot_download(name, **how))
     except (
         Exception
     ) as error:  # the hub's, requests' and the system's: all mean that it is not there

@@ -1,6 +1,5 @@
 """What a training computes on, and the trainer that runs there."""
 
-import logging
 import signal
 import warnings
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ import torch
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.memory import keep_large_allocations
+from egodepth.core.quiet import quiet_loggers
 from egodepth.core.world import World
 from egodepth.settings.training import TrainSettings
 from egodepth.training.batch import RawBatch
@@ -58,8 +58,7 @@ class Engine:
 
     def trainer(self, steps: int, callbacks: list[L.Callback], **options: Any) -> L.Trainer:
         """A trainer of so many steps; ``options`` are Lightning's."""
-        for name in ("lightning.pytorch", "lightning.fabric"):
-            logging.getLogger(name).setLevel(logging.ERROR)
+        quiet_loggers()
         alone = 1 if self.accelerator == "cpu" else self.devices
         return L.Trainer(
             accelerator=self.accelerator,
