@@ -28,9 +28,9 @@ from egodepth.core.memory import keep_large_allocations
 from egodepth.core.provenance import provenance
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import Networks
+from egodepth.runs.devices import choose_precision
 from egodepth.settings.recipes import get_recipe
 from egodepth.training.batch import SnippetBatch
-from egodepth.training.devices import choose_precision
 from egodepth.training.objective import compute_objective
 
 WARM_UP, TIMED = 2, 5

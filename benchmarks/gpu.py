@@ -32,10 +32,10 @@ from egodepth.core.provenance import provenance
 from egodepth.geometry.camera import Camera
 from egodepth.models.networks import DepthNet
 from egodepth.runs.backends import make_compute
+from egodepth.runs.devices import choose_precision
 from egodepth.settings.training import TrainSettings
 from egodepth.training.batch import SnippetBatch
 from egodepth.training.compilation import PLAIN, Comparisons
-from egodepth.training.devices import choose_precision
 from egodepth.training.objective import compute_objective
 
 WAITS = ("cudaStreamSynchronize", "cudaDeviceSynchronize", "cudaEventSynchronize", "cudaMemcpy",

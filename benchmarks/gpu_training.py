@@ -23,9 +23,9 @@ from egodepth.data.sequence import Sequence
 from egodepth.data.synthetic.street import StreetDrive, read_street
 from egodepth.evaluation.depth import PROTOCOLS
 from egodepth.inference.scoring.depth_scores import evaluate_depth
+from egodepth.runs.devices import choose_device
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import get_recipe
-from egodepth.training.devices import choose_device
 from egodepth.training.run import train
 from egodepth.training.snippets import SnippetStream
 

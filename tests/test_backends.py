@@ -49,8 +49,8 @@ def test_missing_packages_and_wrong_names_are_named(
 ) -> None:
     (frame,) = write_images(tmp_path / "frames", 1)
     command = ["predict", str(tiny_run), str(frame), "--out", str(tmp_path / "o"), "--backend"]
-    assert main([*command, "magic"]) == 1
-    assert "unknown backend 'magic'; use torch, torch-bf16" in capsys.readouterr().err
+    assert main([*command, "magic"]) == 2
+    assert "must be one of torch, torch-bf16" in capsys.readouterr().err
 
     def no_module(name: str) -> None:
         raise ImportError(name)

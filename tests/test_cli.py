@@ -106,7 +106,7 @@ BAD = [
     ),
     (
         ["train", "kitti_small", "--out", "{tmp}/r", "--data.rot", "x"],
-        "unrecognized arguments: --data.rot",
+        "unknown option --data.rot; did you mean --data.root?",
     ),
     (["train", "{frames}", "--out", "{tmp}/r", "--model.height", "97"], "multiple of 32"),
     (["train", "{frames}", "--out", "{tmp}/r", "--loss.standing", "0.1"], "loss.ground_contact"),
@@ -123,7 +123,7 @@ BAD = [
     (["predict", "{run}", "{tmp}/none.mp4", "--out", "{tmp}/o"], "no file or folder"),
     (
         ["predict", "{run}", "{frames}", "--out", "{tmp}/o", "--device", "cuda"],
-        "cannot compute on device",
+        "there is no device cuda",
     ),
     (["predict", "{run}", "{frames}", "--out", "{tmp}/o", "--sequence", "x"], "no sequence 'x'"),
     (["predict", "{run}", "{frames}", "--out", "{frames}/000000.png"], "cannot write"),
@@ -134,7 +134,7 @@ BAD = [
     (["demo", "--minutes", "0.1", "--out", "{tmp}/d"], "at least 1.5 minutes"),
     (["demo", "--out", "{frames}"], "something else than a demo"),
     (["report", "{tmp}"], "is not a run folder"),
-    (["train", "footage"], "the following arguments are required: --out"),
+    (["train", "footage"], "--out is missing: run folder to make"),
 ]
 
 

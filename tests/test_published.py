@@ -15,7 +15,8 @@ from torch import Tensor
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.warp import Sampling, warp
+from egodepth.geometry.limits import Sampling
+from egodepth.geometry.warp import warp
 from egodepth.losses.feature_metric import feature_metric_loss
 from egodepth.losses.masking import automask, minimum_over_sources
 from egodepth.losses.photometric import photometric_loss, target_statistics

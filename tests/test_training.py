@@ -26,6 +26,7 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
+from egodepth.runs.devices import choose_device
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
@@ -33,7 +34,6 @@ from egodepth.training import build
 from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch
 from egodepth.training.build import build_networks
-from egodepth.training.devices import choose_device
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
 from egodepth.training.run import TrainingInterrupted, train

@@ -81,7 +81,7 @@ _PLACES = {
 }
 
 
-def load(folder: str, device: str = "cpu") -> "Run":
+def load(folder: str, device: str = "auto") -> "Run":
     """Read a run folder made by ``egodepth train``; see :meth:`egodepth.runs.run.Run.load`."""
     from egodepth.runs.run import Run
 

@@ -19,6 +19,7 @@ from egodepth.inference.predict import FramePrediction
 from egodepth.models.networks import Networks
 from egodepth.runs.cameras import settings_of_footage
 from egodepth.runs.checkpoint import read_run
+from egodepth.runs.devices import choose_device, choose_precision
 from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
@@ -26,7 +27,6 @@ from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.batch import SnippetBatch
 from egodepth.training.build import build_networks, make_stream
-from egodepth.training.devices import choose_device, choose_precision
 from egodepth.training.held_out import BestWeights, HeldOutResult
 from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
 from egodepth.training.run import TrainResult, train

@@ -1,206 +1,193 @@
-"""``egodepth evaluate`` and ``egodepth leaderboard``."""
+"""``egodepth evaluate``."""
 
-import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
-from egodepth.cli.common import add_common, positive, print_table, run_folder
+from pydantic import model_validator
+
+from egodepth.cli.command import (
+    DeviceOption,
+    Metavar,
+    Positional,
+    Positive,
+    SequenceOption,
+    only_one,
+)
+from egodepth.cli.output import print_table
 from egodepth.core.errors import EgodepthError
-from egodepth.core.outputs import check_destination
+
+if TYPE_CHECKING:
+    from egodepth.inference.scoring.trajectory_scores import OdometryScores
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 """What Matplotlib draws into."""
 
 
-def add_commands(commands: Any) -> None:
-    """Add them to the parser."""
-    evaluate = commands.add_parser("evaluate", help="score depth or a trajectory against truth")
-    kinds = evaluate.add_subparsers(metavar="depth|odometry", required=True)
+class EvaluateDepth(SequenceOption, DeviceOption):
+    """Score the depth of a run, or of other predictions."""
 
-    depth = kinds.add_parser("depth", help="score the depth of a run, or of other predictions")
-    depth.add_argument("what", metavar="RUN|PREDICTIONS", type=run_folder,
-                       help="run folder; or a folder of .npy, .npz or 16-bit .png files named like their "
-                       "images, or by frame number; or a .npy or .npz file with all maps in the order of "
-                       "--split")  # fmt: skip
-    depth.add_argument("--data", required=True, metavar="KIND:ROOT",
-                       help="data set with its root (`egodepth data sets` lists them), synthetic:SEED, or "
-                       "a folder with images and depth")  # fmt: skip
-    depth.add_argument("--protocol", help="`egodepth data protocols` lists them; by default one that fits "
-                       "the data and scores all frames with depth")  # fmt: skip
-    depth.add_argument("--scaling", help="in place of the protocol's: median, set_median, affine, "
-                       "affine_inverse, none or baseline")  # fmt: skip
-    depth.add_argument(
-        "--crop", help="in place of the protocol's: none, garg, eigen, nyu, cityscapes"
-    )
-    depth.add_argument("--max_depth", type=positive, metavar="M", help="in place of the protocol's")
-    depth.add_argument("--split", help="frames to score, in place of the protocol's: a name (`egodepth "
-                       "data splits`), a file of `folder frame side` lines, or all")  # fmt: skip
-    depth.add_argument("--flip", action="store_true",
-                       help="average with the prediction for the mirrored image")  # fmt: skip
-    depth.add_argument("--kind", choices=("depth", "inverse"), default="depth",
-                       help="what PREDICTIONS hold: depth (default); or inverse depth, disparity")  # fmt: skip
-    depth.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    depth.add_argument("--csv", type=Path, metavar="FILE", help="write a row for each image there")
-    depth.add_argument(
-        "--worst", type=Path, metavar="FOLDER", help="draw the ten worst images there"
-    )
-    add_common(depth)
-    depth.set_defaults(command=_evaluate_depth)
+    predictions: Annotated[Path, Positional("RUN|PREDICTIONS")]
+    """run folder; or a folder of .npy, .npz or 16-bit .png files named like their images, or by frame number;
+    or a .npy or .npz file with all maps in the order of --split"""
+    data: Annotated[str, Metavar("KIND:ROOT")]
+    """data set with its root (`egodepth data sets` lists them), synthetic:SEED, or a folder with images and
+    depth"""
+    protocol: Annotated[str | None, Metavar("NAME")] = None
+    """`egodepth data protocols` lists them; default: one that fits the data and scores all frames with depth"""
+    scaling: (
+        Literal["median", "set_median", "affine", "affine_inverse", "none", "baseline"] | None
+    ) = None
+    """scaling of the prediction, in place of the protocol's"""
+    crop: Literal["none", "garg", "eigen", "nyu", "cityscapes"] | None = None
+    """crop of the image, in place of the protocol's"""
+    max_depth: Annotated[Positive | None, Metavar("M")] = None
+    """largest depth scored in metres, in place of the protocol's"""
+    split: Annotated[str | None, Metavar("SPLIT")] = None
+    """frames to score, in place of the protocol's: a name (`egodepth data splits`), a file of
+    `folder frame side` lines, or all"""
+    flip: bool = False
+    """average with the prediction for the mirrored image"""
+    kind: Literal["depth", "inverse"] = "depth"
+    """what PREDICTIONS hold: depth; or inverse depth, disparity"""
+    json_file: Annotated[Path | None, Metavar("FILE", option="json")] = None
+    """also write the numbers there"""
+    csv: Annotated[Path | None, Metavar("FILE")] = None
+    """write a row for each image there"""
+    worst: Annotated[Path | None, Metavar("FOLDER")] = None
+    """draw the ten worst images there"""
 
-    odometry = kinds.add_parser("odometry", help="score a trajectory")
-    odometry.add_argument("what", metavar="RUN|TRAJECTORY", type=run_folder,
-                          help="run folder, or a file in KITTI, TUM or EuRoC format")  # fmt: skip
-    truth = odometry.add_mutually_exclusive_group(required=True)
-    truth.add_argument("--data", metavar="KIND:ROOT", help="data set with poses")
-    truth.add_argument("--truth", type=Path, metavar="FILE",
-                       help="true trajectory, for a TRAJECTORY")  # fmt: skip
-    odometry.add_argument("--by", choices=("network", "alignment"), default="network",
-                          help="of a RUN: chain PoseNet's motions (default), or align directly, as "
-                          "`egodepth odometry` does")  # fmt: skip
-    odometry.add_argument("--alignment", default="sim3",
-                          choices=("none", "origin", "scale", "se3", "sim3", "segments"),
-                          help="of the estimate to the truth (default: sim3)")  # fmt: skip
-    odometry.add_argument("--max_apart", type=positive, default=0.02, metavar="S",
-                          help="seconds between poses that belong together (default: 0.02)")  # fmt: skip
-    odometry.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there too")
-    odometry.add_argument("--plot", type=Path, metavar="FILE.png", help="draw the path from above")
-    odometry.add_argument("--plot_errors", type=Path, metavar="FILE.png",
-                          help="draw KITTI's errors over length and speed")  # fmt: skip
-    odometry.add_argument("--rate", type=positive, default=10.0,
-                          help="frames a second, for the speed (default: 10)")  # fmt: skip
-    add_common(odometry)
-    odometry.set_defaults(command=_evaluate_odometry)
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.files import write_json
+        from egodepth.core.outputs import check_destination
+        from egodepth.inference.scoring.depth_scores import evaluate_predictor
+        from egodepth.inference.scoring.requested import open_predictor, requested_protocol
+        from egodepth.report.evaluation import draw_worst, run_facts, write_csv
+        from egodepth.report.tables import depth_table, more_depth_table
+        from egodepth.runs.folder import RunFolder
 
-    leaderboard = commands.add_parser("leaderboard", help="one table of many evaluations")
-    leaderboard.add_argument("folder", type=Path, metavar="DIR",
-                             help="folder with JSON files of `egodepth evaluate ... --json`")  # fmt: skip
-    leaderboard.add_argument("--out", type=Path, metavar="FILE",
-                             help="write it there, as .md or .html, too")  # fmt: skip
-    leaderboard.add_argument("--own_only", action="store_true", help="leave published results out")
-    leaderboard.set_defaults(command=_leaderboard)
-
-
-def _evaluate_depth(options: argparse.Namespace) -> int:
-    from dataclasses import replace
-
-    from egodepth.core.files import write_json
-    from egodepth.data.sources import default_protocol, read_source, select
-    from egodepth.data.splits import get_split
-    from egodepth.evaluation.depth import CROPS, SCALINGS, get_protocol
-    from egodepth.inference.scoring.depth_scores import RunPredictor, evaluate_predictor
-    from egodepth.inference.scoring.predictions import Predictions
-    from egodepth.report.evaluation import draw_worst, run_facts, write_csv
-    from egodepth.report.tables import depth_table, more_depth_table
-    from egodepth.runs.folder import RunFolder
-    from egodepth.runs.run import Run
-
-    for path in filter(None, (options.json, options.csv)):
-        check_destination(path)
-    if options.worst:
-        check_destination(options.worst, folder=True)
-    protocol = get_protocol(options.protocol or default_protocol(options.data))
-    changes: dict[str, Any] = {"flip": options.flip}
-    for name, known in (("scaling", SCALINGS), ("crop", CROPS)):
-        value = getattr(options, name)
-        if value is not None and value not in known:
-            raise EgodepthError(f"unknown {name} {value!r}; use {', '.join(known)}")
-        changes |= {name: value} if value else {}
-    if options.max_depth:
-        changes["max_depth"] = options.max_depth
-    if options.split == "all":
-        changes |= {"split": None, "images": None}
-    elif options.split:
-        asked = get_split(options.split)
-        same = asked.name == protocol.split or asked.size == protocol.images
-        changes |= {"split": asked.name} | ({} if same else {"images": asked.size})
-    protocol = replace(protocol, **changes)
-    split = get_split(protocol.split) if protocol.split else None
-    is_run = RunFolder.at(options.what).exists
-    if is_run:
-        run = Run.load(options.what, options.device)
-        predictor: Any = RunPredictor(run, options.flip)
-    else:
-        if options.flip:
-            raise EgodepthError("--flip needs a run; predictions are taken as they are")
-        predictor = Predictions(options.what, options.kind, split)
-    if is_run:
-        sequences = run.open(options.data, name=options.sequence)
-    else:
-        sequences = select(read_source(options.data), options.sequence)
-    scores = evaluate_predictor(
-        predictor, sequences, protocol, split, run.refined if is_run else ""
-    )
-    if options.json:
-        facts = run_facts(options.what) if is_run else {"name": options.what.name}
-        write_json(
-            options.json, {"kind": "depth", **scores.to_json(), "data": options.data, **facts}
-        )
-    if options.csv:
-        write_csv(options.csv, scores)
-    if options.worst:
-        draw_worst(options.worst, scores, sequences, predictor, protocol)
-    print_table(depth_table(scores.summary, scores.constant, scores.caption))
-    print_table(more_depth_table(scores.summary))
-    return 0
-
-
-def _evaluate_odometry(options: argparse.Namespace) -> int:
-    from egodepth.core.files import write_json
-    from egodepth.data.sources import read_source, select
-    from egodepth.evaluation.odometry import segment_errors
-    from egodepth.inference.scoring.trajectory_scores import (
-        evaluate_odometry,
-        evaluate_trajectory_file,
-    )
-    from egodepth.report.evaluation import run_facts
-    from egodepth.report.plots import plot_segments, plot_trajectory
-    from egodepth.report.tables import odometry_table
-    from egodepth.runs.folder import RunFolder
-    from egodepth.runs.run import Run
-
-    for path in filter(None, (options.json, options.plot, options.plot_errors)):
-        check_destination(path, () if path is options.json else PICTURES)
-    sequence = None
-    if options.data:
-        sequence = select(read_source(options.data), options.sequence)[0]
-    is_run = Path(options.what).is_dir()
-    if is_run and sequence is None:
-        raise EgodepthError(f"{options.what} is a folder: to score a run, give --data KIND:ROOT")
-    if is_run:
-        assert sequence is not None
-        run = Run.load(options.what, options.device)
-        sequence = run.open(sequence)[0]
-        scores = evaluate_odometry(run, sequence, options.alignment, by=options.by)
-    else:
-        scores = evaluate_trajectory_file(
-            options.what, sequence or options.truth, options.alignment, options.max_apart
-        )
-    if options.json:
-        facts = run_facts(options.what) if RunFolder.at(options.what).exists else {}
-        write_json(options.json, {"kind": "odometry", **scores.to_json(),
-                   "data": options.data or str(options.truth), "name": options.what.name} | facts)  # fmt: skip
-    if options.plot:
-        plot_trajectory(options.plot, scores.estimate, scores.truth, options.alignment)
-    print_table(odometry_table(scores.summary, scores.sequence, scores.caption))
-    if options.plot_errors:
-        segments = segment_errors(scores.estimate, scores.truth, options.alignment)
-        if not segments:
-            raise EgodepthError(
-                f"no errors over length to draw: {scores.sequence} is {scores.summary['path_m']:.0f} m "
-                "long, and the shortest segment 100 m"
+        for path in filter(None, (self.json_file, self.csv)):
+            check_destination(path)
+        if self.worst:
+            check_destination(self.worst, folder=True)
+        protocol, split = requested_protocol(
+            self.data, self.protocol, scaling=self.scaling, crop=self.crop, max_depth=self.max_depth,
+            split=self.split, flip=self.flip,
+        )  # fmt: skip
+        predictor, sequences, note = open_predictor(
+            self.predictions, self.data, self.sequence, flip=self.flip, kind=self.kind, split=split,
+            device=self.device,
+        )  # fmt: skip
+        scores = evaluate_predictor(predictor, sequences, protocol, split, note)
+        if self.json_file:
+            is_run = RunFolder.at(self.predictions).exists
+            facts = run_facts(self.predictions) if is_run else {"name": self.predictions.name}
+            write_json(
+                self.json_file, {"kind": "depth", **scores.to_json(), "data": self.data, **facts}
             )
-        plot_segments(options.plot_errors, segments, options.rate)
-    return 0
+        if self.csv:
+            write_csv(self.csv, scores)
+        if self.worst:
+            draw_worst(self.worst, scores, sequences, predictor, protocol)
+        print_table(depth_table(scores.summary, scores.constant, scores.caption))
+        print_table(more_depth_table(scores.summary))
+        return 0
 
 
-def _leaderboard(options: argparse.Namespace) -> int:
-    from egodepth.core.files import write_text
-    from egodepth.report.leaderboard import as_html, as_markdown, collect
+class EvaluateOdometry(SequenceOption, DeviceOption):
+    """Score the trajectory of a run, or one in a file."""
 
-    if options.out:
-        check_destination(options.out, (".md", ".html"))
-    boards = collect(options.folder, with_published=not options.own_only)
-    if options.out:
-        write_text(options.out, (as_html if options.out.suffix == ".html" else as_markdown)(boards))
-    print(as_markdown(boards))
-    return 0
+    estimate: Annotated[Path, Positional("RUN|TRAJECTORY")]
+    """run folder, or a file in KITTI, TUM or EuRoC format"""
+    data: Annotated[str | None, Metavar("KIND:ROOT")] = None
+    """data set with poses"""
+    truth: Annotated[Path | None, Metavar("FILE")] = None
+    """true trajectory, for a TRAJECTORY"""
+    by: Literal["network", "alignment"] = "network"
+    """of a RUN; network: chain PoseNet's motions; alignment: align directly, as `egodepth odometry` does"""
+    alignment: Literal["none", "origin", "scale", "se3", "sim3", "segments"] = "sim3"
+    """how the estimate is aligned to the truth"""
+    max_apart: Annotated[Positive, Metavar("S")] = 0.02
+    """largest time between associated poses, in seconds"""
+    json_file: Annotated[Path | None, Metavar("FILE", option="json")] = None
+    """also write the numbers there"""
+    plot: Annotated[Path | None, Metavar("FILE.png")] = None
+    """draw the path from above"""
+    plot_errors: Annotated[Path | None, Metavar("FILE.png")] = None
+    """draw KITTI's errors over length and speed"""
+    rate: Annotated[Positive, Metavar("N")] = 10.0
+    """frames per second, for the speed in that plot"""
+
+    @model_validator(mode="after")
+    def _one_truth(self) -> Self:
+        if self.data is None and self.truth is None:
+            raise ValueError("give --data KIND:ROOT or --truth FILE to score against")
+        return only_one(self, "data", "truth")
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.outputs import check_destination
+        from egodepth.evaluation.odometry import segment_errors
+        from egodepth.report.tables import odometry_table
+
+        if self.json_file:
+            check_destination(self.json_file)
+        for path in filter(None, (self.plot, self.plot_errors)):
+            check_destination(path, PICTURES)
+        scores = self._scores()
+        if self.json_file:
+            self._write_json(scores)
+        if self.plot:
+            from egodepth.report.plots import plot_trajectory
+
+            plot_trajectory(self.plot, scores.estimate, scores.truth, self.alignment)
+        print_table(odometry_table(scores.summary, scores.sequence, scores.caption))
+        if self.plot_errors:
+            segments = segment_errors(scores.estimate, scores.truth, self.alignment)
+            if not segments:
+                raise EgodepthError(
+                    f"no errors over length to draw: {scores.sequence} is {scores.summary['path_m']:.0f} m "
+                    "long, and the shortest segment 100 m"
+                )
+            from egodepth.report.plots import plot_segments
+
+            plot_segments(self.plot_errors, segments, self.rate)
+        return 0
+
+    def _scores(self) -> "OdometryScores":
+        from egodepth.inference.scoring.trajectory_scores import evaluate_trajectory_file
+
+        if not self._is_run and self.truth:
+            return evaluate_trajectory_file(
+                self.estimate, self.truth, self.alignment, self.max_apart
+            )
+        if self.data is None:
+            raise EgodepthError(
+                f"{self.estimate} is a folder: to score a run, give --data KIND:ROOT"
+            )
+        from egodepth.data.sources import read_source, select
+
+        sequence = select(read_source(self.data), self.sequence)[0]
+        if not self._is_run:
+            return evaluate_trajectory_file(self.estimate, sequence, self.alignment, self.max_apart)
+        from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
+        from egodepth.runs.run import Run
+
+        run = Run.load(self.estimate, self.device)
+        (sequence,) = run.open(sequence)
+        return evaluate_odometry(run, sequence, self.alignment, by=self.by)
+
+    @property
+    def _is_run(self) -> bool:
+        return self.estimate.is_dir() or str(self.estimate).startswith("hf:")
+
+    def _write_json(self, scores: "OdometryScores") -> None:
+        from egodepth.core.files import write_json
+
+        facts = {"data": self.data or str(self.truth), "name": self.estimate.name}
+        if self._is_run:
+            from egodepth.report.evaluation import run_facts
+
+            facts |= run_facts(self.estimate)
+        assert self.json_file is not None
+        write_json(self.json_file, {"kind": "odometry", **scores.to_json(), **facts})

@@ -1,171 +1,209 @@
 """``egodepth export``."""
 
-import argparse
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from egodepth.cli.common import (
+from pydantic import Field
+
+from egodepth.cli.command import (
     INTERRUPTED,
-    add_camera,
-    add_common,
-    add_metres,
-    add_rate,
-    at_rate,
-    known_length,
-    positive,
-    run_folder,
+    CameraOptions,
+    DeviceOption,
+    Metavar,
+    Positive,
+    RateOption,
+    SequenceOption,
+    TakesRun,
+    TakesSource,
+    UnitOptions,
 )
+from egodepth.cli.output import complain
 from egodepth.core.errors import EgodepthError
-from egodepth.core.outputs import check_destination
-from egodepth.core.progress import phase
-from egodepth.core.quiet import quiet_hub
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
     from egodepth.inference.odometry.track import TrackedTrajectory
     from egodepth.runs.run import Run
 
-
-def add_commands(commands: Any) -> None:
-    """Add them to the parser."""
-    export = commands.add_parser(
-        "export", help="write points, a mesh, a COLMAP model, a recording, or DepthNet"
-    )
-    kinds = export.add_subparsers(metavar="onnx|points|mesh|colmap|rerun|hub", required=True)
-    for name, text in (
-        ("points", "coloured points of the footage as PLY; --out FILE.ply"),
-        ("mesh", "a coloured surface by TSDF fusion; --out FILE.ply, .obj, .glb or .stl"),
-        ("colmap", "COLMAP's text model and its frames, for 3D Gaussian splatting; --out FOLDER"),
-        ("rerun", "a recording of rerun.io: images, depth, camera, points; --out FILE.rrd"),
-    ):
-        kind = kinds.add_parser(name, help=text)
-        kind.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
-        kind.add_argument("source", metavar="SOURCE", help="video, folder, or KIND:ROOT")
-        kind.add_argument("--out", type=Path, required=True, help="what to write")
-        kind.add_argument("--every", type=int, default=5,
-                          help="frames from one that gives points to the next (default: 5)")  # fmt: skip
-        kind.add_argument("--depth", choices=("views", "network"), default="views",
-                          help="where depth comes from; views: neighbouring frames (multi-view stereo) where "
-                          "they agree on it, elsewhere DepthNet; network: DepthNet alone, rougher, in about "
-                          "half of the time (default: views)")  # fmt: skip
-        if name == "mesh":
-            kind.add_argument("--voxel", type=positive, metavar="L",
-                              help="side of a voxel, in the unit of what is written; by default as fine "
-                              "as the memory allows")  # fmt: skip
-        add_metres(kind)
-        add_rate(kind)
-        add_camera(kind)
-        add_common(kind)
-        kind.set_defaults(command=_export_cloud, kind=name)
-    hub = kinds.add_parser("hub", help="weights as safetensors, settings and a model card")
-    hub.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
-    hub.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder to write")
-    hub.add_argument("--push", metavar="OWNER/NAME", help="upload it to the Hugging Face hub too")
-    hub.add_argument("--private", action="store_true", help="with --push: for yourself alone")
-    hub.set_defaults(command=_export_hub)
-    onnx = kinds.add_parser("onnx", help="image in [0, 1] to inverse depth, float32")
-    onnx.add_argument("run", type=run_folder, metavar="RUN", help="run folder")
-    onnx.add_argument("--out", type=Path, required=True, metavar="FILE.onnx", help="file to write")
-    onnx.set_defaults(command=_export_onnx)
+MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 
 
-def _export_cloud(options: argparse.Namespace) -> int:
-    from egodepth.inference.export.mesh import MESH_SUFFIXES
-    from egodepth.inference.export.rerun_log import load_rerun
-    from egodepth.inference.odometry.track import NoUnitError, TrackingInterrupted, track_sequence
-    from egodepth.runs.run import Run
+class ExportFootage(
+    TakesRun, TakesSource, SequenceOption, CameraOptions, UnitOptions, RateOption, DeviceOption
+):
+    """What exports of points, mesh, COLMAP model and recording have in common."""
 
-    suffixes = {"points": (".ply",), "mesh": MESH_SUFFIXES, "rerun": (".rrd",)}
-    check_destination(options.out, suffixes.get(options.kind, ()), folder=options.kind == "colmap")
-    if options.kind == "rerun":
-        load_rerun()
-    if options.every < 1:
-        raise EgodepthError(f"--every must be at least 1, got {options.every}")
-    run = Run.load(options.run, options.device)
-    sequences = run.open(
-        options.source, name=options.sequence, fov=options.fov, camera=options.camera
-    )[:1]
-    (sequence,) = at_rate(sequences, options)
-    no_unit: NoUnitError | None = None
-    try:
-        found = track_sequence(run, sequence, known=known_length(options))
-    except TrackingInterrupted as interrupt:
-        found = interrupt.trajectory
-        if known_length(options) is not None and not found.unit.metres:
-            options.voxel = None
-    except NoUnitError as error:
-        # Minutes of tracking are not lost over a length that tells nothing.
-        found, no_unit = error.trajectory, error
-        options.voxel = None  # its metres mean nothing either
-    written = _write_cloud(options, run, sequence, found)
-    if found.interrupted:
-        print(f"egodepth: {found.interrupted}; this is a part: {written}", file=sys.stderr)
-        return INTERRUPTED
-    print(written)
-    if no_unit is not None:
-        raise EgodepthError(f"{no_unit}; {options.out} is in the run's own unit") from no_unit
-    return 0
+    every: Annotated[int, Field(ge=1), Metavar("N")] = 5
+    """frames from one that gives points to the next"""
+    depth: Literal["views", "network"] = "views"
+    """where depth comes from; views: neighbouring frames (multi-view stereo) where they agree on it, elsewhere
+    DepthNet; network: DepthNet alone, rougher, in about half of the time"""
+    out: Annotated[Path, Metavar("FILE")]
+    """file to write"""
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """of the file; none for a folder"""
 
+    def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
+        """Write it; what was written, in words.
 
-def _write_cloud(
-    options: argparse.Namespace,
-    run: "Run",
-    sequence: "Sequence",
-    found: "TrackedTrajectory",
-) -> str:
-    """Write what was asked for; what was written, in words."""
-    from egodepth.inference.export.cloud import fuse_cloud, write_colmap, write_ply
-    from egodepth.inference.export.mesh import fuse_mesh, write_mesh
-    from egodepth.inference.export.rerun_log import write_rerun
+        Args:
+            run: trained networks.
+            sequence: footage.
+            found: its trajectory.
+        """
+        raise NotImplementedError
 
-    every = options.every
-    if options.kind == "mesh":
-        mesh = fuse_mesh(run, sequence, found, every, options.voxel, depth=options.depth)
-        write_mesh(options.out, mesh, found.comment)
-        return (f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}, lengths in {found.unit}, are in "
-                f"{options.out}")  # fmt: skip
-    cloud = fuse_cloud(run, sequence, found, every, depth=options.depth)
-    if options.kind == "points":
-        write_ply(options.out, cloud, found.comment)
-        return f"{len(cloud.points)} points, lengths in {found.unit}, are in {options.out}"
-    if options.kind == "rerun":
-        count = write_rerun(
-            options.out, run, sequence, found, cloud, every=every, comment=found.comment
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.outputs import check_destination
+        from egodepth.inference.odometry.track import (
+            NoUnitError,
+            TrackingInterrupted,
+            track_sequence,
         )
-        return f"{count} frames, lengths in {found.unit}, are in {options.out}"
-    count = write_colmap(options.out, sequence, found, cloud, every, found.comment)
-    return f"{count} frames and their poses, lengths in {found.unit}, are in {options.out}"
+        from egodepth.runs.run import Run
 
-
-def _export_hub(options: argparse.Namespace) -> int:
-    from egodepth.runs.run import Run
-
-    check_destination(options.out, folder=True)
-    run = Run.load(options.run)
-    run.save_pretrained(options.out)
-    print(f"{options.out} holds the run for others: model.safetensors, config.yaml, README.md")
-    if options.push:
+        check_destination(self.out, self.suffixes, folder=not self.suffixes)
+        run = Run.load(self.run_folder, self.device)
+        sequences = run.open(self.source, name=self.sequence, fov=self.fov, camera=self.camera)
+        (sequence,) = self.at_rate(sequences[:1])
+        no_unit: NoUnitError | None = None
         try:
-            with quiet_hub(), phase(f"uploading to {options.push}"):
-                address = run.push_to_hub(options.push, private=options.private)
-        except Exception as error:  # whatever the hub or the network says
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise EgodepthError(
-                f"cannot upload to {options.push}: {reason}; log in by: hf auth login"
-            ) from error
-        print(f"it is at {address}")
-    return 0
+            found = track_sequence(run, sequence, known=self.known_length())
+        except TrackingInterrupted as interrupt:
+            found = interrupt.trajectory
+        except NoUnitError as error:
+            # Minutes of tracking are not lost over a length that tells nothing.
+            found, no_unit = error.trajectory, error
+        written = f"{self.write(run, sequence, found)}, lengths in {found.unit}, are in {self.out}"
+        if found.interrupted:
+            complain(f"{found.interrupted}; this is a part: {written}")
+            return INTERRUPTED
+        print(written)
+        if no_unit is not None:
+            raise EgodepthError(f"{no_unit}; {self.out} is in the run's own unit") from no_unit
+        return 0
 
 
-def _export_onnx(options: argparse.Namespace) -> int:
-    from egodepth.runs.run import Run
+class ExportPoints(ExportFootage):
+    """Write coloured points of the footage as PLY."""
 
-    check_destination(options.out, (".onnx",))
-    run = Run.load(options.run)
-    run.export_onnx(options.out)
-    print(
-        f"{options.out}: image (1, 3, {run.settings.height}, {run.settings.width}) in [0, 1], RGB, to "
-        "inverse_depth"
-    )
-    return 0
+    suffixes = (".ply",)
+
+    def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
+        """See the base class."""
+        from egodepth.inference.export.cloud import fuse_cloud, write_ply
+
+        cloud = fuse_cloud(run, sequence, found, self.every, depth=self.depth)
+        write_ply(self.out, cloud, found.comment)
+        return f"{len(cloud.points)} points"
+
+
+class ExportMesh(ExportFootage):
+    """Write a coloured surface by TSDF fusion, as .ply, .obj, .glb or .stl."""
+
+    voxel: Annotated[Positive | None, Metavar("L")] = None
+    """side of a voxel, in the unit of what is written; default: as fine as the memory allows"""
+    suffixes = MESH_SUFFIXES
+
+    def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
+        """See the base class."""
+        from egodepth.inference.export.mesh import fuse_mesh, write_mesh
+
+        # Where the known length told nothing, the metres of a voxel mean nothing either.
+        voxel = None if self.known_length() and not found.unit.metres else self.voxel
+        mesh = fuse_mesh(run, sequence, found, self.every, voxel, depth=self.depth)
+        write_mesh(self.out, mesh, found.comment)
+        return f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}"
+
+
+class ExportColmap(ExportFootage):
+    """Write frames, poses and points as COLMAP's text model, for 3D Gaussian splatting."""
+
+    out: Annotated[Path, Metavar("FOLDER")]
+    """folder to write to"""
+
+    def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
+        """See the base class."""
+        from egodepth.inference.export.cloud import fuse_cloud, write_colmap
+
+        cloud = fuse_cloud(run, sequence, found, self.every, depth=self.depth)
+        count = write_colmap(self.out, sequence, found, cloud, self.every, found.comment)
+        return f"{count} frames and their poses"
+
+
+class ExportRerun(ExportFootage):
+    """Write images, depth, camera and points as a recording for rerun.io."""
+
+    suffixes = (".rrd",)
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.inference.export.rerun_log import load_rerun
+
+        load_rerun()  # says what to install, before the work
+        return super().run()
+
+    def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
+        """See the base class."""
+        from egodepth.inference.export.cloud import fuse_cloud
+        from egodepth.inference.export.rerun_log import write_rerun
+
+        cloud = fuse_cloud(run, sequence, found, self.every, depth=self.depth)
+        count = write_rerun(
+            self.out, run, sequence, found, cloud, every=self.every, comment=found.comment
+        )
+        return f"{count} frames"
+
+
+class ExportHub(TakesRun):
+    """Write weights as safetensors, settings and a model card, for others to use."""
+
+    out: Annotated[Path, Metavar("FOLDER")]
+    """folder to write to"""
+    push: Annotated[str | None, Metavar("OWNER/NAME")] = None
+    """also upload it to the Hugging Face hub"""
+    private: bool = False
+    """with --push: make it a private repository"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.outputs import check_destination
+        from egodepth.core.progress import phase
+        from egodepth.core.quiet import quiet_hub
+        from egodepth.runs.run import Run
+
+        check_destination(self.out, folder=True)
+        run = Run.load(self.run_folder)
+        run.save_pretrained(self.out)
+        print(f"{self.out} holds the run for others: model.safetensors, config.yaml, README.md")
+        if self.push:
+            try:
+                with quiet_hub(), phase(f"uploading to {self.push}"):
+                    address = run.push_to_hub(self.push, private=self.private)
+            except Exception as error:  # whatever the hub or the network says
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise EgodepthError(
+                    f"cannot upload to {self.push}: {reason}; log in by: hf auth login"
+                ) from error
+            print(f"it is at {address}")
+        return 0
+
+
+class ExportOnnx(TakesRun):
+    """Write DepthNet as ONNX: image in [0, 1] to inverse depth, float32."""
+
+    out: Annotated[Path, Metavar("FILE.onnx")]
+    """file to write"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.outputs import check_destination
+        from egodepth.runs.run import Run
+
+        check_destination(self.out, (".onnx",))
+        run = Run.load(self.run_folder)
+        run.export_onnx(self.out)
+        size = f"{run.settings.height}, {run.settings.width}"
+        print(f"{self.out}: image (1, 3, {size}) in [0, 1], RGB, to inverse_depth")
+        return 0

@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -54,7 +54,7 @@ class Setting(NamedTuple):
     """One leaf of a tree of settings, as the command line shows it."""
 
     name: str
-    type: str
+    annotation: Any
     default: Any
     help: str
 
@@ -66,11 +66,7 @@ def list_settings(settings: Settings, prefix: str = "") -> Iterator[Setting]:
         if isinstance(value, Settings):
             yield from list_settings(value, f"{prefix}{name}.")
         else:
-            annotation = field.annotation
-            type_name = annotation.__name__ if isinstance(annotation, type) else str(annotation)
-            yield Setting(
-                prefix + name, type_name.replace("typing.", ""), value, field.description or ""
-            )
+            yield Setting(prefix + name, field.annotation, value, field.description or "")
 
 
 def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
@@ -97,7 +93,7 @@ def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
         node = tree
         for group in groups:
             node = node[group]
-        node[leaf] = _parse(value, known[name].type)
+        node[leaf] = _parse(value, known[name].annotation)
     return _validate(type(settings), tree, "settings")
 
 
@@ -163,8 +159,9 @@ def _read_tree(path: str | Path) -> dict[str, Any]:
     return tree
 
 
-def _parse(value: Any, type_name: str) -> Any:
-    is_text = type_name == "str" or ("Path" in type_name and value != "null")
+def _parse(value: Any, annotation: Any) -> Any:
+    is_path = annotation is Path or Path in get_args(annotation)
+    is_text = annotation is str or (is_path and value != "null")
     if is_text or not isinstance(value, str):
         return value
     try:

@@ -10,7 +10,8 @@ from typing import Literal, NamedTuple, Protocol, SupportsFloat
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, require_positive
-from egodepth.geometry.camera import WIDEST_FOV, Camera, too_wide
+from egodepth.geometry.camera import Camera, too_wide
+from egodepth.geometry.limits import WIDEST_FOV
 
 
 class Frame(NamedTuple):

@@ -155,6 +155,13 @@ def is_pattern(source: str) -> bool:
     return any(mark in source for mark in "*?[")
 
 
+def is_footage(word: str) -> bool:
+    """Whether a word names a source, as :func:`read_source` takes it, rather than anything else."""
+    kind, colon, _ = word.partition(":")
+    named = bool(colon) and (kind in DATA_SETS or kind == "synthetic")
+    return named or Path(word).exists() or is_address(word) or is_pattern(word)
+
+
 def default_protocol(source: str) -> str:
     """Name of the depth protocol for a source."""
     kind = source.partition(":")[0]

@@ -11,9 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-WIDEST_FOV = 170.0
-"""Degrees that a pinhole camera can see from edge to edge, at a focal length of 4 % of the width; one that sees
-more has a focal length that is normalised or in millimetres, or is a fisheye."""
+from egodepth.geometry.limits import WIDEST_FOV
 
 
 def too_wide(fx: float, fy: float, height: int, width: int) -> str:

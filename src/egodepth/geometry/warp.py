@@ -1,25 +1,18 @@
 """View synthesis: the source image as the target camera would see it. Images are sampled here alone."""
 
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from egodepth.geometry.camera import Camera, pixel_grid, vector_like
+from egodepth.geometry.limits import Sampling
 
 MIN_SOURCE_DEPTH = 1e-3
 """Points nearer to the source camera's plane than this, in the unit of the depth, have no image."""
 
 MIN_DEPTH_RATIO = 1e-3
 """Depth in the source over depth in the target below which a point has no image."""
-
-
-Sampling = Literal["exact", "published_shift"]
-"""Where a pixel coordinate lies. ``exact``: pixel centres at whole numbers. ``published_shift``: at
-x W / (W - 1) - 0.5, up to half a pixel off, as the published FeatDepth code has it since PyTorch 1.3
-changed the default of grid_sample's align_corners; only for comparing with that code."""
 
 
 def sample(

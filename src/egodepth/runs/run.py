@@ -23,9 +23,16 @@ from egodepth.evaluation.landscape import texture
 from egodepth.geometry.lens import Undistortion
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.models.transformers_depth import TransformersDepth
-from egodepth.runs.backends import Backend, export_onnx, make_compute
+from egodepth.runs.backends import (
+    BACKENDS,
+    CALIBRATION_FRAMES,
+    Backend,
+    export_onnx,
+    make_compute,
+)
 from egodepth.runs.cameras import undistortion_of_run
 from egodepth.runs.checkpoint import read_run, write_weights
+from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder, RunLike, download
 from egodepth.runs.footage import Source, open_footage
 from egodepth.runs.hub import CARD_TEMPLATE, card_values, save_facts
@@ -67,7 +74,7 @@ class Run(
         pose: PoseNet | None,
     ):
         self.folder, self.settings = RunFolder.at(folder), settings
-        self.device = torch.device("cpu")
+        self.device, self._any_device = torch.device("cpu"), True
         self._depth, self._pose = depth, pose
         self._compute = make_compute("torch", depth, settings.height, settings.width)
         facts = self.folder.facts()
@@ -76,7 +83,7 @@ class Run(
         self.sound_motion = facts.poses != "network"
 
     @classmethod
-    def load(cls, folder: RunLike, device: str = "cpu") -> Self:
+    def load(cls, folder: RunLike, device: str = "auto") -> Self:
         """Read a run folder made by ``egodepth train``, or ``hf:OWNER/NAME`` from the Hugging Face hub.
 
         Raises:
@@ -98,7 +105,7 @@ class Run(
         save_facts(self.folder, target)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, device: str = "cpu", **how: Any) -> Self:
+    def _from_pretrained(cls, *, model_id: str, device: str = "auto", **how: Any) -> Self:
         local = Path(model_id)
         return cls.load(local if local.is_dir() else download(model_id, **how), device)
 
@@ -107,34 +114,37 @@ class Run(
         return super().generate_model_card(*args, **card_values(self.folder), **kwargs)
 
     def to(self, device: str) -> Self:
-        """Move to ``cpu``, ``cuda`` or ``cuda:N``.
+        """Move to ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is a GPU where there is one.
 
         Raises:
             EgodepthError: there is no such device.
         """
-        require(device, str, "device", "cpu, cuda or cuda:N")
-        try:
-            self._depth.to(device).to(memory_format=torch.channels_last)
-            if self._pose is not None:
-                self._pose.to(device).to(memory_format=torch.channels_last)
-        except (RuntimeError, AssertionError) as error:
-            reason = str(error).splitlines()[0]
-            raise EgodepthError(f"cannot compute on device {device!r}: {reason}") from error
-        self.device = torch.device(device)
+        require(device, str, "device", "auto, cpu, cuda or cuda:N")
+        self.device, self._any_device = torch_device(device), device == "auto"
+        for network in filter(None, (self._depth, self._pose)):
+            network.to(self.device).to(memory_format=torch.channels_last)
         return self
 
-    def use_backend(self, backend: Backend, images: Iterable[np.ndarray] = ()) -> Self:
+    def use_backend(self, backend: Backend, images: Iterable[np.ndarray] | Sequence = ()) -> Self:
         """Compute depth by another backend from now on.
 
         Args:
             backend: of :data:`egodepth.runs.backends.BACKENDS`.
-            images: (H, W, 3) uint8 of the footage, which ``openvino-int8`` is calibrated on.
+            images: the footage, or (H, W, 3) uint8 of it, which ``openvino-int8`` is calibrated on.
 
         Raises:
-            EgodepthError: a runtime that is not installed, or one for the CPU on another device.
+            EgodepthError: an unknown backend, a runtime that is not installed, or one for the CPU on another
+                device.
         """
+        if backend not in BACKENDS:
+            raise EgodepthError(f"unknown backend {backend!r}; use {', '.join(BACKENDS)}")
+        if isinstance(images, Sequence):
+            few = range(0, len(images.frames), max(1, len(images.frames) // CALIBRATION_FRAMES))
+            images = (frame.image for frame in images.frames.at(few))
         if not backend.startswith("torch") and self.device.type != "cpu":
-            raise EgodepthError(f"backend {backend} is for the CPU, not {self.device}")
+            if not self._any_device:
+                raise EgodepthError(f"backend {backend} is for the CPU, not {self.device}")
+            self.to("cpu")
         size = (self.settings.height, self.settings.width)
         frames = (self.prepare(image) for image in images)
         self._compute = make_compute(backend, self._depth, *size, frames)

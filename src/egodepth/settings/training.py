@@ -6,8 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from egodepth.core.config import Settings
-from egodepth.geometry.camera import WIDEST_FOV
-from egodepth.geometry.warp import Sampling
+from egodepth.geometry.limits import WIDEST_FOV, Sampling
 from egodepth.settings.model import ModelSettings
 
 PoseSource = Literal["network", "aligned", "sfm", "given", "auto"]

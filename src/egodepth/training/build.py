@@ -16,8 +16,8 @@ from egodepth.data.sequence import Sequence
 from egodepth.data.splits import get_split
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
+from egodepth.runs.devices import torch_device
 from egodepth.settings.training import TrainSettings
-from egodepth.training.devices import torch_device
 from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.plan import Plan, label_plan, make_plan, restrict

@@ -14,9 +14,9 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.quiet import quiet_loggers
 from egodepth.core.world import World
+from egodepth.runs.devices import choose_device, choose_precision, torch_device
 from egodepth.settings.training import TrainSettings
 from egodepth.training.batch import RawBatch
-from egodepth.training.devices import choose_device, choose_precision, torch_device
 from egodepth.training.module import EgodepthModule
 
 

@@ -7,7 +7,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.warp import Sampling, reproject, sample, warp
+from egodepth.geometry.limits import Sampling
+from egodepth.geometry.warp import reproject, sample, warp
 from egodepth.losses.consistency import depth_consistency_loss
 from egodepth.losses.feature_metric import feature_metric_loss, structural_feature_loss
 from egodepth.losses.feature_regularizers import (

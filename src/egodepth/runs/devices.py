@@ -1,4 +1,4 @@
-"""Where a training computes, and in which precision."""
+"""Where networks compute, and in which precision."""
 
 import torch
 

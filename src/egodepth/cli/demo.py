@@ -1,0 +1,36 @@
+"""``egodepth demo``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from egodepth.cli.command import INTERRUPTED, Command, Metavar, Positive, SeedOption
+from egodepth.cli.output import complain, print_table
+
+
+class Demo(SeedOption, Command):
+    """Render streets, train, predict, score and report: the whole path."""
+
+    out: Annotated[Path, Metavar("FOLDER")] = Path("runs/demo")
+    """run folder to make; an earlier demo there is replaced"""
+    minutes: Annotated[Positive, Metavar("M")] = 10
+    """minutes for everything"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.demo import run_demo
+        from egodepth.report.tables import depth_table, more_depth_table, odometry_table
+        from egodepth.runs.folder import RunFolder
+        from egodepth.training.run import TrainingInterrupted
+
+        try:
+            result = run_demo(self.out, minutes=self.minutes, seed=self.seed)
+        except TrainingInterrupted as stop:
+            complain(f"{stop}; run the demo again")
+            return INTERRUPTED
+        depth, odometry = result.depth, result.odometry
+        print_table(depth_table(depth.summary, depth.constant, depth.caption))
+        print_table(more_depth_table(depth.summary))
+        print_table(odometry_table(odometry.summary, odometry.sequence, odometry.caption))
+        run = RunFolder.at(self.out)
+        print(f"open {run.report} in a browser; the numbers are in {run.metrics}")
+        return 0

@@ -1,0 +1,63 @@
+"""``egodepth landscape``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from egodepth.cli.command import (
+    CameraOptions,
+    Metavar,
+    Positive,
+    SeedOption,
+    SequenceOption,
+    TakesRun,
+    TakesSource,
+)
+from egodepth.cli.output import print_table
+
+
+class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOption):
+    """Draw image, photometric and feature-metric loss around true matches, and score the surfaces."""
+
+    out: Annotated[Path, Metavar("FOLDER")]
+    """folder to write to"""
+    frame: Annotated[int, Metavar("N")]
+    """number of the target frame"""
+    pixel: Annotated[tuple[float, float] | None, Metavar("U V")] = None
+    """pixel of the original frame; default: random ones"""
+    count: Annotated[int, Field(ge=1), Metavar("N")] = 200
+    """number of random pixels"""
+    offset: Annotated[int, Metavar("N")] = 1
+    """frames from target to source"""
+    radius: Annotated[Positive, Metavar("PIXELS")] = 12
+    """largest displacement in pixels of the run's images"""
+    step: Annotated[Positive, Metavar("PIXELS")] = 0.5
+    """step of the grid of displacements"""
+    level: Annotated[int, Field(ge=0), Metavar("N")] = 0
+    """level of the features, the finest is 0"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.files import write_json
+        from egodepth.core.outputs import check_destination
+        from egodepth.inference.scoring.landscape import draw_landscape
+        from egodepth.report.plots import plot_landscape
+        from egodepth.report.tables import landscape_table
+        from egodepth.runs.footage import open_footage
+
+        check_destination(self.out, folder=True)
+        sequence = open_footage(
+            self.run_folder, self.source, name=self.sequence, fov=self.fov, camera=self.camera
+        )[0]
+        result = draw_landscape(
+            self.run_folder, sequence, self.frame, pixel=self.pixel, count=self.count,
+            offset=self.offset, radius=self.radius, step=self.step, level=self.level, seed=self.seed,
+        )  # fmt: skip
+        self.out.mkdir(parents=True, exist_ok=True)
+        write_json(self.out / "landscape.json", result.to_json())
+        what = f"{sequence.name}, frame {self.frame}, {result.describe()}"
+        plot_landscape(self.out / "landscape.png", result.mean_surfaces(), self.step, what)
+        print_table(landscape_table(result.groups, result.protocol))
+        print(f"landscape.png and landscape.json are in {self.out}")
+        return 0

@@ -1,0 +1,31 @@
+"""``egodepth leaderboard``."""
+
+from pathlib import Path
+from typing import Annotated
+
+from egodepth.cli.command import Command, Metavar, Positional
+
+
+class Leaderboard(Command):
+    """Collect many evaluations into one table, beside published results."""
+
+    folder: Annotated[Path, Positional("FOLDER")]
+    """folder with JSON files of `egodepth evaluate ... --json`"""
+    out: Annotated[Path | None, Metavar("FILE")] = None
+    """also write it there, as .md or .html"""
+    own_only: bool = False
+    """leave published results out"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.files import write_text
+        from egodepth.core.outputs import check_destination
+        from egodepth.report.leaderboard import as_html, as_markdown, collect
+
+        if self.out:
+            check_destination(self.out, (".md", ".html"))
+        boards = collect(self.folder, with_published=not self.own_only)
+        if self.out:
+            write_text(self.out, (as_html if self.out.suffix == ".html" else as_markdown)(boards))
+        print(as_markdown(boards))
+        return 0

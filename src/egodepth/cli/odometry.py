@@ -1,0 +1,93 @@
+"""``egodepth odometry``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from egodepth.cli.command import (
+    INTERRUPTED,
+    CameraOptions,
+    DeviceOption,
+    Metavar,
+    RateOption,
+    SequenceOption,
+    TakesRun,
+    TakesSource,
+    UnitOptions,
+)
+from egodepth.cli.output import complain, print_table
+from egodepth.core.errors import EgodepthError
+
+
+class Odometry(
+    TakesRun, TakesSource, SequenceOption, CameraOptions, UnitOptions, RateOption, DeviceOption
+):
+    """Find the trajectory of footage by direct alignment."""
+
+    out: Annotated[Path, Metavar("FOLDER")]
+    """folder to write to"""
+    key_frames: Annotated[int, Field(ge=3), Metavar("N")] = 7
+    """key frames in the sliding window"""
+    trust_depth: Literal["auto", "yes", "no"] = "auto"
+    """keep near DepthNet's depth; auto: if it was learned with motion from more than PoseNet"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.outputs import OutputFolder, check_destination
+        from egodepth.evaluation.odometry import describe
+        from egodepth.inference.odometry.track import (
+            ODOMETRY,
+            NoUnitError,
+            TrackingInterrupted,
+            track_sequence,
+            write_trajectory,
+        )
+        from egodepth.inference.odometry.tracker import OdometrySettings
+        from egodepth.inference.scoring.trajectory_scores import unit_of_truth
+        from egodepth.report.plots import plot_trajectory
+        from egodepth.report.tables import odometry_table
+        from egodepth.runs.run import Run
+
+        check_destination(self.out, folder=True)
+        run = Run.load(self.run_folder, self.device)
+        trust = {"auto": None, "yes": True, "no": False}[self.trust_depth]
+        settings = OdometrySettings(key_frames=self.key_frames, trust_depth=trust)
+        sequences = self.at_rate(
+            run.open(self.source, name=self.sequence, fov=self.fov, camera=self.camera)
+        )
+        folder: OutputFolder | None = None
+        for sequence in sequences:
+            no_unit: NoUnitError | None = None
+            try:
+                found = track_sequence(run, sequence, settings, known=self.known_length())
+            except TrackingInterrupted as interrupt:
+                found = interrupt.trajectory
+            except NoUnitError as error:
+                # Minutes of tracking are not lost over a length that tells nothing.
+                found, no_unit = error.trajectory, error
+            folder = folder or OutputFolder(self.out, ODOMETRY)
+            out = folder if len(sequences) == 1 else folder.within(sequence.name)
+            scores = write_trajectory(found, sequence, out)
+            plot_trajectory(out.file("trajectory.png"), found.first_from_frame,
+                            found.true_poses(sequence) if scores else None)  # fmt: skip
+            count = len(found)
+            print(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
+                  f"frames/s; lengths in {found.unit}; the trajectory is in {out.path}")  # fmt: skip
+            if found.untrusted:
+                some = ", ".join(str(n) for n in found.untrusted[:8])
+                print(
+                    f"{len(found.untrusted)} frames could not be aligned and go on as before: {some}"
+                )
+            if scores:
+                caption = f"{scores['frames']} of {count} poses{unit_of_truth(sequence)}; "
+                caption += describe("sim3", scores)
+                print_table(odometry_table(scores, sequence.name, caption))
+            if found.interrupted:
+                complain(f"{found.interrupted}; what was found is in {out.path}")
+                return INTERRUPTED
+            if no_unit is not None:
+                raise EgodepthError(
+                    f"{no_unit}; the trajectory is in the run's own unit"
+                ) from no_unit
+        return 0

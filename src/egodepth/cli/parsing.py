@@ -1,0 +1,310 @@
+"""From command classes to a command line: cyclopts parses, a class's fields say what.
+
+cyclopts and not tyro, which prints its errors itself, in boxes of five lines and more, and reads neither
+``--minutes null`` nor ``--data.sources '[a, b]'`` nor ``--automask false``.
+"""
+
+import difflib
+import inspect
+import re
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.exceptions import (
+    CoercionError,
+    MissingArgumentError,
+    UnknownCommandError,
+    UnknownOptionError,
+    UnusedCliTokensError,
+)
+from cyclopts.exceptions import ValidationError as InvalidError
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from egodepth.cli.command import Command, Metavar, OptionsOf, Positional
+from egodepth.cli.root import Root
+from egodepth.core.config import RENAMED
+
+COMMANDS = {
+    "demo": "demo:Demo",
+    "train": "train:Train",
+    "predict": "predict:Predict",
+    "odometry": "odometry:Odometry",
+    "refine": "refine:Refine",
+    "evaluate depth": "evaluate:EvaluateDepth",
+    "evaluate odometry": "evaluate:EvaluateOdometry",
+    "leaderboard": "leaderboard:Leaderboard",
+    "data check": "data:CheckData",
+    "data sets": "data:ListSets",
+    "data splits": "data:ListSplits",
+    "data protocols": "data:ListProtocols",
+    "import featdepth": "published:ImportFeatDepth",
+    "landscape": "landscape:DrawLandscape",
+    "export points": "export:ExportPoints",
+    "export mesh": "export:ExportMesh",
+    "export colmap": "export:ExportColmap",
+    "export rerun": "export:ExportRerun",
+    "export hub": "export:ExportHub",
+    "export onnx": "export:ExportOnnx",
+    "view": "view:ViewRun",
+    "live": "view:ViewLive",
+    "report": "report:WriteReport",
+}
+"""Every command by the words that are typed: module in this package, and class."""
+FAMILIES = {
+    "evaluate": "Score depth or a trajectory against ground truth.",
+    "data": "List known data sets, splits and protocols, and check a data set on disk.",
+    "import": "Make a run of a published checkpoint.",
+    "export": "Write points, a mesh, a COLMAP model, a recording, or the networks.",
+}
+"""What commands of two words have in common."""
+
+
+class UsageError(Exception):
+    """What was typed makes no command; the message is one line."""
+
+
+def load_command(name: str) -> type[Command]:
+    """The class of a command by its name."""
+    module, _, kind = COMMANDS[name].partition(":")
+    return getattr(import_module(f"egodepth.cli.{module}"), kind)
+
+
+def parse(words: Sequence[str]) -> Command | None:
+    """The command that was typed; None where help or version was asked for, and printed.
+
+    Raises:
+        UsageError: an unknown command or option, a missing or wrong value.
+    """
+    first = next(iter(words), "")
+    if list(words) == [first] and first in FAMILIES:
+        inner = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
+        raise UsageError(
+            f"{first} needs one of {', '.join(inner)} after it (see egodepth {first} --help)"
+        )
+    names = [name for name in COMMANDS if name.split()[0] == first] or list(COMMANDS)
+    if len(names) == len(COMMANDS) and not first.startswith("-"):
+        known = list(dict.fromkeys(name.split()[0] for name in COMMANDS))
+        raise UsageError(f"{_unknown_command(first, known)} (see egodepth --help)")
+    app = make_app(names, with_settings=len(names) == 1)
+    try:
+        found = app(words, exit_on_error=False, print_error=False)
+        return found if isinstance(found, Command) else None
+    except (CycloptsError, ValidationError) as error:
+        name = " ".join(words[:2]) if first in FAMILIES else first
+        program = f"egodepth {name}" if name in COMMANDS else "egodepth"
+        raise UsageError(f"{_explain(error, app)} (see {program} --help)") from error
+
+
+def make_app(names: Sequence[str] = tuple(COMMANDS), *, with_settings: bool = True) -> App:
+    """The cyclopts app of these commands, which returns the command that was typed.
+
+    Args:
+        names: of :data:`COMMANDS`.
+        with_settings: whether ``train`` takes its settings, which take time to list.
+    """
+    app = App(
+        name="egodepth", version=_version, version_flags=["--version"], help_format="plaintext",
+        group_parameters=Group("Options"), result_action="return_value",
+        default_parameter=Parameter(negative=(), negative_iterable=(), allow_repeating=True),
+    )  # fmt: skip
+    app.default(_as_function(Root, with_settings=False))
+    for place, name in enumerate(names):
+        *family, last = name.split()
+        parent = app
+        if family:
+            if family[0] not in app:
+                app.command(App(name=family[0], help=FAMILIES[family[0]], sort_key=place))
+            parent = app[family[0]]
+        function = _as_function(load_command(name), with_settings=with_settings)
+        parent.command(App(name=last, default_command=function, sort_key=place))
+    return app
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return f"egodepth {version('egodepth')}"
+
+
+def _as_function(kind: type[Command], *, with_settings: bool) -> Callable[..., Command]:
+    """A function with a command's fields as parameters, which cyclopts calls with what was typed."""
+    fields = dict(_fields_in_order(kind))
+    positional = [name for name, field in fields.items() if _metavar(field, Positional)]
+    gathered = {
+        name: found for name, field in fields.items() if (found := _metavar(field, OptionsOf))
+    }
+    settings = {
+        setting.name.replace(".", "__"): (name, setting.name)
+        for name, options in gathered.items()
+        for setting in options.settings()
+    }
+
+    def command(*values: Any, **given: Any) -> Command:
+        typed: dict[str, Any] = dict(zip(positional, values, strict=False))
+        for name, value in given.items():
+            if name in settings:
+                group, setting = settings[name]
+                typed.setdefault(group, {})[setting] = value
+            else:
+                typed[name] = value
+        return kind(**typed)
+
+    parameters = [_parameter(name, field) for name, field in fields.items() if name not in gathered]
+    if with_settings:
+        parameters += [p for options in gathered.values() for p in _setting_parameters(options)]
+    parameters.sort(key=lambda p: (p.kind, p.default is not inspect.Parameter.empty))
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__doc__ = inspect.cleandoc(kind.__doc__ or "")
+    return command
+
+
+def _fields_in_order(kind: type[Command]) -> Iterator[tuple[str, FieldInfo]]:
+    """Fields of a command: positional ones, those it shares with others first; then options, its own first."""
+    fields = {
+        name: kind.model_fields[name]
+        for owner in kind.__mro__
+        for name in inspect.get_annotations(owner)
+        if name in kind.model_fields
+    }
+    own = inspect.get_annotations(kind)
+    positional = {name: field for name, field in fields.items() if _metavar(field, Positional)}
+    yield from sorted(positional.items(), key=lambda item: item[0] in own)
+    yield from ((name, field) for name, field in fields.items() if name not in positional)
+
+
+def _metavar(field: FieldInfo, kind: type[Any] = Metavar) -> Any:
+    return next((part for part in field.metadata if isinstance(part, kind)), None)
+
+
+def option_of(name: str, field: FieldInfo) -> str:
+    """What is typed for a field that is not positional."""
+    metavar = _metavar(field)
+    return f"--{metavar.option if metavar and metavar.option else name}"
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    """What cyclopts is told of a field."""
+    metavar = _metavar(field)
+    positional = isinstance(metavar, Positional)
+    default = inspect.Parameter.empty if field.is_required() else field.default
+    shown = Parameter(
+        name=metavar.text if positional else option_of(name, field),
+        help=_in_one_line(field.description),
+        metavar=metavar.text if metavar and not positional else None,
+        show_default=False if default is None or isinstance(default, bool) else _show_value,
+        consume_multiple=get_origin(field.annotation) is tuple
+        and ... in get_args(field.annotation),
+    )
+    kind = inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.KEYWORD_ONLY
+    return inspect.Parameter(
+        name, kind, default=default, annotation=Annotated[field.annotation, shown]
+    )
+
+
+def _setting_parameters(options: OptionsOf) -> Iterator[inspect.Parameter]:
+    """One option for each setting; a value is text, which :func:`egodepth.core.config.override` reads."""
+    for setting in options.settings():
+        group = setting.name.rpartition(".")[0] or "train"
+        short = [f"--{name}" for name, full in options.shorthands.items() if full == setting.name]
+        is_choice = get_origin(setting.annotation) is Literal
+        shown = Parameter(
+            name=(f"--{setting.name}", *short),
+            help=_in_one_line(setting.help),
+            metavar=None if is_choice else "VALUE",
+            show_default=partial(show_setting, setting.default),
+            group=Group(f"Settings: {group}"),
+        )
+        kind = setting.annotation if is_choice else str
+        yield inspect.Parameter(
+            setting.name.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=None,
+            annotation=Annotated[kind | None, shown],
+        )  # fmt: skip
+
+
+def _in_one_line(text: str | None) -> str:
+    return " ".join((text or "").split())
+
+
+def _show_value(default: Any) -> str:
+    """A default of a command's own option, as it would be typed."""
+    return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
+
+
+def show_setting(default: Any, _: Any = None) -> str:
+    """A default of a setting, as it would be typed."""
+    if default is None or isinstance(default, bool):
+        return {None: "null", True: "true", False: "false"}[default]
+    return str(list(default)) if isinstance(default, tuple) else str(default)
+
+
+def _explain(error: CycloptsError | ValidationError, app: App) -> str:
+    """What is wrong with what was typed, in one line."""
+    match error:
+        case ValidationError() if not error.errors()[0]["loc"]:
+            return _reason(error)
+        case ValidationError():
+            first = error.errors()[0]
+            return f"--{first['loc'][0]} {first['input']}: {_reason(error)}"
+        case InvalidError() if isinstance(error.__cause__, ValidationError) and error.argument:
+            typed = " ".join(token.value for token in error.argument.tokens)
+            return f"{error.argument.name} {typed}: {_reason(error.__cause__)}"
+        case UnknownOptionError():
+            return _unknown_option(error)
+        case UnknownCommandError():
+            known = [name for name in (error.app or app) if not name.startswith("-")]
+            return _unknown_command((error.unused_tokens or [""])[0], known)
+        case UnusedCliTokensError():
+            return f"unexpected {' '.join(error.unused_tokens or [])!r}"
+        case MissingArgumentError() if error.argument is not None:
+            name = error.keyword or error.argument.name
+            if error.keyword or error.argument.tokens:
+                count = error.argument.token_count()[0]
+                return f"{name} needs {'a value' if count == 1 else f'{count} values'}"
+            what = re.split("[:;,]", error.argument.parameter.help or "")[0]
+            return f"{name} is missing: {what}"
+        case CoercionError() if error.token is not None and error.msg is None:
+            name = error.token.keyword or (error.argument.name if error.argument else "")
+            choices = _choices(error.target_type)
+            wanted = (
+                f"one of {', '.join(choices)}"
+                if choices
+                else f"a {_kind_in_words(error.target_type)}"
+            )
+            return f"{name} must be {wanted}, got {error.token.value!r}"
+    return _in_one_line(str(error))
+
+
+def _reason(error: ValidationError) -> str:
+    reason = (
+        error.errors()[0]["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+    )
+    return reason[0].lower() + reason[1:]
+
+
+def _unknown_command(word: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"
+    return f"unknown command {word!r}; {hint}"
+
+
+def _unknown_option(error: UnknownOptionError) -> str:
+    word = (error.token.keyword or error.token.value).partition("=")[0]
+    bare = word.lstrip("-").replace("-", "_")
+    if bare in RENAMED:
+        return f"{word} is called --{RENAMED[bare]} now"
+    known = [name for argument in error.argument_collection for name in argument.names]
+    same_end = [name for name in known if name.rpartition(".")[2] == bare]
+    close = same_end or difflib.get_close_matches(f"--{bare}", known, n=1)
+    return f"unknown option {word}" + (f"; did you mean {close[0]}?" if close else "")
+
+
+def _choices(kind: Any) -> list[str]:
+    return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
+
+
+def _kind_in_words(kind: Any) -> str:
+    return {int: "whole number", float: "number", bool: "true or false"}.get(kind, str(kind))

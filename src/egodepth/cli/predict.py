@@ -1,0 +1,71 @@
+"""``egodepth predict``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from egodepth.cli.command import (
+    INTERRUPTED,
+    CameraOptions,
+    DeviceOption,
+    Metavar,
+    RateOption,
+    SequenceOption,
+    TakesRun,
+    TakesSource,
+    UnitOptions,
+)
+from egodepth.cli.output import complain
+
+
+class Predict(
+    TakesRun, TakesSource, SequenceOption, CameraOptions, UnitOptions, RateOption, DeviceOption
+):
+    """Write depth maps and the trajectory of footage."""
+
+    out: Annotated[Path, Metavar("FOLDER")]
+    """folder to write to"""
+    formats: tuple[Literal["npz", "png", "exr", "video"], ...] = ("npz", "png", "video")
+    """formats of the depth maps; exr needs the package OpenEXR"""
+    backend: Literal[
+        "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8"
+    ] = "torch"
+    """what computes depth; all but torch and torch-bf16 are for CPUs and need egodepth[fast]"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.core.outputs import OutputFolder, check_destination
+        from egodepth.inference.predict import (
+            PREDICTION,
+            check_formats,
+            find_unit,
+            predict_sequence,
+            write_predictions,
+        )
+        from egodepth.runs.run import Run
+
+        check_destination(self.out, folder=True)
+        check_formats(self.formats)
+        run = Run.load(self.run_folder, self.device)
+        sequences = self.at_rate(
+            run.open(self.source, name=self.sequence, fov=self.fov, camera=self.camera)
+        )
+        run.use_backend(self.backend, sequences[0])
+        folder: OutputFolder | None = None
+        for sequence in sequences:
+            unit = find_unit(run, sequence, self.known_length())
+            folder = folder or OutputFolder(self.out, PREDICTION)
+            out = folder if len(sequences) == 1 else folder.within(sequence.name)
+            predictions = write_predictions(
+                predict_sequence(run, sequence, unit=unit), out, unit, self.formats
+            )
+            count, total = 0, len(sequence.frames)
+            try:
+                for _ in predictions:
+                    count += 1
+            except KeyboardInterrupt:
+                complain(f"interrupted after {count} of {total} frames; {out.path} holds them without a "
+                         "trajectory")  # fmt: skip
+                return INTERRUPTED
+            what = "the trajectory" if run.has_motion else "no trajectory (there is no PoseNet)"
+            print(f"{count} depth maps and {what} are in {out.path}; lengths in {unit.text}")
+        return 0

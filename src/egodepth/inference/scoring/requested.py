@@ -1,0 +1,89 @@
+"""What is scored, and by which protocol, as somebody asks for it by names."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Literal
+
+from egodepth.core.errors import EgodepthError
+from egodepth.data.sequence import Sequence
+from egodepth.data.sources import default_protocol, read_source, select
+from egodepth.data.splits import Split, get_split
+from egodepth.evaluation.depth import CROPS, SCALINGS, DepthProtocol, get_protocol
+from egodepth.inference.scoring.depth_scores import Predictor, RunPredictor
+from egodepth.inference.scoring.predictions import Predictions
+from egodepth.runs.folder import RunFolder
+from egodepth.runs.run import Run
+
+
+def requested_protocol(
+    data: str,
+    name: str | None = None,
+    *,
+    scaling: str | None = None,
+    crop: str | None = None,
+    max_depth: float | None = None,
+    split: str | None = None,
+    flip: bool = False,
+) -> tuple[DepthProtocol, Split | None]:
+    """A protocol with some of it changed, and its split.
+
+    Args:
+        data: source that is scored, whose own protocol is taken where none is named.
+        name: of the protocol.
+        scaling, crop, max_depth: in place of the protocol's.
+        split: frames to score, in place of the protocol's: a split's name or file, or ``all``.
+        flip: whether to average with the prediction for the mirrored image.
+
+    Raises:
+        EgodepthError: an unknown name.
+    """
+    protocol = get_protocol(name or default_protocol(data))
+    changes: dict[str, Any] = {"flip": flip}
+    for what, value, known in (("scaling", scaling, SCALINGS), ("crop", crop, CROPS)):
+        if value is not None and value not in known:
+            raise EgodepthError(f"unknown {what} {value!r}; use {', '.join(known)}")
+        changes |= {what: value} if value else {}
+    if max_depth:
+        changes["max_depth"] = max_depth
+    if split == "all":
+        changes |= {"split": None, "images": None}
+    elif split:
+        asked = get_split(split)
+        same = asked.name == protocol.split or asked.size == protocol.images
+        changes |= {"split": asked.name} | ({} if same else {"images": asked.size})
+    protocol = replace(protocol, **changes)
+    return protocol, get_split(protocol.split) if protocol.split else None
+
+
+def open_predictor(
+    predictions: Path,
+    data: str,
+    sequence: str | None = None,
+    *,
+    flip: bool = False,
+    kind: Literal["depth", "inverse"] = "depth",
+    split: Split | None = None,
+    device: str = "auto",
+) -> tuple[Predictor, list[Sequence], str]:
+    """What predicts, the footage as it sees it, and what must be known to compare its scores.
+
+    Args:
+        predictions: run folder, or folder or file of predictions, see
+            :class:`egodepth.inference.scoring.predictions.Predictions`.
+        data: source that is scored.
+        sequence: only the sequence with this name.
+        flip: as for :func:`requested_protocol`; for a run alone.
+        kind: what predictions hold.
+        split: frames in whose order predictions in one file lie.
+        device: where a run computes.
+
+    Raises:
+        EgodepthError: no run or predictions, broken footage, or ``flip`` without a run.
+    """
+    if RunFolder.at(predictions).exists:
+        run = Run.load(predictions, device)
+        return RunPredictor(run, flip), run.open(data, name=sequence), run.refined
+    if flip:
+        raise EgodepthError("--flip needs a run; predictions are taken as they are")
+    predictor = Predictions(predictions, kind, split)
+    return predictor, select(read_source(data), sequence), ""
