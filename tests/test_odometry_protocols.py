@@ -31,7 +31,7 @@ from egodepth.geometry.trajectory import (
     write_kitti,
     write_tum,
 )
-from egodepth.inference.scoring.trajectory_scores import evaluate_trajectory_file
+from egodepth.inference.scoring.trajectory_files import evaluate_trajectory_file
 
 
 def noisy(poses: np.ndarray, seed: int = 0, scale: float = 0.3) -> np.ndarray:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from egodepth.cli.common import INTERRUPTED
 from tests.conftest import write_images
 from tests.layouts import make_raw
 
 from egodepth import refine
 from egodepth.cli import main
+from egodepth.cli.command import INTERRUPTED
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.own_footage import read_camera, read_footage
 from egodepth.data.preparation.clips import read_clips

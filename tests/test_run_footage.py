@@ -1,6 +1,5 @@
 """Every command meets footage as the run's camera sees it, its lens undone; every command knows hf:."""
 
-import argparse
 import os
 import shutil
 import warnings
@@ -17,7 +16,9 @@ from PIL import Image
 from tests.conftest import tiny_settings, write_images
 
 import egodepth
-from egodepth.cli import _build_parser, main
+from egodepth.cli import main, parsing
+from egodepth.cli.command import Positional
+from egodepth.cli.parsing import load_command
 from egodepth.core.errors import EgodepthWarning
 from egodepth.core.video import VideoWriter
 from egodepth.data.footage.own_footage import write_camera
@@ -165,24 +166,19 @@ def call(words: list[str]) -> int:
         return int(stop.code or 0)
 
 
+def positional(name: str) -> set[str]:
+    """Placeholders of a command's arguments that are no options."""
+    fields = load_command(name).model_fields.values()
+    return {part.text for f in fields for part in f.metadata if isinstance(part, Positional)}
+
+
 def commands(wanted: Callable[[set[str]], bool]) -> set[str]:
     """Names of all commands whose arguments are as wanted."""
-    found: set[str] = set()
-
-    def look(parser: argparse.ArgumentParser, name: str) -> None:
-        for action in parser._actions:
-            if isinstance(action, argparse._SubParsersAction):
-                for word, inner in action.choices.items():
-                    look(inner, f"{name} {word}".strip())
-        if wanted({str(action.metavar) for action in parser._actions if not action.option_strings}):
-            found.add(name)
-
-    look(_build_parser(with_settings=False), "")
-    return found
+    return {name for name in parsing.COMMANDS if wanted(positional(name))}
 
 
 def test_every_command_with_a_run_and_footage_is_looked_at() -> None:
-    both = commands(lambda names: "RUN" in names and "SOURCE" in names)
+    both = commands(lambda names: {"RUN", "SOURCE"} <= names)
     scored = commands(lambda names: any(name.startswith("RUN|") for name in names))
     assert both | scored == {name.removesuffix(" split") for name in COMMANDS}
 

@@ -12,7 +12,8 @@ from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS, TOO_FAR
 from egodepth.inference.predict import predict_sequence, write_predictions
 from egodepth.inference.scoring.depth_scores import DepthScores, evaluate_depth
-from egodepth.inference.scoring.trajectory_scores import OdometryScores, evaluate_odometry
+from egodepth.inference.scoring.trajectory_files import OdometryScores
+from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
 from egodepth.report.html_report import ReportContent, write_report
 from egodepth.report.plots import plot_trajectory
 from egodepth.runs.folder import RunFolder

@@ -17,7 +17,7 @@ from egodepth.cli.output import print_table
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
-    from egodepth.inference.scoring.trajectory_scores import OdometryScores
+    from egodepth.inference.scoring.trajectory_files import OdometryScores
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
 """What Matplotlib draws into."""
@@ -155,7 +155,7 @@ class EvaluateOdometry(SequenceOption, DeviceOption):
         return 0
 
     def _scores(self) -> "OdometryScores":
-        from egodepth.inference.scoring.trajectory_scores import evaluate_trajectory_file
+        from egodepth.inference.scoring.trajectory_files import evaluate_trajectory_file
 
         if not self._is_run and self.truth:
             return evaluate_trajectory_file(

@@ -44,7 +44,7 @@ class Odometry(
             write_trajectory,
         )
         from egodepth.inference.odometry.tracker import OdometrySettings
-        from egodepth.inference.scoring.trajectory_scores import unit_of_truth
+        from egodepth.inference.scoring.trajectory_files import unit_of_truth
         from egodepth.report.plots import plot_trajectory
         from egodepth.report.tables import odometry_table
         from egodepth.runs.run import Run

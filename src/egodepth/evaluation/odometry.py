@@ -4,12 +4,10 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError
-from egodepth.geometry import se3
 from egodepth.geometry.trajectory import align_similarity
 
 TrajectoryAlignment = Literal["none", "origin", "scale", "se3", "sim3", "segments"]
@@ -239,4 +237,9 @@ def _relative_errors(
 
 
 def _angles(motions: Float64[ndarray, "n 4 4"]) -> Any:
-    return se3.rotation_angle(torch.from_numpy(motions[:, :3, :3].copy())).numpy()
+    """Of their rotations, in radians: twice its sine is the length of R - R^T as a vector, twice its cosine the
+    trace less one."""
+    r = motions[:, :3, :3]
+    skew = r - r.transpose(0, 2, 1)
+    sine = np.linalg.norm(np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]]), axis=0)
+    return np.arctan2(sine, np.trace(r, axis1=1, axis2=2) - 1)

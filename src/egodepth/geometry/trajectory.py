@@ -6,14 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Float64, Int64
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import write_text
 from egodepth.core.times import TIME_UNITS
-from egodepth.geometry import se3
 from egodepth.geometry.pose_table import EXAMPLE, ORDERS, Columns, PoseTable, Times, read_pose_table
 
 
@@ -89,11 +87,28 @@ def write_kitti(path: str | Path, poses: Float64[ndarray, "n 4 4"]) -> None:
     write_text(path, "\n".join(rows) + "\n")
 
 
+def _quaternions(poses: Float64[ndarray, "n 4 4"]) -> Float64[ndarray, "n 4"]:
+    """Their rotations as unit quaternions x y z w."""
+    import torch  # to write poses they were computed; to score files takes less without it
+
+    from egodepth.geometry import se3
+
+    return se3.quaternion_from_matrix(torch.from_numpy(poses[:, :3, :3])).numpy()
+
+
+def _rotations(quaternions: Float64[ndarray, "n 4"]) -> Float64[ndarray, "n 3 3"]:
+    """Rotation matrices of quaternions x y z w: R = I + 2 w [v] + 2 [v]^2."""
+    unit = quaternions / np.linalg.norm(quaternions, axis=1, keepdims=True)
+    vector, real = unit[:, :3], unit[:, 3, None, None]
+    skew = np.cross(np.eye(3), vector[:, None])
+    return np.eye(3) + 2 * (real * skew + skew @ skew)
+
+
 def write_tum(
     path: str | Path, poses: Float64[ndarray, "n 4 4"], timestamps: Float64[ndarray, "n"]
 ) -> None:
     """TUM format: a line per frame with time in seconds, position, and quaternion x y z w."""
-    quaternions = se3.quaternion_from_matrix(torch.from_numpy(poses[:, :3, :3])).numpy()
+    quaternions = _quaternions(poses)
     rows = (
         f"{time:.6f} " + " ".join(f"{value:.9f}" for value in (*pose[:3, 3], *quaternion))
         for time, pose, quaternion in zip(timestamps, poses, quaternions, strict=True)
@@ -105,7 +120,7 @@ def write_euroc(
     path: str | Path, poses: Float64[ndarray, "n 4 4"], timestamps: Float64[ndarray, "n"]
 ) -> None:
     """EuRoC format: comma-separated lines of time in nanoseconds, position, and quaternion w x y z."""
-    quaternions = se3.quaternion_from_matrix(torch.from_numpy(poses[:, :3, :3])).numpy()
+    quaternions = _quaternions(poses)
     rows = (
         ",".join(
             [str(round(time * 1e9)), *(f"{v:.9f}" for v in (*pose[:3, 3], q[3], q[0], q[1], q[2]))]
@@ -323,7 +338,7 @@ def _from_quaternions(
             EgodepthWarning, stacklevel=4,
         )  # fmt: skip
     quaternions = np.where(lost[:, None], (0.0, 0.0, 0.0, 1.0), quaternions)
-    rotations = se3.matrix_from_quaternion(torch.from_numpy(quaternions)).numpy()
+    rotations = _rotations(quaternions)
     return _recorded(table, times, rotations, positions, lost, form)
 
 
