@@ -81,8 +81,9 @@ def test_documented_commands_exist(command: str) -> None:
 def test_the_page_of_commands_is_up_to_date() -> None:
     """What to do where it is not: ``python -c "from egodepth.cli.page import write; write()"``."""
     page = README.parent / "docs" / "commands.md"
-    assert page.read_text(encoding="utf-8") == commands_page()
-    assert all(f"(#egodepth-{name.replace(' ', '-')})" in commands_page() for name in COMMANDS)
+    made = commands_page()
+    assert page.read_text(encoding="utf-8") == made
+    assert all(f"(#egodepth-{name.replace(' ', '-')})" in made for name in COMMANDS)
 
 
 def test_the_method_page_names_functions_and_settings_that_exist() -> None:
