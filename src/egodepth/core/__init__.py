@@ -1,1 +1,1 @@
-"""What every other package may use: errors, files, settings."""
+"""Basics for all other packages: errors, files, configuration."""

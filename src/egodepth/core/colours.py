@@ -1,4 +1,4 @@
-"""Depth as colours."""
+"""Colour maps of depth."""
 
 from functools import cache
 
@@ -29,7 +29,7 @@ def colourize_depth(depth: np.ndarray, nearest: float | None = None) -> np.ndarr
 
 @cache
 def _magma() -> np.ndarray:
-    """(256, 1, 3) uint8."""
+    """The magma colour map, (256, 1, 3) uint8."""
     from matplotlib import colormaps
 
     colours = (colormaps["magma"](np.arange(256))[:, None, :3] * 255).round()

@@ -23,7 +23,7 @@ class Settings(BaseModel):
     )
 
     def changed(self, **changes: Any) -> Self:
-        """The same settings with some of them changed, checked like any others:
+        """Return a validated copy with some settings changed:
         ``settings.changed(steps=5000, data={"fov": 70})``.
 
         Args:
@@ -43,7 +43,7 @@ class Settings(BaseModel):
         return _validate(type(self), tree, "settings")
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Pydantic's copy, which would not check what is updated: :meth:`changed` does."""
+        """Refuse Pydantic's copy with updates, which would not validate them; :meth:`changed` does."""
         return super().model_copy(deep=deep).changed(**(update or {}))
 
 
@@ -120,7 +120,7 @@ def load(
 
 
 def merge_file(settings: SettingsT, path: str | Path) -> SettingsT:
-    """``settings`` with what a YAML file says replaced; the rest stays.
+    """Return ``settings`` with those in a YAML file replaced.
 
     Raises:
         EgodepthError: as :func:`load`.

@@ -1,19 +1,19 @@
-"""The one kind of error that the command line prints as a single line."""
+"""Errors and warnings that the command line prints as a single line."""
 
 import math
 from typing import SupportsFloat
 
 
 class EgodepthError(Exception):
-    """Something the user can put right: the message says what was got and what to do instead."""
+    """An error that the user can fix: the message says what was found and what to type instead."""
 
 
 class EgodepthWarning(UserWarning):
-    """Something to know that stops nothing: the command line prints it as a single line."""
+    """A warning to the user, which the command line prints as a single line."""
 
 
 def require(value: object, types: type | tuple[type, ...], name: str, wanted: str) -> None:
-    """Check what somebody handed over from Python.
+    """Check the type of an argument given from Python.
 
     Args:
         value: the argument.
@@ -29,7 +29,7 @@ def require(value: object, types: type | tuple[type, ...], name: str, wanted: st
 
 
 def require_positive(value: object, name: str) -> None:
-    """Check a number that somebody handed over from Python.
+    """Check that an argument given from Python is a positive number.
 
     Raises:
         EgodepthError: it is none, not finite, or not above zero.

@@ -1,4 +1,4 @@
-"""Files that are either complete under their final name or not there at all."""
+"""Reading files, writing them atomically, and their natural order."""
 
 import codecs
 import fnmatch
@@ -74,7 +74,7 @@ def natural_order(paths: Iterable[Path]) -> list[Path]:
 
 
 def _in_order(paths: list[Path]) -> list[Path]:
-    """Paths of one folder."""
+    """Sort the paths of one folder."""
     stems = [path.stem for path in paths]
     prefix, numbers = _common_prefix(stems, "0-9.")
     if _are_times(numbers):

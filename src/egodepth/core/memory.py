@@ -1,4 +1,4 @@
-"""Allocation on the CPU."""
+"""Memory allocation on the CPU."""
 
 import ctypes
 import platform

@@ -1,4 +1,4 @@
-"""Folders of results, and destinations that are checked before the work."""
+"""Folders of results, and checks of destinations before the work starts."""
 
 import copy
 import os
@@ -14,7 +14,7 @@ HEAD = "# written by egodepth, "
 
 
 class OutputFolder:
-    """A folder of results that tells its own files from others.
+    """A folder of results that keeps a list of its own files.
 
     ``files.txt`` in it lists every file before that is written. The next results of the same kind begin by
     removing what is listed, so that no file of an earlier one stays beside those of a new one, and nothing
@@ -40,14 +40,14 @@ class OutputFolder:
             self._remove_earlier()
 
     def within(self, name: str) -> Self:
-        """A folder in this one, with the same list."""
+        """Return a subfolder that shares the list of files."""
         OutputFolder(self.path / name, self._kind)  # earlier results there go too
         inner = copy.copy(self)  # which shares what was seen
         inner.path = self.path / name
         return inner
 
     def file(self, name: str) -> Path:
-        """Path of a file that is to be written.
+        """Return the path of a file to write, and list it.
 
         Raises:
             EgodepthError: another file lies there or in its folder, or the list can't be written.
@@ -106,7 +106,7 @@ class OutputFolder:
 
 
 def check_destination(path: Path, suffixes: tuple[str, ...] = (), *, folder: bool = False) -> None:
-    """Check that results can be written, before the work that gives them.
+    """Check that results can be written, before the work starts.
 
     Args:
         path: file or folder to write.

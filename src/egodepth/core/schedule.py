@@ -1,4 +1,4 @@
-"""How far a training is at each of its steps, where the number of steps may still change."""
+"""Progress of a training whose number of steps may change."""
 
 import math
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Revision(NamedTuple):
-    """From a step on, the rest of a training is spread over another number of steps.
+    """A change of the number of steps, from a step on.
 
     Attributes:
         step: from which it holds.
@@ -37,7 +37,7 @@ class Schedule:
 
     @property
     def total(self) -> int:
-        """Steps of the whole training, as far as is known."""
+        """Number of steps of the whole training, by the latest plan."""
         return self.revisions[-1].total
 
     def progress(self, step: int) -> float:
@@ -48,7 +48,7 @@ class Schedule:
         return progress + (1 - progress) * ((step - start) / (total - start))
 
     def first_step_at(self, share: float) -> int:
-        """The first step at which so much of the training is done."""
+        """First step at which a share of the training is done."""
         start, progress, total = next(r for r in reversed(self.revisions) if r.progress <= share)
         if progress == 1 or total == start:
             return start
@@ -59,7 +59,7 @@ class Schedule:
         return step if self.progress(step) >= share else step + 1
 
     def revise(self, step: int, total: int) -> None:
-        """Spread what is left at a step over the steps up to ``total``.
+        """Spread the rest of the training after a step over the steps up to ``total``.
 
         Raises:
             ValueError: the step lies before that of the last revision, or beyond ``total``.
@@ -69,12 +69,12 @@ class Schedule:
         self.revisions.append(Revision(step, self.progress(step), total))
 
     def state(self) -> list[list[float]]:
-        """Plain numbers, for checkpoints and JSON."""
+        """State as plain numbers, for checkpoints and JSON."""
         return [list(revision) for revision in self.revisions]
 
     @classmethod
     def of_state(cls, state: Iterable[Iterable[float]]) -> "Schedule":
-        """The schedule that said so of itself."""
+        """Restore a schedule from :meth:`state`."""
         found = cls(0)
         found.revisions = [Revision(int(s), float(p), int(t)) for s, p, t in state]
         return found

@@ -1,4 +1,4 @@
-"""Units of times in text files: as the name of a column tells them, else as the numbers allow one alone."""
+"""Units of times in text files: named by the column, or the only one that the numbers allow."""
 
 import re
 from pathlib import Path

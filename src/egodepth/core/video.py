@@ -1,4 +1,4 @@
-"""MP4 videos, and what FFmpeg calls files."""
+"""Writing MP4 videos, and file names for FFmpeg."""
 
 from contextlib import ExitStack
 from fractions import Fraction
@@ -20,7 +20,7 @@ TICKS = 60_000
 
 
 def video_address(source: Path | str) -> str:
-    """What FFmpeg opens a file or an address (with ``://``) by; a colon in a file's name is no protocol."""
+    """Name by which FFmpeg opens a file or an address (with ``://``); a colon in a file name is no protocol."""
     return str(source) if "://" in str(source) else f"file:{source}"
 
 
@@ -73,7 +73,7 @@ class VideoWriter:
             raise EgodepthError(f"cannot write {self.path}: {reason(error)}") from error
 
     def _ticks(self, time: float | None) -> int:
-        """When the next frame is shown."""
+        """Return the time stamp of the next frame, in ticks."""
         place = self._last + self._step if self._last >= 0 else 0
         if time is not None:
             self._first = time if self._first is None else self._first
@@ -108,7 +108,7 @@ class VideoWriter:
 
 
 def reason(error: FFmpegError | OSError | IndexError) -> str:
-    """Why FFmpeg failed, without the number and the path that its errors carry."""
+    """Return why FFmpeg failed, without the number and the path in its errors."""
     if isinstance(error, IndexError):
         return "it has no video stream"
     return getattr(error, "strerror", None) or str(error)

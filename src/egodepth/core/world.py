@@ -9,7 +9,7 @@ from egodepth.core.errors import EgodepthError
 
 @dataclass(frozen=True)
 class World:
-    """The processes of one training.
+    """Processes of one training.
 
     Attributes:
         rank: of this process, from 0; 0 is the main process.

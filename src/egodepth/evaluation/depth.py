@@ -1,4 +1,4 @@
-"""Depth protocols and metrics: what a number of this field means.
+"""Depth protocols and metrics.
 
 Metrics as in Eigen et al., "Depth map prediction from a single image", NeurIPS 2014, and as KITTI's depth
 benchmark defines them.
@@ -59,7 +59,7 @@ TRUTHS: dict[Truth, str] = {
 
 @dataclass(frozen=True)
 class DepthProtocol:
-    """How predictions are compared with ground truth.
+    """Everything that fixes how predictions are compared with ground truth.
 
     Attributes:
         name: how it is called for.
@@ -136,7 +136,7 @@ PROTOCOLS = {
 
 
 def get_protocol(name: str) -> DepthProtocol:
-    """A protocol by name.
+    """Return a protocol by name.
 
     Raises:
         EgodepthError: there is none of that name.
@@ -226,7 +226,7 @@ def score_depth(
 def scored_pixels(
     prediction: Float[ndarray, "h w"], truth: Float[ndarray, "h2 w2"], protocol: DepthProtocol
 ) -> Bool[ndarray, "h2 w2"]:
-    """The pixels that a protocol compares.
+    """Mask of the pixels that a protocol scores.
 
     Raises:
         EgodepthError: different sizes, predictions that are no depths, or no truth in range.
@@ -268,7 +268,7 @@ def _fit(
     protocol: DepthProtocol,
     set_scale: float | None,
 ) -> tuple[float, float]:
-    """Scale and shift of the protocol."""
+    """Fit the scale and shift that the protocol allows."""
     if protocol.scaling == "median":
         return float(np.median(truth) / np.median(prediction)), 0.0
     if protocol.scaling == "set_median":
@@ -292,7 +292,7 @@ def _fit(
 def scaled_depth(
     prediction: Float[ndarray, "h w"], scale: float, shift: float, protocol: DepthProtocol
 ) -> Float[ndarray, "h w"]:
-    """Depth as it is compared: with scale and shift applied, and clamped to the range."""
+    """Apply scale and shift to depth, and clamp it to the range."""
     low, high = protocol.min_depth, protocol.max_depth
     with np.errstate(divide="ignore", invalid="ignore"):
         if protocol.scaling == "affine_inverse":
@@ -334,7 +334,7 @@ def summarize_depth(per_image: list[dict[str, float]]) -> dict[str, float]:
 
 
 def crop_mask(crop: Crop, height: int, width: int) -> Bool[ndarray, "h w"]:
-    """The part of images that is scored, see :data:`CROPS`."""
+    """Mask of the part of an image that is scored, see :data:`CROPS`."""
     top, bottom, left, right = CROPS[crop]
     mask = np.zeros((height, width), bool)
     # Shares like 471 / 480 may come out a hair too small; the published ones are cut as they are.

@@ -1,4 +1,4 @@
-"""Numbers that tell how easily descent finds the true match on a loss surface.
+"""Scores of loss surfaces: how easily descent finds the true match.
 
 A surface holds a loss over displacements (x, y) from the true match, on a square grid with the truth
 in its middle: (..., G, G), rows along y.
@@ -21,7 +21,7 @@ TEXTURE_WINDOW = 7
 
 @dataclass(frozen=True)
 class SurfaceScores:
-    """Of N surfaces, one value each.
+    """Scores of N surfaces, one value each.
 
     Attributes:
         basin: radius in pixels of the largest disc around the true match from all of whose points
@@ -42,13 +42,13 @@ class SurfaceScores:
     near_miss: Float[ndarray, " n"]
 
     def mean(self, chosen: Bool[ndarray, " n"] | None = None) -> dict[str, float]:
-        """Means of each, over all surfaces or the chosen ones."""
+        """Mean of each score over all surfaces, or over the chosen ones."""
         rows = slice(None) if chosen is None else chosen
         return {name: float(values[rows].mean()) for name, values in vars(self).items()}
 
 
 def texture_groups(texture: Float[ndarray, " n"]) -> dict[str, Bool[ndarray, " n"]]:
-    """``all``, and from three pixels on the thirds with the least and the most texture."""
+    """Group pixels into ``all`` and, from three pixels on, the thirds with the least and the most texture."""
     groups = {"all": np.ones(len(texture), bool)}
     if len(texture) >= 3:
         low, high = np.percentile(texture, [100 / 3, 200 / 3])
@@ -96,7 +96,7 @@ def score_surfaces(
 
 
 def descend(surfaces: Float[ndarray, "n g g"]) -> Int[ndarray, "n g2"]:
-    """Where descent ends from every point: flat indices (N, G * G) into the grid.
+    """Follow steepest descent from every point to its end: flat indices (N, G * G) into the grid.
 
     Each step goes to the neighbour among eight with the steepest fall, until there is none.
     """

@@ -108,7 +108,7 @@ def score_trajectory(
 
 
 def describe(alignment: TrajectoryAlignment, scores: dict[str, float]) -> str:
-    """The protocol in words, and what the sequence is too short for."""
+    """Describe the protocol in words, and what the sequence is too short for."""
     text = f"alignment {alignment}: {ALIGNMENTS[alignment]}"
     if not scores["segments"]:
         text += (

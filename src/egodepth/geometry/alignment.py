@@ -37,7 +37,7 @@ MIN_VISIBLE_SHARE = 0.1
 
 @dataclass(frozen=True)
 class AlignSettings:
-    """How pairs are aligned.
+    """Settings of direct alignment.
 
     Attributes:
         iterations: at each level, at most.
@@ -58,7 +58,7 @@ class AlignSettings:
     stop_early: bool = True
 
     def free(self, device: torch.device) -> Int64[Tensor, " p"]:
-        """Places of the unknowns that are solved for."""
+        """Indices of the unknowns that are solved for."""
         free = list(range(6))
         if self.depth in ("scale", "affine"):
             free.append(SCALE)
@@ -71,7 +71,7 @@ class AlignSettings:
 
 @dataclass(frozen=True)
 class Alignment:
-    """Aligned pairs.
+    """Result of aligning B pairs.
 
     Attributes:
         state: the solution.
@@ -94,13 +94,13 @@ class Alignment:
 
     @property
     def trusted(self) -> Bool[Tensor, " b"]:
-        """Converged, on enough pixels, which agree."""
+        """Whether a pair converged on enough visible pixels whose values agree."""
         return self.converged & (self.seen >= MIN_VISIBLE_SHARE) & (self.agreement >= MIN_AGREEMENT)
 
 
 @dataclass(frozen=True)
 class Prior:
-    """What is known of the unknowns before, about the starting state.
+    """Gaussian prior on the unknowns around the starting state.
 
     Attributes:
         information: (B, 10, 10), inverse covariance, in units of the mean cost of a pixel.
@@ -112,7 +112,7 @@ class Prior:
 def align(
     levels: Sequence[Level], start: State, settings: AlignSettings, prior: Prior | None = None
 ) -> Alignment:
-    """Solve for the motion, coarse to fine.
+    """Align pairs coarse to fine, by damped Gauss-Newton.
 
     Args:
         levels: coarsest first.
@@ -137,7 +137,7 @@ def align(
 def _solve(
     level: Level, state: State, start: State, settings: AlignSettings, prior: Prior | None
 ) -> tuple[State, Tensor, Linearization]:
-    """Levenberg-Marquardt at one level: a step that raises the cost is taken back."""
+    """Run Levenberg-Marquardt at one level; steps that raise the cost are undone."""
     free = settings.free(state.scale.device)
     visible = visible_points(level, state)
     scale = robust_scale(level, state, visible)
@@ -179,7 +179,7 @@ def _damped_step(hessian: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
 
 
 def _difference(state: State, start: State) -> Tensor:
-    """(B, 10): the step from ``start`` to ``state``, motion to first order."""
+    """Return the step (B, 10) from ``start`` to ``state``, motion to first order."""
     motion = se3.log(state.source_from_target @ se3.inverse(start.source_from_target))
     rest = [
         (state.scale / start.scale).log(), state.shift - start.shift,

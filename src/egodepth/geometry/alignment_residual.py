@@ -1,4 +1,4 @@
-"""What direct alignment compares: an image warped by depth and motion against another, and its derivatives."""
+"""Residuals of direct alignment: a warped image against the target, with its derivatives."""
 
 from dataclasses import dataclass
 
@@ -20,7 +20,7 @@ OCCLUSION_FACTOR = 1.1
 
 @dataclass(frozen=True)
 class Level:
-    """Maps of B pairs at one size.
+    """Maps of B pairs at one level of the pyramid.
 
     Attributes:
         target, source: (B, C, h, w) intensities or features.
@@ -41,7 +41,7 @@ class Level:
 
 @dataclass(frozen=True)
 class State:
-    """What alignment solves for, of B pairs.
+    """Unknowns of direct alignment for B pairs.
 
     Attributes:
         source_from_target: (B, 4, 4).
@@ -57,12 +57,12 @@ class State:
 
     @classmethod
     def start(cls, source_from_target: Float[Tensor, "b 4 4"]) -> "State":
-        """A first motion; depth and brightness as they are."""
+        """Start from a motion, with depth and brightness uncorrected."""
         one = torch.ones_like(source_from_target[:, 0, 0])
         return cls(source_from_target, one, 0 * one, one, 0 * one)
 
     def moved(self, step: Float[Tensor, "b 10"]) -> "State":
-        """The state after a step of all unknowns; the motion's twist applies on the source's side."""
+        """Return the state after a step of all unknowns; the motion's twist applies on the source's side."""
         return State(
             se3.exp(step[:, MOTION]) @ self.source_from_target,
             self.scale * step[:, SCALE].exp(),
@@ -72,13 +72,13 @@ class State:
         )
 
     def where(self, chosen: Bool[Tensor, " b"], other: "State") -> "State":
-        """These pairs where chosen, the other's elsewhere."""
+        """Take this linearization for the chosen pairs, the other one elsewhere."""
         return State(**choose_state(chosen, self, other))
 
 
 @dataclass(frozen=True)
 class Linearization:
-    """The robust cost of B pairs about a state.
+    """Robust cost of B pairs, linearized at a state.
 
     Attributes:
         cost: (B,), mean over the pixels that count.
@@ -96,7 +96,7 @@ class Linearization:
 def linearize(
     level: Level, state: State, scale: Float[Tensor, " b"], visible: Bool[Tensor, "b h w"] | None
 ) -> Linearization:
-    """Cost, gradient and Gauss-Newton Hessian of the warped difference.
+    """Compute cost, gradient and Gauss-Newton Hessian of the warped difference.
 
     The error of a pixel is the norm over channels of
     e = gain * source(pi(T, depth)) + bias - target; its cost is Cauchy's,
@@ -138,7 +138,7 @@ def linearize(
 
 
 def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
-    """Whether no other point of the target, clearly nearer, falls on the same source pixel."""
+    """Mark the points that no clearly nearer point of the target occludes in the source."""
     pixels, _, valid = _project(level, state)
     size = level.source.shape[-2:]
     depth = _source_depth(level, state)
@@ -155,7 +155,7 @@ def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
 def choose_state(
     chosen: Tensor, first: State | Linearization, second: State | Linearization
 ) -> dict[str, Tensor]:
-    """Fields of the first for the pairs (B,) that are chosen, of the second for the others."""
+    """Take the fields of the first state for the chosen pairs (B,), of the second for the others."""
     theirs = vars(second)
     return {
         name: torch.where(chosen.view(-1, *(1 for _ in value.shape[1:])), value, theirs[name])
@@ -164,7 +164,7 @@ def choose_state(
 
 
 def robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
-    """(B,): the median error at the start of a level, which half of the pixels lie above."""
+    """Median error (B,) at the start of a level, for the robust weights."""
     pixels, _, valid = _project(level, state)
     values, _, _ = sample_with_slopes(level.source, pixels)
     error = state.gain[:, None, None] * values + state.bias[:, None, None] - level.target.flatten(2)
@@ -174,7 +174,7 @@ def robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
 
 
 def agreement_of(level: Level, state: State) -> Tensor:
-    """(B,) correlation of target and warped source, see :class:`~.alignment.Alignment`."""
+    """Correlation (B,) of target and warped source, see :class:`~.alignment.Alignment`."""
     pixels, _, valid = _project(level, state)
     share = (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, None].to(level.source)
     first, second = sample_with_slopes(level.source, pixels)[0], level.target.flatten(2)
@@ -198,7 +198,7 @@ def _source_depth(level: Level, state: State) -> Tensor:
 
 
 def _rays(level: Level) -> Tensor:
-    """(B, N, 3) with z = 1."""
+    """Rays (B, N, 3) of all pixels, with z = 1."""
     height, width = level.inverse_depth.shape[-2:]
     grid = pixel_grid(height, width, level.inverse_depth)
     ones = torch.ones(
@@ -215,7 +215,7 @@ def project_points(
     *,
     derivatives: bool = True,
 ) -> tuple[Float[Tensor, "*batch n 2"], Float[Tensor, "*derivatives"], Bool[Tensor, "*batch n"]]:
-    """Points on rays of a target, in a source camera.
+    """Project points on rays of a target into a source camera.
 
     Args:
         turned: rays (z = 1 in the target) rotated into the source.
@@ -272,7 +272,7 @@ def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _reads_mask(mask: Tensor, pixels: Tensor) -> Tensor:
-    """Whether all four pixels count that values and slopes at (B, N, 2) are interpolated from."""
+    """Whether all four pixels are valid that values and slopes at (B, N, 2) are interpolated from."""
     height, width = mask.shape[-2:]
     x, y = pixels.floor().nan_to_num(0).long().unbind(-1)
     first = y.clamp(0, height - 2) * width + x.clamp(0, width - 2)
@@ -282,7 +282,7 @@ def _reads_mask(mask: Tensor, pixels: Tensor) -> Tensor:
 
 
 def largest_move(level: Level, before: State, after: State) -> Tensor:
-    """(B,): how far the step moves the pixels that are seen, in the mean."""
+    """Mean motion (B,) in pixels of the visible pixels in a step."""
     first, _, valid = _project(level, before)
     second, _, _ = _project(level, after)
     move = (second - first).norm(dim=-1) * valid

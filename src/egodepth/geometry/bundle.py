@@ -23,8 +23,8 @@ from egodepth.geometry.warp import sample_with_slopes
 
 PATTERN = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 """Pixels (x, y) around a point that are compared with it."""
-FRAME = 7
-"""Unknowns of a frame: twist (6), log scale of its depth."""
+FRAME_DOF = 7
+"""Unknowns per frame: twist (6) and log scale of its depth."""
 LOG_SCALE = 6
 
 
@@ -46,13 +46,13 @@ class BundlePoints:
 
     @classmethod
     def stack(cls, several: Sequence["BundlePoints"]) -> "BundlePoints":
-        """The points of all hosts."""
+        """Concatenate the points of several hosts."""
         return cls(**{n: torch.cat([vars(p)[n] for p in several]) for n in vars(several[0])})
 
 
 @dataclass(frozen=True)
 class BundleState:
-    """What is solved for, of K frames, the first H of them hosts.
+    """Unknowns of bundle adjustment: K frames, the first H of them hosts.
 
     Attributes:
         camera_from_world: (K, 4, 4).
@@ -65,7 +65,7 @@ class BundleState:
     factor: Float[Tensor, "h m"]
 
     def moved(self, step: Float[Tensor, "k 7"], factors: Float[Tensor, "h m"]) -> "BundleState":
-        """After a step; twists apply on the cameras' side."""
+        """Return the state after a step; twists apply on the cameras' side."""
         return BundleState(
             se3.exp(step[:, :6]) @ self.camera_from_world,
             self.log_scale + step[:, LOG_SCALE],
@@ -75,7 +75,7 @@ class BundleState:
 
 @dataclass(frozen=True)
 class BundleSettings:
-    """How a window is solved.
+    """Settings of bundle adjustment.
 
     Attributes:
         iterations: at most.
@@ -99,7 +99,7 @@ def select_points(
     cell: int,
     pattern: Sequence[tuple[int, int]] = PATTERN,
 ) -> BundlePoints:
-    """The pixel of each cell of a grid where the image changes most, as points of one host.
+    """Select the pixel with the largest gradient in each cell of a grid, as points of one host.
 
     Args:
         image: map that is compared.
@@ -134,7 +134,7 @@ def select_points(
 
 @dataclass(frozen=True)
 class Window:
-    """What is looked at.
+    """Observations that bundle adjustment compares.
 
     Attributes:
         points: of H hosts.
@@ -151,7 +151,7 @@ class Window:
 
 @dataclass(frozen=True)
 class _System:
-    """Normal equations about a state: of the frames, of the points, and what couples them.
+    """Normal equations at a state: blocks of frames, of points, and between them.
 
     Attributes:
         cost: robust, priors included.
@@ -217,7 +217,7 @@ def adjust(
 def local_contrast(
     image: Float[Tensor, "b 3 h w"], radius: int = 7, floor: float = 0.03
 ) -> Float[Tensor, "b 1 h w"]:
-    """Brightness less its local mean, over its local deviation: free of exposure and vignetting.
+    """Normalise brightness by its local mean and deviation, which removes exposure and vignetting.
 
     Args:
         image: in [0, 1].
@@ -235,7 +235,7 @@ def local_contrast(
 def _project(
     window: Window, state: BundleState, *, derivatives: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Where observers see the points.
+    """Project the points into the observing frames.
 
     Returns:
         Pixels (O, H, M, P, 2); their derivatives (O, H, M, P, 2, 7) by relative twist and log inverse
@@ -263,7 +263,7 @@ def _project(
 
 
 def _first_look(window: Window, state: BundleState) -> tuple[Tensor, Tensor]:
-    """What is seen (O, H, M), and the median of its error."""
+    """Visibility (O, H, M) of the points at the start, and the median of their errors."""
     pixels, _, valid, _ = _project(window, state, derivatives=False)
     values, _, _ = sample_with_slopes(window.maps, pixels.flatten(1, 3))
     error = values.unflatten(2, pixels.shape[1:4]) - window.points.values.transpose(0, 1)
@@ -298,9 +298,9 @@ def _linearize(
     hessian = torch.einsum("ohag,ohab,ohbk->gk", lift, local[..., :7, :7], lift)
     gradient = torch.einsum("ohag,oha->g", lift, local[..., :7, 7])
     own = settings.scale_deviation**-2
-    diagonal = hessian.diagonal().view(frames, FRAME)
+    diagonal = hessian.diagonal().view(frames, FRAME_DOF)
     diagonal[:, LOG_SCALE] += own
-    gradient.view(frames, FRAME)[:, LOG_SCALE] += own * state.log_scale
+    gradient.view(frames, FRAME_DOF)[:, LOG_SCALE] += own * state.log_scale
     coupling = torch.einsum("ohma,ohag->hmg", by_depth[..., :7], lift)
     own = settings.factor_deviation**-2
     point_hessian = by_depth[..., 6].sum(0) + own
@@ -309,9 +309,9 @@ def _linearize(
 
 
 def _lift(motions: Tensor, observers: Tensor, frames: int) -> Tensor:
-    """(O, H, 7, 7 K): how relative twist and log inverse depth follow from the frames' unknowns."""
+    """Derivatives (O, H, 7, 7 K) of relative twist and log inverse depth by the frames' unknowns."""
     count, hosts = motions.shape[:2]
-    lift = motions.new_zeros(count, hosts, FRAME, frames, FRAME)
+    lift = motions.new_zeros(count, hosts, FRAME_DOF, frames, FRAME_DOF)
     row = torch.arange(count, device=motions.device)[:, None].expand(-1, hosts)
     host = torch.arange(hosts, device=motions.device).expand(count, -1)
     lift[row, host, :6, observers[:, None], :6] = torch.eye(6).to(motions)
@@ -321,8 +321,8 @@ def _lift(motions: Tensor, observers: Tensor, frames: int) -> Tensor:
 
 
 def _columns(state: BundleState, free: Tensor, solve_points: bool) -> Tensor:
-    """Places of the frames' unknowns that are solved for. Scales of fixed hosts are fixed too."""
-    wanted = free[:, None].repeat(1, FRAME)
+    """Indices of the frames' unknowns that are solved for; scales of fixed hosts are fixed too."""
+    wanted = free[:, None].repeat(1, FRAME_DOF)
     wanted[len(state.factor) :, LOG_SCALE] = False
     wanted[:, LOG_SCALE] &= solve_points
     return wanted.flatten().nonzero()[:, 0]
@@ -331,7 +331,7 @@ def _columns(state: BundleState, free: Tensor, solve_points: bool) -> Tensor:
 def _solve(
     system: _System, columns: Tensor, damping: float, state: BundleState, solve_points: bool
 ) -> tuple[Tensor, Tensor]:
-    """Steps of frames (K, 7) and points (H, M)."""
+    """Solve for the steps of frames (K, 7) and points (H, M)."""
     hessian = system.hessian[columns][:, columns].double()
     gradient = system.gradient[columns].double()
     hessian = hessian + torch.diag(hessian.diagonal() * damping + 1e-9)
@@ -349,7 +349,7 @@ def _solve(
         back = -(system.point_gradient.flatten().double() + coupling @ step) / own
         factors = back.view_as(factors).to(factors).clamp(-1, 1)
     whole = torch.zeros(
-        len(state.camera_from_world) * FRAME, dtype=factors.dtype, device=factors.device
+        len(state.camera_from_world) * FRAME_DOF, dtype=factors.dtype, device=factors.device
     )
     whole[columns] = step.to(whole)
-    return whole.view(-1, FRAME), factors
+    return whole.view(-1, FRAME_DOF), factors

@@ -15,7 +15,7 @@ from egodepth.geometry.limits import WIDEST_FOV
 
 
 def too_wide(fx: float, fy: float, height: int, width: int) -> str:
-    """How focal lengths in pixels see more than :data:`WIDEST_FOV`, in words; empty where they don't."""
+    """Say in words that focal lengths see more than :data:`WIDEST_FOV`; empty where they do not."""
     for name, focal, axis, size in (("fx", fx, "width", width), ("fy", fy, "height", height)):
         fov = math.degrees(2 * math.atan(size / 2 / focal))
         if fov > WIDEST_FOV + 1e-3:  # a camera of that very view, with its rounded focal length

@@ -26,7 +26,7 @@ class CameraAndMotions(NamedTuple):
     rows: ndarray
 
     def of(self, pairs: ndarray) -> "CameraAndMotions":
-        """Those of some pairs."""
+        """Parameters of some of the pairs."""
         return CameraAndMotions(
             self.shared, self.rotation[pairs], self.direction[pairs], self.rows[pairs]
         )
@@ -70,12 +70,12 @@ def undistorted(points: ndarray, k1: float) -> ndarray:
 
 
 def essential_matrices(x: CameraAndMotions) -> ndarray:
-    """(P, 3, 3)."""
+    """Essential matrices (P, 3, 3) of the motions."""
     return np.asarray(cross_matrices(x.direction) @ x.rotation)
 
 
 def fundamental_matrices(x: CameraAndMotions) -> ndarray:
-    """(P, 3, 3), in units of the longer side."""
+    """Fundamental matrices (P, 3, 3), in units of the longer side."""
     return in_pixels(x.shared, essential_matrices(x))
 
 

@@ -50,15 +50,15 @@ class KeyFrameWindow(Generic[K]):
         self.frames: list[K] = []
 
     def add(self, frame: K) -> None:
-        """Take a key frame in, and let the oldest one go where there are too many."""
+        """Add a key frame, and drop the oldest one where there are too many."""
         self.frames = [*self.frames, frame][-self.most :]
 
     def points(self) -> BundlePoints:
-        """Of all key frames."""
+        """Points of all key frames."""
         return BundlePoints.stack([frame.points for frame in self.frames])
 
     def state(self) -> BundleState:
-        """Poses, scales and factors as they are now."""
+        """Current poses, scales and factors."""
         return BundleState(
             torch.stack([frame.camera_from_world for frame in self.frames]),
             torch.stack([frame.log_scale for frame in self.frames]),

@@ -1,4 +1,4 @@
-"""Lens distortion, and images without it."""
+"""Lens distortion, and undistorting images."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -16,7 +16,7 @@ COEFFICIENTS: dict[LensModel, tuple[int, ...]] = {"brown": (4, 5, 8), "fisheye":
 
 @dataclass(frozen=True)
 class Lens:
-    """How a lens bends rays.
+    """A distortion model with its coefficients.
 
     Attributes:
         model: ``brown``: k1 k2 p1 p2 [k3 [k4 k5 k6]] (Brown and Conrady, OpenCV's order), ``fisheye``:
@@ -64,7 +64,7 @@ class Lens:
 
 
 class Undistortion:
-    """The change of images that takes a lens's distortion away.
+    """Undistortion of images of one camera.
 
     Attributes:
         camera: of the changed images, which have the size of the others.

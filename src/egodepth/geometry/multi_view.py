@@ -155,12 +155,12 @@ class PosedViews:
         return self._depths[position]
 
     def _motion_to(self, source: int, target: int) -> Tensor:
-        """(1, 4, 4) ``source_from_target``."""
+        """Motion ``source_from_target``, (1, 4, 4)."""
         motion = np.linalg.inv(self._poses[source]) @ self._poses[target]
         return torch.from_numpy(motion)[None].float().to(self._device)
 
     def _image(self, position: int) -> Tensor:
-        """(1, 3, h, w) in [0, 1]."""
+        """Image (1, 3, h, w) in [0, 1]."""
         return self._images[position][None].to(self._device).float() / 255
 
 

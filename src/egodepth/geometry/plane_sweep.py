@@ -31,7 +31,7 @@ much finer these are."""
 
 @dataclass(frozen=True)
 class Smoothing:
-    """What semi-global smoothing makes neighbours pay for unlike depths, in units of the cost.
+    """Penalties of semi-global smoothing for different labels of neighbours, in units of the cost.
 
     Attributes:
         small: for a step by one plane.
@@ -74,7 +74,7 @@ class Labels:
 
     @classmethod
     def planes(cls, nearest: Float[Tensor, " b"], count: int) -> "Labels":
-        """Planes from infinity to the nearest depth."""
+        """Labels from infinity to the nearest depth."""
         first = torch.zeros(len(nearest), 1, 1, dtype=torch.int64, device=nearest.device)
         return cls(first, 1 / (nearest * (count - 1)), count)
 
@@ -82,12 +82,12 @@ class Labels:
     def around(
         cls, inverse_depth: Float[Tensor, "b h w"], step: Float[Tensor, " b"], count: int
     ) -> "Labels":
-        """A band around what is known."""
+        """Labels in a band around a known inverse depth."""
         middle = (inverse_depth / step[:, None, None]).round().long()
         return cls((middle - count // 2).clamp(min=0), step, count)
 
     def inverse_depth(self, label: Tensor) -> Float[Tensor, "b d h w"]:
-        """Of labels, or of places between them, (B, D, H, W)."""
+        """Inverse depth of labels, or of positions between them, (B, D, H, W)."""
         return (self.first[:, None] + label) * self.step[:, None, None, None]
 
 
@@ -145,7 +145,7 @@ def matching_costs(
     labels: Labels,
     side: tuple[int, ...],
 ) -> Float[Tensor, "b d h w"]:
-    """How unlike target and sources are where each label puts them.
+    """Matching cost of target and sources for each label.
 
     What is hidden in earlier frames is mostly seen in later ones: of the means over each side, the smaller
     counts. A pixel outside of all sources costs MAX_COST at every label, which says nothing.

@@ -72,7 +72,7 @@ _STEP, _K1_STEP = 1e-6, 1e-4
 
 
 class CameraEstimate(NamedTuple):
-    """What the matches tell.
+    """Estimated camera, and whether the matches determine it.
 
     Attributes:
         focal: in pixels; pixels are square.
@@ -143,7 +143,7 @@ def estimate_camera(matches: list[CornerMatches], height: int, width: int) -> Ca
 
 
 def _doubt(problem: "_Problem", x: CameraAndMotions, shape: float, between: float) -> str:
-    """Why the focal length is not decided, in words; empty where it is."""
+    """Say why the focal length is not determined; empty where it is."""
     focal = np.exp(x.shared[FOCAL])
     if not MIN_FOCAL < focal < MAX_FOCAL:
         return "the best one is beyond what cameras have"
@@ -205,7 +205,7 @@ class _Problem:
         return [scan[place] for place in range(len(logs))]
 
     def _best(self, states: list[CameraAndMotions]) -> CameraAndMotions:
-        """Of each pair the motion that costs least."""
+        """Take the motion of least cost for each pair."""
         which = np.argmin([self._pair_costs(x) for x in states], axis=0)
         every = np.arange(self.pairs)
         motions = [
@@ -267,7 +267,8 @@ class _Problem:
         return float(self._pair_costs(x).sum() + 0.5 * (prior**2).sum())
 
     def _normal(self, x: CameraAndMotions, free: list[int]) -> tuple[ndarray, ...]:
-        """Of each pair: second derivatives by shared, shared and own, own parameters; and both gradients."""
+        """Normal equations of each pair: second derivatives by shared, shared and own, and own parameters;
+        and both gradients."""
         essential = essential_matrices(x)
         vector = self._vectors(x.shared, essential, x.rows)
 
@@ -343,7 +344,7 @@ class _Problem:
         return x
 
     def deviations(self, x: CameraAndMotions) -> tuple[ndarray, ndarray]:
-        """Of the shared parameters: by the shape of the minimum, and by how the pairs differ (sandwich)."""
+        """Deviations of the shared parameters: by the shape of the minimum, and by the pairs (sandwich)."""
         shared, mixed, own, gradient, own_gradient = self._normal(x, list(range(SHARED)))
         right = np.concatenate([mixed.transpose(0, 2, 1), own_gradient[..., None]], axis=-1)
         reduced = mixed @ np.linalg.solve(own, right)

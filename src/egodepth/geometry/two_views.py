@@ -1,4 +1,4 @@
-"""Two views without depth: how far the camera turned, and how much parallax there is besides."""
+"""Rotation and parallax between two views, without depth."""
 
 from typing import NamedTuple
 
@@ -22,7 +22,7 @@ RANSAC_SEED = 0
 
 
 class TwoViews(NamedTuple):
-    """What two images of one camera say about its motion.
+    """Camera motion between two images, as far as they tell it.
 
     Attributes:
         tracked: share of the first image's corners that are found in the second.

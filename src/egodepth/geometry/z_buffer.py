@@ -1,4 +1,4 @@
-"""Points to a depth map."""
+"""Rendering points into a depth map."""
 
 import numpy as np
 from jaxtyping import Float, Int

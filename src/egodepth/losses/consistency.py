@@ -1,4 +1,4 @@
-"""Depth of two frames of one scene must agree; a network that sees them one by one does not know."""
+"""Consistency of the depths that a network predicts for two frames of one scene."""
 
 from jaxtyping import Bool, Float
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""What makes features good for matching: slopes everywhere (L_dis), wide basins (L_cvt)."""
+"""Regularizers that make features good for matching: slopes everywhere (L_dis), wide basins (L_cvt)."""
 
 from jaxtyping import Float
 from torch import Tensor

@@ -26,7 +26,7 @@ MAX_STILL_SHARE = 0.5
 def still_pixels(
     identity: Float[Tensor, "s b h w"], contrast: Float[Tensor, "b h w"]
 ) -> Bool[Tensor, "b h w"]:
-    """Things with texture that stay in place from frame to frame while others move.
+    """Mask of textured objects that stay in place from frame to frame while others move.
 
     Args:
         identity: photometric loss of each source as it is.

@@ -1,4 +1,4 @@
-"""Depth that was found by other means: at single points, or densely with a confidence."""
+"""Losses to known depth: at sparse points, or dense with a confidence."""
 
 import torch
 from jaxtyping import Float

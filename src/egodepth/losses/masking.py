@@ -1,4 +1,4 @@
-"""Which source explains a pixel, and which pixels say nothing about motion."""
+"""Minimum reprojection over sources, and the automask of static pixels."""
 
 import torch
 from jaxtyping import Bool, Float

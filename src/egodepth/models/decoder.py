@@ -1,4 +1,4 @@
-"""The one decoder: from the deepest features up to the image, with or without skip connections."""
+"""Decoder from the deepest features up to the image, with or without skip connections."""
 
 import torch
 import torch.nn.functional as F
@@ -8,7 +8,7 @@ from egodepth.core.errors import EgodepthError
 
 
 def mirrored(x: Tensor) -> Tensor:
-    """With a mirrored border of one pixel; a side of one pixel, which has nothing to mirror, is
+    """Pad with a mirrored border of one pixel; a side of one pixel, which has nothing to mirror, is
     repeated."""
     return F.pad(x, (1, 1, 1, 1), mode="reflect" if min(x.shape[-2:]) > 1 else "replicate")
 

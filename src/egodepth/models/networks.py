@@ -37,7 +37,7 @@ class UNetDecoder(nn.Module):
 
 
 class DepthNet(Network):
-    """Inverse depth of one image at four scales."""
+    """Network that predicts the inverse depth of one image at four scales."""
 
     def __init__(self, settings: ModelSettings):
         super().__init__()
@@ -71,7 +71,7 @@ class DepthNet(Network):
 
 
 def make_depth_net(settings: ModelSettings) -> DepthNet | TransformersDepth:
-    """DepthNet, or the model of transformers that takes its place."""
+    """Make DepthNet, or the transformers model that takes its place."""
     if not settings.depth_model:
         return DepthNet(settings)
     return TransformersDepth(
@@ -81,7 +81,7 @@ def make_depth_net(settings: ModelSettings) -> DepthNet | TransformersDepth:
 
 
 class PoseNet(Network):
-    """Motion between two images, stacked along their channels, as axis-angle and translation."""
+    """Network that predicts the motion between two images, as axis-angle and translation."""
 
     ROTATION_SCALE, TRANSLATION_SCALE = 0.03, 0.1
     """What a head's output of one means. A driving camera moves by about a tenth of the depth that
@@ -154,7 +154,7 @@ class PoseNet(Network):
     def difference(
         self, learned: Float[Tensor, "*batch 4 4"], known: Float[Tensor, "*batch 4 4"]
     ) -> Float[Tensor, "*batch"]:
-        """How far a motion of this network is from a known one: mean absolute twist between them, in
+        """Distance of a predicted motion from a known one: mean absolute twist between them, in
         units of the head's outputs."""
         return (se3.log(se3.inverse(known) @ learned) / self.scale).abs().mean(-1)
 

@@ -46,7 +46,7 @@ _IMAGE_MEAN, _IMAGE_STD, _POSE_SCALE = 0.45, 0.225, 0.01
 
 @dataclass(frozen=True)
 class PublishedNetworks:
-    """What a published checkpoint came to.
+    """Networks read from a published checkpoint, and what was left out.
 
     Attributes:
         networks: in evaluation mode.

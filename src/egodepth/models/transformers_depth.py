@@ -1,4 +1,4 @@
-"""A depth model of Hugging Face's transformers as DepthNet: what it knows is where the training starts."""
+"""A depth model of Hugging Face's transformers as DepthNet."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""DepthNet by other means: ONNX files, and the runtimes that compute them faster on a CPU."""
+"""Backends for DepthNet: ONNX export, and runtimes that are faster on a CPU."""
 
 import io
 import tempfile
@@ -40,7 +40,7 @@ Compute = Callable[[Tensor], Tensor]
 
 
 class _Finest(nn.Module):
-    """DepthNet's finest inverse depth alone."""
+    """DepthNet reduced to its finest output."""
 
     def __init__(self, depth: DepthNet | TransformersDepth):
         super().__init__()
@@ -78,7 +78,7 @@ def make_compute(
     width: int,
     frames: Iterable[Tensor] = (),
 ) -> Compute:
-    """DepthNet's finest inverse depth by a backend.
+    """Make the function that computes DepthNet's finest inverse depth by a backend.
 
     Args:
         backend: of BACKENDS.

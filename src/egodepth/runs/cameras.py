@@ -41,7 +41,7 @@ def brings_camera(sequence: Sequence) -> bool:
 
 
 def guess_camera(sequence: Sequence) -> Sequence:
-    """With a camera that nothing tells."""
+    """Give a sequence a guessed camera."""
     return replace(sequence.with_fov(GUESSED_FOV), camera_from="guess")
 
 
@@ -135,7 +135,7 @@ def with_run_camera(sequence: Sequence, run: RunLike) -> Sequence:
 
 
 def with_kept_camera(sequence: Sequence, run: RunFolder) -> Sequence:
-    """As :func:`with_run_camera`, of a run that had a camera.
+    """Like :func:`with_run_camera`, for a run that keeps a camera.
 
     Footage that the run was trained on is known by its name, or the end of its path; where the run's cameras
     differ, and footage of that name lies elsewhere than in the training, a warning tells so. Other footage gets
@@ -184,7 +184,7 @@ def with_kept_camera(sequence: Sequence, run: RunFolder) -> Sequence:
 
 
 def undistortion_of_run(run: RunLike, height: int, width: int, name: str) -> Undistortion | None:
-    """What undoes the lens of a run's camera in images of this size; None where it has none.
+    """Undistortion for a run's camera and images of this size; None where it has no lens.
 
     Args:
         run: run folder.

@@ -19,7 +19,7 @@ _PREFIX = "networks."
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The dictionary in a checkpoint, tensors and plain values alone, on the CPU.
+    """Read the dictionary of a checkpoint on the CPU; tensors and plain values only.
 
     Raises:
         EgodepthError: missing, truncated, or a checkpoint of something else.
@@ -42,7 +42,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_weights(networks: nn.Module, path: Path) -> None:
-    """Weights as safetensors, under the names that :func:`read_run` knows."""
+    """Write weights as safetensors, under the names that :func:`read_run` knows."""
     state = {name: value.contiguous().cpu() for name, value in networks.state_dict().items()}
     with atomic_path(path) as partial:
         save_file(state, partial, metadata={"format": "pt"})
@@ -56,12 +56,12 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def networks_checkpoint(networks: Networks) -> dict[str, Any]:
-    """What a checkpoint of these networks holds where no training goes on from it."""
+    """Checkpoint of networks that no training resumes from."""
     return {"state_dict": {_PREFIX + name: v for name, v in networks.state_dict().items()}}
 
 
 def read_run(run: RunLike) -> tuple[ModelSettings, Networks]:
-    """The networks of a run folder, in evaluation mode, on the CPU, and their settings.
+    """Read the networks of a run folder, in evaluation mode on the CPU, and their settings.
 
     Raises:
         EgodepthError: no run folder, as :func:`read_checkpoint`, or weights that do not fit the

@@ -1,4 +1,4 @@
-"""A run's folder: the one place that knows what lies where in it, and what its files say."""
+"""Run folders: where each file is, and the facts it holds."""
 
 import json
 import os
@@ -94,27 +94,27 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def config(self) -> Path:
-        """Its settings; a folder with such a file is a run."""
+        """Path of the settings; a folder with this file is a run."""
         return self.path / "config.yaml"
 
     @property
     def facts_file(self) -> Path:
-        """See :class:`RunFacts`."""
+        """Path of run.json, see :class:`RunFacts`."""
         return self.path / "run.json"
 
     @property
     def checkpoint(self) -> Path:
-        """Networks, and what a training goes on from."""
+        """Path of the checkpoint: the weights, and the state that a training resumes from."""
         return self.path / "checkpoint.ckpt"
 
     @property
     def weights(self) -> Path:
-        """In place of the checkpoint, where a run was saved for others to use."""
+        """Path of the weights that replace the checkpoint where a run was saved for others."""
         return self.path / "model.safetensors"
 
     @property
     def camera(self) -> Path:
-        """Camera of the first footage of the training, with its lens, at the size of its frames."""
+        """Path of the camera of the training's first footage, with its lens, at the size of its frames."""
         return self.path / "camera.yaml"
 
     @property
@@ -123,7 +123,7 @@ class RunFolder(os.PathLike[str]):
         return self.path / "cameras"
 
     def camera_of(self, name: str) -> Path:
-        """The camera of the footage of a name, where there were several pieces."""
+        """Path of the camera of a piece of footage, where there were several."""
         return self.cameras / f"{name}.yaml"
 
     def camera_files(self) -> dict[str, Path]:
@@ -138,7 +138,7 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def metrics(self) -> Path:
-        """Scores of the demo."""
+        """Path of the demo's scores."""
         return self.path / "metrics.json"
 
     @property
@@ -147,7 +147,7 @@ class RunFolder(os.PathLike[str]):
         return self.path / "samples"
 
     def sample(self, step: int) -> Path:
-        """The picture of a step."""
+        """Path of the picture of a step."""
         return self.samples / f"step_{step:06d}.png"
 
     def sample_files(self) -> dict[int, Path]:
@@ -170,21 +170,21 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def curves(self) -> Path:
-        """Picture of the losses."""
+        """Path of the picture of the losses."""
         return self.path / "losses.png"
 
     @property
     def report(self) -> Path:
-        """The page about it."""
+        """Path of the report."""
         return self.path / "report.html"
 
     @property
     def exists(self) -> bool:
-        """Whether there is a run."""
+        """Whether the folder is a run."""
         return self.config.exists()
 
     def check(self) -> "RunFolder":
-        """Itself.
+        """Return this folder, if it is a run.
 
         Raises:
             EgodepthError: there is no run.
@@ -194,7 +194,7 @@ class RunFolder(os.PathLike[str]):
         return self
 
     def settings(self) -> TrainSettings:
-        """Those that it was trained with.
+        """Read the settings that the run was trained with.
 
         Raises:
             EgodepthError: no run, or settings that this version does not know.
@@ -202,7 +202,7 @@ class RunFolder(os.PathLike[str]):
         return config.load(TrainSettings, self.check().config)
 
     def section(self, kind: type[SettingsT], name: str) -> SettingsT:
-        """A part of the settings.
+        """Read one section of the settings.
 
         Raises:
             EgodepthError: as :meth:`settings`.
@@ -233,7 +233,7 @@ class RunFolder(os.PathLike[str]):
         return tree if isinstance(tree, dict) else {}
 
     def facts(self) -> RunFacts:
-        """What run.json says; nothing where there is none.
+        """Read the facts in run.json; empty where there is none.
 
         Raises:
             EgodepthError: a broken file.
@@ -272,7 +272,7 @@ RunLike = str | Path | RunFolder
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """What a JSON file of a run folder says; empty where there is none.
+    """Read a JSON file of a run folder; empty where there is none.
 
     Raises:
         EgodepthError: a broken file.
@@ -289,7 +289,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def download(name: str, **how: Any) -> Path:
-    """The folder of a run on the hub, downloaded once.
+    """Download a run from the hub once, and return its folder.
 
     Args:
         name: OWNER/NAME.

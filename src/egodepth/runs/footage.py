@@ -1,4 +1,4 @@
-"""Footage for a run: whatever is opened for one gets its camera, and its lens is undone."""
+"""Opening footage for a run, with the run's camera and undistorted."""
 
 import warnings
 from dataclasses import replace
@@ -23,7 +23,7 @@ def open_footage(
     camera: Path | None = None,
     root: Path | None = None,
 ) -> list[Sequence]:
-    """Footage with the camera that a run has for it, where it brings none, and its lens undone.
+    """Open footage for a run: undistorted, and with the run's camera where it has none of its own.
 
     Args:
         run: run folder.

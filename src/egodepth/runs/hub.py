@@ -1,4 +1,4 @@
-"""Runs for others: a folder with safetensors, settings and a model card, on disk or on the Hugging Face hub."""
+"""Publishing runs: safetensors, settings and a model card, on disk or on the Hugging Face hub."""
 
 from importlib.resources import files
 from shutil import copyfile
@@ -23,7 +23,7 @@ PRIVATE: dict[str, Any] = {
 
 
 def save_facts(source: RunFolder, target: RunFolder) -> None:
-    """What else than weights makes a run: settings without paths, what is known of it, its cameras."""
+    """Write everything of a run but its weights: settings without paths, facts and cameras."""
     tree = source.settings_tree()
     for name, value in PRIVATE.items():
         if isinstance(value, dict):
@@ -40,7 +40,7 @@ def save_facts(source: RunFolder, target: RunFolder) -> None:
 
 
 def card_values(folder: RunFolder) -> dict[str, Any]:
-    """What the model card says of a run."""
+    """Values that the model card of a run shows."""
     tree, facts = folder.settings_tree(), folder.facts()
     told, model = facts.only(KEPT_FACTS), tree.get("model", {})
     encoder = model.get("depth_model") or model.get("depth_encoder")

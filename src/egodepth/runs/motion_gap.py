@@ -1,4 +1,4 @@
-"""How far apart in time the frames were that a PoseNet learned from."""
+"""The gap between the frames of the pairs that a PoseNet was trained on."""
 
 import warnings
 from dataclasses import asdict, dataclass
@@ -14,7 +14,7 @@ FACT = "motion_gap"
 
 @dataclass(frozen=True)
 class MotionGap:
-    """Between the two frames of a pair that PoseNet learned from, the median of the training's pairs.
+    """Gap between the two frames of a training pair, the median over all pairs.
 
     What PoseNet says of a pair does not shrink with the gap as the motion does, so that it is asked at this
     gap alone.
@@ -42,7 +42,7 @@ class MotionGap:
         return cls()
 
     def facts(self) -> dict[str, Any]:
-        """What run.json holds."""
+        """Entry for run.json."""
         return {FACT: asdict(self)}
 
     def in_frames(self, seconds_per_frame: float | None) -> int:
@@ -57,7 +57,7 @@ class MotionGap:
 
 
 def typical_gap(gaps: list[MotionGap], weights: list[int]) -> MotionGap:
-    """The weighted median of several clips' gaps; in seconds only where all of them have times.
+    """Compute the weighted median of several clips' gaps; in seconds only where all of them have times.
 
     Args:
         gaps: at least one.

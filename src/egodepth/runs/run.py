@@ -110,7 +110,7 @@ class Run(
         return cls.load(local if local.is_dir() else download(model_id, **how), device)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
-        """What the hub shows, with what is known of the run filled in."""
+        """Make the model card that the hub shows, with the run's facts filled in."""
         return super().generate_model_card(*args, **card_values(self.folder), **kwargs)
 
     def to(self, device: str) -> Self:
@@ -163,13 +163,13 @@ class Run(
         camera: str | Path | None = None,
         root: Path | None = None,
     ) -> list[Sequence]:
-        """Footage with the camera that the run has for it, where it brings none, and its lens undone; see
+        """Open footage, undistorted and with the run's camera where it has none of its own; see
         :func:`egodepth.runs.footage.open_footage`."""
         file = None if camera is None else Path(camera)
         return open_footage(self.folder, source, name=name, fov=fov, camera=file, root=root)
 
     def undistortion(self, height: int, width: int, name: str) -> Undistortion | None:
-        """What undoes the lens of the run's camera in images that are no footage, as those of a live camera;
+        """Undistortion for images that are no footage, such as those of a live camera;
         see :func:`egodepth.runs.cameras.undistortion_of_run`."""
         return undistortion_of_run(self.folder, height, width, name)
 
@@ -234,7 +234,7 @@ class Run(
         return texture_at(load_image(image), self.settings.height, self.settings.width, size)
 
     def prepare(self, image: np.ndarray) -> Tensor:
-        """(H, W, 3) uint8 to (3, h, w) in [0, 1] at the size of the training."""
+        """Convert an image (H, W, 3) uint8 to (3, h, w) in [0, 1] at the size of the training."""
         resized = resize_frame(image, self.settings.height, self.settings.width)
         return torch.from_numpy(resized.copy()).permute(2, 0, 1).to(self.device).float() / 255
 
@@ -296,7 +296,7 @@ def load_pair(first: ImageLike, second: ImageLike) -> list[np.ndarray]:
 
 
 def load_image(image: ImageLike) -> np.ndarray:
-    """(H, W, 3) uint8 RGB of anything that is an image.
+    """Load anything that is an image, as (H, W, 3) uint8 RGB.
 
     Raises:
         EgodepthError: a missing or broken file, or an array of another shape or type.

@@ -8,7 +8,7 @@ from egodepth.runs.folder import RunFacts
 
 @dataclass(frozen=True)
 class Unit:
-    """What the lengths of a run are.
+    """Unit of a run's lengths.
 
     Attributes:
         metres: of one unit; None where nobody knows.
@@ -33,7 +33,7 @@ class Unit:
 
     @property
     def factor(self) -> float:
-        """What lengths are multiplied by: 1 where the unit stays the run's."""
+        """Factor that lengths are multiplied by; 1 where they stay in the run's unit."""
         return self.metres or 1.0
 
 

@@ -1,4 +1,4 @@
-"""Named experiments: functions that return settings."""
+"""Recipes: named functions that return settings."""
 
 from collections.abc import Callable
 
@@ -8,7 +8,7 @@ from egodepth.settings.training import DataSettings, LossWeights, TrainSettings
 
 
 def footage() -> TrainSettings:
-    """One's own video or folder of images; give --data.fov or --data.focal with it."""
+    """Own videos and folders of images; what `egodepth train FOOTAGE` uses."""
     return TrainSettings(
         data=DataSettings(poses="auto", stride="auto", mask="auto", dense_labels=True),
         # Labels weigh five times what L_ph does, and without more smoothness depth is grainy.
@@ -92,7 +92,7 @@ def featdepth_odometry() -> TrainSettings:
 
 
 def _featdepth(data: DataSettings, name: str) -> TrainSettings:
-    """The published settings; the batch is ours, since theirs depends on their number of GPUs."""
+    """Published settings; the batch size is ours, since theirs depends on their number of GPUs."""
     return TrainSettings(
         recipe=name,
         method="frozen",
@@ -118,7 +118,7 @@ def _featdepth(data: DataSettings, name: str) -> TrainSettings:
 
 
 def _metric(settings: TrainSettings) -> TrainSettings:
-    """With a known baseline; the automask would leave out what is too far to show a disparity."""
+    """Adapt settings to a known baseline: no automask, which would remove what is too far for a disparity."""
     model = settings.model.changed(start_depth=10.0)
     return settings.changed(automask=False, model=model)
 
@@ -139,7 +139,7 @@ RECIPES: dict[str, Callable[[], TrainSettings]] = {
 
 
 def get_recipe(name: str) -> TrainSettings:
-    """Settings of a recipe by name.
+    """Return the settings of a recipe by name.
 
     Raises:
         EgodepthError: there is none of that name.

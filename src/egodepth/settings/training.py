@@ -1,4 +1,4 @@
-"""Every setting of a training run."""
+"""Settings of a training run."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,44 +14,41 @@ Method = Literal["joint", "frozen", "photometric", "images", "features"]
 
 
 class DataSettings(Settings):
-    """What to train on."""
+    """Settings of the footage, and of what is made of it before the training."""
 
     sources: tuple[str, ...] = ()
-    """footage: paths of folders or videos, KIND:ROOT of a data set (`egodepth data sets` lists the kinds),
-    synthetic:SEED"""
+    """footage to train on: paths of videos or folders of images, KIND:ROOT of a data set (`egodepth data sets`
+    lists the kinds), or synthetic:SEED"""
     root: Path | None = None
-    """folder that relative sources start from"""
+    """folder that relative sources start from; by default the working folder"""
     split: str | None = None
-    """name of a split (`egodepth data splits` lists them) or file of `folder frame side` lines: its frames
-    alone are targets"""
+    """train on these frames alone: name of a split (`egodepth data splits` lists them), or a file with lines of
+    `folder frame side`; by default all frames"""
     views: Literal["mono", "stereo", "mono_stereo"] = "mono"
-    """sources of a frame; mono: its neighbours in time; stereo: the other camera of the rig, whose
-    baseline makes the depth metric; mono_stereo: all three"""
+    """source views of a frame; mono: its neighbours in time; stereo: the other camera of the rig, whose
+    baseline makes depth metric; mono_stereo: both"""
     poses: PoseSource = "network"
-    """where motions in time come from; network: PoseNet, as in the paper; aligned: PoseNet's, refined by
-    direct alignment in every step, which PoseNet learns from; sfm: structure from motion (pycolmap)
-    before the training, refined with the losses, for views mono; given: the data set's poses; auto: sfm where
-    the video shows enough parallax and half of its pairs of frames find a motion, else network for a camera
-    that drives and aligned for a hand-held one"""
+    """where the motion between neighbours in time comes from; network: PoseNet, as in the paper; aligned:
+    PoseNet, refined by direct alignment in every step; sfm: structure from motion (pycolmap) before the
+    training, refined during it, for views mono; given: the data set's poses; auto: sfm where the footage shows
+    enough parallax, else aligned for a hand-held camera and network for one that drives"""
     stride: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
-    """frames between target and sources; auto: by the parallax of each video, leaving out pairs that
-    stand still or hold a cut"""
+    """frames between target and sources; auto: chosen by the parallax of each video, leaving out pairs that
+    stand still or span a cut"""
     focal: float | None = Field(None, gt=0, allow_inf_nan=False)
-    """focal length in pixels of the footage's frames, for footage that brings no camera"""
+    """focal length in pixels of the footage's frames, for footage without a camera"""
     fov: float | None = Field(None, gt=0, le=WIDEST_FOV)
-    """horizontal field of view in degrees, from the left to the right edge of the frames, for footage that
-    brings no camera"""
+    """horizontal field of view in degrees, for footage without a camera"""
     camera: Path | None = None
-    """camera file, for footage that brings no camera: egodepth's own (YAML: fx, fy, cx, cy, width, height, and
-    with a lens distortion: [k1, k2, p1, p2, k3], or lens: fisheye with distortion: [k1, k2, k3, k4]), or one
-    of OpenCV, ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
+    """camera file, for footage without a camera: egodepth's own (YAML: fx, fy, cx, cy, width, height, and for a
+    lens distortion: [k1, k2, p1, p2, k3], or lens: fisheye with distortion: [k1, k2, k3, k4]), or one of
+    OpenCV, ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
     dense_labels: bool = False
-    """depth from many views by plane sweep, for the loss ``dense``: before the training where poses are known
-    before it (sfm and given), else after a third of it, with PoseNet's poses of that moment, and again after
-    two thirds"""
+    """make multi-view depth labels by plane sweep, for the loss ``dense``: before the training where poses are
+    known (sfm and given), else after a third of it with PoseNet's poses, and again after two thirds"""
     mask: str = "none"
-    """pixels that belong to the camera (bonnet, watermark, borders) and say nothing; auto: those that
-    stay in place over a hundred frames or more; or an image file, whose black pixels are left out"""
+    """pixels of the ego vehicle to leave out (bonnet, watermark, borders); auto: what stays in place over a
+    hundred frames or more; or an image file, whose black pixels are left out"""
     cache: Path | None = None
     """folder for resized frames; by default ~/.cache/egodepth/frames"""
     augment: bool = True
@@ -74,7 +71,7 @@ class DataSettings(Settings):
 
     @property
     def metric(self) -> str:
-        """What makes lengths metres, in words; empty where nothing does. Poses do only where they are in
+        """Say what makes lengths metric; empty where nothing does. Poses do only where they are in
         metres, see :attr:`egodepth.data.sequence.Sequence.metric_poses`."""
         if self.views != "mono":
             return "the baseline of the rig that the run was trained with"
@@ -85,46 +82,49 @@ class LossWeights(Settings):
     """Weight of each term of the objective."""
 
     photometric: float = Field(1.0, ge=0)
-    """L_ph: SSIM and robust L1 of warped images"""
+    """weight of L_ph: SSIM and robust L1 between warped images and the target"""
     coarse: float = Field(1.0, ge=0)
-    """L_ph on small images, whose slopes reach motions of many pixels; fades to nothing by the end"""
+    """weight of L_ph on images at 1/4 and 1/8, which reaches motions of many pixels; fades out by the end of
+    the training"""
     feature_metric: float = Field(1e-3, ge=0)
-    """L_fm: robust L1 of warped features"""
+    """weight of L_fm: robust L1 between warped features and those of the target"""
     smooth_first: float = Field(1e-3, ge=0)
-    """edge-aware first-order smoothness of inverse depth"""
+    """weight of the edge-aware first-order smoothness of inverse depth"""
     smooth_second: float = Field(1e-3, ge=0)
-    """edge-aware second-order smoothness of inverse depth"""
+    """weight of the edge-aware second-order smoothness of inverse depth"""
     scale: float = Field(0.01, ge=0)
-    """keeps the free scale from running away to the farthest depth; zero at ordinary depths; with
-    poses aligned, ties the mean depth to DepthNet's unit"""
+    """weight of the term that keeps depth from escaping to infinity; zero at ordinary depths; with poses
+    aligned it ties the mean depth to DepthNet's unit"""
     ground_contact: float = Field(0.0, ge=0)
-    """what stays in place in the image while the camera moves is no farther than the ground below it,
-    so that cars that drive ahead do not become holes; for level cameras"""
+    """weight of the term that holds what stays in place in the image no farther than the ground below it, so
+    that cars driving ahead do not become holes; for cameras that look about level"""
     pose: float = Field(0.1, ge=0)
-    """what PoseNet says less the motion it learns from (poses aligned and sfm), in units of its head"""
+    """weight of PoseNet's distance from the motion it learns from (poses aligned and sfm), in units of its
+    head"""
     pose_prior: float = Field(3e-4, ge=0)
-    """keeps refined poses where structure from motion found them: what a correction by one thousandth of a
-    radian, or of DepthNet's unit, costs"""
+    """weight of the prior that holds refined poses at those of structure from motion: the cost of a correction
+    by 0.001 radians or DepthNet units"""
     consistency: float = Field(0.1, ge=0)
-    """depth of target and source must agree (poses aligned, where each pair has its own scale)"""
+    """weight of the difference between the depths of target and source (poses aligned, where each pair has its
+    own scale)"""
     points: float = Field(0.1, ge=0)
-    """depth at the points of structure from motion, as robust difference of logarithms"""
+    """weight of the depth at the points of structure from motion, as robust log difference"""
     dense: float = Field(1.0, ge=0)
-    """depth of the labels from many views (data.dense_labels), as robust difference of logarithms, by
+    """weight of the multi-view depth labels (data.dense_labels), as robust log difference times their
     confidence"""
     reconstruction: float = Field(1.0, ge=0)
-    """L_rec: FeatureNet's reconstruction of the image"""
+    """weight of L_rec: FeatureNet's reconstruction of the image"""
     discriminative: float = Field(1e-3, ge=0)
-    """L_dis: large first-order feature gradients where the image has none"""
+    """weight of L_dis: large first-order feature gradients where the image has none"""
     convergent: float = Field(1e-3, ge=0)
-    """L_cvt: small second-order feature gradients"""
+    """weight of L_cvt: small second-order feature gradients"""
     feature_levels: tuple[Annotated[float, Field(ge=0)], ...] = (1.0,)
     """share of each level of FeatureNet's encoder in L_fm, finest first"""
     feature_comparison: Literal["robust", "structural"] = "robust"
     """how L_fm compares features; robust: L1, as in the paper; structural: SSIM and L1, as L_ph does"""
     regularize: Literal["used", "all"] = "used"
-    """levels that L_dis and L_cvt act on; used: those in L_fm, as in the paper; all: every level,
-    halved from each to the next coarser one, as in the published code"""
+    """levels that L_dis and L_cvt act on; used: those in L_fm, as in the paper; all: every level, with half the
+    weight at each coarser one, as in the published code"""
 
     @property
     def terms(self) -> dict[str, float]:
@@ -133,13 +133,14 @@ class LossWeights(Settings):
 
 
 class TrainSettings(Settings):
-    """A training run."""
+    """All settings of a training run."""
 
     recipe: str = "footage"
     """name of the recipe that these settings started from"""
     method: Method = "joint"
-    """joint: FeatureNet learns along; frozen: it comes from feature_run; photometric: without it;
-    images: L_fm compares the images at half size, which tells what features add; features: it alone"""
+    """what is trained; joint: all networks together; frozen: with the fixed FeatureNet of feature_run;
+    photometric: without FeatureNet; images: L_fm compares images at half size, which tells what features add;
+    features: FeatureNet alone"""
     feature_run: Path | None = None
     """run folder whose FeatureNet is used, for method frozen"""
     init: Path | None = None
@@ -148,54 +149,53 @@ class TrainSettings(Settings):
     model: ModelSettings = ModelSettings()
     loss: LossWeights = LossWeights()
     automask: bool = True
-    """leave pixels that the unwarped source explains better out of L_ph and L_fm"""
+    """leave out pixels of L_ph and L_fm that the unwarped source explains better"""
     moving_mask: bool = False
-    """weigh pixels in L_ph and L_fm by how well the depths of both frames agree, against what moves
-    across; takes DepthNet's time for the sources too"""
+    """weigh pixels of L_ph and L_fm by how well the depths of both frames agree, against dynamic objects; costs
+    DepthNet's time for the sources too"""
     sampling: Sampling = "exact"
-    """where warping samples; published_shift: up to half a pixel off, as the published code does, for
-    comparing with it"""
+    """where warping samples; exact: at the pixel; published_shift: up to half a pixel off, as in the published
+    code, for comparing with it"""
     batch_size: int = Field(4, ge=1)
-    """snippets a step"""
+    """snippets per step, of each process"""
     steps: int = Field(10_000, ge=1)
     """optimizer steps"""
     epochs: float | None = Field(None, gt=0)
     """passes over all snippets, in place of steps"""
     minutes: float | None = Field(None, gt=0)
-    """time for the training, its preparation included: fewer steps than ``steps`` are made where the machine
-    needs it; their number follows the clock while the training runs"""
+    """time for preparation and training, in minutes: where fewer than ``steps`` fit, the number of steps
+    follows the clock"""
     labels_first: float = Field(0.5, ge=0, le=1)
-    """share of the training in which depth learns from dense labels alone, where there are any before it; L_ph
-    and L_fm, whose steps take twice as long, refine it after that"""
+    """share of the training in which depth learns from dense labels alone, if there are any before it; then
+    L_ph and L_fm, whose steps take twice as long, refine it"""
     learning_rate: float = Field(2e-4, gt=0)
-    """peak of the learning rate of AdamW"""
+    """peak learning rate of AdamW"""
     decoder_rate: float = Field(1.0, gt=0)
-    """learning rate of DepthNet's decoder, which starts from nothing, over that of the encoders"""
+    """learning rate of DepthNet's decoder, which is not pretrained, over that of the encoders"""
     pose_learning_rate: float = Field(5e-4, ge=0)
-    """of the corrections that poses from structure from motion get in training, one per frame, and of focal
-    lengths that were guessed (Adagrad's: a frame's first step, in radians); 0 leaves them as they were
-    found"""
+    """learning rate (Adagrad) of the pose corrections with poses sfm, one per frame, and of guessed focal
+    lengths: a frame's first step in radians; 0 keeps the poses as they are"""
     scale_learning_rate: float = Field(5e-3, ge=0)
-    """of the logarithm of each sequence's scale, which structure from motion leaves open; 0 takes the
-    median depth of its points for DepthNet's unit"""
+    """learning rate of the log scale of each sequence with poses sfm; 0 takes the median depth of its points
+    for DepthNet's unit"""
     schedule: Literal["one_cycle", "halved"] = "one_cycle"
-    """one_cycle: cosine up over a tenth of the steps, and down; halved: linear up over 500 steps from
-    a third, then halved at halve_at"""
+    """how the learning rate changes; one_cycle: cosine rise over a tenth of the steps, cosine fall to the end;
+    halved: linear rise from a third over 500 steps, then halved at halve_at"""
     halve_at: tuple[float, ...] = (0.5, 0.75)
     """shares of the training after which schedule halved halves the rate"""
     weight_decay: float = Field(1e-2, ge=0)
-    """AdamW's weight decay"""
+    """weight decay of AdamW"""
     gradient_clip: float = Field(35.0, gt=0)
-    """largest norm of the gradient"""
+    """largest norm of the gradient; larger ones are scaled down to it"""
     seed: int = 0
-    """fixes weights, order and augmentation"""
+    """seed of weights, order and augmentation"""
     device: str = "auto"
-    """auto, cpu, cuda, or cuda:N"""
+    """auto, cpu, cuda or cuda:N"""
     precision: Literal["auto", "bf16", "float32"] = "auto"
-    """auto: bf16 where the machine computes it natively"""
+    """precision of the networks; auto: bf16 where the machine computes it natively"""
     compile: Literal["auto", "always", "never"] = "auto"
-    """compile the comparison of images by torch.compile, which needs a C++ compiler on the CPU; auto:
-    where the training is long enough to win by it"""
+    """compile the comparison of images by torch.compile, which needs a C++ compiler on the CPU; auto: where the
+    training is long enough to gain by it"""
     log_every: int = Field(10, ge=1)
     """steps between two rows of the log"""
     sample_every: int = Field(250, ge=1)
