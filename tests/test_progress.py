@@ -1,15 +1,24 @@
+import ast
 import io
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import numpy as np
 import pytest
 from rich.console import Console
+from tests.conftest import Heard, tiny_settings, write_images
 
 import egodepth
 from egodepth.core import progress
 from egodepth.core.progress import Phase
 from egodepth.core.terminal import TerminalReporter
+from egodepth.inference.export.cloud import fuse_cloud, write_colmap
+from egodepth.inference.export.mesh import Mesh, fuse_mesh
+from egodepth.inference.scoring.landscape import draw_landscape
+from egodepth.refine import SampleRefinement, refine_samples
 
 
 def lines_of(work: Callable[[], object], seconds: float) -> list[str]:
@@ -120,3 +129,63 @@ def test_a_reporter_hears_begin_steps_and_end() -> None:
         ("looking", 1, False),
         ("looking", 1, True),
     ]
+
+
+def test_the_library_neither_prints_nor_ends_the_process() -> None:
+    """That is the command line's."""
+    package = Path(egodepth.__file__).parent
+    found = []
+    for path in package.rglob("*.py"):
+        if path.is_relative_to(package / "cli"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            word = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
+            if word in ("print", "os._exit", "sys.exit", "sys.stdout.write", "sys.stderr.write"):
+                found.append(f"{path.name}:{node.lineno}: {word}")
+    assert found == []
+
+
+def test_every_long_phase_is_reported(tiny_run: Path, tmp_path: Path) -> None:
+    """Each of these takes minutes on real footage."""
+    write_images(tmp_path / "frames", 6)
+    run = egodepth.load(tiny_run)
+    (sequence,) = run.open(tmp_path / "frames")
+    name = sequence.name
+    sequence = replace(sequence, depth={2: lambda: np.full((40, 80), 3.0, np.float32)})
+    found = egodepth.track_sequence(run, sequence)
+
+    def fuse() -> Mesh:
+        return fuse_mesh(run, sequence, found, 2)
+
+    def write_model() -> None:
+        write_colmap(tmp_path / "model", sequence, found, fuse_cloud(run, sequence, found, 2), 2)
+
+    def predict() -> None:
+        list(egodepth.write_predictions(egodepth.predict_sequence(run, sequence), tmp_path / "out"))
+
+    write_images(tmp_path / "others", 6)
+    settings = tiny_settings(tmp_path / "others", steps=2, data__stride="auto", data__mask="auto")
+    works: list[tuple[Callable[[], object], set[str]]] = [
+        (predict, {f"predicting {name}"}),
+        (lambda: egodepth.track_sequence(run, sequence), {f"tracking {name}"}),
+        (lambda: egodepth.evaluate_depth(run, [sequence], "indoor"), {"scoring depth"}),
+        (fuse, {f"depth of {name}", f"fusing depth of {name}", "marching cubes"}),
+        (write_model, {f"depth of {name}", f"writing frames of {name}"}),
+        (
+            lambda: list(refine_samples(tiny_run, sequence, SampleRefinement(1), frames=[2])),
+            {f"refining {name}"},
+        ),
+        (lambda: draw_landscape(tiny_run, sequence, 2, radius=1, count=9), {"loss surfaces"}),
+        (
+            lambda: egodepth.train(settings, tmp_path / "run"),
+            {
+                "reading others", "looking for what stays in place", "looking for motion",
+                "looking at the footage", "training",
+            },
+        ),
+    ]  # fmt: skip
+    for work, wanted in works:
+        told: set[str] = set()
+        with egodepth.reporting(Heard(lambda name, done: told.add(name))):  # noqa: B023
+            work()
+        assert wanted <= told, wanted - told

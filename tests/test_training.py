@@ -284,6 +284,22 @@ def interrupt_after(
     assert (stop.value.stopped_by, stop.value.result.steps) == ("SIGTERM", steps)
 
 
+def test_an_interrupt_that_does_not_wait_reaches_the_caller(
+    frames: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the second Ctrl-C does. Lightning would end the process, and ignore Ctrl-C from then on."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.getsignal(signal.SIGINT)
+    monkeypatch.setattr(EgodepthModule, "training_step", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        train(tiny_settings(frames, steps=3), tmp_path / "run")
+    assert not isinstance(caught.value, TrainingInterrupted)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
 @pytest.mark.slow
 def test_ctrl_c_of_the_command_writes_a_checkpoint(frames: Path, tmp_path: Path) -> None:
     words = ["train", str(frames), "--out", str(tmp_path / "run"), "--data.fov", "60"]
