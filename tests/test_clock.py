@@ -213,7 +213,7 @@ def test_the_timed_step_is_that_of_the_training(
     frames: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from egodepth.training.build import make_stream
-    from egodepth.training.run import read_training_sequences
+    from egodepth.training.footage import read_training_sequences
 
     seen: list[str] = []
     for name in ("training_step", "configure_gradient_clipping"):

@@ -13,6 +13,7 @@ from tests.conftest import raw_batch, tiny_settings, write_images
 from tests.test_training import interrupt_after
 
 from egodepth.cli import main
+from egodepth.core.progress import reporting
 from egodepth.core.schedule import Schedule
 from egodepth.data.footage.own_footage import read_camera
 from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, SparsePoints, read_clips
@@ -365,7 +366,7 @@ def test_pose_net_learns_from_what_is_known(poses: str, street: Clip, tmp_path: 
 def test_training_with_known_motion_stops_resumes_and_predicts(
     poses: str, street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pose_source, "reconstruct", lambda clip, folder, tick: with_parts(clip))
+    monkeypatch.setattr(pose_source, "reconstruct", lambda clip, folder: with_parts(clip))
     settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": poses})
     settings = settings.changed(data=settings.data.changed(cache=tmp_path))
     whole = train(settings, tmp_path / "whole", sequences=[street.sequence])
@@ -393,7 +394,7 @@ def test_training_with_known_motion_stops_resumes_and_predicts(
 def test_the_focal_length_that_was_refined_is_kept(
     street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pose_source, "reconstruct", lambda clip, folder, tick: with_parts(clip))
+    monkeypatch.setattr(pose_source, "reconstruct", lambda clip, folder: with_parts(clip))
     settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": "sfm"})
     settings = settings.changed(data=settings.data.changed(cache=tmp_path))
     guessed = replace(street.sequence, camera_from="fov")
@@ -435,7 +436,8 @@ def test_a_training_that_learns_nothing_says_so(
         monkeypatch.setattr(callbacks, name, value)
     write_images(tmp_path / "frames", 6)
     settings = tiny_settings(tmp_path / "frames", method="photometric", steps=6, learning_rate=1e-6)
-    result = train(settings, tmp_path / "run")
+    with reporting():
+        result = train(settings, tmp_path / "run")
     assert "depth is the same everywhere" in result.collapse or "stand still" in result.collapse
     assert "this training may learn nothing" in capsys.readouterr().err
 

@@ -23,7 +23,8 @@ from egodepth.geometry.lens import Lens
 from egodepth.runs.cameras import undistortion_of_run, with_run_camera
 from egodepth.runs.footage import open_footage
 from egodepth.settings.training import DataSettings
-from egodepth.training.run import read_training_sequences, train
+from egodepth.training.footage import read_training_sequences
+from egodepth.training.run import train
 
 CAMERA = "fx: 70\nfy: 68\ncx: 40\ncy: 19\nwidth: 80\nheight: 40\n"
 LENS = CAMERA + "distortion: [-0.2, 0.05, 0, 0, 0]\n"

@@ -10,7 +10,7 @@ from benchmarks import cost, gpu, gpu_check, loading, training_step
 from tests.conftest import TINY, tiny_settings, write_images
 
 from egodepth.cli import main
-from egodepth.training.run import estimate
+from egodepth.training.estimate import estimate
 
 
 @pytest.mark.parametrize("task", ["R18", "losses"])

@@ -15,8 +15,8 @@ from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.data.splits import EIGEN, SPLITS, get_split
 from egodepth.settings.training import DataSettings
+from egodepth.training.footage import read_training_sequences
 from egodepth.training.plan import restrict
-from egodepth.training.run import read_training_sequences
 from egodepth.training.snippets import SnippetStream
 
 

@@ -1,35 +1,31 @@
 """A training run: folder, data, trainer, stop and resume."""
 
 import time
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import lightning as L
 import torch
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from egodepth.core import config, progress
-from egodepth.core.errors import EgodepthError, EgodepthWarning, require
+from egodepth.core.errors import EgodepthError, require
 from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
 from egodepth.data.footage.frame_cache import default_cache_folder
 from egodepth.data.footage.own_footage import (
-    CAMERA_FILE,
     POSES_UNIT,
 )
 from egodepth.data.sequence import Sequence
-from egodepth.data.sources import read_sources
-from egodepth.data.splits import get_split
 from egodepth.models.encoder import share_batch_statistics
-from egodepth.runs.cameras import brings_camera, keep_cameras, with_camera
+from egodepth.runs.cameras import keep_cameras
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.runs.folder import RunFolder
-from egodepth.settings.training import DataSettings, TrainSettings
+from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_module, label_seconds, prepare
 from egodepth.training.callbacks import (
     Checkpoints,
@@ -38,21 +34,16 @@ from egodepth.training.callbacks import (
     Samples,
     TrainingProgress,
 )
-from egodepth.training.clock import PLANNED_SHARE
 from egodepth.training.compilation import PLAIN, WORTH_STEPS, Comparisons
 from egodepth.training.engine import Engine, fit
+from egodepth.training.footage import read_training_sequences
 from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult, KeepBest
 from egodepth.training.label_rounds import LabelRounds
 from egodepth.training.module import EgodepthModule
-from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.pace import Pace
-from egodepth.training.plan import motion_gap
+from egodepth.training.plan import Plan, motion_gap
 from egodepth.training.snippets import SnippetStream
-from egodepth.training.threads import thread_options, threads_kept
-from egodepth.training.timing import time_steps, wanted_steps
-
-ESTIMATE_STEPS = 5
-"""Steps of each kind that an estimate times."""
+from egodepth.training.threads import threads_kept
 
 
 @dataclass(frozen=True)
@@ -133,88 +124,41 @@ def train(
         _check_folder(run, resume=resume)
     saved = _read_saved(run) if resume else None
     if saved:
-        refined = run.facts().refined
-        if settings.data.camera is not None and run.camera.exists():
-            settings = settings.changed(data=settings.data.changed(camera=run.camera))
+        settings, refined = _with_own_camera(settings, run), run.facts().refined
     if sequences is None:
         sequences = read_training_sequences(settings.data)
-    settings, stream, plan, prepare_seconds = prepare(settings, sequences)
-    held_out = None
-    if refined:
-        stream, held_out = stream.hold_out(HELD_OUT_EVERY)
-    compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
-    pace = Pace(settings, stream, engine, began)
-    rounds = _label_rounds(settings, stream) if settings.labels_in_rounds else []
-    pace.reserved = lambda: sum(each.seconds_left() for each in rounds)
-    if saved:
-        stream.first_step = saved["global_step"]
-        stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
-    else:
-        pace.plan(compare)
-    stream.labels_first = settings.labels_first if stream.has_labels else 0.0
-    L.seed_everything(settings.seed, verbose=False)
-    module = _make_module(settings, stream, engine, compare)
-    settings = settings.changed(model=module.networks.settings)
+    training = _set_up(settings, sequences, engine, began, saved, refined)
+    stream, pace = training.stream, training.pace
     before = run.facts().seconds if saved else 0.0
-    facts = {
-        **provenance(), "steps": stream.schedule.total, "schedule": stream.schedule.state(),
-        "precision": engine.precision, "poses": plan.poses, "plan": plan.lines,
-        "prepare_seconds": prepare_seconds, **_unit_facts(settings, sequences),
-    }  # fmt: skip
-    facts |= motion_gap(plan.clips).facts() if module.networks.pose is not None else {}
-    facts |= {"refined": refined} if refined else {}
-    facts |= {"processes": world.size} if world.size > 1 else {}
     if world.is_main:
-        run.path.mkdir(parents=True, exist_ok=True)
-        config.save(settings, run.config)
-        run.write_facts(facts)
-        if not saved:  # a resumed run keeps what it had learned of them
-            keep_cameras(plan.clips, run)
+        _begin_folder(run, training, resumed=resume)
     stop, watch = GracefulStop(), CollapseWatch()
-    # Before the checkpoint is written: it holds the weights that are kept.
-    best = [] if held_out is None else [KeepBest(held_out)]
+    best = [] if training.held_out is None else [KeepBest(training.held_out)]
+    callbacks = [
+        *pace.callbacks(), *_reports(settings, run, stream, world), *best,
+        # After the best weights, which it keeps, are in place.
+        _checkpoints(settings, run, training.plan, training.module), watch, stop, *training.rounds,
+    ]  # fmt: skip
     trainer = engine.trainer(
-        stream.schedule.total,
-        callbacks=[
-            *pace.callbacks(),
-            TrainingProgress(world.size * settings.batch_size * stream.frames_per_snippet),
-            Samples(run, settings.sample_every),
-            *best,
-            Checkpoints(
-                run.checkpoint,
-                settings.checkpoint_every,
-                lambda: keep_cameras(plan.clips, run, _focal_factors(module.motions)),
-            ),
-            watch,
-            stop,
-            *rounds,
-        ],
-        logger=[
-            # Lightning empties an existing log, so every session writes its own.
-            CSVLogger(run.path, run.logs.name, run.log_version(stream.first_step)),
-            TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
-        ],
+        stream.schedule.total, callbacks, logger=_loggers(run, stream),
         log_every_n_steps=settings.log_every,
-    )
+    )  # fmt: skip
     stream.prefetch = engine.accelerator != "cpu"
     started = time.perf_counter()
     batches = DataLoader(stream, batch_size=None, num_workers=0)
-    fit(trainer, module, batches, run.checkpoint if resume else None)
-    facts["seconds"] = before + time.perf_counter() - started
-    facts |= pace.facts(trainer.global_step)
-    facts["plan"] = plan.lines + [line for each in rounds for line in each.lines]
+    fit(trainer, training.module, batches, run.checkpoint if resume else None)
+    seconds = time.perf_counter() - started
     result = next((each.best.result for each in best), None)
-    if result is not None and stop.stopped_by is None:
-        facts["held_out"] = str(result)
     if world.is_main:
-        run.write_facts(facts)
+        kept = None if stop.stopped_by else result
+        run.write_facts(training.last_facts(trainer.global_step, before + seconds, kept))
     done = TrainResult(
         run=run.path,
         steps=trainer.global_step,
         total_steps=stream.schedule.total,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         wait_seconds=stream.seconds,
-        prepare_seconds=prepare_seconds,
+        prepare_seconds=training.facts["prepare_seconds"],
         collapse=watch.found,
         held_out=result,
     )
@@ -236,6 +180,140 @@ def _read_saved(run: RunFolder) -> dict[str, Any]:
             f"--init {run}"
         )
     return saved
+
+
+@dataclass
+class _Training:
+    """What a training is made of, before its first step.
+
+    Attributes:
+        settings: with everything decided.
+        stream: of the snippets to learn from.
+        held_out: of those that a refinement is judged by; None for other trainings.
+        plan: of the footage.
+        pace: of the steps.
+        rounds: what makes labels while it runs.
+        module: what is trained.
+        facts: what ``run.json`` says at first.
+    """
+
+    settings: TrainSettings
+    stream: SnippetStream
+    held_out: SnippetStream | None
+    plan: Plan
+    pace: Pace
+    rounds: list[LabelRounds]
+    module: EgodepthModule
+    facts: dict[str, Any]
+
+    def last_facts(
+        self, steps: int, seconds: float, result: HeldOutResult | None
+    ) -> dict[str, Any]:
+        """What ``run.json`` says after so many steps, in so many seconds in all sessions."""
+        plan = self.plan.lines + [line for each in self.rounds for line in each.lines]
+        facts = self.facts | {"seconds": seconds} | self.pace.facts(steps) | {"plan": plan}
+        return facts | ({} if result is None else {"held_out": str(result)})
+
+
+def _set_up(
+    settings: TrainSettings,
+    sequences: list[Sequence],
+    engine: Engine,
+    began: float,
+    saved: dict[str, Any] | None,
+    refined: str,
+) -> _Training:
+    """Prepare footage, steps and networks.
+
+    Args:
+        settings: of the run.
+        sequences: footage.
+        engine: what computes.
+        began: when the training began, by ``time.perf_counter``.
+        saved: the checkpoint that it goes on from.
+        refined: see :func:`train`.
+    """
+    settings, stream, plan, prepare_seconds = prepare(settings, sequences)
+    held_out = None
+    if refined:
+        stream, held_out = stream.hold_out(HELD_OUT_EVERY)
+    compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
+    pace = Pace(settings, stream, engine, began)
+    rounds = _label_rounds(settings, stream) if settings.labels_in_rounds else []
+    pace.reserved = lambda: sum(each.seconds_left() for each in rounds)
+    if saved:
+        stream.first_step = saved["global_step"]
+        stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
+    else:
+        pace.plan(compare)
+    stream.labels_first = settings.labels_first if stream.has_labels else 0.0
+    L.seed_everything(settings.seed, verbose=False)
+    module = _make_module(settings, stream, engine, compare)
+    settings = settings.changed(model=module.networks.settings)
+    facts = _first_facts(settings, sequences, stream, plan, engine)
+    facts |= {"prepare_seconds": prepare_seconds} | ({"refined": refined} if refined else {})
+    return _Training(settings, stream, held_out, plan, pace, rounds, module, facts)
+
+
+def _begin_folder(run: RunFolder, training: _Training, *, resumed: bool) -> None:
+    run.path.mkdir(parents=True, exist_ok=True)
+    config.save(training.settings, run.config)
+    run.write_facts(training.facts)
+    if not resumed:  # which keeps what it had learned of them
+        keep_cameras(training.plan.clips, run)
+
+
+def _with_own_camera(settings: TrainSettings, run: RunFolder) -> TrainSettings:
+    """Settings of a run that goes on with the camera that it keeps, where a camera file was given."""
+    if settings.data.camera is None or not run.camera.exists():
+        return settings
+    return settings.changed(data=settings.data.changed(camera=run.camera))
+
+
+def _first_facts(
+    settings: TrainSettings,
+    sequences: list[Sequence],
+    stream: SnippetStream,
+    plan: Plan,
+    engine: Engine,
+) -> dict[str, Any]:
+    """What is known of a run before its first step."""
+    facts = {
+        **provenance(), "steps": stream.schedule.total, "schedule": stream.schedule.state(),
+        "precision": engine.precision, "poses": plan.poses, "plan": plan.lines,
+        **_unit_facts(settings, sequences),
+    }  # fmt: skip
+    if settings.method != "features" and settings.data.needs_pose_net:
+        facts |= motion_gap(plan.clips).facts()
+    return facts | ({"processes": engine.world.size} if engine.world.size > 1 else {})
+
+
+def _reports(
+    settings: TrainSettings, run: RunFolder, stream: SnippetStream, world: World
+) -> list[L.Callback]:
+    """What people see of a training while it runs."""
+    frames_per_step = world.size * settings.batch_size * stream.frames_per_snippet
+    return [TrainingProgress(frames_per_step), Samples(run, settings.sample_every)]
+
+
+def _checkpoints(
+    settings: TrainSettings, run: RunFolder, plan: Plan, module: EgodepthModule
+) -> Checkpoints:
+    """What writes the checkpoint, and the cameras as learned by then."""
+
+    def keep() -> None:
+        motions = module.motions
+        keep_cameras(plan.clips, run, None if motions is None else motions.focal_factors.tolist())
+
+    return Checkpoints(run.checkpoint, settings.checkpoint_every, keep)
+
+
+def _loggers(run: RunFolder, stream: SnippetStream) -> list[Logger]:
+    # Lightning empties an existing log, so every session writes its own.
+    return [
+        CSVLogger(run.path, run.logs.name, run.log_version(stream.first_step)),
+        TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
+    ]
 
 
 def _label_rounds(settings: TrainSettings, stream: SnippetStream) -> list[LabelRounds]:
@@ -263,71 +341,12 @@ def _make_module(
     return module
 
 
-def _focal_factors(motions: MotionRefinement | None) -> list[float] | None:
-    return None if motions is None else motions.focal_factors.tolist()
-
-
 def _unit_facts(settings: TrainSettings, sequences: list[Sequence]) -> dict[str, str]:
     """What the run's lengths are."""
     by_poses = settings.data.poses == "given" and settings.data.views == "mono"
     if by_poses and not all(sequence.metric_poses for sequence in sequences):
         return {"metric": "", "unit": POSES_UNIT}
     return {"metric": settings.data.metric}
-
-
-def read_training_sequences(data: DataSettings) -> list[Sequence]:
-    """All sequences of the sources, with a camera given where the footage has none.
-
-    Raises:
-        EgodepthError: no sources, or whatever their readers find wrong.
-    """
-    if not data.sources:
-        raise EgodepthError("nothing to train on: name a video or folder, or set --data.sources")
-    if data.root is not None and not data.root.is_dir():
-        raise EgodepthError(f"--data.root: there is no folder {data.root}")
-    found = read_sources(data.sources, data.root)
-    if data.split is not None:
-        split = get_split(data.split)
-        chosen = [split.numbers(s) != set() for s in found]
-        rigs = {s.rig for s, is_in in zip(found, chosen, strict=True) if is_in and data.partner}
-        if not any(chosen):
-            names = ", ".join(s.name for s in found[:6])
-            raise EgodepthError(f"--data.split {data.split} names no frame of {names}")
-        found = [
-            s for s, is_in in zip(found, chosen, strict=True) if is_in or (s.rig and s.rig in rigs)
-        ]
-    _check_typed_camera(found, data)
-    return [with_camera(sequence, data) for sequence in found]
-
-
-def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:
-    """What is typed of the camera must hold for all footage that it is for.
-
-    Raises:
-        EgodepthError: a focal length in pixels for frames of several sizes, or a horizontal field of view for
-            both upright and wide ones.
-    """
-    typed = [name for name in ("camera", "focal", "fov") if getattr(data, name) is not None]
-    if not typed:
-        return
-    name, value = typed[0], getattr(data, typed[0])
-    own = [s for s in sequences if brings_camera(s)]
-    if own:
-        warnings.warn(
-            f"{own[0].name} brings its own camera ({own[0].camera_note or own[0].camera_from}), which --data."
-            f"{name} does not replace",
-            EgodepthWarning,
-            stacklevel=3,
-        )
-    sizes = {(s.frames.width, s.frames.height): s.name for s in sequences if not brings_camera(s)}
-    upright = {width > height for width, height in sizes if width != height}
-    if (name == "focal" and len(sizes) > 1) or (name == "fov" and len(upright) > 1):
-        some = ", ".join(f"{s} is {w}x{h}" for (w, h), s in list(sizes.items())[:3])
-        meant = "in pixels of one size" if name == "focal" else "from the left to the right edge"
-        raise EgodepthError(
-            f"--data.{name} {value:g} is {meant}, but {some}: give --data.camera FILE, or put a {CAMERA_FILE} "
-            "beside each"
-        )
 
 
 def _check_folder(run: RunFolder, *, resume: bool) -> None:
@@ -338,49 +357,3 @@ def _check_folder(run: RunFolder, *, resume: bool) -> None:
             f"{run} already holds a run: add --resume to go on, or name another folder"
         )
     check_destination(run.path, folder=True)
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What a training would take.
-
-    Attributes:
-        snippets: in an epoch.
-        steps, steps_per_epoch: of the training and of an epoch.
-        seconds_per_step: measured here, median.
-        prepare_seconds: spent on decoding, looking at the footage, and structure from motion, which the
-            training then finds done.
-    """
-
-    snippets: int
-    steps: int
-    steps_per_epoch: int
-    seconds_per_step: float
-    prepare_seconds: float
-
-    def hours(self, snippets: int | None = None, epochs: float | None = None) -> float:
-        """Of the whole training; or of so many epochs over so many snippets at the rate measured."""
-        steps = float(self.steps)
-        if snippets is not None:
-            batch = self.snippets / self.steps_per_epoch
-            steps = snippets / batch * (epochs or 1)
-        return steps * self.seconds_per_step / 3600
-
-
-@threads_kept()
-def estimate(settings: TrainSettings) -> Estimate:
-    """Time a few steps of a training, without training.
-
-    Raises:
-        EgodepthError: anything wrong with settings, footage or device.
-    """
-    engine = Engine.of(settings)
-    sequences = read_training_sequences(settings.data)
-    settings, stream, _, prepared = prepare(settings, sequences)
-    compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
-    options = thread_options(engine.accelerator)
-    timing = time_steps(settings, stream, engine, options, compare, ESTIMATE_STEPS)
-    steps, per_step = wanted_steps(settings, stream), timing.times.mean()
-    if settings.minutes is not None:
-        steps = min(steps, max(1, int(PLANNED_SHARE * 60 * settings.minutes / per_step)))
-    return Estimate(stream.snippet_count, steps, stream.steps_per_epoch, per_step, prepared)

@@ -1,0 +1,61 @@
+"""What a training would take, by a few of its steps."""
+
+from dataclasses import dataclass
+
+from egodepth.settings.training import TrainSettings
+from egodepth.training.build import prepare
+from egodepth.training.clock import PLANNED_SHARE
+from egodepth.training.compilation import PLAIN, Comparisons
+from egodepth.training.engine import Engine
+from egodepth.training.footage import read_training_sequences
+from egodepth.training.threads import thread_options, threads_kept
+from egodepth.training.timing import time_steps, wanted_steps
+
+ESTIMATE_STEPS = 5
+"""Steps of each kind that an estimate times."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a training would take.
+
+    Attributes:
+        snippets: in an epoch.
+        steps, steps_per_epoch: of the training and of an epoch.
+        seconds_per_step: measured here, median.
+        prepare_seconds: spent on decoding, looking at the footage, and structure from motion, which the
+            training then finds done.
+    """
+
+    snippets: int
+    steps: int
+    steps_per_epoch: int
+    seconds_per_step: float
+    prepare_seconds: float
+
+    def hours(self, snippets: int | None = None, epochs: float | None = None) -> float:
+        """Of the whole training; or of so many epochs over so many snippets at the rate measured."""
+        steps = float(self.steps)
+        if snippets is not None:
+            batch = self.snippets / self.steps_per_epoch
+            steps = snippets / batch * (epochs or 1)
+        return steps * self.seconds_per_step / 3600
+
+
+@threads_kept()
+def estimate(settings: TrainSettings) -> Estimate:
+    """Time a few steps of a training, without training.
+
+    Raises:
+        EgodepthError: anything wrong with settings, footage or device.
+    """
+    engine = Engine.of(settings)
+    sequences = read_training_sequences(settings.data)
+    settings, stream, _, prepared = prepare(settings, sequences)
+    compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
+    options = thread_options(engine.accelerator)
+    timing = time_steps(settings, stream, engine, options, compare, ESTIMATE_STEPS)
+    steps, per_step = wanted_steps(settings, stream), timing.times.mean()
+    if settings.minutes is not None:
+        steps = min(steps, max(1, int(PLANNED_SHARE * 60 * settings.minutes / per_step)))
+    return Estimate(stream.snippet_count, steps, stream.steps_per_epoch, per_step, prepared)

@@ -1,0 +1,68 @@
+"""The footage of a training, with a camera for all of it."""
+
+import warnings
+
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data.footage.own_footage import (
+    CAMERA_FILE,
+)
+from egodepth.data.sequence import Sequence
+from egodepth.data.sources import read_sources
+from egodepth.data.splits import get_split
+from egodepth.runs.cameras import brings_camera, with_camera
+from egodepth.settings.training import DataSettings
+
+
+def read_training_sequences(data: DataSettings) -> list[Sequence]:
+    """All sequences of the sources, with a camera given where the footage has none.
+
+    Raises:
+        EgodepthError: no sources, or whatever their readers find wrong.
+    """
+    if not data.sources:
+        raise EgodepthError("nothing to train on: name a video or folder, or set --data.sources")
+    if data.root is not None and not data.root.is_dir():
+        raise EgodepthError(f"--data.root: there is no folder {data.root}")
+    found = read_sources(data.sources, data.root)
+    if data.split is not None:
+        split = get_split(data.split)
+        chosen = [split.numbers(s) != set() for s in found]
+        rigs = {s.rig for s, is_in in zip(found, chosen, strict=True) if is_in and data.partner}
+        if not any(chosen):
+            names = ", ".join(s.name for s in found[:6])
+            raise EgodepthError(f"--data.split {data.split} names no frame of {names}")
+        found = [
+            s for s, is_in in zip(found, chosen, strict=True) if is_in or (s.rig and s.rig in rigs)
+        ]
+    _check_typed_camera(found, data)
+    return [with_camera(sequence, data) for sequence in found]
+
+
+def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:
+    """What is typed of the camera must hold for all footage that it is for.
+
+    Raises:
+        EgodepthError: a focal length in pixels for frames of several sizes, or a horizontal field of view for
+            both upright and wide ones.
+    """
+    typed = [name for name in ("camera", "focal", "fov") if getattr(data, name) is not None]
+    if not typed:
+        return
+    name, value = typed[0], getattr(data, typed[0])
+    own = [s for s in sequences if brings_camera(s)]
+    if own:
+        warnings.warn(
+            f"{own[0].name} brings its own camera ({own[0].camera_note or own[0].camera_from}), which --data."
+            f"{name} does not replace",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+    sizes = {(s.frames.width, s.frames.height): s.name for s in sequences if not brings_camera(s)}
+    upright = {width > height for width, height in sizes if width != height}
+    if (name == "focal" and len(sizes) > 1) or (name == "fov" and len(upright) > 1):
+        some = ", ".join(f"{s} is {w}x{h}" for (w, h), s in list(sizes.items())[:3])
+        meant = "in pixels of one size" if name == "focal" else "from the left to the right edge"
+        raise EgodepthError(
+            f"--data.{name} {value:g} is {meant}, but {some}: give --data.camera FILE, or put a {CAMERA_FILE} "
+            "beside each"
+        )
