@@ -20,6 +20,7 @@ from egodepth.evaluation.odometry import (
     snippet_errors,
 )
 from egodepth.geometry import se3
+from egodepth.geometry.pose_writing import write_euroc, write_kitti, write_tum
 from egodepth.geometry.trajectory import (
     associate,
     poses_at,
@@ -27,9 +28,6 @@ from egodepth.geometry.trajectory import (
     read_kitti,
     read_trajectory,
     read_tum,
-    write_euroc,
-    write_kitti,
-    write_tum,
 )
 from egodepth.inference.scoring.trajectory_files import evaluate_trajectory_file
 

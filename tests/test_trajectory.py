@@ -7,7 +7,8 @@ from scipy.spatial.transform import Rotation
 
 from egodepth.core.errors import EgodepthError
 from egodepth.geometry import se3
-from egodepth.geometry.trajectory import align_similarity, chain, read_kitti, write_kitti, write_tum
+from egodepth.geometry.pose_writing import write_kitti, write_tum
+from egodepth.geometry.trajectory import align_similarity, chain, read_kitti
 
 
 def random_poses(count: int) -> np.ndarray:

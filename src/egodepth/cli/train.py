@@ -67,7 +67,7 @@ class Train(Command):
         return RunFolder.at(self.out).settings()
 
     def _print_estimate(self, settings: "TrainSettings") -> int:
-        from egodepth.training.run import estimate
+        from egodepth.training.estimate import estimate
 
         found = estimate(settings)
         print(

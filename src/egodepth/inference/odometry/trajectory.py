@@ -10,7 +10,7 @@ import numpy as np
 from egodepth.core.errors import EgodepthError
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Sequence
-from egodepth.geometry.trajectory import write_kitti, write_tum
+from egodepth.geometry.pose_writing import write_kitti, write_tum
 from egodepth.inference.odometry.trajectory_files import shown_times, write_poses
 from egodepth.runs.unit import OWN_UNIT, Unit
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthWarning
 from egodepth.core.outputs import OutputFolder
-from egodepth.geometry.trajectory import write_kitti, write_tum
+from egodepth.geometry.pose_writing import write_kitti, write_tum
 
 KITTI_FILE, TUM_FILE = "trajectory_kitti.txt", "trajectory_tum.txt"
 
