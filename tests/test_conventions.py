@@ -1,0 +1,58 @@
+"""Conventions of cameras, poses, depth and pixels, on a street rendered into KITTI's layouts.
+
+:mod:`tests.test_real_data` asserts the same of the real excerpts, where they are.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.rendered_kitti import BASELINE, FRAMES, SCANNED, make_rendered_kitti
+from tests.test_real_data import errors, read, stereo_errors, transposed_rotation
+
+LEFT = ["2011_09_26_drive_0001_sync/image_02", "07/image_2"]
+RIGHT = ["2011_09_26_drive_0001_sync/image_03", "07/image_3"]
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("rendered")
+    make_rendered_kitti(root)
+    return root
+
+
+@pytest.mark.parametrize("name", LEFT + RIGHT)
+def test_depth_and_pose_explain_the_neighbours(name: str, rendered: Path) -> None:
+    sequence = read(rendered, name)
+    assert (len(sequence.frames), list(sequence.depth)) == (FRAMES, [SCANNED])
+    true = errors(sequence)
+    assert true < 0.55 * errors(sequence, lambda m: np.eye(4))
+    assert true < 0.7 * errors(sequence, np.linalg.inv)
+    assert true < 0.8 * errors(sequence, transposed_rotation)
+    for shift in (0.5, -0.5):
+        assert true < 0.997 * errors(sequence, shift=shift)
+        assert true < 0.985 * errors(sequence, shift=2 * shift)
+
+
+@pytest.mark.parametrize("name", LEFT)
+def test_depth_and_the_baseline_explain_the_other_camera(name: str, rendered: Path) -> None:
+    left, right = read(rendered, name), read(rendered, RIGHT[LEFT.index(name)])
+    between = np.linalg.inv(left.rig_from_camera) @ right.rig_from_camera
+    np.testing.assert_allclose(between[:3, 3], [BASELINE, 0, 0], atol=1e-6)
+    true = stereo_errors(rendered, name)
+    assert true < 0.5 * stereo_errors(rendered, name, scale=0)
+    assert true < 0.4 * stereo_errors(rendered, name, scale=-1)
+    for shift in (0.5, -0.5):
+        assert true < 0.997 * stereo_errors(rendered, name, shift=shift)
+        assert true < 0.95 * stereo_errors(rendered, name, shift=2 * shift)
+
+
+def test_both_layouts_tell_the_same(rendered: Path) -> None:
+    raw, odometry = (read(rendered, name) for name in LEFT)
+    motions = []
+    for sequence in (raw, odometry):
+        poses = sequence.world_from_camera
+        assert poses is not None
+        motions.append(np.linalg.inv(poses[:-1]) @ poses[1:])
+    np.testing.assert_allclose(motions[0], motions[1], atol=1e-5)
+    np.testing.assert_array_equal(raw.depth[SCANNED](), odometry.depth[SCANNED]())
