@@ -122,15 +122,15 @@ def is_near(found: Tensor, motion: Tensor) -> Tensor:
 
 def score(pairs: list[Pair], features: FeatureNet | None, name: str) -> list[dict[str, float]]:
     """A row for each starting error: shares of starts that end at the truth, and at its own end."""
-    how = AlignSettings(iterations=30, brightness=features is None)
+    settings = AlignSettings(iterations=30, brightness=features is None)
     hits = np.zeros((len(START_ERRORS), 2))
     for number, pair in enumerate(track(pairs, name, transient=True)):
         levels = levels_of(pair, features, STARTS)
-        ends = align(levels, State.start(pair.motion.expand(STARTS, 4, 4)), how)
+        ends = align(levels, State.start(pair.motion.expand(STARTS, 4, 4)), settings)
         reference = ends.state.source_from_target[:1]
         for row, (degrees, share) in enumerate(START_ERRORS):
             start = starts_about(pair.motion, degrees, share, 100 * number + row)
-            found = align(levels, State.start(start), how).state.source_from_target
+            found = align(levels, State.start(start), settings).state.source_from_target
             for column, goal in enumerate((pair.motion, reference)):
                 hits[row, column] += is_near(found, goal).float().mean().item() / len(pairs)
     return [

@@ -104,18 +104,20 @@ def main() -> None:
     cases: list[dict[str, Any]] = []
     fits = {}
     for encoder in options.encoders:
-        mine = []
+        measured = []
         for change in CHANGES:
             case: dict[str, Any] = {"encoder": encoder, **BASE, **change}
             words = [sys.executable, "-m", "benchmarks.cost", "--one", json.dumps(case)]
             done = subprocess.run(words, capture_output=True, text=True, env=dict(os.environ))
             if done.returncode:
                 raise SystemExit(done.stderr)
-            mine.append(case | json.loads(done.stdout.splitlines()[-1]))
-        columns = np.array([[1, megapixels(case)] for case in mine])
-        fixed, slope = np.linalg.lstsq(columns, [case["seconds"] for case in mine], rcond=None)[0]
+            measured.append(case | json.loads(done.stdout.splitlines()[-1]))
+        columns = np.array([[1, megapixels(case)] for case in measured])
+        fixed, slope = np.linalg.lstsq(columns, [case["seconds"] for case in measured], rcond=None)[
+            0
+        ]
         fits[encoder] = {"seconds": float(fixed), "seconds_per_megapixel": float(slope)}
-        for case in mine:
+        for case in measured:
             fit = fixed + slope * megapixels(case)
             hours = case["seconds"] * KITTI_SNIPPETS / case["batch"] * EPOCHS / 3600
             table.add_row(
@@ -123,7 +125,7 @@ def main() -> None:
                 str(case["sources"]), f"{case['seconds']:.3f} s", f"{fit:.3f} s",
                 f"{case['peak_mb']:.0f} MB", f"{hours:.0f} h",
             )  # fmt: skip
-        cases += mine
+        cases += measured
     Console(width=110).print(table)
     if options.out:
         write_json(options.out, {"cases": cases, "fits": fits, **provenance()})

@@ -74,7 +74,7 @@ def features_of(folder: Path) -> Describe:
 
 def measure(clip: Clip, describe: Describe, frames: int | None, protocol: str) -> dict[str, float]:
     """Scores of labels where they are, how much of the truth they cover, and the seconds of one."""
-    how = get_protocol(protocol)
+    chosen = get_protocol(protocol)
     truths = clip.sequence.ground_truth(how.truth)
     keys = set(key_positions(clip))
     scored = [position for position in sorted(truths) if position in keys][:frames]
@@ -91,12 +91,12 @@ def measure(clip: Clip, describe: Describe, frames: int | None, protocol: str) -
         x = ((np.arange(width) + 0.5) * label.shape[1] / width).astype(int)
         inverse = label[y][:, x]
         depth = np.divide(1, inverse, out=np.ones_like(inverse), where=inverse > 0)
-        all_scored = scored_pixels(depth, truth, how)
+        all_scored = scored_pixels(depth, truth, chosen)
         mask = all_scored & (inverse > 0)
         if not mask.any():
             continue
         scale = float(np.median(truth[mask]) / np.median(depth[mask]))
-        found = scaled_depth(depth, scale, 0.0, how)[mask]
+        found = scaled_depth(depth, scale, 0.0, chosen)[mask]
         rows.append({**depth_metrics(found, truth[mask].astype(np.float64)),
                      "coverage": float(mask.sum() / all_scored.sum())})  # fmt: skip
     means = {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

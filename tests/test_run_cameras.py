@@ -123,7 +123,7 @@ def test_footage_of_one_name_keeps_cameras_of_its_own(tmp_path: Path) -> None:
     write_images(tmp_path / "c" / "frames", 2)
     with pytest.warns(EgodepthWarning, match="several cameras, and frames is none of it"):
         assert focal(open_footage(run, tmp_path / "c" / "frames")[0]) == pytest.approx(70)
-    with pytest.warns(EgodepthWarning, match="its metadata tell another camera"):
+    with pytest.warns(EgodepthWarning, match="its metadata name another camera"):
         other = read_footage(tmp_path / "c" / "frames").with_focal(300, "metadata")
         assert focal(with_run_camera(other, run)) == 300
     with warnings.catch_warnings():
@@ -258,7 +258,7 @@ def test_one_limit_for_what_a_camera_sees(
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 1
         image.save(place, exif=exif.tobytes())
         source = place if place.name == "b.jpg" else place.parent
-        with pytest.warns(EgodepthWarning, match=r"EXIF or container data tell fx .* not believed"):
+        with pytest.warns(EgodepthWarning, match=r"EXIF or container data tell fx .* are ignored"):
             (sequence,) = read_source(str(source))
         assert sequence.camera is None
 

@@ -314,7 +314,7 @@ def test_an_image_alone_is_taken_as_it_is(bent_run: Path, tiny_run: Path, footag
     files = sorted((footage / "images").iterdir())
     run = egodepth.load(bent_run)
     for look in (lambda: run.depth(files[0]), lambda: run.motion(files[0], str(files[1]))):
-        with pytest.warns(EgodepthWarning, match=r"has a lens that bends lines: .*run\.open"):
+        with pytest.warns(EgodepthWarning, match=r"has lens distortion: .*run\.open"):
             look()
     frame = next(iter(run.open(files[0])[0].frames.at()))
     with warnings.catch_warnings():

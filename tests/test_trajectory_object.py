@@ -39,9 +39,7 @@ def test_lengths_are_scaled_where_they_are_written(tmp_path: Path) -> None:
 def test_nobody_knows_the_metres() -> None:
     found = path(Unit())
     np.testing.assert_array_equal(found.first_from_frame, found.poses)
-    with pytest.raises(
-        EgodepthError, match="the run's unit, of which nobody knows how many metres"
-    ):
+    with pytest.raises(EgodepthError, match="the run's unit, whose length in metres is unknown"):
         found.in_metres()
 
 

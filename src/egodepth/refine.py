@@ -52,7 +52,7 @@ class SampleRefinement:
 def refine_samples(
     folder: RunLike,
     sequence: Sequence,
-    how: SampleRefinement,
+    refinement: SampleRefinement,
     *,
     rig: list[Sequence] | None = None,
     frames: list[int] | None = None,
@@ -75,7 +75,7 @@ def refine_samples(
         folder: run folder.
         sequence: footage to predict; its camera is that which it brings or was opened with (``Run.open`` with
             ``fov`` or ``camera``), else that of the run.
-        how: iterations and learning rate.
+        refinement: iterations and learning rate.
         rig: where to find the other camera, for a run whose sources need it.
         frames: positions to predict, ascending, without poses; by default all, with poses.
         device: auto, cpu, cuda or cuda:N.
@@ -99,7 +99,7 @@ def refine_samples(
     gap = gap_of(sequence.frames, run.motion_gap) if run.has_motion else 1
     settings, near, wide = _make_streams(settings, footage, gap)
     refined = _refined_frames(
-        run, networks, sequence, frames, near, wide, settings, how, on_frame, bf16=bf16
+        run, networks, sequence, frames, near, wide, settings, refinement, on_frame, bf16=bf16
     )
     if frames is not None or not run.has_motion:
         unknown = np.full((4, 4), np.nan)
@@ -158,7 +158,7 @@ def _refined_frames(
     near: SnippetStream,
     wide: SnippetStream | None,
     settings: TrainSettings,
-    how: SampleRefinement,
+    refinement: SampleRefinement,
     on_frame: Callable[[HeldOutResult | None], None],
     *,
     bf16: bool,
@@ -176,7 +176,7 @@ def _refined_frames(
             if stream is not None
         ]
         networks.use_bf16(bf16)
-        found = _refine(networks, batches[0], batches[1:], settings, how)
+        found = _refine(networks, batches[0], batches[1:], settings, refinement)
         networks.use_bf16(False)
         on_frame(found)
         image = run.prepare(frame.image)
@@ -188,21 +188,21 @@ def _refine(
     batch: SnippetBatch,
     held_out: list[SnippetBatch],
     settings: TrainSettings,
-    how: SampleRefinement,
+    refinement: SampleRefinement,
 ) -> HeldOutResult | None:
     """Refine the networks on a snippet, and undo it where held-out frames are not explained better; None where
     nothing is held out."""
     parameters = [p for p in networks.parameters() if p.requires_grad]
-    optimizer = torch.optim.Adam(parameters, lr=how.learning_rate)
+    optimizer = torch.optim.Adam(parameters, lr=refinement.learning_rate)
     best = BestWeights()
     try:
-        for step in range(how.iterations + 1):
+        for step in range(refinement.iterations + 1):
             # Nothing of the first phase of a training is wanted here: progress is at its end.
             result = compute_objective(networks, batch, settings, progress=1.0)
             # Between start and end the held-out loss says less: depth first follows PoseNet's errors.
-            if held_out and step in (0, how.iterations):
+            if held_out and step in (0, refinement.iterations):
                 best.look(step, _held_out_loss(networks, held_out[0], result, settings), networks)
-            if step < how.iterations:
+            if step < refinement.iterations:
                 optimizer.zero_grad()
                 result.total.backward()
                 torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)

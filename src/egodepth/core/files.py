@@ -135,9 +135,9 @@ def find(root: Path, pattern: str) -> list[Path]:
     return natural_order(found)
 
 
-def read_text(path: str | Path, what: str) -> str:
+def read_text(path: str | Path, description: str) -> str:
     """Read a UTF-8 file, or one in UTF-16 with a byte order mark (which is never part of the text);
-    ``what`` names it in the error.
+    ``description`` names it in the error.
 
     Raises:
         EgodepthError: the file is missing, unreadable or not text.
@@ -148,6 +148,6 @@ def read_text(path: str | Path, what: str) -> str:
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
         return text.replace("\r\n", "\n").replace("\r", "\n")
     except FileNotFoundError as error:
-        raise EgodepthError(f"{what} is missing: there is no file {path}") from error
+        raise EgodepthError(f"{description} is missing: there is no file {path}") from error
     except (OSError, UnicodeDecodeError) as error:
-        raise EgodepthError(f"cannot read {what} {path}: {error}") from error
+        raise EgodepthError(f"cannot read {description} {path}: {error}") from error

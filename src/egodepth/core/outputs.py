@@ -54,8 +54,8 @@ class OutputFolder:
         """
         path = self.path / name
         if path.parent not in self._folders:
-            there = path.parent.iterdir() if path.parent.is_dir() else iter(())
-            other = next((p for p in there if not p.name.startswith(".")), None)
+            entries = path.parent.iterdir() if path.parent.is_dir() else iter(())
+            other = next((p for p in entries if not p.name.startswith(".")), None)
             self._check(other, f"no earlier {self._kind} wrote")
             self._folders.update(path.parents)
         self._check(path if path.exists() else None, f"no earlier {self._kind} wrote")

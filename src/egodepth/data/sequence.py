@@ -103,7 +103,7 @@ class Sequence:
         camera_note: of a camera file, its format and path in words; else empty.
         world_from_camera: (N, 4, 4) float64, one pose a frame, NaN where a frame has none; None where there
             are none.
-        metric_poses: whether the poses are in metres; one's own are in a unit that nobody knows, unless their
+        metric_poses: whether the poses are in metres; one's own are in an unknown unit, unless their
             camera.yaml says so.
         depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
             0 where there is none. It may have another size than the frames, which shows the same.

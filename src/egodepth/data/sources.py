@@ -13,7 +13,7 @@ from egodepth.data.sequence import Sequence, with_unique_names
 
 @dataclass(frozen=True)
 class DataSet:
-    """A data set that can be named.
+    """A known data set.
 
     Attributes:
         title: its name in full.

@@ -35,8 +35,8 @@ class Segment:
         first: its first frame.
         length: of the true path, in metres.
         translation: error, as a share of the length.
-        rotation: error in radians a metre.
-        speed: metres a frame.
+        rotation: error in radians per metre.
+        speed: metres per frame.
     """
 
     first: int
@@ -200,13 +200,13 @@ def segment_errors(
             if len(beyond) == 0:
                 break
             last = int(beyond[0])
-            mine = scaled
+            scaled_by_segment = scaled
             if alignment == "segments":
                 piece = slice(first, last + 1)
                 own = align_similarity(estimate[piece, :3, 3], truth[piece, :3, 3])[0]
-                mine = estimate.copy()
-                mine[:, :3, 3] *= own
-            moved = np.linalg.inv(mine[first]) @ mine[last]
+                scaled_by_segment = estimate.copy()
+                scaled_by_segment[:, :3, 3] *= own
+            moved = np.linalg.inv(scaled_by_segment[first]) @ scaled_by_segment[last]
             error = np.linalg.inv(moved) @ np.linalg.inv(truth[first]) @ truth[last]
             segments.append(Segment(
                 first, float(length), float(np.linalg.norm(error[:3, 3])) / length,

@@ -156,9 +156,9 @@ def choose_state(
     chosen: Tensor, first: State | Linearization, second: State | Linearization
 ) -> dict[str, Tensor]:
     """Take the fields of the first state for the chosen pairs (B,), of the second for the others."""
-    theirs = vars(second)
+    others = vars(second)
     return {
-        name: torch.where(chosen.view(-1, *(1 for _ in value.shape[1:])), value, theirs[name])
+        name: torch.where(chosen.view(-1, *(1 for _ in value.shape[1:])), value, others[name])
         for name, value in vars(first).items()
     }
 

@@ -128,8 +128,8 @@ class PosedViews:
         if own is None or len(views) < MIN_AGREEING:
             return None
         motions = torch.stack([self._motion_to(s, position) for s, _ in views])
-        theirs = torch.stack([depth for _, depth in views])
-        agree, given = agreeing_views(own, theirs, motions, self._camera, TOLERANCE)
+        other_depths = torch.stack([depth for _, depth in views])
+        agree, given = agreeing_views(own, other_depths, motions, self._camera, TOLERANCE)
         # A car ahead that keeps its distance looks infinitely far, and all views agree on it.
         moved = parallax(own, motions, self._camera).amax(0)
         count = agree.sum(0).masked_fill(moved < MIN_PARALLAX, 0)

@@ -301,9 +301,9 @@ def agreeing_views(
     pixels, projected, valid = reproject(
         depth.repeat(count, 1, 1), other_from_target.flatten(0, 1), cameras, cameras
     )
-    theirs = sample(others.flatten(0, 1)[:, None], pixels)[:, 0]
-    known = valid & (theirs > 0) & (inverse_depth > 0).repeat(count, 1, 1)
-    ratio = theirs * projected
+    other_depth = sample(others.flatten(0, 1)[:, None], pixels)[:, 0]
+    known = valid & (other_depth > 0) & (inverse_depth > 0).repeat(count, 1, 1)
+    ratio = other_depth * projected
     agree = known & (ratio.clamp(min=1e-9).log().abs() < tolerance)
     # What the other frame gives: its depth over that expected there, to first order.
     given = inverse_depth.repeat(count, 1, 1) * ratio

@@ -136,11 +136,11 @@ class PoseTable:
             rows.append(known)
         return np.array(rows, np.float64).reshape(-1, len(wanted))
 
-    def expect(self, columns: tuple[int, ...], what: str) -> None:
+    def expect(self, columns: tuple[int, ...], expected: str) -> None:
         """Refuse another number of columns."""
         if self.count not in columns:
             raise EgodepthError(
-                f"{self.path} line {self.lines[0]}: expected {what}, got {self.first[:60]!r}"
+                f"{self.path} line {self.lines[0]}: expected {expected}, got {self.first[:60]!r}"
             )
 
     def refuse(self, wrong: ndarray, form: str, why: Callable[[int], str]) -> None:

@@ -83,5 +83,5 @@ def align_images(
         1 / depth,
         Camera(small.matrix[None], height, width),
     )
-    how = settings or AlignSettings(iterations=30, brightness=features is None)
-    return align(levels, State.start(begin[None]), how)
+    settings = settings or AlignSettings(iterations=30, brightness=features is None)
+    return align(levels, State.start(begin[None]), settings)

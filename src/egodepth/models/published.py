@@ -13,7 +13,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.models.networks import Networks
 from egodepth.settings.model import ModelSettings
 
-# Their name, and ours; braces hold the part of a number that is one less here.
+# Their name, and own; braces hold the part of a number that is one less here.
 _NAMES = (
     (r"DepthEncoder\.encoder\.(?!fc\.)(.+)", r"depth.encoder.net.model.\1"),
     (r"DepthDecoder\.reduce(\d)\.conv\.(.+)", r"depth.decoder.reduce.{\1}.\2"),
@@ -104,9 +104,9 @@ def convert_published(
     unused: list[str] = []
     unknown: list[str] = []
     for name, value in state.items():
-        ours = _our_name(name)
-        if ours is not None:
-            converted[ours] = value
+        own = _our_name(name)
+        if own is not None:
+            converted[own] = value
         else:
             (unused if ".encoder.fc." in name else unknown).append(name)
     parts = {name.split(".", 1)[0] for name in converted}
@@ -157,10 +157,10 @@ def convert_published(
 
 
 def _our_name(name: str) -> str | None:
-    for theirs, ours in _NAMES:
-        match = re.fullmatch(theirs, name)
+    for published, own in _NAMES:
+        match = re.fullmatch(published, name)
         if match:
-            return re.sub(r"\{(\d)\}", lambda m: str(int(m[1]) - 1), match.expand(ours))
+            return re.sub(r"\{(\d)\}", lambda m: str(int(m[1]) - 1), match.expand(own))
     return None
 
 

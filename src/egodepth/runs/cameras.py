@@ -174,7 +174,7 @@ def with_kept_camera(sequence: Sequence, run: RunFolder) -> Sequence:
         fitting = [c for c in named.values() if c.fits(height, width)]
         if not any(abs(_focal(c.camera) / focal - 1) < OTHER_FOCAL for c in fitting):
             warnings.warn(
-                f"{sequence.name}: its metadata tell another camera than that of {run}, and are believed",
+                f"{sequence.name}: its metadata name another camera than that of {run}, and override it",
                 EgodepthWarning,
                 stacklevel=2,
             )

@@ -288,12 +288,12 @@ def read_json(path: Path) -> dict[str, Any]:
     return facts
 
 
-def download(name: str, **how: Any) -> Path:
+def download(name: str, **options: Any) -> Path:
     """Download a run from the hub once, and return its folder.
 
     Args:
         name: OWNER/NAME.
-        how: of ``huggingface_hub.snapshot_download``.
+        options: of ``huggingface_hub.snapshot_download``.
 
     Raises:
         EgodepthError: no such run, or no network.
@@ -302,7 +302,7 @@ def download(name: str, **how: Any) -> Path:
 
     try:
         with quiet_hub(), progress.phase(f"downloading {name}"):
-            return Path(huggingface_hub.snapshot_download(name, **how))
+            return Path(huggingface_hub.snapshot_download(name, **options))
     except (
         Exception
     ) as error:  # the hub's, requests' and the system's: all mean that it is not there

@@ -105,9 +105,9 @@ class Run(
         save_facts(self.folder, target)
 
     @classmethod
-    def _from_pretrained(cls, *, model_id: str, device: str = "auto", **how: Any) -> Self:
+    def _from_pretrained(cls, *, model_id: str, device: str = "auto", **options: Any) -> Self:
         local = Path(model_id)
-        return cls.load(local if local.is_dir() else download(model_id, **how), device)
+        return cls.load(local if local.is_dir() else download(model_id, **options), device)
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """Make the model card that the hub shows, with the run's facts filled in."""
@@ -218,7 +218,7 @@ class Run(
         """Warn of a file that may show the world behind the lens of the run's camera."""
         if isinstance(image, (str, Path)) and self._has_lens:
             warnings.warn(
-                f"{image} is taken as it is, but the camera of {self.folder} has a lens that bends lines: "
+                f"{image} is taken as it is, but the camera of {self.folder} has lens distortion: "
                 "where it took this image, open it by run.open(FILE) and give the frames of that",
                 EgodepthWarning,
                 stacklevel=3,

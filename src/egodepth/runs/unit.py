@@ -11,7 +11,7 @@ class Unit:
     """Unit of a run's lengths.
 
     Attributes:
-        metres: of one unit; None where nobody knows.
+        metres: of one unit; None where unknown.
         text: in words, with how it is known.
     """
 

@@ -44,7 +44,7 @@ class EgodepthModule(L.LightningModule):
             settings: of the run.
             networks: what to train.
             schedule: what the learning rate and the terms that fade follow.
-            motions: poses from structure from motion, which are refined along.
+            motions: poses from structure from motion, refined during training.
         """
         super().__init__()
         self.settings, self.networks, self.schedule = settings, networks, schedule

@@ -151,7 +151,7 @@ def depth_loss(
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
-    """Of all terms, a scalar."""
+    """Weighted sum of all terms, a scalar."""
     by_name = weights.terms
     return torch.stack([by_name[name] * value for name, value in terms.items()]).sum()
 

@@ -88,7 +88,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         Args:
             clips: footage. Where a clip's motion is known, snippets are of frames of one part.
             directions: sources relative to the target, in strides of the clip, for example (-1, 1).
-            batch_size: snippets a step.
+            batch_size: snippets per step.
             seed: fixes the order.
             partner: the other camera of a stereo rig is a source too, the last one.
             rank, ranks: this process among those that share every step; together they see what one

@@ -69,7 +69,7 @@ class LiveView:
 
     @property
     def rate(self) -> float:
-        """Frames a second, of the last ones."""
+        """Frames per second, over the last ones."""
         moments = list(self._moments)
         return (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 0.0
 

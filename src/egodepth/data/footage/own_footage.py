@@ -41,7 +41,7 @@ LIKE_CAMERA_FILE = re.compile(
 )
 """Names that people and other programs give to camera files."""
 MILLIMETRES = 1000
-"""Steps a metre of depth PNGs where camera.yaml has no ``depth_steps``."""
+"""Steps per metre of depth PNGs where camera.yaml has no ``depth_steps``."""
 
 
 def read_footage(path: Path) -> Sequence:
@@ -134,7 +134,7 @@ def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | Non
     wide = too_wide(focal, focal, sequence.frames.height, sequence.frames.width)
     if wide:
         warnings.warn(
-            f"{sequence.name}: its EXIF or container data tell {wide}; they are not believed",
+            f"{sequence.name}: its EXIF or container data tell {wide}; they are ignored",
             EgodepthWarning,
             stacklevel=4,
         )

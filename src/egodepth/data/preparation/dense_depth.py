@@ -192,7 +192,7 @@ def _moved(clip: Clip, inverse: np.ndarray, key: int, position: int) -> np.ndarr
     """(h, w) the inverse depth of a key frame as another frame sees it; 0 where it does not."""
     assert clip.motion is not None
     height, width = inverse.shape
-    # Four points a pixel, so that what comes nearer has no gaps that the background shows through.
+    # Four points per pixel, so that what comes nearer has no gaps that the background shows through.
     y, x = np.mgrid[: 2 * height, : 2 * width]
     depth = np.repeat(np.repeat(inverse.astype(np.float64), 2, 0), 2, 1)
     known = depth > 0

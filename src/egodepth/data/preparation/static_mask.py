@@ -19,7 +19,7 @@ COHERENT = 0.8
 """Share of a pixel's mean slope that stays where the slopes of all frames are averaged: edges that stay in
 place keep it, those that come and go cancel."""
 MIN_SLOPE = 3.0
-"""Grey levels a pixel."""
+"""Grey levels per pixel."""
 STEADY = 0.3
 """Change over time, over the image's usual one, below which a pixel is steady."""
 MIN_AREA_SHARE = 0.003

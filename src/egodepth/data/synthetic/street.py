@@ -24,7 +24,7 @@ _VERSION = 3
 """Raise it when the pictures change: it names the frame cache."""
 
 CAMERA_HEIGHT, CRUISE, TURN_SPEED, TURN_LENGTH = 1.6, 0.75, 0.48, 36.0
-"""Metres, metres a frame. The turn is wide enough to be driven at a speed that still shows depth."""
+"""Metres, metres per frame. The turn is wide enough to be driven at a speed that still shows depth."""
 WEAVE, WEAVE_LENGTH = 0.3, 8.0
 """Metres to the sides and, per radian, along the way: nobody drives straight."""
 

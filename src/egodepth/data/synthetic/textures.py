@@ -163,7 +163,7 @@ def leaves(rng: Rng, size: int = 128) -> np.ndarray:
 
 
 def car_side(rng: Rng, paint: tuple[float, ...], height: int = 58, width: int = 172) -> np.ndarray:
-    """The flank of a car, 40 pixels a metre: windows above the belt line, doors, wheel arches."""
+    """The flank of a car, 40 pixels per metre: windows above the belt line, doors, wheel arches."""
     image = np.ones((height, width, 3), np.float32) * np.array(paint)
     image *= np.linspace(1.1, 0.7, height)[:, None, None]
     image[:20, 34:118] = (0.10, 0.12, 0.14)

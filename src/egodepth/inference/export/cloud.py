@@ -51,7 +51,7 @@ class Cloud:
 
 
 class DepthView(NamedTuple):
-    """Depth of a frame, and which of it to believe.
+    """Depth of a frame, with a mask of the valid pixels.
 
     Attributes:
         number: of the frame.
@@ -78,7 +78,7 @@ def consistent_views(
     *,
     depth: DepthFrom = "views",
 ) -> Iterator[DepthView]:
-    """Depth of every so many frames, and what to believe of it: what neighbouring frames agree on, but for the
+    """Depth of every so many frames, and which of it is valid: what neighbouring frames agree on, but for the
     borders of objects; and of the rest what the next of these frames (for the last, the one before) sees at
     the same depth.
 
@@ -108,7 +108,7 @@ def consistent_views(
 
 
 def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> DepthView:
-    """A frame, and what to believe of it: what views agree on, and what another sees at the same depth."""
+    """A frame, valid where views agree, or where another frame sees the same depth."""
     assert sequence.camera is not None
     camera = sequence.camera.resize(*frame.depth.shape).to(torch.float64)
     near = frame.depth < MAX_MEDIAN_DEPTHS * np.median(frame.depth)

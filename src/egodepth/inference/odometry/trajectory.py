@@ -47,11 +47,11 @@ class Trajectory:
         """(N, 4, 4) poses in metres.
 
         Raises:
-            EgodepthError: nobody knows how long the run's unit is.
+            EgodepthError: the run's unit is unknown.
         """
         if self.unit.metres is None:
             raise EgodepthError(
-                f"the trajectory is in {self.unit}, of which nobody knows how many metres it is; give a "
+                f"the trajectory is in {self.unit}, whose length in metres is unknown; give a "
                 "known length (--camera_height, --speed, --gps or --distance)"
             )
         return self.first_from_frame

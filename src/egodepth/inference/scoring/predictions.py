@@ -97,7 +97,7 @@ class Predictions:
         if any(path.suffix.lower() == ".png" for path in paths):
             warnings.warn(
                 f"{self.path}: nothing scales the predictions to the truth, and 16-bit PNGs are taken for "
-                f"{PNG_STEPS} steps a metre, whatever depth_steps a camera.yaml names for the truth",
+                f"{PNG_STEPS} steps per metre, whatever depth_steps a camera.yaml names for the truth",
                 EgodepthWarning,
                 stacklevel=3,
             )
