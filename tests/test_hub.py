@@ -66,7 +66,7 @@ def test_runs_of_the_hub_by_name(
     with pytest.raises(EgodepthError, match=r"cannot get the run me/none .*: 404 Client Error$"):
         egodepth.load("hf:me/none")
     status, _, error = run(capsys, "predict", "hf:me/none", tmp_path, "--out", tmp_path / "o")
-    assert status == 2 and "cannot get the run me/none" in error and len(error.splitlines()) == 1
+    assert status == 1 and "cannot get the run me/none" in error and len(error.splitlines()) == 1
 
 
 def test_an_upload_that_fails_is_one_line(

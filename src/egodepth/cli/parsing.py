@@ -12,7 +12,7 @@ from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, Token
 from cyclopts.exceptions import (
     CoercionError,
     MissingArgumentError,
@@ -196,6 +196,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         help=_in_one_line(field.description),
         metavar=metavar.text if metavar and not positional else None,
         show_default=False if default is None or isinstance(default, bool) else _show_value,
+        converter=_as_typed if _holds_whole_number(field.annotation) else None,
         consume_multiple=get_origin(field.annotation) is tuple
         and ... in get_args(field.annotation),
     )
@@ -203,6 +204,16 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     return inspect.Parameter(
         name, kind, default=default, annotation=Annotated[field.annotation, shown]
     )
+
+
+def _holds_whole_number(annotation: Any) -> bool:
+    return annotation is int or any(map(_holds_whole_number, get_args(annotation)))
+
+
+def _as_typed(_: Any, tokens: Sequence[Token]) -> Any:
+    """Text as it was typed, which pydantic reads: cyclopts would round 1.5 to a whole number."""
+    values = tuple(token.value for token in tokens)
+    return values[0] if len(values) == 1 else values
 
 
 def _setting_parameters(options: OptionsOf) -> Iterator[inspect.Parameter]:
