@@ -1,6 +1,8 @@
 """Batches of snippets: as they are loaded, and as the networks and losses see them."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int64, UInt8
@@ -43,24 +45,18 @@ class RawBatch:
 
     def to(self, device: torch.device) -> "RawBatch":
         """Move to a device, without waiting for it."""
-
-        def moved(values: Tensor) -> Tensor:
-            return values.to(device, non_blocking=True)
-
-        return RawBatch(
-            moved(self.frames), moved(self.matrix), moved(self.motions), self.step,
-            moved(self.frame_ids), moved(self.owners), moved(self.points), moved(self.static),
-            None if self.dense is None else moved(self.dense), self.weight,
-        )  # fmt: skip
+        return self._with_each(lambda values: values.to(device, non_blocking=True))
 
     def pin_memory(self) -> "RawBatch":
         """In memory from which a GPU takes it without waiting."""
-        return RawBatch(
-            self.frames.pin_memory(), self.matrix.pin_memory(), self.motions.pin_memory(), self.step,
-            self.frame_ids.pin_memory(), self.owners.pin_memory(), self.points.pin_memory(),
-            self.static.pin_memory(), None if self.dense is None else self.dense.pin_memory(),
-            self.weight,
-        )  # fmt: skip
+        return self._with_each(Tensor.pin_memory)
+
+    def _with_each(self, change: Callable[[Tensor], Tensor]) -> "RawBatch":
+        values: dict[str, Any] = {
+            name: change(value) if isinstance(value, Tensor) else value
+            for name, value in vars(self).items()
+        }
+        return RawBatch(**values)
 
 
 @dataclass(frozen=True)
