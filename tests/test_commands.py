@@ -91,6 +91,8 @@ def test_an_option_has_one_default_and_one_form_everywhere() -> None:
         ("predict r s --out o --camera_hight 2", "did you mean --camera_height?"),
         ("predict r s --out o --fov x", "--fov must be a number, got 'x'"),
         ("predict r s --out o --fov 180", "--fov 180: must be less than or equal to 170"),
+        ("demo --seed 1.5", "--seed 1.5: must be a valid integer"),
+        ("predict r s --out o --distance 1.5 2 3 4", "must be a valid integer"),
         ("predict r s --out o --speed inf", "--speed inf: must be a finite number"),
         ("predict r s --out o --speed 3 --gps g", "give only one of --speed and --gps"),
         ("predict r s --out o --distance 1 2 3", "--distance needs 4 values"),

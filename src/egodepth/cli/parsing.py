@@ -291,8 +291,9 @@ def _explain(error: CycloptsError | ValidationError, app: App) -> str:
 
 def _reason(error: ValidationError) -> str:
     reason = (
-        error.errors()[0]["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
+        error.errors()[0]["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
     )
+    reason = reason.replace("Input should be", "must be")
     return reason[0].lower() + reason[1:]
 
 
