@@ -1,0 +1,321 @@
+"""Sky, sun and lamps, baked into light maps, and a renderer that uses them."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from embreex.mesh_construction import TriangleMesh
+from embreex.rtcore_scene import EmbreeScene
+
+from egodepth.data.synthetic.ray_casting import SUBSAMPLES, Renderer
+from egodepth.data.synthetic.scene import STATIC, Scene
+
+SKY_DIRECTIONS = 20
+"""Directions that light of the sky comes from."""
+MAX_TEXELS = 40_000
+"""Of the light maps of a scene: finer ones cost seconds."""
+MAX_SIDE = 96
+"""Texels along a side of one surface's light map."""
+LIFT = 0.01
+"""Metres that rays start above their surface."""
+BOUNCE = 0.35
+"""Light from where the sky is hidden, over the sky's."""
+
+
+@dataclass
+class Lights:
+    """What lights a scene.
+
+    Attributes:
+        sky: (3,) colour and strength of the light from all sides.
+        sun: (3,) the sun's; zeros for none.
+        towards_sun: (3,) unit vector.
+        lamps: position, colour and strength at one metre, of each lamp.
+        reach: metres within which surfaces darken each other.
+        texel: metres of a light map's texel.
+    """
+
+    sky: np.ndarray
+    sun: np.ndarray
+    towards_sun: np.ndarray
+    lamps: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
+    reach: float = 8.0
+    texel: float = 0.35
+
+
+@dataclass(frozen=True)
+class View:
+    """What a camera sees.
+
+    Attributes:
+        colour: (H, W, 3) float32, linear, from 0 on.
+        depth: (H, W) float32 along z at the pixel centres, metres; 0 for sky.
+        moving: (H, W) bool: what moves by itself.
+    """
+
+    colour: np.ndarray
+    depth: np.ndarray
+    moving: np.ndarray
+
+
+class LitRenderer(Renderer):
+    """Draws a lit scene, whose parts may move, with one pinhole camera."""
+
+    def __init__(
+        self, scene: Scene, sky: np.ndarray, lights: Lights, matrix: np.ndarray, height: int,
+        width: int, rng: np.random.Generator,
+    ):  # fmt: skip
+        """Args:
+        scene: what is drawn.
+        sky: panorama, see :class:`Renderer`.
+        lights: what lights it.
+        matrix, height, width: camera.
+        rng: turns the directions of the sky's light.
+        """
+        # What moves comes last, so that the still triangles keep one acceleration structure.
+        order = np.argsort(np.array(scene.part) != STATIC, kind="stable")
+        for name in ("corners", "texels", "texture", "surface", "outward", "part"):
+            values = getattr(scene, name)
+            setattr(scene, name, [values[i] for i in order])
+        super().__init__(scene, sky, matrix, height, width)
+        edges = np.stack(scene.corners)[:, 1:] - np.stack(scene.corners)[:, :1]
+        kept = np.linalg.norm(np.cross(edges[:, 0], edges[:, 1]), axis=1) > 1e-9
+        self.lights, self.motions = lights, scene.motions
+        self.part = np.array(scene.part)[kept]
+        self.still = int((self.part == STATIC).sum())
+        self.outward = np.stack(scene.outward)[kept]
+        self._texel_rows = np.stack(scene.texels)[kept]
+        self._rest = self.corners.copy()
+        self.scene = EmbreeScene()
+        TriangleMesh(self.scene, self.corners[: self.still])
+        self._movers: EmbreeScene | None = None
+        self._textures = scene.textures
+        self.pack_textures(scene.textures)
+        self._bake(rng)
+        self._place(0.0)
+
+    def view(self, world_from_camera: np.ndarray, time: float = 0.0) -> View:
+        """What a camera sees at a time in seconds."""
+        self._place(time)
+        world_from_pixel = world_from_camera[:3, :3] @ np.linalg.inv(self.matrix)
+        position = world_from_camera[:3, 3]
+        triangle, distance = self._cast_pixels(self.pixels, world_from_pixel, position)
+        depth = np.where(triangle >= 0, distance, 0).reshape(self.height, self.width)
+        moving = ((triangle >= 0) & (self.part[triangle] != STATIC)).reshape(depth.shape)
+        edge = np.flatnonzero(self._edges(triangle))
+        around = (self.pixels[edge, None] + SUBSAMPLES).reshape(-1, 2)
+        edge_triangle, _ = self._cast_pixels(around, world_from_pixel, position)
+        seen = np.zeros(len(self.corners) + 1, bool)
+        seen[triangle] = seen[edge_triangle] = True
+        visible = np.flatnonzero(seen[:-1])
+        self._maps = np.empty((len(self.corners), 15), np.float32)
+        self._maps[visible] = self._all_homographies(visible, world_from_pixel, position)
+        kind = np.where(self._stretched(triangle, self._maps[:, :9]), 1, 0)
+        kind[edge] = 2
+        plain, inner = np.flatnonzero(kind == 0), np.flatnonzero(kind == 1)
+        count = len(SUBSAMPLES)
+        inside = (self.pixels[inner, None] + SUBSAMPLES).reshape(-1, 2)
+        owners = np.concatenate([triangle[plain], np.repeat(triangle[inner], count), edge_triangle])
+        positions = np.concatenate([self.pixels[plain], inside, around])
+        share = np.full(len(owners), 1 / count**2, np.float32)
+        share[: len(plain)] = 1
+        colours = self._shade(owners, positions, share, self._maps[:, :9], world_from_pixel)
+        image = np.empty((len(self.pixels), 3), np.float32)
+        image[plain] = colours[: len(plain)]
+        groups = colours[len(plain) :].reshape(-1, count, 3)
+        image[np.concatenate([inner, edge])] = groups.mean(1)
+        if self._movers is not None and self.lights.sun.any():
+            self._cast_shadows(image, triangle, distance, world_from_pixel, position)
+        return View(image.reshape(self.height, self.width, 3), depth.astype(np.float32), moving)
+
+    def cast(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        triangle, distance = super().cast(origins, directions)
+        if self._movers is None:
+            return triangle, distance
+        hits = self._movers.run(
+            np.ascontiguousarray(origins, np.float32), np.ascontiguousarray(directions, np.float32),
+            output=True,
+        )  # fmt: skip
+        nearer = (hits["primID"] >= 0) & ((triangle < 0) | (hits["tfar"] < distance))
+        return (
+            np.where(nearer, hits["primID"] + self.still, triangle),
+            np.where(nearer, hits["tfar"], distance),
+        )
+
+    def _place(self, time: float) -> None:
+        """Put what moves where it is."""
+        if not self.motions:
+            return
+        for number, motion in enumerate(self.motions):
+            own = np.flatnonzero(self.part == number)
+            pose = motion(time)
+            self.corners[own] = self._rest[own] @ pose[:3, :3].T + pose[:3, 3]
+        movers = slice(self.still, None)
+        self._movers = EmbreeScene()
+        TriangleMesh(self._movers, self.corners[movers])
+        texels = self._texel_rows[movers]
+        sizes = np.array([t.shape[1::-1] for t in self._textures], float)[self.texture[movers]]
+        self._planes[movers] = self._planes_of(self.corners[movers], texels * sizes[:, None])
+        self._light_planes[movers] = self._planes_of(
+            self.corners[movers], self._light_texels[movers]
+        )[:, :2]
+
+    def _cast_shadows(
+        self, image: np.ndarray, triangle: np.ndarray, distance: np.ndarray,
+        world_from_pixel: np.ndarray, position: np.ndarray,
+    ) -> None:  # fmt: skip
+        """Darken what lies in the shadow of what moves, by the sky's share of an open place's light."""
+        still = np.flatnonzero((triangle >= 0) & (triangle < self.still))
+        m = world_from_pixel
+        rays = self.pixels[still] @ m[:, :2].T + m[:, 2]
+        points = position + rays * distance[still, None] + LIFT * self.lights.towards_sun
+        assert self._movers is not None
+        hits = self._movers.run(
+            np.ascontiguousarray(points, np.float32),
+            np.ascontiguousarray(
+                np.broadcast_to(self.lights.towards_sun, points.shape), np.float32
+            ),
+            output=True,
+        )
+        dark = still[hits["primID"] >= 0]
+        sky, sun = self.lights.sky, self.lights.sun
+        image[dark] *= sky / (sky + sun * max(0.2, -self.lights.towards_sun[1]))
+
+    def _bake(self, rng: np.random.Generator) -> None:
+        """Light maps of all surfaces, each over the rectangle around it in its plane."""
+        normal = self.outward / np.linalg.norm(self.outward, axis=1, keepdims=True)
+        along = self._rest[:, 1] - self._rest[:, 0]
+        surfaces, first = np.unique(self.surface, return_index=True)
+        number = np.searchsorted(surfaces, self.surface)
+        u = along[first] / np.linalg.norm(along[first], axis=1, keepdims=True)
+        v = np.cross(normal[first], u)
+        origin = self._rest[first, 0]
+        offsets = self._rest - origin[number][:, None]
+        a = (offsets * u[number][:, None]).sum(-1)
+        b = (offsets * v[number][:, None]).sum(-1)
+        low = np.full((len(surfaces), 2), np.inf)
+        high = np.full((len(surfaces), 2), -np.inf)
+        for values, axis in ((a, 0), (b, 1)):
+            np.minimum.at(low[:, axis], number, values.min(1))
+            np.maximum.at(high[:, axis], number, values.max(1))
+        size = np.maximum(high - low, 1e-3)
+        texel = self.lights.texel
+        while True:
+            cells = np.clip(np.ceil(size / texel).astype(int) + 1, 1, MAX_SIDE)
+            cells[(size < texel).all(1)] = 1
+            if cells.prod(1).sum() <= MAX_TEXELS:
+                break
+            texel *= 1.25
+        count = cells.prod(1)
+        starts = np.concatenate([[0], np.cumsum(count)])
+        owner = np.repeat(np.arange(len(surfaces)), count)
+        within = np.arange(starts[-1]) - starts[owner]
+        column, row = within % cells[owner, 0], within // cells[owner, 0]
+        # Texels reach from edge to edge, and a little within: a texel in a corner sees no light.
+        steps = np.stack([(column + 0.5) / cells[owner, 0], (row + 0.5) / cells[owner, 1]], 1)
+        spot = low[owner] + steps * size[owner]
+        points = origin[owner] + spot[:, :1] * u[owner] + spot[:, 1:] * v[owner]
+        light = self._light_at(points, normal[first][owner], rng)
+        self._light = np.concatenate([light, np.ones((1, 3))]).astype(np.float32)
+        self._cells, self._starts = cells[number], starts[number]
+        scale = cells / size
+        self._light_texels = np.stack(
+            [(a - low[number, :1]) * scale[number, :1], (b - low[number, 1:]) * scale[number, 1:]],
+            -1,
+        )
+        self._light_planes = self._planes_of(self._rest, self._light_texels)[:, :2]
+
+    def _light_at(
+        self, points: np.ndarray, normals: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """(n, 3): light that falls on points."""
+        lights = self.lights
+        start = points + LIFT * normals
+        facing = np.zeros(len(points))
+        open_sky = np.zeros(len(points))
+        for direction in _directions(SKY_DIRECTIONS, rng):
+            cosine = normals @ direction
+            own = np.flatnonzero(cosine > 0.05)
+            blocked = self._blocked(start[own], direction, lights.reach)
+            facing[own] += cosine[own]
+            open_sky[own] += cosine[own] * np.where(blocked, BOUNCE, 1.0)
+        ambient = open_sky / np.maximum(facing, 1e-6)
+        light = ambient[:, None] * lights.sky
+        if lights.sun.any():
+            cosine = normals @ lights.towards_sun
+            own = np.flatnonzero(cosine > 0)
+            lit = ~self._blocked(start[own], lights.towards_sun, np.inf)
+            light[own] += (cosine[own] * lit)[:, None] * lights.sun
+        for place, strength in lights.lamps:
+            way = place - points
+            gap = np.linalg.norm(way, axis=1)
+            way = way / gap[:, None]
+            cosine = np.einsum("ij,ij->i", normals, way)
+            own = np.flatnonzero((cosine > 0) & (gap < 30))
+            triangle, distance = Renderer.cast(self, start[own], way[own])
+            lit = (triangle < 0) | (distance > gap[own] - 0.15)
+            light[own] += (cosine[own] * lit / (0.3 + gap[own] ** 2))[:, None] * strength
+        return light
+
+    def _blocked(self, start: np.ndarray, direction: np.ndarray, reach: float) -> np.ndarray:
+        triangle, distance = Renderer.cast(self, start, np.broadcast_to(direction, start.shape))
+        return (triangle >= 0) & (distance < reach)
+
+    def _planes_of(self, corners: np.ndarray, texels: np.ndarray) -> np.ndarray:
+        kept, self.corners = self.corners, corners
+        try:
+            return self._texture_planes(texels)
+        finally:
+            self.corners = kept
+
+    def _all_homographies(
+        self, triangles: np.ndarray, world_from_pixel: np.ndarray, position: np.ndarray
+    ) -> np.ndarray:
+        """(n, 15): those of the texture, and the two rows of the light map's under the same last row."""
+        planes = self._planes[triangles]
+        rows = np.concatenate([planes[:, :2], self._light_planes[triangles]], 1)
+        gap = -(planes[:, 2, :3] @ position + planes[:, 2, 3])
+        per_direction = planes[:, 2, :3] @ world_from_pixel
+        at_camera = rows[:, :, :3] @ position + rows[:, :, 3]
+        found = at_camera[:, :, None] * per_direction[:, None] + gap[:, None, None] * (
+            rows[:, :, :3] @ world_from_pixel
+        )
+        scale = (np.abs(per_direction).max(1) + 1e-12)[:, None, None]
+        ordered = np.concatenate([found[:, :2], per_direction[:, None], found[:, 2:]], 1)
+        return (ordered / scale).astype(np.float32).reshape(-1, 15)
+
+    def _shade(
+        self, owners: np.ndarray, positions: np.ndarray, share: np.ndarray,
+        homographies: np.ndarray, world_from_pixel: np.ndarray,
+    ) -> np.ndarray:  # fmt: skip
+        colours = super()._shade(owners, positions, share, homographies, world_from_pixel)
+        solid = np.flatnonzero(owners >= 0)
+        colours[solid] *= self._fetch_light(owners[solid], positions[solid])
+        return colours
+
+    def _fetch_light(self, owner: np.ndarray, positions: np.ndarray) -> np.ndarray:
+        """Bilinear look-up in the light maps, (n, 3)."""
+        x, y = positions[:, 0], positions[:, 1]
+        h = np.ascontiguousarray(self._maps[owner, 6:].T)
+        w = 1 / (h[0] * x + h[1] * y + h[2])
+        columns, rows = self._cells[owner].T
+        a = ((h[3] * x + h[4] * y + h[5]) * w - 0.5).clip(0, columns - 1)
+        b = ((h[6] * x + h[7] * y + h[8]) * w - 0.5).clip(0, rows - 1)
+        left, top = a.astype(np.int32), b.astype(np.int32)
+        fa, fb = (a - left)[:, None], (b - top)[:, None]
+        right, below = np.minimum(left + 1, columns - 1), np.minimum(top + 1, rows - 1)
+        start = self._starts[owner]
+        upper, lower = start + top * columns, start + below * columns
+        light = self._light
+        above = light[upper + left] * (1 - fa) + light[upper + right] * fa
+        beneath = light[lower + left] * (1 - fa) + light[lower + right] * fa
+        found: np.ndarray = above * (1 - fb) + beneath * fb
+        return found.astype(np.float32)
+
+
+def _directions(count: int, rng: np.random.Generator) -> np.ndarray:
+    """(count, 3) unit vectors all around, as even as a spiral makes them, turned at random."""
+    steps = np.arange(count) + 0.5
+    height = 1 - 2 * steps / count
+    turn = np.pi * (1 + 5**0.5) * steps + rng.uniform(0, 2 * np.pi)
+    radius = np.sqrt(1 - height**2)
+    return np.stack([radius * np.cos(turn), height, radius * np.sin(turn)], 1)

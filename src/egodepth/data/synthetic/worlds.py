@@ -1,0 +1,179 @@
+"""Rendered worlds of many kinds, with exact depth, poses and camera, from a seed.
+
+A world of a kind and a seed is a sequence like any other: ``synthetic:room:7``.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cached_property, partial
+
+import cv2
+import numpy as np
+
+from egodepth.data.sequence import Frame, Sequence
+from egodepth.data.synthetic.blueprints import KINDS, RATE, Blueprint
+from egodepth.data.synthetic.lighting import LitRenderer, View
+from egodepth.data.synthetic.materials import Rng
+from egodepth.geometry.camera import Camera
+
+FRAMES, HEIGHT, WIDTH = 100, 96, 320
+_VERSION = 1
+"""Raise it when the pictures change: it names the frame cache."""
+
+
+@dataclass(frozen=True)
+class Film:
+    """What a camera makes of the light.
+
+    Attributes:
+        exposure: what brightness is multiplied by.
+        balance: (3,) factors of the colours.
+        gamma: exponent of the tone curve.
+        vignette: share of the light that corners lose.
+        blur: deviation in pixels.
+        noise: deviation at full brightness.
+    """
+
+    exposure: float
+    balance: np.ndarray
+    gamma: float
+    vignette: float
+    blur: float
+    noise: float
+
+    @classmethod
+    def draw(cls, rng: Rng, brightness: float, *, night: bool) -> "Film":
+        """A film for a world of some mean brightness."""
+        level = rng.uniform(0.28, 0.5) * (0.6 if night else 1)
+        return cls(
+            exposure=level / max(brightness, 1e-3),
+            balance=np.exp(rng.normal(0, 0.05, 3)).astype(np.float32),
+            gamma=rng.uniform(0.75, 1.15),
+            vignette=rng.choice([0.0, rng.uniform(0, 0.4)]),
+            blur=rng.choice([0.0, rng.uniform(0.3, 0.9)]),
+            noise=rng.uniform(0.002, 0.05 if night else 0.025),
+        )
+
+    def develop(self, colour: np.ndarray, rng: Rng) -> np.ndarray:
+        """(H, W, 3) uint8 of linear colours (H, W, 3)."""
+        height, width = colour.shape[:2]
+        y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+        light = colour * (self.exposure * self.balance)
+        if self.vignette:
+            light = light * (1 - self.vignette * (x**2 + y**2) / 2)[..., None].astype(np.float32)
+        if self.blur:
+            light = cv2.GaussianBlur(light, (0, 0), self.blur)
+        # Bright things bend towards white instead of being cut.
+        light = np.where(light > 0.7, 0.7 + 0.3 * np.tanh((light - 0.7) / 0.3), light)
+        light = np.maximum(light, 0) ** self.gamma
+        scatter = rng.standard_normal(light.shape, dtype=np.float32)
+        light = light + self.noise * np.sqrt(light + 0.05) * scatter
+        return (np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+class World:
+    """Frames of one world, rendered when they are asked for."""
+
+    seekable = False
+
+    def __init__(
+        self, kind: str, seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH
+    ):
+        """Fix the world; nothing is built yet.
+
+        Args:
+            kind: of :data:`~egodepth.data.synthetic.blueprints.KINDS`.
+            seed: chooses everything else.
+            frames: number of frames.
+            height, width: image size in pixels.
+        """
+        self.kind, self.seed, self.height, self.width, self._count = (
+            kind,
+            seed,
+            height,
+            width,
+            frames,
+        )
+        self._number = list(KINDS).index(kind)
+
+    @cached_property
+    def _blueprint(self) -> Blueprint:
+        return KINDS[self.kind](np.random.default_rng([self.seed, self._number, 1]), self._count)
+
+    @property
+    def world_from_camera(self) -> np.ndarray:
+        """(N, 4, 4)."""
+        return self._blueprint.poses
+
+    @cached_property
+    def camera(self) -> Camera:
+        """Of all frames. The field of view is that of the longer side, for upright images as well."""
+        longer = max(self.height, self.width)
+        focal = longer / 2 / np.tan(np.radians(self._blueprint.fov) / 2)
+        return Camera.from_parameters(
+            focal, focal, (self.width - 1) / 2, (self.height - 1) / 2, self.height, self.width
+        )
+
+    @property
+    def fingerprint(self) -> str:
+        return f"{self.kind}-{_VERSION}-{self.seed}-{self._count}-{self.height}x{self.width}"
+
+    @property
+    def numbers(self) -> list[int]:
+        return list(range(self._count))
+
+    @property
+    def times(self) -> np.ndarray:
+        return np.arange(self._count) / RATE
+
+    def __len__(self) -> int:
+        return self._count
+
+    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
+        for index in range(self._count) if indices is None else indices:
+            yield Frame(index, index / RATE, self.render(index)[0])
+
+    def depth(self, index: int) -> np.ndarray:
+        """Exact depth (H, W) float32 in metres at the pixel centres, 0 for sky."""
+        return self.render(index)[1]
+
+    def render(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Image (H, W, 3) uint8, depth (H, W) float32 in metres, and what moves by itself (H, W) bool."""
+        view = self._renderer.view(self.world_from_camera[index], index / RATE)
+        noise = np.random.default_rng([self.seed, self._number, 3, index])
+        return self._film.develop(self._hazy(view), noise), view.depth, view.moving
+
+    def _hazy(self, view: View) -> np.ndarray:
+        plan = self._blueprint
+        if not np.isfinite(plan.haze):
+            return view.colour
+        share = np.where(
+            view.depth > 0, 1 - np.exp(-view.depth / plan.haze), 1 - np.exp(-600 / plan.haze)
+        )
+        hazy: np.ndarray = view.colour + share[..., None] * (plan.haze_colour - view.colour)
+        return hazy.astype(np.float32)
+
+    @cached_property
+    def _renderer(self) -> LitRenderer:
+        plan = self._blueprint
+        matrix = self.camera.matrix.numpy().astype(np.float64)
+        rng = np.random.default_rng([self.seed, self._number, 2])
+        return LitRenderer(plan.scene, plan.sky, plan.lights, matrix, self.height, self.width, rng)
+
+    @cached_property
+    def _film(self) -> Film:
+        levels = []
+        for i in (0, self._count // 2):
+            view = self._renderer.view(self.world_from_camera[i], i / RATE)
+            # Cameras expose for what they look at more than for the sky.
+            weight = np.where(view.depth > 0, 1.0, 0.3)
+            levels.append((self._hazy(view).mean(-1) * weight).sum() / weight.sum())
+        rng = np.random.default_rng([self.seed, self._number, 4])
+        return Film.draw(rng, float(np.mean(levels)), night=self._blueprint.night)
+
+
+def read_world(kind: str, seed: int, frames: int = FRAMES) -> Sequence:
+    """The world of a kind and a seed as a sequence with depth and poses."""
+    world = World(kind, seed, frames)
+    depth = {index: partial(world.depth, index) for index in range(frames)}
+    return Sequence(f"{kind}-{seed}", world, world.camera, world.world_from_camera, depth)
