@@ -641,12 +641,10 @@ def shapes(rng: Rng, frames: int) -> Blueprint:
         (0, 0, 0),
     )
     way = poses[:: max(1, frames // 40), :3, 3]
-    for _ in range(rng.integers(15, 60)):
-        spot = np.array(
-            [rng.uniform(-1, 1) * size, -rng.uniform(0, 1) * high, rng.uniform(-1, 1) * size]
-        )
-        scale = rng.uniform(0.04, 0.15) * size
-        if np.linalg.norm(way - spot, axis=1).min() < 2.5 * scale + 0.05 * size:
+    for _ in range(rng.integers(60, 180)):
+        spot = rng.uniform(-1, 1, 3) * (size, high / 2, size) - (0, high / 2, 0)
+        scale = np.exp(rng.uniform(np.log(0.03), np.log(0.25))) * size
+        if np.linalg.norm(way - spot, axis=1).min() < 1.3 * scale + 0.04 * size:
             continue
         with scene.placed(spot[0], spot[2], rng.uniform(0, 2 * np.pi), spot[1], scale):
             things.shape(scene, rng, p)
