@@ -99,9 +99,9 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
     """The sequences of a source.
 
     Args:
-        source: ``KIND:ROOT`` with a kind of :data:`DATA_SETS`, ``synthetic:SEED``, the path of a
-            folder of images or a video, a pattern of such paths (``*``, ``?``, ``[...]``), or the
-            address of a video (with ``://``).
+        source: ``KIND:ROOT`` with a kind of :data:`DATA_SETS`, ``synthetic:SEED``,
+            ``synthetic:KIND:SEED``, the path of a folder of images or a video, a pattern of such paths
+            (``*``, ``?``, ``[...]``), or the address of a video (with ``://``).
         root: what relative paths start from; by default the working folder.
 
     Raises:
@@ -123,17 +123,26 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
     if kind in DATA_SETS:
         return DATA_SETS[kind].read(base / where)
     if kind == "synthetic":
-        from egodepth.data.synthetic.street import read_street
-
-        if not where.isdigit():
-            raise EgodepthError(f"synthetic:SEED needs a whole number, got {where!r}")
-        return [read_street(int(where))]
+        return [_read_synthetic(where)]
     if not re.fullmatch(r"[A-Za-z_]\w+", kind):  # a time of day, or the letter of a drive
         return [read_footage(base / source)]
     raise EgodepthError(
         f"unknown kind of footage {kind!r} in {source!r}, and there is no such file; use a path, or one of "
-        f"{', '.join(f'{name}:ROOT' for name in DATA_SETS)}, synthetic:SEED"
+        f"{', '.join(f'{name}:ROOT' for name in DATA_SETS)}, synthetic:SEED, synthetic:KIND:SEED"
     )
+
+
+def _read_synthetic(where: str) -> Sequence:
+    """The street of a seed, or the world of a kind and a seed."""
+    from egodepth.data.synthetic.street import read_street
+    from egodepth.data.synthetic.worlds.world import KINDS, read_world
+
+    kind, colon, seed = where.rpartition(":")
+    if not seed.isdigit() or (colon and kind not in KINDS):
+        raise EgodepthError(
+            f"synthetic:{where}: write synthetic:SEED, or synthetic:KIND:SEED with one of {', '.join(KINDS)}"
+        )
+    return read_world(kind, int(seed)) if colon else read_street(int(seed))
 
 
 def read_sources(sources: Iterable[str], root: Path | None = None) -> list[Sequence]:

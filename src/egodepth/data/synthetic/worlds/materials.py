@@ -1,5 +1,6 @@
 """Materials of the worlds: tiling textures (H, W, 3) float32 in [0, 1], from a random generator each."""
 
+import itertools
 from collections.abc import Callable
 
 import cv2
@@ -162,7 +163,7 @@ def planks(rng: Rng) -> np.ndarray:
     count = int(rng.integers(2, 9))
     edges = np.linspace(0, SIDE, count + 1).astype(int)
     image = wood(rng)
-    for low, high in zip(edges[:-1], edges[1:], strict=True):
+    for low, high in itertools.pairwise(edges):
         image[low:high] = np.roll(image[low:high], rng.integers(SIDE), 1) * rng.uniform(0.8, 1.15)
         image[low : low + 2] *= 0.55
         image[low:high, rng.integers(SIDE)] *= 0.6
@@ -352,8 +353,7 @@ def _courses(rng: Rng, rows: int, columns: int, tint: Colour, spread: float) -> 
             band[:, xs[column]] = joint
         shade[ys[row] : ys[row + 1]] = np.roll(band, SIDE // columns // 2 * (row % 2), 1)
         shade[ys[row]] = joint
-    shade = shade * (1 + 0.05 * clouds(rng, 80) + 0.05 * grain(rng))
-    return tinted(shade, tint)
+    return tinted(shade * (1 + 0.05 * clouds(rng, 80) + 0.05 * grain(rng)), tint)
 
 
 def _cracks(rng: Rng, cell: float, width: float) -> np.ndarray:

@@ -5,14 +5,14 @@ from contextlib import contextmanager
 
 import numpy as np
 
-from egodepth.data.synthetic.ray_casting import Mesh, Vector
+from egodepth.data.synthetic.ray_casting import SceneMesh, Vector
 
 Motion = Callable[[float], np.ndarray]
 """Time in seconds to the transform (4, 4) of a part, in the world, from where it was built."""
 STATIC = -1
 
 
-class Scene(Mesh):
+class Scene(SceneMesh):
     """A mesh that knows which side of each surface is the outer one, and what moves.
 
     The world has x right, y down and z forward, in metres; the ground lies near y = 0.
@@ -66,6 +66,17 @@ class Scene(Mesh):
         finally:
             self._part = STATIC
 
+    def append(self, draft: "Scene", x: float, z: float, yaw: float) -> None:
+        """Add what was built alone, with the same textures, turned and moved; it stands still."""
+        turn, shift = turn_about_vertical(yaw), np.array([x, 0, z])
+        first = len(self.corners)
+        self.corners += [corners @ turn.T + shift for corners in draft.corners]
+        self.outward += [turn @ normal for normal in draft.outward]
+        self.texels += draft.texels
+        self.texture += draft.texture
+        self.part += draft.part
+        self.surface += [first + surface for surface in draft.surface]
+
     def polygon(
         self, corners: np.ndarray, texels: np.ndarray, texture: int, inner: Vector | None = None
     ) -> None:
@@ -117,9 +128,10 @@ class Scene(Mesh):
         self, size: Vector, texture: int, at: Vector = (0.0, 0.0, 0.0), repeat_m: float = 1.0,
         cover: int | None = None,
     ) -> None:  # fmt: skip
-        """A box: width (x), height, depth (z), standing with the middle of its base at ``at`` (x, height, z)."""
+        """A box (width along x, height, depth along z) whose base has its middle at ``at`` (x, height, z)."""
         (w, h, d), (x, up, z) = size, at
-        outline = [(x - w / 2, z - d / 2), (x + w / 2, z - d / 2), (x + w / 2, z + d / 2), (x - w / 2, z + d / 2)]  # fmt: skip
+        left, right, front, back = x - w / 2, x + w / 2, z - d / 2, z + d / 2
+        outline = [(left, front), (right, front), (right, back), (left, back)]
         self.prism(outline, up, up + h, texture, repeat_m, cover)
 
     def tube(
@@ -205,7 +217,8 @@ class Scene(Mesh):
         """An upright rectangle that looks to -z, the middle of its lower edge at ``at`` (x, height, z)."""
         x, up, z = at
         left, right = x - width / 2, x + width / 2
-        face = np.array([(left, -up - height, z), (right, -up - height, z), (right, -up, z), (left, -up, z)])  # fmt: skip
+        top = -up - height
+        face = np.array([(left, top, z), (right, top, z), (right, -up, z), (left, -up, z)])
         s, t = repeat
         self.polygon(face, np.array([(0, 0), (s, 0), (s, t), (0, t)]), texture, (x, -up, z + 1))
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from egodepth.data.synthetic.materials import Rng
+from egodepth.data.synthetic.worlds.materials import Rng
 
 
 class Spine:

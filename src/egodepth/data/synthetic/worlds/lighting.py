@@ -7,7 +7,7 @@ from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
 from egodepth.data.synthetic.ray_casting import SUBSAMPLES, Renderer
-from egodepth.data.synthetic.scene import STATIC, Scene
+from egodepth.data.synthetic.worlds.scene import STATIC, Scene
 
 SKY_DIRECTIONS = 20
 """Directions that light of the sky comes from."""

@@ -3,7 +3,7 @@
 A world of a kind and a seed is a sequence like any other: ``synthetic:room:7``.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 
@@ -11,10 +11,19 @@ import cv2
 import numpy as np
 
 from egodepth.data.sequence import Frame, Sequence
-from egodepth.data.synthetic.blueprints import KINDS, RATE, Blueprint
-from egodepth.data.synthetic.lighting import LitRenderer, View
-from egodepth.data.synthetic.materials import Rng
+from egodepth.data.synthetic.worlds.blueprint import RATE, Blueprint
+from egodepth.data.synthetic.worlds.interiors import corridor, hall, room, stairs
+from egodepth.data.synthetic.worlds.lighting import LitRenderer, View
+from egodepth.data.synthetic.worlds.materials import Rng
+from egodepth.data.synthetic.worlds.places import shapes, yard
+from egodepth.data.synthetic.worlds.roads import country, motorway, town
 from egodepth.geometry.camera import Camera
+
+KINDS: dict[str, Callable[[Rng, int], Blueprint]] = {
+    kind.__name__: kind
+    for kind in (town, country, motorway, yard, room, corridor, hall, stairs, shapes)
+}
+"""How a world of each kind is drawn, of so many frames."""
 
 FRAMES, HEIGHT, WIDTH = 100, 96, 320
 _VERSION = 1
@@ -58,7 +67,7 @@ class Film:
         """(H, W, 3) uint8 of linear colours (H, W, 3)."""
         height, width = colour.shape[:2]
         y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
-        light = colour * (self.exposure * self.balance)
+        light: np.ndarray = colour * (self.exposure * self.balance)
         if self.vignette:
             light = light * (1 - self.vignette * (x**2 + y**2) / 2)[..., None].astype(np.float32)
         if self.blur:
@@ -82,7 +91,7 @@ class World:
         """Fix the world; nothing is built yet.
 
         Args:
-            kind: of :data:`~egodepth.data.synthetic.blueprints.KINDS`.
+            kind: of :data:`KINDS`.
             seed: chooses everything else.
             frames: number of frames.
             height, width: image size in pixels.
@@ -144,13 +153,13 @@ class World:
         return self._film.develop(self._hazy(view), noise), view.depth, view.moving
 
     def _hazy(self, view: View) -> np.ndarray:
-        plan = self._blueprint
-        if not np.isfinite(plan.haze):
+        weather = self._blueprint.weather
+        if not np.isfinite(weather.haze):
             return view.colour
         share = np.where(
-            view.depth > 0, 1 - np.exp(-view.depth / plan.haze), 1 - np.exp(-600 / plan.haze)
+            view.depth > 0, 1 - np.exp(-view.depth / weather.haze), 1 - np.exp(-600 / weather.haze)
         )
-        hazy: np.ndarray = view.colour + share[..., None] * (plan.haze_colour - view.colour)
+        hazy: np.ndarray = view.colour + share[..., None] * (weather.haze_colour - view.colour)
         return hazy.astype(np.float32)
 
     @cached_property
@@ -158,7 +167,9 @@ class World:
         plan = self._blueprint
         matrix = self.camera.matrix.numpy().astype(np.float64)
         rng = np.random.default_rng([self.seed, self._number, 2])
-        return LitRenderer(plan.scene, plan.sky, plan.lights, matrix, self.height, self.width, rng)
+        return LitRenderer(
+            plan.scene, plan.weather.sky, plan.weather.lights, matrix, self.height, self.width, rng
+        )
 
     @cached_property
     def _film(self) -> Film:
@@ -169,7 +180,7 @@ class World:
             weight = np.where(view.depth > 0, 1.0, 0.3)
             levels.append((self._hazy(view).mean(-1) * weight).sum() / weight.sum())
         rng = np.random.default_rng([self.seed, self._number, 4])
-        return Film.draw(rng, float(np.mean(levels)), night=self._blueprint.night)
+        return Film.draw(rng, float(np.mean(levels)), night=self._blueprint.weather.is_night)
 
 
 def read_world(kind: str, seed: int, frames: int = FRAMES) -> Sequence:

@@ -1,0 +1,1 @@
+"""Rendered worlds of many kinds."""
