@@ -62,8 +62,7 @@ def measure(encoder: str, height: int, width: int, batch: int, sources: int) -> 
     matrix = camera.matrix.expand(batch, 3, 3)
     snippet = SnippetBatch(
         frames[0], frames[1:], frames[0], frames[1:], Camera(matrix, height, width),
-        torch.full((sources, batch, 4, 4), torch.nan), torch.zeros(batch, 0, 3),
-        torch.zeros(0, batch, 1, height, width, dtype=torch.bool),
+        torch.full((sources, batch, 4, 4), torch.nan),
     )  # fmt: skip
     if sources == 1:
         # One source in time, the camera's partner in a rig, has a known motion.

@@ -82,8 +82,8 @@ def raw_batch(frames: torch.Tensor, matrix: torch.Tensor) -> RawBatch:
     count, batch = frames.shape[:2]
     return RawBatch(
         frames, matrix, torch.full((count - 1, batch, 4, 4), torch.nan), 0,
-        torch.arange(count * batch).view(count, batch), torch.zeros(batch, 2, dtype=torch.int64),
-        torch.zeros(batch, 0, 3), torch.zeros(0, batch, 1, *frames.shape[-2:], dtype=torch.bool),
+        torch.arange(count * batch).view(count, batch),
+        clips=torch.zeros(batch, dtype=torch.int64), parts=torch.zeros(batch, dtype=torch.int64),
     )  # fmt: skip
 
 

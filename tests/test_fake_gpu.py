@@ -53,9 +53,9 @@ def make_raw(settings: TrainSettings) -> RawBatch:
     in_time = 1 + len(data.directions)
     return replace(
         raw, step=1, frame_ids=torch.arange(in_time)[:, None].expand(in_time, batch),
-        points=torch.ones(batch, 4 * (data.poses == "sfm"), 3),
+        points=torch.ones(batch, 4, 3) if data.poses == "sfm" else None,
         motions=torch.eye(4).expand(sources, batch, 4, 4),
-        static=torch.zeros(1, batch, 1, *size, dtype=torch.bool),
+        static=torch.zeros(batch, 1, *size, dtype=torch.bool),
     )  # fmt: skip
 
 

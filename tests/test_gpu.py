@@ -96,9 +96,9 @@ def make_raw(settings: TrainSettings) -> RawBatch:
     in_time = 1 + len(data.directions)
     return replace(
         raw, step=1, frame_ids=torch.arange(in_time * batch).view(in_time, batch) % 5,
-        motions=small_motions(count, batch), owners=torch.zeros(batch, 2, dtype=torch.int64),
-        points=torch.tensor([20.0, 30.0, 0.5]).repeat(batch, 4 * (data.poses == "sfm"), 1),
-        static=torch.zeros(1, batch, 1, height, width, dtype=torch.bool),
+        motions=small_motions(count, batch),
+        points=torch.tensor([20.0, 30.0, 0.5]).repeat(batch, 4, 1) if data.poses == "sfm" else None,
+        static=torch.zeros(batch, 1, height, width, dtype=torch.bool),
     )  # fmt: skip
 
 

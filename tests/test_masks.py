@@ -94,14 +94,15 @@ def test_masked_pixels_have_no_say(tmp_path: Path) -> None:
     clip = mask_static([clip], str(tmp_path / "mask.png"))[0][0]
     stream = SnippetStream([clip], directions=(-1, 1), batch_size=3, seed=0)
     raw = stream.batch(0)
-    assert raw.static.shape == (1, 3, 1, 32, 64) and raw.static[0, 0, 0, 20:, :16].all()
+    assert raw.static is not None
+    assert raw.static.shape == (3, 1, 32, 64) and raw.static[0, 0, 20:, :16].all()
     batch = augment(raw, 5)
     same = (batch.target * 255).round() == raw.frames[0]
     mirrored = ~same.flatten(1).all(1)
     assert 0 < mirrored.sum() < 3
     for b in range(3):
-        side = batch.static[0, b, 0, 20:, 48:] if mirrored[b] else batch.static[0, b, 0, 20:, :16]
-        assert side.all() and batch.static[0, b].sum() == 12 * 16
+        side = batch.static[b, 0, 20:, 48:] if mirrored[b] else batch.static[b, 0, 20:, :16]
+        assert side.all() and batch.static[b].sum() == 12 * 16
     plain = augment(raw, 0, enabled=False)
     # Colours of the target inside the mask change nothing but what FeatureNet learns by itself.
     torch.manual_seed(0)
@@ -113,9 +114,7 @@ def test_masked_pixels_have_no_say(tmp_path: Path) -> None:
     terms = [compute_objective(networks.eval(), b, settings).terms for b in (plain, other)]
     for name in ("photometric",):
         torch.testing.assert_close(terms[0][name], terms[1][name])
-    free = [
-        replace(b, static=torch.zeros(0, 3, 1, 32, 64, dtype=torch.bool)) for b in (plain, other)
-    ]
+    free = [replace(b, static=None) for b in (plain, other)]
     unmasked = [compute_objective(networks, b, settings).terms["photometric"] for b in free]
     assert abs(unmasked[0] - unmasked[1]) > 1e-3
 
@@ -148,7 +147,7 @@ def test_the_bonnet_takes_no_part_in_the_alignment(tmp_path: Path) -> None:
         for masked in (True, False):
             batches = [plain, replace(plain, **changes)]
             if not masked:
-                batches = [replace(b, static=b.static[:0]) for b in batches]
+                batches = [replace(b, static=None) for b in batches]
             found = [align_motions(start, batch, inverse) for batch in batches]
             same = torch.allclose(found[0][0], found[1][0], atol=1e-6)
             assert same is masked and torch.isfinite(found[0][0]).all()
@@ -160,7 +159,7 @@ def test_what_source_pixels_belong_to_the_camera() -> None:
     read the bonnet, which begins at row 22, and those around it by their window."""
     camera = Camera.from_parameters(40.0, 40.0, 31.5, 15.5, 32, 64)
     cameras = Camera(camera.matrix[None].repeat(2, 1, 1), 32, 64)
-    static = torch.zeros(1, 1, 1, 32, 64, dtype=torch.bool)
+    static = torch.zeros(1, 1, 32, 64, dtype=torch.bool)
     static[..., 22:, :] = True
     motions = torch.eye(4).repeat(2, 1, 1, 1)
     motions[1, :, 1, 3] = 8 * 2 / 40
@@ -170,7 +169,7 @@ def test_what_source_pixels_belong_to_the_camera() -> None:
     assert not hidden[1, 0, :13].any()
     layers = _hidden(static, torch.full((2, 4, 32, 64), 2.0), motions, cameras)
     assert layers is not None and torch.equal(layers[:, :, 3], hidden)
-    assert _hidden(static[:0], torch.full((2, 32, 64), 2.0), motions, cameras) is None
+    assert _hidden(None, torch.full((2, 32, 64), 2.0), motions, cameras) is None
 
 
 def test_the_source_s_bonnet_changes_no_loss(tmp_path: Path) -> None:
@@ -191,7 +190,7 @@ def test_the_source_s_bonnet_changes_no_loss(tmp_path: Path) -> None:
     for masked in (True, False):
         batches = [plain, other]
         if not masked:
-            batches = [replace(b, static=b.static[:0]) for b in batches]
+            batches = [replace(b, static=None) for b in batches]
         first, second = (compute_objective(networks, b, settings).terms for b in batches)
         for name in ("photometric", "feature_metric", "coarse"):
             same = torch.allclose(first[name], second[name], atol=1e-6)
@@ -215,8 +214,7 @@ def test_what_moves_across_disagrees(tmp_path: Path) -> None:
     motions = torch.eye(4)[None, None]
     # The jittered images, which DepthNet sees, tell the depths; the others say nothing here.
     batch = SnippetBatch(
-        torch.rand_like(target), torch.rand_like(source[None]), target, source[None], camera, motions,
-        torch.zeros(1, 0, 3), torch.zeros(0, 1, 1, 32, 64, dtype=torch.bool),
+        torch.rand_like(target), torch.rand_like(source[None]), target, source[None], camera, motions
     )  # fmt: skip
     networks = build_networks(tiny_settings(tmp_path))
     networks.depth = TrueDepth()  # type: ignore[assignment]

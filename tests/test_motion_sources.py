@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import raw_batch, tiny_settings, write_images
+from tests.conftest import Heard, raw_batch, tiny_settings, write_images
 from tests.test_training import interrupt_after
 
+import egodepth
 from egodepth.cli import main
-from egodepth.core.progress import reporting
 from egodepth.core.schedule import Schedule
 from egodepth.data.footage.own_footage import read_camera
 from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, SparsePoints, read_clips
@@ -70,7 +70,7 @@ def test_snippets_stay_within_a_part(street: Clip) -> None:
     raw = stream.batch(0)
     # Targets 1, 2 of the first part and 6 of the second.
     assert sorted(raw.frame_ids[0].tolist()) == [1, 2, 6]
-    assert {(t, p) for t, (_, p) in zip(raw.frame_ids[0].tolist(), raw.owners.tolist(), strict=True)} == {
+    assert {(t, p) for t, p in zip(raw.frame_ids[0].tolist(), raw.parts.tolist(), strict=True)} == {
         (1, 0), (2, 0), (6, 1)
     }  # fmt: skip
     inverse = [{v for _, p in known for v in p.inverse_depth} for known in stream.points_of_parts()]
@@ -93,7 +93,8 @@ def test_the_cameras_of_a_rig_share_their_parts(street: Clip) -> None:
     right = replace(left, motion=replace(left.motion, part=part, points={}))
     other = with_parts(street)
     stream = make_stream([left, right, other], 16)
-    owners = {tuple(row) for row in stream.batch(0).owners.tolist()}
+    raw = stream.batch(0)
+    owners = set(zip(raw.clips.tolist(), raw.parts.tolist(), strict=True))
     assert owners == {(0, 0), (0, 1), (1, 0), (1, 1), (2, 2), (2, 3)}
     assert stream.batch(0).frame_ids.unique().numel() == 3 * 7
     assert len(stream.points_of_parts()) == 4
@@ -103,7 +104,7 @@ def test_refinement_starts_with_what_was_found(street: Clip) -> None:
     stream = make_stream([with_parts(street)])
     raw, refinement = stream.batch(0), MotionRefinement(stream, unit=3.0)
     refined = refinement(raw)
-    scale = torch.tensor([3.0 * [0.5, 1.0][part] for _, part in raw.owners.tolist()])
+    scale = torch.tensor([3.0 * [0.5, 1.0][part] for part in raw.parts.tolist()])
     torch.testing.assert_close(
         refined.motions[..., :3, 3], raw.motions[..., :3, 3] * scale[:, None]
     )
@@ -427,7 +428,7 @@ def test_signs_of_a_collapse(street: Clip) -> None:
 
 
 def test_a_training_that_learns_nothing_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A learning rate at which nothing moves: depth stays flat, and PoseNet at no motion."""
     from egodepth.training import callbacks
@@ -436,10 +437,11 @@ def test_a_training_that_learns_nothing_says_so(
         monkeypatch.setattr(callbacks, name, value)
     write_images(tmp_path / "frames", 6)
     settings = tiny_settings(tmp_path / "frames", method="photometric", steps=6, learning_rate=1e-6)
-    with reporting():
+    heard = Heard(lambda *_: None)
+    with egodepth.reporting(heard):
         result = train(settings, tmp_path / "run")
     assert "depth is the same everywhere" in result.collapse or "stand still" in result.collapse
-    assert "this training may learn nothing" in capsys.readouterr().err
+    assert any("this training may learn nothing" in note for note in heard.notes)
 
 
 def test_a_batch_moves_between_devices_whole() -> None:

@@ -241,8 +241,7 @@ def test_true_depth_explains_held_out_frames_better_than_wrong_depth() -> None:
     motions = torch.eye(4).repeat(2, 1, 1, 1)
     motions[0, 0, 0, 3], motions[1, 0, 0, 3] = -0.3, 0.3
     batch = SnippetBatch(
-        frames[0], frames[1:], frames[0], frames[1:], camera.repeat(1), motions,
-        torch.zeros(1, 0, 3), torch.zeros(0, 1, 1, height, width, dtype=torch.bool),
+        frames[0], frames[1:], frames[0], frames[1:], camera.repeat(1), motions
     )  # fmt: skip
     settings = TrainSettings(data=DataSettings(poses="given"))
     networks = Networks(settings.model, depth=False, pose=False, features=False)

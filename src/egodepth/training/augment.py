@@ -49,11 +49,16 @@ def change_colours(
     return changed.clamp_(0, 1)
 
 
+def flip_images(images: Shaped[Tensor, "*n b c h w"], flips: Bool[Tensor, "b"]) -> Tensor:
+    """Mirror the images, of any type, that ``flips`` chooses."""
+    return torch.where(flips[:, None, None, None], images.flip(-1), images)
+
+
 def flip_some(
     images: Shaped[Tensor, "n b c h w"], camera: Camera, flips: Bool[Tensor, "b"]
 ) -> tuple[Shaped[Tensor, "n b c h w"], Camera]:
     """Mirror the snippets chosen by ``flips``, all their frames (of any type) and their camera."""
-    images = torch.where(flips[:, None, None, None], images.flip(-1), images)
+    images = flip_images(images, flips)
     matrix = torch.where(flips[:, None, None], camera.flip().matrix, camera.matrix)
     return images, Camera(matrix, camera.height, camera.width)
 
@@ -91,12 +96,14 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     if enabled:
         flips = (chances[0] < FLIP_PROBABILITY).to(levels.device, non_blocking=True)
         # Bytes are mirrored, a quarter of what the floats would be.
-        static, _ = flip_some(static, camera, flips)
+        if static is not None:
+            static = flip_images(static, flips)
         levels, camera = flip_some(levels, camera, flips)
         motions = flip_motions(motions, flips)
-        points = flip_points(points, flips, camera.width)
+        if points is not None:
+            points = flip_points(points, flips, camera.width)
         if dense is not None:
-            dense = torch.where(flips[:, None, None, None], dense.flip(-1), dense)
+            dense = flip_images(dense, flips)
     frames = levels.float().div_(255)
     inputs = frames
     if enabled:

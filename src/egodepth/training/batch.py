@@ -22,10 +22,11 @@ class RawBatch:
             where PoseNet has to find it.
         step: index of the training step, from which the augmentation is seeded.
         frame_ids: (T + 1, B) of the target and its T sources in time, unique among all clips.
-        owners: (B, 2) the snippet's clip, and its part, unique among all clips.
+        clips: (B,) the snippet's clip.
+        parts: (B,) and its part, unique among all clips.
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of the part; zeros
-            where none are known.
-        static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where no clip has any.
+            where none are known; None where no clip has any.
+        static: (B, 1, H, W) pixels that belong to the camera; None where no clip has any.
         dense: (B, 2, H, W) float16, inverse depth of the target in the unit of the part, 0 where unknown, and
             confidence; None where no clip has any.
         weight: of this process's mean, so that the mean over processes is that over all snippets; 1 but
@@ -37,9 +38,10 @@ class RawBatch:
     motions: Float[Tensor, "s b 4 4"]
     step: int
     frame_ids: Int64[Tensor, "t b"]
-    owners: Int64[Tensor, "b 2"]
-    points: Float[Tensor, "b p 3"]
-    static: Bool[Tensor, "m b 1 h w"]
+    clips: Int64[Tensor, "b"]
+    parts: Int64[Tensor, "b"]
+    points: Float[Tensor, "b p 3"] | None = None
+    static: Bool[Tensor, "b 1 h w"] | None = None
     dense: Float[Tensor, "b 2 h w"] | None = None
     weight: float = 1.0
 
@@ -71,8 +73,8 @@ class SnippetBatch:
         camera: of all frames, batch size B.
         motions: (S, B, 4, 4) ``source_from_target``; NaN where PoseNet has to find it.
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of ``motions``;
-            zeros where none are known.
-        static: (1, B, 1, H, W) pixels that belong to the camera; (0, ...) where there are none.
+            zeros where none are known; None where there are none.
+        static: (B, 1, H, W) pixels that belong to the camera; None where there are none.
         dense: (B, 2, H, W) inverse depth of the target in the unit of ``motions``, 0 where unknown, and
             confidence; None where none is known.
     """
@@ -83,6 +85,6 @@ class SnippetBatch:
     sources_input: Float[Tensor, "s b 3 h w"]
     camera: Camera
     motions: Float[Tensor, "s b 4 4"]
-    points: Float[Tensor, "b p 3"]
-    static: Bool[Tensor, "m b 1 h w"]
+    points: Float[Tensor, "b p 3"] | None = None
+    static: Bool[Tensor, "b 1 h w"] | None = None
     dense: Float[Tensor, "b 2 h w"] | None = None

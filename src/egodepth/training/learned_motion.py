@@ -174,11 +174,11 @@ def _batch(clip: Clip, target: Tensor, sources: Tensor) -> SnippetBatch:
     """Snippets without augmentation, of which nothing is known."""
     count, device = len(target), target.device
     matrix = clip.camera.matrix.float().reshape(1, 3, 3).expand(count, 3, 3).to(device)
-    static = torch.zeros(0, count, 1, *target.shape[-2:], dtype=torch.bool, device=device)
+    static = None
     if clip.static is not None:
         mask = torch.from_numpy(clip.static).to(device)
-        static = mask.expand(1, count, 1, *mask.shape)
+        static = mask.expand(count, 1, *mask.shape)
     return SnippetBatch(
         target, sources, target, sources, Camera(matrix, *target.shape[-2:]),
-        target.new_full((len(sources), count, 4, 4), torch.nan), target.new_zeros(count, 0, 3), static,
+        target.new_full((len(sources), count, 4, 4), torch.nan), static=static,
     )  # fmt: skip

@@ -65,7 +65,7 @@ def align_motions(
             image_pyramid(batch.sources[:count].flatten(0, 1), ALIGNED_REDUCTIONS),
             full[:, 0].repeat(count, 1, 1),
             batch.camera.repeat(count),
-            batch.static[0].repeat(count, 1, 1, 1) if len(batch.static) else None,
+            None if batch.static is None else batch.static.repeat(count, 1, 1, 1),
         )
         # A step on a GPU is not to wait for it; on the CPU, iterations that change nothing cost time.
         how = replace(ALIGNMENT, stop_early=start.device.type == "cpu")

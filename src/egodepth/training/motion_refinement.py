@@ -93,21 +93,20 @@ class MotionRefinement(nn.Module):
 
     def forward(self, raw: RawBatch) -> RawBatch:
         """The batch in DepthNet's unit, with corrected motions in time and intrinsics."""
-        clip, part = raw.owners.unbind(1)
-        scale = self.log_scale[part].exp()
+        scale = self.log_scale[raw.parts].exp()
         in_time = len(raw.frame_ids) - 1
         found = raw.motions[:in_time]
         scaled = torch.cat([found[..., :3, 3:] * scale[:, None, None], found[..., 3:, 3:]], dim=-2)
         corrections = se3.exp(self.twist[raw.frame_ids])
         motions = corrections[1:] @ torch.cat([found[..., :3], scaled], dim=-1)
         motions = motions @ se3.inverse(corrections[:1])
-        factor = self.focal_factors[clip]
+        factor = self.focal_factors[raw.clips]
         diagonal = torch.stack([factor, factor, torch.ones_like(factor)], dim=1)
         # Focal lengths alone: the centre and the last row keep their place.
         matrix = raw.matrix * (1 + torch.diag_embed(diagonal - 1))
-        points = torch.cat(
-            [raw.points[..., :2], raw.points[..., 2:] / scale[:, None, None]], dim=-1
-        )
+        points = raw.points
+        if points is not None:
+            points = torch.cat([points[..., :2], points[..., 2:] / scale[:, None, None]], dim=-1)
         dense = raw.dense
         if dense is not None:
             inverse, confidence = dense.float().split(1, dim=1)

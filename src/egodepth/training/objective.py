@@ -87,7 +87,7 @@ def compute_objective(
         require_finite(inverse_depth, "depth")
         motions, pose_terms = motions_of_batch(networks, batch, inverse_depth, settings)
         terms |= pose_terms
-        if batch.points.shape[1]:
+        if batch.points is not None:
             full = at_size(inverse_depth, batch.target)
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
         dense = batch.dense if settings.loss.dense > 0 else None
@@ -143,7 +143,7 @@ def depth_loss(
         motions = torch.cat([aligned, motions[in_time:]])
     statistics = target_statistics(batch.target)
     identity = photometric_loss(batch.sources, statistics) if settings.automask else None
-    weight = (~batch.static[0]).float() if len(batch.static) else None
+    weight = None if batch.static is None else (~batch.static).float()
     terms = photometric_terms(
         [inverse_depth], motions, batch, settings, PLAIN, statistics, identity, weight
     )
@@ -231,7 +231,7 @@ def _pixel_weight(
 ) -> Tensor | None:
     """(B, 1, H, W) how much each pixel counts: not at all where it belongs to the camera, and as far as
     both frames' depths agree where that is asked for; None where all count alike."""
-    weight = (~batch.static[0]).float() if len(batch.static) else None
+    weight = None if batch.static is None else (~batch.static).float()
     if settings.moving_mask:
         agreement = _agreement(networks, inverse_depth, motions, batch)
         weight = agreement if weight is None else weight * agreement

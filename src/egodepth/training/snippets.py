@@ -107,7 +107,6 @@ class SnippetStream(IterableDataset[RawBatch]):
         self._partners = [self._find_partner(i) if partner else i for i in range(len(clips))]
         self._first_frame = np.cumsum([0, *(len(clip.frames) for clip in clips)])
         self._first_part = _number_parts(clips)
-        self._points_per_frame = POINTS if any(c.motion and c.motion.points for c in clips) else 0
         snippets = [s for index in range(len(clips)) for s in self._snippets_of(index)]
         if not snippets:
             raise EgodepthError(
@@ -268,36 +267,47 @@ class SnippetStream(IterableDataset[RawBatch]):
             frames.append(np.stack(others))
         matrix = torch.stack([self.clips[s[0]].camera.matrix.float() for s in chosen])
         motions = np.stack([self._motions(snippet) for snippet in chosen], axis=1)
-        rng = np.random.default_rng([self.seed, step])
         return RawBatch(
-            torch.from_numpy(np.stack(frames)), matrix, torch.from_numpy(motions).float(), step,
-            torch.from_numpy(chosen[:, 1:own].T + self._first_frame[chosen[:, 0]]),
-            torch.tensor([[s[0], self._part(s)] for s in chosen]),
-            torch.from_numpy(np.stack([self._points(s, rng) for s in chosen])).float(),
-            torch.from_numpy(self._static(chosen)), self._dense(chosen, step),
-        )  # fmt: skip
+            frames=torch.from_numpy(np.stack(frames)),
+            matrix=matrix,
+            motions=torch.from_numpy(motions).float(),
+            step=step,
+            frame_ids=torch.from_numpy(chosen[:, 1:own].T + self._first_frame[chosen[:, 0]]),
+            clips=torch.from_numpy(chosen[:, 0].copy()),
+            parts=torch.tensor([self._part(snippet) for snippet in chosen]),
+            points=self._points(chosen, step),
+            static=self._static(chosen),
+            dense=self._dense(chosen, step),
+        )
 
     def _part(self, snippet: np.ndarray) -> int:
         motion = self.clips[snippet[0]].motion
         return 0 if motion is None else int(self._first_part[snippet[0]] + motion.part[snippet[1]])
 
-    def _points(self, snippet: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """(P, 3): x, y and inverse depth of some points of the target; zeros where there are none."""
-        motion = self.clips[snippet[0]].motion
-        found = motion.points.get(int(snippet[1])) if motion else None
-        if found is None:
-            return np.zeros((self._points_per_frame, 3))
-        place = rng.integers(len(found.inverse_depth), size=self._points_per_frame)
-        return np.column_stack([found.pixels[place], found.inverse_depth[place]])
+    def _points(self, chosen: np.ndarray, step: int) -> Tensor | None:
+        """(B, P, 3): x, y and inverse depth of some points of each target, zeros where it has none; None where
+        no clip has any."""
+        if not any(clip.motion and clip.motion.points for clip in self.clips):
+            return None
+        rng = np.random.default_rng([self.seed, step])
+        points = np.zeros((len(chosen), POINTS, 3), np.float32)
+        for row, (clip, target) in enumerate(chosen[:, :2]):
+            motion = self.clips[clip].motion
+            found = motion.points.get(int(target)) if motion else None
+            if found is not None:
+                place = rng.integers(len(found.inverse_depth), size=POINTS)
+                points[row] = np.column_stack([found.pixels[place], found.inverse_depth[place]])
+        return torch.from_numpy(points)
 
-    def _static(self, chosen: np.ndarray) -> np.ndarray:
-        """(1, B, 1, H, W), or (0, B, 1, H, W) where no clip has any."""
-        shape = self.clips[0].frames.shape[2:]
+    def _static(self, chosen: np.ndarray) -> Tensor | None:
+        """(B, 1, H, W); None where no clip has any."""
         if all(clip.static is None for clip in self.clips):
-            return np.zeros((0, len(chosen), 1, *shape), bool)
-        none = np.zeros(shape, bool)
+            return None
+        none = np.zeros(self.clips[0].frames.shape[2:], bool)
         masks = [self.clips[snippet[0]].static for snippet in chosen]
-        return np.stack([none if mask is None else mask for mask in masks])[None, :, None]
+        return torch.from_numpy(
+            np.stack([none if mask is None else mask for mask in masks])[:, None]
+        )
 
     def _dense(self, chosen: np.ndarray, step: int) -> Tensor | None:
         """(B, 2, H, W); None where no clip has any."""

@@ -66,15 +66,15 @@ def _hidden(
     window around it; None where nothing does.
 
     Args:
-        static: (1, B, 1, H, W); None or (0, ...) where nothing does.
+        static: (B, 1, H, W); None where nothing does.
         depth: (S B, *layers, h, w).
         motions: (S, B, 4, 4).
         cameras: S B of them, at the size of the depth.
     """
-    if static is None or len(static) == 0:
+    if static is None:
         return None
     count, size = len(motions), depth.shape[-2:]
-    mask = F.interpolate(static[0].float(), size, mode="area").repeat(count, 1, 1, 1)
+    mask = F.interpolate(static.float(), size, mode="area").repeat(count, 1, 1, 1)
     read = warp(mask, depth, motions.flatten(0, 1), cameras, cameras)[0]
     near = F.max_pool2d(read.flatten(1, -3), 3, stride=1, padding=1).view(read.shape) > 0
     return near[:, 0].unflatten(0, (count, -1))
