@@ -81,7 +81,7 @@ def test_the_command(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
         assert process.wait(60) == 0
         assert re.search(r"of 15 frames", process.stdout.read())
     status, _, error = run(capsys, "live", tiny_run, video, "--backend", "openvino-int8")
-    assert status == 1 and "live takes torch" in error
+    assert status == 2 and "--backend must be one of torch" in error
 
 
 def test_ctrl_c_ends_it_while_a_browser_waits_for_a_frame(tiny_run: Path, tmp_path: Path) -> None:
