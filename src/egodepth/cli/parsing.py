@@ -79,6 +79,9 @@ def parse(words: Sequence[str]) -> Command | None:
     Raises:
         UsageError: an unknown command or option, a missing or wrong value.
     """
+    empty = next((word for word in words if re.fullmatch(r"--[\w.-]+=", word)), "")
+    if empty:
+        raise UsageError(f"{empty.removesuffix('=')} needs a value (see egodepth --help)")
     first = next(iter(words), "")
     if list(words) == [first] and first in FAMILIES:
         inner = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
@@ -197,8 +200,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         metavar=metavar.text if metavar and not positional else None,
         show_default=False if default is None or isinstance(default, bool) else _show_value,
         converter=_as_typed if _holds_whole_number(field.annotation) else None,
-        consume_multiple=get_origin(field.annotation) is tuple
-        and ... in get_args(field.annotation),
+        consume_multiple=(1, None) if ... in get_args(field.annotation) else None,
     )
     kind = inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(
