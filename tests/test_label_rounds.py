@@ -3,7 +3,7 @@
 import json
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,23 +137,32 @@ def test_labels_act_from_their_step_in_depthnets_unit(street: Clip) -> None:
     assert (found[:, 1] == 1).all()
 
 
-@pytest.fixture
-def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainSettings:
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TrainSettings]:
     """Of a training that is given true poses in its rounds, after steps 6 and 11 of 16."""
-    monkeypatch.setattr(
-        label_rounds, "find_motion", lambda _, clip: KnownMotion.given(clip.sequence)
-    )
-    monkeypatch.setattr(label_rounds, "MAX_RATIO", 1e6)
-    monkeypatch.setattr(label_rounds, "MAX_SPREAD", 1e6)
     changes = {
         "data.sources": ["synthetic:5"], "data.poses": "network", "data.dense_labels": True,
-        "data.cache": str(tmp_path / "cache"), "steps": 16, "method": "photometric",
+        "data.cache": str(tmp_path_factory.mktemp("cache")), "steps": 16, "method": "photometric",
         "checkpoint_every": 100,
     }  # fmt: skip
-    return override(TrainSettings(), TINY | changes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(label_rounds, "find_motion", lambda _, clip: KnownMotion.given(clip.sequence))
+        patch.setattr(label_rounds, "MAX_RATIO", 1e6)
+        patch.setattr(label_rounds, "MAX_SPREAD", 1e6)
+        yield override(TrainSettings(), TINY | changes)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def whole(
+    settings: TrainSettings, footage: list[Sequence], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A run that nothing interrupted."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(settings, out, sequences=footage)
+    return out
+
+
+@pytest.fixture(scope="module")
 def footage() -> list[Sequence]:
     return [read_street(5, frames=6)]
 
@@ -168,14 +177,11 @@ def column(run: Path, name: str) -> list[str]:
     return rows
 
 
-def test_labels_come_twice_and_teach_beside_the_images(
-    settings: TrainSettings, footage: list[Sequence], tmp_path: Path
-) -> None:
-    train(settings, tmp_path / "run", sequences=footage)
-    dense = column(tmp_path / "run", "dense")
+def test_labels_come_twice_and_teach_beside_the_images(whole: Path) -> None:
+    dense = column(whole, "dense")
     assert [value != "" for value in dense] == [False] * 10 + [True] * 6
-    assert all(column(tmp_path / "run", "photometric"))
-    plan = json.loads((tmp_path / "run" / "run.json").read_text())["plan"]
+    assert all(column(whole, "photometric"))
+    plan = json.loads((whole / "run.json").read_text())["plan"]
     assert [line.split(":")[0] for line in plan[-2:]] == ["step 6", "step 11"]
     assert "labels of 6 frames" in plan[-1]
 
@@ -195,21 +201,20 @@ def test_labels_that_disagree_with_the_network_teach_nothing(
 
 @pytest.mark.parametrize("steps", [3, 6, 8, 11])
 def test_a_resumed_run_has_the_same_labels(
-    settings: TrainSettings, footage: list[Sequence], tmp_path: Path, steps: int
+    settings: TrainSettings, footage: list[Sequence], whole: Path, tmp_path: Path, steps: int
 ) -> None:
-    train(settings, tmp_path / "whole", sequences=footage)
     interrupt_after(steps, settings, tmp_path / "parts", footage)
     train(settings, tmp_path / "parts", resume=True, sequences=footage)
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "parts") == losses(whole)
 
 
 def test_ctrl_c_in_a_round_loses_nothing(
     settings: TrainSettings,
     footage: list[Sequence],
+    whole: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    train(settings, tmp_path / "whole", sequences=footage)
     made: list[int] = []
     label: Callable[..., np.ndarray] = LabelMaker.label
 
@@ -228,4 +233,4 @@ def test_ctrl_c_in_a_round_loses_nothing(
     rounds = read_checkpoint(tmp_path / "parts" / "checkpoint.ckpt")["callbacks"]["LabelRounds"]
     assert [made["factors"] for made in rounds["rounds"]] == [None]
     train(other, tmp_path / "parts", resume=True, sequences=footage)
-    assert losses(tmp_path / "parts") == losses(tmp_path / "whole")
+    assert losses(tmp_path / "parts") == losses(whole)
