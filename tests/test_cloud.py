@@ -93,8 +93,8 @@ def test_export_from_the_command_line(
     assert main([*command, "--every", "2"]) == 0
     assert "lengths in the run's unit" in capsys.readouterr().out
     assert out.exists()
-    assert main([*command, "--every", "0"]) == 1
-    assert "--every must be at least 1" in capsys.readouterr().err
+    assert main([*command, "--every", "0"]) == 2
+    assert "--every 0: must be greater than or equal to 1" in capsys.readouterr().err
 
 
 def test_pycolmap_reads_the_model(tmp_path: Path) -> None:
