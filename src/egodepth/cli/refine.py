@@ -35,7 +35,7 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
     mode: Literal["sample", "split"] = "sample"
     """sample (the paper): each frame by a few iterations on its own snippet, predictions in --out; split (the
     published code): epochs over all frames, a new run in --out"""
-    iterations: Annotated[int, Field(ge=1), Metavar("N")] = 20
+    iterations: Annotated[int, Field(ge=0), Metavar("N")] = 20
     """iterations for each frame (sample mode)"""
     epochs: Annotated[Positive, Metavar("N")] = 20
     """epochs (split mode)"""
