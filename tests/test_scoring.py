@@ -303,12 +303,12 @@ def test_depth_from_the_command_line(
     assert float(rows[0]["abs_rel"]) > 0
     assert len(list((out / "worst").glob("*.png"))) == 3
     for wrong, message in (
-        (["--scaling", "magic"], "unknown scaling 'magic'; use median"),
-        (["--crop", "x"], "unknown crop 'x'"),
+        (["--scaling", "magic"], "--scaling must be one of median, set_median"),
+        (["--crop", "x"], "--crop must be one of none, garg"),
         (["--protocol", "x"], "unknown protocol 'x'"),
         (["--split", "x"], "unknown split 'x'"),
     ):
-        assert main(["evaluate", "depth", str(tiny_run), "--data", str(footage), *wrong]) == 1
+        assert main(["evaluate", "depth", str(tiny_run), "--data", str(footage), *wrong]) in (1, 2)
         assert message in capsys.readouterr().err
     assert main(["evaluate", "depth", str(tmp_path / "no"), "--data", str(footage)]) == 1
     assert "there are no predictions" in capsys.readouterr().err

@@ -249,10 +249,10 @@ def test_prediction_in_metres(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--distance", "1.5", "2", "2", "3"], "distance needs a frame's whole number"),
-        (["--distance", "1", "x", "2", "3"], "must be a number, zero or above, got 'x'"),
+        (["--distance", "1.5", "2", "2", "3"], "--distance 1.5 2 2 3: must be a valid integer"),
+        (["--distance", "1", "x", "2", "3"], "--distance 1 x 2 3: must be a valid number"),
         (["--gps", "none.gpx", "--fps", "10"], "the GPS track is missing"),
-        (["--speed", "1", "--camera_height", "2"], "not allowed with"),
+        (["--speed", "1", "--camera_height", "2"], "give only one of --camera_height and --speed"),
     ],
 )
 def test_bad_input(
