@@ -481,24 +481,25 @@ def test_turned_and_cropped_maps_are_refused(
         read_source(str(footage))[0].depth[1]()
 
 
-def test_a_missing_prediction_is_told_before_the_work(footage: Path, tmp_path: Path) -> None:
+def test_a_missing_prediction_is_told_before_the_work(
+    footage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     save_numbers(tmp_path / "theirs", "{:06d}", (1, 2))
     (tmp_path / "theirs" / "000001.npy").rename(tmp_path / "theirs" / "000000.npy")
     np.save(tmp_path / "theirs" / "000000.npy", np.ones((40, 80)))
     (tmp_path / "theirs" / "000002.npy").unlink()
     done: list[int] = []
+    predict = Predictions.predict
+    monkeypatch.setattr(Predictions, "predict", lambda *words: (done.append(1), predict(*words))[1])
     with pytest.raises(EgodepthError, match="has no prediction of mine, frame 1"):
-        evaluate_predictor(
-            Predictions(tmp_path / "theirs"), read_source(str(footage)), INDOOR,
-            lambda: done.append(1),
-        )  # fmt: skip
+        evaluate_predictor(Predictions(tmp_path / "theirs"), read_source(str(footage)), INDOOR)
     assert not done
 
 
 def test_units_nobody_tells_count_where_nothing_is_scaled(footage: Path, tmp_path: Path) -> None:
     sequences, unscaled = read_source(str(footage)), replace(INDOOR, scaling="none")
     write_predictions(tmp_path / "pngs", "png")
-    with pytest.warns(EgodepthWarning, match="taken for 256 steps a metre"):
+    with pytest.warns(EgodepthWarning, match="taken for 256 steps per metre"):
         evaluate_predictor(Predictions(tmp_path / "pngs"), sequences, unscaled)
     (tmp_path / "whole").mkdir()
     for number in range(3):

@@ -99,5 +99,5 @@ def test_an_estimate_trains_nothing(tmp_path: Path, capsys: pytest.CaptureFixtur
         words += [f"--{name}", str(list(value) if isinstance(value, tuple) else value)]
     assert main(words) == 0
     text = capsys.readouterr().out
-    assert "s a step; 4 steps" in text and "KITTI's 39,810 snippets" in text
+    assert "s per step; 4 steps" in text and "KITTI's 39,810 snippets" in text
     assert not (tmp_path / "run").exists()
