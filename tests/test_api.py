@@ -86,7 +86,7 @@ def test_known_lengths_that_are_right() -> None:
         (lambda run, s: run.depth(np.zeros((8, 8, 3), np.uint8), 5), "size must be height and width"),
         (lambda run, s: run.depth(np.zeros((8, 8, 3), np.uint8), (0, 5)), "size must be height"),
         (lambda run, s: run.motion(None, 3), "an image must be a path"),
-        (lambda run, s: run.to(3), "device must be cpu, cuda"),
+        (lambda run, s: run.to(3), "device must be auto, cpu, cuda or cuda:N, got int"),
         (lambda run, s: run.to("gpu"), "unknown device 'gpu'"),
         (lambda run, s: egodepth.load(None), "folder must be the path of a run"),
         (lambda run, s: egodepth.load("/nowhere"), "/nowhere"),

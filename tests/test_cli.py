@@ -130,7 +130,7 @@ BAD = [
     (["evaluate", "depth", "{run}", "--data", "{frames}"], "no ground-truth depth"),
     (["evaluate", "depth", "{run}", "--data", "{frames}", "--protocol", "x"], "unknown protocol"),
     (["evaluate", "odometry", "{run}", "--data", "{frames}"], "no ground-truth poses"),
-    (["evaluate", "odometry", "{run}", "--data", "synthetic:one"], "whole number"),
+    (["evaluate", "odometry", "{run}", "--data", "synthetic:one"], "write synthetic:SEED"),
     (["demo", "--minutes", "0.1", "--out", "{tmp}/d"], "at least 1.5 minutes"),
     (["demo", "--out", "{frames}"], "something else than a demo"),
     (["report", "{tmp}"], "is not a run folder"),
