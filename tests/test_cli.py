@@ -119,6 +119,21 @@ BAD = [
         "settings file is missing",
     ),
     (["train", "{frames}", "--out", "{tmp}/r", "--resume"], "it holds no config.yaml"),
+    (
+        ["train", "{frames}", "--out", "{tmp}/r", "--seed", "-1"],
+        "seed = -1: Input should be greater",
+    ),
+    (
+        ["train", "{frames}", "--out", "{tmp}/r", "--fov", "60", "--camera", "c.yaml"],
+        "give only one of",
+    ),
+    (["train", "{frames}", "a.mp4", "--out", "{tmp}/r", "--data.sources", "[b]"], "named twice"),
+    (["predict", "{run}", "synthetic:²", "--out", "{tmp}/p"], "write synthetic:SEED"),
+    (["export", "hub", "{run}", "--out", "{run}"], "is a run, whose settings would be lost"),
+    (
+        ["landscape", "{run}", "{frames}", "--out", "{tmp}/l", "--frame", "1", "--offset", "0"],
+        "offset 0",
+    ),
     (["predict", "{tmp}", "{frames}", "--out", "{tmp}/o"], "is not a run folder"),
     (["predict", "{run}", "{tmp}/none.mp4", "--out", "{tmp}/o"], "no file or folder"),
     (

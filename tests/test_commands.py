@@ -10,6 +10,7 @@ from tests.test_imports import run_python
 
 from egodepth.cli import main
 from egodepth.cli.command import Command, Metavar
+from egodepth.cli.page import commands_page
 from egodepth.cli.parsing import COMMANDS, UsageError, load_command, parse
 from egodepth.cli.predict import Predict
 from egodepth.cli.train import Train
@@ -91,6 +92,10 @@ def test_an_option_has_one_default_and_one_form_everywhere() -> None:
         ("predict r s --out o --camera_hight 2", "did you mean --camera_height?"),
         ("predict r s --out o --fov x", "--fov must be a number, got 'x'"),
         ("predict r s --out o --fov 180", "--fov 180: must be less than or equal to 170"),
+        ("demo --seed -1", "--seed -1: must be greater than or equal to 0"),
+        ("demo --seed 4294967296", "--seed 4294967296: must be less than or equal to 4294967295"),
+        ("predict r s --out ''", "there is an empty word after '--out': is a variable not set?"),
+        ("predict r s --out o --formats '[npz, png]'", "must be one of npz, png, exr, video, got"),
         ("demo --seed 1.5", "--seed 1.5: must be a valid integer"),
         ("predict r s --out o --distance 1.5 2 3 4", "must be a valid integer"),
         ("predict r s --out o --speed inf", "--speed inf: must be a finite number"),
@@ -114,9 +119,17 @@ def test_what_makes_no_command_is_told_in_one_line(
 ) -> None:
     assert main(shlex.split(words)) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("egodepth: ") and message in line and "--help)" in line
+    assert (
+        line.startswith("egodepth: ")
+        and message in line
+        and ("--help)" in line or "not set?" in line)
+    )
     with pytest.raises(UsageError):
         parse(shlex.split(words))
+
+
+def test_the_reference_shows_options_that_exist() -> None:
+    assert "--no-" not in commands_page() and "--empty-" not in commands_page()
 
 
 def test_a_command_is_checked_in_python_too() -> None:

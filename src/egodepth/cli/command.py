@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Self, TypeVar
 from pydantic import Field, model_validator
 
 from egodepth.core.config import Setting, Settings, list_settings
-from egodepth.geometry.limits import WIDEST_FOV
+from egodepth.geometry.limits import MAX_SEED, WIDEST_FOV
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
@@ -85,7 +85,7 @@ class TakesSource(Command):
 
     source: Annotated[str, Positional("SOURCE")]
     """footage: path of a video or a folder, pattern such as 'drive/*.mp4', KIND:ROOT of a data set
-    (`egodepth data sets` lists them), or synthetic:SEED"""
+    (`egodepth data sets` lists them), synthetic:SEED or synthetic:KIND:SEED"""
 
 
 class SequenceOption(Command):
@@ -165,7 +165,7 @@ class DeviceOption(Command):
 class SeedOption(Command):
     """What random numbers start from."""
 
-    seed: int = 0
+    seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     """seed of all random numbers"""
 
 

@@ -29,7 +29,7 @@ class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOp
     count: Annotated[int, Field(ge=1), Metavar("N")] = 200
     """number of random pixels"""
     offset: Annotated[int, Metavar("N")] = 1
-    """frames from target to source"""
+    """frames from target to source, below zero for an earlier one"""
     radius: Annotated[Positive, Metavar("PIXELS")] = 12
     """largest displacement in pixels of the run's images"""
     step: Annotated[Positive, Metavar("PIXELS")] = 0.5

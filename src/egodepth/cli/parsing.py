@@ -6,6 +6,7 @@ cyclopts and not tyro, which prints its errors itself, in boxes of five lines an
 
 import difflib
 import inspect
+import itertools
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -82,6 +83,9 @@ def parse(words: Sequence[str]) -> Command | None:
     empty = next((word for word in words if re.fullmatch(r"--[\w.-]+=", word)), "")
     if empty:
         raise UsageError(f"{empty.removesuffix('=')} needs a value (see egodepth --help)")
+    for before, word in itertools.pairwise(["egodepth", *words]):
+        if not word:
+            raise UsageError(f"there is an empty word after {before!r}: is a variable not set?")
     first = next(iter(words), "")
     if list(words) == [first] and first in FAMILIES:
         inner = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]
@@ -109,10 +113,10 @@ def make_app(names: Sequence[str] = tuple(COMMANDS), *, with_settings: bool = Tr
         names: of :data:`COMMANDS`.
         with_settings: whether ``train`` takes its settings, which take time to list.
     """
+    shared = Parameter(negative=(), negative_iterable=(), allow_repeating=True)
     app = App(
         name="egodepth", version=_version, version_flags=["--version"], help_format="plaintext",
-        group_parameters=Group("Options"), result_action="return_value",
-        default_parameter=Parameter(negative=(), negative_iterable=(), allow_repeating=True),
+        group_parameters=Group("Options"), result_action="return_value", default_parameter=shared,
     )  # fmt: skip
     app.default(_as_function(Root, with_settings=False))
     for place, name in enumerate(names):
@@ -123,7 +127,9 @@ def make_app(names: Sequence[str] = tuple(COMMANDS), *, with_settings: bool = Tr
                 app.command(App(name=family[0], help=FAMILIES[family[0]], sort_key=place))
             parent = app[family[0]]
         function = _as_function(load_command(name), with_settings=with_settings)
-        parent.command(App(name=last, default_command=function, sort_key=place))
+        # The reference and completion of commands of two words do not inherit what is shared.
+        inner = App(name=last, default_command=function, sort_key=place, default_parameter=shared)
+        parent.command(inner)
     return app
 
 
@@ -283,9 +289,7 @@ def _explain(error: CycloptsError | ValidationError, app: App) -> str:
             name = error.token.keyword or (error.argument.name if error.argument else "")
             choices = _choices(error.target_type)
             wanted = (
-                f"one of {', '.join(choices)}"
-                if choices
-                else f"a {_kind_in_words(error.target_type)}"
+                f"one of {', '.join(choices)}" if choices else _kind_in_words(error.target_type)
             )
             return f"{name} must be {wanted}, got {error.token.value!r}"
     return _in_one_line(str(error))
@@ -317,8 +321,10 @@ def _unknown_option(error: UnknownOptionError) -> str:
 
 
 def _choices(kind: Any) -> list[str]:
+    if get_origin(kind) is tuple:
+        return _choices(get_args(kind)[0])
     return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
 
 
 def _kind_in_words(kind: Any) -> str:
-    return {int: "whole number", float: "number", bool: "true or false"}.get(kind, str(kind))
+    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))

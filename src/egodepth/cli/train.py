@@ -1,5 +1,6 @@
 """``egodepth train``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -51,9 +52,8 @@ class Train(Command):
         if World.of_environment().is_main:
             self._print_result(settings, result)
             if stop is not None:
-                complain(
-                    f"{stop}; go on with: egodepth train {' '.join(self.what)} --out {self.out} --resume"
-                )
+                again = shlex.join([*self.what, "--out", str(self.out), "--resume"])
+                complain(f"{stop}; go on with: egodepth train {again}")
         return 0 if stop is None else INTERRUPTED
 
     def _settings(self) -> "TrainSettings":

@@ -138,7 +138,7 @@ def _read_synthetic(where: str) -> Sequence:
     from egodepth.data.synthetic.worlds.world import KINDS, read_world
 
     kind, colon, seed = where.rpartition(":")
-    if not seed.isdigit() or (colon and kind not in KINDS):
+    if not re.fullmatch("[0-9]{1,18}", seed) or (colon and kind not in KINDS):
         raise EgodepthError(
             f"synthetic:{where}: write synthetic:SEED, or synthetic:KIND:SEED with one of {', '.join(KINDS)}"
         )

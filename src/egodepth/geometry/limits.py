@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+MAX_SEED = 2**32 - 1
+"""What NumPy's and PyTorch's generators both take."""
 WIDEST_FOV = 170.0
 """Degrees that a pinhole camera can see from edge to edge, at a focal length of 4 % of the width; one that sees
 more has a focal length that is normalised or in millimetres, or is a fisheye."""

@@ -101,6 +101,10 @@ class Run(
         if self._pose is not None:
             parts["pose"] = self._pose
         target = RunFolder.at(save_directory)
+        if target.checkpoint.exists():
+            raise EgodepthError(
+                f"{target} is a run, whose settings would be lost: name another folder"
+            )
         write_weights(parts, target.weights)
         save_facts(self.folder, target)
 

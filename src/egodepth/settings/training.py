@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from egodepth.core.config import Settings
-from egodepth.geometry.limits import WIDEST_FOV, Sampling
+from egodepth.geometry.limits import MAX_SEED, WIDEST_FOV, Sampling
 from egodepth.settings.model import ModelSettings
 
 PoseSource = Literal["network", "aligned", "sfm", "given", "auto"]
@@ -187,7 +187,7 @@ class TrainSettings(Settings):
     """weight decay of AdamW"""
     gradient_clip: float = Field(35.0, gt=0)
     """largest norm of the gradient; larger ones are scaled down to it"""
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=MAX_SEED)
     """seed of weights, order and augmentation"""
     device: str = "auto"
     """auto, cpu, cuda or cuda:N"""

@@ -48,6 +48,10 @@ def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:
     typed = [name for name in ("camera", "focal", "fov") if getattr(data, name) is not None]
     if not typed:
         return
+    if len(typed) > 1:
+        raise EgodepthError(
+            f"give only one of {' and '.join(f'--data.{name}' for name in typed)}: each tells the camera"
+        )
     name, value = typed[0], getattr(data, typed[0])
     own = [s for s in sequences if brings_camera(s)]
     if own:

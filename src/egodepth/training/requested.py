@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from egodepth.core import config
+from egodepth.core.errors import EgodepthError
 from egodepth.data.sources import is_footage
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.model import ModelSettings
@@ -29,7 +30,11 @@ def requested_settings(
     """
     typed = dict(changes or {})
     if len(what) > 1 or (what[0] not in RECIPES and is_footage(what[0])):
-        typed.setdefault("data.sources", list(what))
+        if "data.sources" in typed:
+            raise EgodepthError(
+                f"footage is named twice: {' '.join(what)} and --data.sources; leave one of them out"
+            )
+        typed["data.sources"] = list(what)
         settings = get_recipe("footage")
     else:
         settings = get_recipe(what[0])

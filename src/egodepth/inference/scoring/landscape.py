@@ -126,7 +126,13 @@ def draw_landscape(
         raise EgodepthError(
             f"landscape needs 0 < step <= radius / 2 and count >= 1, got {step:g}, {radius:g}, {count}"
         )
+    if offset == 0:
+        raise EgodepthError("offset 0: a frame compared with itself has no motion to look at")
     settings, networks = read_run(run)
+    if networks.features is None and level:
+        raise EgodepthError(
+            f"level {level}: {run} has no FeatureNet, so that there are no features"
+        )
     if networks.features is not None and not 0 <= level < len(networks.features.encoder.channels):
         raise EgodepthError(
             f"level {level}: the features have levels 0 to {len(networks.features.encoder.channels) - 1}"
