@@ -103,7 +103,9 @@ def test_resuming_takes_the_camera_of_the_run(
     write_images(tmp_path / "frames", 5)
     (tmp_path / "cam.yaml").write_text(CAMERA)
     monkeypatch.chdir(tmp_path)
-    settings = tiny_settings(tmp_path / "frames", steps=2, data__camera=Path("cam.yaml"))
+    settings = tiny_settings(
+        tmp_path / "frames", steps=2, data__fov=None, data__camera=Path("cam.yaml")
+    )
     train(settings, tmp_path / "run")
     (tmp_path / "cam.yaml").write_text(CAMERA.replace("70", "500"))
     train(settings, tmp_path / "run", resume=True)

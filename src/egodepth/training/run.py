@@ -267,7 +267,7 @@ def _with_own_camera(settings: TrainSettings, run: RunFolder) -> TrainSettings:
     """Settings of a run that goes on with the camera that it keeps, where a camera file was given."""
     if settings.data.camera is None or not run.camera.exists():
         return settings
-    return settings.changed(data=settings.data.changed(camera=run.camera))
+    return settings.changed(data=settings.data.changed(camera=run.camera, focal=None, fov=None))
 
 
 def _first_facts(
