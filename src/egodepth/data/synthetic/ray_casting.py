@@ -108,6 +108,12 @@ class Renderer:
 
     def render(self, world_from_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 and depth along z at the pixel centres (H, W) float32, 0 for sky."""
+        image, depth, _ = self._look(world_from_camera)
+        levels = (image * 255 + 0.5).astype(np.uint8).reshape(self.height, self.width, 3)
+        return levels, depth
+
+    def _look(self, world_from_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Colour (H W, 3) float32, depth along z (H, W), and the triangle that each pixel shows (H W,)."""
         world_from_pixel = world_from_camera[:3, :3] @ np.linalg.inv(self.matrix)
         position = world_from_camera[:3, 3]
         triangle, distance = self._cast_pixels(self.pixels, world_from_pixel, position)
@@ -119,8 +125,9 @@ class Renderer:
         seen[triangle] = seen[edge_triangle] = True
         seen[-1] = False
         visible = np.flatnonzero(seen)
-        homographies = np.empty((len(self.corners), 9), np.float32)
-        homographies[visible] = self._homographies(visible, world_from_pixel, position)
+        found = self._homographies(visible, world_from_pixel, position)
+        homographies = np.empty((len(self.corners), found.shape[1]), np.float32)
+        homographies[visible] = found
         kind = np.where(self._stretched(triangle, homographies), 1, 0)
         kind[edge] = 2
         plain, inner = np.flatnonzero(kind == 0), np.flatnonzero(kind == 1)
@@ -135,8 +142,7 @@ class Renderer:
         image[plain] = colours[: len(plain)]
         c = colours[len(plain) :].reshape(-1, count, 3)
         image[np.concatenate([inner, edge])] = (c[:, 0] + c[:, 1] + c[:, 2] + c[:, 3]) / count
-        levels = (image * 255 + 0.5).astype(np.uint8).reshape(self.height, self.width, 3)
-        return levels, depth
+        return image, depth, triangle
 
     def _cast_pixels(
         self, pixels: np.ndarray, world_from_pixel: np.ndarray, position: np.ndarray

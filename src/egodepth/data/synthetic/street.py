@@ -4,22 +4,20 @@ A crossroads whose four arms are lined with houses, blank walls, parked cars, tr
 The camera drives up one arm, turns off at the crossing and drives on. Nothing moves but the camera.
 """
 
-from collections.abc import Iterable, Iterator
 from functools import cached_property, partial
 
 import numpy as np
 
-from egodepth.data.sequence import Frame, Sequence
+from egodepth.data.sequence import Sequence
 from egodepth.data.synthetic import textures as paint
 from egodepth.data.synthetic.ray_casting import Renderer, SceneMesh
+from egodepth.data.synthetic.rendered import RenderedFrames
 from egodepth.data.synthetic.street_mesh import KERB_HEIGHT, LANE, build_street, paint_light
 from egodepth.geometry.camera import Camera
 
 FRAMES, HEIGHT, WIDTH = 200, 96, 320
 FOCAL = 0.58
 """Focal length over image width, as KITTI's."""
-RATE = 10.0
-"""Frames per second of the drive."""
 _VERSION = 3
 """Raise it when the pictures change: it names the frame cache."""
 
@@ -29,10 +27,8 @@ WEAVE, WEAVE_LENGTH = 0.3, 8.0
 """Metres to the sides and, per radian, along the way: nobody drives straight."""
 
 
-class StreetDrive:
+class StreetDrive(RenderedFrames):
     """Frames of one drive, rendered when they are first asked for."""
-
-    seekable = False
 
     def __init__(self, seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH):
         """Fix the drive; nothing is rendered yet.
@@ -42,7 +38,7 @@ class StreetDrive:
             frames: number of frames; the street is as long as they need.
             height, width: image size in pixels.
         """
-        self.seed, self.height, self.width, self._count = seed, height, width, frames
+        super().__init__(seed, frames, height, width)
         self.camera = Camera.from_parameters(
             FOCAL * width, FOCAL * width, (width - 1) / 2, (height - 1) / 2, height, width
         )
@@ -52,25 +48,6 @@ class StreetDrive:
     @property
     def fingerprint(self) -> str:
         return f"street-{_VERSION}-{self.seed}-{self._count}-{self.height}x{self.width}"
-
-    @property
-    def numbers(self) -> list[int]:
-        return list(range(self._count))
-
-    @property
-    def times(self) -> np.ndarray:
-        return np.arange(self._count) / RATE
-
-    def __len__(self) -> int:
-        return self._count
-
-    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
-        for index in range(self._count) if indices is None else indices:
-            yield Frame(index, index / RATE, self.render(index)[0])
-
-    def depth(self, index: int) -> np.ndarray:
-        """Exact depth (H, W) float32 in metres at the pixel centres, 0 for sky."""
-        return self.render(index)[1]
 
     def render(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8 and depth (H, W) float32 of one frame."""

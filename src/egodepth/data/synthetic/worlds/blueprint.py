@@ -7,9 +7,6 @@ import numpy as np
 from egodepth.data.synthetic.worlds.scene import Scene
 from egodepth.data.synthetic.worlds.weather import Weather
 
-RATE = 10.0
-"""Frames per second."""
-
 
 @dataclass
 class Blueprint:

@@ -6,7 +6,7 @@ import numpy as np
 from embreex.mesh_construction import TriangleMesh
 from embreex.rtcore_scene import EmbreeScene
 
-from egodepth.data.synthetic.ray_casting import SUBSAMPLES, Renderer
+from egodepth.data.synthetic.ray_casting import Renderer
 from egodepth.data.synthetic.worlds.scene import STATIC, Scene
 
 SKY_DIRECTIONS = 20
@@ -96,35 +96,10 @@ class LitRenderer(Renderer):
     def view(self, world_from_camera: np.ndarray, time: float = 0.0) -> View:
         """What a camera sees at a time in seconds."""
         self._place(time)
-        world_from_pixel = world_from_camera[:3, :3] @ np.linalg.inv(self.matrix)
-        position = world_from_camera[:3, 3]
-        triangle, distance = self._cast_pixels(self.pixels, world_from_pixel, position)
-        depth = np.where(triangle >= 0, distance, 0).reshape(self.height, self.width)
+        image, depth, triangle = self._look(world_from_camera)
         moving = ((triangle >= 0) & (self.part[triangle] != STATIC)).reshape(depth.shape)
-        edge = np.flatnonzero(self._edges(triangle))
-        around = (self.pixels[edge, None] + SUBSAMPLES).reshape(-1, 2)
-        edge_triangle, _ = self._cast_pixels(around, world_from_pixel, position)
-        seen = np.zeros(len(self.corners) + 1, bool)
-        seen[triangle] = seen[edge_triangle] = True
-        visible = np.flatnonzero(seen[:-1])
-        self._maps = np.empty((len(self.corners), 15), np.float32)
-        self._maps[visible] = self._all_homographies(visible, world_from_pixel, position)
-        kind = np.where(self._stretched(triangle, self._maps[:, :9]), 1, 0)
-        kind[edge] = 2
-        plain, inner = np.flatnonzero(kind == 0), np.flatnonzero(kind == 1)
-        count = len(SUBSAMPLES)
-        inside = (self.pixels[inner, None] + SUBSAMPLES).reshape(-1, 2)
-        owners = np.concatenate([triangle[plain], np.repeat(triangle[inner], count), edge_triangle])
-        positions = np.concatenate([self.pixels[plain], inside, around])
-        share = np.full(len(owners), 1 / count**2, np.float32)
-        share[: len(plain)] = 1
-        colours = self._shade(owners, positions, share, self._maps[:, :9], world_from_pixel)
-        image = np.empty((len(self.pixels), 3), np.float32)
-        image[plain] = colours[: len(plain)]
-        groups = colours[len(plain) :].reshape(-1, count, 3)
-        image[np.concatenate([inner, edge])] = groups.mean(1)
         if self._movers is not None and self.lights.sun.any():
-            self._cast_shadows(image, triangle, distance, world_from_pixel, position)
+            self._cast_shadows(image, triangle, depth.ravel(), world_from_camera)
         return View(image.reshape(self.height, self.width, 3), depth.astype(np.float32), moving)
 
     def cast(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -161,13 +136,15 @@ class LitRenderer(Renderer):
 
     def _cast_shadows(
         self, image: np.ndarray, triangle: np.ndarray, distance: np.ndarray,
-        world_from_pixel: np.ndarray, position: np.ndarray,
+        world_from_camera: np.ndarray,
     ) -> None:  # fmt: skip
         """Darken what lies in the shadow of what moves, by the sky's share of an open place's light."""
         still = np.flatnonzero((triangle >= 0) & (triangle < self.still))
-        m = world_from_pixel
+        m = world_from_camera[:3, :3] @ np.linalg.inv(self.matrix)
         rays = self.pixels[still] @ m[:, :2].T + m[:, 2]
-        points = position + rays * distance[still, None] + LIFT * self.lights.towards_sun
+        points = (
+            world_from_camera[:3, 3] + rays * distance[still, None] + LIFT * self.lights.towards_sun
+        )
         assert self._movers is not None
         hits = self._movers.run(
             np.ascontiguousarray(points, np.float32),
@@ -267,7 +244,7 @@ class LitRenderer(Renderer):
         finally:
             self.corners = kept
 
-    def _all_homographies(
+    def _homographies(
         self, triangles: np.ndarray, world_from_pixel: np.ndarray, position: np.ndarray
     ) -> np.ndarray:
         """(n, 15): those of the texture, and the two rows of the light map's under the same last row."""
@@ -289,13 +266,15 @@ class LitRenderer(Renderer):
     ) -> np.ndarray:  # fmt: skip
         colours = super()._shade(owners, positions, share, homographies, world_from_pixel)
         solid = np.flatnonzero(owners >= 0)
-        colours[solid] *= self._fetch_light(owners[solid], positions[solid])
+        colours[solid] *= self._fetch_light(owners[solid], positions[solid], homographies)
         return colours
 
-    def _fetch_light(self, owner: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    def _fetch_light(
+        self, owner: np.ndarray, positions: np.ndarray, homographies: np.ndarray
+    ) -> np.ndarray:
         """Bilinear look-up in the light maps, (n, 3)."""
         x, y = positions[:, 0], positions[:, 1]
-        h = np.ascontiguousarray(self._maps[owner, 6:].T)
+        h = np.ascontiguousarray(homographies[owner, 6:].T)
         w = 1 / (h[0] * x + h[1] * y + h[2])
         columns, rows = self._cells[owner].T
         a = ((h[3] * x + h[4] * y + h[5]) * w - 0.5).clip(0, columns - 1)

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from egodepth.data.synthetic.worlds.blueprint import RATE
+from egodepth.data.synthetic.rendered import RATE
 from egodepth.data.synthetic.worlds.materials import Rng
 from egodepth.data.synthetic.worlds.outdoors import person
 from egodepth.data.synthetic.worlds.palette import Palette

@@ -3,15 +3,16 @@
 A world of a kind and a seed is a sequence like any other: ``synthetic:room:7``.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 
 import cv2
 import numpy as np
 
-from egodepth.data.sequence import Frame, Sequence
-from egodepth.data.synthetic.worlds.blueprint import RATE, Blueprint
+from egodepth.data.sequence import Sequence
+from egodepth.data.synthetic.rendered import RATE, RenderedFrames
+from egodepth.data.synthetic.worlds.blueprint import Blueprint
 from egodepth.data.synthetic.worlds.interiors import corridor, hall, room, stairs
 from egodepth.data.synthetic.worlds.lighting import LitRenderer, View
 from egodepth.data.synthetic.worlds.materials import Rng
@@ -80,10 +81,8 @@ class Film:
         return (np.clip(light, 0, 1) * 255 + 0.5).astype(np.uint8)
 
 
-class World:
+class World(RenderedFrames):
     """Frames of one world, rendered when they are asked for."""
-
-    seekable = False
 
     def __init__(
         self, kind: str, seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH
@@ -96,13 +95,8 @@ class World:
             frames: number of frames.
             height, width: image size in pixels.
         """
-        self.kind, self.seed, self.height, self.width, self._count = (
-            kind,
-            seed,
-            height,
-            width,
-            frames,
-        )
+        super().__init__(seed, frames, height, width)
+        self.kind = kind
         self._number = list(KINDS).index(kind)
 
     @cached_property
@@ -126,25 +120,6 @@ class World:
     @property
     def fingerprint(self) -> str:
         return f"{self.kind}-{_VERSION}-{self.seed}-{self._count}-{self.height}x{self.width}"
-
-    @property
-    def numbers(self) -> list[int]:
-        return list(range(self._count))
-
-    @property
-    def times(self) -> np.ndarray:
-        return np.arange(self._count) / RATE
-
-    def __len__(self) -> int:
-        return self._count
-
-    def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
-        for index in range(self._count) if indices is None else indices:
-            yield Frame(index, index / RATE, self.render(index)[0])
-
-    def depth(self, index: int) -> np.ndarray:
-        """Exact depth (H, W) float32 in metres at the pixel centres, 0 for sky."""
-        return self.render(index)[1]
 
     def render(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Image (H, W, 3) uint8, depth (H, W) float32 in metres, and what moves by itself (H, W) bool."""
