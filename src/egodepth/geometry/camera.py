@@ -147,3 +147,10 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "n 2"]:
         indexing="ij",
     )
     return torch.stack([x, y], dim=-1).reshape(-1, 2)
+
+
+def camera_rays(camera: Camera) -> Float[Tensor, "h w 3"]:
+    """Points at depth 1 of all pixels of a camera without batch."""
+    pixels = pixel_grid(camera.height, camera.width, camera.matrix)
+    rays = camera.unproject(pixels, torch.ones_like(pixels[:, 0]))
+    return rays.unflatten(0, (camera.height, camera.width))

@@ -10,6 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.moving_ahead import moving_ahead
 from egodepth.geometry.plane_sweep import (
     Describe,
     agreeing_views,
@@ -135,6 +136,20 @@ class PosedViews:
         count = agree.sum(0).masked_fill(moved < MIN_PARALLAX, 0)
         fused = (own + (given * agree).sum(0)) / (1 + count)
         return torch.where(count >= MIN_AGREEING, fused, torch.nan), count
+
+    @torch.inference_mode()
+    def ahead(
+        self, position: int, sources: list[int], agreed: Float[Tensor, "1 h w"]
+    ) -> Float[Tensor, "1 h w"]:
+        """Inverse depth of what moves with the camera, NaN elsewhere; see :func:`moving_ahead`.
+
+        Args:
+            position: of a frame after :meth:`agreed`.
+            sources: those of the frame.
+            agreed: inverse depth that views agree on.
+        """
+        motions = torch.stack([self._motion_to(s, position) for s in sources])
+        return moving_ahead(self._depths[position], agreed, motions, self._camera)
 
     def _depth(
         self, position: int, sources_of: Callable[[int], list[int]], nearest: float

@@ -46,7 +46,7 @@ MAX_DISPARITY = 0.3
 depth."""
 LABELS_PER_FILE = 16
 """Kept at once, so that an interrupted run loses little."""
-METHOD = 3
+METHOD = 4
 """Counts changes of the method, so that labels of another are made anew."""
 
 
@@ -253,6 +253,9 @@ class LabelMaker:
         if agreed is None:
             return np.zeros((2, height, width), np.float16)
         fused, count = agreed
+        ahead = self.views.ahead(position, sources_of(self._clip, position), fused)
+        fused = ahead.where(ahead.isfinite(), fused)
+        count = count.masked_fill(ahead.isfinite(), MIN_AGREEING)
         if self._static is not None:
             count = count.masked_fill(self._static, 0)
         fused = fused.masked_fill(count < MIN_AGREEING, torch.nan)
