@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from egodepth.runs.run import Run
     from egodepth.runs.unit import Unit
     from egodepth.settings.recipes import get_recipe
+    from egodepth.training.pretraining import pretrain
     from egodepth.training.run import train
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "get_recipe",
     "load",
     "predict_sequence",
+    "pretrain",
     "read_source",
     "reporting",
     "track_sequence",
@@ -73,6 +75,7 @@ _PLACES = {
     "find_unit": "egodepth.inference.predict",
     "get_recipe": "egodepth.settings.recipes",
     "predict_sequence": "egodepth.inference.predict",
+    "pretrain": "egodepth.training.pretraining",
     "read_source": "egodepth.data.sources",
     "reporting": "egodepth.core.progress",
     "track_sequence": "egodepth.inference.odometry.track",

@@ -32,6 +32,7 @@ from egodepth.core.config import RENAMED
 COMMANDS = {
     "demo": "demo:Demo",
     "train": "train:Train",
+    "pretrain": "pretrain:Pretrain",
     "predict": "predict:Predict",
     "odometry": "odometry:Odometry",
     "refine": "refine:Refine",

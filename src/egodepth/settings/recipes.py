@@ -57,6 +57,22 @@ def demo() -> TrainSettings:
     )
 
 
+def worlds() -> TrainSettings:
+    """Rendered worlds with their exact depth and motion; what `egodepth pretrain` uses."""
+    return TrainSettings(
+        recipe="worlds",
+        method="photometric",
+        # About the middle of the worlds' depths, so that training starts in the right unit.
+        model=ModelSettings(start_depth=5.0),
+        batch_size=8,
+        steps=200_000,
+        learning_rate=3e-4,
+        decoder_rate=3,
+        gradient_clip=5.0,
+        checkpoint_every=100,
+    )
+
+
 def featdepth_features() -> TrainSettings:
     """The published auto-encoder, at 800x256; its run is what the other featdepth recipes freeze."""
     published = _featdepth(DataSettings(sources=("kitti_raw:.",)), "featdepth_features")

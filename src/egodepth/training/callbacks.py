@@ -24,7 +24,10 @@ from egodepth.training.step_callback import StepCallback
 
 FIRST_CHECK, FIRST_CHECK_SHARE, CHECK_EVERY, IN_A_ROW = 100, 0.1, 20, 4
 """When a collapse is looked for: steps, share of the training, steps between, checks that agree."""
-SHOWN = {"total": "loss", "photometric": "ph", "feature_metric": "fm", "reconstruction": "rec"}
+SHOWN = {
+    "total": "loss", "photometric": "ph", "feature_metric": "fm", "reconstruction": "rec",
+    "exact_depth": "depth", "exact_motion": "motion",
+}  # fmt: skip
 """Terms that progress shows and their short names; all terms are in the log."""
 SECONDS_BETWEEN_LOOKS = 1.0
 """At the values of the loss terms."""

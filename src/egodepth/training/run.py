@@ -121,8 +121,8 @@ def train(
     engine = Engine.of(settings)
     world = engine.world
     if world.is_main:
-        _check_folder(run, resume=resume)
-    saved = _read_saved(run) if resume else None
+        check_folder(run, resume=resume)
+    saved = read_saved(run) if resume else None
     if saved:
         settings, refined = _with_own_camera(settings, run), run.facts().refined
     if sequences is None:
@@ -140,7 +140,7 @@ def train(
         _checkpoints(settings, run, training.plan, training.module), watch, stop, *training.rounds,
     ]  # fmt: skip
     trainer = engine.trainer(
-        stream.schedule.total, callbacks, logger=_loggers(run, stream),
+        stream.schedule.total, callbacks, logger=loggers(run, stream.first_step),
         log_every_n_steps=settings.log_every,
     )  # fmt: skip
     stream.prefetch = engine.accelerator != "cpu"
@@ -167,7 +167,7 @@ def train(
     return done
 
 
-def _read_saved(run: RunFolder) -> dict[str, Any]:
+def read_saved(run: RunFolder) -> dict[str, Any]:
     """The checkpoint that a training goes on from.
 
     Raises:
@@ -308,10 +308,11 @@ def _checkpoints(
     return Checkpoints(run.checkpoint, settings.checkpoint_every, keep)
 
 
-def _loggers(run: RunFolder, stream: SnippetStream) -> list[Logger]:
+def loggers(run: RunFolder, first_step: int) -> list[Logger]:
+    """The logs of a session that starts at a step."""
     # Lightning empties an existing log, so every session writes its own.
     return [
-        CSVLogger(run.path, run.logs.name, run.log_version(stream.first_step)),
+        CSVLogger(run.path, run.logs.name, run.log_version(first_step)),
         TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
     ]
 
@@ -349,7 +350,12 @@ def _unit_facts(settings: TrainSettings, sequences: list[Sequence]) -> dict[str,
     return {"metric": settings.data.metric}
 
 
-def _check_folder(run: RunFolder, *, resume: bool) -> None:
+def check_folder(run: RunFolder, *, resume: bool) -> None:
+    """Refuse a folder that a training can't be written to, or go on from.
+
+    Raises:
+        EgodepthError: it holds a run, or none to go on from.
+    """
     if resume and not run.checkpoint.exists():
         raise EgodepthError(f"cannot resume: {run} holds no {run.checkpoint.name}")
     if not resume and run.checkpoint.exists():

@@ -1,0 +1,74 @@
+"""``egodepth pretrain``."""
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+
+from egodepth.cli.command import INTERRUPTED, Command, Metavar, OptionsOf, Positive
+from egodepth.cli.output import complain
+from egodepth.core.config import list_settings, override
+from egodepth.core.errors import EgodepthError
+from egodepth.settings.recipes import worlds
+
+if TYPE_CHECKING:
+    from egodepth.settings.training import TrainSettings
+
+SETTINGS = (
+    "init", "batch_size", "learning_rate", "decoder_rate", "weight_decay", "gradient_clip", "seed", "device",
+    "precision", "log_every", "sample_every", "checkpoint_every",
+)  # fmt: skip
+"""Settings of a training that matter here, besides those of the networks."""
+WITHOUT = tuple(
+    setting.name
+    for setting in list_settings(worlds())
+    if setting.name not in SETTINGS and not setting.name.startswith("model.")
+)
+
+
+class Pretrain(Command):
+    """Train on rendered worlds with exact depth and motion, without footage."""
+
+    out: Annotated[Path, Metavar("FOLDER")]
+    """run folder to make"""
+    hours: Annotated[Positive, Metavar("H")] = 4
+    """time for all of it, pauses not counted; the learning rate falls to its end within it"""
+    draws: Annotated[Positive, Metavar("N")] = 4
+    """times that each rendered pair of frames is drawn, on average; fewer where cores are free to render"""
+    workers: Annotated[Annotated[int, Field(ge=0)] | None, Metavar("N")] = None
+    """processes that render; default: one, or with a GPU all cores but one"""
+    resume: bool = False
+    """continue the run in --out"""
+    changes: Annotated[dict[str, Any], OptionsOf(worlds, {}, without=WITHOUT)] = {}
+    """settings by their dotted names"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.training.pretraining import pretrain
+        from egodepth.training.run import TrainingInterrupted
+
+        settings, stop = self._settings(), None
+        try:
+            result = pretrain(
+                settings, self.out, resume=self.resume, draws=self.draws, workers=self.workers
+            )
+        except TrainingInterrupted as interrupt:
+            result, stop = interrupt.result, interrupt
+        print(
+            f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s; the run is in {self.out}"
+        )
+        if stop is not None:
+            again = shlex.join(["--out", str(self.out), "--resume"])
+            complain(f"{stop}; go on with: egodepth pretrain {again}")
+            return INTERRUPTED
+        return 0
+
+    def _settings(self) -> "TrainSettings":
+        from egodepth.runs.folder import RunFolder
+
+        if self.resume:
+            if self.changes or "hours" in self.model_fields_set:
+                raise EgodepthError("--resume takes the settings of the run; leave the others out")
+            return RunFolder.at(self.out).settings()
+        return override(worlds(), self.changes).changed(minutes=60 * self.hours)

@@ -1,0 +1,142 @@
+"""What pretraining minimises: exact depth and motion of rendered worlds."""
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
+
+from egodepth.geometry import se3
+from egodepth.losses.exact import exact_depth_loss, exact_motion_loss
+from egodepth.models.networks import Networks
+from egodepth.settings.training import TrainSettings
+from egodepth.training.augment import augment
+from egodepth.training.batch import RawBatch, SnippetBatch
+from egodepth.training.module import EgodepthModule, step_seed
+from egodepth.training.motion_alignment import require_finite
+from egodepth.training.objective import ObjectiveResult
+from egodepth.training.terms import at_size
+from egodepth.training.world_stream import WorldStream
+
+MOTION_WEIGHT = 0.1
+"""Weight of the motion beside the depth."""
+AVERAGED_SHARE, MOST_AVERAGED = 0.05, 1000
+"""Share of the steps so far over which weights are averaged, and steps at most."""
+LATEST, WORLDS = "egodepth_latest", "egodepth_worlds"
+"""In a checkpoint: the weights that a resumed training goes on with, since its own are the averaged ones; and
+the number of worlds that were rendered."""
+GAMMA = (0.7, 1.4)
+GREY_PROBABILITY, BLUR_PROBABILITY, NOISE_PROBABILITY = 0.08, 0.2, 0.3
+MAX_NOISE, SMALLEST_BLUR = 0.04, 0.4
+"""Deviation of the noise, and share of the sides that a blurred image is shrunk to."""
+
+
+class PretrainingModule(EgodepthModule):
+    """Networks that learn from rendered worlds.
+
+    Attributes:
+        average: of the weights over the latest steps; what the checkpoint holds for others.
+    """
+
+    def __init__(self, settings: TrainSettings, networks: Networks, stream: WorldStream):
+        """Args:
+        settings: of the run.
+        networks: DepthNet and PoseNet.
+        stream: that they learn from.
+        """
+        super().__init__(settings, networks, stream.schedule)
+        self._stream = stream
+        # In a list, since Lightning would take it for a part of what is trained.
+        self._average = [AveragedModel(networks, avg_fn=_average, use_buffers=True)]
+
+    @property
+    def average(self) -> Networks:
+        """See the class; in evaluation mode."""
+        networks = self._average[0].module.eval()
+        assert isinstance(networks, Networks)
+        return networks
+
+    def forward(self, raw: RawBatch) -> tuple[SnippetBatch, ObjectiveResult]:
+        seed = step_seed(self.settings.seed, raw.step)
+        torch.manual_seed(seed)
+        batch = augment(raw, seed)
+        generator = torch.Generator().manual_seed(seed)
+        both = torch.cat([batch.target_input[None], batch.sources_input])
+        target, source = vary_film(both, generator)
+        assert self.networks.depth is not None and self.networks.pose is not None
+        assert batch.dense is not None
+        inverse_depths = self.networks.depth(target)
+        require_finite(inverse_depths[0], "depth")
+        depth = torch.stack([
+            exact_depth_loss(at_size(level, target), batch.dense).mean() / 2**scale
+            for scale, level in enumerate(inverse_depths)
+        ]).sum()  # fmt: skip
+        forth = bool(raw.frame_ids[0, 0] < raw.frame_ids[1, 0])
+        pair = (target, source) if forth else (source, target)
+        known = batch.motions[0] if forth else se3.inverse(batch.motions[0])
+        vector = self.networks.pose(*pair)
+        require_finite(vector, "motion")
+        motion = exact_motion_loss(vector, known).mean()
+        terms = {"exact_depth": depth, "exact_motion": motion}
+        total = depth + MOTION_WEIGHT * motion
+        return batch, ObjectiveResult(total, terms, inverse_depths[0], None, None)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self._average[0].update_parameters(self.networks)
+
+    def on_train_start(self) -> None:
+        self._average[0].to(self.device)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint[LATEST] = checkpoint["state_dict"]
+        averaged = self._average[0].module.state_dict()
+        checkpoint["state_dict"] = {f"networks.{name}": v for name, v in averaged.items()}
+        checkpoint[WORLDS] = self._stream.worlds
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        averaged = checkpoint["state_dict"]
+        self._average[0].module.load_state_dict(
+            {name.removeprefix("networks."): value for name, value in averaged.items()}
+        )
+        self._average[0].n_averaged.fill_(checkpoint["global_step"])
+        checkpoint["state_dict"] = checkpoint[LATEST]
+
+
+def _average(average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
+    """The next average, over a share of the steps so far."""
+    steps = min(1 + AVERAGED_SHARE * float(count), MOST_AVERAGED)
+    return average + (latest - average) / steps
+
+
+def vary_film(
+    images: Float[Tensor, "n b 3 h w"], generator: torch.Generator
+) -> Float[Tensor, "n b 3 h w"]:
+    """Images as other cameras take them: tone curve, missing colours, blur, noise; all N frames of a snippet by
+    the same camera."""
+    count, device = images.shape[1], images.device
+
+    def uniform(low: float, high: float) -> Tensor:
+        values = low + (high - low) * torch.rand(count, generator=generator)
+        return values[:, None, None, None].to(device)
+
+    def chance(probability: float) -> Tensor:
+        return (torch.rand(count, generator=generator) < probability)[:, None, None, None].to(
+            device
+        )
+
+    images = images.clamp(min=1e-4) ** uniform(*GAMMA)
+    images = torch.where(chance(GREY_PROBABILITY), images.mean(2, keepdim=True), images)
+    share = SMALLEST_BLUR + (0.9 - SMALLEST_BLUR) * float(torch.rand((), generator=generator))
+    blurred = chance(BLUR_PROBABILITY)
+    if bool(blurred.any()):
+        flat = images.flatten(0, 1)
+        small = F.interpolate(flat, scale_factor=share, mode="bilinear", align_corners=False)
+        large = F.interpolate(small, flat.shape[-2:], mode="bilinear", align_corners=False)
+        images = torch.where(blurred, large.view_as(images), images)
+    deviation = uniform(0, MAX_NOISE) * chance(NOISE_PROBABILITY)
+    noise = torch.randn(images.shape, generator=generator).to(device)
+    return (images + deviation * noise).clamp(0, 1)

@@ -1,0 +1,169 @@
+"""Batches of rendered worlds: new ones from worker processes, and those before, drawn again."""
+
+import signal
+import time
+from collections import deque
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+
+from egodepth.core import progress
+from egodepth.core.schedule import Schedule
+from egodepth.data.synthetic.worlds.pairs import MAX_DEPTH, Pair, world_pairs
+from egodepth.training.batch import RawBatch
+
+FIRST_WORLDS = 8
+"""Worlds that are rendered before the first step."""
+BUFFER = 400
+"""Pairs of each size that are kept, the latest."""
+WORLDS_AHEAD = 2
+"""Worlds that each worker renders ahead."""
+ENLARGED, SMALLEST_PART = 0.35, 0.6
+"""Share of the pairs of which a part is enlarged, and the smallest part of their sides."""
+UNEVEN = 0.3
+"""Share of the pairs that are brought from any size to that of the batch, as footage is to a run's."""
+MAX_STRETCH = 2.6
+"""Times that the aspect ratio may change by that."""
+SKY_WEIGHT = 0.3
+"""Weight of the sky's depth: there is more of it than there is to learn of it."""
+
+
+class Worlds(IterableDataset[list[Pair]]):
+    """Pairs of one world after the other, shared out among the workers."""
+
+    def __init__(self, seed: int, first: int):
+        """Args:
+        seed: of the stream.
+        first: world that it begins with.
+        """
+        self.seed, self.first = seed, first
+
+    def __iter__(self) -> Iterator[list[Pair]]:
+        worker = get_worker_info()
+        number = self.first + (worker.id if worker else 0)
+        while True:
+            yield list(world_pairs(self.seed, number))
+            number += worker.num_workers if worker else 1
+
+
+class WorldStream(IterableDataset[RawBatch]):
+    """Batches of pairs of frames of rendered worlds, each pair drawn several times, in ever new cut-outs.
+
+    Which worlds there are follows from the seed, and which of them a step sees from its index and how many were
+    rendered before it; a stream that starts at a later step fills its buffer with the next worlds, and
+    sees others than it would have without the pause.
+
+    Attributes:
+        schedule: of the training; iterating ends at its last step.
+        first_step: where iterating starts.
+        worlds: number of the next world.
+        seconds: time that the training waited for batches so far.
+        frames_per_snippet: target and source.
+    """
+
+    frames_per_snippet = 2
+
+    def __init__(self, *, batch_size: int, seed: int, draws: float, workers: int):
+        """Args:
+        batch_size: pairs per step.
+        seed: of worlds and cut-outs.
+        draws: times that each pair is drawn, on average.
+        workers: processes that render; none: the training's own.
+        """
+        self.batch_size, self.seed, self.draws, self.workers = batch_size, seed, draws, workers
+        self.schedule, self.first_step, self.worlds = Schedule(0), 0, 0
+        self.seconds = 0.0
+        self._buffers: dict[tuple[int, int], deque[Pair]] = {}
+
+    def __iter__(self) -> Iterator[RawBatch]:
+        loader = DataLoader(
+            Worlds(self.seed, self.worlds), batch_size=None, num_workers=self.workers,
+            collate_fn=_as_it_is, worker_init_fn=_begin_worker if self.workers else None,
+            prefetch_factor=WORLDS_AHEAD if self.workers else None,
+        )  # fmt: skip
+        worlds = iter(loader)
+        started = time.perf_counter()
+        for _ in progress.track(range(FIRST_WORLDS), "rendering worlds", FIRST_WORLDS, "worlds"):
+            self._take(next(worlds))
+        owed, step = 0.0, self.first_step
+        while step < self.schedule.total:  # which may change meanwhile
+            owed += self.batch_size / self.draws
+            while owed > 0:
+                owed -= self._take(next(worlds))
+            raw = self.batch(step)
+            self.seconds += time.perf_counter() - started
+            yield raw
+            started = time.perf_counter()
+            step += 1
+
+    def _take(self, pairs: list[Pair]) -> int:
+        """Keep the pairs of a world; how many there are."""
+        self.worlds += 1
+        for pair in pairs:
+            self._buffers.setdefault(pair.size, deque(maxlen=BUFFER)).append(pair)
+        return len(pairs)
+
+    def batch(self, step: int) -> RawBatch:
+        """The batch of a training step, of what has been rendered by now. Its target is the first frame of each
+        pair, or the second of each."""
+        rng = np.random.default_rng([self.seed, step])
+        known = [pair for buffer in self._buffers.values() for pair in buffer]
+        size = known[rng.integers(len(known))].size
+        drawn = [_cut_out(_draw(rng, known, self._buffers[size], size), size, rng)
+                 for _ in range(self.batch_size)]  # fmt: skip
+        target = int(rng.integers(2))
+        order = [target, 1 - target]
+        images = np.stack([pair.images[order] for pair in drawn], axis=1)
+        inverse = np.stack([pair.inverse_depth[target] for pair in drawn])
+        sky = inverse <= 1 / MAX_DEPTH
+        labels = [np.maximum(inverse, 1 / MAX_DEPTH), np.where(sky, SKY_WEIGHT, 1)]
+        motions = [np.full((4, 4), np.nan) if p.motion is None else p.motion for p in drawn]
+        motion = np.stack(motions if target == 0 else [np.linalg.inv(m) for m in motions])
+        count = len(drawn)
+        return RawBatch(
+            frames=torch.from_numpy(images).permute(0, 1, 4, 2, 3).contiguous(),
+            matrix=torch.eye(3).expand(count, 3, 3),
+            motions=torch.from_numpy(motion)[None].float(),
+            step=step,
+            frame_ids=torch.tensor(order)[:, None].expand(2, count),
+            clips=torch.zeros(count, dtype=torch.int64),
+            parts=torch.zeros(count, dtype=torch.int64),
+            dense=torch.from_numpy(np.stack(labels, axis=1).astype(np.float16)),
+        )
+
+
+def _draw(
+    rng: np.random.Generator, known: list[Pair], fitting: deque[Pair], size: tuple[int, int]
+) -> Pair:
+    """A pair of this size, or now and then of one that can be brought to it."""
+    pair = known[rng.integers(len(known))]
+    stretch = size[1] / size[0] * pair.size[0] / pair.size[1]
+    if rng.random() < UNEVEN and 1 / MAX_STRETCH < stretch < MAX_STRETCH:
+        return pair
+    return fitting[rng.integers(len(fitting))]
+
+
+def _cut_out(pair: Pair, size: tuple[int, int], rng: np.random.Generator) -> Pair:
+    """The pair at this size, whole, or a part of it."""
+    height, width = pair.size
+    top = left = 0
+    if rng.random() < ENLARGED:
+        share = rng.uniform(SMALLEST_PART, 1)
+        high, wide = round(share * height), round(share * width)
+        top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
+        height, width = high, wide
+    return pair.resized((top, left, height, width), size)
+
+
+def _as_it_is(pairs: list[Pair]) -> list[Pair]:
+    """Arrays stay arrays: tensors would each hold a file open between the processes."""
+    return pairs
+
+
+def _begin_worker(_: int) -> None:
+    # Ctrl-C reaches all processes of a terminal; the training decides what it means.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    cv2.setNumThreads(1)

@@ -1,0 +1,171 @@
+"""Pretraining on rendered worlds."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests.conftest import TINY
+
+import egodepth
+from egodepth.cli import main
+from egodepth.core.config import override
+from egodepth.core.errors import EgodepthError
+from egodepth.data.synthetic.worlds import pairs
+from egodepth.data.synthetic.worlds.world import World
+from egodepth.geometry.camera import Camera
+from egodepth.losses.exact import exact_depth_loss, exact_motion_loss
+from egodepth.runs.checkpoint import read_checkpoint, read_run
+from egodepth.runs.folder import RunFolder
+from egodepth.settings.recipes import worlds
+from egodepth.settings.training import TrainSettings
+from egodepth.training import held_out_worlds, world_stream
+from egodepth.training.held_out_worlds import HeldOutWorlds
+from egodepth.training.pretraining import pretrain
+from egodepth.training.pretraining_module import LATEST
+from egodepth.training.world_stream import WorldStream
+
+
+@pytest.fixture
+def tiny_worlds(monkeypatch: pytest.MonkeyPatch) -> HeldOutWorlds:
+    """Few small worlds of the kinds that are built fastest, and what scores them."""
+    monkeypatch.setattr(pairs, "SIZES", {(32, 64): 0.7, (64, 64): 0.3})
+    monkeypatch.setattr(pairs, "KIND_SHARES", {"stairs": 0.5, "room": 0.5})
+    monkeypatch.setattr(pairs, "PAIRS", 4)
+    monkeypatch.setattr(world_stream, "FIRST_WORLDS", 2)
+    monkeypatch.setattr(held_out_worlds, "KINDS", ["room"])
+    return HeldOutWorlds(((32, 64),))
+
+
+def _settings(**changes: object) -> TrainSettings:
+    tiny = {
+        name: value for name, value in TINY.items() if name not in ("model.height", "model.width")
+    }
+    return override(worlds(), tiny | changes)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (32, 96)])
+def test_depth_and_motion_of_a_pair_agree_in_their_unit(size: tuple[int, int]) -> None:
+    world = World("shapes", 3, 20, 64, 96)
+    pair = pairs.pair_of(world, 4, 8).resized((0, 0, 64, 96), size)
+    camera: Camera = world.camera.resize(*size)
+    matrix = camera.matrix.numpy()
+    y, x = np.mgrid[: size[0], : size[1]]
+    rays = np.linalg.inv(matrix) @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1)
+    depth = 1 / pair.inverse_depth[0].astype(np.float64).ravel()
+    assert pair.motion is not None
+    there = pair.motion[:3, :3] @ (rays * depth) + pair.motion[:3, 3:]
+    place = np.round((matrix @ there)[:2] / there[2]).astype(int)
+    seen = (place >= 0).all(0) & (place[0] < size[1]) & (place[1] < size[0]) & (there[2] > 0)
+    found = pair.inverse_depth[1][place[1, seen], place[0, seen]] * there[2, seen]
+    assert seen.mean() > 0.3
+    assert np.median(np.abs(np.log(found))) < 0.01
+    moved = np.median(np.abs(np.log(depth[seen] / there[2, seen])))
+    assert moved > 0.01  # else the motion would not matter
+
+
+def test_the_canonical_unit_does_not_depend_on_the_field_of_view() -> None:
+    world = World("room", 3, 20, 64, 96)
+    whole = pairs.pair_of(world, 0, 1)
+    part = whole.resized((16, 24, 32, 48), (64, 96))
+    assert part.motion is None
+    # The middle, twice as large, lies at half the depth.
+    inner = whole.inverse_depth[:, 16:48, 24:72].astype(np.float32)
+    np.testing.assert_allclose(part.inverse_depth[:, ::2, ::2], 2 * inner, rtol=2e-3)
+
+
+def test_exact_losses_have_known_values() -> None:
+    generator = torch.Generator().manual_seed(0)
+    truth = torch.rand(2, 1, 12, 20, generator=generator) + 0.1
+    labels = torch.cat([truth, torch.ones_like(truth)], dim=1)
+    assert exact_depth_loss(truth, labels).abs().max() == 0
+    twice = exact_depth_loss(2 * truth, labels)
+    torch.testing.assert_close(twice, torch.full_like(twice, 0.2 * math.log(2)), atol=1e-5, rtol=0)
+    labels[:, 1] = 0
+    assert exact_depth_loss(2 * truth, labels).abs().max() < 1e-5
+    motion = torch.eye(4).repeat(3, 1, 1)
+    motion[:, :3, 3] = torch.tensor([0.0, 0.0, 1.0])
+    motion[2] = torch.nan
+    vector = torch.tensor([[0, 0, 0, 0, 0, 1.0], [0, 0, 0, 0, 0, 3.0], [1, 1, 1, 1, 1, 1.0]])
+    found = exact_motion_loss(vector.requires_grad_(), motion)
+    torch.testing.assert_close(found, torch.tensor([0, 2 / 1.05 - 0.5, 0]))
+    found.sum().backward()
+    assert vector.grad is not None and bool(vector.grad.isfinite().all())
+
+
+def test_a_stream_of_worlds_follows_from_its_seed(tiny_worlds: HeldOutWorlds) -> None:
+    def batches(workers: int) -> list[world_stream.RawBatch]:
+        stream = WorldStream(batch_size=3, seed=5, draws=1.5, workers=workers)
+        stream.schedule = world_stream.Schedule(4)
+        return list(stream)
+
+    own, rendered_apart = batches(0), batches(1)
+    assert [raw.step for raw in own] == [0, 1, 2, 3]
+    for one, other in zip(own, rendered_apart, strict=True):
+        assert torch.equal(one.frames, other.frames)
+        assert one.dense is not None and other.dense is not None
+        assert torch.equal(one.dense, other.dense)
+        assert bool((one.dense[:, 0] >= 0.0099).all())
+
+
+def test_pretraining_makes_a_run_that_predicts_and_resumes(
+    tmp_path: Path, tiny_worlds: HeldOutWorlds
+) -> None:
+    out = tmp_path / "run"
+    pretrain(_settings(steps=3), out, workers=0, held_out=tiny_worlds)
+    saved = read_checkpoint(out / "checkpoint.ckpt")
+    name = "networks.depth.decoder.heads.0.weight"
+    assert not torch.equal(saved["state_dict"][name], saved[LATEST][name])
+    run = egodepth.load(str(out), "cpu")
+    depth = run.depth(np.zeros((40, 80, 3), np.uint8))
+    assert depth.shape == (40, 80) and bool(np.isfinite(depth).all())
+    assert run.has_motion and run.motion_gap.frames == 3
+    facts = json.loads((out / "run.json").read_text())
+    assert facts["worlds"][-1]["step"] == 3
+    assert 0 < facts["worlds"][-1]["all"]["abs_rel"] < 10
+    with pytest.raises(EgodepthError, match="already holds a run"):
+        pretrain(_settings(steps=3), out, workers=0, held_out=tiny_worlds)
+
+
+def test_an_interrupted_pretraining_goes_on(
+    tmp_path: Path, tiny_worlds: HeldOutWorlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from egodepth.training.run import TrainingInterrupted
+
+    out, settings = tmp_path / "run", _settings(steps=4, checkpoint_every=2)
+
+    def stop(*_: object) -> None:
+        import os
+        import signal
+
+        os.kill(os.getpid(), signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(held_out_worlds, "LOOK_EVERY", 0.5)
+        patch.setattr(
+            tiny_worlds, "score", lambda networks: stop() or {"all": {"abs_rel": 1.0, "a1": 0.0}}
+        )
+        with pytest.raises(TrainingInterrupted) as stopped:
+            pretrain(settings, out, workers=0, held_out=tiny_worlds)
+    assert stopped.value.result.steps == 2
+    before = json.loads((out / "run.json").read_text())
+    result = pretrain(settings, out, resume=True, workers=0, held_out=tiny_worlds)
+    assert result.steps == 4
+    after = json.loads((out / "run.json").read_text())
+    assert after["worlds"][0] == before["worlds"][0] and len(after["worlds"]) > 1
+    assert after["rendered_worlds"] > before["rendered_worlds"]
+    assert after["seconds"] > before["seconds"]
+    _, networks = read_run(out)
+    assert networks.depth is not None and networks.pose is not None
+
+
+def test_resuming_takes_no_new_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pretrain", "--out", str(tmp_path), "--resume", "--hours", "2"]) == 1
+    assert "--resume takes the settings of the run" in capsys.readouterr().err
+
+
+def test_a_training_on_footage_is_not_resumed_on_worlds(tiny_run: Path) -> None:
+    with pytest.raises(EgodepthError, match="egodepth train"):
+        pretrain(RunFolder.at(tiny_run).settings(), tiny_run, resume=True, workers=0)
