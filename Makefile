@@ -2,6 +2,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 10
+# A process per core, up to four, each with one thread: threads of two processes would wait for each other.
+PYTEST = OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
 .PHONY: help demo test docs lint format gpu-wheels clean
 
@@ -50,7 +52,7 @@ lint: $(VENV)/.installed-test
 
 test: lint
 	@echo "== tests"
-	@$(BIN)/python -m pytest
+	@$(PYTEST)
 
 format: $(VENV)/.installed-test
 	@$(BIN)/ruff format .

@@ -1,11 +1,13 @@
 """Shared fixtures: real data where it is, tiny footage, a tiny trained run."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from PIL import Image
 
 from egodepth.core.config import override
@@ -17,9 +19,9 @@ DATA = Path(__file__).parents[2] / "shared" / "data"
 TINY = {
     "model.height": 32,
     "model.width": 64,
-    "model.depth_encoder": "mobilenetv3_small_050",
-    "model.pose_encoder": "mobilenetv3_small_050",
-    "model.feature_encoder": "mobilenetv3_small_050",
+    "model.depth_encoder": "test_efficientnet",
+    "model.pose_encoder": "test_efficientnet",
+    "model.feature_encoder": "test_efficientnet",
     "model.pretrained": False,
     "model.decoder_channels": (8, 8, 8, 8, 8),
     "batch_size": 2,
@@ -95,12 +97,18 @@ def tiny_settings(folder: Path, **changes: object) -> TrainSettings:
 
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder with every network, trained for a few steps."""
+    """A run folder with every network, trained for a few steps; one for all workers of pytest-xdist."""
     from egodepth.training.run import train
 
-    base = tmp_path_factory.mktemp("tiny")
-    write_images(base / "frames", 7)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
-        train(tiny_settings(base / "frames"), base / "run")
+    base = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        base = base.parent
+    base /= "tiny"
+    base.mkdir(exist_ok=True)
+    with FileLock(base / "lock"), pytest.MonkeyPatch.context() as patch:
+        if not (base / "done").exists():
+            write_images(base / "frames", 7)
+            patch.setenv("XDG_CACHE_HOME", str(base / "cache"))
+            train(tiny_settings(base / "frames"), base / "run")
+            (base / "done").touch()
     return base / "run"
