@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,15 +62,15 @@ def measure(encoder: str, height: int, width: int, batch: int, sources: int) -> 
     camera = Camera.from_parameters(0.6 * width, 0.6 * width, width / 2, height / 2, height, width)
     matrix = camera.matrix.expand(batch, 3, 3)
     snippet = SnippetBatch(
-        frames[0], frames[1:], frames[0], frames[1:], Camera(matrix, height, width),
-        torch.full((sources, batch, 4, 4), torch.nan),
-    )  # fmt: skip
+        frames[0], frames[1:], frames[0], frames[1:], Camera(matrix, height, width)
+    )
     if sources == 1:
         # One source in time, the camera's partner in a rig, has a known motion.
         settings = settings.changed(data=settings.data.changed(views="stereo"))  # fmt: skip
         networks.pose = None
-        snippet.motions[:] = torch.eye(4)
-        snippet.motions[..., 0, 3] = -0.5
+        motion = torch.eye(4).repeat(1, batch, 1, 1)
+        motion[..., 0, 3] = -0.5
+        snippet = replace(snippet, partner_motion=motion)
     networks.use_bf16(choose_precision("auto", "cpu") == "bf16")
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds = []

@@ -82,7 +82,6 @@ def make_batch(settings: TrainSettings) -> SnippetBatch:
     return SnippetBatch(
         frames[0], frames[1:], frames[0], frames[1:],
         Camera(camera.matrix.expand(batch, 3, 3), height, width),
-        torch.full((2, batch, 4, 4), torch.nan),
     )  # fmt: skip
 
 

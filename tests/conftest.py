@@ -83,8 +83,7 @@ def raw_batch(frames: torch.Tensor, matrix: torch.Tensor) -> RawBatch:
     """A batch of unknown motion of frames (S + 1, B, 3, H, W)."""
     count, batch = frames.shape[:2]
     return RawBatch(
-        frames, matrix, torch.full((count - 1, batch, 4, 4), torch.nan), 0,
-        torch.arange(count * batch).view(count, batch),
+        frames, matrix, 0, torch.arange(count * batch).view(count, batch),
         clips=torch.zeros(batch, dtype=torch.int64), parts=torch.zeros(batch, dtype=torch.int64),
     )  # fmt: skip
 

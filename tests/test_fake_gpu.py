@@ -54,7 +54,8 @@ def make_raw(settings: TrainSettings) -> RawBatch:
     return replace(
         raw, step=1, frame_ids=torch.arange(in_time)[:, None].expand(in_time, batch),
         points=torch.ones(batch, 4, 3) if data.poses == "sfm" else None,
-        motions=torch.eye(4).expand(sources, batch, 4, 4),
+        motions=torch.eye(4).expand(in_time - 1, batch, 4, 4) if in_time > 1 else None,
+        partner_motion=torch.eye(4).expand(1, batch, 4, 4) if data.partner else None,
         static=torch.zeros(batch, 1, *size, dtype=torch.bool),
     )  # fmt: skip
 
@@ -83,7 +84,11 @@ def step(settings: TrainSettings, street: Clip, monkeypatch: pytest.MonkeyPatch)
     with HostWaits() as forward:
         batch, result = module(make_raw(settings).to(GPU))
     assert not forward.found
-    seen = {"total": result.total, "camera": batch.camera.matrix, "motions": batch.motions}
+    seen = {
+        "total": result.total,
+        "camera": batch.camera.matrix,
+        "motions": batch.with_partner(batch.motions),
+    }
     for name, value in (seen | result.terms).items():
         assert (value.dtype, value.device.type) == (torch.float32, "cuda"), name
     optimizer = make_optimizer(module)

@@ -96,7 +96,8 @@ def make_raw(settings: TrainSettings) -> RawBatch:
     in_time = 1 + len(data.directions)
     return replace(
         raw, step=1, frame_ids=torch.arange(in_time * batch).view(in_time, batch) % 5,
-        motions=small_motions(count, batch),
+        motions=small_motions(count, batch)[: in_time - 1],
+        partner_motion=small_motions(count, batch)[in_time - 1 :] if data.partner else None,
         points=torch.tensor([20.0, 30.0, 0.5]).repeat(batch, 4, 1) if data.poses == "sfm" else None,
         static=torch.zeros(batch, 1, height, width, dtype=torch.bool),
     )  # fmt: skip
@@ -296,7 +297,7 @@ def test_batches_come_pinned_and_are_moved_without_waiting(
 ) -> None:
     clips.schedule, clips.prefetch = Schedule(3), True
     for raw in clips:
-        assert raw.frames.is_pinned() and raw.motions.is_pinned()
+        assert raw.motions is not None and raw.motions.is_pinned() and raw.frames.is_pinned()
         moved = augment(raw.to(gpu), raw.step, enabled=False)
         torch.testing.assert_close(moved.target.cpu(), raw.frames[0].float() / 255)
 

@@ -13,6 +13,7 @@ import yaml
 from tests.conftest import tiny_settings, write_images
 from torch import Tensor
 
+import egodepth
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sequence import Frame, Sequence
@@ -22,7 +23,7 @@ from egodepth.geometry.camera import Camera
 from egodepth.inference.odometry.known_length import MeanSpeed
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses
 from egodepth.inference.odometry.tracker import Odometry
-from egodepth.inference.predict import find_unit, predict_sequence
+from egodepth.inference.predict import find_unit, predict_sequence, predict_trajectory
 from egodepth.inference.scoring import landscape
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.refine import SampleRefinement, refine_samples
@@ -75,9 +76,9 @@ class StubbornRun(Run):
 
 
 def poses_of(run: Run, film: Film) -> np.ndarray:
-    found = list(predict_sequence(run, Sequence("film", film), with_depth=False))
-    assert [p.frame.number for p in found] == film.numbers
-    return np.stack([p.first_from_frame for p in found])
+    found = predict_trajectory(run, Sequence("film", film))
+    assert found.numbers == film.numbers
+    return found.poses
 
 
 @pytest.mark.parametrize("gap", [1, 2, 3, 5, 7])
@@ -229,3 +230,17 @@ def test_a_landscape_of_another_gap_is_told(monkeypatch: pytest.MonkeyPatch) -> 
         landscape._depth_and_motion(Sequence("film", film), 4, 5, read, Path("run"))
     motion = landscape._depth_and_motion(Sequence("film", film), 4, 1, read, Path("run"))[1]
     torch.testing.assert_close(motion, se3.exp(STEP.double()))
+
+
+def test_a_run_without_a_pose_net_has_no_poses(tiny_run: Path, tmp_path: Path) -> None:
+    write_images(tmp_path / "frames", 3)
+    run = Run.load(tiny_run)
+    run._pose = None
+    (sequence,) = read_source(str(tmp_path / "frames"))
+    predictions = egodepth.write_predictions(predict_sequence(run, sequence), tmp_path / "out")
+    assert [p.first_from_frame for p in predictions] == [None] * 3
+    assert (tmp_path / "out" / "unit.json").exists()
+    assert not list((tmp_path / "out").glob("trajectory*"))
+    posed = replace(sequence, world_from_camera=np.tile(np.eye(4), (3, 1, 1)))
+    with pytest.raises(EgodepthError, match=r"has no PoseNet.*--by alignment"):
+        egodepth.evaluate_odometry(run, posed)

@@ -12,7 +12,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.schedule import Schedule
 from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.image_files import ImageFiles
-from egodepth.data.preparation.clips import KnownMotion, read_clips
+from egodepth.data.preparation.clips import NO_PART, KnownMotion, read_clips
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.kitti import read_kitti_odometry
 from egodepth.geometry import se3
@@ -180,13 +180,14 @@ def test_the_other_camera_is_a_source_with_a_known_motion(tmp_path: Path) -> Non
     stream = stereo_stream(tmp_path)
     raw = stream.batch(0)
     # One target each from the left and the right camera: frame 1 of three.
-    assert raw.frames.shape[:2] == (4, 2) and raw.motions.shape == (3, 2, 4, 4)
-    assert raw.motions[:2].isnan().all()
-    shifts = sorted(raw.motions[2, :, 0, 3].tolist())
+    assert raw.frames.shape[:2] == (4, 2) and raw.motions is None
+    assert raw.partner_motion is not None and raw.partner_motion.shape == (1, 2, 4, 4)
+    shifts = sorted(raw.partner_motion[0, :, 0, 3].tolist())
     # The right camera lies 0.5 m to the right, so points move to the left in its frame.
     assert shifts == pytest.approx([-0.5, 0.5])
-    torch.testing.assert_close(raw.motions[2, :, :3, :3], torch.eye(3).expand(2, 3, 3))
+    torch.testing.assert_close(raw.partner_motion[0, :, :3, :3], torch.eye(3).expand(2, 3, 3))
     known = stereo_stream(tmp_path / "again", known_poses=True).batch(0)
+    assert known.motions is not None and len(known.motions) == 2
     torch.testing.assert_close(known.motions[0, :, 2, 3], torch.tensor([1.0, 1.0]))
     torch.testing.assert_close(known.motions[1, :, 2, 3], torch.tensor([-1.0, -1.0]))
 
@@ -213,3 +214,20 @@ def test_stereo_without_a_pair_is_named(tmp_path: Path) -> None:
         make_stream(tmp_path, partner=True)
     with pytest.raises(EgodepthError, match=r"has no poses; use --data\.poses network"):
         KnownMotion.given(read_footage(tmp_path / "frames"))
+
+
+def test_poses_that_are_not_known_are_no_numbers_to_learn_from(tmp_path: Path) -> None:
+    poses = np.tile(np.eye(4), (5, 1, 1))
+    poses[:, 2, 3] = range(5)
+    poses[1] = np.nan
+    write_images(tmp_path / "frames", 5)
+    sequence = replace(read_footage(tmp_path / "frames").with_fov(60), world_from_camera=poses)
+    (clip,) = read_clips([sequence], 32, 64, tmp_path / "cache")
+    motion = KnownMotion.given(sequence)
+    assert motion.part.tolist() == [0, NO_PART, 0, 0, 0]
+    assert np.isfinite(motion.world_from_camera).all()
+    stream = SnippetStream([replace(clip, motion=motion)], directions=(-1, 1), batch_size=4, seed=0)
+    # Frame 3 alone has two neighbours with poses.
+    raw = stream.batch(0)
+    assert raw.frame_ids[:, 0].tolist() == [3, 2, 4] and raw.motions is not None
+    assert raw.motions[:, 0, 2, 3].tolist() == [1, -1]

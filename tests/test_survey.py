@@ -12,7 +12,7 @@ from tests.conftest import write_images
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.preparation import structure_from_motion
-from egodepth.data.preparation.clips import Clip, KnownMotion, read_clips
+from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, read_clips
 from egodepth.data.preparation.structure_from_motion import NothingReconstructedError
 from egodepth.data.preparation.survey import TURNING, survey
 from egodepth.data.sets.kitti import read_kitti_raw
@@ -229,7 +229,7 @@ def test_structure_from_motion_of_a_street(tmp_path: Path) -> None:
     assert shared is not None and not shared.points
     # Its frame numbers are one ahead: its first frame is the first camera's second.
     np.testing.assert_array_equal(shared.world_from_camera[0], motion.world_from_camera[1])
-    assert np.isnan(shared.world_from_camera[-1]).all() and shared.part[-1] == -1
+    assert shared.part[-1] == NO_PART
     # The second time it is read from the cache.
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*-sfm.npz")}
     again = make_plan([clip], data).clips[0].motion

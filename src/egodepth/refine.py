@@ -102,8 +102,7 @@ def refine_samples(
         run, networks, sequence, frames, near, wide, settings, refinement, on_frame, bf16=bf16
     )
     if frames is not None or not run.has_motion:
-        unknown = np.full((4, 4), np.nan)
-        yield from (FramePrediction(item.frame, item.result, unknown) for item in refined)
+        yield from (FramePrediction(item.frame, item.result, None) for item in refined)
         return
     # A pair is asked for when its later frame has come, by the networks refined on that frame.
     for item, pose in chain_poses(refined, gap, run.motions_of_frames):

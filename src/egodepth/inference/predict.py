@@ -19,6 +19,7 @@ from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.inference.arguments import check_run, footage_of
 from egodepth.inference.odometry.known_length import KNOWN_LENGTHS, KnownLength, LengthInView
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
+from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.trajectory_files import write_poses
 from egodepth.inference.odometry.unit import require_times, unit_by_motion, unit_by_view
 from egodepth.runs.run import Run
@@ -50,19 +51,18 @@ class FramePrediction(NamedTuple):
 
     Attributes:
         frame: the frame.
-        depth: (H, W) float32 at the size of the frame, in the run's unit or metres; empty where it was
-            not asked for.
-        first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera; NaN
+        depth: (H, W) float32 at the size of the frame, in the run's unit or metres.
+        first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera; None
             where the run has no PoseNet.
     """
 
     frame: Frame
     depth: np.ndarray
-    first_from_frame: np.ndarray
+    first_from_frame: np.ndarray | None
 
 
 def predict_sequence(
-    run: Run, sequence: Sequence, *, with_depth: bool = True, unit: Unit = OWN_UNIT
+    run: Run, sequence: Sequence, *, unit: Unit = OWN_UNIT
 ) -> Iterator[FramePrediction]:
     """Depth and pose of every frame in order; frames are decoded as they are needed.
 
@@ -72,16 +72,14 @@ def predict_sequence(
     Args:
         run: trained networks.
         sequence: footage; the run gives it its camera where it brings none.
-        with_depth: whether depth is asked for, or poses alone.
         unit: of the run, see :func:`find_unit`; where it is known, lengths are metres.
     """
     check_run(run)
     sequence = footage_of(run, sequence)
     require(unit, Unit, "unit", "a Unit (egodepth.find_unit)")
-    frames = _predicted(run, sequence, with_depth=with_depth, unit=unit)
+    frames = _predicted(run, sequence, unit)
     if not run.has_motion:
-        unknown = np.full((4, 4), np.nan)
-        yield from (FramePrediction(item.frame, item.result, unknown) for item in frames)
+        yield from (FramePrediction(item.frame, item.result, None) for item in frames)
         return
     gap = gap_of(sequence.frames, run.motion_gap)
     for item, pose in chain_poses(frames, gap, run.motions_of_frames, BATCH):
@@ -90,27 +88,46 @@ def predict_sequence(
         yield FramePrediction(item.frame, item.result, pose)
 
 
-def _predicted(
-    run: Run, sequence: Sequence, *, with_depth: bool, unit: Unit
-) -> Iterator[Prepared[np.ndarray]]:
-    """Frames as the networks see them, with their depth; an empty one where it is not asked for."""
-    name = f"predicting {sequence.name}" if with_depth else f"PoseNet's motions of {sequence.name}"
+def _predicted(run: Run, sequence: Sequence, unit: Unit) -> Iterator[Prepared[np.ndarray]]:
+    """Frames as the networks see them, with their depth."""
     batches = prefetch(_batches(sequence.frames.at()))
-    with progress.phase(name, len(sequence.frames)) as phase:
+    with progress.phase(f"predicting {sequence.name}", len(sequence.frames)) as phase:
         for frames in batches:
-            yield from _predict_batch(run, frames, with_depth=with_depth, unit=unit)
+            prepared = torch.stack([run.prepare(frame.image) for frame in frames])
+            height, width = frames[0].image.shape[:2]
+            depths = run.depth_of_frames(prepared, height, width) * np.float32(unit.factor)
+            yield from map(Prepared, frames, prepared, depths)
             phase.advance(len(frames))
 
 
-def _predict_batch(
-    run: Run, frames: list[Frame], *, with_depth: bool, unit: Unit
-) -> Iterator[Prepared[np.ndarray]]:
-    prepared = torch.stack([run.prepare(frame.image) for frame in frames])
-    depths = np.empty((len(frames), 0, 0), np.float32)
-    if with_depth:
-        height, width = frames[0].image.shape[:2]
-        depths = run.depth_of_frames(prepared, height, width) * np.float32(unit.factor)
-    yield from map(Prepared, frames, prepared, depths)
+def predict_trajectory(run: Run, sequence: Sequence) -> Trajectory:
+    """The poses of :func:`predict_sequence` alone, in the run's unit.
+
+    Args:
+        run: trained networks.
+        sequence: footage.
+
+    Raises:
+        EgodepthError: there is no PoseNet.
+    """
+    if not run.has_motion:
+        raise EgodepthError(
+            f"{run.folder} has no PoseNet, whose motions could be chained: use direct alignment (--by "
+            "alignment, or egodepth odometry)"
+        )
+    seen = progress.track(
+        prefetch(sequence.frames.at(), BATCH), f"PoseNet's motions of {sequence.name}",
+        len(sequence.frames),
+    )  # fmt: skip
+    items = (Prepared(frame, run.prepare(frame.image), None) for frame in seen)
+    chained = list(
+        chain_poses(items, gap_of(sequence.frames, run.motion_gap), run.motions_of_frames, BATCH)
+    )
+    times = None
+    if sequence.frames.times is not None:
+        times = np.array([item.frame.time for item, _ in chained], np.float64)
+    numbers = [item.frame.number for item, _ in chained]
+    return Trajectory(np.stack([pose for _, pose in chained]), numbers, times, run.unit)
 
 
 def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) -> Unit:
@@ -137,13 +154,11 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) ->
             f"{run.folder} has no PoseNet, so that speed and GPS tell it nothing; use --camera_height or "
             "--distance, or egodepth odometry"
         )
-    seen = [
-        (p.frame.time, p.first_from_frame[:3, 3])
-        for p in predict_sequence(run, sequence, with_depth=False)
-    ]
-    times, positions = (np.array(column) for column in zip(*seen, strict=True))
+    found = predict_trajectory(run, sequence)
+    assert found.times is not None
     seconds = time_per_frame(sequence.frames) or 0.0
-    return unit_by_motion(positions, times, known, seconds * run.motion_gap.in_frames(seconds))
+    gap = seconds * run.motion_gap.in_frames(seconds)
+    return unit_by_motion(found.poses[:, :3, 3], found.times, known, gap)
 
 
 def write_predictions(
@@ -209,13 +224,13 @@ def _write(
         write_json(folder.file("unit.json"), {"metres_per_unit": unit.metres, "unit": unit.text})
         writer = _Writer(folder, video, 1.0 if unit.metres else None, formats)
         for prediction in in_background(predictions, writer.write):
-            poses.append(prediction.first_from_frame)
+            if prediction.first_from_frame is not None:
+                poses.append(prediction.first_from_frame)
             times.append(prediction.frame.time)
             numbers.append(prediction.frame.number)
             yield prediction
-    if not poses or np.isnan(poses).any():
-        return
-    write_poses(folder, np.stack(poses), times, numbers)
+    if poses:
+        write_poses(folder, np.stack(poses), times, numbers)
 
 
 def _open_video(path: Path, stack: ExitStack) -> "VideoWriter":

@@ -88,7 +88,8 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     """Frames as floats, flipped and jittered with chances decided by ``seed``."""
     levels = raw.frames
     camera = Camera(raw.matrix, *levels.shape[-2:])
-    motions, points, static = raw.motions, raw.points, raw.static
+    motions, partner_motion = raw.motions, raw.partner_motion
+    points, static = raw.points, raw.static
     dense = None if raw.dense is None else raw.dense.float()
     count = levels.shape[1]
     generator = torch.Generator().manual_seed(seed)
@@ -99,7 +100,10 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
         if static is not None:
             static = flip_images(static, flips)
         levels, camera = flip_some(levels, camera, flips)
-        motions = flip_motions(motions, flips)
+        if motions is not None:
+            motions = flip_motions(motions, flips)
+        if partner_motion is not None:
+            partner_motion = flip_motions(partner_motion, flips)
         if points is not None:
             points = flip_points(points, flips, camera.width)
         if dense is not None:
@@ -112,5 +116,5 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
         matrices = torch.where(changes[:, None, None], matrices, torch.eye(3, 4))
         inputs = change_colours(frames, matrices.to(frames.device, non_blocking=True))
     return SnippetBatch(
-        frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, points, static, dense
-    )
+        frames[0], frames[1:], inputs[0], inputs[1:], camera, motions, partner_motion, points, static, dense
+    )  # fmt: skip

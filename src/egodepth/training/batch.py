@@ -18,12 +18,14 @@ class RawBatch:
     Attributes:
         frames: (S + 1, B, 3, H, W), the target first, then the sources in order of offset.
         matrix: (B, 3, 3) intrinsics at the size of the frames.
-        motions: (S, B, 4, 4) ``source_from_target``, in metres or the unit of the snippet's part; NaN
-            where PoseNet has to find it.
         step: index of the training step, from which the augmentation is seeded.
         frame_ids: (T + 1, B) of the target and its T sources in time, unique among all clips.
         clips: (B,) the snippet's clip.
         parts: (B,) and its part, unique among all clips.
+        motions: (T, B, 4, 4) ``source_from_target`` of the sources in time, in metres or the unit of the
+            snippet's part; None where PoseNet has to find them.
+        partner_motion: (1, B, 4, 4) ``partner_from_target``, the last source's, in metres; None without a
+            second camera.
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of the part; zeros
             where none are known; None where no clip has any.
         static: (B, 1, H, W) pixels that belong to the camera; None where no clip has any.
@@ -35,11 +37,12 @@ class RawBatch:
 
     frames: UInt8[Tensor, "n b 3 h w"]
     matrix: Float[Tensor, "b 3 3"]
-    motions: Float[Tensor, "s b 4 4"]
     step: int
     frame_ids: Int64[Tensor, "t b"]
     clips: Int64[Tensor, "b"]
     parts: Int64[Tensor, "b"]
+    motions: Float[Tensor, "t b 4 4"] | None = None
+    partner_motion: Float[Tensor, "1 b 4 4"] | None = None
     points: Float[Tensor, "b p 3"] | None = None
     static: Bool[Tensor, "b 1 h w"] | None = None
     dense: Float[Tensor, "b 2 h w"] | None = None
@@ -71,7 +74,9 @@ class SnippetBatch:
         target_input, sources_input: the same frames with jittered colours, what DepthNet and
             PoseNet see.
         camera: of all frames, batch size B.
-        motions: (S, B, 4, 4) ``source_from_target``; NaN where PoseNet has to find it.
+        motions: (T, B, 4, 4) ``source_from_target`` of the sources in time; None where PoseNet has to find
+            them.
+        partner_motion: (1, B, 4, 4) ``partner_from_target``, the last source's; None without a second camera.
         points: (B, P, 3) x, y and inverse depth of points of the target, in the unit of ``motions``;
             zeros where none are known; None where there are none.
         static: (B, 1, H, W) pixels that belong to the camera; None where there are none.
@@ -84,7 +89,12 @@ class SnippetBatch:
     target_input: Float[Tensor, "b 3 h w"]
     sources_input: Float[Tensor, "s b 3 h w"]
     camera: Camera
-    motions: Float[Tensor, "s b 4 4"]
+    motions: Float[Tensor, "t b 4 4"] | None = None
+    partner_motion: Float[Tensor, "1 b 4 4"] | None = None
     points: Float[Tensor, "b p 3"] | None = None
     static: Bool[Tensor, "b 1 h w"] | None = None
     dense: Float[Tensor, "b 2 h w"] | None = None
+
+    def with_partner(self, motions: Tensor | None) -> Float[Tensor, "s b 4 4"]:
+        """Motions of all sources: given ones in time, where there are any, and the partner's."""
+        return torch.cat([m for m in (motions, self.partner_motion) if m is not None])

@@ -179,6 +179,5 @@ def _batch(clip: Clip, target: Tensor, sources: Tensor) -> SnippetBatch:
         mask = torch.from_numpy(clip.static).to(device)
         static = mask.expand(count, 1, *mask.shape)
     return SnippetBatch(
-        target, sources, target, sources, Camera(matrix, *target.shape[-2:]),
-        target.new_full((len(sources), count, 4, 4), torch.nan), static=static,
-    )  # fmt: skip
+        target, sources, target, sources, Camera(matrix, *target.shape[-2:]), static=static
+    )

@@ -32,7 +32,7 @@ def motions_of_batch(
     The camera's partner in a rig is known; motions in time come from ``settings.data.poses``.
     """
     if networks.pose is None:
-        return batch.motions, {}
+        return batch.with_partner(batch.motions), {}
     directions = settings.data.directions
     in_time = len(directions)
     learned = networks.pose.sources_from_target(
@@ -46,9 +46,10 @@ def motions_of_batch(
         share = trusted / trusted.sum().clamp(min=1)
         terms = {"pose": (share * networks.pose.difference(learned, known)).sum()}
     elif settings.data.poses == "sfm":
-        known = batch.motions[:in_time]
+        assert batch.motions is not None
+        known = batch.motions
         terms = {"pose": networks.pose.difference(learned, known.detach()).mean()}
-    return torch.cat([known, batch.motions[in_time:]]), terms
+    return batch.with_partner(known), terms
 
 
 def align_motions(

@@ -94,8 +94,8 @@ class MotionRefinement(nn.Module):
     def forward(self, raw: RawBatch) -> RawBatch:
         """The batch in DepthNet's unit, with corrected motions in time and intrinsics."""
         scale = self.log_scale[raw.parts].exp()
-        in_time = len(raw.frame_ids) - 1
-        found = raw.motions[:in_time]
+        found = raw.motions
+        assert found is not None
         scaled = torch.cat([found[..., :3, 3:] * scale[:, None, None], found[..., 3:, 3:]], dim=-2)
         corrections = se3.exp(self.twist[raw.frame_ids])
         motions = corrections[1:] @ torch.cat([found[..., :3], scaled], dim=-1)
@@ -111,7 +111,6 @@ class MotionRefinement(nn.Module):
         if dense is not None:
             inverse, confidence = dense.float().split(1, dim=1)
             dense = torch.cat([inverse / scale[:, None, None, None], confidence], dim=1)
-        motions = torch.cat([motions, raw.motions[in_time:]])
         return replace(raw, motions=motions, matrix=matrix, points=points, dense=dense)
 
 

@@ -119,7 +119,7 @@ def depth_loss(
         networks: with a DepthNet.
         batch: snippets.
         settings: of the run.
-        start: (S, B, 4, 4) where alignment starts; by default PoseNet's motions, or the known ones.
+        start: (T, B, 4, 4) where alignment starts; by default PoseNet's motions, or the known ones.
 
     Raises:
         FloatingPointError: depth or motion that is not finite, on the CPU.
@@ -128,19 +128,15 @@ def depth_loss(
     inverse_depth = networks.depth(batch.target_input, scales=1)[0]
     require_finite(inverse_depth, "depth")
     directions = settings.data.directions
-    in_time = len(directions)
-    if start is None and networks.pose is not None and in_time:
+    if start is None and networks.pose is not None:
         start = networks.pose.sources_from_target(
-            batch.target_input, batch.sources_input[:in_time], directions
+            batch.target_input, batch.sources_input[: len(directions)], directions
         )
-    motions = batch.motions
-    if start is not None:
-        require_finite(start, "motion")
-    if in_time:
-        aligned, _ = align_motions(
-            motions[:in_time] if start is None else start, batch, inverse_depth
-        )
-        motions = torch.cat([aligned, motions[in_time:]])
+    in_time = batch.motions if start is None else start
+    if in_time is not None:
+        require_finite(in_time, "motion")
+        in_time, _ = align_motions(in_time, batch, inverse_depth)
+    motions = batch.with_partner(in_time)
     statistics = target_statistics(batch.target)
     identity = photometric_loss(batch.sources, statistics) if settings.automask else None
     weight = None if batch.static is None else (~batch.static).float()

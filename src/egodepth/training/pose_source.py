@@ -133,12 +133,10 @@ def _share(first: Clip, clip: Clip) -> Clip:
     if not np.array_equal(first.numbers, clip.numbers):
         places = first.positions
         motion = first.motion
-        poses = np.full((len(clip.numbers), 4, 4), np.nan)
-        part = np.full(len(clip.numbers), NO_PART)
+        shared = KnownMotion.unknown(len(clip.numbers))
         for i, number in enumerate(clip.numbers):
             if int(number) in places:
-                poses[i] = motion.world_from_camera[places[int(number)]]
-                part[i] = motion.part[places[int(number)]]
-        return replace(clip, camera=first.camera, motion=replace(motion, world_from_camera=poses,
-                       part=part, points={}))  # fmt: skip
+                shared.world_from_camera[i] = motion.world_from_camera[places[int(number)]]
+                shared.part[i] = motion.part[places[int(number)]]
+        return replace(clip, camera=first.camera, motion=shared)
     return replace(clip, camera=first.camera, motion=replace(first.motion, points={}))

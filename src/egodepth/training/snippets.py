@@ -266,15 +266,15 @@ class SnippetStream(IterableDataset[RawBatch]):
             others = [self.clips[self._partners[s[0]]].frames[s[own]] for s in chosen]
             frames.append(np.stack(others))
         matrix = torch.stack([self.clips[s[0]].camera.matrix.float() for s in chosen])
-        motions = np.stack([self._motions(snippet) for snippet in chosen], axis=1)
         return RawBatch(
             frames=torch.from_numpy(np.stack(frames)),
             matrix=matrix,
-            motions=torch.from_numpy(motions).float(),
             step=step,
             frame_ids=torch.from_numpy(chosen[:, 1:own].T + self._first_frame[chosen[:, 0]]),
             clips=torch.from_numpy(chosen[:, 0].copy()),
             parts=torch.tensor([self._part(snippet) for snippet in chosen]),
+            motions=self._motions(chosen),
+            partner_motion=self._partner_motion(chosen),
             points=self._points(chosen, step),
             static=self._static(chosen),
             dense=self._dense(chosen, step),
@@ -325,19 +325,29 @@ class SnippetStream(IterableDataset[RawBatch]):
                 found[row, 0] *= factors[clip]
         return torch.from_numpy(found)
 
-    def _motions(self, snippet: np.ndarray) -> np.ndarray:
-        """(S, 4, 4) ``source_from_target``, NaN where unknown."""
-        index, target = int(snippet[0]), int(snippet[1])
-        clip = self.clips[index]
-        motions = np.full((len(self.directions) + self._partner, 4, 4), np.nan)
-        if clip.motion is not None:
-            poses = clip.motion.world_from_camera
-            for row in range(len(self.directions)):
-                motions[row] = np.linalg.inv(poses[snippet[2 + row]]) @ poses[target]
-        if self._partner:
-            partner = self.clips[self._partners[index]].sequence
-            motions[-1] = np.linalg.inv(partner.rig_from_camera) @ clip.sequence.rig_from_camera
-        return motions
+    def _motions(self, chosen: np.ndarray) -> Tensor | None:
+        """(T, B, 4, 4) ``source_from_target`` of the sources in time; None where they are not known."""
+        known = [self.clips[clip].motion for clip in chosen[:, 0]]
+        if not self.directions or any(motion is None for motion in known):
+            return None
+        poses = [motion.world_from_camera for motion in known if motion is not None]
+        motions = [
+            [np.linalg.inv(world[snippet[2 + row]]) @ world[snippet[1]]
+             for world, snippet in zip(poses, chosen, strict=True)]
+            for row in range(len(self.directions))
+        ]  # fmt: skip
+        return torch.from_numpy(np.array(motions)).float()
+
+    def _partner_motion(self, chosen: np.ndarray) -> Tensor | None:
+        """(1, B, 4, 4) ``partner_from_target``; None without a second camera."""
+        if not self._partner:
+            return None
+        pairs = [(self.clips[self._partners[i]], self.clips[i]) for i in chosen[:, 0]]
+        motions = [
+            np.linalg.inv(partner.sequence.rig_from_camera) @ clip.sequence.rig_from_camera
+            for partner, clip in pairs
+        ]
+        return torch.from_numpy(np.array([motions])).float()
 
     def _batches(self) -> Iterator[RawBatch]:
         step = self.first_step

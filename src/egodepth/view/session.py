@@ -149,7 +149,8 @@ class Session:
         factor = np.float32(self.unit.factor)
         for place, seen in enumerate(predict_sequence(self.run, self.sequence)):
             if place % self._every == 0:
-                poses.append(seen.first_from_frame)
+                if seen.first_from_frame is not None:
+                    poses.append(seen.first_from_frame)
                 self._add(seen.frame, seen.depth * factor, place)
         numbers = [frame.number for frame in self.frames]
         if self.odometry:

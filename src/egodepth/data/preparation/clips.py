@@ -33,7 +33,7 @@ class KnownMotion:
     """Poses that were there before the training.
 
     Attributes:
-        world_from_camera: (N, 4, 4) float64, NaN where unknown.
+        world_from_camera: (N, 4, 4) float64; the identity where ``part`` says that the pose is unknown.
         part: (N,) frames of one part share a world and a unit; NO_PART where the pose is unknown.
         points: by position of the frame, at the size of the training, in the unit of the poses.
     """
@@ -45,7 +45,7 @@ class KnownMotion:
     @classmethod
     def unknown(cls, count: int) -> "KnownMotion":
         """Of so many frames, none has a pose."""
-        return cls(np.full((count, 4, 4), np.nan), np.full(count, NO_PART), {})
+        return cls(np.tile(np.eye(4), (count, 1, 1)), np.full(count, NO_PART), {})
 
     @classmethod
     def given(cls, sequence: Sequence) -> "KnownMotion":
@@ -57,8 +57,10 @@ class KnownMotion:
         if sequence.world_from_camera is None:
             raise EgodepthError(f"{sequence.name} has no poses; use --data.poses network")
         poses = sequence.world_from_camera
-        unknown = np.isnan(poses).any((1, 2))
-        return cls(poses, np.where(unknown, NO_PART, 0), {})
+        known = np.isfinite(poses).all((1, 2))
+        return cls(
+            np.where(known[:, None, None], poses, np.eye(4)), np.where(known, 0, NO_PART), {}
+        )
 
 
 @dataclass(frozen=True)

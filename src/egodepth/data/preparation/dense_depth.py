@@ -120,8 +120,9 @@ def _shortest_baseline(clip: Clip, position: int) -> float:
     if points is not None:
         return MIN_BASELINE / float(np.median(points.inverse_depth))
     centres = clip.motion.world_from_camera[:: clip.stride, :3, 3]
+    part = clip.motion.part[:: clip.stride]
     steps = np.linalg.norm(np.diff(centres, axis=0), axis=1)
-    known = steps[np.isfinite(steps)]
+    known = steps[(part[1:] == part[:-1]) & (part[1:] != NO_PART)]
     return MIN_STEP * float(np.median(known)) if len(known) else math.inf
 
 

@@ -29,7 +29,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
 from egodepth.core.prefetch import prefetch
 from egodepth.data.footage.cache import cache_file, read_or_make
-from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, SparsePoints
+from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
 from egodepth.data.preparation.feature_matching import FeatureFinder, FrameFeatures, match_frames
 from egodepth.data.preparation.frame_registration import KeyFrame, Registered, register_frames
 from egodepth.data.preparation.shared_camera import colmap_camera, share_camera
@@ -46,7 +46,7 @@ GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
 """Rounds of an adjustment, each with the outliers of the last one left out."""
 MAX_FOCAL_CHANGE = 0.15
 """Relative, that refining may move a focal length which somebody typed in as a field of view."""
-METHOD = 6
+METHOD = 7
 """Counts changes of the method, so that results of another are found anew."""
 SEEDS = (0, 1)
 """Of the attempts at placing the frames, of which the better is kept. Which frames COLMAP starts from, and what
@@ -358,8 +358,8 @@ def _grey(clip: Clip, positions: range) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _as_arrays(count: int, placed: list[Registered]) -> dict[str, np.ndarray]:
-    poses = np.full((count, 4, 4), np.nan)
-    part = np.full(count, NO_PART)
+    motion = KnownMotion.unknown(count)
+    poses, part = motion.world_from_camera, motion.part
     frames, pixels, inverse = [], [], []
     for seen in sorted(placed, key=lambda p: p.position):
         poses[seen.position] = np.linalg.inv(seen.camera_from_world)

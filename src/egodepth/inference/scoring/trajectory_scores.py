@@ -2,15 +2,13 @@
 
 from typing import Literal
 
-import numpy as np
-
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.odometry import TrajectoryAlignment
 from egodepth.inference.arguments import check_run, footage_of
 from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.predict import predict_sequence
+from egodepth.inference.predict import predict_trajectory
 from egodepth.inference.scoring.trajectory_files import (
     OdometryScores,
     compare_trajectories,
@@ -45,11 +43,7 @@ def evaluate_odometry(
     if by == "alignment":
         found = track_sequence(run, sequence)
         return score_found(found, sequence, alignment, f"direct alignment{unit}")
-    poses, numbers = [], []
-    for prediction in predict_sequence(run, sequence, with_depth=False):
-        poses.append(prediction.first_from_frame)
-        numbers.append(prediction.frame.number)
-    chained = Trajectory(np.stack(poses), numbers, unit=run.unit)
+    chained = predict_trajectory(run, sequence)
     return score_found(chained, sequence, alignment, f"PoseNet's motions, chained{unit}")
 
 
