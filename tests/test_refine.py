@@ -178,6 +178,31 @@ def test_what_was_refined_is_told_when_scoring_fails_or_work_is_interrupted(
     assert f"interrupted after 1 of 5 frames; {tmp_path / 'some'} holds" in capsys.readouterr().err
 
 
+def test_a_sample_is_refined_by_the_networks_that_the_run_keeps(
+    tiny_run: Path, frames: Path, tmp_path: Path
+) -> None:
+    how = SampleRefinement(iterations=2, learning_rate=1e-3)
+    footage = Run.load(tiny_run).open(frames)[0]
+
+    def refined(run: Path) -> np.ndarray:
+        (one,) = refine_samples(run, footage, how, frames=[2], device="cpu")
+        return one.depth
+
+    # Neither ImageNet's weights nor the run that FeatureNet came from are asked for again.
+    shutil.copytree(tiny_run, tmp_path / "frozen")
+    file = tmp_path / "frozen" / "config.yaml"
+    changed = {"method: joint": "method: frozen", "feature_run: null": "feature_run: /gone",
+               "pretrained: false": "pretrained: true"}  # fmt: skip
+    text = file.read_text()
+    for old, new in changed.items():
+        assert old in text
+        text = text.replace(old, new)
+    file.write_text(text)
+    assert np.isfinite(refined(tmp_path / "frozen")).all()
+    Run.load(tiny_run).save_pretrained(tmp_path / "shared")
+    assert np.isfinite(refined(tmp_path / "shared")).all()
+
+
 def test_the_split_of_the_training_does_not_hold_for_test_frames(
     tiny_run: Path, frames: Path, tmp_path: Path
 ) -> None:

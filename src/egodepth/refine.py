@@ -11,6 +11,7 @@ import torch
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
+from egodepth.core.schedule import Schedule
 from egodepth.data.preparation.clips import Clip
 from egodepth.data.preparation.survey import TURNING, survey
 from egodepth.data.sequence import Sequence
@@ -19,16 +20,17 @@ from egodepth.inference.predict import FramePrediction
 from egodepth.models.networks import Networks
 from egodepth.runs.cameras import settings_of_footage
 from egodepth.runs.checkpoint import read_run
-from egodepth.runs.devices import choose_device, choose_precision
+from egodepth.runs.devices import choose_precision, torch_device
 from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
-from egodepth.training.batch import SnippetBatch
-from egodepth.training.build import build_networks, make_stream
+from egodepth.training.batch import RawBatch, SnippetBatch
+from egodepth.training.build import make_stream
 from egodepth.training.held_out import BestWeights, HeldOutResult
-from egodepth.training.objective import ObjectiveResult, compute_objective, depth_loss
+from egodepth.training.module import EgodepthModule
+from egodepth.training.objective import ObjectiveResult, depth_loss
 from egodepth.training.run import TrainResult, train
 from egodepth.training.snippets import SnippetStream
 
@@ -61,9 +63,10 @@ def refine_samples(
 ) -> Iterator[FramePrediction]:
     """Predict frames of a sequence, each by networks that were refined on its own snippet alone.
 
-    The snippet (batch of one, no augmentation) is trained on with the run's own objective; then the
-    weights go back to the run's. Batch normalisation keeps its statistics, since one snippet has no
-    better ones. The first and last frame are refined by their neighbour's snippet.
+    The snippet (batch of one, no augmentation) is trained on by the steps of a training, with the run's own
+    objective, but for L_fm where the run keeps no FeatureNet (as on the hub); then the weights go back to the
+    run's. Batch normalisation keeps its statistics, since one snippet has no better ones. The first and last
+    frame are refined by their neighbour's snippet.
 
     Before and after, the frames two strides away, which are held out, are warped into the frame by its depth
     and the motion that suits it best; where that does not explain it better after than before, the frame
@@ -83,23 +86,26 @@ def refine_samples(
             where the footage is too short to hold any out.
 
     Raises:
-        EgodepthError: no run, footage without what the run's sources need, or broken frames.
+        EgodepthError: no run, one without DepthNet, footage without what the run's sources need, or broken
+            frames.
     """
     folder = RunFolder.at(folder)
     settings, networks = _load(folder)
-    accelerator, devices = choose_device(device)
-    place = torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
-    bf16 = choose_precision(settings.precision, accelerator) == "bf16"
+    if networks.depth is None:
+        raise EgodepthError(f"{folder} was trained with method features: it predicts no depth")
+    place = torch_device(device)
+    bf16 = choose_precision(settings.precision, place.type) == "bf16"
     networks.to(place).to(memory_format=torch.channels_last)
-    assert networks.depth is not None
     run = Run(folder, settings.model, networks.depth, networks.pose).to(str(place))
     partners = [s for s in rig or [] if sequence.rig and s.rig == sequence.rig]
     footage = open_footage(folder, [sequence, *(s for s in partners if s.name != sequence.name)])
     sequence = footage[0]
     gap = gap_of(sequence.frames, run.motion_gap) if run.has_motion else 1
     settings, near, wide = _make_streams(settings, footage, gap)
+    # Nothing of the first phase of a training is wanted here: of no steps, progress is at its end.
+    module = EgodepthModule(settings, networks, Schedule(0))
     refined = _refined_frames(
-        run, networks, sequence, frames, near, wide, settings, refinement, on_frame, bf16=bf16
+        run, module, sequence, frames, near, wide, refinement, on_frame, bf16=bf16
     )
     if frames is not None or not run.has_motion:
         yield from (FramePrediction(item.frame, item.result, None) for item in refined)
@@ -151,31 +157,30 @@ def _snippets(clips: list[Clip], settings: TrainSettings) -> SnippetStream:
 
 def _refined_frames(
     run: Run,
-    networks: Networks,
+    module: EgodepthModule,
     sequence: Sequence,
     frames: list[int] | None,
     near: SnippetStream,
     wide: SnippetStream | None,
-    settings: TrainSettings,
     refinement: SampleRefinement,
     on_frame: Callable[[HeldOutResult | None], None],
     *,
     bf16: bool,
 ) -> Iterator[Prepared[np.ndarray]]:
     """Frames with their depth, while the networks are those refined on the frame."""
+    networks = module.networks
     start = {name: value.clone() for name, value in networks.state_dict().items()}
     source = sequence.frames
     positions = range(len(source)) if frames is None else frames
     shown = progress.track(source.at(frames), f"refining {sequence.name}", len(positions))
     for index, frame in zip(positions, shown, strict=False):
         networks.load_state_dict(start)
-        batches = [
-            augment(stream.snippet_near(0, index).to(run.device), 0, enabled=False)
-            for stream in (near, wide)
-            if stream is not None
-        ]
+        raw = near.snippet_near(0, index).to(run.device)
+        held_out = None
+        if wide is not None:
+            held_out = augment(wide.snippet_near(0, index).to(run.device), 0, enabled=False)
         networks.use_bf16(bf16)
-        found = _refine(networks, batches[0], batches[1:], settings, refinement)
+        found = _refine(module, raw, held_out, refinement)
         networks.use_bf16(False)
         on_frame(found)
         image = run.prepare(frame.image)
@@ -183,47 +188,45 @@ def _refined_frames(
 
 
 def _refine(
-    networks: Networks,
-    batch: SnippetBatch,
-    held_out: list[SnippetBatch],
-    settings: TrainSettings,
+    module: EgodepthModule,
+    raw: RawBatch,
+    held_out: SnippetBatch | None,
     refinement: SampleRefinement,
 ) -> HeldOutResult | None:
     """Refine the networks on a snippet, and undo it where held-out frames are not explained better; None where
-    nothing is held out."""
+    nothing is held out. Forward pass and clipping are the training's; a trainer of its own for every frame
+    would take longer than the iterations."""
+    networks = module.networks
     parameters = [p for p in networks.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=refinement.learning_rate)
     best = BestWeights()
     try:
         for step in range(refinement.iterations + 1):
-            # Nothing of the first phase of a training is wanted here: progress is at its end.
-            result = compute_objective(networks, batch, settings, progress=1.0)
+            _, result = module(replace(raw, step=step))
             # Between start and end the held-out loss says less: depth first follows PoseNet's errors.
-            if held_out and step in (0, refinement.iterations):
-                best.look(step, _held_out_loss(networks, held_out[0], result, settings), networks)
+            if held_out is not None and step in (0, refinement.iterations):
+                best.look(step, _held_out_loss(module, held_out, result), networks)
             if step < refinement.iterations:
                 optimizer.zero_grad()
                 result.total.backward()
-                torch.nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
+                module.configure_gradient_clipping(optimizer)
                 optimizer.step()
     except FloatingPointError as error:
         if not best.weights:
             raise EgodepthError(f"{error}: lower --learning_rate") from error
-    if not held_out:
+    if held_out is None:
         return None
     networks.load_state_dict(best.weights)
     return best.result
 
 
-def _held_out_loss(
-    networks: Networks, batch: SnippetBatch, near: ObjectiveResult, settings: TrainSettings
-) -> float:
+def _held_out_loss(module: EgodepthModule, batch: SnippetBatch, near: ObjectiveResult) -> float:
     """L_ph of frames two strides away; their motion starts as twice that of the snippet refined on."""
     start = None
-    if networks.pose is not None and near.motions is not None:
-        motions = near.motions[: len(settings.data.directions)].detach()
+    if module.networks.pose is not None and near.motions is not None:
+        motions = near.motions[: len(module.settings.data.directions)].detach()
         start = motions @ motions
-    return float(depth_loss(networks, batch, settings, start))
+    return float(depth_loss(module.networks, batch, module.settings, start))
 
 
 def refine_split(
@@ -290,15 +293,11 @@ def _camera_settings(sequences: list[Sequence], out: Path) -> dict[str, Any]:
 
 
 def _load(run: RunFolder) -> tuple[TrainSettings, Networks]:
-    """A run's settings and networks in evaluation mode, with a frozen FeatureNet where it has one."""
-    read_run(run)  # says what is wrong with a folder that is no run
+    """How a run's samples are refined, and all its networks in evaluation mode."""
+    _, networks = read_run(run)
     settings = run.settings()
     # The split is of what was trained on, not of what is refined on. Structure from motion sees whole
     # videos, a sample is one snippet.
     poses = "network" if settings.data.poses == "sfm" else settings.data.poses
-    data = settings.data.changed(split=None, poses=poses)
-    settings = settings.changed(data=data)
-    networks = build_networks(settings.changed(init=run.path))
-    if settings.method == "frozen" and networks.features is not None:
-        networks.features.requires_grad_(False)
-    return settings, networks.eval()
+    data = settings.data.changed(split=None, poses=poses, augment=False)
+    return settings.changed(data=data), networks
