@@ -66,7 +66,7 @@ class PretrainingModule(EgodepthModule):
         both = torch.cat([batch.target_input[None], batch.sources_input])
         target, source = vary_film(both, generator)
         assert self.networks.depth is not None and self.networks.pose is not None
-        assert batch.dense is not None
+        assert batch.dense is not None and batch.motions is not None
         inverse_depths = self.networks.depth(target)
         require_finite(inverse_depths[0], "depth")
         depth = torch.stack([
