@@ -75,7 +75,7 @@ def features_of(folder: Path) -> Describe:
 def measure(clip: Clip, describe: Describe, frames: int | None, protocol: str) -> dict[str, float]:
     """Scores of labels where they are, how much of the truth they cover, and the seconds of one."""
     chosen = get_protocol(protocol)
-    truths = clip.sequence.ground_truth(how.truth)
+    truths = clip.sequence.ground_truth(chosen.truth)
     keys = set(key_positions(clip))
     scored = [position for position in sorted(truths) if position in keys][:frames]
     maker = LabelMaker(clip, scored[0], torch.device("cpu"), describe)

@@ -374,8 +374,9 @@ def test_what_fits_nothing_is_refused_by_its_line(
 
 
 def test_lost_poses_are_left_out_with_a_word(tmp_path: Path) -> None:
+    rows = TUM_ROWS
     for column in range(4, 8):
-        rows = changed(TUM_ROWS if column == 4 else rows, 3, column, "0")
+        rows = changed(rows, 3, column, "0")
     rows = changed(rows, 8, 2, "nan")
     (tmp_path / "estimate.txt").write_text(joined(rows, " "))
     write_tum(tmp_path / "truth.txt", curve(12), TIMES)
