@@ -121,7 +121,7 @@ BAD = [
     (["train", "{frames}", "--out", "{tmp}/r", "--resume"], "it holds no config.yaml"),
     (
         ["train", "{frames}", "--out", "{tmp}/r", "--seed", "-1"],
-        "seed = -1: Input should be greater",
+        "seed must be a whole number of at least 0 and up to 4294967295, got -1",
     ),
     (
         ["train", "{frames}", "--out", "{tmp}/r", "--fov", "60", "--camera", "c.yaml"],

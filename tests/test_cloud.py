@@ -94,7 +94,7 @@ def test_export_from_the_command_line(
     assert "lengths in the run's unit" in capsys.readouterr().out
     assert out.exists()
     assert main([*command, "--every", "0"]) == 2
-    assert "--every 0: must be greater than or equal to 1" in capsys.readouterr().err
+    assert "--every must be a whole number of at least 1, got" in capsys.readouterr().err
 
 
 def test_pycolmap_reads_the_model(tmp_path: Path) -> None:

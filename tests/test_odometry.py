@@ -176,8 +176,8 @@ def test_a_truth_that_cannot_be_scored_costs_the_scores_alone(
     ("words", "message"),
     [
         (["--camera_height", "1.5"], "--camera_height needs a camera that looks about level"),
-        (["--camera_height", "-1"], "--camera_height -1: must be greater than 0"),
-        (["--key_frames", "2"], "--key_frames 2: must be greater than or equal to 3"),
+        (["--camera_height", "-1"], "--camera_height must be a number above 0, got '-1'"),
+        (["--key_frames", "2"], "--key_frames must be a whole number of at least 3, got"),
     ],
 )
 def test_bad_input(

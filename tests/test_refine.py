@@ -144,7 +144,7 @@ def test_footage_is_refined_with_the_camera_and_rate_that_are_typed(
     assert seen[-1].camera is opened.camera
     capsys.readouterr()
     assert main([*words, "--out", str(tmp_path / "x"), "--fov", "175"]) == 2
-    assert "less than or equal to 170" in capsys.readouterr().err
+    assert "up to 170, got" in capsys.readouterr().err
 
 
 def test_what_was_refined_is_told_when_scoring_fails_or_work_is_interrupted(

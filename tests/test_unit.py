@@ -249,7 +249,10 @@ def test_prediction_in_metres(
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--distance", "1.5", "2", "2", "3"], "--distance 1.5 2 2 3: must be a valid integer"),
+        (
+            ["--distance", "1.5", "2", "2", "3"],
+            "--distance must be 4 values (a whole number, a number,",
+        ),
         (["--distance", "1", "x", "2", "3"], "--distance 1 x 2 3: must be a valid number"),
         (["--gps", "none.gpx", "--fps", "10"], "the GPS track is missing"),
         (["--speed", "1", "--camera_height", "2"], "give only one of --camera_height and --speed"),

@@ -31,7 +31,10 @@ For zsh, `~/.zshrc` needs `fpath+=~/.zfunc` before `compinit`. Open a new shell 
 
 def commands_page() -> str:
     """All commands in a table, and each with its arguments and options, as Markdown."""
-    reference = make_app().generate_docs()
+    # cyclopts puts the command's name before a usage that has it already.
+    reference = re.sub(
+        r"^egodepth ([\w ]+) \1 ", r"egodepth \1 ", make_app().generate_docs(), flags=re.M
+    )
     usages = dict(
         re.findall(r"^#+ egodepth ([\w ]+)\n\n```console\negodepth (.*)\n```", reference, re.M)
     )

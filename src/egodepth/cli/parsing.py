@@ -4,7 +4,6 @@ cyclopts and not tyro, which prints its errors itself, in boxes of five lines an
 ``--minutes null`` nor ``--data.sources '[a, b]'`` nor ``--automask false``.
 """
 
-import difflib
 import inspect
 import itertools
 import re
@@ -27,7 +26,9 @@ from pydantic.fields import FieldInfo
 
 from egodepth.cli.command import Command, Metavar, OptionsOf, Positional
 from egodepth.cli.root import Root
+from egodepth.core.allowed import allowed, as_typed, types_within
 from egodepth.core.config import RENAMED
+from egodepth.core.suggestions import did_you_mean, nearest_name
 
 COMMANDS = {
     "demo": "demo:Demo",
@@ -103,8 +104,9 @@ def parse(words: Sequence[str]) -> Command | None:
         return found if isinstance(found, Command) else None
     except (CycloptsError, ValidationError) as error:
         name = " ".join(words[:2]) if first in FAMILIES else first
+        kind = load_command(name) if name in COMMANDS else Root
         program = f"egodepth {name}" if name in COMMANDS else "egodepth"
-        raise UsageError(f"{_explain(error, app)} (see {program} --help)") from error
+        raise UsageError(f"{_explain(error, app, kind)} (see {program} --help)") from error
 
 
 def make_app(names: Sequence[str] = tuple(COMMANDS), *, with_settings: bool = True) -> App:
@@ -127,9 +129,13 @@ def make_app(names: Sequence[str] = tuple(COMMANDS), *, with_settings: bool = Tr
             if family[0] not in app:
                 app.command(App(name=family[0], help=FAMILIES[family[0]], sort_key=place))
             parent = app[family[0]]
-        function = _as_function(load_command(name), with_settings=with_settings)
+        kind = load_command(name)
         # The reference and completion of commands of two words do not inherit what is shared.
-        inner = App(name=last, default_command=function, sort_key=place, default_parameter=shared)
+        inner = App(
+            name=last, default_command=_as_function(kind, with_settings=with_settings),
+            usage=f"{' '.join(['Usage: egodepth', name, *_usage(kind)])}\n", sort_key=place,
+            default_parameter=shared,
+        )  # fmt: skip
         parent.command(inner)
     return app
 
@@ -138,6 +144,21 @@ def _version() -> str:
     from importlib.metadata import version
 
     return f"egodepth {version('egodepth')}"
+
+
+def _usage(kind: type[Command]) -> list[str]:
+    """Arguments and required options; in brackets what may be left out, with dots what may be repeated."""
+    arguments, options, others = [], [], []
+    for name, field in _fields_in_order(kind):
+        metavar = _metavar(field)
+        if isinstance(metavar, Positional):
+            text = metavar.text + ("..." if ... in get_args(field.annotation) else "")
+            arguments.append(text if field.is_required() else f"[{text}]")
+        elif field.is_required():
+            options.append(f"{option_of(name, field)} {metavar.text}")
+        else:
+            others = ["[OPTIONS]"]
+    return [*arguments, *options, *others]
 
 
 def _as_function(kind: type[Command], *, with_settings: bool) -> Callable[..., Command]:
@@ -206,7 +227,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
         help=_in_one_line(field.description),
         metavar=metavar.text if metavar and not positional else None,
         show_default=False if default is None or isinstance(default, bool) else _show_value,
-        converter=_as_typed if _holds_whole_number(field.annotation) else None,
+        converter=_as_text if int in types_within(field.annotation) else None,
         consume_multiple=(1, None) if ... in get_args(field.annotation) else None,
     )
     kind = inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.KEYWORD_ONLY
@@ -215,11 +236,7 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
-def _holds_whole_number(annotation: Any) -> bool:
-    return annotation is int or any(map(_holds_whole_number, get_args(annotation)))
-
-
-def _as_typed(_: Any, tokens: Sequence[Token]) -> Any:
+def _as_text(_: Any, tokens: Sequence[Token]) -> Any:
     """Text as it was typed, which pydantic reads: cyclopts would round 1.5 to a whole number."""
     values = tuple(token.value for token in tokens)
     return values[0] if len(values) == 1 else values
@@ -235,7 +252,7 @@ def _setting_parameters(options: OptionsOf) -> Iterator[inspect.Parameter]:
             name=(f"--{setting.name}", *short),
             help=_in_one_line(setting.help),
             metavar=None if is_choice else "VALUE",
-            show_default=partial(show_setting, setting.default),
+            show_default=partial(_always, as_typed(setting.default)),
             group=Group(f"Settings: {group}"),
         )
         kind = setting.annotation if is_choice else str
@@ -243,6 +260,10 @@ def _setting_parameters(options: OptionsOf) -> Iterator[inspect.Parameter]:
             setting.name.replace(".", "__"), inspect.Parameter.KEYWORD_ONLY, default=None,
             annotation=Annotated[kind | None, shown],
         )  # fmt: skip
+
+
+def _always(text: str, _: Any) -> str:
+    return text
 
 
 def _in_one_line(text: str | None) -> str:
@@ -254,24 +275,18 @@ def _show_value(default: Any) -> str:
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
-def show_setting(default: Any, _: Any = None) -> str:
-    """A default of a setting, as it would be typed."""
-    if default is None or isinstance(default, bool):
-        return {None: "null", True: "true", False: "false"}[default]
-    return str(list(default)) if isinstance(default, tuple) else str(default)
-
-
-def _explain(error: CycloptsError | ValidationError, app: App) -> str:
+def _explain(error: CycloptsError | ValidationError, app: App, kind: type[Command]) -> str:
     """What is wrong with what was typed, in one line."""
     match error:
-        case ValidationError() if not error.errors()[0]["loc"]:
-            return _reason(error)
         case ValidationError():
             first = error.errors()[0]
-            return f"--{first['loc'][0]} {first['input']}: {_reason(error)}"
+            if not first["loc"]:
+                return first["msg"].removeprefix("Value error, ")
+            return _wrong_value(kind, str(first["loc"][0]), as_typed(first["input"]), first["type"])
         case InvalidError() if isinstance(error.__cause__, ValidationError) and error.argument:
             typed = " ".join(token.value for token in error.argument.tokens)
-            return f"{error.argument.name} {typed}: {_reason(error.__cause__)}"
+            reason = error.__cause__.errors()[0]["type"]
+            return _wrong_value(kind, error.argument.field_info.name, typed, reason)
         case UnknownOptionError():
             return _unknown_option(error)
         case UnknownCommandError():
@@ -286,27 +301,33 @@ def _explain(error: CycloptsError | ValidationError, app: App) -> str:
                 return f"{name} needs {'a value' if count == 1 else f'{count} values'}"
             what = re.split("[:;,]", error.argument.parameter.help or "")[0]
             return f"{name} is missing: {what}"
-        case CoercionError() if error.token is not None and error.msg is None:
-            name = error.token.keyword or (error.argument.name if error.argument else "")
-            choices = _choices(error.target_type)
-            wanted = (
-                f"one of {', '.join(choices)}" if choices else _kind_in_words(error.target_type)
-            )
-            return f"{name} must be {wanted}, got {error.token.value!r}"
+        case CoercionError() if error.token is not None and error.argument and error.msg is None:
+            value, name = error.token.value, error.argument.field_info.name
+            if name in kind.model_fields and not _are_several(kind.model_fields[name].annotation):
+                return _wrong_value(kind, name, value)
+            # A setting; or one of several values.
+            name = error.token.keyword or error.argument.name
+            types = get_args(error.target_type) if _are_several(error.target_type) else ()
+            return f"{name} must be {allowed((*types, error.target_type)[0])}, got {value!r}"
     return _in_one_line(str(error))
 
 
-def _reason(error: ValidationError) -> str:
-    reason = (
-        error.errors()[0]["msg"].removeprefix("Value error, ").partition(", unable to parse")[0]
-    )
-    reason = reason.replace("Input should be", "must be")
-    return reason[0].lower() + reason[1:]
+def _are_several(annotation: Any) -> bool:
+    return get_origin(annotation) is tuple
+
+
+def _wrong_value(kind: type[Command], name: str, typed: str, reason: str = "") -> str:
+    """What a field must be, and what was typed."""
+    field = kind.model_fields[name]
+    metavar = _metavar(field, Positional)
+    wanted = allowed(field.annotation, field.metadata).removesuffix(" or null")
+    if reason == "finite_number":
+        wanted = wanted.replace("a number", "a finite number")
+    return f"{metavar.text if metavar else option_of(name, field)} must be {wanted}, got {typed!r}"
 
 
 def _unknown_command(word: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(word, known, n=1)
-    hint = f"did you mean {close[0]!r}?" if close else f"use one of {', '.join(known)}"
+    hint = did_you_mean(word, known, f"use one of {', '.join(known)}")
     return f"unknown command {word!r}; {hint}"
 
 
@@ -315,17 +336,6 @@ def _unknown_option(error: UnknownOptionError) -> str:
     bare = word.lstrip("-").replace("-", "_")
     if bare in RENAMED:
         return f"{word} is called --{RENAMED[bare]} now"
-    known = [name for argument in error.argument_collection for name in argument.names]
-    same_end = [name for name in known if name.rpartition(".")[2] == bare]
-    close = same_end or difflib.get_close_matches(f"--{bare}", known, n=1)
-    return f"unknown option {word}" + (f"; did you mean {close[0]}?" if close else "")
-
-
-def _choices(kind: Any) -> list[str]:
-    if get_origin(kind) is tuple:
-        return _choices(get_args(kind)[0])
-    return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else []
-
-
-def _kind_in_words(kind: Any) -> str:
-    return {int: "a whole number", float: "a number", bool: "true or false"}.get(kind, str(kind))
+    known = (n.removeprefix("--") for a in error.argument_collection for n in a.names)
+    meant = nearest_name(bare, known)
+    return f"unknown option {word}" + (f"; did you mean --{meant}?" if meant else "")

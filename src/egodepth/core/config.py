@@ -1,15 +1,23 @@
 """Settings: typed, documented, loaded from YAML, overridden by ``name.of.setting``; unknown ones are errors."""
 
-import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, Self, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
 
+from egodepth.core.allowed import allowed, got, types_within
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text, write_text
+from egodepth.core.suggestions import did_you_mean
 
 RENAMED = {"loss.standing": "loss.ground_contact"}
 """Dotted names that files of earlier versions hold, and what they are called now."""
@@ -19,8 +27,22 @@ class Settings(BaseModel):
     """Base of every group of settings. The text below a field is its help."""
 
     model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, validate_default=True
+        extra="forbid",
+        frozen=True,
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
     )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse true and false where a number belongs; Pydantic would read them as 1 and 0."""
+        values = value if isinstance(value, list | tuple) else [value]
+        kinds = types_within(cls.model_fields[info.field_name or ""].annotation)
+        if bool not in kinds and any(isinstance(item, bool) for item in values):
+            raise PydanticCustomError("truth_for_a_number", "must not be true or false")
+        return value
 
     def changed(self, **changes: Any) -> Self:
         """Return a validated copy with some settings changed:
@@ -88,7 +110,7 @@ def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
         if name in RENAMED:
             raise EgodepthError(f"the setting {name} is called {RENAMED[name]} now")
         if name not in known:
-            raise EgodepthError(f"unknown setting {name!r}{_suggest(name, known)}")
+            raise EgodepthError(f"unknown setting {name!r}; {_suggest(name, known)}")
         *groups, leaf = name.split(".")
         node = tree
         for group in groups:
@@ -170,13 +192,8 @@ def _parse(value: Any, annotation: Any) -> Any:
         return value
 
 
-def _suggest(name: str, known: Mapping[str, Setting]) -> str:
-    close = difflib.get_close_matches(name, known, n=1) or [
-        k for k in known if k.rsplit(".", 1)[-1] == name.rsplit(".", 1)[-1]
-    ]
-    return (
-        f"; did you mean {close[0]!r}?" if close else "; see `egodepth train --help` for all names"
-    )
+def _suggest(name: str, known: Iterable[str]) -> str:
+    return did_you_mean(name, known, "see `egodepth train --help` for all names")
 
 
 def _validate(kind: type[SettingsT], tree: dict[str, Any], where: str) -> SettingsT:
@@ -184,16 +201,34 @@ def _validate(kind: type[SettingsT], tree: dict[str, Any], where: str) -> Settin
         return kind.model_validate(tree)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"]) or "(all)"
-        known = {setting.name: setting for setting in list_settings(kind())}
-        if first["type"] == "extra_forbidden":
+        if first["type"] in ("extra_forbidden", "invalid_key"):
+            name = ".".join(map(str, first["loc"]))
+            known = [setting.name for setting in list_settings(kind())]
             raise EgodepthError(
-                f"unknown setting {name!r} in {where}{_suggest(name, known)}"
+                f"unknown setting {name!r} in {where}; {_suggest(name, known)}"
             ) from error
-        # A setting of several kinds gets an error from each, placed below its own name.
-        name = next((k for k in known if name.startswith(f"{k}.")), name)
-        reasons = [
-            e["msg"] for e in error.errors() if ".".join(map(str, e["loc"])).startswith(name)
-        ]
-        reason = " or ".join(reasons) if name in known else first["msg"]
-        raise EgodepthError(f"{where}: {name} = {first['input']!r}: {reason}") from error
+        raise EgodepthError(f"{where}: {explain(kind, error, tree)}") from error
+
+
+def explain(kind: type[BaseModel], error: ValidationError, given: Mapping[str, Any]) -> str:
+    """Say in one line what is wrong with the first wrong value: which one, what is allowed, what was got.
+
+    Args:
+        kind: what was to be made.
+        error: why it was not.
+        given: the values, by name.
+    """
+    first = error.errors()[0]
+    if first["type"] == "value_error":
+        return first["msg"].removeprefix("Value error, ")
+    names, value, wanted = [], given, "names and values"
+    for part in first["loc"]:
+        field = kind.model_fields[str(part)]
+        names.append(str(part))
+        value, wanted = value[str(part)], allowed(field.annotation, field.metadata)
+        if not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            break
+        kind = field.annotation
+    if first["type"] == "finite_number":
+        wanted = wanted.replace("a number", "a finite number")
+    return f"{'.'.join(names)} must be {wanted}, got {got(value)}"

@@ -1,0 +1,31 @@
+"""The known name nearest to a misspelt one."""
+
+from collections.abc import Iterable
+from difflib import SequenceMatcher
+
+MIN_SIMILARITY = 0.6
+"""Ratio of matching characters below which a name was not what was meant."""
+
+
+def nearest_name(word: str, known: Iterable[str]) -> str | None:
+    """Return the known name that was probably meant; None where none is similar.
+
+    Of dotted names the last part decides: ``strid`` and ``dat.stride`` mean ``data.stride``.
+    """
+
+    def similarity(name: str) -> tuple[float, float]:
+        end, known_end = (text.lower().rpartition(".")[2] for text in (word, name))
+        return _similarity(end, known_end), _similarity(word, name)
+
+    best = max(known, key=similarity, default=None)
+    return best if best is not None and similarity(best)[0] >= MIN_SIMILARITY else None
+
+
+def _similarity(a: str, b: str) -> float:
+    return SequenceMatcher(None, a, b).ratio()
+
+
+def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
+    """Return "did you mean 'NAME'?" for the nearest known name, and ``otherwise`` where none is similar."""
+    name = nearest_name(word, known)
+    return otherwise if name is None else f"did you mean {name!r}?"
