@@ -40,7 +40,7 @@ def test_override_parses_by_type() -> None:
     [
         ({"data.strid": "2"}, "unknown setting 'data.strid'; did you mean 'data.stride'"),
         ({"stride": "2"}, "did you mean 'data.stride'"),
-        ({"modle.hight": "2"}, "did you mean 'model.height'"),
+        ({"mdl.heightt": "2"}, "did you mean 'model.height'"),
         ({"data.1": "2"}, "unknown setting 'data.1'; see `egodepth train --help`"),
         (
             {"data.stride": "two"},
@@ -82,7 +82,7 @@ def test_bad_settings_are_named(changes: dict[str, str], message: str) -> None:
         ("data: {camera: [a]}", "data.camera must be a path or null, got ['a']"),
         ("loss: {feature_levels: [0]}", "loss.feature_levels needs one share above zero"),
         ("data: {strid: 2}", "unknown setting 'data.strid' in {path}; did you mean 'data.stride'?"),
-        ("heigth: 64", "unknown setting 'heigth' in {path}; did you mean 'model.height'?"),
+        ("heightt: 64", "unknown setting 'heightt' in {path}; did you mean 'model.height'?"),
         ("1: 2", "unknown setting '1' in {path}; see"),
     ],
 )
