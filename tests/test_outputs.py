@@ -30,10 +30,11 @@ def test_earlier_results_go_and_others_stay(tmp_path: Path) -> None:
         path.parent.mkdir(exist_ok=True)
         path.write_text("1")
     (tmp_path / "out" / "notes.txt").write_text("mine")
+    second = OutputFolder(tmp_path / "out", "prediction")
+    assert len(files(tmp_path / "out")) == 5  # until something new comes
     with pytest.warns(EgodepthWarning, match="removed the 3 files of an earlier prediction"):
-        second = OutputFolder(tmp_path / "out", "prediction")
-    assert files(tmp_path / "out") == {"notes.txt"}
-    second.file("depth/c.npz")
+        second.file("depth/c.npz")
+    assert files(tmp_path / "out") == {"notes.txt", "files.txt"}
     with pytest.raises(
         EgodepthError, match=r"notes\.txt is there, which no earlier prediction wrote"
     ):
@@ -51,8 +52,8 @@ def test_a_list_from_elsewhere_removes_nothing_outside(tmp_path: Path) -> None:
     listing.write_text(
         f"# written by egodepth, prediction\n../precious\n{tmp_path}/precious\nout\n"
     )
-    OutputFolder(tmp_path / "out", "prediction")
-    assert files(tmp_path) == {"precious"}
+    OutputFolder(tmp_path / "out", "prediction").file("unit.json")
+    assert files(tmp_path) == {"precious", "out/files.txt"}
     listing.write_text("milk\neggs\n")
     with pytest.raises(EgodepthError, match="no list of egodepth's"):
         OutputFolder(tmp_path / "out", "prediction")
@@ -67,8 +68,8 @@ def test_folders_within_share_a_list(tmp_path: Path) -> None:
         inner.write_text("1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EgodepthWarning)
-        OutputFolder(tmp_path, "prediction")
-    assert not any(tmp_path.iterdir())
+        OutputFolder(tmp_path, "prediction").each(["a", "d"])[1].file("unit.json")
+    assert files(tmp_path) == {"files.txt"} and not (tmp_path / "a").exists()
 
 
 def test_a_second_prediction_replaces_the_first(

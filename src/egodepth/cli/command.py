@@ -17,6 +17,9 @@ from egodepth.geometry.limits import MAX_SEED, WIDEST_FOV
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
     from egodepth.inference.odometry.known_length import KnownLength
+    from egodepth.inference.odometry.track import NoUnitError, TrackedTrajectory
+    from egodepth.inference.odometry.tracker import OdometrySettings
+    from egodepth.runs.run import Run
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -167,6 +170,38 @@ class SeedOption(Command):
 
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     """seed of all random numbers"""
+
+
+class OnFootage(
+    TakesRun, TakesSource, SequenceOption, CameraOptions, UnitOptions, RateOption, DeviceOption
+):
+    """A command that makes something of footage by a run."""
+
+    def load(self) -> "tuple[Run, list[Sequence]]":
+        """The run, and the footage opened for it."""
+        from egodepth.runs.run import Run
+
+        run = Run.load(self.run_folder, self.device)
+        sequences = run.open(self.source, name=self.sequence, fov=self.fov, camera=self.camera)
+        return run, self.at_rate(sequences)
+
+    def track(
+        self, run: "Run", sequence: "Sequence", settings: "OdometrySettings | None" = None
+    ) -> "tuple[TrackedTrajectory, NoUnitError | None]":
+        """The trajectory, as far as it was found before Ctrl-C; and why, where what was measured tells no unit:
+        minutes of tracking are not lost over that."""
+        from egodepth.inference.odometry.track import (
+            NoUnitError,
+            TrackingInterrupted,
+            track_sequence,
+        )
+
+        try:
+            return track_sequence(run, sequence, settings, known=self.known_length()), None
+        except TrackingInterrupted as interrupt:
+            return interrupt.trajectory, None
+        except NoUnitError as error:
+            return error.trajectory, error
 
 
 class PageOptions(Command):

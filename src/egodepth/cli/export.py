@@ -5,18 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from egodepth.cli.command import (
-    INTERRUPTED,
-    CameraOptions,
-    DeviceOption,
-    Metavar,
-    Positive,
-    RateOption,
-    SequenceOption,
-    TakesRun,
-    TakesSource,
-    UnitOptions,
-)
+from egodepth.cli.command import INTERRUPTED, Metavar, OnFootage, Positive, TakesRun
 from egodepth.cli.output import complain
 from egodepth.core.errors import EgodepthError
 
@@ -28,9 +17,7 @@ if TYPE_CHECKING:
 MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 
 
-class ExportFootage(
-    TakesRun, TakesSource, SequenceOption, CameraOptions, UnitOptions, RateOption, DeviceOption
-):
+class ExportFootage(OnFootage):
     """What exports of points, mesh, COLMAP model and recording have in common."""
 
     every: Annotated[int, Field(ge=1), Metavar("N")] = 5
@@ -56,25 +43,10 @@ class ExportFootage(
     def run(self) -> int:
         """See the class."""
         from egodepth.core.outputs import check_destination
-        from egodepth.inference.odometry.track import (
-            NoUnitError,
-            TrackingInterrupted,
-            track_sequence,
-        )
-        from egodepth.runs.run import Run
 
         check_destination(self.out, self.suffixes, folder=not self.suffixes)
-        run = Run.load(self.run_folder, self.device)
-        sequences = run.open(self.source, name=self.sequence, fov=self.fov, camera=self.camera)
-        (sequence,) = self.at_rate(sequences[:1])
-        no_unit: NoUnitError | None = None
-        try:
-            found = track_sequence(run, sequence, known=self.known_length())
-        except TrackingInterrupted as interrupt:
-            found = interrupt.trajectory
-        except NoUnitError as error:
-            # Minutes of tracking are not lost over a length that tells nothing.
-            found, no_unit = error.trajectory, error
+        run, (sequence, *_) = self.load()
+        found, no_unit = self.track(run, sequence)
         written = f"{self.write(run, sequence, found)}, lengths in {found.unit}, are in {self.out}"
         if found.interrupted:
             complain(f"{found.interrupted}; this is a part: {written}")

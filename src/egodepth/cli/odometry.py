@@ -5,24 +5,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from egodepth.cli.command import (
-    INTERRUPTED,
-    CameraOptions,
-    DeviceOption,
-    Metavar,
-    RateOption,
-    SequenceOption,
-    TakesRun,
-    TakesSource,
-    UnitOptions,
-)
+from egodepth.cli.command import INTERRUPTED, Metavar, OnFootage
 from egodepth.cli.output import complain, print_table
 from egodepth.core.errors import EgodepthError
 
 
-class Odometry(
-    TakesRun, TakesSource, SequenceOption, CameraOptions, UnitOptions, RateOption, DeviceOption
-):
+class Odometry(OnFootage):
     """Find the trajectory of footage by direct alignment."""
 
     out: Annotated[Path, Metavar("FOLDER")]
@@ -36,38 +24,20 @@ class Odometry(
         """See the class."""
         from egodepth.core.outputs import OutputFolder, check_destination
         from egodepth.evaluation.odometry import describe
-        from egodepth.inference.odometry.track import (
-            ODOMETRY,
-            NoUnitError,
-            TrackingInterrupted,
-            track_sequence,
-            write_trajectory,
-        )
+        from egodepth.inference.odometry.track import ODOMETRY, write_trajectory
         from egodepth.inference.odometry.tracker import OdometrySettings
         from egodepth.inference.scoring.trajectory_files import unit_of_truth
         from egodepth.report.plots import plot_trajectory
         from egodepth.report.tables import odometry_table
-        from egodepth.runs.run import Run
 
         check_destination(self.out, folder=True)
-        run = Run.load(self.run_folder, self.device)
+        folder = OutputFolder(self.out, ODOMETRY)
+        run, sequences = self.load()
         trust = {"auto": None, "yes": True, "no": False}[self.trust_depth]
         settings = OdometrySettings(key_frames=self.key_frames, trust_depth=trust)
-        sequences = self.at_rate(
-            run.open(self.source, name=self.sequence, fov=self.fov, camera=self.camera)
-        )
-        folder: OutputFolder | None = None
-        for sequence in sequences:
-            no_unit: NoUnitError | None = None
-            try:
-                found = track_sequence(run, sequence, settings, known=self.known_length())
-            except TrackingInterrupted as interrupt:
-                found = interrupt.trajectory
-            except NoUnitError as error:
-                # Minutes of tracking are not lost over a length that tells nothing.
-                found, no_unit = error.trajectory, error
-            folder = folder or OutputFolder(self.out, ODOMETRY)
-            out = folder if len(sequences) == 1 else folder.within(sequence.name)
+        places = folder.each([sequence.name for sequence in sequences])
+        for sequence, out in zip(sequences, places, strict=True):
+            found, no_unit = self.track(run, sequence, settings)
             scores = write_trajectory(found, sequence, out)
             plot_trajectory(out.file("trajectory.png"), found.first_from_frame,
                             found.true_poses(sequence) if scores else None)  # fmt: skip

@@ -3,23 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from egodepth.cli.command import (
-    INTERRUPTED,
-    CameraOptions,
-    DeviceOption,
-    Metavar,
-    RateOption,
-    SequenceOption,
-    TakesRun,
-    TakesSource,
-    UnitOptions,
-)
+from egodepth.cli.command import INTERRUPTED, Metavar, OnFootage
 from egodepth.cli.output import complain
 
 
-class Predict(
-    TakesRun, TakesSource, SequenceOption, CameraOptions, UnitOptions, RateOption, DeviceOption
-):
+class Predict(OnFootage):
     """Write depth maps and the trajectory of footage."""
 
     out: Annotated[Path, Metavar("FOLDER")]
@@ -41,20 +29,15 @@ class Predict(
             predict_sequence,
             write_predictions,
         )
-        from egodepth.runs.run import Run
 
         check_destination(self.out, folder=True)
         check_formats(self.formats)
-        run = Run.load(self.run_folder, self.device)
-        sequences = self.at_rate(
-            run.open(self.source, name=self.sequence, fov=self.fov, camera=self.camera)
-        )
+        folder = OutputFolder(self.out, PREDICTION)
+        run, sequences = self.load()
         run.use_backend(self.backend, sequences[0])
-        folder: OutputFolder | None = None
-        for sequence in sequences:
+        places = folder.each([sequence.name for sequence in sequences])
+        for sequence, out in zip(sequences, places, strict=True):
             unit = find_unit(run, sequence, self.known_length())
-            folder = folder or OutputFolder(self.out, PREDICTION)
-            out = folder if len(sequences) == 1 else folder.within(sequence.name)
             predictions = write_predictions(
                 predict_sequence(run, sequence, unit=unit), out, unit, self.formats
             )

@@ -85,10 +85,10 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
         scored = scored_frames(chosen, protocol, split) if has_truth or self.truth_only else []
         frames = {sequence.name: indices for sequence, _, indices in scored}
         found: list[HeldOutResult | None] = []
-        for sequence in chosen:
+        places = folder.each([sequence.name for sequence in chosen])
+        for sequence, out in zip(chosen, places, strict=True):
             if self.truth_only and sequence.name not in frames:
                 continue
-            out = folder if len(chosen) == 1 else folder.within(sequence.name)
             wanted = frames[sequence.name] if self.truth_only else None
             predictions = refine_samples(
                 self.run_folder, sequence, how, rig=sequences, frames=wanted, device=self.device,

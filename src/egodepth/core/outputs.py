@@ -4,7 +4,7 @@ import copy
 import os
 import warnings
 from pathlib import Path, PurePosixPath
-from typing import Self
+from typing import NamedTuple, Self
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import read_text
@@ -13,45 +13,63 @@ LIST = "files.txt"
 HEAD = "# written by egodepth, "
 
 
+class _Earlier(NamedTuple):
+    """Files of earlier results in a folder, by their names."""
+
+    folder: Path
+    names: list[str]
+
+
 class OutputFolder:
     """A folder of results that keeps a list of its own files.
 
-    ``files.txt`` in it lists every file before that is written. The next results of the same kind begin by
-    removing what is listed, so that no file of an earlier one stays beside those of a new one, and nothing
-    else; where somebody else's files are in the way, there is an error.
+    ``files.txt`` in it lists every file before that is written. The first file of the next results of the same
+    kind begins by removing what is listed, so that no file of an earlier one stays beside those of a new one,
+    and nothing else; where somebody else's files are in the way, there is an error.
 
     Attributes:
         path: the folder.
     """
 
     def __init__(self, path: Path, kind: str):
-        """Remove earlier results of this kind.
+        """Look for earlier results.
 
         Args:
             path: folder; made when its first file is written.
             kind: what the results are, in words.
 
         Raises:
-            EgodepthError: results of another kind lie there, or a file that can't be removed.
+            EgodepthError: results of another kind lie there.
         """
         self.path, self._root, self._kind = path, path, kind
         self._folders = {path}
-        if (path / LIST).exists():
-            self._remove_earlier()
+        self._earlier = [_Earlier(path, self._listed())] if (path / LIST).exists() else []
+
+    @classmethod
+    def at(cls, out: "str | Path | OutputFolder", kind: str) -> "OutputFolder":
+        """Return the folder that is named or given."""
+        return out if isinstance(out, OutputFolder) else cls(Path(out), kind)
+
+    def each(self, names: list[str]) -> list[Self]:
+        """Return a folder for each of several results: this one for a single result, else subfolders."""
+        return [self] if len(names) == 1 else [self.within(name) for name in names]
 
     def within(self, name: str) -> Self:
         """Return a subfolder that shares the list of files."""
-        OutputFolder(self.path / name, self._kind)  # earlier results there go too
         inner = copy.copy(self)  # which shares what was seen
         inner.path = self.path / name
+        self._earlier += OutputFolder(inner.path, self._kind)._earlier
         return inner
 
     def file(self, name: str) -> Path:
         """Return the path of a file to write, and list it.
 
         Raises:
-            EgodepthError: another file lies there or in its folder, or the list can't be written.
+            EgodepthError: another file lies there or in its folder, one of an earlier result can't be removed,
+                or the list can't be written.
         """
+        while self._earlier:
+            self._remove(self._earlier.pop(0))
         path = self.path / name
         if path.parent not in self._folders:
             entries = path.parent.iterdir() if path.parent.is_dir() else iter(())
@@ -76,32 +94,35 @@ class OutputFolder:
         if other is not None:
             raise EgodepthError(f"{other} is there, which {why}; name another folder with --out")
 
-    def _remove_earlier(self) -> None:
+    def _listed(self) -> list[str]:
         listing = self.path / LIST
         head, *names = read_text(listing, "the list of files").splitlines() or [""]
         if not head.startswith(HEAD):
             self._check(listing, "is no list of egodepth's")
         if head != HEAD + self._kind:
             self._check(listing, f"lists the files of an earlier {head.removeprefix(HEAD)}")
-        inside = [n for n in names if ".." not in PurePosixPath(n).parts and not n.startswith("/")]
-        files = [path for n in inside if (path := self.path / n).is_file()]
+        return [n for n in names if ".." not in PurePosixPath(n).parts and not n.startswith("/")]
+
+    def _remove(self, earlier: "_Earlier") -> None:
+        top, names = earlier
+        files = [path for n in names if (path := top / n).is_file()]
         try:
-            for path in [*files, listing]:
+            for path in [*files, top / LIST]:
                 path.unlink()
             for folder in sorted(
-                {p for n in inside for p in PurePosixPath(n).parents}, reverse=True
+                {p for n in names for p in PurePosixPath(n).parents}, reverse=True
             ):
-                place = self.path / folder
+                place = top / folder
                 if str(folder) != "." and place.is_dir() and not any(place.iterdir()):
                     place.rmdir()
         except OSError as error:
             raise EgodepthError(
-                f"cannot remove the earlier {self._kind} in {self.path}: {error}"
+                f"cannot remove the earlier {self._kind} in {top}: {error}"
             ) from error
         if files:
             warnings.warn(
-                f"removed the {len(files)} files of an earlier {self._kind} in {self.path}",
-                EgodepthWarning, stacklevel=4,
+                f"removed the {len(files)} files of an earlier {self._kind} in {top}",
+                EgodepthWarning, stacklevel=3,
             )  # fmt: skip
 
 

@@ -215,7 +215,7 @@ def _write(
     unit: Unit,
     formats: Collection[Format],
 ) -> Iterator[FramePrediction]:
-    folder = out if isinstance(out, OutputFolder) else OutputFolder(Path(out), PREDICTION)
+    folder = OutputFolder.at(out, PREDICTION)
     poses: list[np.ndarray] = []
     times: list[float | None] = []
     numbers: list[int] = []

@@ -234,7 +234,7 @@ def write_colmap(
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
     fx, fy, cx, cy = sequence.camera.focal_and_centre.tolist()
     size = f"{sequence.camera.width} {sequence.camera.height}"
-    folder = out if isinstance(out, OutputFolder) else OutputFolder(out, COLMAP)
+    folder = OutputFolder.at(out, COLMAP)
     write_text(
         folder.file("sparse/0/cameras.txt"),
         f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n",

@@ -177,7 +177,7 @@ def write_trajectory(
     Raises:
         EgodepthError: a file that can't be written.
     """
-    folder = out if isinstance(out, OutputFolder) else OutputFolder(out, ODOMETRY)
+    folder = OutputFolder.at(out, ODOMETRY)
     scores = _score(found, sequence)
     found.write(folder)
     facts = {
