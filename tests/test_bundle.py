@@ -14,7 +14,7 @@ from egodepth.geometry.bundle import (
     _first_look,
     _linearize,
     adjust,
-    local_contrast,
+    normalized_brightness,
     select_points,
 )
 from egodepth.geometry.camera import Camera, pixel_grid
@@ -118,12 +118,12 @@ def test_wrong_depth_is_mended() -> None:
     assert float(right.abs().median()) < 0.02
 
 
-def test_local_contrast_is_free_of_exposure() -> None:
+def test_normalized_brightness_is_free_of_exposure() -> None:
     image = torch.rand(2, 3, 40, 60, dtype=torch.float64)
     torch.testing.assert_close(
-        local_contrast(image, floor=0.0), local_contrast(0.6 * image + 0.2, floor=0.0)
+        normalized_brightness(image, floor=0.0), normalized_brightness(0.6 * image + 0.2, floor=0.0)
     )
-    flat = local_contrast(torch.full((1, 3, 40, 60), 0.5))
+    flat = normalized_brightness(torch.full((1, 3, 40, 60), 0.5))
     assert float(flat.abs().max()) < 1e-3
 
 

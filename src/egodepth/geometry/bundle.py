@@ -4,7 +4,7 @@ Some frames are hosts: points on them have an inverse depth from DepthNet, which
 scale a host and one factor a point. Every observing frame sees every host's points; what it shows where
 a point falls must be what the host shows; brightness is not solved for, since a gain that is free for
 every frame drifts down from one to the next, so maps should be free of it
-(:func:`local_contrast`). Engel et al., "Direct sparse odometry", PAMI 2018; depth of a
+(:func:`normalized_brightness`). Engel et al., "Direct sparse odometry", PAMI 2018; depth of a
 network as the prior as in Yang et al., "Deep virtual stereo odometry", ECCV 2018.
 """
 
@@ -214,10 +214,11 @@ def adjust(
     return state, system.weight
 
 
-def local_contrast(
+def normalized_brightness(
     image: Float[Tensor, "b 3 h w"], radius: int = 7, floor: float = 0.03
 ) -> Float[Tensor, "b 1 h w"]:
-    """Normalise brightness by its local mean and deviation, which removes exposure and vignetting.
+    """Normalise brightness by its local mean and deviation, which removes exposure and vignetting; over a
+    larger window than :func:`egodepth.geometry.plane_sweep.local_contrast`, which shading must not reach.
 
     Args:
         image: in [0, 1].

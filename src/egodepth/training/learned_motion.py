@@ -95,7 +95,7 @@ def _key_frames(
             _require_finite(learned)
             found, _ = align_motions(learned, _batch(clip, target, source), inverse_depth[:-1])
             motions = torch.cat([motions, found[0].cpu()])
-        maps = bundle.local_contrast(frames).cpu()
+        maps = bundle.normalized_brightness(frames).cpu()
         for place, position in enumerate(positions):
             if place == 0 and first > 0:
                 continue

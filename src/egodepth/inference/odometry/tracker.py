@@ -22,7 +22,7 @@ from egodepth.geometry.bundle import (
     BundleState,
     Window,
     adjust,
-    local_contrast,
+    normalized_brightness,
     select_points,
 )
 from egodepth.geometry.camera import Camera
@@ -146,7 +146,7 @@ class Odometry:
         image = self.run.prepare(frame.image)
         levels = [m[0].cpu() for m in image_pyramid(image[None], REDUCTIONS)]
         if not self._window.frames:
-            contrast = local_contrast(image[None])[0].cpu()
+            contrast = normalized_brightness(image[None])[0].cpu()
             self._add_key_frame(image, contrast, levels, torch.eye(4), None)
             pose, trusted, is_key = torch.eye(4), True, True
         else:
@@ -183,7 +183,7 @@ class Odometry:
     def _track(self, image: Tensor, levels: list[Tensor]) -> tuple[Tensor, bool, bool]:
         key = self._window.frames[-1]
         pose, trusted = self._align(image, levels, key)
-        contrast = local_contrast(image[None])[0].cpu()
+        contrast = normalized_brightness(image[None])[0].cpu()
         pose, weights = self._refine(contrast, pose)
         settings = self.settings
         own = weights[0, -1]
