@@ -8,18 +8,22 @@ it was. Writes OUT/kitti.json and OUT/kitti.md. The same command runs on a GPU (
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_truth, train_once
+from benchmarks.real_excerpts import (
+    EXCERPTS,
+    Excerpt,
+    make_parser,
+    make_settings,
+    read_truth,
+    score_once,
+    train_once,
+)
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.evaluation.depth import get_protocol
-from egodepth.inference.scoring.depth_scores import evaluate_depth
-from egodepth.runs.run import Run
 
 DISCRIMINATIVE, CONVERGENT = 1e-2, 1e-1
 """Weights of the regularisers where they are on; benchmarks/landscape.py says why these."""
@@ -38,7 +42,6 @@ VARIANTS = {
     "all, frozen": ("frozen", "both"),
     "all, joint": ("joint", "both"),
 }
-PROTOCOLS = {"kitti": "kitti", "redkitchen": "indoor"}
 COLUMNS = ("abs_rel", "rmse", "a1", "low_abs_rel", "low_rmse", "low_a1")
 
 
@@ -88,10 +91,7 @@ def as_table(results: dict[str, list[dict[str, float]]]) -> str:
 
 def main() -> None:
     """Train, score, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("excerpt", choices=EXCERPTS)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, help="default: 4 minutes on one core")
     parser.add_argument("--feature-steps", type=int, default=300)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
@@ -116,16 +116,10 @@ def main() -> None:
                 if name == "L_ph" and weight != options.weights[0]:
                     continue
                 run = train_variant(excerpt, options, name, seed, weight)
-                file = run / "scores.json"
-                if not file.exists():
-                    scores = evaluate_depth(
-                        Run.load(run), [truth], get_protocol(PROTOCOLS[options.excerpt])
-                    )
-                    write_json(file, scores.to_json())
                 label = name
                 if name != "L_ph" and len(options.weights) > 1:
                     label += f", weight {weight:g}"
-                results.setdefault(label, []).append(json.loads(file.read_text()))
+                results.setdefault(label, []).append(score_once(run, excerpt, truth))
                 facts = {"options": {k: v for k, v in vars(options).items() if k not in ("data", "out")},
                          **provenance()}  # fmt: skip
                 kept = {

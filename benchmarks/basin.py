@@ -9,14 +9,12 @@ to where the true motion itself as a start leads. FeatureNet is trained first (3
 L_cvt 0.1); stopped, the script goes on where it was.
 """
 
-import argparse
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from benchmarks.ablation import CONVERGENT, DISCRIMINATIVE
-from benchmarks.real_excerpts import EXCERPTS, make_settings, read_truth, train_once
+from benchmarks.real_excerpts import EXCERPTS, make_parser, make_settings, read_truth, train_once
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -141,10 +139,7 @@ def score(pairs: list[Pair], features: FeatureNet | None, name: str) -> list[dic
 
 def main() -> None:
     """Train FeatureNet, align, print, write."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("excerpt", choices=EXCERPTS)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = make_parser(__doc__)
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--feature-steps", type=int, default=300)
     options = parser.parse_args()

@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from benchmarks.ablation import PROTOCOLS
 from benchmarks.real_excerpts import EXCERPTS, read_truth
 from rich.console import Console
 from rich.table import Table
@@ -124,7 +123,7 @@ def main() -> None:
     table = Table("cost", "Abs Rel", "delta 1", "RMSE (m)", "coverage (%)", "s per frame")
     results: dict[str, Any] = {}
     for name, describe in costs.items():
-        found = measure(clip, describe, options.frames, PROTOCOLS[options.excerpt])
+        found = measure(clip, describe, options.frames, EXCERPTS[options.excerpt].protocol)
         results[name] = found
         table.add_row(
             name, f"{found['abs_rel']:.4f}", f"{found['a1']:.3f}", f"{found['rmse']:.2f}",

@@ -7,11 +7,17 @@ least a thousand true matches, which ground-truth depth and poses give (egodepth
 Stopped, it goes on where it was. Writes OUT/kitti.json and OUT/kitti.md.
 """
 
-import argparse
 from pathlib import Path
 
 import numpy as np
-from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_truth, train_once
+from benchmarks.real_excerpts import (
+    EXCERPTS,
+    Excerpt,
+    make_parser,
+    make_settings,
+    read_truth,
+    train_once,
+)
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
@@ -97,10 +103,7 @@ def as_table(results: dict[str, dict[str, dict[str, float]]]) -> str:
 
 def main() -> None:
     """Train, score, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("excerpt", choices=EXCERPTS)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--count", type=int, default=1200)
     parser.add_argument("--seed", type=int, default=0)

@@ -7,19 +7,22 @@ stopped, it goes on where it was. Writes OUT/kitti.json and OUT/kitti.md: mean a
 """
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.ablation import PROTOCOLS
-from benchmarks.real_excerpts import EXCERPTS, Excerpt, make_settings, read_truth, train_once
+from benchmarks.real_excerpts import (
+    EXCERPTS,
+    Excerpt,
+    make_parser,
+    make_settings,
+    read_truth,
+    score_once,
+    train_once,
+)
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.evaluation.depth import get_protocol
-from egodepth.inference.scoring.depth_scores import evaluate_depth
-from egodepth.runs.run import Run
 
 AS_FOUND = {
     "data__poses": "sfm",
@@ -75,10 +78,7 @@ def as_table(results: dict[str, list[dict[str, float]]]) -> str:
 
 def main() -> None:
     """Train, score, write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("excerpt", choices=EXCERPTS)
-    parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
+    parser = make_parser(__doc__)
     parser.add_argument("--steps", type=int, help="default: about three minutes")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--size", type=int, nargs=2, metavar=("HEIGHT", "WIDTH"))
@@ -90,15 +90,11 @@ def main() -> None:
     options.steps = options.steps or STEPS[options.excerpt]
     excerpt = EXCERPTS[options.excerpt]
     truth = read_truth(excerpt, options.data)
-    protocol = get_protocol(PROTOCOLS[options.excerpt])
     results: dict[str, list[dict[str, float]]] = {}
     for seed in options.seeds:
         for name in options.variants:
             run = train_variant(excerpt, options, name, seed)
-            file = run / "scores.json"
-            if not file.exists():
-                write_json(file, evaluate_depth(Run.load(run), [truth], protocol).to_json())
-            scores = json.loads(file.read_text())
+            scores = score_once(run, excerpt, truth)
             results.setdefault(name, []).append({c: scores[c] for c in COLUMNS})
             facts = {
                 "steps": options.steps, "seeds": options.seeds, "size": options.size,

@@ -12,13 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarks.real_excerpts import EXCERPTS, make_settings, read_truth, train_once
+from benchmarks.real_excerpts import EXCERPTS, make_settings, read_truth, score_once, train_once
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
-from egodepth.evaluation.depth import get_protocol
-from egodepth.inference.scoring.depth_scores import evaluate_depth
-from egodepth.runs.run import Run
 
 PRECISIONS = ("bf16", "float32")
 COLUMNS = ("abs_rel", "rmse", "a1")
@@ -50,9 +47,7 @@ def main() -> None:
                 precision=precision, compile="never", **smaller,
             )  # fmt: skip
             train_once(settings, run)
-            if not (run / "scores.json").exists():
-                scores = evaluate_depth(Run.load(run), [truth], get_protocol("kitti"))
-                write_json(run / "scores.json", scores.to_json())
+            score_once(run, excerpt, truth)
     results: dict[str, dict[str, list[float]]] = {}
     for precision in PRECISIONS:
         files = [options.out / f"{precision}_{seed}" / "scores.json" for seed in options.seeds]

@@ -1,17 +1,23 @@
 """What the benchmarks on real data share: two data sets, and trainings that go on where they were."""
 
+import argparse
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from egodepth.core import config
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import write_json
 from egodepth.core.progress import reporting
 from egodepth.core.schedule import Schedule
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
+from egodepth.evaluation.depth import get_protocol
+from egodepth.inference.scoring.depth_scores import evaluate_depth
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.runs.folder import RunFolder
+from egodepth.runs.run import Run
 from egodepth.settings.training import TrainSettings
 from egodepth.training.run import TrainingInterrupted, train
 
@@ -23,12 +29,14 @@ class Excerpt:
     Attributes:
         training: settings that differ from the defaults.
         truth: source of the sequence that is scored.
+        protocol: that depth is scored by.
         offset: frames from target to source where matches are looked at.
         steps: of a depth training that takes four minutes on one core.
     """
 
     training: dict[str, Any]
     truth: str
+    protocol: str
     offset: int
     steps: int
 
@@ -40,6 +48,7 @@ EXCERPTS = {
             "model.start_depth": 10,
         },
         "kitti_raw:kitti_raw",
+        "kitti",
         1,
         300,
     ),
@@ -52,10 +61,20 @@ EXCERPTS = {
             "model.start_depth": 2,
         },
         "seven_scenes:seven_scenes",
+        "indoor",
         5,
         200,
     ),
 }
+
+
+def make_parser(doc: str) -> argparse.ArgumentParser:
+    """The words of a benchmark on an excerpt: which one, where the data are, and where results go."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("excerpt", choices=EXCERPTS)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    return parser
 
 
 def make_settings(excerpt: Excerpt, root: Path, **changes: Any) -> TrainSettings:
@@ -89,3 +108,12 @@ def train_once(settings: TrainSettings, out: Path) -> None:
 def read_truth(excerpt: Excerpt, root: Path) -> Sequence:
     """The sequence that is scored: the left or only camera's."""
     return read_source(excerpt.truth, root)[0]
+
+
+def score_once(run: Path, excerpt: Excerpt, truth: Sequence) -> dict[str, float]:
+    """Scores of a run's depth, which are kept in its folder."""
+    file = run / "scores.json"
+    if not file.exists():
+        scores = evaluate_depth(Run.load(run), [truth], get_protocol(excerpt.protocol))
+        write_json(file, scores.to_json())
+    return json.loads(file.read_text())

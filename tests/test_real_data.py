@@ -46,7 +46,11 @@ def test_the_readers_find_what_the_readme_says(data: Path) -> None:
 
 @pytest.mark.parametrize("name", KITTI)
 def test_true_depth_and_pose_explain_the_neighbours(name: str, data: Path) -> None:
-    sequence = read(data, name)
+    check_neighbours(read(data, name))
+
+
+def check_neighbours(sequence: Sequence) -> None:
+    """Depth and poses explain the neighbours better than wrong ones do."""
     true = errors(sequence)
     assert true < 0.55 * errors(sequence, lambda m: np.eye(4))
     assert true < 0.7 * errors(sequence, np.linalg.inv)
@@ -96,6 +100,11 @@ def stereo_errors(data: Path, name: str, scale: float = 1.0, shift: float = 0.0)
 
 @pytest.mark.parametrize("name", ["2011_09_26_drive_0009_sync/image_02", "04/image_2"])
 def test_true_depth_and_the_baseline_explain_the_other_camera(name: str, data: Path) -> None:
+    check_partner(data, name)
+
+
+def check_partner(data: Path, name: str) -> None:
+    """Depth and the baseline explain the other camera better than wrong ones do."""
     true = stereo_errors(data, name)
     assert true < 0.5 * stereo_errors(data, name, scale=0)
     assert true < 0.4 * stereo_errors(data, name, scale=-1)
