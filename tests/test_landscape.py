@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 from tests.conftest import write_images
 
+import egodepth
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sets.seven_scenes import HEIGHT, WIDTH, read_seven_scenes, register_depth
@@ -194,7 +195,8 @@ def test_a_run_serves_where_there_is_no_truth(tiny_run: Path, tmp_path: Path) ->
     write_images(tmp_path / "frames", 3)
     from egodepth.data.footage.own_footage import read_footage
 
-    result = draw_landscape(tiny_run, read_footage(tmp_path / "frames"), 1, fov=60.0, radius=4)
+    (opened,) = egodepth.load(tiny_run).open(tmp_path / "frames", fov=60.0)
+    result = draw_landscape(tiny_run, opened, 1, radius=4)
     assert "prediction of" in result.protocol
     # The run's own camera is 60 degrees wide too.
     by_run = draw_landscape(tiny_run, read_footage(tmp_path / "frames"), 1, radius=4)

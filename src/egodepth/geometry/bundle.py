@@ -97,7 +97,6 @@ def select_points(
     inverse_depth: Float[Tensor, "h w"],
     camera: Camera,
     cell: int,
-    pattern: Sequence[tuple[int, int]] = PATTERN,
 ) -> BundlePoints:
     """Select the pixel with the largest gradient in each cell of a grid, as points of one host.
 
@@ -106,10 +105,9 @@ def select_points(
         inverse_depth: of its size, > 0.
         camera: of that size, without batch.
         cell: side of the cells in pixels.
-        pattern: offsets (x, y) of the pixels that are compared; the border they need is left out.
     """
     height, width = inverse_depth.shape
-    margin = max(max(abs(x), abs(y)) for x, y in pattern) + 1
+    margin = max(max(abs(x), abs(y)) for x, y in PATTERN) + 1
     change = image.new_zeros(height, width)
     along = (image[:, 1:-1, 2:] - image[:, 1:-1, :-2]).square().sum(0)
     down = (image[:, 2:, 1:-1] - image[:, :-2, 1:-1]).square().sum(0)
@@ -119,7 +117,7 @@ def select_points(
     strongest, place = F.max_pool2d(inner[None], cell, ceil_mode=True, return_indices=True)
     flat = place.flatten()
     y, x = flat // width, flat % width
-    offsets = torch.tensor(pattern, device=image.device)
+    offsets = torch.tensor(PATTERN, device=image.device)
     px = (x[:, None] + offsets[:, 0]).clamp(0, width - 1)
     py = (y[:, None] + offsets[:, 1]).clamp(0, height - 1)
     fx, fy, cx, cy = camera.focal_and_centre.to(image).unbind(-1)

@@ -10,6 +10,14 @@ from egodepth.geometry import se3
 from egodepth.geometry.bundle import BundlePoints, BundleSettings, BundleState, Window, adjust
 from egodepth.geometry.camera import Camera
 
+KEY_FRAMES, FIXED_KEY_FRAMES = 7, 2
+"""Key frames that are adjusted together, and the oldest of them, which no longer move."""
+POINT_CELL = 7
+"""Side in pixels of the cells of a key frame that have one point each."""
+STRONG_DEPTH_PRIOR = BundleSettings(scale_deviation=0.1, factor_deviation=0.3)
+WEAK_DEPTH_PRIOR = BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
+"""For depth whose scale may change by a third within a bend."""
+
 
 @dataclass
 class KeyFrame:
@@ -17,7 +25,7 @@ class KeyFrame:
 
     Attributes:
         number: which frame it is, as its owner counts.
-        map: (1, h, w) of local contrast.
+        map: (1, h, w) of normalised brightness.
         points: (1, M) points that the frame is host of, with their inverse depth as predicted.
         camera_from_world: (4, 4).
         log_scale: of the points' inverse depth, as it was adjusted.

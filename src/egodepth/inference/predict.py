@@ -20,7 +20,6 @@ from egodepth.inference.arguments import check_run, footage_of
 from egodepth.inference.odometry.known_length import KNOWN_LENGTHS, KnownLength, LengthInView
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.odometry.trajectory_files import write_poses
 from egodepth.inference.odometry.unit import require_times, unit_by_motion, unit_by_view
 from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
@@ -230,7 +229,8 @@ def _write(
             numbers.append(prediction.frame.number)
             yield prediction
     if poses:
-        write_poses(folder, np.stack(poses), times, numbers)
+        known = None if None in times else np.array(times, np.float64)
+        Trajectory(np.stack(poses), numbers, known).write(folder)
 
 
 def _open_video(path: Path, stack: ExitStack) -> "VideoWriter":

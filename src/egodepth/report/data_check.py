@@ -18,7 +18,6 @@ from egodepth.data.sources import DATA_SETS, select
 from egodepth.data.splits import SPLITS
 
 SHOWN = 12
-SNIPPET = 3
 WIDTH = 900
 
 

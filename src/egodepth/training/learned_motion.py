@@ -11,17 +11,20 @@ from torch import Tensor
 from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
 from egodepth.geometry import bundle, se3
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.key_frame_window import KeyFrame, KeyFrameWindow
+from egodepth.geometry.key_frame_window import (
+    FIXED_KEY_FRAMES,
+    KEY_FRAMES,
+    POINT_CELL,
+    WEAK_DEPTH_PRIOR,
+    KeyFrame,
+    KeyFrameWindow,
+)
 from egodepth.models.networks import Networks
 from egodepth.training.batch import SnippetBatch
 from egodepth.training.motion_alignment import align_motions
 
 TOGETHER = 8
 """Key frames that the networks see at once."""
-WINDOW, FIXED, CELL = 7, 2, 7
-"""Key frames that are adjusted together, the oldest of them that no longer move, and the side in pixels of the
-cells that have one point each, as in odometry."""
-BUNDLE = bundle.BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
 POINTS_EVERY = 16
 """Pixels between those whose depth tells where to search."""
 
@@ -44,7 +47,7 @@ def find_motion(networks: Networks, clip: Clip) -> KnownMotion:
     motion = KnownMotion.unknown(len(clip.frames))
     camera = clip.camera.to(torch.float32)
     for number, run in enumerate(_runs_of_key_frames(clip)):
-        window: KeyFrameWindow[KeyFrame] = KeyFrameWindow(camera, WINDOW, BUNDLE)
+        window: KeyFrameWindow[KeyFrame] = KeyFrameWindow(camera, KEY_FRAMES, WEAK_DEPTH_PRIOR)
         scales: dict[int, Tensor] = {}
         for key, key_from_last in _key_frames(networks, clip, run, motion.points):
             key.camera_from_world = se3.rigid(
@@ -53,8 +56,8 @@ def find_motion(networks: Networks, clip: Clip) -> KnownMotion:
                 else torch.eye(4)
             )
             window.add(key)
-            if len(window.frames) == WINDOW or key.number == run[-1]:
-                window.adjust(1 if window.frames[0].number == run[0] else FIXED)
+            if len(window.frames) == KEY_FRAMES or key.number == run[-1]:
+                window.adjust(1 if window.frames[0].number == run[0] else FIXED_KEY_FRAMES)
             for frame in window.frames:
                 world_from_camera = se3.inverse(frame.camera_from_world.double()).numpy()
                 motion.world_from_camera[frame.number] = world_from_camera
@@ -92,7 +95,8 @@ def _key_frames(
         if len(frames) > 1:
             target, source = frames[:-1], frames[None, 1:]
             learned = networks.pose.sources_from_target(target, source, (1,))
-            _require_finite(learned)
+            if not bool(learned.isfinite().all()):
+                raise FloatingPointError("PoseNet's motions are not finite")
             found, _ = align_motions(learned, _batch(clip, target, source), inverse_depth[:-1])
             motions = torch.cat([motions, found[0].cpu()])
         maps = bundle.normalized_brightness(frames).cpu()
@@ -101,7 +105,7 @@ def _key_frames(
                 continue
             inverse = inverse_depth[place, 0].cpu()
             known[position] = _points(inverse, clip.static)
-            points = bundle.select_points(maps[place], inverse, camera, CELL)
+            points = bundle.select_points(maps[place], inverse, camera, POINT_CELL)
             if clip.static is not None:
                 points = _without_static(points, camera, clip.static)
             key = KeyFrame(
@@ -129,11 +133,6 @@ def _place_between(
         )
         poses[between] = poses[key] @ se3.inverse(se3.rigid(found[:, 0].double())).cpu().numpy()
         motion.part[between] = motion.part[key]
-
-
-def _require_finite(motions: Tensor) -> None:
-    if not bool(motions.isfinite().all()):
-        raise FloatingPointError("PoseNet's motions are not finite")
 
 
 def images_of(networks: Networks, clip: Clip, positions: list[int]) -> Tensor:

@@ -4,7 +4,7 @@ import os
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -125,20 +125,12 @@ class ThreadChoice:
 class ThreadWatch(StepCallback):
     """Uses the number of threads that is the fastest while the training runs."""
 
-    def __init__(
-        self,
-        choice: ThreadChoice,
-        schedule: Schedule,
-        labels_first: float,
-        clock: Callable[[], float] = time.perf_counter,
-    ):
+    def __init__(self, choice: ThreadChoice, schedule: Schedule, labels_first: float):
         """Args:
         choice: of the number.
         schedule, labels_first: tell which steps learn from labels alone, which takes less time.
-        clock: tells seconds.
         """
         self.choice, self.schedule, self.labels_first = choice, schedule, labels_first
-        self.clock = clock
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -151,10 +143,10 @@ class ThreadWatch(StepCallback):
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         torch.set_num_threads(self.choice.count)
-        self._last = self.clock()
+        self._last = time.perf_counter()
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
-        now, before = self.clock(), self.choice.count
+        now, before = time.perf_counter(), self.choice.count
         on_labels = self.schedule.progress(trainer.global_step - 1) < self.labels_first
         chosen = self.choice.step_done(now - self._last, on_labels)
         self._last = now

@@ -18,7 +18,6 @@ from egodepth.geometry import se3
 from egodepth.geometry.alignment import AlignSettings, align
 from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.bundle import (
-    BundleSettings,
     BundleState,
     Window,
     adjust,
@@ -27,7 +26,15 @@ from egodepth.geometry.bundle import (
 )
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
-from egodepth.geometry.key_frame_window import KeyFrame, KeyFrameWindow
+from egodepth.geometry.key_frame_window import (
+    FIXED_KEY_FRAMES,
+    KEY_FRAMES,
+    POINT_CELL,
+    STRONG_DEPTH_PRIOR,
+    WEAK_DEPTH_PRIOR,
+    KeyFrame,
+    KeyFrameWindow,
+)
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.arguments import check_run
 from egodepth.runs.run import Run
@@ -40,11 +47,9 @@ ALIGNMENT = AlignSettings(brightness=True, iterations=15, tolerance=0.05)
 REFINE_ITERATIONS = 5
 UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
 """Shares of the median depth."""
-
-
-STRONG_DEPTH_PRIOR = BundleSettings(scale_deviation=0.1, factor_deviation=0.3)
-WEAK_DEPTH_PRIOR = BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
-"""For depth whose scale may change by a third within a bend."""
+MAX_PARALLAX, MIN_OVERLAP = 0.03, 0.7
+"""Share of the image's width that a key frame's points move by in the median, at most, and share of them that
+a frame sees, at least; else it becomes a key frame."""
 
 
 @dataclass(frozen=True)
@@ -53,20 +58,11 @@ class OdometrySettings:
 
     Attributes:
         key_frames: in the window.
-        fixed: oldest key frames of the window, which no longer move.
-        parallax: share of the image's width that the points move by, in the median, between a key
-            frame and the next.
-        overlap: share of a key frame's points that a frame must see, or it becomes a key frame.
-        cell: side in pixels of the cells that have one point each.
         trust_depth: whether the window keeps near DepthNet's depth; by default if it was learned with
             motion from more than PoseNet.
     """
 
-    key_frames: int = 7
-    fixed: int = 2
-    parallax: float = 0.03
-    overlap: float = 0.7
-    cell: int = 7
+    key_frames: int = KEY_FRAMES
     trust_depth: bool | None = None
 
 
@@ -185,11 +181,10 @@ class Odometry:
         pose, trusted = self._align(image, levels, key)
         contrast = normalized_brightness(image[None])[0].cpu()
         pose, weights = self._refine(contrast, pose)
-        settings = self.settings
         own = weights[0, -1]
         seen = (own > 0).float().sum() / key.points.valid.sum()
         flow = self._flow(key, pose)
-        if flow < settings.parallax * self.camera.width and seen > settings.overlap and trusted:
+        if flow < MAX_PARALLAX * self.camera.width and seen > MIN_OVERLAP and trusted:
             return pose, trusted, False
         self._add_key_frame(image, contrast, levels, pose, weights)
         self._adjust()
@@ -274,7 +269,7 @@ class Odometry:
         """Solve the window; its oldest key frames stay."""
         full = len(self._window.frames) == self.settings.key_frames
         # The first key frames, whose depth is not supported by others yet, can still be mended.
-        self._window.adjust(self.settings.fixed if full else 1)
+        self._window.adjust(FIXED_KEY_FRAMES if full else 1)
         for key in self._window.frames:
             self._key_poses[key.number] = key.camera_from_world
             self._scales[key.number] = float(key.log_scale)
@@ -309,7 +304,7 @@ class Odometry:
         height, width = image.shape[-2:]
         depth = self.run.depth_of_frames(image[None], height, width)
         inverse = 1 / torch.from_numpy(depth[0])
-        points = select_points(contrast, inverse, self.camera, self.settings.cell)
+        points = select_points(contrast, inverse, self.camera, POINT_CELL)
         scale = self._scale_by_points(inverse, pose, weights)
         self._window.add(_KeyFrame(
             len(self._key_poses), contrast, points, pose, scale,

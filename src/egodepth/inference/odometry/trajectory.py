@@ -1,5 +1,6 @@
 """A trajectory as one object, from where it is found to where it is written, scored or shown."""
 
+import warnings
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -7,12 +8,13 @@ from typing import Self
 
 import numpy as np
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.pose_writing import write_kitti, write_tum
-from egodepth.inference.odometry.trajectory_files import shown_times, write_poses
 from egodepth.runs.unit import OWN_UNIT, Unit
+
+KITTI_FILE, TUM_FILE = "trajectory_kitti.txt", "trajectory_tum.txt"
 
 
 @dataclass(frozen=True)
@@ -96,11 +98,21 @@ class Trajectory:
         Raises:
             EgodepthError: the file can't be written.
         """
-        write_tum(Path(path), self.first_from_frame, shown_times(self._times(), self.numbers))
+        if self.times is None:
+            warnings.warn(
+                f"the footage has no times, so {TUM_FILE} counts frames in place of seconds; give its frames "
+                "per second with --fps",
+                EgodepthWarning,
+                stacklevel=2,
+            )
+        times = np.array(self.numbers, np.float64) if self.times is None else self.times
+        write_tum(Path(path), self.first_from_frame, times)
 
     def write(self, out: OutputFolder) -> None:
-        """Both files, see :func:`egodepth.inference.odometry.trajectory_files.write_poses`."""
-        write_poses(out, self.first_from_frame, self._times(), self.numbers)
+        """Write ``trajectory_kitti.txt`` and ``trajectory_tum.txt``.
 
-    def _times(self) -> list[float | None]:
-        return [None] * len(self) if self.times is None else self.times.tolist()
+        Raises:
+            EgodepthError: a file that can't be written.
+        """
+        self.save_kitti(out.file(KITTI_FILE))
+        self.save_tum(out.file(TUM_FILE))

@@ -106,7 +106,6 @@ def draw_landscape(
     radius: float = 12,
     step: float = 0.5,
     level: int = 0,
-    fov: float | None = None,
     seed: int = 0,
 ) -> Landscape:
     """Loss surfaces of a frame with a run's FeatureNet, and what they score.
@@ -117,7 +116,6 @@ def draw_landscape(
         number: of the frame in its data set.
         pixel, count, offset, seed: as in :func:`find_matches`.
         radius, step, level: as in :func:`loss_surfaces`.
-        fov: horizontal field of view in degrees, in place of the run's camera.
 
     Raises:
         EgodepthError: a bad run, frame, pixel, radius or level.
@@ -137,7 +135,7 @@ def draw_landscape(
         raise EgodepthError(
             f"level {level}: the features have levels 0 to {len(networks.features.encoder.channels) - 1}"
         )
-    sequence = open_footage(run, sequence, fov=fov)[0]
+    sequence = open_footage(run, sequence)[0]
     matches = find_matches(
         sequence, _position(sequence, number), height=settings.height, width=settings.width,
         offset=offset, pixel=pixel, count=count, margin=radius, seed=seed, run=run,
@@ -159,14 +157,12 @@ def draw_landscape(
 
 
 def _position(sequence: Sequence, number: int) -> int:
-    numbers = getattr(sequence.frames, "numbers", None)
-    if numbers is None:
-        return number
+    numbers = sequence.frames.numbers
     if number not in numbers:
         raise EgodepthError(
             f"{sequence.name} has no frame {number}; its frames are {numbers[0]} to {numbers[-1]}"
         )
-    return int(numbers.index(number))
+    return numbers.index(number)
 
 
 def find_matches(
