@@ -228,7 +228,7 @@ def test_the_timed_step_is_that_of_the_training(
     settings = tiny_settings(frames, data__poses="network", data__stride=1)
     sequences = read_training_sequences(settings.data)
     settings, stream, _ = make_stream(settings, sequences)
-    monkeypatch.setattr(type(stream), "has_labels", True)
+    stream.labels_first = 0.5
     threads = [2]
     monkeypatch.setattr(torch, "set_num_threads", threads.append)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])

@@ -161,6 +161,7 @@ def make_stream(
         rank=world.rank,
         ranks=world.size,
     )
+    stream.labels_first = settings.labels_first if stream.has_labels else 0.0
     decided = settings.changed(data=data.changed(poses=plan.poses))
     return decided, stream, plan
 

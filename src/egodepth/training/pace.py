@@ -50,8 +50,9 @@ class Pace:
         self.budget: Budget | None = None
         self.reserved: Callable[[], float] = lambda: 0.0
         if settings.minutes is not None:
-            labels_first = settings.labels_first if stream.has_labels else 0.0
-            times = StepTimes(1.0, 1.0, labels_first)  # until steps are timed, or a run goes on
+            times = StepTimes(
+                1.0, 1.0, stream.labels_first
+            )  # until steps are timed, or a run goes on
             self.budget = Budget(60 * settings.minutes, self._wanted, times, began)
 
     @property
@@ -97,8 +98,7 @@ class Pace:
         if self.budget is not None:
             found.append(FollowClock(self.budget, schedule, lambda: self.reserved()))
         if self._is_long and len(self._options) > 1:
-            labels_first = self._stream.labels_first
-            found.append(ThreadWatch(self._threads, schedule, labels_first))
+            found.append(ThreadWatch(self._threads, schedule, self._stream.labels_first))
         return found
 
     def facts(self, done: int) -> dict[str, Any]:

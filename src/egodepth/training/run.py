@@ -246,7 +246,6 @@ def _set_up(
         stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
     else:
         pace.plan(compare)
-    stream.labels_first = settings.labels_first if stream.has_labels else 0.0
     L.seed_everything(settings.seed, verbose=False)
     module = _make_module(settings, stream, engine, compare)
     settings = settings.changed(model=module.networks.settings)

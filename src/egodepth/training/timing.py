@@ -79,7 +79,7 @@ def time_steps(
     module = build_module(settings, stream, engine.precision)
     module.to(memory_format=torch.channels_last)
     module.schedule, module.compare = Schedule(FAR), compare
-    labels_first = settings.labels_first if stream.has_labels else 0.0
+    labels_first = stream.labels_first
     steps = list(range(1 + repeats * len(options)))
     if 0 < labels_first < 1:
         after = module.schedule.first_step_at(labels_first)
