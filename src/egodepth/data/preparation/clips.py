@@ -1,5 +1,6 @@
 """Footage at the size of the training, and what is known of its motion before the training starts."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,11 @@ class Clip:
     def positions(self) -> dict[int, int]:
         """Position of each frame by its number."""
         return {int(number): i for i, number in enumerate(self.numbers)}
+
+    @property
+    def static_digest(self) -> str:
+        """Of the mask, for names of what depends on it; empty without one."""
+        return "" if self.static is None else hashlib.sha256(self.static.tobytes()).hexdigest()
 
     @property
     def is_used(self) -> bool:

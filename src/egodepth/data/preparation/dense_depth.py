@@ -77,10 +77,8 @@ def add_labels(
     height, width = clip.frames.shape[-2:]
     key = (
         f"{clip.sequence.frames.fingerprint} {height}x{width} {clip.stride} {clip.camera.matrix.tolist()} "
-        f"{poses.hexdigest()} {seconds} {METHOD}"
+        f"{poses.hexdigest()} {seconds} {METHOD}{clip.static_digest}"
     )
-    if clip.static is not None:
-        key += hashlib.sha256(clip.static.tobytes()).hexdigest()
     path = cache_file(folder, key, "-dense.npy")
 
     def make() -> None:

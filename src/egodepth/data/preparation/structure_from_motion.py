@@ -4,7 +4,6 @@ pycolmap is imported when it is used: there are machines that it has no wheel fo
 """
 
 import copy
-import hashlib
 import itertools
 import math
 import shutil
@@ -114,10 +113,8 @@ def reconstruct(clip: Clip, folder: Path) -> Clip:
     assert sequence.camera is not None
     key = (
         f"{sequence.frames.fingerprint} {clip.stride} {sequence.camera.matrix.tolist()} "
-        f"{sequence.camera_from == 'fov'} {METHOD}"
+        f"{sequence.camera_from == 'fov'} {METHOD}{clip.static_digest}"
     )
-    if clip.static is not None:
-        key += hashlib.sha256(clip.static.tobytes()).hexdigest()
     path = cache_file(folder, key, "-sfm.npz")
 
     def make() -> None:
