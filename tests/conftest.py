@@ -111,3 +111,13 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
             train(tiny_settings(base / "frames"), base / "run")
             (base / "done").touch()
     return base / "run"
+
+
+@pytest.fixture(scope="session")
+def rendered_kitti(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A stand-in for the excerpts of KITTI, see :mod:`tests.rendered_kitti`."""
+    from tests.rendered_kitti import make_rendered_kitti
+
+    root = tmp_path_factory.mktemp("rendered")
+    make_rendered_kitti(root)
+    return root

@@ -11,6 +11,7 @@ import pytest
 import torch
 from tests.conftest import TINY, write_images
 
+from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
 from egodepth.core.world import World
 from egodepth.data.preparation.clips import read_clips
@@ -65,23 +66,21 @@ def test_the_world_of_torchrun_and_slurm(monkeypatch: pytest.MonkeyPatch) -> Non
         World.of_environment()
 
 
-def run(words: list[str], frames: Path, out: Path, batch: int, steps: int = 1) -> str:
+def words(frames: Path, out: Path, batch: int) -> list[str]:
+    """Of a training of one step."""
     settings = {
-        **TINY, "method": "features", "batch_size": batch, "steps": steps, "data.fov": 60,
+        **TINY, "method": "features", "batch_size": batch, "steps": 1, "data.fov": 60,
         "data.augment": False, "data.stride": 1, "data.poses": "network",
     }  # fmt: skip
-    command = [*words, "train", str(frames), "--out", str(out)]
+    typed = ["train", str(frames), "--out", str(out)]
     for name, value in settings.items():
-        command += [f"--{name}", str(list(value) if isinstance(value, tuple) else value)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+        typed += [f"--{name}", str(list(value) if isinstance(value, tuple) else value)]
+    return typed
 
 
 def test_two_processes_find_the_gradient_of_one_with_the_double_batch(tmp_path: Path) -> None:
     write_images(tmp_path / "frames", 6)
-    alone = [sys.executable, "-m", "egodepth.cli"]
+    assert main(words(tmp_path / "frames", tmp_path / "one", 2)) == 0
     launch = [
         sys.executable,
         "-m",
@@ -90,9 +89,11 @@ def test_two_processes_find_the_gradient_of_one_with_the_double_batch(tmp_path: 
         "--nproc_per_node",
         "2",
     ]
-    run(alone, tmp_path / "frames", tmp_path / "one", 2)
-    out = run([*launch, "-m", "egodepth.cli"], tmp_path / "frames", tmp_path / "two", 1)
-    assert out.count("1 of 1 steps") == 1  # one process speaks
+    command = [*launch, "-m", "egodepth.cli", *words(tmp_path / "frames", tmp_path / "two", 1)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env=env)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("1 of 1 steps") == 1  # one process speaks
     moments = []
     for name in ("one", "two"):
         (state,) = read_checkpoint(tmp_path / name / "checkpoint.ckpt")["optimizer_states"]

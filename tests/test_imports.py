@@ -66,13 +66,3 @@ def run_python(code: str, *words: str) -> str:
 def test_training_on_images_needs_no_rare_package(tmp_path: Path) -> None:
     write_images(tmp_path / "frames", 7)
     run_python(WITHOUT_RARE + TRAIN_AND_PREDICT, str(tmp_path))
-
-
-def test_help_does_not_wait_for_pytorch() -> None:
-    for command, package in (("predict", "torch"), ("evaluate", "torch"), ("train", "timm")):
-        code = (
-            "import sys; from egodepth.cli import main\n"
-            f"main(['{command}', '--help'])\n"
-            f"assert '{package}' not in sys.modules"
-        )
-        assert "Usage: egodepth" in run_python(code)

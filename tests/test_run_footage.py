@@ -235,22 +235,29 @@ WITHOUT_FOOTAGE = {
 }
 
 
-@pytest.fixture
-def hub(tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What ``hf:me/drive`` downloads: a saved run of several cameras."""
-    run = tmp_path / "run"
+@pytest.fixture(scope="module")
+def exported(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of several cameras, as it is saved for the hub."""
+    folder = tmp_path_factory.mktemp("exported")
+    run = folder / "run"
     shutil.copytree(tiny_run, run)
     for name in ("north/drive", "south/drive"):
         (run / "cameras" / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(run / "camera.yaml", run / "cameras" / f"{name}.yaml")
-    assert call(["export", "hub", str(run), "--out", str(tmp_path / "hub")]) == 0
+    assert call(["export", "hub", str(run), "--out", str(folder / "hub")]) == 0
+    return folder / "hub"
+
+
+@pytest.fixture
+def hub(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """What ``hf:me/drive`` downloads."""
 
     def play(name: str, **how: object) -> str:
         assert name == "me/drive"
-        return str(tmp_path / "hub")
+        return str(exported)
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", play)
-    return tmp_path / "hub"
+    return exported
 
 
 def test_every_command_with_a_run_is_looked_at() -> None:
