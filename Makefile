@@ -2,10 +2,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 10
+# Python compiles what is imported; pip would compile 20,000 files, most of which nobody imports.
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # A process per core, up to four, each with one thread: threads of two processes would wait for each other.
 PYTEST = OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test docs lint format gpu-wheels clean
+.PHONY: help demo test pytest docs lint format gpu-wheels clean
 
 help:
 	@echo "make demo   install and run the demo: depth and a trajectory from a synthetic drive"
@@ -16,18 +18,21 @@ help:
 	@echo "make gpu-wheels  fetch what benchmarks/gpu_check.sh needs on a machine with a GPU and no network"
 	@echo "make clean  remove the virtual environment and what tools left"
 
-# A stamp per kind of installation: pip runs again only when pyproject.toml changed.
-$(VENV)/.installed: pyproject.toml
+$(BIN)/python:
 	@$(PYTHON) -c 'import sys; sys.exit("egodepth needs Python 3.11 or newer, this is " + sys.version.split()[0] + "; set PYTHON=/path/to/python3") if sys.version_info < (3, 11) else None'
-	@test -x $(BIN)/python || { echo "== making the virtual environment $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "== making the virtual environment $(VENV)"
+	@$(PYTHON) -m venv $(VENV)
+
+# A stamp per kind of installation: pip runs again only when pyproject.toml changed.
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
 	@echo "== installing egodepth and what it needs (PyTorch is large: one to several minutes)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@$(INSTALL) -e .
 	@touch $@
 
-$(VENV)/.installed-test: $(VENV)/.installed
-	@echo "== installing what the tests need"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[test]"
-	@touch $@
+$(VENV)/.installed-test: pyproject.toml | $(BIN)/python
+	@echo "== installing egodepth, what it needs and what the tests need (several minutes)"
+	@$(INSTALL) -e ".[test]"
+	@touch $(VENV)/.installed $@
 
 demo: $(VENV)/.installed
 	@echo "== running the demo ($(MINUTES) minutes)"
@@ -39,7 +44,7 @@ docs: $(VENV)/.installed-docs
 
 $(VENV)/.installed-docs: $(VENV)/.installed
 	@echo "== installing what the documentation needs"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[docs]"
+	@$(INSTALL) -e ".[docs]"
 	@touch $@
 
 lint: $(VENV)/.installed-test
@@ -50,7 +55,9 @@ lint: $(VENV)/.installed-test
 	@$(BIN)/lint-imports --no-cache
 	@$(BIN)/mypy
 
-test: lint
+test: lint pytest
+
+pytest: $(VENV)/.installed-test
 	@echo "== tests"
 	@$(PYTEST)
 
