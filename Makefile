@@ -13,6 +13,7 @@ help:
 	@echo "make demo   install and run the demo: depth and a trajectory from a synthetic drive"
 	@echo "            (MINUTES=10 by default), results in runs/demo"
 	@echo "make test   install what tests need, then lint, types and tests"
+	@echo "make pytest the tests alone, in a process per core"
 	@echo "make docs   build the documentation into site"
 	@echo "make format put the code into shape"
 	@echo "make gpu-wheels  fetch what benchmarks/gpu_check.sh needs on a machine with a GPU and no network"

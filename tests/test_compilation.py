@@ -7,7 +7,6 @@ import pytest
 import torch
 from tests.conftest import tiny_settings, write_images
 
-from egodepth.core.config import override
 from egodepth.core.errors import EgodepthWarning
 from egodepth.losses.feature_metric import feature_metric_loss, structural_feature_loss
 from egodepth.losses.photometric import target_statistics
@@ -76,12 +75,6 @@ def test_a_broken_compiler_is_told_once_and_nothing_is_lost(
         loss = match(views, target_statistics(target), 2)
     torch.testing.assert_close(loss, match_views(views, target_statistics(target), 2))
     match(views, target_statistics(target), 2)  # without a second warning
-
-
-@pytest.mark.parametrize("choice", ["always", "never"])
-def test_the_command_line_takes_the_choice(choice: str, tmp_path: Path) -> None:
-    settings = override(tiny_settings(tmp_path), {"compile": choice})
-    assert settings.compile == choice
 
 
 @needs_compiler

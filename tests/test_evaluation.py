@@ -65,10 +65,13 @@ def test_every_scaling() -> None:
 
 
 def test_affine_inverse_that_falls_below_zero_is_as_far_as_the_range() -> None:
-    truth = np.array([[2.0, 4.0, 8.0, 79.0]])
+    truth = np.array([[2.0, 5.0, 20.0, 79.0]])
     prediction = np.array([[2.0, 4.0, 8.0, 4e9]])
     scores = score_depth(prediction, truth, replace(MEDIAN, scaling="affine_inverse"))
-    assert np.isfinite(list(scores.values())).all()
+    scale, shift = np.polyfit(1 / prediction[0], 1 / truth[0], 1)
+    assert shift < 0
+    scaled = np.append(1 / (scale / prediction[0, :3] + shift), 80.0)
+    assert scores["abs_rel"] == pytest.approx((np.abs(scaled - truth) / truth).mean())
 
 
 @pytest.mark.parametrize(
