@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import TINY
+from benchmarks.ship import ship
+from tests.conftest import TINY, write_images
 
 import egodepth
 from egodepth.cli import main
 from egodepth.core.config import override
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.synthetic.worlds import pairs
 from egodepth.data.synthetic.worlds.world import World
 from egodepth.geometry.camera import Camera
 from egodepth.losses.exact import exact_depth_loss, exact_motion_loss
+from egodepth.runs import folder
 from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.recipes import worlds
@@ -25,6 +27,7 @@ from egodepth.training import held_out_worlds, world_stream
 from egodepth.training.held_out_worlds import HeldOutWorlds
 from egodepth.training.pretraining import pretrain
 from egodepth.training.pretraining_module import LATEST
+from egodepth.training.requested import requested_settings
 from egodepth.training.world_stream import WorldStream
 
 
@@ -169,3 +172,90 @@ def test_resuming_takes_no_new_hours(tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_a_training_on_footage_is_not_resumed_on_worlds(tiny_run: Path) -> None:
     with pytest.raises(EgodepthError, match="egodepth train"):
         pretrain(RunFolder.at(tiny_run).settings(), tiny_run, resume=True, workers=0)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of the run builtin, empty, in place of the package's."""
+    found = tmp_path / "package" / "builtin"
+    monkeypatch.setattr(folder, "BUILTIN_FOLDER", found)
+    monkeypatch.chdir(tmp_path)
+    return found
+
+
+def test_a_package_without_builtin_says_so(
+    package: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(Path("frames"), 3)
+    for words in (
+        ["predict", "builtin", "frames", "--out", "x"],
+        ["train", "frames", "--init", "builtin", "--out", "x"],
+        ["report", "builtin"],
+    ):
+        assert main(words) == 1
+        error = capsys.readouterr().err
+        assert "without the run builtin" in error and error.count("\n") == 1
+    assert not Path("x").exists()
+
+
+def test_a_shipped_run_is_called_builtin(
+    package: Path, tiny_worlds: HeldOutWorlds, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pretrain(_settings(steps=2), "run", workers=0, held_out=tiny_worlds)
+    values = ship(Path("run"), package, tiny_worlds)
+    assert values["scores"]["all"]["abs_rel"] > 0
+    card = (package / "README.md").read_text()
+    assert f"| room | {values['scores']['room']['abs_rel']:.3f} |" in card
+    whole = sum(p.numel() * 4 for p in read_run("run")[1].parameters())
+    assert (package / "model.safetensors").stat().st_size < 0.75 * whole
+    run, before = egodepth.load("builtin", "cpu"), egodepth.load("run", "cpu")
+    (image,) = write_images(Path("frames"), 1)
+    np.testing.assert_allclose(run.depth(image), before.depth(image), rtol=0.02)
+    assert run.folder.name == "builtin"
+    write_images(Path("frames"), 3)
+    assert main(["predict", "builtin", "frames", "--fov", "60", "--out", "depth"]) == 0
+    assert main(["report", "builtin"]) == 1
+    assert "nothing is written beside" in capsys.readouterr().err
+    (Path("builtin")).mkdir()
+    (Path("builtin") / "config.yaml").write_text("")
+    with pytest.warns(EgodepthWarning, match="for the folder of that name"):
+        egodepth.load("builtin")
+    with pytest.raises(EgodepthError, match="no run of egodepth pretrain"):
+        ship(package, package)
+
+
+def test_a_run_of_several_sizes_takes_the_one_that_fits(
+    tmp_path: Path, tiny_worlds: HeldOutWorlds
+) -> None:
+    pretrain(_settings(steps=1), tmp_path / "run", workers=0, held_out=tiny_worlds)
+    run = egodepth.load(str(tmp_path / "run"), "cpu")
+    for height, width, expected in ((40, 80, (32, 64)), (60, 70, (64, 64)), (90, 60, (64, 64))):
+        assert run.depth(np.zeros((height, width, 3), np.uint8)).shape == (height, width)
+        assert (run.settings.height, run.settings.width) == expected
+    write_images(tmp_path / "frames", 3, 64, 64)
+    run.open(str(tmp_path / "frames"), fov=60)
+    assert run.prepare(np.zeros((64, 64, 3), np.uint8)).shape == (3, 64, 64)
+
+
+@pytest.mark.parametrize("out", ["builtin", "hf:me/drive"])
+def test_names_of_runs_elsewhere_are_no_place_to_write(
+    out: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_images(Path("frames"), 3)
+    for words in (
+        ["train", "frames", "--fov", "60"],
+        ["pretrain"],
+        ["pretrain", "--resume"],
+        ["demo"],
+    ):
+        assert main([*words, "--out", out]) == 1
+        assert f"{out} names a run that is kept elsewhere" in capsys.readouterr().err
+
+
+def test_a_training_from_a_run_keeps_what_it_knows(tiny_run: Path) -> None:
+    plain = requested_settings("kitti_small", changes={"init": "none"})
+    assert plain == requested_settings("kitti_small") and plain.init is None
+    started = requested_settings("kitti_small", changes={"init": str(tiny_run), "decoder_rate": 2})
+    assert (started.learning_rate, started.decoder_rate) == (1e-4, 2)
+    assert started.model == read_run(tiny_run)[0]

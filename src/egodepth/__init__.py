@@ -85,7 +85,7 @@ _PLACES = {
 
 
 def load(folder: str, device: str = "auto") -> "Run":
-    """Read a run folder made by ``egodepth train``; see :meth:`egodepth.runs.run.Run.load`."""
+    """Read a run folder made by ``egodepth train``, or ``builtin``; see :meth:`egodepth.runs.run.Run.load`."""
     from egodepth.runs.run import Run
 
     return Run.load(folder, device)

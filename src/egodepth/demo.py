@@ -109,7 +109,7 @@ def _clear(out: Path) -> None:
     """Make room for a new demo, but never remove what is not an earlier one."""
     if not out.exists() or not any(out.iterdir()):
         return
-    run = RunFolder.at(out)
+    run = RunFolder.to_make(out)
     if not run.exists or run.settings_tree().get("recipe") != "demo":
         raise EgodepthError(
             f"{out} holds something else than a demo; name another folder with --out"

@@ -287,7 +287,7 @@ def _camera_settings(sequences: list[Sequence], out: Path) -> dict[str, Any]:
         return {}
     camera = opened[0].camera
     if opened[0].camera_from == "given":
-        return {"camera": RunFolder.at(out).camera, "fov": None, "focal": None}
+        return {"camera": RunFolder.to_make(out).camera, "fov": None, "focal": None}
     fov = 2 * math.degrees(math.atan(camera.width / 2 / float(camera.matrix[0, 0])))
     return {"camera": None, "fov": round(fov, 4), "focal": None}
 

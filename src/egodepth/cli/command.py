@@ -80,7 +80,7 @@ class TakesRun(Command):
     """A command on a trained run."""
 
     run_folder: Annotated[Path, Positional("RUN")]
-    """folder of a trained run, or hf:OWNER/NAME on the Hugging Face hub"""
+    """folder of a trained run, builtin, which comes with egodepth, or hf:OWNER/NAME on the Hugging Face hub"""
 
 
 class TakesSource(Command):

@@ -70,5 +70,5 @@ class Pretrain(Command):
         if self.resume:
             if self.changes or "hours" in self.model_fields_set:
                 raise EgodepthError("--resume takes the settings of the run; leave the others out")
-            return RunFolder.at(self.out).settings()
+            return RunFolder.to_make(self.out).settings()
         return override(worlds(), self.changes).changed(minutes=60 * self.hours)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from egodepth.cli.command import Metavar, TakesRun
+from egodepth.core.errors import EgodepthError
 
 
 class WriteReport(TakesRun):
@@ -21,5 +22,7 @@ class WriteReport(TakesRun):
         if self.out:
             check_destination(self.out, (".html",))
         run = RunFolder.at(self.run_folder)
+        if run.is_builtin and not self.out:
+            raise EgodepthError("nothing is written beside the run builtin; give --out FILE.html")
         print(write_report(run, ReportContent(title=run.name), self.out))
         return 0

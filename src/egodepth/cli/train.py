@@ -64,7 +64,7 @@ class Train(Command):
             return requested_settings(*self.what, config_file=self.config, changes=self.changes)
         if self.changes or self.config:
             raise EgodepthError("--resume takes the settings of the run; leave the others out")
-        return RunFolder.at(self.out).settings()
+        return RunFolder.to_make(self.out).settings()
 
     def _print_estimate(self, settings: "TrainSettings") -> int:
         from egodepth.training.estimate import estimate

@@ -2,6 +2,7 @@
 
 import json
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from egodepth.core import config, progress
 from egodepth.core.config import SettingsT
-from egodepth.core.errors import EgodepthError, require
+from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import find, natural_order, read_text, write_json
 from egodepth.core.quiet import quiet_hub
 from egodepth.runs.motion_gap import MotionGap
@@ -19,6 +20,9 @@ from egodepth.settings.training import DataSettings, TrainSettings
 
 HUB = "hf:"
 """Before the name of a run on the hub, wherever a run is named."""
+BUILTIN = "builtin"
+"""Name of the run that comes with the package."""
+BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 
 
 class RunFacts(BaseModel):
@@ -33,6 +37,7 @@ class RunFacts(BaseModel):
         motion_gap: between the frames of a pair that PoseNet learned from; None in runs of older versions.
         seconds: of its training; 0 where it was killed before it could say.
         steps: of its training.
+        sizes: height and width of the images that it learned from, where there were several.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -44,6 +49,7 @@ class RunFacts(BaseModel):
     motion_gap: MotionGap | None = None
     seconds: float = 0.0
     steps: int | None = None
+    sizes: tuple[tuple[int, int], ...] = ()
 
     def only(self, names: Iterable[str]) -> dict[str, Any]:
         """Those of these facts that the run told."""
@@ -64,20 +70,53 @@ class RunFolder(os.PathLike[str]):
 
     @classmethod
     def at(cls, run: "RunLike") -> "RunFolder":
-        """The folder that a run is named by: a path, whether or not a run is there yet, or
-        ``hf:OWNER/NAME``, which is downloaded once.
+        """The folder that a run is named by: a path, whether or not a run is there yet; ``builtin``, which
+        comes with the package; or ``hf:OWNER/NAME``, which is downloaded once.
 
         Raises:
-            EgodepthError: see :func:`download`.
+            EgodepthError: see :func:`download`, or a package without the run ``builtin``.
         """
         if isinstance(run, RunFolder):
             return run
-        require(run, (str, Path), "folder", "the path of a run, or hf:OWNER/NAME")
+        require(run, (str, Path), "folder", "the path of a run, builtin, or hf:OWNER/NAME")
+        if str(run) == BUILTIN:
+            return cls._builtin()
         # A path that was made of it has lost nothing: hf: is followed by one slash.
         hub_name = str(run).removeprefix(HUB)
         if hub_name != str(run):
             return cls(download(hub_name), hub_name)
         return cls(Path(run), Path(run).resolve().name)
+
+    @classmethod
+    def to_make(cls, path: str | Path) -> "RunFolder":
+        """The folder of a run that is made or gone on with.
+
+        Raises:
+            EgodepthError: the name of a run that is elsewhere.
+        """
+        require(path, (str, Path), "out", "the folder to make")
+        if str(path) == BUILTIN or str(path).startswith(HUB):
+            raise EgodepthError(
+                f"{path} names a run that is kept elsewhere, and no run can be written there; name a folder "
+                "with --out"
+            )
+        return cls.at(path)
+
+    @classmethod
+    def _builtin(cls) -> "RunFolder":
+        found = cls(BUILTIN_FOLDER, BUILTIN)
+        if not (found.exists and found.weights.exists()):
+            raise EgodepthError(
+                "this version comes without the run builtin; make one by: egodepth pretrain --out runs/worlds"
+            )
+        if cls(Path(BUILTIN), BUILTIN).exists:
+            warnings.warn(
+                "builtin is the run that comes with egodepth; for the folder of that name here write "
+                f"{Path(BUILTIN).resolve()}",
+                EgodepthWarning,
+                stacklevel=3,
+            )
+        return found
 
     @classmethod
     def holding(cls, file: Path) -> "RunFolder | None":
@@ -177,6 +216,11 @@ class RunFolder(os.PathLike[str]):
     def report(self) -> Path:
         """Path of the report."""
         return self.path / "report.html"
+
+    @property
+    def is_builtin(self) -> bool:
+        """Whether it is the run that comes with the package."""
+        return self.path == BUILTIN_FOLDER
 
     @property
     def exists(self) -> bool:

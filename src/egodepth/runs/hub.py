@@ -12,7 +12,8 @@ from egodepth.runs.motion_gap import FACT as MOTION_GAP
 
 CARD_TEMPLATE = (files("egodepth.runs") / "model_card.md.jinja").read_text(encoding="utf-8")
 KEPT_FACTS = (
-    "egodepth", "torch", "steps", "poses", "metric", "unit", "precision", "refined", "seconds", MOTION_GAP,
+    "egodepth", "torch", "steps", "poses", "metric", "unit", "precision", "refined", "seconds", "sizes",
+    MOTION_GAP,
 )  # fmt: skip
 """Of run.json; the rest tells of the machine and its folders."""
 PRIVATE: dict[str, Any] = {

@@ -81,6 +81,7 @@ class Run(
         self.refined, self.unit = facts.refined, Unit.of_facts(facts)
         self.motion_gap = self.folder.motion_gap() if pose is not None else MotionGap()
         self.sound_motion = facts.poses != "network"
+        self._sizes = facts.sizes
 
     @classmethod
     def load(cls, folder: RunLike, device: str = "auto") -> Self:
@@ -100,7 +101,7 @@ class Run(
         parts = nn.ModuleDict({"depth": self._depth})
         if self._pose is not None:
             parts["pose"] = self._pose
-        target = RunFolder.at(save_directory)
+        target = RunFolder.to_make(save_directory)
         if target.checkpoint.exists():
             raise EgodepthError(
                 f"{target} is a run, whose settings would be lost: name another folder"
@@ -145,6 +146,8 @@ class Run(
         if isinstance(images, Sequence):
             few = range(0, len(images.frames), max(1, len(images.frames) // CALIBRATION_FRAMES))
             images = (frame.image for frame in images.frames.at(few))
+        if not backend.startswith("torch"):
+            self._sizes = ()  # it computes for the present one alone
         if not backend.startswith("torch") and self.device.type != "cpu":
             if not self._any_device:
                 raise EgodepthError(f"backend {backend} is for the CPU, not {self.device}")
@@ -168,9 +171,21 @@ class Run(
         root: Path | None = None,
     ) -> list[Sequence]:
         """Open footage, undistorted and with the run's camera where it has none of its own; see
-        :func:`egodepth.runs.footage.open_footage`."""
+        :func:`egodepth.runs.footage.open_footage`. Of several sizes that the run learned from, it takes from
+        now on that whose aspect ratio is nearest to the footage's."""
         file = None if camera is None else Path(camera)
-        return open_footage(self.folder, source, name=name, fov=fov, camera=file, root=root)
+        found = open_footage(self.folder, source, name=name, fov=fov, camera=file, root=root)
+        if found:
+            self.fit_size(found[0].frames.height, found[0].frames.width)
+        return found
+
+    def fit_size(self, height: int, width: int) -> None:
+        """Take, of the sizes that the run learned from, that whose aspect ratio is nearest to an image's."""
+        if not self._sizes:
+            return
+        wanted = np.log(width / height)
+        best = min(self._sizes, key=lambda size: abs(np.log(size[1] / size[0]) - wanted))
+        self.settings = self.settings.changed(height=best[0], width=best[1])
 
     def undistortion(self, height: int, width: int, name: str) -> Undistortion | None:
         """Undistortion for images that are no footage, such as those of a live camera;
@@ -202,6 +217,7 @@ class Run(
         array = load_image(image)
         if size is not None and not _is_size(size):
             raise EgodepthError(f"size must be height and width in whole pixels, got {size!r}")
+        self.fit_size(*array.shape[:2])
         prepared, size = self.prepare(array)[None], size or array.shape[:2]
         depth = self.depth_of_frames(prepared, *size)[0]
         if not flip:
@@ -215,7 +231,9 @@ class Run(
         time between the images: take images ``motion_gap`` apart, the earlier one first. Two files of more
         than 8 bits are scaled from the range of both."""
         self._warn_of_lens(first)
-        a, b = (self.prepare(image)[None] for image in load_pair(first, second))
+        images = load_pair(first, second)
+        self.fit_size(*images[0].shape[:2])
+        a, b = (self.prepare(image)[None] for image in images)
         return self.motions_of_frames(a, b)[0]
 
     def _warn_of_lens(self, image: ImageLike) -> None:

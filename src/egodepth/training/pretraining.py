@@ -14,7 +14,7 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.data.synthetic.rendered import RATE
-from egodepth.data.synthetic.worlds.pairs import MAX_GAP
+from egodepth.data.synthetic.worlds.pairs import MAX_GAP, SIZES
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import TrainSettings
@@ -67,9 +67,8 @@ def pretrain(
             holds what ``resume`` goes on from.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
-    require(out, (str, Path), "out", "the folder to make")
     began = time.perf_counter()
-    run, engine = RunFolder.at(Path(out)), Engine.of(settings)
+    run, engine = RunFolder.to_make(out), Engine.of(settings)
     if engine.world.size > 1:
         raise EgodepthError("pretraining takes one process: start it without torchrun")
     if not draws > 0 or (workers is not None and workers < 0):
@@ -147,6 +146,6 @@ def _first_facts(engine: Engine) -> dict[str, Any]:
     """What is known of a run before its first step."""
     gap = (1 + MAX_GAP) // 2
     return {
-        **provenance(), "precision": engine.precision, "poses": "exact",
+        **provenance(), "precision": engine.precision, "poses": "exact", "sizes": list(SIZES),
         **MotionGap(gap, gap / RATE).facts(),
     }  # fmt: skip

@@ -50,7 +50,7 @@ def import_featdepth(
         EgodepthError: a missing or broken file, entries missing or left over, or a folder that
             holds a run already.
     """
-    run = RunFolder.at(out)
+    run = RunFolder.to_make(out)
     if run.checkpoint.exists():
         raise EgodepthError(f"{out} already holds a run; name another folder with --out")
     if height % 32 or width % 32 or min(height, width) < 32:

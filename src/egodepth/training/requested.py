@@ -12,6 +12,9 @@ from egodepth.settings.model import ModelSettings
 from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
 
+ADAPTATION = {"learning_rate": 1e-4, "decoder_rate": 1.0}
+"""Settings of a training that starts from a run: at rates for networks that know nothing it would forget."""
+
 
 def requested_settings(
     *what: str, config_file: Path | None = None, changes: Mapping[str, Any] | None = None
@@ -22,8 +25,8 @@ def requested_settings(
         what: name of a recipe; or pieces of footage, which the recipe ``footage`` is then for. A recipe's name
             beats a file of that name.
         config_file: YAML of settings, which replace the recipe's.
-        changes: by dotted name, which replace both. With ``init`` the model settings are that run's, where
-            nothing else is given.
+        changes: by dotted name, which replace both. With ``init`` the model settings are that run's, and the
+            learning rates those of ADAPTATION, where nothing else is given.
 
     Raises:
         EgodepthError: neither a recipe nor footage, a broken file, an unknown name or a wrong value.
@@ -38,9 +41,9 @@ def requested_settings(
         settings = get_recipe("footage")
     else:
         settings = get_recipe(what[0])
-    if "init" in typed:
+    if typed.get("init", "none") not in ("none", "null", None):
         model = RunFolder.at(typed["init"]).section(ModelSettings, "model")
-        settings = settings.changed(model=model)
+        settings = settings.changed(model=model, **ADAPTATION)
     if config_file:
         settings = config.merge_file(settings, config_file)
     return config.override(settings, typed)

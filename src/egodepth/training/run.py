@@ -115,8 +115,7 @@ def train(
             holds what ``resume`` goes on from.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
-    require(out, (str, Path), "out", "the folder to make")
-    run = RunFolder.at(Path(out))
+    run = RunFolder.to_make(out)
     began = time.perf_counter()
     engine = Engine.of(settings)
     world = engine.world
