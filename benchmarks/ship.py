@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_text
-from egodepth.data.synthetic.worlds.pairs import HELD_OUT_SEEDS
+from egodepth.data.synthetic.worlds.pairs import HELD_OUT_SEEDS, SIZES
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.folder import BUILTIN_FOLDER, RunFolder, read_json
@@ -39,8 +39,9 @@ def ship(source: Path, out: Path, worlds: HeldOutWorlds | None = None) -> dict[s
     Raises:
         EgodepthError: another run, or weights that are too large.
     """
-    facts = read_json(RunFolder.at(source).check().facts_file)
-    if "rendered_worlds" not in facts:
+    run = RunFolder.at(source).check()
+    facts = read_json(run.facts_file)
+    if "rendered_worlds" not in facts or not run.checkpoint.exists():
         raise EgodepthError(f"{source} is no run of egodepth pretrain")
     Run.load(source, "cpu").save_pretrained(out)
     target = RunFolder.to_make(out)
@@ -50,13 +51,13 @@ def ship(source: Path, out: Path, worlds: HeldOutWorlds | None = None) -> dict[s
         raise EgodepthError(f"{target.weights} has {size / 1e6:.1f} MB, more than 20")
     settings, networks = read_run(target)
     scores = (worlds or HeldOutWorlds()).score(networks)
-    config = RunFolder.at(source).settings()
+    config = run.settings()
     kept = target.facts().model_dump(exclude_unset=True)
     told = {"commit": facts["commit"], "date": facts["date"], "worlds": scores,
-            "rendered_worlds": facts["rendered_worlds"]}  # fmt: skip
+            "rendered_worlds": facts["rendered_worlds"], "sizes": list(SIZES)}  # fmt: skip
     target.write_facts({**kept, **told})
     values: dict[str, Any] = {
-        "facts": {**facts, **kept}, "scores": scores, "settings": config, "model": settings,
+        "facts": {**facts, **kept, **told}, "scores": scores, "settings": config, "model": settings,
         "difference": _difference(read_run(source)[1], networks),
         "megabytes": size / 1e6, "first_held_out": HELD_OUT_SEEDS,
     }  # fmt: skip

@@ -14,7 +14,7 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.data.synthetic.rendered import RATE
-from egodepth.data.synthetic.worlds.pairs import MAX_GAP, SIZES
+from egodepth.data.synthetic.worlds import pairs
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import TrainSettings
@@ -144,8 +144,8 @@ def pretrain(
 
 def _first_facts(engine: Engine) -> dict[str, Any]:
     """What is known of a run before its first step."""
-    gap = (1 + MAX_GAP) // 2
+    gap = (1 + pairs.MAX_GAP) // 2
     return {
-        **provenance(), "precision": engine.precision, "poses": "exact", "sizes": list(SIZES),
+        **provenance(), "precision": engine.precision, "poses": "exact", "sizes": list(pairs.SIZES),
         **MotionGap(gap, gap / RATE).facts(),
     }  # fmt: skip

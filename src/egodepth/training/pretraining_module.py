@@ -124,19 +124,17 @@ def vary_film(
         return values[:, None, None, None].to(device)
 
     def chance(probability: float) -> Tensor:
-        return (torch.rand(count, generator=generator) < probability)[:, None, None, None].to(
-            device
-        )
+        return (torch.rand(count, generator=generator) < probability)[:, None, None, None]
 
     images = images.clamp(min=1e-4) ** uniform(*GAMMA)
-    images = torch.where(chance(GREY_PROBABILITY), images.mean(2, keepdim=True), images)
+    images = torch.where(chance(GREY_PROBABILITY).to(device), images.mean(2, keepdim=True), images)
     share = SMALLEST_BLUR + (0.9 - SMALLEST_BLUR) * float(torch.rand((), generator=generator))
     blurred = chance(BLUR_PROBABILITY)
     if bool(blurred.any()):
         flat = images.flatten(0, 1)
         small = F.interpolate(flat, scale_factor=share, mode="bilinear", align_corners=False)
         large = F.interpolate(small, flat.shape[-2:], mode="bilinear", align_corners=False)
-        images = torch.where(blurred, large.view_as(images), images)
-    deviation = uniform(0, MAX_NOISE) * chance(NOISE_PROBABILITY)
+        images = torch.where(blurred.to(device), large.view_as(images), images)
+    deviation = uniform(0, MAX_NOISE) * chance(NOISE_PROBABILITY).to(device)
     noise = torch.randn(images.shape, generator=generator).to(device)
     return (images + deviation * noise).clamp(0, 1)
