@@ -41,7 +41,9 @@ def requested_settings(
         settings = get_recipe("footage")
     else:
         settings = get_recipe(what[0])
-    if typed.get("init", "none") not in ("none", "null", None):
+    if str(typed.get("init")) in ("none", "null"):
+        typed["init"] = None
+    if typed.get("init") is not None:
         model = RunFolder.at(typed["init"]).section(ModelSettings, "model")
         settings = settings.changed(model=model, **ADAPTATION)
     if config_file:
