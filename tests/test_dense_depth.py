@@ -20,7 +20,11 @@ from egodepth.data.preparation.dense_depth import add_labels, key_positions, sou
 from egodepth.data.sequence import ChangedFrames
 from egodepth.data.synthetic.street import read_street
 from egodepth.geometry.camera import Camera
-from egodepth.losses.known_depth import dense_depth_loss, robust_log_difference
+from egodepth.losses.known_depth import (
+    dense_depth_loss,
+    dense_gradient_loss,
+    robust_log_difference,
+)
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.motion_refinement import MotionRefinement
@@ -211,13 +215,31 @@ def test_the_loss_is_known(labelled: Clip) -> None:
     factors = [math.exp(0.1), math.exp(-0.2), 3.0]
     inverse = 0.5 * torch.tensor([[[factors]]], dtype=torch.float64)
     found = dense_depth_loss(inverse, labels)
-    costs = [math.log(1.5), 0.5 * math.log(3), 0.0]
-    expected = torch.tensor([[[costs]]], dtype=torch.float64)
-    torch.testing.assert_close(found, expected)
+    # By confidence: 1 and 1/2, and none where nothing is known.
+    assert float(found) == pytest.approx((math.log(1.5) + 0.5 * math.log(3)) / 1.5, rel=1e-6)
     leaf = (0.3 + torch.rand(1, 2, 3, 4)).double().requires_grad_()
     truth = torch.rand(1, 2, 3, 4).double()
     assert torch.autograd.gradcheck(lambda x: dense_depth_loss(x, truth), leaf)
+    assert torch.autograd.gradcheck(lambda x: dense_gradient_loss(x, truth), leaf)
     assert torch.autograd.gradcheck(lambda x: robust_log_difference(x, truth), leaf)
+
+
+def test_the_loss_of_gradients_is_known() -> None:
+    labels = torch.ones(1, 2, 1, 4, dtype=torch.float64)
+    labels[0, 0] = torch.tensor([0.5, 1.0, 2.0, 0.0])
+    labels[0, 1] = torch.tensor([1.0, 0.5, 0.25, 1.0])
+    # Another scale costs nothing; one wrong pixel costs by its neighbours and their confidence.
+    assert float(dense_gradient_loss(3 * labels[:, :1] + 1e-9, labels)) == pytest.approx(
+        0, abs=1e-9
+    )
+    wrong = labels[:, :1].clone() + 1e-9
+    wrong[..., 2] *= math.exp(0.1)
+    neighbours = (
+        0.25 * math.log(1.5) / 1.0
+    )  # pairs 0-1 and 1-2 weigh 0.5 and 0.25; sums below 1 count as 1
+    two_apart = 0.25 * math.log(1.5) / 1.0
+    expected = (neighbours + two_apart) / 2
+    assert float(dense_gradient_loss(wrong, labels)) == pytest.approx(expected, rel=1e-6)
 
 
 def test_labels_follow_their_frames(labelled: Clip) -> None:

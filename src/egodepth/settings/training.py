@@ -110,8 +110,8 @@ class LossWeights(Settings):
     points: float = Field(0.1, ge=0)
     """weight of the depth at the points of structure from motion, as robust log difference"""
     dense: float = Field(1.0, ge=0)
-    """weight of the multi-view depth labels (data.dense_labels), as robust log difference times their
-    confidence"""
+    """weight of the multi-view depth labels (data.dense_labels): robust difference of log depth and of its
+    gradients, times their confidence"""
     reconstruction: float = Field(1.0, ge=0)
     """weight of L_rec: FeatureNet's reconstruction of the image"""
     discriminative: float = Field(1e-3, ge=0)

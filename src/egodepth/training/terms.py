@@ -16,7 +16,7 @@ from egodepth.losses.feature_regularizers import (
     discriminative_loss,
     reconstruction_loss,
 )
-from egodepth.losses.known_depth import dense_depth_loss
+from egodepth.losses.known_depth import dense_depth_loss, dense_gradient_loss
 from egodepth.losses.masking import automask, minimum_over_sources
 from egodepth.losses.photometric import TargetStatistics, photometric_loss, target_statistics
 from egodepth.losses.smoothness import (
@@ -103,10 +103,9 @@ def half_size(image: Tensor) -> Tensor:
 
 
 def dense_term(inverse_depths: list[Tensor], labels: Tensor) -> Tensor:
-    """Mean over scales, each at full size, and over the labelled pixels by confidence."""
+    """Difference of depth and of its gradients from the labels, of every scale at full size."""
     scales = torch.cat([at_size(inverse, labels) for inverse in inverse_depths], dim=1)
-    loss = dense_depth_loss(scales, labels)
-    return loss.mean(1).sum() / labels[:, 1].sum().clamp(min=1)
+    return dense_depth_loss(scales, labels) + dense_gradient_loss(scales, labels)
 
 
 def photometric_terms(
