@@ -50,7 +50,8 @@ def pretrain(
     workers: int | None = None,
     held_out: HeldOutWorlds | None = None,
 ) -> TrainResult:
-    """Train DepthNet and PoseNet on rendered worlds into a run folder.
+    """Train DepthNet and PoseNet on rendered worlds into a run folder. Long, since it puts together all that
+    takes part, once.
 
     Args:
         settings: of the run, as the recipe ``worlds`` has them; what concerns footage, FeatureNet and losses
