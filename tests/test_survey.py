@@ -51,12 +51,16 @@ def seen_turned(clip: Clip, index: int, twist: torch.Tensor) -> np.ndarray:
 def test_a_turn_has_no_parallax_and_a_drive_has(street: Clip) -> None:
     matrix = street.camera.matrix.double().numpy()
     twist = torch.tensor([[0.004, 0.02, -0.003]]).double()
-    turned = compare_views(grey(street, 3), seen_turned(street, 3, twist), matrix)
+    seen = compare_views(grey(street, 3), seen_turned(street, 3, twist), matrix)
+    assert seen is not None and seen.motion is not None and seen.tracked > 0.9
+    turned = seen.motion
     assert turned.rotation == pytest.approx(twist.norm().item(), rel=0.1)
     focal = matrix[0, 0] / 320
     assert turned.flow == pytest.approx(twist.norm().item() * focal, rel=0.25)
-    assert turned.parallax < 0.1 * turned.flow and turned.tracked > 0.9
-    driven = compare_views(grey(street, 3), grey(street, 4), matrix)
+    assert turned.parallax < 0.1 * turned.flow
+    seen = compare_views(grey(street, 3), grey(street, 4), matrix)
+    assert seen is not None and seen.motion is not None
+    driven = seen.motion
     assert driven.parallax > 0.7 * driven.flow > 0.001
     poses = street.sequence.world_from_camera
     assert poses is not None
@@ -69,10 +73,12 @@ def test_frames_that_say_nothing() -> None:
     flat = np.full((96, 128), 120, np.uint8)
     noise, other = rng.integers(0, 255, (2, 96, 128), dtype=np.uint8)
     matrix = np.array([[100.0, 0, 63.5], [0, 100, 47.5], [0, 0, 1]])
-    assert np.isnan(compare_views(flat, flat, matrix)).all()
-    assert compare_views(noise, other, matrix).tracked < 0.1
+    assert compare_views(flat, flat, matrix) is None
+    seen = compare_views(noise, other, matrix)
+    assert seen is not None and seen.tracked < 0.1 and seen.motion is None
     still = compare_views(noise, noise, matrix)
-    assert still.tracked > 0.9 and still.parallax < 1e-4
+    assert still is not None and still.motion is not None
+    assert still.tracked > 0.9 and still.motion.parallax < 1e-4
 
 
 def test_a_slow_video_gets_a_wide_stride_and_a_fast_one_a_narrow(street: Clip) -> None:

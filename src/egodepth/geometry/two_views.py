@@ -21,20 +21,30 @@ FINE_CORNERS, FINE_SPACING, FINE_WINDOW, FINE_RETURN = 500, 8, 21, 0.3
 RANSAC_SEED = 0
 
 
-class TwoViews(NamedTuple):
-    """Camera motion between two images, as far as they tell it.
+class ImageMotion(NamedTuple):
+    """Camera motion between two images.
 
     Attributes:
-        tracked: share of the first image's corners that are found in the second.
         flow: median motion of the corners, as a share of the image's width.
         rotation: radians.
         parallax: median motion that is left without the rotation, as a share of the width.
     """
 
-    tracked: float
     flow: float
     rotation: float
     parallax: float
+
+
+class TwoViews(NamedTuple):
+    """What two images tell of the camera's motion.
+
+    Attributes:
+        tracked: share of the first image's corners that are found in the second.
+        motion: None where these are fewer than twenty.
+    """
+
+    tracked: float
+    motion: ImageMotion | None
 
 
 def compare_views(
@@ -42,7 +52,7 @@ def compare_views(
     second: UInt8[ndarray, "h w"],
     matrix: Float64[ndarray, "3 3"],
     excluded: Bool[ndarray, "h w"] | None = None,
-) -> TwoViews:
+) -> TwoViews | None:
     """Track corners (pyramidal Lucas-Kanade) and split their motion by the essential matrix
     (Nister's five points in RANSAC).
 
@@ -52,38 +62,38 @@ def compare_views(
         excluded: pixels that belong to the camera, where no corners are taken.
 
     Returns:
-        NaN where there are fewer than twenty corners, of which nothing can be said; but for ``tracked``
-        too where fewer than twenty of them are found again.
+        None where there are fewer than twenty corners, of which nothing can be said.
     """
     width = first.shape[1]
     mask = None if excluded is None else (~excluded).astype(np.uint8)
     corners = cv2.goodFeaturesToTrack(first, CORNERS, CORNER_QUALITY, CORNER_SPACING, mask=mask)
     if corners is None or len(corners) < MIN_TRACKED_CORNERS:
-        return TwoViews(np.nan, np.nan, np.nan, np.nan)
+        return None
     moved, found_forward = _track(first, second, corners)
     back, found_back = _track(second, first, moved)
     returned = np.linalg.norm(back - corners, axis=-1)[:, 0] < RETURN
     good = found_forward & found_back & returned
     tracked = float(good.mean())
     if good.sum() < MIN_TRACKED_CORNERS:
-        return TwoViews(tracked, np.nan, np.nan, np.nan)
+        return TwoViews(tracked, None)
     before, after = (p[good, 0].astype(np.float64) for p in (corners, moved))
     flow = float(np.median(np.linalg.norm(after - before, axis=1)))
+    without_turn = TwoViews(tracked, ImageMotion(flow / width, 0.0, flow / width))
     if flow < MIN_FLOW:
-        return TwoViews(tracked, flow / width, 0.0, flow / width)
+        return without_turn
     cv2.setRNGSeed(RANSAC_SEED)
     essential, _ = cv2.findEssentialMat(
         before, after, matrix, method=cv2.RANSAC, prob=0.999, threshold=INLIER_PIXELS
     )
     if essential is None or essential.shape != (3, 3):
-        return TwoViews(tracked, flow / width, 0.0, flow / width)
+        return without_turn
     rays = np.column_stack([before, np.ones(len(before))]) @ np.linalg.inv(matrix).T
     # Of the two rotations that an essential matrix holds, one is half a turn away.
     left, angle = min(
         _without_turn(rays, after, matrix, rotation)
         for rotation in cv2.decomposeEssentialMat(essential)[:2]
     )
-    return TwoViews(tracked, flow / width, angle, min(left, flow) / width)
+    return TwoViews(tracked, ImageMotion(flow / width, angle, min(left, flow) / width))
 
 
 def track_both_ways(

@@ -56,20 +56,20 @@ def survey(clip: Clip, stride: int | None = None) -> Survey:
     chosen = stride or _choose_stride(clip, standing)
     pairs = clip.pairs(chosen)
     views = {pair: _compare(clip, pair) for pair in pairs}
-    cuts = frozenset(pair for pair, seen in views.items() if seen.tracked < CUT)
+    cuts = frozenset(pair for pair, seen in views.items() if seen and seen.tracked < CUT)
     # Pairs without corners stay: a white wall is no reason to leave a frame out.
     sound = {
-        pair: seen
+        pair: seen.motion
         for pair, seen in views.items()
-        if pair not in cuts and not np.isnan(seen.parallax)
+        if pair not in cuts and seen and seen.motion
     }
     if not sound:
         return Survey(chosen, 0.0, 0.0, frozenset(), cuts)
-    moving = [seen for pair, seen in sound.items() if not standing[pair[0]]] or list(sound.values())
-    parallax = float(np.median([seen.parallax for seen in moving]))
-    frozen = frozenset(pair for pair, seen in sound.items() if seen.parallax < FROZEN * parallax)
+    moving = [m for pair, m in sound.items() if not standing[pair[0]]] or list(sound.values())
+    parallax = float(np.median([motion.parallax for motion in moving]))
+    frozen = frozenset(pair for pair, m in sound.items() if m.parallax < FROZEN * parallax)
     focal = float(clip.camera.matrix[0, 0]) / clip.camera.width
-    turned = float(np.median([seen.rotation for seen in moving])) * focal
+    turned = float(np.median([motion.rotation for motion in moving])) * focal
     return Survey(chosen, parallax, turned / max(parallax, 1e-6), frozen, cuts)
 
 
@@ -85,9 +85,7 @@ def is_static(clip: Clip, stride: int = 1) -> bool:
     if not pairs:
         return False
     places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
-    limit = STATIC_FLOW / clip.camera.width
-    # NaN is not below the limit.
-    return all(_compare(clip, pairs[place]).flow < limit for place in places)
+    return all(_is_still(clip, pairs[place]) for place in places)
 
 
 def is_blank(clip: Clip) -> bool:
@@ -106,11 +104,11 @@ def _choose_stride(clip: Clip, standing: Bool[ndarray, "n"]) -> int:
         if not pairs or 4 * stride > max(len(clip.frames), 4):
             break
         places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
-        seen = [_compare(clip, pairs[place]) for place in places]
-        known = [s for s in seen if not np.isnan(s.parallax)]
-        if not known or np.nanmedian([s.tracked for s in seen]) < LEAST_TRACKED:
+        seen = [view for place in places if (view := _compare(clip, pairs[place]))]
+        known = [view.motion for view in seen if view.motion]
+        if not known or np.median([view.tracked for view in seen]) < LEAST_TRACKED:
             break
-        parallax = np.median([s.parallax for s in known])
+        parallax = np.median([motion.parallax for motion in known])
         best = stride
         if parallax >= WANTED_PARALLAX:
             break
@@ -125,8 +123,7 @@ def _where_it_stands(clip: Clip) -> Bool[ndarray, "n"]:
     if not pairs:
         return standing
     places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
-    limit = STATIC_FLOW / clip.camera.width
-    still = np.array([_compare(clip, pairs[place]).flow < limit for place in places])
+    still = np.array([_is_still(clip, pairs[place]) for place in places])
     ends = np.array([pairs[place] for place in places])
     frames = np.arange(count)[:, None]
     standing = still[np.abs(frames - ends.mean(1)).argmin(1)]
@@ -134,6 +131,14 @@ def _where_it_stands(clip: Clip) -> Bool[ndarray, "n"]:
     return standing if standing.mean() < MOST_STANDING else np.zeros(count, bool)
 
 
-def _compare(clip: Clip, pair: tuple[int, int]) -> TwoViews:
+def _is_still(clip: Clip, pair: tuple[int, int]) -> bool:
+    """Whether nothing moves between two frames; False where too few corners can be followed to tell."""
+    seen = _compare(clip, pair)
+    if seen is None or seen.motion is None:
+        return False
+    return seen.motion.flow < STATIC_FLOW / clip.camera.width
+
+
+def _compare(clip: Clip, pair: tuple[int, int]) -> TwoViews | None:
     first, second = (clip.frames[i].mean(0).round().astype(np.uint8) for i in pair)
     return compare_views(first, second, clip.camera.matrix.double().numpy(), clip.static)
