@@ -130,13 +130,9 @@ def _share(first: Clip, clip: Clip) -> Clip:
     """The motion of a rig's first camera for its second. The baseline is left out: where the rig turns,
     it moves the second camera by the angle times the baseline, which refinement takes up."""
     assert first.motion is not None
-    if not np.array_equal(first.numbers, clip.numbers):
-        places = first.positions
-        motion = first.motion
-        shared = KnownMotion.unknown(len(clip.numbers))
-        for i, number in enumerate(clip.numbers):
-            if int(number) in places:
-                shared.world_from_camera[i] = motion.world_from_camera[places[int(number)]]
-                shared.part[i] = motion.part[places[int(number)]]
-        return replace(clip, camera=first.camera, motion=shared)
-    return replace(clip, camera=first.camera, motion=replace(first.motion, points={}))
+    places, shared = first.positions, KnownMotion.unknown(len(clip.numbers))
+    for number, position in clip.positions.items():
+        if number in places:
+            shared.world_from_camera[position] = first.motion.world_from_camera[places[number]]
+            shared.part[position] = first.motion.part[places[number]]
+    return replace(clip, camera=first.camera, motion=shared)
