@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_text
-from egodepth.data.synthetic.worlds.pairs import HELD_OUT_SEEDS, SIZES
+from egodepth.data.synthetic.worlds import pairs
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.folder import BUILTIN_FOLDER, RunFolder, read_json
@@ -54,12 +54,12 @@ def ship(source: Path, out: Path, worlds: HeldOutWorlds | None = None) -> dict[s
     config = run.settings()
     kept = target.facts().model_dump(exclude_unset=True)
     told = {"commit": facts["commit"], "date": facts["date"], "worlds": scores,
-            "rendered_worlds": facts["rendered_worlds"], "sizes": list(SIZES)}  # fmt: skip
+            "rendered_worlds": facts["rendered_worlds"], "sizes": list(pairs.SIZES)}  # fmt: skip
     target.write_facts({**kept, **told})
     values: dict[str, Any] = {
         "facts": {**facts, **kept, **told}, "scores": scores, "settings": config, "model": settings,
         "difference": _difference(read_run(source)[1], networks),
-        "megabytes": size / 1e6, "first_held_out": HELD_OUT_SEEDS,
+        "megabytes": size / 1e6, "first_held_out": pairs.HELD_OUT_SEEDS,
     }  # fmt: skip
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), undefined=StrictUndefined, trim_blocks=True

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from egodepth.core.config import Settings
 from egodepth.geometry.limits import MAX_SEED, WIDEST_FOV, Sampling
@@ -144,7 +144,9 @@ class TrainSettings(Settings):
     feature_run: Path | None = None
     """run folder whose FeatureNet is used, for method frozen"""
     init: Path | None = None
-    """run folder whose weights the networks start from; on the command line its model settings too"""
+    """run folder whose weights the networks start from, builtin, which comes with egodepth, or none (encoders
+    from ImageNet); on the command line also its model settings, and learning rates that keep what it knows
+    (learning_rate 1e-4, decoder_rate 1)"""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     loss: LossWeights = LossWeights()
@@ -210,6 +212,11 @@ class TrainSettings(Settings):
         data, learned = self.data, self.method != "features" and self.loss.dense > 0
         found = bool(data.directions) and data.poses in ("network", "aligned")
         return data.dense_labels and learned and found
+
+    @field_validator("init", mode="before")
+    @classmethod
+    def _none_is_none(cls, init: object) -> object:
+        return None if str(init) == "none" else init
 
     @model_validator(mode="after")
     def _agree(self) -> Self:

@@ -70,58 +70,26 @@ def pretrain(
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     began = time.perf_counter()
     run, engine = RunFolder.to_make(out), Engine.of(settings)
-    if engine.world.size > 1:
-        raise EgodepthError("pretraining takes one process: start it without torchrun")
-    if not draws > 0 or (workers is not None and workers < 0):
-        raise EgodepthError(
-            f"draws must be above 0 and workers 0 or more, got {draws:g} and {workers}"
-        )
     check_folder(run, resume=resume)
-    cores = (
-        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    )
-    if workers is None:
-        workers = max(1, cores - 1) if engine.accelerator != "cpu" else 1
-    if engine.accelerator == "cpu" and "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(max(1, cores - workers))
-    stream = WorldStream(
-        batch_size=settings.batch_size, seed=settings.seed, draws=draws, workers=workers
-    )
-    budget = None
-    if settings.minutes is not None:
-        times = StepTimes(FIRST_GUESS, FIRST_GUESS)
-        budget = Budget(60 * settings.minutes, settings.steps, times, began)
+    stream = _make_stream(settings, engine, draws, workers)
+    budget = _make_budget(settings, began)
     stream.schedule = Schedule(max(1, budget.first_fit()) if budget else settings.steps)
-    before, facts = 0.0, _first_facts(engine)
+    record = _Record(run, stream, _first_facts(engine), began)
     if resume:
-        saved = read_saved(run)
-        if WORLDS not in saved:
-            raise EgodepthError(f"{run} was trained on footage: resume it by egodepth train")
-        stream.first_step, stream.worlds = saved["global_step"], saved[WORLDS]
-        stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
-        before = run.facts().seconds
-        facts |= run.facts().only(["worlds"])
+        record.go_on(read_saved(run))
     L.seed_everything(settings.seed, verbose=False)
     networks = build_networks(settings).use_bf16(engine.precision == "bf16")
     module = PretrainingModule(settings, networks, stream)
     module.to(memory_format=torch.channels_last)
     run.path.mkdir(parents=True, exist_ok=True)
     config.save(settings.changed(model=networks.settings), run.config)
-
-    def keep(curve: list[dict[str, Any]]) -> None:
-        nonlocal facts
-        seconds = before + time.perf_counter() - began
-        facts |= {"steps": stream.schedule.total, "schedule": stream.schedule.state(),
-                  "rendered_worlds": stream.worlds, "seconds": seconds, "worlds": curve}  # fmt: skip
-        run.write_facts(facts)
-
-    scores, stop = ScoreWorlds(held_out or HeldOutWorlds(), keep), GracefulStop()
-    keep(facts.get("worlds", []))
+    record.keep()
+    scores = ScoreWorlds(held_out or HeldOutWorlds(), record.keep)
     follow = [FollowClock(budget, stream.schedule, lambda: 0.0)] if budget else []
-    shown = TrainingProgress(settings.batch_size * stream.frames_per_snippet)
+    shown, stop = TrainingProgress(settings.batch_size * stream.frames_per_snippet), GracefulStop()
     callbacks: list[L.Callback] = [
         *follow, shown, Samples(run, settings.sample_every), scores,
-        Checkpoints(run.checkpoint, settings.checkpoint_every, lambda: keep(scores.curve)), stop,
+        Checkpoints(run.checkpoint, settings.checkpoint_every, record.keep), stop,
     ]  # fmt: skip
     trainer = engine.trainer(
         stream.schedule.total, callbacks, logger=loggers(run, stream.first_step),
@@ -133,7 +101,7 @@ def pretrain(
     seconds = time.perf_counter() - started
     if budget is not None:
         progress.note(budget.describe(stream.schedule, trainer.global_step))
-    keep(scores.curve)
+    record.keep()
     done = TrainResult(
         run=run.path, steps=trainer.global_step, total_steps=stream.schedule.total, seconds=seconds,
         wait_seconds=stream.seconds, prepare_seconds=started - began, collapse="",
@@ -141,6 +109,81 @@ def pretrain(
     if stop.stopped_by is not None:
         raise TrainingInterrupted(done, stop.stopped_by)
     return done
+
+
+class _Record:
+    """What ``run.json`` says of a pretraining, kept up to date while it runs."""
+
+    def __init__(self, run: RunFolder, stream: WorldStream, facts: dict[str, Any], began: float):
+        """Args:
+        run: its folder.
+        stream: of the training.
+        facts: what is known before the first step.
+        began: when the training began, by ``time.perf_counter``.
+        """
+        self._run, self._stream, self._facts, self._began = run, stream, facts, began
+        self._before = 0.0
+
+    def go_on(self, saved: dict[str, Any]) -> None:
+        """Go on, with the stream, where a checkpoint was written.
+
+        Raises:
+            EgodepthError: it is that of a training on footage.
+        """
+        if WORLDS not in saved:
+            raise EgodepthError(f"{self._run} was trained on footage: resume it by egodepth train")
+        self._stream.first_step, self._stream.worlds = saved["global_step"], saved[WORLDS]
+        self._stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
+        self._before = self._run.facts().seconds
+        self._facts |= self._run.facts().only(["worlds"])
+
+    def keep(self, curve: list[dict[str, Any]] | None = None) -> None:
+        """Write everything down.
+
+        Args:
+            curve: scores on held-out worlds so far, where there are new ones.
+        """
+        seconds = self._before + time.perf_counter() - self._began
+        schedule = self._stream.schedule
+        self._facts |= {
+            "steps": schedule.total, "schedule": schedule.state(), "seconds": seconds,
+            "rendered_worlds": self._stream.worlds,
+        }  # fmt: skip
+        self._facts |= {} if curve is None else {"worlds": curve}
+        self._run.write_facts(self._facts)
+
+
+def _make_stream(
+    settings: TrainSettings, engine: Engine, draws: float, workers: int | None
+) -> WorldStream:
+    """The worlds to learn from, and as many threads for the training as they leave cores.
+
+    Raises:
+        EgodepthError: several processes, or numbers that make no sense.
+    """
+    if engine.world.size > 1:
+        raise EgodepthError("pretraining takes one process: start it without torchrun")
+    if not draws > 0 or (workers is not None and workers < 0):
+        raise EgodepthError(
+            f"draws must be above 0 and workers 0 or more, got {draws:g} and {workers}"
+        )
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
+    if workers is None:
+        workers = max(1, cores - 1) if engine.accelerator != "cpu" else 1
+    if engine.accelerator == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(max(1, cores - workers))
+    return WorldStream(
+        batch_size=settings.batch_size, seed=settings.seed, draws=draws, workers=workers
+    )
+
+
+def _make_budget(settings: TrainSettings, began: float) -> Budget | None:
+    if settings.minutes is None:
+        return None
+    times = StepTimes(FIRST_GUESS, FIRST_GUESS)
+    return Budget(60 * settings.minutes, settings.steps, times, began)
 
 
 def _first_facts(engine: Engine) -> dict[str, Any]:

@@ -41,10 +41,9 @@ def requested_settings(
         settings = get_recipe("footage")
     else:
         settings = get_recipe(what[0])
-    if str(typed.get("init")) in ("none", "null"):
-        typed["init"] = None
-    if typed.get("init") is not None:
-        model = RunFolder.at(typed["init"]).section(ModelSettings, "model")
+    init: Any = typed.get("init", settings.init)
+    if str(init).lower() not in ("none", "null"):
+        model = RunFolder.at(init).section(ModelSettings, "model")
         settings = settings.changed(model=model, **ADAPTATION)
     if config_file:
         settings = config.merge_file(settings, config_file)
