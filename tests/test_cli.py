@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ from tests.conftest import write_images
 from tests.layouts import make_odometry, make_raw
 
 from egodepth.cli import main
+from egodepth.data.synthetic.worlds.world import read_world
 from egodepth.geometry.trajectory import read_kitti
 
 
@@ -99,7 +101,29 @@ def test_train_and_report(frames: Path, tmp_path: Path, capsys: pytest.CaptureFi
 
 
 BAD = [
-    (["train", "no_such", "--out", "{tmp}/r"], "neither a recipe"),
+    (["train", "no_such", "--out", "{tmp}/r"], "neither a recipe nor an existing video or folder;"),
+    (["train", "featdepth_kiti_mono", "--out", "{tmp}/r"], "did you mean 'featdepth_kitti_mono'?"),
+    (["train", "kitti_rwa:{tmp}", "--out", "{tmp}/r"], "did you mean 'kitti_raw'?"),
+    (["train", "kitti_raw", "--out", "{tmp}/r"], "name its root too, as kitti_raw:ROOT"),
+    (["predict", "{run}", "kitti_rwa:{tmp}", "--out", "{tmp}/p"], "did you mean 'kitti_raw'?"),
+    (["predict", "{run}", "sinthetic:7", "--out", "{tmp}/p"], "did you mean 'synthetic'?"),
+    (["predict", "{run}", "synthetic:rom:7", "--out", "{tmp}/p"], "did you mean 'room'?"),
+    (["data", "check", "kitti_rwa", "{tmp}"], "did you mean 'kitti_raw'?"),
+    (["data", "check", "kitti_raw", "{tmp}/none"], "there is no folder"),
+    (["data", "check", "{tmp}/none"], "there is no file or folder"),
+    (["predict", "{run}", "{frames}/000009.png", "--out", "{tmp}/p"], "there is no file or folder"),
+    (
+        ["train", "{frames}", "--out", "{tmp}/r", "--data.mask", "{tmp}/m.png"],
+        "there is no image {tmp}/m.png",
+    ),
+    (
+        ["evaluate", "depth", "{run}", "--data", "synthetic:7", "--protocol", "kiti"],
+        "did you mean 'kitti'?",
+    ),
+    (
+        ["evaluate", "depth", "{run}", "--data", "synthetic:7", "--split", "eigen_tst"],
+        "did you mean 'eigen_test'?",
+    ),
     (
         ["train", "kitti_small", "--out", "{tmp}/r", "--data.root", "{tmp}/none"],
         "there is no folder",
@@ -167,8 +191,21 @@ def test_bad_input_is_one_line(
     )
     assert status != 0
     lines = [line for line in err.splitlines() if line.startswith("egodepth:")]
-    assert len(lines) == 1 and message in lines[0], err
+    assert len(lines) == 1 and message.format(tmp=tmp_path) in lines[0], err
     assert "Traceback" not in err
+
+
+def test_rendered_worlds_are_checked_like_any_footage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "egodepth.data.synthetic.worlds.world.read_world", partial(read_world, frames=3)
+    )
+    picture = tmp_path / "check.png"
+    for words in (["synthetic:room:7"], ["synthetic", "room:7"]):
+        status, out, _ = run(capsys, "data", "check", *words, "--out", picture)
+        assert status == 0 and "1 sequences, 3 frames, 3 with depth" in out
+        assert Image.open(picture).size[0] > 100
 
 
 def test_a_broken_image_stops_a_prediction_without_half_written_files(

@@ -15,6 +15,7 @@ from egodepth.core.outputs import OutputFolder, check_destination
 from egodepth.data.sources import read_source
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.scoring.predictions import Predictions
+from egodepth.runs.destination import output_folder
 from egodepth.runs.run import Run
 
 
@@ -106,7 +107,7 @@ def test_a_prediction_spares_the_footage_it_is_written_beside(
     np.savez(tmp_path / "data" / "depth" / "000000.npz", depth=np.ones((40, 80)))
     words = ["predict", tiny_run, tmp_path / "data" / "images", "--out", tmp_path / "data"]
     status, _, err = run(capsys, *words)
-    assert status == 1 and "000000.npz is there, which no earlier prediction wrote" in err
+    assert status == 1 and "images holds images (000000.png), which results would mix with" in err
     assert np.load(tmp_path / "data" / "depth" / "000000.npz")["depth"].sum() == 3200
 
 
@@ -194,6 +195,34 @@ def test_names_that_say_more_than_an_order(tmp_path: Path) -> None:
     assert told(["0", "5", "10", "15"]) == told(["hall", "kitchen"]) == told(["a1", "b2"]) == []
     assert told(["1403715273262142976", "1403715273312143104", "1403715273362142976"]) == []
     assert told(["20200101_120000", "20200101_120001", "20200102_080000", "20200102_080001"]) == []
+
+
+def test_nothing_is_written_into_footage_or_into_a_run(
+    tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_images(tmp_path / "data" / "images", 3)
+    frames = tmp_path / "data" / "images"
+    before = files(tmp_path)
+    of_run = files(tiny_run)
+    for out in (frames, tmp_path / "data", tiny_run):
+        for words in (
+            ["predict", tiny_run, frames], ["odometry", tiny_run, frames, "--fov", 60],
+            ["export", "colmap", tiny_run, frames, "--fov", 60],
+            ["landscape", tiny_run, frames, "--frame", 1, "--fov", 60],
+            ["evaluate", "depth", tiny_run, "--data", frames, "--worst", out],
+            ["train", frames], ["export", "hub", tiny_run],
+        ):  # fmt: skip
+            if "--worst" not in words:
+                words += ["--out", out]
+            status, _, err = run(capsys, *words)
+            assert status == 1 and len(err.splitlines()) == 1, (words, err)
+            message = "holds images" if out != tiny_run else "run"
+            assert message in err and str(out) in err, (words, err)
+    assert files(tmp_path) == before and files(tiny_run) == of_run
+    words = ["predict", tiny_run, frames, "--out", tiny_run / "predictions"]
+    assert run(capsys, *words)[0] == 0
+    with pytest.raises(EgodepthError, match="holds images"):
+        output_folder(frames, "prediction")
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_the_excerpts_are_what_they_are_said_to_be(data: Path, tmp_path: Path) -
         "seven_scenes": "1 sequences, 600 frames, 120 with depth, 1 sequences with poses, 0 stereo rigs",
     }
     for name, totals in found.items():
-        check = check_data(name, data / name, tmp_path / f"{name}.png")
+        check = check_data(f"{name}:{data / name}", tmp_path / f"{name}.png")
         assert check.lines[0] == totals
         assert (tmp_path / f"{name}.png").stat().st_size > 100_000
         if name == "kitti_raw":

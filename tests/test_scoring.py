@@ -2,6 +2,7 @@
 
 import csv
 import json
+import pickle
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from tests.conftest import write_images
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data.footage.depth_map import read_depth_map
 from egodepth.data.sources import read_source
 from egodepth.data.splits import get_split
 from egodepth.evaluation.depth import PROTOCOLS
@@ -417,6 +419,33 @@ def test_what_is_missing_is_one_line_of_standard_error(
     assert main(["evaluate", "depth", str(tiny_run), "--data", f"kitti_raw:{tmp_path}"]) == 0
     lines = [line for line in capsys.readouterr().err.splitlines() if line]
     assert len(lines) == 1 and lines[0].startswith("egodepth: kitti_raw in")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.npy", pickle.dumps(3), "NumPy did not write it"),
+        ("a.npz", b"hello", "NumPy did not write it"),
+        ("a.npy", b"", "the file is incomplete or damaged"),
+        ("a.npy", None, "it holds Python objects, not numbers"),
+        ("a.npz", None, "it holds Python objects, not numbers"),
+    ],
+)
+def test_no_word_of_numpy_reaches_the_user(
+    name: str, content: bytes | None, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    objects = np.array([{}, None], object)
+    if content is not None:
+        path.write_bytes(content)
+    elif name.endswith("y"):
+        np.save(path, objects, allow_pickle=True)
+    else:
+        np.savez(path, depth=objects)
+    for read in (lambda: Predictions(path), lambda: read_depth_map(path, 256)):
+        with pytest.raises(EgodepthError) as error:
+            read()
+        assert str(error.value).startswith(f"broken array {path}: {reason}")
 
 
 def test_the_array_of_several_is_chosen_by_its_name(footage: Path, tmp_path: Path) -> None:

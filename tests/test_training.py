@@ -1,5 +1,6 @@
 import math
 import os
+import pickle
 import platform
 import signal
 import subprocess
@@ -24,6 +25,7 @@ from egodepth.data.image_files import ImageFiles
 from egodepth.data.preparation import structure_from_motion
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
+from egodepth.models.published import read_published
 from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.runs.devices import choose_device
@@ -360,6 +362,30 @@ def test_checkpoints_of_something_else(tmp_path: Path, tiny_run: Path) -> None:
     torch.save({"state_dict": torch.nn.Linear(2, 2), "code": os.system}, path)
     with pytest.raises(EgodepthError, match="not a checkpoint of egodepth"):
         read_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"hello", "PyTorch did not write it, or it is damaged"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(64), "PyTorch did not write it, or it is damaged"),
+        (pickle.dumps({"a": os.system}), "PyTorch did not write it, or it is damaged"),
+        (None, "it holds Python objects, which are not loaded; save the state_dict alone"),
+    ],
+)
+def test_no_word_of_pytorch_reaches_the_user(
+    content: bytes | None, reason: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pth"
+    if content is None:
+        torch.save(torch.nn.Linear(2, 2), path)
+    else:
+        path.write_bytes(content)
+    for read, what in ((read_checkpoint, "egodepth"), (read_published, "FeatDepth")):
+        with pytest.raises(EgodepthError) as error:
+            read(path)
+        assert str(error.value) == f"{path} is not a checkpoint of {what}: {reason}"
 
 
 def test_large_allocations_are_kept_where_there_is_glibc() -> None:

@@ -8,12 +8,13 @@ from egodepth.cli.output import print_table
 
 
 class CheckData(SequenceOption):
-    """Say what a data set on disk holds and lacks."""
+    """Say what a data set or other footage holds and lacks."""
 
-    name: Annotated[str, Positional("NAME")]
-    """kind of data set (`egodepth data sets`), or footage"""
-    root: Annotated[Path, Positional("ROOT")]
-    """root of the data set; path of the footage"""
+    source: Annotated[str, Positional("SOURCE")]
+    """KIND:ROOT of a data set (`egodepth data sets` lists the kinds), path of a video or a folder,
+    synthetic:SEED or synthetic:KIND:SEED"""
+    root: Annotated[Path | None, Positional("ROOT")] = None
+    """root of the data set, where SOURCE is its kind alone"""
     out: Annotated[Path, Metavar("FILE.png")] = Path("data_check.png")
     """picture of a snippet with its depth"""
 
@@ -23,7 +24,10 @@ class CheckData(SequenceOption):
         from egodepth.report.data_check import check_data
 
         check_destination(self.out, (".png",))
-        result = check_data(self.name, self.root, self.out, self.sequence)
+        source = self.source
+        if self.root is not None:
+            source = str(self.root) if source == "footage" else f"{source}:{self.root}"
+        result = check_data(source, self.out, self.sequence)
         print_table(result.table)
         for line in result.lines:
             print(line)

@@ -64,12 +64,13 @@ class EvaluateDepth(SequenceOption, DeviceOption):
         from egodepth.inference.scoring.requested import open_predictor, requested_protocol
         from egodepth.report.evaluation import draw_worst, run_facts, write_csv
         from egodepth.report.tables import depth_table, more_depth_table
+        from egodepth.runs.destination import check_output_folder
         from egodepth.runs.folder import RunFolder
 
         for path in filter(None, (self.json_file, self.csv)):
             check_destination(path)
         if self.worst:
-            check_destination(self.worst, folder=True)
+            check_output_folder(self.worst)
         protocol, split = requested_protocol(
             self.data, self.protocol, scaling=self.scaling, crop=self.crop, max_depth=self.max_depth,
             split=self.split, flip=self.flip,

@@ -43,8 +43,12 @@ class ExportFootage(OnFootage):
     def run(self) -> int:
         """See the class."""
         from egodepth.core.outputs import check_destination
+        from egodepth.runs.destination import check_output_folder
 
-        check_destination(self.out, self.suffixes, folder=not self.suffixes)
+        if self.suffixes:
+            check_destination(self.out, self.suffixes)
+        else:
+            check_output_folder(self.out)
         run, (sequence, *_) = self.load()
         found, no_unit = self.track(run, sequence)
         written = f"{self.write(run, sequence, found)}, lengths in {found.unit}, are in {self.out}"
@@ -140,12 +144,12 @@ class ExportHub(TakesRun):
 
     def run(self) -> int:
         """See the class."""
-        from egodepth.core.outputs import check_destination
         from egodepth.core.progress import phase
         from egodepth.core.quiet import quiet_hub
+        from egodepth.runs.destination import check_output_folder
         from egodepth.runs.run import Run
 
-        check_destination(self.out, folder=True)
+        check_output_folder(self.out, for_run=True)
         run = Run.load(self.run_folder)
         run.save_pretrained(self.out)
         print(f"{self.out} holds the run for others: model.safetensors, config.yaml, README.md")

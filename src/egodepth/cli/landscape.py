@@ -40,13 +40,13 @@ class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOp
     def run(self) -> int:
         """See the class."""
         from egodepth.core.files import write_json
-        from egodepth.core.outputs import check_destination
         from egodepth.inference.scoring.landscape import draw_landscape
         from egodepth.report.plots import plot_landscape
         from egodepth.report.tables import landscape_table
+        from egodepth.runs.destination import check_output_folder, output_folder
         from egodepth.runs.footage import open_footage
 
-        check_destination(self.out, folder=True)
+        check_output_folder(self.out)
         sequence = open_footage(
             self.run_folder, self.source, name=self.sequence, fov=self.fov, camera=self.camera
         )[0]
@@ -54,10 +54,10 @@ class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOp
             self.run_folder, sequence, self.frame, pixel=self.pixel, count=self.count,
             offset=self.offset, radius=self.radius, step=self.step, level=self.level, seed=self.seed,
         )  # fmt: skip
-        self.out.mkdir(parents=True, exist_ok=True)
-        write_json(self.out / "landscape.json", result.to_json())
+        folder = output_folder(self.out, "landscape")
+        write_json(folder.file("landscape.json"), result.to_json())
         what = f"{sequence.name}, frame {self.frame}, {result.describe()}"
-        plot_landscape(self.out / "landscape.png", result.mean_surfaces(), self.step, what)
+        plot_landscape(folder.file("landscape.png"), result.mean_surfaces(), self.step, what)
         print_table(landscape_table(result.groups, result.protocol))
         print(f"landscape.png and landscape.json are in {self.out}")
         return 0

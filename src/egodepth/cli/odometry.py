@@ -22,16 +22,15 @@ class Odometry(OnFootage):
 
     def run(self) -> int:
         """See the class."""
-        from egodepth.core.outputs import OutputFolder, check_destination
         from egodepth.evaluation.odometry import describe
         from egodepth.inference.odometry.track import ODOMETRY, write_trajectory
         from egodepth.inference.odometry.tracker import OdometrySettings
         from egodepth.inference.scoring.trajectory_files import unit_of_truth
         from egodepth.report.plots import plot_trajectory
         from egodepth.report.tables import odometry_table
+        from egodepth.runs.destination import output_folder
 
-        check_destination(self.out, folder=True)
-        folder = OutputFolder(self.out, ODOMETRY)
+        folder = output_folder(self.out, ODOMETRY)
         run, sequences = self.load()
         trust = {"auto": None, "yes": True, "no": False}[self.trust_depth]
         settings = OdometrySettings(key_frames=self.key_frames, trust_depth=trust)

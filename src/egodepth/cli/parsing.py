@@ -327,8 +327,7 @@ def _wrong_value(kind: type[Command], name: str, typed: str, reason: str = "") -
 
 
 def _unknown_command(word: str, known: list[str]) -> str:
-    hint = did_you_mean(word, known, f"use one of {', '.join(known)}")
-    return f"unknown command {word!r}; {hint}"
+    return f"unknown command {word!r}; {did_you_mean(word, known)}"
 
 
 def _unknown_option(error: UnknownOptionError) -> str:

@@ -21,7 +21,6 @@ class Predict(OnFootage):
 
     def run(self) -> int:
         """See the class."""
-        from egodepth.core.outputs import OutputFolder, check_destination
         from egodepth.inference.predict import (
             PREDICTION,
             check_formats,
@@ -29,10 +28,10 @@ class Predict(OnFootage):
             predict_sequence,
             write_predictions,
         )
+        from egodepth.runs.destination import output_folder
 
-        check_destination(self.out, folder=True)
         check_formats(self.formats)
-        folder = OutputFolder(self.out, PREDICTION)
+        folder = output_folder(self.out, PREDICTION)
         run, sequences = self.load()
         run.use_backend(self.backend, sequences[0])
         places = folder.each([sequence.name for sequence in sequences])

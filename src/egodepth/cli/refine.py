@@ -71,16 +71,15 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
         return 0
 
     def _refine_samples(self, sequences: "list[Sequence]", chosen: "list[Sequence]") -> int:
-        from egodepth.core.outputs import OutputFolder, check_destination
         from egodepth.inference.predict import write_predictions
         from egodepth.inference.scoring.depth_scores import scored_frames
         from egodepth.inference.scoring.requested import requested_protocol
         from egodepth.refine import SampleRefinement, refine_samples
+        from egodepth.runs.destination import output_folder
 
         protocol, split = requested_protocol(self.source, self.protocol)
         how = SampleRefinement(self.iterations, self.learning_rate)
-        check_destination(self.out, folder=True)
-        folder = OutputFolder(self.out, "refinement")
+        folder = output_folder(self.out, "refinement")
         has_truth = any(s.ground_truth(protocol.truth) for s in chosen)
         scored = scored_frames(chosen, protocol, split) if has_truth or self.truth_only else []
         frames = {sequence.name: indices for sequence, _, indices in scored}

@@ -1,4 +1,4 @@
-"""The known name nearest to a misspelt one."""
+"""What to say of a name that is not known: the nearest known one, or all of them."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
@@ -26,6 +26,8 @@ def _similarity(a: str, b: str) -> float:
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return "did you mean 'NAME'?" for the nearest known name, and ``otherwise`` where none is similar."""
-    name = nearest_name(word, known)
-    return otherwise if name is None else f"did you mean {name!r}?"
+    """Return "did you mean 'NAME'?" for the nearest known name; where none is similar ``otherwise``, by
+    default "use one of ..." with all of them."""
+    names = list(known)
+    name = nearest_name(word, names)
+    return f"did you mean {name!r}?" if name else otherwise or f"use one of {', '.join(names)}"

@@ -29,6 +29,8 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         EgodepthError: a missing file, no image, or one with several pictures.
     """
+    if not path.exists():
+        raise EgodepthError(f"there is no image {path}")
     try:
         image = Image.open(path)
         # A phone's JPEG may hold a preview or a depth map beside its picture (MPO).

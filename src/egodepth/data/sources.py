@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, require
+from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.own_footage import read_footage, read_pattern, read_video
 from egodepth.data.sequence import Sequence, with_unique_names
 
@@ -118,18 +119,25 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
     if is_pattern(source) and not (base / source).exists():
         return with_unique_names(read_pattern(str(base / source)))
     kind, colon, where = source.partition(":")
+    if source in DATA_SETS and not (base / source).exists():
+        raise EgodepthError(f"{source} is a kind of data set: name its root too, as {source}:ROOT")
     if not colon or (base / source).exists():
         return [read_footage(base / source)]
     if kind in DATA_SETS:
         return DATA_SETS[kind].read(base / where)
     if kind == "synthetic":
         return [_read_synthetic(where)]
-    if not re.fullmatch(r"[A-Za-z_]\w+", kind):  # a time of day, or the letter of a drive
+    if not _names_a_kind(source):
         return [read_footage(base / source)]
     raise EgodepthError(
-        f"unknown kind of footage {kind!r} in {source!r}, and there is no such file; use a path, or one of "
-        f"{', '.join(f'{name}:ROOT' for name in DATA_SETS)}, synthetic:SEED, synthetic:KIND:SEED"
+        f"unknown kind of footage {kind!r} in {source!r}, and there is no such file; "
+        f"{did_you_mean(kind, [*DATA_SETS, 'synthetic'])}"
     )
+
+
+def _names_a_kind(source: str) -> bool:
+    """Whether a source begins like ``KIND:``, rather than with a time of day or the letter of a drive."""
+    return bool(re.match(r"[A-Za-z_]\w+:", source))
 
 
 def _read_synthetic(where: str) -> Sequence:
@@ -138,7 +146,11 @@ def _read_synthetic(where: str) -> Sequence:
     from egodepth.data.synthetic.worlds.world import KINDS, read_world
 
     kind, colon, seed = where.rpartition(":")
-    if not re.fullmatch("[0-9]{1,18}", seed) or (colon and kind not in KINDS):
+    if colon and kind not in KINDS:
+        raise EgodepthError(
+            f"unknown kind of world {kind!r} in synthetic:{where}; {did_you_mean(kind, KINDS)}"
+        )
+    if not re.fullmatch("[0-9]{1,18}", seed):
         raise EgodepthError(
             f"synthetic:{where}: write synthetic:SEED, or synthetic:KIND:SEED with one of {', '.join(KINDS)}"
         )
@@ -166,8 +178,7 @@ def is_pattern(source: str) -> bool:
 
 def is_footage(word: str) -> bool:
     """Whether a word names a source, as :func:`read_source` takes it, rather than anything else."""
-    kind, colon, _ = word.partition(":")
-    named = bool(colon) and (kind in DATA_SETS or kind == "synthetic")
+    named = word in DATA_SETS or _names_a_kind(word)
     return named or Path(word).exists() or is_address(word) or is_pattern(word)
 
 
@@ -190,5 +201,6 @@ def select(sequences: list[Sequence], name: str | None) -> list[Sequence]:
     ]
     if not chosen:
         names = ", ".join(s.name for s in sequences[:8])
-        raise EgodepthError(f"no sequence {name!r}; there are {names}")
+        hint = did_you_mean(str(name), [s.name for s in sequences], f"there are {names}")
+        raise EgodepthError(f"no sequence {name!r}; {hint}")
     return chosen

@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.suggestions import did_you_mean
 from egodepth.evaluation.shape import edge_scores, f_score
 
 METRICS = ("abs_rel", "sq_rel", "rmse", "rmse_log", "a1", "a2", "a3")
@@ -142,7 +143,7 @@ def get_protocol(name: str) -> DepthProtocol:
         EgodepthError: there is none of that name.
     """
     if name not in PROTOCOLS:
-        raise EgodepthError(f"unknown protocol {name!r}; use {', '.join(PROTOCOLS)}")
+        raise EgodepthError(f"unknown protocol {name!r}; {did_you_mean(name, PROTOCOLS)}")
     return PROTOCOLS[name]
 
 

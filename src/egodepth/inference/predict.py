@@ -21,6 +21,7 @@ from egodepth.inference.odometry.known_length import KNOWN_LENGTHS, KnownLength,
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import require_times, unit_by_motion, unit_by_view
+from egodepth.runs.destination import output_folder
 from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
 
@@ -214,7 +215,7 @@ def _write(
     unit: Unit,
     formats: Collection[Format],
 ) -> Iterator[FramePrediction]:
-    folder = OutputFolder.at(out, PREDICTION)
+    folder = output_folder(out, PREDICTION)
     poses: list[np.ndarray] = []
     times: list[float | None] = []
     numbers: list[int] = []

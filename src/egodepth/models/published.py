@@ -1,6 +1,5 @@
 """Checkpoints of the authors' implementation of FeatDepth, as networks of this library."""
 
-import pickle
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from egodepth.core.errors import EgodepthError
 from egodepth.models.networks import Networks
+from egodepth.models.torch_file import read_torch_file
 from egodepth.settings.model import ModelSettings
 
 # Their name, and own; braces hold the part of a number that is one less here.
@@ -71,13 +71,7 @@ def read_published(path: Path, *, height: int = 320, width: int = 1024) -> Publi
     Raises:
         EgodepthError: a missing or broken file, or entries missing or left over.
     """
-    if not path.exists():
-        raise EgodepthError(f"there is no file {path}")
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0][:100]
-        raise EgodepthError(f"{path} is not a checkpoint of FeatDepth: {reason}") from error
+    content = read_torch_file(path, "a checkpoint of FeatDepth")
     state = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise EgodepthError(f"{path} is not a checkpoint of FeatDepth: it holds no state_dict")

@@ -10,11 +10,10 @@ from PIL import Image
 from rich.table import Table
 
 from egodepth.core.colours import colourize_depth
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthWarning
 from egodepth.core.files import atomic_path
-from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.sequence import Sequence
-from egodepth.data.sources import DATA_SETS, select
+from egodepth.data.sources import DATA_SETS, read_source, select
 from egodepth.data.splits import SPLITS
 
 SHOWN = 12
@@ -26,7 +25,7 @@ class DataCheck:
     """What was found.
 
     Attributes:
-        table: a row a sequence, the first dozen.
+        table: a row for each of the first dozen sequences.
         lines: totals, what is missing and where to get it, and where the picture is.
         sequences: all of them.
     """
@@ -36,28 +35,25 @@ class DataCheck:
     sequences: list[Sequence]
 
 
-def check_data(name: str, root: Path, picture: Path, sequence: str | None = None) -> DataCheck:
-    """Read a data set and say what is there; draws neighbouring frames with the depth of the middle one.
+def check_data(source: str, picture: Path, sequence: str | None = None) -> DataCheck:
+    """Read footage and say what is there; draws neighbouring frames with the depth of the middle one.
 
     Args:
-        name: kind of data set, or ``footage``.
-        root: its root, or the path of footage.
+        source: data set or other footage, see :func:`egodepth.data.sources.read_source`.
         picture: PNG file to draw.
         sequence: name of the one to draw; by default the first that has depth.
 
     Raises:
-        EgodepthError: an unknown kind, nothing of it there, or something broken.
+        EgodepthError: nothing there, or something broken.
     """
-    if name not in DATA_SETS and name != "footage":
-        raise EgodepthError(f"unknown data set {name!r}; use {', '.join(DATA_SETS)} or footage")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EgodepthWarning)
-        sequences = [read_footage(root)] if name == "footage" else DATA_SETS[name].read(root)
+        sequences = read_source(source)
     lines = [_totals(sequences)]
     lines += [str(w.message) for w in caught if issubclass(w.category, EgodepthWarning)]
     lines += _missing(sequences)
-    if name in DATA_SETS:
-        data = DATA_SETS[name]
+    data = DATA_SETS.get(source.partition(":")[0])
+    if data is not None:
         lines.append(f"{data.title} is at {data.address}: {data.parts}")
         lines += _splits(sequences)
     shown = select(sequences, sequence)

@@ -10,11 +10,11 @@ import numpy as np
 from egodepth.core import progress
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
-from egodepth.core.outputs import OutputFolder
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol, scaled_depth
 from egodepth.inference.scoring.depth_scores import DepthScores, ImageScores, Predictor
 from egodepth.report.plots import plot_depth_errors
+from egodepth.runs.destination import output_folder
 from egodepth.runs.folder import RunFolder, RunLike
 
 WORST = 10
@@ -67,7 +67,7 @@ def draw_worst(
     """
     by_name = {sequence.name: sequence for sequence in sequences}
     ranked = sorted(scores.images, key=lambda image: -image.scores["abs_rel"])[:WORST]
-    paths, out = [], OutputFolder(folder, "evaluation")
+    paths, out = [], output_folder(folder, "evaluation")
     shown = progress.track(ranked, "drawing the worst images", len(ranked), "images")
     for rank, image in enumerate(shown, start=1):
         words = "".join(c if c.isalnum() else "_" for c in image.sequence)

@@ -1,6 +1,5 @@
 """Reading the networks of a run folder back; nothing pickled is ever executed."""
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.models.networks import Networks
+from egodepth.models.torch_file import read_torch_file
 from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.settings.model import ModelSettings
 
@@ -28,11 +28,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise EgodepthError(
             f"there is no checkpoint {path}; name a run folder made by egodepth train"
         )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        reason = (str(error).splitlines() or ["unreadable"])[0][:100]
-        raise EgodepthError(f"{path} is not a checkpoint of egodepth: {reason}") from error
+    content = read_torch_file(path, "a checkpoint of egodepth")
     state = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(state, dict) or not any(str(name).startswith(_PREFIX) for name in state):
         raise EgodepthError(

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
+from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.footage.own_footage import read_lens
 from egodepth.data.image_files import ImageFiles
@@ -142,7 +143,7 @@ class Run(
                 device.
         """
         if backend not in BACKENDS:
-            raise EgodepthError(f"unknown backend {backend!r}; use {', '.join(BACKENDS)}")
+            raise EgodepthError(f"unknown backend {backend!r}; {did_you_mean(backend, BACKENDS)}")
         if isinstance(images, Sequence):
             few = range(0, len(images.frames), max(1, len(images.frames) // CALIBRATION_FRAMES))
             images = (frame.image for frame in images.frames.at(few))

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.suggestions import did_you_mean
 from egodepth.settings.model import ModelSettings
 from egodepth.settings.training import DataSettings, LossWeights, TrainSettings
 
@@ -161,7 +162,6 @@ def get_recipe(name: str) -> TrainSettings:
         EgodepthError: there is none of that name.
     """
     if not isinstance(name, str) or name not in RECIPES:
-        raise EgodepthError(
-            f"{name!r} is neither a recipe ({', '.join(RECIPES)}) nor an existing video or folder"
-        )
+        hint = did_you_mean(str(name), RECIPES, f"the recipes are {', '.join(RECIPES)}")
+        raise EgodepthError(f"{name!r} is neither a recipe nor an existing video or folder; {hint}")
     return RECIPES[name]()

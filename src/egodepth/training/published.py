@@ -11,6 +11,7 @@ from egodepth.core.files import atomic_path
 from egodepth.core.provenance import provenance
 from egodepth.models.published import read_published
 from egodepth.runs.checkpoint import networks_checkpoint
+from egodepth.runs.destination import check_output_folder
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import TrainSettings
@@ -53,6 +54,7 @@ def import_featdepth(
     run = RunFolder.to_make(out)
     if run.checkpoint.exists():
         raise EgodepthError(f"{out} already holds a run; name another folder with --out")
+    check_output_folder(run.path, for_run=True)
     if height % 32 or width % 32 or min(height, width) < 32:
         raise EgodepthError(f"height and width must be multiples of 32, got {height} and {width}")
     published = read_published(path, height=height, width=width)

@@ -12,7 +12,6 @@ from torch.utils.data import DataLoader
 
 from egodepth.core import config, progress
 from egodepth.core.errors import EgodepthError, require
-from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
@@ -24,6 +23,7 @@ from egodepth.data.sequence import Sequence
 from egodepth.models.encoder import share_batch_statistics
 from egodepth.runs.cameras import keep_cameras
 from egodepth.runs.checkpoint import read_checkpoint
+from egodepth.runs.destination import check_output_folder
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_module, label_seconds, prepare
@@ -360,4 +360,4 @@ def check_folder(run: RunFolder, *, resume: bool) -> None:
         raise EgodepthError(
             f"{run} already holds a run: add --resume to go on, or name another folder"
         )
-    check_destination(run.path, folder=True)
+    check_output_folder(run.path, for_run=True)

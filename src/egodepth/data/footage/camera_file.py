@@ -3,7 +3,6 @@
 Each holds a camera, its image size, and perhaps its lens. Which format a file has is told by its content.
 """
 
-import difflib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
+from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.camera_formats.colmap import from_colmap, from_transforms, is_colmap
 from egodepth.data.footage.camera_formats.matrices import MATRIX_NAMES, from_kalibr, from_matrix
 from egodepth.data.footage.camera_formats.names import KNOWN_FORMATS, read_names
@@ -94,8 +94,7 @@ def _from_own(path: Path, tree: Mapping[str, Any]) -> Calibration:
         raise file_error(path, f"is in none of the known formats: {KNOWN_FORMATS}; it holds {held}")
     if unknown:
         name = unknown[0]
-        close = difflib.get_close_matches(name, NAMES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"it may hold {', '.join(NAMES)}"
+        hint = did_you_mean(str(name), NAMES, f"it may hold {', '.join(NAMES)}")
         if name[:1] in "kp" and name[1:].isdigit():
             hint = "coefficients stand in one list, `distortion: [k1, k2, p1, p2, k3]`"
         raise file_error(path, f"has the unknown name {name!r}; {hint}")

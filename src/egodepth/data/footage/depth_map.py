@@ -14,6 +14,8 @@ from egodepth.data.pixels import open_image
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
 DEPTH_KEYS = ("depth",)
 """What the depth of a .npz file with several arrays is called."""
+ARRAY_ERRORS = (OSError, ValueError, EOFError, IndexError, BadZipFile)
+"""What NumPy raises for files that it cannot read."""
 LIKE_DISPARITY = re.compile(r"disp|inv|idepth", re.IGNORECASE)
 
 
@@ -46,15 +48,30 @@ def check_aspect(
         )
 
 
-def array_of(
-    loaded: Any, path: Path, keys: tuple[str, ...] = DEPTH_KEYS
-) -> np.ndarray[Any, np.dtype[Any]]:
-    """The array of a loaded .npy file, or that of a .npz file which :func:`name_of` finds."""
-    return (
-        loaded
-        if isinstance(loaded, np.ndarray)
-        else np.asarray(loaded[name_of(loaded.files, path, keys)])
-    )
+def read_array(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray[Any, np.dtype[Any]]:
+    """The array of a .npy file, or that of a .npz file which :func:`name_of` finds.
+
+    Raises:
+        EgodepthError: a broken file, one that holds no numbers, or one without the array.
+    """
+    try:
+        loaded = np.load(path)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        return np.asarray(loaded[name_of(loaded.files, path, keys)])
+    except ARRAY_ERRORS as error:
+        raise _broken(path, error) from error
+
+
+def _broken(path: Path, error: Exception) -> EgodepthError:
+    if isinstance(error, OSError) and error.strerror:
+        return EgodepthError(f"cannot read {path}: {error.strerror}")
+    reason = "the file is incomplete or damaged"
+    if "Object arrays" in str(error):
+        reason = "it holds Python objects, not numbers; save an array of floating-point numbers"
+    elif "pickle" in str(error) or "magic" in str(error):
+        reason = "NumPy did not write it"
+    return EgodepthError(f"broken array {path}: {reason}")
 
 
 def name_of(names: list[str], path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
@@ -102,8 +119,8 @@ def whole_numbers(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
         else:
             with path.open("rb") as file:
                 kind = _dtype(file)
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise EgodepthError(f"broken depth map {path}: {error}") from error
+    except ARRAY_ERRORS as error:
+        raise _broken(path, error) from error
     return str(kind) if kind.kind in "iu" else ""
 
 
@@ -135,10 +152,7 @@ def read_depth_map(path: Path, steps: float, keys: tuple[str, ...] = DEPTH_KEYS)
                     f"{path} is a picture of 8 bits, no depth map: it needs 16 bits, or .npy in its place"
                 )
         return read_depth_png(path, steps)
-    try:
-        values = array_of(np.load(path), path, keys)
-    except (OSError, ValueError, EOFError, IndexError, BadZipFile) as error:
-        raise EgodepthError(f"broken depth map {path}: {error}") from error
+    values = read_array(path, keys)
     if values.squeeze().ndim != 2:
         raise EgodepthError(f"broken depth map {path}: its shape is {values.shape}, not (H, W)")
     return values.squeeze().astype(np.float32)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
+from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence
 
@@ -85,8 +86,7 @@ def get_split(name: str | Path) -> Split:
     path = Path(name)
     if not path.exists():
         raise EgodepthError(
-            f"unknown split {str(name)!r}; use {', '.join(SPLITS)}, or the path of a file with "
-            "`folder frame side` lines"
+            f"unknown split {str(name)!r}, and there is no such file; {did_you_mean(str(name), SPLITS)}"
         )
     return read_split(path)
 

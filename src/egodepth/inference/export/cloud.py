@@ -19,6 +19,7 @@ from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.multi_view import DepthFrom, FrameDepth, frame_depths
 from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.runs.destination import output_folder
 from egodepth.runs.run import Run
 
 AGREEMENT = 0.05
@@ -234,7 +235,7 @@ def write_colmap(
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
     fx, fy, cx, cy = sequence.camera.focal_and_centre.tolist()
     size = f"{sequence.camera.width} {sequence.camera.height}"
-    folder = OutputFolder.at(out, COLMAP)
+    folder = output_folder(out, COLMAP)
     write_text(
         folder.file("sparse/0/cameras.txt"),
         f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n",

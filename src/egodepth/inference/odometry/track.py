@@ -30,6 +30,7 @@ from egodepth.inference.odometry.unit import (
     unit_by_motion,
     unit_by_view,
 )
+from egodepth.runs.destination import output_folder
 from egodepth.runs.run import Run
 from egodepth.runs.unit import Unit
 
@@ -177,7 +178,7 @@ def write_trajectory(
     Raises:
         EgodepthError: a file that can't be written.
     """
-    folder = OutputFolder.at(out, ODOMETRY)
+    folder = output_folder(out, ODOMETRY)
     scores = _score(found, sequence)
     found.write(folder)
     facts = {

@@ -12,9 +12,9 @@ import numpy as np
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.footage.depth_map import (
     DEPTH_KEYS,
-    array_of,
     check_aspect,
     depth_maps,
+    read_array,
     read_depth_map,
     whole_numbers,
 )
@@ -259,10 +259,7 @@ def _whole_numbers(path: Path, kind: str) -> str:
 
 
 def _read_stack(path: Path, keys: tuple[str, ...]) -> np.ndarray:
-    try:
-        stack = array_of(np.load(path, allow_pickle=False), path, keys)
-    except (OSError, ValueError, EOFError, IndexError) as error:
-        raise EgodepthError(f"cannot read the predictions {path}: {error}") from error
+    stack = read_array(path, keys)
     if stack.ndim == 4 and 1 in (stack.shape[1], stack.shape[3]):
         stack = stack.squeeze(1 if stack.shape[1] == 1 else 3)
     if stack.ndim != 3:

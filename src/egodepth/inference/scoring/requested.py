@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.suggestions import did_you_mean
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import default_protocol, read_source, select
 from egodepth.data.splits import Split, get_split
@@ -41,7 +42,7 @@ def requested_protocol(
     changes: dict[str, Any] = {"flip": flip}
     for what, value, known in (("scaling", scaling, SCALINGS), ("crop", crop, CROPS)):
         if value is not None and value not in known:
-            raise EgodepthError(f"unknown {what} {value!r}; use {', '.join(known)}")
+            raise EgodepthError(f"unknown {what} {value!r}; {did_you_mean(value, known)}")
         changes |= {what: value} if value else {}
     if max_depth:
         changes["max_depth"] = max_depth

@@ -1,0 +1,37 @@
+"""Files that PyTorch wrote: tensors are read, nothing pickled is executed."""
+
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+
+from egodepth.core.errors import EgodepthError
+
+
+def read_torch_file(path: Path, description: str) -> Any:
+    """Read what ``torch.save`` wrote, on the CPU; tensors and plain values only.
+
+    Args:
+        path: the file.
+        description: what it should be, for the error: "a checkpoint of egodepth".
+
+    Raises:
+        EgodepthError: no such file, or one that is no file of PyTorch, is damaged, or holds Python objects.
+    """
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise EgodepthError(f"there is no file {path}") from error
+    except Exception as error:  # bytes that are no pickle make the unpickler raise anything
+        raise EgodepthError(f"{path} is not {description}: {_reason(path, error)}") from error
+
+
+def _reason(path: Path, error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    if path.stat().st_size == 0:
+        return "the file is empty"
+    if isinstance(error, UnpicklingError) and "GLOBAL" in str(error):
+        return "it holds Python objects, which are not loaded; save the state_dict alone"
+    return "PyTorch did not write it, or it is damaged"
