@@ -10,11 +10,12 @@ from tests.test_imports import run_python
 
 from egodepth.cli import main
 from egodepth.cli.command import Command, Metavar
-from egodepth.cli.page import commands_page
 from egodepth.cli.parsing import COMMANDS, UsageError, load_command, parse
 from egodepth.cli.predict import Predict
 from egodepth.cli.train import Train
 
+PAGE = Path(__file__).parents[1] / "docs" / "commands.md"
+"""As it is made: tests/test_readme.py."""
 HEAVY = ("torch", "cv2", "numpy", "scipy", "lightning", "matplotlib", "timm", "av", "PIL")
 
 
@@ -160,11 +161,12 @@ def test_what_makes_no_command_is_told_in_one_line(
 
 
 def test_the_reference_shows_options_that_exist() -> None:
-    assert "--no-" not in commands_page() and "--empty-" not in commands_page()
+    assert "--no-" not in PAGE.read_text(encoding="utf-8")
+    assert "--empty-" not in PAGE.read_text(encoding="utf-8")
 
 
 def test_the_usage_shows_what_may_be_left_out_and_what_may_be_repeated() -> None:
-    page = commands_page()
+    page = PAGE.read_text(encoding="utf-8")
     assert "egodepth view RUN [SOURCE] [OPTIONS]\n" in page and "ARGS" not in page
     assert "egodepth train RECIPE|FOOTAGE... --out FOLDER [OPTIONS]\n" in page
     assert "egodepth evaluate depth RUN|PREDICTIONS --data KIND:ROOT [OPTIONS]\n" in page

@@ -28,7 +28,7 @@ from egodepth.models.networks import DepthNet
 from egodepth.refine import SampleRefinement, refine_samples
 from egodepth.view.server import View
 
-HEIGHT, WIDTH, COUNT = 80, 160, 7
+HEIGHT, WIDTH, COUNT = 80, 160, 5
 FOCAL = 90.0
 LENS = Lens("brown", (-0.3, 0.09, 0.0, 0.0, 0.0))
 CAMERA = Camera.from_parameters(FOCAL, FOCAL, (WIDTH - 1) / 2, (HEIGHT - 1) / 2, HEIGHT, WIDTH)
