@@ -43,7 +43,7 @@ def frames(tmp_path: Path) -> Path:
 def test_every_sample_starts_afresh(tiny_run: Path, frames: Path) -> None:
     footage = read_footage(frames)
     plain = Run.load(tiny_run)
-    how = SampleRefinement(iterations=3, learning_rate=1e-3)
+    how = SampleRefinement(iterations=2, learning_rate=1e-3)
     whole = list(refine_samples(tiny_run, footage, how, device="cpu"))
     assert len(whole) == 5 and all(np.isfinite(p.first_from_frame).all() for p in whole)
     for prediction in whole:
@@ -295,7 +295,7 @@ def test_a_refinement_that_does_harm_is_undone_in_both_modes(
     assert found[0] is not None and not found[0].improved and found[0].after == found[0].before
     np.testing.assert_allclose(sample.depth, plain.depth(sample.frame.image), rtol=1e-4)
     result = refine_split(
-        tiny_run, str(frames), [footage], tmp_path / "split", epochs=3, learning_rate=0.05,
+        tiny_run, str(frames), [footage], tmp_path / "split", epochs=3, learning_rate=1.0,
         device="cpu",
     )  # fmt: skip
     assert result.held_out is not None and result.held_out.step == 0
@@ -315,7 +315,7 @@ def test_a_refinement_that_helps_is_kept(
     monkeypatch.setattr(pose_source, "find_colmap", lambda: None)
     write_images(frames, 12)
     result = refine_split(
-        tiny_run, str(frames), [read_footage(frames)], tmp_path / "run", epochs=6,
+        tiny_run, str(frames), [read_footage(frames)], tmp_path / "run", epochs=3,
         learning_rate=1e-3, device="cpu",
     )  # fmt: skip
     assert result.held_out is not None and result.held_out.improved

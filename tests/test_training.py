@@ -326,7 +326,7 @@ def test_ctrl_c_of_the_command_writes_a_checkpoint(frames: Path, tmp_path: Path)
 
 
 def test_minutes_bound_the_steps(frames: Path, tmp_path: Path) -> None:
-    settings = tiny_settings(frames, steps=100_000, minutes=0.08)
+    settings = tiny_settings(frames, steps=100_000, minutes=0.04)
     result = train(settings, tmp_path / "run")
     assert 1 <= result.total_steps < 2000 and result.seconds < 20
 
