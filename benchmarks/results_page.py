@@ -152,7 +152,7 @@ def clouds(facts: dict[str, Any]) -> Rows:
 def van(facts: dict[str, Any]) -> Rows:
     """Predicted depth of the van over the true one, frame by frame."""
     first = next(iter(facts["results"].values()))
-    rows = [["weight and seed", *(f"frame {number}" for number in first)]]
+    rows = [["training", *(f"frame {number}" for number in first)]]
     for name, ratios in facts["results"].items():
         rows.append([name, *(f"{ratio:.2f}" for ratio in ratios.values())])
     return rows

@@ -167,7 +167,7 @@ class TrainSettings(Settings):
     minutes: float | None = Field(None, gt=0)
     """time for preparation and training, in minutes: where fewer than ``steps`` fit, the number of steps
     follows the clock"""
-    labels_first: float = Field(0.5, ge=0, le=1)
+    labels_first: float = Field(0.8, ge=0, le=1)
     """share of the training in which depth learns from dense labels alone, if there are any before it; then
     L_ph and L_fm, whose steps take twice as long, refine it"""
     learning_rate: float = Field(2e-4, gt=0)
