@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from egodepth.geometry import se3
@@ -46,17 +46,15 @@ def exact_depth_loss(
 
 
 def exact_motion_loss(
-    predicted: Float[Tensor, "b 6"], motion: Float[Tensor, "b 4 4"]
+    predicted: Float[Tensor, "b 6"], motion: Float[Tensor, "b 4 4"], known: Bool[Tensor, "b"]
 ) -> Float[Tensor, "b"]:
     """Smooth L1 of the rotation's error in units of ROTATION_UNIT, and of the translation's over its length.
-    Zero where the motion is NaN, for unknown.
 
     Args:
         predicted: axis-angle in radians, and translation.
         motion: true.
+        known: whether it is; the loss of others is 0.
     """
-    known = motion.isfinite().all(dim=(1, 2))
-    motion = torch.where(known[:, None, None], motion, torch.eye(4, device=motion.device))
     shift = motion[:, :3, 3]
     turn = (predicted[:, :3] - se3.so3_log(motion[:, :3, :3])).norm(dim=1) / ROTATION_UNIT
     move = (predicted[:, 3:] - shift).norm(dim=1) / (shift.norm(dim=1) + SHORTEST_MOTION)

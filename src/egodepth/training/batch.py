@@ -21,7 +21,7 @@ class RawBatch:
         step: index of the training step, from which the augmentation is seeded.
         frame_ids: (T + 1, B) of the target and its T sources in time, unique among all clips.
         clips: (B,) the snippet's clip.
-        parts: (B,) and its part, unique among all clips.
+        parts: (B,) and its part, unique among all clips; NO_PART where a rendered snippet has no motion.
         motions: (T, B, 4, 4) ``source_from_target`` of the sources in time, in metres or the unit of the
             snippet's part; None where PoseNet has to find them.
         partner_motion: (1, B, 4, 4) ``partner_from_target``, the last source's, in metres; None without a

@@ -8,6 +8,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
+from egodepth.data.preparation.clips import NO_PART
 from egodepth.geometry import se3
 from egodepth.losses.exact import exact_depth_loss, exact_motion_loss
 from egodepth.models.networks import Networks
@@ -75,10 +76,10 @@ class PretrainingModule(EgodepthModule):
         ]).sum()  # fmt: skip
         forth = bool(raw.frame_ids[0, 0] < raw.frame_ids[1, 0])
         pair = (target, source) if forth else (source, target)
-        known = batch.motions[0] if forth else se3.inverse(batch.motions[0])
+        true = batch.motions[0] if forth else se3.inverse(batch.motions[0])
         vector = self.networks.pose(*pair)
         require_finite(vector, "motion")
-        motion = exact_motion_loss(vector, known).mean()
+        motion = exact_motion_loss(vector, true, raw.parts != NO_PART).mean()
         terms = {"exact_depth": depth, "exact_motion": motion}
         total = depth + MOTION_WEIGHT * motion
         return batch, ObjectiveResult(total, terms, inverse_depths[0], None, None)

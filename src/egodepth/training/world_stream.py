@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from egodepth.core import progress
 from egodepth.core.schedule import Schedule
+from egodepth.data.preparation.clips import NO_PART
 from egodepth.data.synthetic.worlds.pairs import MAX_DEPTH, Pair, world_pairs
 from egodepth.training.batch import RawBatch
 
@@ -120,7 +121,8 @@ class WorldStream(IterableDataset[RawBatch]):
         inverse = np.stack([pair.inverse_depth[target] for pair in drawn])
         sky = inverse <= 1 / MAX_DEPTH
         labels = [np.maximum(inverse, 1 / MAX_DEPTH), np.where(sky, SKY_WEIGHT, 1)]
-        motions = [np.full((4, 4), np.nan) if p.motion is None else p.motion for p in drawn]
+        motions = [np.eye(4) if p.motion is None else p.motion for p in drawn]
+        parts = [NO_PART if p.motion is None else 0 for p in drawn]
         motion = np.stack(motions if target == 0 else [np.linalg.inv(m) for m in motions])
         count = len(drawn)
         return RawBatch(
@@ -130,7 +132,7 @@ class WorldStream(IterableDataset[RawBatch]):
             step=step,
             frame_ids=torch.tensor(order)[:, None].expand(2, count),
             clips=torch.zeros(count, dtype=torch.int64),
-            parts=torch.zeros(count, dtype=torch.int64),
+            parts=torch.tensor(parts),
             dense=torch.from_numpy(np.stack(labels, axis=1).astype(np.float16)),
         )
 
