@@ -14,6 +14,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.data.preparation.clips import Clip, read_clips
 from egodepth.data.preparation.static_mask import find_static_mask, read_mask
 from egodepth.data.sources import read_source
+from egodepth.data.synthetic.street import StreetDrive
 from egodepth.geometry.camera import Camera
 from egodepth.losses.ground_contact import ground_contact_loss, still_pixels
 from egodepth.losses.masking import minimum_over_sources
@@ -53,6 +54,17 @@ def test_bonnet_and_borders_are_found_and_nothing_else() -> None:
     assert found[~truth].mean() < 0.05
     clips, lines = mask_static([replace(clip, frames=frames)], "auto")
     assert clips[0].static is not None and "stays in place" in lines[0]
+
+
+def test_smooth_asphalt_is_no_bonnet_and_tiny_frames_tell_nothing() -> None:
+    clip = moving_clip()
+    street = StreetDrive(7, 120, 96, 320)
+    frames = np.stack([frame.image.transpose(2, 0, 1) for frame in street.at()])
+    assert find_static_mask(replace(clip, frames=frames)) is None
+    frames[:, :, 80:] = 120
+    found = find_static_mask(replace(clip, frames=frames))
+    assert found is not None and found[80:].all() and found[:70].mean() < 0.05
+    assert find_static_mask(replace(clip, frames=frames[:, :, ::2, ::2])) is None
 
 
 def test_a_camera_that_stands_still_has_no_mask() -> None:

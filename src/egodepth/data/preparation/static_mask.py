@@ -27,7 +27,14 @@ MIN_AREA_SHARE = 0.003
 MIN_EDGE_SHARE = 0.02
 """Share of a region that must be edges that stay: sky is steady too, but has none."""
 MIN_FOOT_SHARE = 0.2
-"""Share of the lower border that a region without such edges takes up."""
+"""Share of the lower border that a region with few such edges takes up."""
+MIN_OUTLINE_SHARE = 0.5
+"""Share of such a region's outline that must be edges that stay, or of its surroundings that must change as
+the image does: a bonnet ends abruptly, smooth asphalt does not."""
+USUAL = 0.8
+"""Change over time, over the image's usual one, above which the surroundings change as the image does."""
+MIN_PIXELS = 20_000
+"""Size of a frame below which nothing can be said: there, most of a street moves by less than a pixel."""
 MOST_AREA = 0.6
 """Share of the image; more is a camera that stands still."""
 
@@ -40,7 +47,7 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
     around them they form regions.
     """
     count = len(clip.frames)
-    if count < MIN_FRAMES_FOR_STATIC_MASK:
+    if count < MIN_FRAMES_FOR_STATIC_MASK or clip.frames[0][0].size < MIN_PIXELS:
         return None
     places = np.unique(np.linspace(0, count - 1, SAMPLES).astype(int))
     grey = np.stack([clip.frames[i].mean(0, dtype=np.float32) for i in places])
@@ -63,11 +70,28 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
     for region in range(1, regions):
         inside = labels == region
         area = int(facts[region, cv2.CC_STAT_AREA])
-        # Ground at the lower border moves the most: what is steady there is a bonnet, edges or not.
-        fixed = edges[inside].sum() >= MIN_EDGE_SHARE * area or inside[-1].mean() >= MIN_FOOT_SHARE
-        if area >= MIN_AREA_SHARE * mask.size and fixed:
+        # Ground at the lower border moves the most: what is steady there, with an outline, is a bonnet.
+        if area < MIN_AREA_SHARE * mask.size or inside.all():
+            continue
+        at_foot = inside[-1].mean() >= MIN_FOOT_SHARE
+        outline, beside = _rims(inside)
+        ends = (near[outline].mean(), (change[beside] > USUAL * np.median(moving)).mean())
+        bonnet = at_foot and max(ends) >= MIN_OUTLINE_SHARE
+        fixed = bonnet or edges[inside].sum() >= MIN_EDGE_SHARE * area
+        if fixed:
             mask |= inside
     return mask if 0 < mask.mean() < MOST_AREA else None
+
+
+def _rims(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Outermost pixels of a region (h, w), and those that are three or four pixels outside of it."""
+
+    def grown(pixels: int) -> np.ndarray:
+        size = (2 * pixels + 1, 2 * pixels + 1)
+        return cv2.dilate(region.astype(np.uint8), np.ones(size, np.uint8)) > 0
+
+    inner = cv2.erode(np.pad(region, 1, mode="edge").astype(np.uint8), np.ones((3, 3), np.uint8))
+    return region & (inner[1:-1, 1:-1] == 0), grown(4) & ~grown(2)
 
 
 def read_mask(path: Path, height: int, width: int) -> np.ndarray:
