@@ -97,8 +97,8 @@ class Sequence:
         name: unique within its data set.
         frames: the images.
         camera: intrinsics at the size of the frames; None where unknown.
-        camera_from: what the camera is known by: the data set or its files (``given``), what the camera
-            wrote into its images or video (``metadata``), a field of view that somebody said (``fov``),
+        camera_from: where the camera comes from: the data set or its files (``given``), what the camera
+            wrote into its images or video (``metadata``), a field of view given by the user (``fov``),
             nothing at all (``guess``), or the footage itself (``estimate``).
         camera_note: of a camera file, its format and path in words; else empty.
         world_from_camera: (N, 4, 4) float64, one pose a frame, NaN where a frame has none; None where there
@@ -288,7 +288,7 @@ class ChangedFrames:
 
 
 class TimedFrames:
-    """Frames at a constant rate that somebody said."""
+    """Frames at a constant rate given by the user."""
 
     def __init__(self, frames: Frames, fps: float):
         self._frames = frames

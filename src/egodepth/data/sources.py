@@ -158,7 +158,7 @@ def _read_synthetic(where: str) -> Sequence:
 
 
 def read_sources(sources: Iterable[str], root: Path | None = None) -> list[Sequence]:
-    """The sequences of several sources, see :func:`read_source`, each under a name of its own.
+    """The sequences of several sources, see :func:`read_source`, under unique names.
 
     Raises:
         EgodepthError: as :func:`read_source`.

@@ -36,7 +36,7 @@ OTHER_FOCAL = 0.1
 
 
 def brings_camera(sequence: Sequence) -> bool:
-    """Whether footage has a camera of its own that is more than a line in its files' metadata."""
+    """Whether footage has its own camera, from more than a line in its files' metadata."""
     return sequence.camera is not None and sequence.camera_from != "metadata"
 
 

@@ -23,7 +23,7 @@ def open_footage(
     camera: Path | None = None,
     root: Path | None = None,
 ) -> list[Sequence]:
-    """Open footage for a run: undistorted, and with the run's camera where it has none of its own.
+    """Open footage for a run: undistorted, and with the run's camera where it has none.
 
     Args:
         run: run folder.

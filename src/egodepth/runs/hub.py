@@ -20,7 +20,7 @@ PRIVATE: dict[str, Any] = {
     "data": {"sources": [], "root": None, "cache": None, "camera": None, "mask": "none"},
     "init": None, "feature_run": None,
 }  # fmt: skip
-"""Settings that are paths of whoever trained."""
+"""Settings that are paths on the machine of the training."""
 
 
 def save_facts(source: RunFolder, target: RunFolder) -> None:

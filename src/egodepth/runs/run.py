@@ -171,7 +171,7 @@ class Run(
         camera: str | Path | None = None,
         root: Path | None = None,
     ) -> list[Sequence]:
-        """Open footage, undistorted and with the run's camera where it has none of its own; see
+        """Open footage, undistorted and with the run's camera where it has none; see
         :func:`egodepth.runs.footage.open_footage`. Of several sizes that the run learned from, it takes from
         now on that whose aspect ratio is nearest to the footage's."""
         file = None if camera is None else Path(camera)

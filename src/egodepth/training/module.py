@@ -130,7 +130,7 @@ class EgodepthModule(L.LightningModule):
 
 
 def make_optimizer(module: EgodepthModule) -> torch.optim.Optimizer:
-    """AdamW; what refines poses has learning rates of its own, and no decay.
+    """AdamW; pose corrections have their own learning rates and no weight decay.
 
     A step sees few of the frames. Adam would carry each one's momentum on through the steps that do not see
     it, and take its gradient for large beside a mean over all steps: of noise alone, poses wandered by 35

@@ -1,4 +1,4 @@
-"""The settings that somebody asks for by a recipe or footage, a file, and changes."""
+"""The settings of a training, from a recipe or footage, a YAML file, and single changes."""
 
 from collections.abc import Mapping
 from pathlib import Path

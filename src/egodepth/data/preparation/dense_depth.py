@@ -103,7 +103,7 @@ def key_positions(clip: Clip) -> list[int]:
 
 
 def sources_of(clip: Clip, position: int) -> list[int]:
-    """Positions of the key frames that a frame's depth is found by, see :func:`sources_by_baseline`."""
+    """Positions of the key frames from which a frame's depth is computed, see :func:`sources_by_baseline`."""
     assert clip.motion is not None
     part, poses = clip.motion.part, clip.motion.world_from_camera
     centres = np.where((part == part[position])[:, None], poses[:, :3, 3], np.nan)

@@ -27,7 +27,7 @@ def colmap_camera(camera: Camera) -> tuple[str, list[float]]:
 def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list[str]]:
     """Parts of a reconstruction with one camera, and what was done about it, in words.
 
-    Each part has refined a focal length of its own. All take the median, each part counting by its frames;
+    Each part has refined its own focal length. All take the median, each part counting by its frames;
     parts that had another are adjusted to it, and left out where that makes them worse.
 
     Args:

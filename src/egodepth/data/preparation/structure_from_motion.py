@@ -44,7 +44,7 @@ GROWTH = 1.3
 GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
 """Rounds of an adjustment, each with the outliers of the last one left out."""
 MAX_FOCAL_CHANGE = 0.15
-"""Relative, that refining may move a focal length which somebody typed in as a field of view."""
+"""Relative change that refinement may make to a focal length given as a field of view."""
 METHOD = 7
 """Counts changes of the method, so that results of another are found anew."""
 SEEDS = (0, 1)
@@ -107,7 +107,7 @@ def reconstruct(clip: Clip, folder: Path) -> Clip:
 
     Raises:
         EgodepthError: pycolmap is missing, or broken frames.
-        NothingReconstructedError: a reconstruction that comes to nothing.
+        NothingReconstructedError: nothing could be reconstructed.
     """
     sequence = clip.sequence
     assert sequence.camera is not None
@@ -225,7 +225,7 @@ def _place(
 ) -> dict[int, Any]:
     """Incremental mapping, the better of several attempts.
 
-    Each attempt has a thread of its own, so that Ctrl-C is heard while it works and ends it. Were COLMAP to use
+    Each attempt runs in its own thread, so that Ctrl-C can end it. Were COLMAP to use
     several threads in one attempt, its result would be another each time.
     """
     options = colmap.IncrementalPipelineOptions(

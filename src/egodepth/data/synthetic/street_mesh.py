@@ -16,7 +16,7 @@ GROUND_DENSITY, FACADE_DENSITY = 16, 20
 
 
 class Baked(list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]):
-    """Quads with a texture of their own, into which light is painted: (texture, origin, right, down)."""
+    """Quads with their own textures, which include baked lighting: (texture, origin, right, down)."""
 
     def quad(
         self, mesh: SceneMesh, origin: Vector, right: Vector, down: Vector,

@@ -1,4 +1,4 @@
-"""Metres: monocular depth has a unit of its own, which one known length turns into metres."""
+"""Metric scale: monocular depth has an arbitrary unit, which one known length turns into metres."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""Depth maps that somebody else's program wrote, to be scored like a run's."""
+"""Depth maps of other programs, scored like those of a run."""
 
 import re
 import warnings

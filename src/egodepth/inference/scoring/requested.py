@@ -1,4 +1,4 @@
-"""What is scored, and by which protocol, as somebody asks for it by names."""
+"""The predictions to score and the protocol, from the names that the user gives."""
 
 from dataclasses import replace
 from pathlib import Path

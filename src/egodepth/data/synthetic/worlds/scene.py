@@ -40,7 +40,7 @@ class Scene(SceneMesh):
         """What is built inside is turned about the vertical and moved.
 
         Args:
-            x, z, y: where its origin comes to lie in the frame around.
+            x, z, y: position of its origin in the parent frame.
             yaw: radians, from +z towards +x.
             scale: all its lengths are multiplied by it.
             inner: a point behind all its faces, in its own frame: faces look away from it.
@@ -178,7 +178,7 @@ class Scene(SceneMesh):
     def triangles(
         self, corners: np.ndarray, texels: np.ndarray, texture: int, inner: Vector
     ) -> None:
-        """Many triangles at once, each a surface of its own.
+        """Many triangles at once, each its own surface.
 
         Args:
             corners: (n, 3, 3).
