@@ -11,7 +11,7 @@ from egodepth.core.progress import reporting
 from egodepth.core.quiet import quiet_loggers
 
 FAILED, MISUSED = 1, 2
-"""Exit statuses of what went wrong and of what was typed wrongly."""
+"""Exit statuses after an error, and after wrong usage."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

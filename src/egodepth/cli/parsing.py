@@ -56,14 +56,14 @@ COMMANDS = {
     "live": "view:ViewLive",
     "report": "report:WriteReport",
 }
-"""Every command by the words that are typed: module in this package, and class."""
+"""Every command by its name: module in this package, and class."""
 FAMILIES = {
     "evaluate": "Score depth or a trajectory against ground truth.",
     "data": "List known data sets, splits and protocols, and check a data set on disk.",
     "import": "Make a run of a published checkpoint.",
     "export": "Write points, a mesh, a COLMAP model, a recording, or the networks.",
 }
-"""What commands of two words have in common."""
+"""Help of each group of commands."""
 
 
 class UsageError(Exception):
@@ -218,7 +218,7 @@ def option_of(name: str, field: FieldInfo) -> str:
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    """What cyclopts is told of a field."""
+    """A field as a parameter for cyclopts."""
     metavar = _metavar(field)
     positional = isinstance(metavar, Positional)
     default = inspect.Parameter.empty if field.is_required() else field.default

@@ -63,11 +63,11 @@ class Frames(Protocol):
 
     @property
     def times(self) -> np.ndarray | None:
-        """(N,) seconds; None where nothing tells them."""
+        """(N,) seconds; None where they are unknown."""
         ...
 
     def __len__(self) -> int:
-        """Number of frames; for a video, as its container tells it."""
+        """Number of frames; for a video, as stated by its container."""
         ...
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
@@ -81,7 +81,7 @@ class Frames(Protocol):
 
 
 def frame_names(frames: Frames) -> list[str]:
-    """What the image files of frames are called, see :class:`Frame`; empty words for frames of none."""
+    """Names of the frames' image files, see :class:`Frame`; empty strings for frames without files."""
     names: list[str] = getattr(frames, "names", [""] * len(frames))
     return names
 

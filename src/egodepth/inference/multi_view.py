@@ -1,4 +1,4 @@
-"""Depth of footage whose trajectory is known: what its frames agree on, and elsewhere the network's."""
+"""Depth of footage with a known trajectory: multi-view depth where frames agree, elsewhere the network's."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
@@ -70,7 +70,7 @@ def frame_depths(
     *,
     depth: DepthFrom = "views",
 ) -> Iterator[FrameDepth]:
-    """Depth of every so many of the frames that have a pose, in constant memory.
+    """Depth of every n-th frame that has a pose, in constant memory.
 
     Views are compared at up to twice the size of the networks; each pixel is the median of those it is made
     of. The frames of footage of one or two frames, and those around which the camera stands still, have

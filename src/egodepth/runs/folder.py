@@ -52,7 +52,7 @@ class RunFacts(BaseModel):
     sizes: tuple[tuple[int, int], ...] = ()
 
     def only(self, names: Iterable[str]) -> dict[str, Any]:
-        """Those of these facts that the run told."""
+        """Those of the named facts that the run has stored."""
         told = self.model_dump(exclude_unset=True)
         return {name: told[name] for name in names if name in told}
 

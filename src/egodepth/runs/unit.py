@@ -38,4 +38,4 @@ class Unit:
 
 
 OWN_UNIT = Unit()
-"""A unit of which nothing is known."""
+"""The unit of a run whose metric scale is unknown."""

@@ -57,7 +57,7 @@ class Engine:
         return cls(accelerator, devices, torch_device(settings.device), precision, world)
 
     def trainer(self, steps: int, callbacks: list[L.Callback], **options: Any) -> L.Trainer:
-        """A trainer of so many steps; ``options`` are Lightning's."""
+        """A trainer for a number of steps; ``options`` are Lightning's."""
         quiet_loggers()
         alone = 1 if self.accelerator == "cpu" else self.devices
         return L.Trainer(

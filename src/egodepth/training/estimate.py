@@ -34,7 +34,7 @@ class Estimate:
     prepare_seconds: float
 
     def hours(self, snippets: int | None = None, epochs: float | None = None) -> float:
-        """Of the whole training; or of so many epochs over so many snippets at the rate measured."""
+        """Hours of the whole training, or of ``epochs`` over ``snippets`` at the measured rate."""
         steps = float(self.steps)
         if snippets is not None:
             batch = self.snippets / self.steps_per_epoch

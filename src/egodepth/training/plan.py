@@ -237,7 +237,7 @@ def leave_out_static(clips: list[Clip], stride: int) -> list[Clip]:
 
 
 def mask_static(clips: list[Clip], mask: str) -> tuple[list[Clip], list[str]]:
-    """Clips with what belongs to their camera, and what was found.
+    """Return clips with their static masks, and a line for each that was found.
 
     Args:
         clips: footage.

@@ -167,7 +167,7 @@ def train(
 
 
 def read_saved(run: RunFolder) -> dict[str, Any]:
-    """The checkpoint that a training goes on from.
+    """The checkpoint that a training resumes from.
 
     Raises:
         EgodepthError: it is not one of a training, or of an earlier version.
@@ -208,7 +208,7 @@ class _Training:
     def last_facts(
         self, steps: int, seconds: float, result: HeldOutResult | None
     ) -> dict[str, Any]:
-        """What ``run.json`` says after so many steps, in so many seconds in all sessions."""
+        """Content of ``run.json`` after a number of steps and the total seconds of all sessions."""
         plan = self.plan.lines + [line for each in self.rounds for line in each.lines]
         facts = self.facts | {"seconds": seconds} | self.pace.facts(steps) | {"plan": plan}
         return facts | ({} if result is None else {"held_out": str(result)})
@@ -262,7 +262,7 @@ def _begin_folder(run: RunFolder, training: _Training, *, resumed: bool) -> None
 
 
 def _with_own_camera(settings: TrainSettings, run: RunFolder) -> TrainSettings:
-    """Settings of a run that goes on with the camera that it keeps, where a camera file was given."""
+    """Settings of a resumed run, whose stored camera replaces the camera file that was given."""
     if settings.data.camera is None or not run.camera.exists():
         return settings
     return settings.changed(data=settings.data.changed(camera=run.camera, focal=None, fov=None))

@@ -34,7 +34,7 @@ FAR = 1_000_000
 
 @dataclass(frozen=True)
 class Timing:
-    """What a few steps told.
+    """Result of timing a few steps.
 
     Attributes:
         times: of a step.

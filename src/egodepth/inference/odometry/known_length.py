@@ -21,11 +21,11 @@ class KnownLength:
 
 
 class LengthInView(KnownLength):
-    """What tells the unit by depth."""
+    """A known length that determines the unit from depth."""
 
 
 class LengthOfMotion(KnownLength):
-    """What tells the unit by the trajectory."""
+    """A known length that determines the unit from the trajectory."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class GpsTrack(LengthOfMotion):
 
 @dataclass(frozen=True)
 class MeasuredDistance(LengthInView):
-    """The metres from the camera to what is seen at a pixel.
+    """Metres from the camera to the point seen at a pixel.
 
     Raises an EgodepthError for a frame that is no whole number, no pixel, or a distance that is not above zero.
 

@@ -143,7 +143,7 @@ class TrackingInterrupted(KeyboardInterrupt):
 
 
 class NoUnitError(EgodepthError):
-    """What was measured tells no unit.
+    """The known length does not determine a unit.
 
     Attributes:
         trajectory: what was tracked all the same, in the run's own unit.

@@ -67,7 +67,7 @@ class Trajectory:
         )  # fmt: skip
 
     def by_number(self, every: int = 1) -> dict[int, np.ndarray]:
-        """Poses in the run's unit of every so many frames, by frame number; those alone that are known."""
+        """Known poses of every n-th frame, in the run's unit, by frame number."""
         pairs = zip(self.numbers[::every], self.poses[::every], strict=True)
         return {number: pose for number, pose in pairs if np.isfinite(pose).all()}
 

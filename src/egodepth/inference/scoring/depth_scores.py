@@ -112,7 +112,7 @@ class Predictor(Protocol):
 
 @dataclass(frozen=True)
 class Pair:
-    """A prediction and what it is compared with.
+    """A prediction and its ground truth.
 
     Attributes:
         prediction, truth, texture: (H, W) each.
