@@ -43,10 +43,10 @@ class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOp
         from egodepth.inference.scoring.landscape import draw_landscape
         from egodepth.report.plots import plot_landscape
         from egodepth.report.tables import landscape_table
-        from egodepth.runs.destination import output_folder
+        from egodepth.runs.destination import check_output_folder, output_folder
         from egodepth.runs.footage import open_footage
 
-        folder = output_folder(self.out, "landscape")
+        check_output_folder(self.out)
         sequence = open_footage(
             self.run_folder, self.source, name=self.sequence, fov=self.fov, camera=self.camera
         )[0]
@@ -54,6 +54,8 @@ class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOp
             self.run_folder, sequence, self.frame, pixel=self.pixel, count=self.count,
             offset=self.offset, radius=self.radius, step=self.step, level=self.level, seed=self.seed,
         )  # fmt: skip
+        # Only now: it takes the place of an earlier landscape, which wrong words must not remove.
+        folder = output_folder(self.out, "landscape")
         write_json(folder.file("landscape.json"), result.to_json())
         what = f"{sequence.name}, frame {self.frame}, {result.describe()}"
         plot_landscape(folder.file("landscape.png"), result.mean_surfaces(), self.step, what)
