@@ -118,6 +118,7 @@ def test_the_command_draws_and_scores(
         assert picture.width > 600
     assert main([*words, "--pixel", "40", "20"]) == 0
     assert (tmp_path / "out" / "landscape.json").read_text().count("basin") == 4
+    assert "removed the 2 files of an earlier landscape" in capsys.readouterr().err
     for wrong, message in (
         (["--pixel", "400", "20"], "lies outside of the frame"),
         (["--level", "9"], "levels 0 to"),
