@@ -403,7 +403,7 @@ def test_data_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         == 0
     )
     assert main(["data", "check", "x", str(tmp_path), "--out", str(out)]) == 1
-    assert "unknown data set 'x'; use kitti_raw" in capsys.readouterr().err
+    assert "there is no file or folder x:" in capsys.readouterr().err
     for command, word in (("sets", "Cityscapes"), ("splits", "697"), ("protocols", "make3d-c2")):
         assert main(["data", command]) == 0
         assert word in capsys.readouterr().out

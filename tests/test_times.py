@@ -155,7 +155,9 @@ def test_colons_in_names(
     for missing in ("2020-01-01T12:31:00.mp4", r"C:\drive.mp4"):
         with pytest.raises(EgodepthError, match="there is no file or folder"):
             read_source(missing)
-    with pytest.raises(EgodepthError, match=r"unknown kind of footage 'kity' .*kitti_raw:ROOT"):
+    with pytest.raises(
+        EgodepthError, match=r"unknown kind of footage 'kity' .*use one of kitti_raw"
+    ):
         read_source("kity:/data")
 
 
