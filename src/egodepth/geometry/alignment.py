@@ -1,8 +1,8 @@
 """Direct alignment: the motion that makes a source image, or its features, agree with the target.
 
 Damped Gauss-Newton (Levenberg-Marquardt) on the robust difference of warped maps, batched over pairs.
-Engel et al., "Direct sparse odometry", PAMI 2018, for the kind of problem; von Stumberg et al.,
-"GN-Net", RA-L 2020, for features in place of intensities.
+The approach follows Engel et al., "Direct sparse odometry", PAMI 2018, and, for features instead of
+intensities, von Stumberg et al., "GN-Net", RA-L 2020.
 """
 
 from collections.abc import Sequence
@@ -30,9 +30,9 @@ from egodepth.geometry.alignment_residual import (
 )
 
 MIN_AGREEMENT = 0.5
-"""Correlation of maps that are trusted to show the same."""
+"""Smallest agreement of a trusted alignment."""
 MIN_VISIBLE_SHARE = 0.1
-"""Share of the pixels that must be seen in the source."""
+"""Smallest share of the target's pixels that must be visible in the source."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,14 @@ class AlignSettings:
     """Settings of direct alignment.
 
     Attributes:
-        iterations: at each level, at most.
-        depth: what of the target's inverse depth is solved for as well; ``scale`` needs a prior on
-            the motion, since depth and translation share one scale.
-        brightness: solve for gain and bias, for intensities.
-        damping: of the first step.
-        tolerance: a step is the last if it moves the points by less in the mean, in pixels.
-        stop_early: look after every iteration whether all pairs are done, for which the host waits for a
+        iterations: maximum number per level.
+        depth: correction of the target's inverse depth to solve for: ``fixed`` (none), ``scale``, or
+            ``affine`` (scale and shift). A scale needs a prior on the motion, since depth and translation
+            share one scale.
+        brightness: also solve for gain and bias, for intensities.
+        damping: initial damping.
+        tolerance: mean displacement in pixels below which a step is the last.
+        stop_early: check after every iteration whether all pairs are done, which makes the host wait for a
             GPU; the result is the same.
     """
 
@@ -75,13 +76,13 @@ class Alignment:
 
     Attributes:
         state: the solution.
-        covariance: (B, P, P) of the unknowns that were solved for, in the order of their places;
-            motion as a twist on the source's side, radians and the unit of depth. Errors of
-            neighbouring pixels are taken for independent, so it is a lower bound.
+        covariance: (B, P, P) of the unknowns that were solved for, in the order of their indices; motion as
+            a twist on the source's side, in radians and the unit of depth. Errors of neighbouring pixels are
+            assumed independent, so it is a lower bound.
         cost: (B,), robust cost at the finest level.
         seen: (B,), see :class:`Linearization`.
-        agreement: (B,), correlation of the warped source with the target where it is seen, mean over
-            channels by their variance: 1 for equal maps, about 0 for unrelated ones.
+        agreement: (B,), correlation of the warped source with the target over valid pixels, channels weighted
+            by their variance: 1 for equal maps, about 0 for unrelated ones.
         converged: (B,), whether the last step at the finest level was within the tolerance.
     """
 
@@ -94,7 +95,7 @@ class Alignment:
 
     @property
     def trusted(self) -> Bool[Tensor, " b"]:
-        """Whether a pair converged on enough visible pixels whose values agree."""
+        """Whether a pair converged with enough visible pixels and enough agreement."""
         return self.converged & (self.seen >= MIN_VISIBLE_SHARE) & (self.agreement >= MIN_AGREEMENT)
 
 
@@ -103,7 +104,7 @@ class Prior:
     """Gaussian prior on the unknowns around the starting state.
 
     Attributes:
-        information: (B, 10, 10), inverse covariance, in units of the mean cost of a pixel.
+        information: (B, 10, 10), inverse covariance, on the scale of the mean cost per pixel.
     """
 
     information: Float[Tensor, "b 10 10"]
@@ -112,13 +113,13 @@ class Prior:
 def align(
     levels: Sequence[Level], start: State, settings: AlignSettings, prior: Prior | None = None
 ) -> Alignment:
-    """Align pairs coarse to fine, by damped Gauss-Newton.
+    """Align pairs from coarse to fine by damped Gauss-Newton.
 
     Args:
         levels: coarsest first.
-        start: where to begin.
-        settings: what to solve for, and for how long.
-        prior: about ``start``.
+        start: initial state.
+        settings: unknowns to solve for, and stopping criteria.
+        prior: centred on ``start``.
     """
     state = start
     free = settings.free(start.scale.device)
@@ -137,7 +138,7 @@ def align(
 def _solve(
     level: Level, state: State, start: State, settings: AlignSettings, prior: Prior | None
 ) -> tuple[State, Tensor, Linearization]:
-    """Run Levenberg-Marquardt at one level; steps that raise the cost are undone."""
+    """Run Levenberg-Marquardt at one level; steps that raise the cost are rejected."""
     free = settings.free(state.scale.device)
     visible = visible_points(level, state)
     scale = robust_scale(level, state, visible)
@@ -179,7 +180,7 @@ def _damped_step(hessian: Tensor, gradient: Tensor, damping: Tensor) -> Tensor:
 
 
 def _difference(state: State, start: State) -> Tensor:
-    """Return the step (B, 10) from ``start`` to ``state``, motion to first order."""
+    """Return the step (B, 10) from ``start`` to ``state``."""
     motion = se3.log(state.source_from_target @ se3.inverse(start.source_from_target))
     rest = [
         (state.scale / start.scale).log(), state.shift - start.shift,

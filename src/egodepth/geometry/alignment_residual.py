@@ -1,4 +1,4 @@
-"""Residuals of direct alignment: a warped image against the target, with its derivatives."""
+"""Residuals of direct alignment between a warped source and the target, with their derivatives."""
 
 from dataclasses import dataclass
 
@@ -11,11 +11,11 @@ from egodepth.geometry.camera import Camera, pixel_grid, vector_like
 from egodepth.geometry.warp import MIN_SOURCE_DEPTH, sample_with_slopes
 
 MOTION, SCALE, SHIFT, GAIN, BIAS = slice(0, 6), 6, 7, 8, 9
-"""Places of the unknowns: rotation and translation, logarithm of the scale of inverse depth, its
-shift, logarithm of the gain of the source, its bias."""
+"""Indices of the unknowns: rotation and translation, log scale and shift of the inverse depth, log gain and
+bias of the source."""
 UNKNOWNS = 10
 OCCLUSION_FACTOR = 1.1
-"""A point this many times farther than another that falls on the same source pixel is hidden."""
+"""A point this many times farther than another one at the same source pixel is occluded."""
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,9 @@ class Level:
     Attributes:
         target, source: (B, C, h, w) intensities or features.
         inverse_depth: (B, h, w) of the target, > 0.
-        target_camera, source_camera: of the maps' sizes, batches of B.
-        mask: (B, h, w), pixels of the target that count; None for all.
-        source_mask: (B, h2, w2), pixels of the source that count; None for all.
+        target_camera, source_camera: batches of B, for the maps' sizes.
+        mask: (B, h, w), valid pixels of the target; None for all.
+        source_mask: (B, h2, w2), valid pixels of the source; None for all.
     """
 
     target: Float[Tensor, "b c h w"]
@@ -45,8 +45,8 @@ class State:
 
     Attributes:
         source_from_target: (B, 4, 4).
-        scale, shift: (B,), the target's inverse depth is ``scale * inverse_depth + shift``.
-        gain, bias: (B,), the target is ``gain * source + bias``.
+        scale, shift: (B,), correct the target's inverse depth to ``scale * inverse_depth + shift``.
+        gain, bias: (B,), map the source to the target: ``gain * source + bias``.
     """
 
     source_from_target: Float[Tensor, "b 4 4"]
@@ -62,7 +62,7 @@ class State:
         return cls(source_from_target, one, 0 * one, one, 0 * one)
 
     def moved(self, step: Float[Tensor, "b 10"]) -> "State":
-        """Return the state after a step of all unknowns; the motion's twist applies on the source's side."""
+        """Return the state after a step; the motion's twist is applied on the source's side."""
         return State(
             se3.exp(step[:, MOTION]) @ self.source_from_target,
             self.scale * step[:, SCALE].exp(),
@@ -72,7 +72,7 @@ class State:
         )
 
     def where(self, chosen: Bool[Tensor, " b"], other: "State") -> "State":
-        """Take this linearization for the chosen pairs, the other one elsewhere."""
+        """Return this state for the chosen pairs and the other one elsewhere."""
         return State(**choose_state(chosen, self, other))
 
 
@@ -81,10 +81,10 @@ class Linearization:
     """Robust cost of B pairs, linearized at a state.
 
     Attributes:
-        cost: (B,), mean over the pixels that count.
+        cost: (B,), mean over the valid pixels.
         gradient: (B, 10), of the cost.
-        hessian: (B, 10, 10), Gauss-Newton's.
-        seen: (B,), share of the target's pixels that count.
+        hessian: (B, 10, 10), Gauss-Newton approximation.
+        seen: (B,), share of the target's pixels that are valid and visible in the source.
     """
 
     cost: Float[Tensor, " b"]
@@ -98,15 +98,14 @@ def linearize(
 ) -> Linearization:
     """Compute cost, gradient and Gauss-Newton Hessian of the warped difference.
 
-    The error of a pixel is the norm over channels of
-    e = gain * source(pi(T, depth)) + bias - target; its cost is Cauchy's,
-    scale^2 / 2 * log(1 + e^2 / scale^2).
+    The error e of a pixel is the norm over channels of gain * source(pi(T, depth)) + bias - target; its cost
+    is Cauchy's, scale^2 / 2 * log(1 + e^2 / scale^2).
 
     Args:
         level: maps.
         state: of B pairs.
-        scale: (B,), errors well above it lose their weight.
-        visible: (B, h, w), pixels not hidden in the source; None for all.
+        scale: (B,), scale of the robust cost: larger errors lose weight.
+        visible: (B, h, w), pixels that are not occluded in the source; None for all.
     """
     pixels, lifted, valid = _project(level, state)
     if visible is not None:
@@ -115,7 +114,7 @@ def linearize(
     gain = state.gain[:, None, None]
     scaled = gain * values
     error = scaled + state.bias[:, None, None] - level.target.flatten(2)
-    # Of a pixel: derivatives of the error by u, v, log gain and bias, and the error itself.
+    # Per pixel: derivatives of the error with respect to u, v, log gain and bias, and the error itself.
     parts = torch.stack([gain * along_x, gain * along_y, scaled, torch.ones_like(values), error], 1)
     moments = torch.einsum("bicn,bjcn->bnij", parts, parts)
     squared = moments[..., 4, 4]
@@ -125,7 +124,7 @@ def linearize(
     weight = share / (1 + relative)
     cost = (share * torch.log1p(relative)).sum(1) * scale.square() / 2
     moments = moments * weight[..., None, None]
-    # Of all unknowns the motion and depth act through (u, v), gain and bias as they are.
+    # Motion and depth act through (u, v); gain and bias act directly.
     by_pixel, mixed, rest = moments[..., :2, :2], moments[..., :2, 2:4], moments[..., 2:4, 2:4]
     hessian = torch.zeros(len(scale), UNKNOWNS, UNKNOWNS, dtype=error.dtype, device=error.device)
     hessian[:, :8, :8] = torch.einsum("bnik,bnij,bnjl->bkl", lifted, by_pixel, lifted)
@@ -138,7 +137,7 @@ def linearize(
 
 
 def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
-    """Mark the points that no clearly nearer point of the target occludes in the source."""
+    """Mark the target's points that no clearly nearer one occludes in the source."""
     pixels, _, valid = _project(level, state)
     size = level.source.shape[-2:]
     depth = _source_depth(level, state)
@@ -155,7 +154,7 @@ def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
 def choose_state(
     chosen: Tensor, first: State | Linearization, second: State | Linearization
 ) -> dict[str, Tensor]:
-    """Take the fields of the first state for the chosen pairs (B,), of the second for the others."""
+    """Fields of the first argument for the chosen pairs (B,), of the second for the others."""
     others = vars(second)
     return {
         name: torch.where(chosen.view(-1, *(1 for _ in value.shape[1:])), value, others[name])
@@ -164,7 +163,7 @@ def choose_state(
 
 
 def robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
-    """Median error (B,) at the start of a level, for the robust weights."""
+    """Median error (B,) over visible pixels, the scale of the robust cost."""
     pixels, _, valid = _project(level, state)
     values, _, _ = sample_with_slopes(level.source, pixels)
     error = state.gain[:, None, None] * values + state.bias[:, None, None] - level.target.flatten(2)
@@ -198,7 +197,7 @@ def _source_depth(level: Level, state: State) -> Tensor:
 
 
 def _rays(level: Level) -> Tensor:
-    """Rays (B, N, 3) of all pixels, with z = 1."""
+    """Rays (B, N, 3) of all target pixels, with z = 1."""
     height, width = level.inverse_depth.shape[-2:]
     grid = pixel_grid(height, width, level.inverse_depth)
     ones = torch.ones(
@@ -222,13 +221,13 @@ def project_points(
         inverse_depth: of the points, > 0, in the target.
         translation: of ``source_from_target``.
         focal_and_centre: of the source, see :attr:`Camera.focal_and_centre`.
+        derivatives: whether to compute them.
 
     Returns:
-        Pixels; their derivatives (..., N, 2, 7) by a twist on the source's side (6) and by the
-        logarithm of the inverse depth, empty where not asked for; whether the points lie in front of
-        the source.
+        Pixels; their derivatives (..., N, 2, 7) with respect to a twist on the source's side (6) and the log
+        inverse depth, empty if not requested; whether the points lie in front of the source.
     """
-    # Points times inverse depth: far ones stay finite.
+    # Points times inverse depth, so that far ones stay finite.
     near = turned + inverse_depth[..., None] * translation[..., None, :]
     front = near[..., 2] > MIN_SOURCE_DEPTH * inverse_depth
     z = torch.where(front, near[..., 2], torch.ones_like(inverse_depth))
@@ -246,14 +245,18 @@ def project_points(
         [fx * c for c in (-x * y, 1 + x * x, -y, per_z, zero, -x * per_z, shift_x)],
         [fy * c for c in (-1 - y * y, x * y, x, zero, per_z, -y * per_z, shift_y)],
     ]
-    # One pass over memory: stacking rows and then columns took as long as all the rest.
+    # One pass over memory: stacking rows and then columns took as long as everything else.
     along = torch.stack([*columns[0], *columns[1]], dim=-1).unflatten(-1, (2, 7))
     return pixels, along, front
 
 
 def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
-    """Pixels (B, N, 2) in the source; their derivatives (B, N, 2, 8) by motion, log scale and shift of
-    the inverse depth; and whether they lie in the source and count (B, N)."""
+    """Project target pixels into the source.
+
+    Returns:
+        Pixels (B, N, 2); their derivatives (B, N, 2, 8) with respect to motion, log scale and shift of the
+        inverse depth; whether they are valid and lie in the source (B, N).
+    """
     inverse = _inverse_depth(level, state)
     motion = state.source_from_target
     camera = level.source_camera
@@ -272,7 +275,7 @@ def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _reads_mask(mask: Tensor, pixels: Tensor) -> Tensor:
-    """Whether all four pixels are valid that values and slopes at (B, N, 2) are interpolated from."""
+    """Whether all four pixels used to interpolate values and slopes at (B, N, 2) are valid."""
     height, width = mask.shape[-2:]
     x, y = pixels.floor().nan_to_num(0).long().unbind(-1)
     first = y.clamp(0, height - 2) * width + x.clamp(0, width - 2)
@@ -282,7 +285,7 @@ def _reads_mask(mask: Tensor, pixels: Tensor) -> Tensor:
 
 
 def largest_move(level: Level, before: State, after: State) -> Tensor:
-    """Mean motion (B,) in pixels of the visible pixels in a step."""
+    """Mean displacement (B,) in pixels between two states, over the valid pixels."""
     first, _, valid = _project(level, before)
     second, _, _ = _project(level, after)
     move = (second - first).norm(dim=-1) * valid

@@ -1,10 +1,9 @@
 """Direct bundle adjustment of a window of frames: poses and depth together.
 
-Some frames are hosts: points on them have an inverse depth from DepthNet, which is corrected by one
-scale a host and one factor a point. Every observing frame sees every host's points; what it shows where
-a point falls must be what the host shows; brightness is not solved for, since a gain that is free for
-every frame drifts down from one to the next, so maps should be free of it
-(:func:`normalized_brightness`). Engel et al., "Direct sparse odometry", PAMI 2018; depth of a
+Some frames are hosts: their points have an inverse depth from DepthNet, corrected by one scale per host and
+one factor per point. Every observer is compared with every host at the projections of the host's points.
+Brightness is not solved for, since one gain per frame drifts down from frame to frame; maps should be
+invariant to it (:func:`normalized_brightness`). Engel et al., "Direct sparse odometry", PAMI 2018; a depth
 network as the prior as in Yang et al., "Deep virtual stereo odometry", ECCV 2018.
 """
 
@@ -22,7 +21,7 @@ from egodepth.geometry.camera import Camera, vector_like
 from egodepth.geometry.warp import sample_with_slopes
 
 PATTERN = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
-"""Pixels (x, y) around a point that are compared with it."""
+"""Pixels (x, y), relative to a point, at which it is compared."""
 FRAME_DOF = 7
 """Unknowns per frame: twist (6) and log scale of its depth."""
 LOG_SCALE = 6
@@ -33,8 +32,8 @@ class BundlePoints:
     """M points on each of H host frames.
 
     Attributes:
-        rays: (H, M, P, 3) of the pixels of each point's pattern, z = 1.
-        values: (H, C, M, P) what the host shows there.
+        rays: (H, M, P, 3) through the pixels of each point's pattern, with z = 1.
+        values: (H, C, M, P) of the host's map there.
         inverse_depth: (H, M) before any correction.
         valid: (H, M).
     """
@@ -56,8 +55,8 @@ class BundleState:
 
     Attributes:
         camera_from_world: (K, 4, 4).
-        log_scale: (K,), of the inverse depth of a host's points; without meaning for the others.
-        factor: (H, M), logarithm of a point's own factor of inverse depth.
+        log_scale: (K,), log scale of the inverse depth of a host's points; unused for other frames.
+        factor: (H, M), log of each point's factor of inverse depth.
     """
 
     camera_from_world: Float[Tensor, "k 4 4"]
@@ -65,7 +64,7 @@ class BundleState:
     factor: Float[Tensor, "h m"]
 
     def moved(self, step: Float[Tensor, "k 7"], factors: Float[Tensor, "h m"]) -> "BundleState":
-        """Return the state after a step; twists apply on the cameras' side."""
+        """Return the state after a step; twists are applied on the cameras' side."""
         return BundleState(
             se3.exp(step[:, :6]) @ self.camera_from_world,
             self.log_scale + step[:, LOG_SCALE],
@@ -78,11 +77,11 @@ class BundleSettings:
     """Settings of bundle adjustment.
 
     Attributes:
-        iterations: at most.
-        scale_deviation: of the log scale of a host's depth.
-        factor_deviation: of a point's log factor.
-        damping: of the first step.
-        tolerance: a step is the last if it lowers the cost by a smaller share.
+        iterations: maximum number.
+        scale_deviation: prior standard deviation of the log scale of a host's depth.
+        factor_deviation: prior standard deviation of a point's log factor.
+        damping: initial damping.
+        tolerance: relative decrease of the cost below which a step is the last.
     """
 
     iterations: int = 3
@@ -101,10 +100,10 @@ def select_points(
     """Select the pixel with the largest gradient in each cell of a grid, as points of one host.
 
     Args:
-        image: map that is compared.
-        inverse_depth: of its size, > 0.
-        camera: of that size, without batch.
-        cell: side of the cells in pixels.
+        image: map to compare.
+        inverse_depth: of the same size, > 0.
+        camera: for that size, unbatched.
+        cell: side length of the cells in pixels.
     """
     height, width = inverse_depth.shape
     margin = max(max(abs(x), abs(y)) for x, y in PATTERN) + 1
@@ -132,13 +131,13 @@ def select_points(
 
 @dataclass(frozen=True)
 class Window:
-    """Observations that bundle adjustment compares.
+    """Observations of bundle adjustment.
 
     Attributes:
         points: of H hosts.
         maps: (O, C, h, w) of the observers.
-        observers: (O,) their places among the frames of the state.
-        camera: of the maps' size, without batch.
+        observers: (O,) their indices among the frames of the state.
+        camera: for the maps' size, unbatched.
     """
 
     points: BundlePoints
@@ -149,14 +148,14 @@ class Window:
 
 @dataclass(frozen=True)
 class _System:
-    """Normal equations at a state: blocks of frames, of points, and between them.
+    """Normal equations at a state: blocks of frames, of points, and between both.
 
     Attributes:
-        cost: robust, priors included.
-        hessian, gradient: (7 K, 7 K) and (7 K,).
-        coupling: (H, M, 7 K).
+        cost: robust cost, priors included.
+        hessian, gradient: (7 K, 7 K) and (7 K,), of the frames.
+        coupling: (H, M, 7 K), between points and frames.
         point_hessian, point_gradient: (H, M), of the log factors.
-        weight: (O, H, M) between 0 (does not fit, or not seen) and 1.
+        weight: (O, H, M) of each observation, between 0 (outlier or not visible) and 1.
     """
 
     cost: Tensor
@@ -178,19 +177,19 @@ def adjust(
 ) -> tuple[BundleState, Float[Tensor, "o h m"]]:
     """Minimise the robust error of all observations by damped Gauss-Newton.
 
-    The cost of an observation is Cauchy's, log(1 + e^2 / s^2) / 2, with e the root mean square over
-    pattern and channels and s the median of e at the start. Points that are not seen whole at the start
-    are left out of the observer.
+    The cost of an observation is Cauchy's, log(1 + e^2 / s^2) / 2, with e the root mean square over pattern
+    and channels and s the median of e at the start. An observer ignores points whose pattern does not lie
+    wholly inside its image at the start.
 
     Args:
         window: points and maps.
-        state: where to begin.
-        free: frames that move; at least one host must not.
-        settings: priors and limits.
-        solve_points: whether depth (scales and factors) is solved for, or poses alone.
+        state: initial state.
+        free: frames to adjust; at least one host must be fixed.
+        settings: priors and stopping criteria.
+        solve_points: solve for depth (scales and factors) as well as poses.
 
     Returns:
-        The solution, and the weight of each observation, between 0 (does not fit, or not seen) and 1.
+        The solution, and the weight of each observation, between 0 (outlier or not visible) and 1.
     """
     seen, noise = _first_look(window, state)
     columns = _columns(state, free, solve_points)
@@ -215,13 +214,13 @@ def adjust(
 def normalized_brightness(
     image: Float[Tensor, "b 3 h w"], radius: int = 7, floor: float = 0.03
 ) -> Float[Tensor, "b 1 h w"]:
-    """Normalise brightness by its local mean and deviation, which removes exposure and vignetting; over a
-    larger window than :func:`egodepth.geometry.plane_sweep.local_contrast`, which shading must not reach.
+    """Normalise brightness by its local mean and standard deviation, which removes exposure and vignetting.
+    The window is larger than that of :func:`egodepth.geometry.plane_sweep.local_contrast`.
 
     Args:
         image: in [0, 1].
-        radius: of the square that is local, in pixels.
-        floor: deviation below which noise is not raised any further.
+        radius: of the square window, in pixels.
+        floor: standard deviation added in quadrature, so that noise is not amplified.
     """
     size = 2 * radius + 1
     grey = image.mean(1, keepdim=True)
@@ -237,8 +236,8 @@ def _project(
     """Project the points into the observing frames.
 
     Returns:
-        Pixels (O, H, M, P, 2); their derivatives (O, H, M, P, 2, 7) by relative twist and log inverse
-        depth; whether a point lies whole in the observer (O, H, M); relative motions
+        Pixels (O, H, M, P, 2); their derivatives (O, H, M, P, 2, 7) with respect to relative twist and log
+        inverse depth; whether a point's whole pattern lies in the observer (O, H, M); relative motions
         ``observer_from_host`` (O, H, 4, 4).
     """
     points = window.points
@@ -285,7 +284,7 @@ def _linearize(
     prior = prior + (state.factor / settings.factor_deviation).square().sum()
     cost = ((torch.log1p(relative) * seen).sum() + prior) / 2
     weight = seen / (1 + relative)
-    # (O, H, M, C P, 8): derivatives by relative twist and log inverse depth, and the error.
+    # (O, H, M, C P, 8): derivatives with respect to relative twist and log inverse depth, and the error.
     lifted = along[:, None]
     rows = torch.addcmul(by_x[..., None] * lifted[..., 0, :], by_y[..., None], lifted[..., 1, :])
     rows = torch.cat([rows, error[..., None]], -1)
@@ -308,7 +307,8 @@ def _linearize(
 
 
 def _lift(motions: Tensor, observers: Tensor, frames: int) -> Tensor:
-    """Derivatives (O, H, 7, 7 K) of relative twist and log inverse depth by the frames' unknowns."""
+    """Derivatives (O, H, 7, 7 K) of relative twist and log inverse depth with respect to the unknowns of all
+    frames."""
     count, hosts = motions.shape[:2]
     lift = motions.new_zeros(count, hosts, FRAME_DOF, frames, FRAME_DOF)
     row = torch.arange(count, device=motions.device)[:, None].expand(-1, hosts)
@@ -320,7 +320,7 @@ def _lift(motions: Tensor, observers: Tensor, frames: int) -> Tensor:
 
 
 def _columns(state: BundleState, free: Tensor, solve_points: bool) -> Tensor:
-    """Indices of the frames' unknowns that are solved for; scales of fixed hosts are fixed too."""
+    """Indices of the frames' unknowns to solve for; the scales of fixed hosts are fixed too."""
     wanted = free[:, None].repeat(1, FRAME_DOF)
     wanted[len(state.factor) :, LOG_SCALE] = False
     wanted[:, LOG_SCALE] &= solve_points

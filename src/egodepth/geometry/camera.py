@@ -1,6 +1,6 @@
-"""Pinhole cameras that resize, crop and flip themselves.
+"""Pinhole cameras, and how resizing, cropping and flipping change them.
 
-Axes as in OpenCV: x right, y down, z forward. Pixel centres lie at whole numbers, the top-left one at
+Axes as in OpenCV: x right, y down, z forward. Pixel centres lie at integer coordinates, the top-left one at
 (0, 0), so that scaling by s maps cx to (cx + 0.5) s - 0.5.
 """
 
@@ -15,10 +15,10 @@ from egodepth.geometry.limits import WIDEST_FOV
 
 
 def too_wide(fx: float, fy: float, height: int, width: int) -> str:
-    """Say in words that focal lengths see more than :data:`WIDEST_FOV`; empty where they do not."""
+    """Message for focal lengths whose field of view exceeds :data:`WIDEST_FOV`; empty if it does not."""
     for name, focal, axis, size in (("fx", fx, "width", width), ("fy", fy, "height", height)):
         fov = math.degrees(2 * math.atan(size / 2 / focal))
-        if fov > WIDEST_FOV + 1e-3:  # a camera of that very view, with its rounded focal length
+        if fov > WIDEST_FOV + 1e-3:  # tolerates a focal length rounded at the limit
             return (
                 f"{name} {focal:g} for a {axis} of {size:g} pixels, a field of view of {fov:.1f} degrees, "
                 f"which is more than the {WIDEST_FOV:g} that are possible"
@@ -28,7 +28,7 @@ def too_wide(fx: float, fy: float, height: int, width: int) -> str:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera or a batch of them, all of one image size.
+    """A pinhole camera, or a batch of them with one image size.
 
     Attributes:
         matrix: (..., 3, 3) intrinsics in pixels, [[fx, 0, cx], [0, fy, cy], [0, 0, 1]].
@@ -49,7 +49,7 @@ class Camera:
 
     @classmethod
     def from_field_of_view(cls, degrees: float, height: int, width: int) -> "Camera":
-        """Make a camera with square pixels that sees ``degrees`` from its left to its right edge."""
+        """Make a camera with square pixels and a horizontal field of view of ``degrees``."""
         focal = width / (2 * math.tan(math.radians(degrees) / 2))
         return cls.from_parameters(focal, focal, (width - 1) / 2, (height - 1) / 2, height, width)
 
@@ -64,14 +64,14 @@ class Camera:
     def resize(self, height: int, width: int) -> "Camera":
         """The camera of the image resized to ``height`` x ``width``."""
         sx, sy = width / self.width, height / self.height
-        # By rows: a matrix of the factors would be copied to a GPU, for which the host would wait.
+        # By rows: copying a matrix of the factors to a GPU would make the host wait.
         x, y, last = self.matrix.unbind(-2)
         rows = [sx * x + (sx / 2 - 0.5) * last, sy * y + (sy / 2 - 0.5) * last, last]
         return Camera(torch.stack(rows, dim=-2), height, width)
 
     def has_aspect_of(self, height: int, width: int) -> bool:
-        """Whether images of this size can be the camera's, resized: their aspect ratio is the same within
-        1 %, or but for the rounding of their size to whole pixels."""
+        """Whether images of this size can be resized images of the camera: their aspect ratio is the same
+        within 1 %, or differs only because their size is rounded to whole pixels."""
         stretch = (width / self.width) / (height / self.height)
         rounding = min(abs(width - height * self.width / self.height),
                        abs(height - width * self.height / self.width))  # fmt: skip
@@ -106,7 +106,7 @@ class Camera:
         return Camera(matrix, self.height, self.width)
 
     def repeat(self, times: int) -> "Camera":
-        """A batch of B cameras as one of ``times * B``, the whole batch repeated in order."""
+        """Repeat a batch of B cameras to one of ``times * B``, in order."""
         return Camera(self.matrix.repeat(times, 1, 1), self.height, self.width)
 
     @property
@@ -118,7 +118,7 @@ class Camera:
     def project(self, points: Float[Tensor, "*batch n 3"]) -> Float[Tensor, "*batch n 2"]:
         """Pixel coordinates (x, y) of points (..., N, 3) in the camera frame.
 
-        The depth is not checked: points with z <= 0 have no image, the caller masks them.
+        Depth is not checked: points with z <= 0 have no image, and the caller must mask them.
         """
         homogeneous = points @ self.matrix.mT
         return homogeneous[..., :2] / homogeneous[..., 2:]
@@ -134,13 +134,13 @@ class Camera:
 
 
 def vector_like(like: Tensor, *values: int | float) -> Float[Tensor, " n"]:
-    """A vector of a few numbers with the type and device of ``like``; other than with ``new_tensor``,
-    nothing is copied to a GPU, for which the host would wait."""
+    """A vector of a few numbers with the dtype and device of ``like``. Unlike ``new_tensor``, it copies
+    nothing to a GPU, so the host need not wait."""
     return torch.stack([like.new_full((), value) for value in values])
 
 
 def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "n 2"]:
-    """(H * W, 2) pixel centres (x, y), row by row, with the type and device of ``like``."""
+    """Pixel centres (H * W, 2) as (x, y), row by row, with the dtype and device of ``like``."""
     y, x = torch.meshgrid(
         torch.arange(height, dtype=like.dtype, device=like.device),
         torch.arange(width, dtype=like.dtype, device=like.device),
@@ -150,7 +150,7 @@ def pixel_grid(height: int, width: int, like: Tensor) -> Float[Tensor, "n 2"]:
 
 
 def camera_rays(camera: Camera) -> Float[Tensor, "h w 3"]:
-    """Points at depth 1 of all pixels of a camera without batch."""
+    """Rays (H, W, 3) with z = 1 through all pixels of an unbatched camera."""
     pixels = pixel_grid(camera.height, camera.width, camera.matrix)
     rays = camera.unproject(pixels, torch.ones_like(pixels[:, 0]))
     return rays.unflatten(0, (camera.height, camera.width))

@@ -1,4 +1,4 @@
-"""Text files with a pose per row: their rows, and what a header says of the columns."""
+"""Text files with one pose per row: their rows, and the columns that a header names."""
 
 import csv
 import re
@@ -26,13 +26,13 @@ ROLES = {
     "time": r"(?:.*_)?(?:t|ts|times?|time_?stamps?|stamp|date_?time|elapsed)",
     "index": r"|#|(?:.*_)?(?:index|idx|id|frames?|frame_?(?:num|no)|no|nr|num|number|seq|image|i|n|count)",
 }
-"""Names of columns, in lower case and with _ between words, by what they hold; the first that fits."""
+"""Patterns of column names (lower case, words joined by _) by content; the first match counts."""
 AXES = str.maketrans("ijkr012", "xyzwxyz")
 ORDERS = ("wxyz", "xyzw")
 
 
 def _order_in_words(letters: str, number: int, place: str) -> re.Pattern[str]:
-    """What says where the scalar stands: ``scalar first``, ``wxyz``, ``qw, qx, qy, qz``, ``q0 is w``."""
+    """Pattern for the place of the scalar: ``scalar first``, ``wxyz``, ``qw, qx, qy, qz``, ``q0 is w``."""
     named = r"[\s,]*".join(f"(?:q_?)?{letter}" for letter in letters)
     return re.compile(
         rf"(scalar|real|\bq?_?w)[ -]*(part )?{place}|(?<![a-z]){named}(?![a-z])"
@@ -52,16 +52,16 @@ IMAGE_NAME = re.compile(r".*\.(jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Columns:
-    """Where a header puts the parts of a pose.
+    """Columns of the parts of a pose, as named by a header.
 
     Attributes:
         position: columns of x, y, z.
-        metres: of the unit of each.
+        metres: length of each column's unit in metres.
         quaternion: its four columns, in the order of the file.
-        order: their letters; empty where they are but numbered (``q0 q1 q2 q3``).
-        time: columns of the time; of two, the second counts nanoseconds beyond the seconds of the first.
+        order: their components, such as ``wxyz``; empty if they are only numbered (``q0 q1 q2 q3``).
+        time: columns of the time; if there are two, seconds and additional nanoseconds.
         unit: of the time, or empty.
-        index: column of a frame number.
+        index: column of a frame number, or None.
     """
 
     position: list[int]
@@ -77,9 +77,9 @@ class Times(NamedTuple):
     """Times of the rows of a file.
 
     Attributes:
-        seconds: (N,).
-        unit: that they were in.
-        counted: whether they may be frame numbers: whole, and nothing says that they are seconds.
+        seconds: (N,) the times in seconds.
+        unit: their unit in the file.
+        counted: whether they may be frame numbers: whole numbers that nothing marks as seconds.
     """
 
     seconds: ndarray
@@ -94,9 +94,9 @@ class PoseTable:
     Attributes:
         path: of the file.
         words: (N, C) fields.
-        lines: where they stand in the file.
-        first: the first of them.
-        headers: the lines before them.
+        lines: line number of each row.
+        first: text of the first row.
+        headers: the lines before the first row.
     """
 
     path: str | Path
@@ -112,15 +112,15 @@ class PoseTable:
 
     @property
     def separation(self) -> str:
-        """What separates the fields, in words, where it is not space."""
+        """The separator in words, such as ``, comma-separated``; empty for spaces."""
         marks = {";": "semicolon", ",": "comma", "\t": "tab"}
         return next((f", {name}-separated" for m, name in marks.items() if m in self.first), "")
 
     def numbers(self, columns: list[int] | None = None) -> ndarray:
-        """(N, columns) numbers, NaN where a field is empty; of all columns if None.
+        """Numbers (N, columns) of the given columns, by default of all; NaN where a field is empty.
 
         Raises:
-            EgodepthError: a field that is no number, or infinite.
+            EgodepthError: a field that is infinite or not a number.
         """
         wanted = list(range(self.count)) if columns is None else columns
         rows: list[list[float]] = []
@@ -137,14 +137,14 @@ class PoseTable:
         return np.array(rows, np.float64).reshape(-1, len(wanted))
 
     def expect(self, columns: tuple[int, ...], expected: str) -> None:
-        """Refuse another number of columns."""
+        """Raise EgodepthError if the number of columns is none of ``columns``."""
         if self.count not in columns:
             raise EgodepthError(
                 f"{self.path} line {self.lines[0]}: expected {expected}, got {self.first[:60]!r}"
             )
 
     def refuse(self, wrong: ndarray, form: str, why: Callable[[int], str]) -> None:
-        """Refuse the first of the rows that are marked."""
+        """Raise EgodepthError for the first row marked as wrong, if any."""
         if wrong.any():
             row = int(np.argmax(wrong))
             more = f" ({wrong.sum()} such lines)" if wrong.sum() > 1 else ""
@@ -153,10 +153,10 @@ class PoseTable:
             )
 
     def times(self, values: ndarray, named: str = "") -> Times:
-        """Times (N,) in the unit ``named``, or in that of the header, or in the one that they can only be in.
+        """Convert times (N,) from the unit ``named``, else the header's, else the only plausible one.
 
         Raises:
-            EgodepthError: a row without time, or times that may be in no unit or in several.
+            EgodepthError: a row without a time, mostly repeated times, or times that fit no unit or several.
         """
         self.refuse(~np.isfinite(values), "a trajectory", lambda row: "it has no time")
         apart = len(np.unique(values))
@@ -171,7 +171,7 @@ class PoseTable:
         return Times(values / TIME_UNITS[unit], unit, whole and unit == "s" and not named)
 
     def _named_unit(self) -> str:
-        """Unit of the times that a header names without naming all columns, or empty."""
+        """Time unit from a header that may not name all columns, or empty."""
         for line in reversed(self.headers):
             for name in _names(line):
                 role, _, unit = _role(name)
@@ -183,10 +183,11 @@ class PoseTable:
         return ""
 
     def columns(self) -> Columns | None:
-        """Where a header puts position and quaternion; None where none names them.
+        """Columns as named by a header; None if no header names them.
 
         Raises:
-            EgodepthError: a header that contradicts the rows or itself, or names angles or half a pose.
+            EgodepthError: a header that contradicts the rows or itself, says world to camera, or names angles
+                or an incomplete pose.
         """
         wrong = ""
         if WORLD_TO_CAMERA.search("\n".join(self.headers)):
@@ -215,10 +216,10 @@ class PoseTable:
         return found
 
     def order(self) -> str:
-        """``wxyz`` or ``xyzw``, as a header says it of the quaternion in words, or empty.
+        """Quaternion order, ``wxyz`` or ``xyzw``, that a header states in words, or empty.
 
         Raises:
-            EgodepthError: it says both.
+            EgodepthError: it states both.
         """
         lines = [h for h in self.headers if not _find(_names(h)[-self.count :])]
         text = "\n".join(lines)
@@ -235,10 +236,10 @@ class PoseTable:
 
 
 def read_pose_table(path: str | Path) -> PoseTable:
-    """The rows of a file, separated by spaces, tabs, commas or semicolons.
+    """Read the rows of a file whose fields are separated by spaces, tabs, commas or semicolons.
 
     Raises:
-        EgodepthError: a missing file, no rows, rows of different lengths, or COLMAP's list of images.
+        EgodepthError: a missing file, no rows, rows of different lengths, or COLMAP's ``images.txt``.
     """
     rows: list[list[str]] = []
     lines: list[int] = []
@@ -273,7 +274,7 @@ def read_pose_table(path: str | Path) -> PoseTable:
 
 
 def _fields(text: str) -> list[str]:
-    """Fields of a line; between semicolons a comma is a decimal point."""
+    """Fields of a line; in a semicolon-separated line, a comma is a decimal point."""
     mark = next((mark for mark in ";," if mark in text), None)
     if mark is None:
         return [word.strip('"') for word in text.split()]
@@ -292,7 +293,7 @@ def _number(word: str) -> float | None:
 
 
 def _names(header: str) -> list[str]:
-    """Words of a line that may name columns, with their units in brackets."""
+    """Words of a line that may be column names, with their units in brackets."""
     text = re.sub(r"[\[(][^\])]*\s[^\])]*[\])]", "", header.strip("#%/ {}"))
     text = re.sub(r"\s+(?=[\[(])", "", text).replace("|", ",")
     if "," in text or ";" in text:
@@ -303,7 +304,7 @@ def _names(header: str) -> list[str]:
 
 
 def _role(name: str) -> tuple[str, str, str]:
-    """What a column of a name holds (a key of :data:`ROLES`, or empty), its axis, and its unit."""
+    """Content of a column by its name (a key of :data:`ROLES`, or empty), its axis, and its unit."""
     bare, unit = split_unit(name)
     bare = re.sub(r"[./ -]+", "_", bare)
     if len(unit) == 1 and unit in "wxyz":  # q0(w)
@@ -318,7 +319,7 @@ def _role(name: str) -> tuple[str, str, str]:
 
 
 def _find(names: list[str]) -> Columns | None:
-    """The columns of a whole pose among names, or None."""
+    """Find the columns of a complete pose among names, or None."""
     roles = [_role(name) for name in names]
     bare = [name.lower().translate(AXES) if len(name) == 1 else "-" for name in names]
     windows = [i for i in range(len(names) - 3) if "".join(bare[i : i + 4]) in ORDERS]
@@ -357,12 +358,12 @@ def _plain(name: str) -> str:
 
 
 def _half(names: list[str]) -> str:
-    """What is wrong with names that are no pose but look like one, or empty."""
+    """What is wrong with column names that look like an incomplete pose, or empty."""
     roles = [_role(name)[0] for name in names]
     if roles.count("angle") >= 3:
         return "names angles in place of a quaternion"
     if roles.count("position") == 3 and "quaternion" not in roles and len(names) < 12:
         return "names a position and no quaternion"
     if len(names) in (12, 13, 16) or roles.count("position") + roles.count("quaternion") < 3:
-        return ""  # names of a matrix' numbers, or prose
+        return ""  # names of matrix entries, or prose
     return "names no whole pose, or more than one"

@@ -1,4 +1,4 @@
-"""Rigid motions as 4x4 matrices, named ``target_from_source``; leading dimensions free."""
+"""Rigid motions as 4x4 matrices named ``target_from_source``, with any leading dimensions."""
 
 import torch
 from jaxtyping import Float
@@ -24,9 +24,9 @@ def so3_exp(axis_angle: Float[Tensor, "*batch 3"]) -> Float[Tensor, "*batch 3 3"
 
 
 def so3_log(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
-    """Axis-angle vector in radians, of length in [0, pi], of a rotation matrix.
+    """Axis-angle vector of a rotation matrix, in radians, with a length in [0, pi].
 
-    Goes through the quaternion with the largest component, so that it holds at and near pi.
+    Computed from the quaternion, so that it is accurate at and near pi.
     """
     quaternion = quaternion_from_matrix(rotation)
     vector, real = quaternion[..., :3], quaternion[..., 3:]
@@ -39,8 +39,8 @@ def so3_log(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 3"]:
 
 
 def exp(twist: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4 4"]:
-    """Motion of a twist (..., 6): axis-angle in radians, then the linear part, coupled by the
-    left Jacobian as in the SE(3) exponential map."""
+    """SE(3) exponential map of a twist (..., 6): axis-angle in radians, then the linear part, which the
+    left Jacobian maps to the translation."""
     axis_angle, linear = twist[..., :3], twist[..., 3:]
     return from_rotation_translation(
         so3_exp(axis_angle), (_left_jacobian(axis_angle) @ linear.unsqueeze(-1)).squeeze(-1)
@@ -48,9 +48,9 @@ def exp(twist: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4 4"]:
 
 
 def log(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 6"]:
-    """The twist whose :func:`exp` is ``motion``; rotation angles in [0, pi]."""
+    """SE(3) logarithm: the twist whose :func:`exp` is ``motion``, with a rotation angle in [0, pi]."""
     axis_angle = so3_log(motion[..., :3, :3])
-    # The Jacobian is regular up to a whole turn; checking it would make the host wait for a GPU.
+    # The Jacobian is invertible below a full turn; checking that would make the host wait for a GPU.
     linear, _ = torch.linalg.solve_ex(_left_jacobian(axis_angle), motion[..., :3, 3:])
     return torch.cat([axis_angle, linear.squeeze(-1)], dim=-1)
 
@@ -58,15 +58,15 @@ def log(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 6"]:
 def part_of(
     motion: Float[Tensor, "*batch 4 4"], share: Float[Tensor, "*batch"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """The motion up to a share of the way along its geodesic: with constant linear and angular velocity,
-    0 is no motion and 1 the whole of it."""
+    """Interpolate a motion along its geodesic, at constant linear and angular velocity: a share of 0 is the
+    identity, 1 the whole motion."""
     return exp(share.unsqueeze(-1) * log(motion))
 
 
 def from_rotation_translation(
     rotation: Float[Tensor, "*batch 3 3"], translation: Float[Tensor, "*batch 3"]
 ) -> Float[Tensor, "*batch 4 4"]:
-    """Assemble 4x4 motions."""
+    """Assemble 4x4 motions from rotations and translations."""
     top = torch.cat([rotation, translation.unsqueeze(-1)], dim=-1)
     bottom = torch.zeros_like(top[..., :1, :])
     bottom[..., 3] = 1
@@ -74,13 +74,14 @@ def from_rotation_translation(
 
 
 def inverse(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """``source_from_target`` of ``target_from_source``, using that the rotation is orthonormal."""
+    """Invert ``target_from_source`` to ``source_from_target``, assuming an orthonormal rotation."""
     transposed = motion[..., :3, :3].mT
     return from_rotation_translation(transposed, -(transposed @ motion[..., :3, 3:]).squeeze(-1))
 
 
 def adjoint(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 6 6"]:
-    """How a twist changes sides: ``exp(adjoint(m) @ x) @ m`` is ``m @ exp(x)``."""
+    """Adjoint of a motion, which moves a twist to its other side: ``exp(adjoint(m) @ x) @ m`` is
+    ``m @ exp(x)``."""
     rotation = motion[..., :3, :3]
     mixed = hat(motion[..., :3, 3]) @ rotation
     top = torch.cat([rotation, torch.zeros_like(rotation)], dim=-1)
@@ -88,8 +89,8 @@ def adjoint(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 6 6"]:
 
 
 def rigid(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
-    """The nearest rigid motion. :func:`inverse` relies on orthonormal rotations; in long chains of
-    products and inverses rounding errors double at every step."""
+    """The nearest rigid motion. :func:`inverse` assumes orthonormal rotations, so rounding errors double at
+    every step of a long chain of products and inverses."""
     u, _, vt = torch.linalg.svd(motion[..., :3, :3])
     return from_rotation_translation(u @ vt, motion[..., :3, 3])
 
@@ -97,17 +98,17 @@ def rigid(motion: Float[Tensor, "*batch 4 4"]) -> Float[Tensor, "*batch 4 4"]:
 def transform(
     motion: Float[Tensor, "*batch 4 4"], points: Float[Tensor, "*batch n 3"]
 ) -> Float[Tensor, "*batch n 3"]:
-    """Points (..., N, 3) of the source frame, in the target frame of ``target_from_source``."""
+    """Transform points (..., N, 3) from the source to the target frame of ``target_from_source``."""
     return points @ motion[..., :3, :3].mT + motion[..., None, :3, 3]
 
 
 def rotation_angle(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch"]:
-    """Angle in radians, in [0, pi]."""
+    """Rotation angle in radians, in [0, pi]."""
     return so3_log(rotation).norm(dim=-1)
 
 
 def matrix_from_quaternion(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tensor, "*batch 3 3"]:
-    """Rotation matrix of a quaternion (x, y, z, w) of any length but zero."""
+    """Rotation matrix of a quaternion (x, y, z, w) of any non-zero length."""
     x, y, z, w = (quaternion / quaternion.norm(dim=-1, keepdim=True)).unbind(-1)
     rows = [
         torch.stack([1 - 2 * (y * y + z * z), 2 * (x * y - z * w), 2 * (x * z + y * w)], dim=-1),
@@ -118,9 +119,9 @@ def matrix_from_quaternion(quaternion: Float[Tensor, "*batch 4"]) -> Float[Tenso
 
 
 def quaternion_from_matrix(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tensor, "*batch 4"]:
-    """Unit quaternion (x, y, z, w), w >= 0 up to rounding, of a rotation matrix.
+    """Unit quaternion (x, y, z, w) of a rotation matrix, with w >= 0 up to rounding.
 
-    Of the four expressions for it, the one that divides by the largest component is taken.
+    Of the four expressions for it, uses the one that divides by the largest component.
     """
     r = rotation
     xx, yy, zz = r[..., 0, 0], r[..., 1, 1], r[..., 2, 2]
@@ -134,7 +135,7 @@ def quaternion_from_matrix(rotation: Float[Tensor, "*batch 3 3"]) -> Float[Tenso
         r[..., 0, 2] + r[..., 2, 0],
         r[..., 1, 2] + r[..., 2, 1],
     )
-    # Each row is the quaternion times four times one of its components: x, y, z, w.
+    # Row i is the quaternion times four times its component i (x, y, z, w).
     rows = torch.stack(
         [
             torch.stack([1 + xx - yy - zz, xy, xz, wx], dim=-1),

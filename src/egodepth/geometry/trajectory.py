@@ -17,7 +17,7 @@ from egodepth.geometry.pose_table import EXAMPLE, ORDERS, Columns, PoseTable, Ti
 def chain(
     previous_from_next: Float64[ndarray, "n 4 4"],
 ) -> Float64[ndarray, "m 4 4"]:
-    """Poses ``first_from_frame`` (N + 1, 4, 4) of N motions between consecutive frames."""
+    """Chain N motions between consecutive frames to poses ``first_from_frame`` (N + 1, 4, 4)."""
     poses = [np.eye(4)]
     for motion in previous_from_next:
         poses.append(poses[-1] @ motion)
@@ -30,8 +30,8 @@ def align_similarity(
     """Scale s, rotation R and translation t that minimise sum |s R estimate + t - truth|^2.
 
     Umeyama, "Least-squares estimation of transformation parameters between two point patterns",
-    PAMI 1991. Degenerate sets (all points on a line) leave a free rotation about the line; a
-    proper one is returned.
+    PAMI 1991. If all points lie on a line, the rotation about it is undetermined, and an arbitrary proper
+    rotation is returned.
     """
     mean_estimate, mean_truth = estimate.mean(0), truth.mean(0)
     a, b = estimate - mean_estimate, truth - mean_truth
@@ -48,9 +48,9 @@ def align_similarity(
 def associate(
     times: Float64[ndarray, "n"], others: Float64[ndarray, "m"], apart: float
 ) -> Int64[ndarray, "p 2"]:
-    """Positions (P, 2) of moments that belong together, each at most once and at most ``apart`` seconds
-    from the other: of the fewer moments, each goes to the nearest of the others (as evo does it), and
-    where several go to one, the nearest of them has it."""
+    """Indices (P, 2) of times that belong together, at most ``apart`` seconds apart and each used at most
+    once. Each time of the shorter list is matched to the nearest of the other (as in evo); if several match
+    the same one, the nearest wins."""
     if len(times) > len(others):
         pairs = associate(others, times, apart)[:, ::-1]
         return pairs[np.argsort(pairs[:, 0], kind="stable")]
@@ -73,7 +73,8 @@ def poses_at(
     poses: Float64[ndarray, "m 4 4"],
     apart: float,
 ) -> Float64[ndarray, "n 4 4"]:
-    """The poses nearest in time (N, 4, 4), NaN where none is within ``apart`` seconds."""
+    """Poses (N, 4, 4) nearest in time as matched by :func:`associate`, NaN where none is within ``apart``
+    seconds."""
     found = np.full((len(times), 4, 4), np.nan)
     pairs = associate(times, pose_times, apart)
     found[pairs[:, 0]] = poses[pairs[:, 1]]
@@ -89,13 +90,13 @@ def _rotations(quaternions: Float64[ndarray, "n 4"]) -> Float64[ndarray, "n 3 3"
 
 
 class RecordedTrajectory(NamedTuple):
-    """A trajectory as a file holds it.
+    """A trajectory as read from a file.
 
     Attributes:
-        times: (N,) seconds, ascending; None where the file tells none.
-        poses: (N, 4, 4) ``world_from_camera``, NaN where the file has a row without a valid pose.
-        form: what the file was taken for, in words.
-        counted: whether the times may be frame numbers: whole, and nothing says that they are seconds.
+        times: (N,) seconds, ascending; None if the file has none.
+        poses: (N, 4, 4) ``world_from_camera``, NaN for rows without a valid pose.
+        form: the detected format, in words.
+        counted: whether the times may be frame numbers: whole numbers that nothing marks as seconds.
     """
 
     times: Float64[ndarray, "n"] | None
@@ -110,22 +111,22 @@ FORMS = (
     "a matrix, an index TUM's 8; or a header names the columns"
 )
 ROTATION_TOLERANCE = 0.01
-"""How far a quaternion's length may be from 1, and the entries of R R^T from those of the identity."""
+"""Largest deviation of a quaternion's length from 1, and of the entries of R R^T from the identity."""
 IDENTITY_TOLERANCE = 1e-3
-"""Of a quaternion that is no rotation."""
+"""Largest deviation of a quaternion's components from those of the identity rotation."""
 
 
 def read_trajectory(path: str | Path) -> RecordedTrajectory:
-    """A file in KITTI, TUM or EuRoC format or with a header that names its columns, separated by spaces, tabs,
-    commas or semicolons.
+    """Read a trajectory in KITTI, TUM or EuRoC format, or with a header that names its columns, separated by
+    spaces, tabs, commas or semicolons.
 
-    A header decides what the columns hold, in which order and unit; without one, the number of columns and the
-    times do. Every row is checked against it. Rows without a pose (NaN, or a rotation of zeros, as trackers
-    write them where they are lost) become NaN with a warning.
+    The header determines the columns, their order and units; without one, the number of columns and the times
+    do. Every row is checked. Rows without a pose (NaN or an all-zero rotation, as written by trackers that
+    are lost) become NaN, with a warning.
 
     Raises:
-        EgodepthError: a missing file, one in none of these formats, times that may be in several units, a
-            header that contradicts the rows, or a row that is no pose, named by its line.
+        EgodepthError: a missing file, an unknown format, times of ambiguous unit, a header that contradicts
+            the rows, or a row that is not a pose (the message names its line).
     """
     table = read_pose_table(path)
     columns = table.columns()
@@ -153,7 +154,7 @@ def read_trajectory(path: str | Path) -> RecordedTrajectory:
 
 
 def read_kitti(path: str | Path) -> Float64[ndarray, "n 4 4"]:
-    """Poses in KITTI format.
+    """Read poses (N, 4, 4) from a file in KITTI format.
 
     Raises:
         EgodepthError: as :func:`read_trajectory`, or a line without 12 numbers.
@@ -164,7 +165,7 @@ def read_kitti(path: str | Path) -> Float64[ndarray, "n 4 4"]:
 
 
 def read_tum(path: str | Path) -> tuple[Float64[ndarray, "n"], Float64[ndarray, "n 4 4"]]:
-    """Times (N,) in seconds and poses (N, 4, 4) of a file in TUM format, in order of time.
+    """Read times (N,) in seconds and poses (N, 4, 4) from a file in TUM format, sorted by time.
 
     Raises:
         EgodepthError: as :func:`read_trajectory`, or a line without eight numbers.
@@ -175,10 +176,10 @@ def read_tum(path: str | Path) -> tuple[Float64[ndarray, "n"], Float64[ndarray, 
 
 
 def read_euroc(path: str | Path) -> tuple[Float64[ndarray, "n"], Float64[ndarray, "n 4 4"]]:
-    """Times (N,) in seconds and poses (N, 4, 4) of a file in EuRoC format, in order of time.
+    """Read times (N,) in seconds and poses (N, 4, 4) from a file in EuRoC format, sorted by time.
 
     Raises:
-        EgodepthError: as :func:`read_trajectory`, or a line that does not begin with eight numbers.
+        EgodepthError: as :func:`read_trajectory`, or a line without 8 or 17 numbers.
     """
     table = read_pose_table(path)
     table.expect((8, 17), "nanoseconds, position and quaternion w x y z")
@@ -188,7 +189,8 @@ def read_euroc(path: str | Path) -> tuple[Float64[ndarray, "n"], Float64[ndarray
 def _timed(
     table: PoseTable, order: str, unit: str = ""
 ) -> tuple[Float64[ndarray, "n"], Float64[ndarray, "n 4 4"]]:
-    """Times and poses of a data set's file, in an order and unit unless its header says another."""
+    """Times and poses of a file whose quaternion order and time unit are known, unless its header names
+    others."""
     columns = table.columns()
     if columns is not None:
         found = _from_columns(table, columns)
@@ -202,13 +204,13 @@ def _timed(
 
 
 def off_rotation(matrices: Float64[ndarray, "n 3 3"]) -> Float64[ndarray, "n"]:
-    """How far the entries of R R^T are from those of the identity."""
+    """Largest deviation of the entries of R R^T from the identity, per matrix."""
     off = np.abs(matrices @ matrices.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
     return np.asarray(off)
 
 
 def is_frame_count(values: Float64[ndarray, "n"]) -> bool:
-    """Whether numbers are 0, 1, 2 and so on, or 1, 2, 3."""
+    """Whether values count up by one from 0 or from 1."""
     start = values[0] if len(values) > 1 else -1
     return start in (0, 1) and np.array_equal(values, start + np.arange(len(values)))
 
@@ -230,10 +232,10 @@ def _from_columns(table: PoseTable, columns: Columns) -> RecordedTrajectory:
 
 
 def _order_by_start(table: PoseTable, quaternions: ndarray) -> str:
-    """Order of quaternions whose columns are but numbered, where the first of them is no rotation.
+    """Infer the order of quaternions whose columns are only numbered, if the first is the identity rotation.
 
     Raises:
-        EgodepthError: it is one.
+        EgodepthError: the first is not the identity rotation.
     """
     for order in ORDERS:
         unturned = np.array([letter == "w" for letter in order], np.float64)
@@ -263,14 +265,14 @@ def _from_quaternions(
     *,
     named: bool = False,
 ) -> RecordedTrajectory:
-    """Poses of (N, 7 or more) numbers: position and quaternion.
+    """Make poses from rows of position and quaternion.
 
     Args:
-        table: that they come from.
+        table: where the rows come from, for messages.
         times: of the poses, if any.
-        numbers: the positions and quaternions.
-        order: of the quaternions' letters.
-        indexed: whether an index goes before.
+        numbers: (N, 7 or more) positions and quaternions; further columns are ignored.
+        order: of the quaternions' components.
+        indexed: whether an index precedes them.
         named: whether a header names the columns.
     """
     form = ("EuRoC" if order == "wxyz" else "TUM") + " after an index" * indexed
@@ -300,7 +302,8 @@ def _from_quaternions(
 
 
 def _from_matrices(table: PoseTable, numbers: ndarray, with_row: str = "") -> RecordedTrajectory:
-    """Poses of (N, 12) numbers, the top 3x4 row by row, or of 13 that a time or an index leads."""
+    """Make poses from (N, 12) numbers, the top 3x4 row by row, or from 13, of which the first is a time or an
+    index."""
     times = None
     form = "KITTI"
     if numbers.shape[1] == 13:
@@ -327,7 +330,7 @@ def _from_matrices(table: PoseTable, numbers: ndarray, with_row: str = "") -> Re
         np.linalg.det(rotations) < 0, form,
         lambda row: "its 3x3 part is a mirror image, no rotation: the determinant is -1",
     )  # fmt: skip
-    # Few digits leave a rotation that is slightly none; the nearest one is meant.
+    # Numbers with few digits are not exactly a rotation; take the nearest one.
     u, _, vt = np.linalg.svd(rotations)
     return _recorded(table, times, u @ vt, matrices[:, :, 3], lost, form)
 

@@ -1,4 +1,4 @@
-"""View synthesis: the source image as the target camera would see it. Images are sampled here alone."""
+"""View synthesis: the source image as the target camera would see it. The only place that samples images."""
 
 import torch
 import torch.nn.functional as F
@@ -9,10 +9,10 @@ from egodepth.geometry.camera import Camera, pixel_grid, vector_like
 from egodepth.geometry.limits import Sampling
 
 MIN_SOURCE_DEPTH = 1e-3
-"""Points nearer to the source camera's plane than this, in the unit of the depth, have no image."""
+"""Smallest depth in the source at which a point has an image, in the unit of the depth."""
 
 MIN_DEPTH_RATIO = 1e-3
-"""Depth in the source over depth in the target below which a point has no image."""
+"""Smallest ratio of depth in the source to depth in the target at which a point has an image."""
 
 
 def sample(
@@ -20,9 +20,9 @@ def sample(
     pixels: Float[Tensor, "b *layers h2 w2 2"],
     sampling: Sampling = "exact",
 ) -> Float[Tensor, "b c *layers h2 w2"]:
-    """Bilinear values of ``image`` at pixel coordinates (x, y); outside, the nearest border value.
+    """Sample ``image`` bilinearly at pixel coordinates (x, y); outside, take the nearest border value.
 
-    Several layers of coordinates share one image without its being copied.
+    Several layers of coordinates share one image without a copy of it.
     """
     height, width = image.shape[-2:]
     size = vector_like(pixels, width, height)
@@ -37,10 +37,10 @@ def sample(
 def sample_with_slopes(
     image: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b n 2"]
 ) -> tuple[Float[Tensor, "b c n"], Float[Tensor, "b c n"], Float[Tensor, "b c n"]]:
-    """Bilinear values as of :func:`sample`, and their exact derivatives by x and by y.
+    """Bilinear values as from :func:`sample`, and their exact derivatives with respect to x and y.
 
-    Pixels outside get the nearest border value; slopes are those of the nearest cell. Where a coordinate is
-    NaN, so are value and slopes.
+    Outside of the image, values are those of the nearest border pixel and slopes those of the nearest cell.
+    NaN coordinates give NaN values and slopes.
     """
     height, width = image.shape[-2:]
     x, y = pixels.unbind(-1)
@@ -48,7 +48,7 @@ def sample_with_slopes(
     top = y.floor().clamp(0, max(height - 2, 0))
     along, down = (x - left).clamp(0, 1)[:, None], (y - top).clamp(0, 1)[:, None]
     flat = image.flatten(2)
-    # Coordinates that are not a number have no cell; their values are not a number through ``along``.
+    # NaN coordinates have no cell; ``along`` makes their values NaN.
     cell = (top * width + left).nan_to_num(0).long()
     first = cell[:, None].expand(-1, image.shape[1], -1)
     to_right, to_below = min(width - 1, 1), width * min(height - 1, 1)
@@ -67,13 +67,13 @@ def reproject(
 ) -> tuple[
     Float[Tensor, "b *layers h w 2"], Float[Tensor, "b *layers h w"], Bool[Tensor, "b *layers h w"]
 ]:
-    """Where each target pixel lies in the source image (paper, eq. 1).
+    """Project every target pixel into the source image (paper, eq. 1).
 
     Args:
-        depth: depth of the target along z, any unit shared with the translation; several layers
-            of it (for example the scales of a network) may stand between batch and height.
-        source_from_target: motion of points from the target to the source camera frame.
-        target_camera, source_camera: cameras of batch size b; the target's size is that of ``depth``.
+        depth: depth of the target along z, in the unit of the translation; between batch and height
+            there may be several layers, for example the scales of a network.
+        source_from_target: transform from the target to the source camera frame.
+        target_camera, source_camera: batches of B; the target's size is that of ``depth``.
 
     Returns:
         Pixel coordinates (x, y) in the source image; depth along the source camera's z; and whether
@@ -87,7 +87,7 @@ def reproject(
     x, y = pixel_grid(height, width, depth).view(height, width, 2).unbind(-1)
     fx, fy, cx, cy = (spread(v) for v in target_camera.focal_and_centre.unbind(-1))
     ray_x, ray_y = (x - cx) / fx, (y - cy) / fy
-    # One coordinate at a time: no tensor of points is made, which halves the memory traffic.
+    # One coordinate at a time: without a tensor of points, memory traffic is halved.
     moved = []
     for row in range(3):
         r0, r1, r2, t = (spread(v) for v in source_from_target[:, row].unbind(-1))
@@ -121,21 +121,21 @@ def sweep(
     source_from_target: Float[Tensor, "b 4 4"],
     camera: Camera,
 ) -> tuple[Float[Tensor, "b c d h w"], Bool[Tensor, "b d h w"]]:
-    """The source image seen from the target camera by way of several inverse depths of each pixel, and where
+    """The source image seen from the target camera at several candidate inverse depths per pixel, and where
     that is valid.
 
-    The same as :func:`warp` in less time: before the division, a pixel's place in the source is linear in
-    inverse depth (Hartley and Zisserman 2004, eq. 13.2).
+    A faster :func:`warp`: before the division, a pixel's position in the source is linear in inverse depth
+    (Hartley and Zisserman 2004, eq. 13.2).
 
     Args:
         source_image: (B, C, H, W).
         inverse_depths: (B, D, H, W), or (B, D, 1, 1) for planes; 0 is infinitely far.
-        source_from_target: motion of points from the target to the source camera frame.
+        source_from_target: transform from the target to the source camera frame.
         camera: of both images.
     """
     height, width = source_image.shape[-2:]
     intrinsics = camera.matrix
-    # The units of grid_sample, 2 (u + 0.5) / W - 1, are part of the projection.
+    # The projection includes the normalisation of grid_sample, 2 (u + 0.5) / W - 1.
     size = vector_like(intrinsics, width, height, 1)
     project = intrinsics * (2 / size)[:, None]
     project = project + (1 / size - 1)[:, None] * intrinsics[:, 2:]
