@@ -1,4 +1,4 @@
-"""The demo: render streets, train on some, predict and score another, and report."""
+"""The demo: render streets, train on some of them, predict and score another one, and write a report."""
 
 import time
 from dataclasses import dataclass
@@ -22,16 +22,16 @@ from egodepth.settings.recipes import demo as demo_recipe
 from egodepth.training.run import train
 
 SCORED_STREET = "synthetic:100"
-"""A street that no training sees."""
+"""A street that no training uses."""
 OVERHEAD_SHARE = 0.15
-"""Of the time, for prediction, scoring and the report after the training."""
+"""Share of the time that is reserved for prediction, scoring and the report after the training."""
 STREETS_A_MINUTE = 0.6
-"""Of the recipe's streets, at least one: rendering, placing and labelling take their time of each."""
+"""Streets of the recipe per minute of budget (at least one): each must be rendered, posed and labelled."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo came to."""
+    """Scores of the demo, and its folder."""
 
     out: Path
     depth: DepthScores
@@ -39,18 +39,18 @@ class DemoResult:
 
 
 def run_demo(out: Path, *, minutes: float = 10, seed: int = 0) -> DemoResult:
-    """Run the demo into ``out``; an earlier demo there is replaced.
+    """Run the demo and write it to ``out``, replacing an earlier demo there.
 
     Writes the run folder, ``metrics.json``, ``depth.mp4``, ``trajectory.png``, ``report.html`` and,
     in ``prediction``, the predictions for the scored street.
 
     Args:
-        out: folder.
-        minutes: budget for everything; the number of training steps is fitted to it.
-        seed: of the training.
+        out: run folder to make.
+        minutes: total time budget; the number of training steps is chosen to fit.
+        seed: seed of the training.
 
     Raises:
-        EgodepthError: too few minutes, or a folder that holds something else.
+        EgodepthError: too few minutes, or a folder that holds anything but an earlier demo.
     """
     if minutes < 1.5:
         raise EgodepthError(f"the demo needs at least 1.5 minutes, got {minutes:g}")
@@ -106,7 +106,7 @@ def run_demo(out: Path, *, minutes: float = 10, seed: int = 0) -> DemoResult:
 
 
 def _clear(out: Path) -> None:
-    """Make room for a new demo, but never remove what is not an earlier one."""
+    """Remove an earlier demo from ``out``, and nothing else."""
     if not out.exists() or not any(out.iterdir()):
         return
     run = RunFolder.to_make(out)

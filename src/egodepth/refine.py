@@ -1,4 +1,4 @@
-"""Online refinement: the training's own losses on the very frames that are predicted (paper, 3.5)."""
+"""Online refinement: continue training, with the same losses, on the frames to predict (paper, 3.5)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -37,11 +37,11 @@ from egodepth.training.snippets import SnippetStream
 
 @dataclass(frozen=True)
 class SampleRefinement:
-    """How each frame is refined.
+    """Settings for refining each frame on its own.
 
     Attributes:
-        iterations: optimizer steps on the frame's snippet; the paper's are 20.
-        learning_rate: of Adam.
+        iterations: optimizer steps on the frame's snippet; 20 in the paper.
+        learning_rate: learning rate of Adam.
     """
 
     iterations: int = 20
@@ -61,33 +61,32 @@ def refine_samples(
     device: str = "auto",
     on_frame: Callable[[HeldOutResult | None], None] = lambda _: None,
 ) -> Iterator[FramePrediction]:
-    """Predict frames of a sequence, each by networks that were refined on its own snippet alone.
+    """Predict frames of a sequence, each with networks refined on that frame's snippet alone.
 
-    The snippet (batch of one, no augmentation) is trained on by the steps of a training, with the run's own
-    objective, but for L_fm where the run keeps no FeatureNet (as on the hub); then the weights go back to the
-    run's. Batch normalisation keeps its statistics, since one snippet has no better ones. The first and last
-    frame are refined by their neighbour's snippet.
+    The networks take ordinary training steps on the snippet (batch of one, no augmentation) with the run's own
+    objective, without L_fm if the run has no FeatureNet (as on the hub); then the run's weights are restored.
+    Batch normalisation keeps its statistics, since a single snippet gives no better ones. The first and the
+    last frame use the snippet of their neighbour.
 
-    Before and after, the frames two strides away, which are held out, are warped into the frame by its depth
-    and the motion that suits it best; where that does not explain it better after than before, the frame
-    gets the depth of the run. Where the camera turns more than it drives, motions are aligned to the depth
-    in every iteration: PoseNet's are of no use before it has learned this camera's, which takes more than a
-    snippet.
+    As a check, held-out frames two strides away are warped into the frame before and after the refinement,
+    with its depth and the motion that fits best; if this loss does not fall, the frame keeps the run's depth.
+    If rotation dominates the camera's motion, motions are aligned to the depth in every iteration: PoseNet
+    cannot learn the motions of this camera from a single snippet.
 
     Args:
         folder: run folder.
-        sequence: footage to predict; its camera is that which it brings or was opened with (``Run.open`` with
-            ``fov`` or ``camera``), else that of the run.
+        sequence: footage to predict, with its own camera or the one it was opened with (``Run.open`` with
+            ``fov`` or ``camera``), else the run's camera.
         refinement: iterations and learning rate.
-        rig: where to find the other camera, for a run whose sources need it.
-        frames: positions to predict, ascending, without poses; by default all, with poses.
+        rig: sequences that include the other camera of the rig, for a run whose sources need it.
+        frames: positions of the frames to predict, ascending, without poses; by default all, with poses.
         device: auto, cpu, cuda or cuda:N.
-        on_frame: called after each frame with what its refinement brought on the held-out frames; with None
-            where the footage is too short to hold any out.
+        on_frame: called after each frame with the held-out losses before and after; with None where the
+            footage is too short to hold frames out.
 
     Raises:
-        EgodepthError: no run, one without DepthNet, footage without what the run's sources need, or broken
-            frames.
+        EgodepthError: no run, a run without DepthNet, footage without the sources that the run needs, or
+            broken frames.
     """
     folder = RunFolder.at(folder)
     settings, networks = _load(folder)
@@ -102,7 +101,7 @@ def refine_samples(
     sequence = footage[0]
     gap = gap_of(sequence.frames, run.motion_gap) if run.has_motion else 1
     settings, near, wide = _make_streams(settings, footage, gap)
-    # Nothing of the first phase of a training is wanted here: of no steps, progress is at its end.
+    # Skips the first phase of a training: with zero steps, progress is at its end.
     module = EgodepthModule(settings, networks, Schedule(0))
     refined = _refined_frames(
         run, module, sequence, frames, near, wide, refinement, on_frame, bf16=bf16
@@ -110,7 +109,7 @@ def refine_samples(
     if frames is not None or not run.has_motion:
         yield from (FramePrediction(item.frame, item.result, None) for item in refined)
         return
-    # A pair is asked for when its later frame has come, by the networks refined on that frame.
+    # The motion of a pair is predicted by the networks refined on its later frame.
     for item, pose in chain_poses(refined, gap, run.motions_of_frames):
         yield FramePrediction(item.frame, item.result, pose)
 
@@ -118,13 +117,13 @@ def refine_samples(
 def _make_streams(
     settings: TrainSettings, footage: list[Sequence], gap: int
 ) -> tuple[TrainSettings, SnippetStream, SnippetStream | None]:
-    """How the footage is refined on, the snippets that it is refined on, and those that hold their sources
-    out: of the same targets with sources twice as far away in time, where there are any.
+    """Make the settings of the refinement, its snippets, and the held-out snippets: the same targets with
+    sources twice as far away in time; None without temporal sources or where the footage is too short.
 
     Args:
-        settings: of the run.
+        settings: settings of the run.
         footage: the sequence, and the other camera of its rig.
-        gap: frames between the pairs that PoseNet learned from.
+        gap: frames between the two images of PoseNet's training pairs.
     """
     data = settings.data
     settings, stream, _ = make_stream(
@@ -135,7 +134,7 @@ def _make_streams(
     if data.directions and data.poses != "given" and survey(clips[0], gap).turn >= TURNING:
         stride = survey(clips[0]).stride
         clips = [replace(clip, stride=stride) for clip in clips]
-        # What ties the free scale in a training would move depth away from the run's unit.
+        # The losses that fix the free scale in a training would pull depth away from the run's unit.
         loss = settings.loss.changed(scale=0.0, consistency=0.0)
         settings = settings.changed(loss=loss, data=settings.data.changed(poses="aligned"))
         stream = _snippets(clips, settings)
@@ -167,7 +166,7 @@ def _refined_frames(
     *,
     bf16: bool,
 ) -> Iterator[Prepared[np.ndarray]]:
-    """Frames with their depth, while the networks are those refined on the frame."""
+    """Yield frames with their depth; at each, the networks are the ones refined on that frame."""
     networks = module.networks
     start = {name: value.clone() for name, value in networks.state_dict().items()}
     source = sequence.frames
@@ -193,9 +192,9 @@ def _refine(
     held_out: SnippetBatch | None,
     refinement: SampleRefinement,
 ) -> HeldOutResult | None:
-    """Refine the networks on a snippet, and undo it where held-out frames are not explained better; None where
-    nothing is held out. Forward pass and clipping are the training's; a trainer of its own for every frame
-    would take longer than the iterations."""
+    """Refine the networks on a snippet; returns the held-out losses, None where nothing is held out. Uses the
+    training's forward pass and gradient clipping, but no trainer: setting one up for every frame would take
+    longer than the iterations."""
     networks = module.networks
     parameters = [p for p in networks.parameters() if p.requires_grad]
     optimizer = torch.optim.Adam(parameters, lr=refinement.learning_rate)
@@ -203,7 +202,7 @@ def _refine(
     try:
         for step in range(refinement.iterations + 1):
             _, result = module(replace(raw, step=step))
-            # Between start and end the held-out loss says less: depth first follows PoseNet's errors.
+            # In between, the held-out loss is less reliable: depth first follows PoseNet's errors.
             if held_out is not None and step in (0, refinement.iterations):
                 best.look(step, _held_out_loss(module, held_out, result), networks)
             if step < refinement.iterations:
@@ -221,7 +220,7 @@ def _refine(
 
 
 def _held_out_loss(module: EgodepthModule, batch: SnippetBatch, near: ObjectiveResult) -> float:
-    """L_ph of frames two strides away; their motion starts as twice that of the snippet refined on."""
+    """L_ph of the held-out frames two strides away; their motion is initialized as twice the snippet's."""
     start = None
     if module.networks.pose is not None and near.motions is not None:
         motions = near.motions[: len(module.settings.data.directions)].detach()
@@ -239,15 +238,15 @@ def refine_split(
     learning_rate: float = 1e-4,
     device: str = "auto",
 ) -> TrainResult:
-    """Go on training a run over all frames of the test footage, as the published code does.
+    """Continue training a run on all frames of the test footage, as the published code does.
 
     Args:
         folder: run folder to start from.
-        source: what the footage is called; kept with the new run, and in all its scores.
-        sequences: the footage, with its cameras as in :func:`refine_samples`.
+        source: name of the footage; stored with the new run, and in all its scores.
+        sequences: the footage, with cameras as in :func:`refine_samples`.
         out: run folder to make.
-        epochs: passes over its snippets.
-        learning_rate: halved after half of them.
+        epochs: passes over the snippets.
+        learning_rate: initial learning rate, halved after half of the epochs.
         device: auto, cpu, cuda or cuda:N.
 
     Raises:
@@ -260,7 +259,7 @@ def refine_split(
         "sources": (source,), "root": None, "split": None, "dense_labels": True
     }  # fmt: skip
     if settings.data.poses != "given" or any(s.world_from_camera is None for s in sequences):
-        # The run's own footage says nothing of how this camera moves.
+        # The run's own footage says nothing about how this camera moves.
         data |= {"poses": "auto", "stride": "auto"}
     data |= _camera_settings(sequences, out)
     refined = settings.changed(
@@ -280,8 +279,8 @@ def refine_split(
 
 
 def _camera_settings(sequences: list[Sequence], out: Path) -> dict[str, Any]:
-    """What a resumed refinement takes the camera from, where footage was opened with one: the field of view, or
-    the file that the new run keeps."""
+    """Camera settings that a resumed refinement needs if the footage was opened with a camera: the field of
+    view, or the camera file in the new run."""
     opened = [s for s in sequences if s.place and s.camera_from in ("fov", "given") and s.camera]
     if not opened or opened[0].camera is None:
         return {}
@@ -293,11 +292,11 @@ def _camera_settings(sequences: list[Sequence], out: Path) -> dict[str, Any]:
 
 
 def _load(run: RunFolder) -> tuple[TrainSettings, Networks]:
-    """How a run's samples are refined, and all its networks in evaluation mode."""
+    """Load the settings for refining single samples, and all networks of the run in evaluation mode."""
     _, networks = read_run(run)
     settings = run.settings()
-    # The split is of what was trained on, not of what is refined on. Structure from motion sees whole
-    # videos, a sample is one snippet.
+    # The split belongs to the training footage, not to the footage refined on. Structure from motion needs
+    # whole videos; a sample is one snippet.
     poses = "network" if settings.data.poses == "sfm" else settings.data.poses
     data = settings.data.changed(split=None, poses=poses, augment=False)
     return settings.changed(data=data), networks

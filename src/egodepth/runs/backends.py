@@ -1,4 +1,4 @@
-"""Backends for DepthNet: ONNX export, and runtimes that are faster on a CPU."""
+"""Backends for DepthNet: ONNX export, and faster runtimes for CPUs."""
 
 import io
 import tempfile
@@ -51,8 +51,8 @@ class _Finest(nn.Module):
 
 
 def export_onnx(depth: DepthNet | TransformersDepth, height: int, width: int, path: Path) -> None:
-    """Write DepthNet as ONNX: ``image`` (1, 3, height, width) in [0, 1], RGB, to ``inverse_depth``
-    (1, 1, h, w), in float32.
+    """Export DepthNet as ONNX, from ``image`` (1, 3, height, width) in [0, 1], RGB, to ``inverse_depth``
+    (1, 1, h, w), both float32.
 
     Raises:
         EgodepthError: onnx is not installed, or the file can't be written.
@@ -78,16 +78,16 @@ def make_compute(
     width: int,
     frames: Iterable[Tensor] = (),
 ) -> Compute:
-    """Make the function that computes DepthNet's finest inverse depth by a backend.
+    """Make the function that computes DepthNet's finest inverse depth with a backend.
 
     Args:
-        backend: of BACKENDS.
+        backend: one of BACKENDS.
         depth: the network, in evaluation mode.
-        height, width: of its images.
-        frames: (3, h, w) of the footage, for ``openvino-int8``.
+        height, width: size of its input.
+        frames: frames (3, h, w) of the footage to calibrate ``openvino-int8`` on.
 
     Raises:
-        EgodepthError: a runtime that is not installed, or no frames to calibrate by.
+        EgodepthError: a runtime that is not installed, or no frames to calibrate on.
     """
     if backend == "torch":
         return lambda images: depth(images, scales=1)[0]
@@ -149,7 +149,7 @@ def _openvino(
 
 
 def _quantize(model: Any, frames: Iterable[Tensor]) -> Any:
-    quiet_loggers()  # before it is imported, and as importing it leaves them
+    quiet_loggers()  # again below: importing nncf resets its loggers
     nncf = _package("nncf")
     images = [frame[None].cpu().numpy() for frame in islice(frames, CALIBRATION_FRAMES)]
     if not images:

@@ -1,7 +1,7 @@
-"""The cameras that a run keeps in its folder, and footage with them.
+"""Cameras stored in run folders, and their assignment to footage.
 
-``camera.yaml`` is that of the run's first footage. Of a run with several pieces of footage, ``cameras`` holds
-that of each, by its name. Both are at the size of the frames, with the lens.
+``camera.yaml`` is the camera of the run's first footage. If a run has several pieces of footage, ``cameras``
+has one file for each, by name. All are at the size of the frames, with the lens.
 """
 
 import warnings
@@ -28,29 +28,29 @@ from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.settings.training import DataSettings
 
 GUESSED_FOV = 60.0
-"""Degrees that an unknown camera is taken to see from left to right, until it is estimated."""
+"""Horizontal field of view in degrees assumed for an unknown camera, until it is estimated."""
 SAME_FOCAL = 0.02
-"""Relative difference of focal lengths, over the width, below which cameras count as one."""
+"""Relative difference of focal lengths (over the longer side) below which cameras count as the same."""
 OTHER_FOCAL = 0.1
-"""As SAME_FOCAL, above which what a file tells of its camera says that it is another one."""
+"""Relative difference of focal lengths above which a file's metadata are taken to describe another camera."""
 
 
 def brings_camera(sequence: Sequence) -> bool:
-    """Whether footage has its own camera, from more than a line in its files' metadata."""
+    """Whether footage has a camera of its own that is more than its files' metadata."""
     return sequence.camera is not None and sequence.camera_from != "metadata"
 
 
 def guess_camera(sequence: Sequence) -> Sequence:
-    """Give a sequence a guessed camera."""
+    """Return the sequence with a guessed camera, GUESSED_FOV wide."""
     return replace(sequence.with_fov(GUESSED_FOV), camera_from="guess")
 
 
 def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
-    """The sequence with the camera that the settings of a training give, where it brings none or only what its
-    files tell of it; without settings the latter, else a guess, which the training replaces.
+    """Return the sequence with a camera for training: its own; else the one in the settings; else the one in
+    its files' metadata; else a guess, which the training replaces.
 
     Raises:
-        EgodepthError: a camera file that can't be read, or footage of another aspect ratio than the camera's.
+        EgodepthError: an unreadable camera file, or footage whose aspect ratio differs from the camera's.
     """
     if brings_camera(sequence):
         return sequence
@@ -68,8 +68,8 @@ def with_camera(sequence: Sequence, data: DataSettings) -> Sequence:
 
 
 def settings_of_footage(run: RunLike) -> DataSettings:
-    """Settings of a run for other footage of the same camera: those of its training, with the camera that
-    it keeps.
+    """Data settings for other footage from a run's camera: those of its training, with the camera stored in
+    the run.
 
     Raises:
         EgodepthError: no run.
@@ -82,8 +82,8 @@ def settings_of_footage(run: RunLike) -> DataSettings:
 
 
 def keep_cameras(clips: list[Clip], run: RunFolder, factors: list[float] | None = None) -> None:
-    """Write down the cameras of one's own footage, with their lenses, their focal lengths times what was
-    learned: the first one for all footage, and each for its own, by its name."""
+    """Store the cameras of the user's own footage in the run, with their lenses, and with focal lengths
+    multiplied by the learned factors: the first as the default, and each, if there are several, by name."""
     found = [
         (clip, factor)
         for clip, factor in zip(clips, factors or [1.0] * len(clips), strict=True)
@@ -100,7 +100,7 @@ def _keep_camera(clip: Clip, path: Path, factor: float) -> None:
     frames = clip.sequence.frames
     camera, lens = clip.camera.resize(frames.height, frames.width), None
     if isinstance(frames, ChangedFrames) and isinstance(frames.change, Undistortion):
-        # What structure from motion changed, it changed in the straight camera.
+        # Structure from motion changed the focal length of the undistorted camera.
         factor *= float(camera.matrix[0, 0] / frames.change.camera.matrix[0, 0])
         camera, lens = frames.change.bent, frames.change.lens
     scale = camera.matrix.new_tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
@@ -108,12 +108,12 @@ def _keep_camera(clip: Clip, path: Path, factor: float) -> None:
 
 
 def with_run_camera(sequence: Sequence, run: RunLike) -> Sequence:
-    """Footage with the camera that a run keeps for it, its lens undone, where it brings none; where the run
-    keeps none either, with a guess, and a warning.
+    """Return footage that has no camera of its own with the run's camera, undistorted; if the run has none
+    either, with the one in its metadata, else with a guess and a warning.
 
     Raises:
-        EgodepthError: footage of another aspect ratio than the run's camera, or a run of an older version,
-            which did not keep its camera.
+        EgodepthError: footage whose aspect ratio differs from that of the run's camera, or a run of an older
+            version, which did not store its camera.
     """
     if brings_camera(sequence):
         return sequence
@@ -135,12 +135,12 @@ def with_run_camera(sequence: Sequence, run: RunLike) -> Sequence:
 
 
 def with_kept_camera(sequence: Sequence, run: RunFolder) -> Sequence:
-    """Like :func:`with_run_camera`, for a run that keeps a camera.
+    """Like :func:`with_run_camera`, for a run that stores cameras.
 
-    Footage that the run was trained on is known by its name, or the end of its path; where the run's cameras
-    differ, and footage of that name lies elsewhere than in the training, a warning tells so. Other footage gets
-    the first camera that has its aspect ratio, unless its own metadata tell of quite another one; with a
-    warning where the run has several that differ.
+    Training footage is recognized by its name or by the end of its path, with a warning if only the name
+    matches, the path differs from the training's, and the run has cameras that differ. Other footage gets the
+    first camera with its aspect ratio, with a warning if the run has several that differ; it keeps the camera
+    in its metadata if that is clearly a different one.
 
     Raises:
         EgodepthError: as :func:`with_run_camera`.
@@ -184,15 +184,15 @@ def with_kept_camera(sequence: Sequence, run: RunFolder) -> Sequence:
 
 
 def undistortion_of_run(run: RunLike, height: int, width: int, name: str) -> Undistortion | None:
-    """Undistortion for a run's camera and images of this size; None where it has no lens.
+    """Undistortion for a run's camera and images of this size; None if the camera has no lens distortion.
 
     Args:
         run: run folder.
-        height, width: of the images.
-        name: of the footage, for messages.
+        height, width: size of the images.
+        name: name of the footage, for messages.
 
     Raises:
-        EgodepthError: images of another aspect ratio than the camera's.
+        EgodepthError: images whose aspect ratio differs from the camera's.
     """
     folder = RunFolder.at(run)
     named = _kept(folder)
@@ -203,15 +203,15 @@ def undistortion_of_run(run: RunLike, height: int, width: int, name: str) -> Und
 
 
 def _kept(run: RunFolder) -> dict[str, Calibration]:
-    """By name of the footage; that of the first one by no name."""
+    """Cameras of a run by name of the footage; the first one's under the empty name."""
     return {name: read_calibration(file) for name, file in run.camera_files().items()}
 
 
 def _first_fitting(
     named: Mapping[str, Calibration], height: int, width: int, name: str, run: RunFolder
 ) -> Calibration:
-    """The first camera of this aspect ratio, with a warning where others differ; the first of all where there
-    is none."""
+    """The first camera with this aspect ratio, with a warning if others with it differ; if there is none, the
+    first camera of the run."""
     fitting = [c for c in named.values() if c.fits(height, width)] or [named[""]]
     if _differ(fitting):
         camera = fitting[0].camera
@@ -231,7 +231,7 @@ def _differ(cameras: Iterable[Calibration]) -> bool:
 
 
 def _was_trained_on(run: RunFolder, place: str) -> bool:
-    """Whether the sources of a run, as they were typed, lead to this place from here."""
+    """Whether a run's sources, as typed and resolved from the current folder, contain this place."""
     told = run.data_settings()
     for source in told.sources:
         for typed in (source, source.partition(":")[2]):  # KIND:ROOT
@@ -244,5 +244,5 @@ def _was_trained_on(run: RunFolder, place: str) -> bool:
 
 
 def _focal(camera: Camera) -> float:
-    """Over the longer side of the image, which turning does not change."""
+    """Focal length over the longer side of the image, which rotating the image does not change."""
     return float(camera.matrix[0, 0]) / max(camera.width, camera.height)

@@ -1,4 +1,4 @@
-"""Reading the networks of a run folder back; nothing pickled is ever executed."""
+"""Reading and writing the networks of a run folder; pickled code is never executed."""
 
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,10 @@ _PREFIX = "networks."
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read the dictionary of a checkpoint on the CPU; tensors and plain values only.
+    """Read a checkpoint's dictionary on the CPU; tensors and plain values only.
 
     Raises:
-        EgodepthError: missing, truncated, or a checkpoint of something else.
+        EgodepthError: missing, truncated, or not a checkpoint of egodepth.
     """
     if not path.exists():
         raise EgodepthError(
@@ -38,7 +38,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def write_weights(networks: nn.Module, path: Path) -> None:
-    """Write weights as safetensors, under the names that :func:`read_run` knows."""
+    """Write weights as safetensors, under the names that :func:`read_run` expects."""
     state = {name: value.contiguous().cpu() for name, value in networks.state_dict().items()}
     with atomic_path(path) as partial:
         save_file(state, partial, metadata={"format": "pt"})
@@ -52,7 +52,7 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def networks_checkpoint(networks: Networks) -> dict[str, Any]:
-    """Checkpoint of networks that no training resumes from."""
+    """Make a checkpoint with networks alone; no training can be resumed from it."""
     return {"state_dict": {_PREFIX + name: v for name, v in networks.state_dict().items()}}
 
 
@@ -60,8 +60,7 @@ def read_run(run: RunLike) -> tuple[ModelSettings, Networks]:
     """Read the networks of a run folder, in evaluation mode on the CPU, and their settings.
 
     Raises:
-        EgodepthError: no run folder, as :func:`read_checkpoint`, or weights that do not fit the
-            settings.
+        EgodepthError: no run folder, weights that do not fit the settings, or as :func:`read_checkpoint`.
     """
     folder = RunFolder.at(run)
     settings = folder.section(ModelSettings, "model")

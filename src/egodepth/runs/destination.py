@@ -1,4 +1,4 @@
-"""Where results are written: never into footage, nor into a run."""
+"""Checks of output folders: results are written neither into footage nor into a run."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ def check_output_folder(path: Path, *, for_run: bool = False) -> None:
 
     Args:
         path: the folder; need not exist.
-        for_run: whether a run is to be written there, which may be in the place of an earlier one.
+        for_run: whether a run will be written there, which may replace an earlier one.
 
     Raises:
-        EgodepthError: the folder holds footage, or a run, or nothing can be written there.
+        EgodepthError: the folder contains footage or a run, or is not writable.
     """
     check_destination(path, folder=True)
     is_run = RunFolder.at(path).exists
@@ -36,10 +36,10 @@ def check_output_folder(path: Path, *, for_run: bool = False) -> None:
 
 
 def output_folder(out: str | Path | OutputFolder, kind: str) -> OutputFolder:
-    """Return the folder of results of a kind, checked by :func:`check_output_folder`.
+    """Return the output folder for results of a kind, checked by :func:`check_output_folder`.
 
     Raises:
-        EgodepthError: as :func:`check_output_folder`, or results of another kind lie there.
+        EgodepthError: as :func:`check_output_folder`, or the folder contains results of another kind.
     """
     if not isinstance(out, OutputFolder):
         check_output_folder(Path(out))

@@ -1,4 +1,4 @@
-"""Where networks compute, and in which precision."""
+"""Choice of device and precision."""
 
 import torch
 
@@ -6,7 +6,7 @@ from egodepth.core.errors import EgodepthError
 
 
 def choose_device(device: str) -> tuple[str, list[int]]:
-    """Lightning's accelerator and device indices; for the CPU one process.
+    """Return Lightning's accelerator and device indices; the CPU counts as one device.
 
     Raises:
         EgodepthError: there is no such device.
@@ -23,14 +23,14 @@ def choose_device(device: str) -> tuple[str, list[int]]:
 
 
 def torch_device(device: str) -> torch.device:
-    """The device of a setting, see :func:`choose_device`."""
+    """Return the PyTorch device for a device setting; see :func:`choose_device`."""
     accelerator, devices = choose_device(device)
     return torch.device("cpu" if accelerator == "cpu" else f"cuda:{devices[0]}")
 
 
 def choose_precision(precision: str, accelerator: str) -> str:
-    """What the networks compute in, ``bf16`` or ``float32``; automatic means bfloat16 where the hardware
-    has it."""
+    """Return the precision of the networks, ``bf16`` or ``float32``; ``auto`` means bfloat16 if the hardware
+    supports it natively."""
     if precision != "auto":
         return precision
     if accelerator == "cpu":

@@ -1,4 +1,4 @@
-"""Run folders: where each file is, and the facts it holds."""
+"""Run folders: the paths of their files, and the facts stored in them."""
 
 import json
 import os
@@ -19,25 +19,25 @@ from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import DataSettings, TrainSettings
 
 HUB = "hf:"
-"""Before the name of a run on the hub, wherever a run is named."""
+"""Prefix for the name of a run on the hub, wherever a run is named."""
 BUILTIN = "builtin"
 """Name of the run that comes with the package."""
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 
 
 class RunFacts(BaseModel):
-    """What is known of a run besides its settings: the content of its run.json. What only the report shows
-    (versions, machine, plan) is kept under its own name.
+    """Facts about a run besides its settings: the content of its run.json. Facts that only the report shows
+    (versions, machine, plan) are extra fields.
 
     Attributes:
         refined: what the run was refined on, in words, or empty.
-        metric: what makes its lengths metres, in words; empty where they have another unit.
-        unit: that of its lengths, in words, where they are not metres.
-        poses: where motions in time came from in its training.
-        motion_gap: between the frames of a pair that PoseNet learned from; None in runs of older versions.
-        seconds: of its training; 0 where it was killed before it could say.
-        steps: of its training.
-        sizes: height and width of the images that it learned from, where there were several.
+        metric: what makes its lengths metres, in words; empty if they have another unit.
+        unit: unit of its lengths, in words, if they are not metres.
+        poses: where the camera motions came from in its training.
+        motion_gap: gap between the frames of PoseNet's training pairs; None in runs of older versions.
+        seconds: training time; 0 if the training was killed before it was written.
+        steps: number of training steps.
+        sizes: heights and widths of the training images, if there were several sizes.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -52,7 +52,7 @@ class RunFacts(BaseModel):
     sizes: tuple[tuple[int, int], ...] = ()
 
     def only(self, names: Iterable[str]) -> dict[str, Any]:
-        """Those of the named facts that the run has stored."""
+        """The named facts, as far as the run has stored them."""
         told = self.model_dump(exclude_unset=True)
         return {name: told[name] for name in names if name in told}
 
@@ -61,8 +61,8 @@ class RunFolder(os.PathLike[str]):
     """Paths and facts of a run.
 
     Attributes:
-        path: of the folder.
-        name: what people call the run: the folder's name, or ``OWNER/NAME`` on the hub.
+        path: path of the folder.
+        name: name of the run for people: the folder's name, or ``OWNER/NAME`` on the hub.
     """
 
     def __init__(self, path: Path, name: str):
@@ -70,18 +70,18 @@ class RunFolder(os.PathLike[str]):
 
     @classmethod
     def at(cls, run: "RunLike") -> "RunFolder":
-        """The folder that a run is named by: a path, whether or not a run is there yet; ``builtin``, which
-        comes with the package; or ``hf:OWNER/NAME``, which is downloaded once.
+        """The folder of a run given as a path, whether or not a run is there yet; as ``builtin``, which comes
+        with the package; or as ``hf:OWNER/NAME``, which is downloaded once.
 
         Raises:
-            EgodepthError: see :func:`download`, or a package without the run ``builtin``.
+            EgodepthError: as :func:`download`, or a package without the run ``builtin``.
         """
         if isinstance(run, RunFolder):
             return run
         require(run, (str, Path), "folder", "the path of a run, builtin, or hf:OWNER/NAME")
         if str(run) == BUILTIN:
             return cls._builtin()
-        # A path that was made of it has lost nothing: hf: is followed by one slash.
+        # Works for a Path too: in hf:OWNER/NAME there is nothing that Path would normalize.
         hub_name = str(run).removeprefix(HUB)
         if hub_name != str(run):
             return cls(download(hub_name), hub_name)
@@ -89,10 +89,10 @@ class RunFolder(os.PathLike[str]):
 
     @classmethod
     def to_make(cls, path: str | Path) -> "RunFolder":
-        """The folder of a run that is made or gone on with.
+        """The folder of a run to make or to resume.
 
         Raises:
-            EgodepthError: the name of a run that is elsewhere.
+            EgodepthError: ``builtin`` or the name of a run on the hub.
         """
         require(path, (str, Path), "out", "the folder to make")
         if str(path) == BUILTIN or str(path).startswith(HUB):
@@ -120,7 +120,7 @@ class RunFolder(os.PathLike[str]):
 
     @classmethod
     def holding(cls, file: Path) -> "RunFolder | None":
-        """The run whose camera file this is; None where it is no run's."""
+        """The run that a camera file belongs to; None if it belongs to no run."""
         folder = cls.at(file.parent)
         is_kept = file == folder.camera and (folder.exists or folder.cameras.exists())
         return folder if is_kept else None
@@ -133,7 +133,7 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def config(self) -> Path:
-        """Path of the settings; a folder with this file is a run."""
+        """Path of the settings; a folder with this file is a run folder."""
         return self.path / "config.yaml"
 
     @property
@@ -148,25 +148,25 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def weights(self) -> Path:
-        """Path of the weights that replace the checkpoint where a run was saved for others."""
+        """Path of the weights that replace the checkpoint in a published run."""
         return self.path / "model.safetensors"
 
     @property
     def camera(self) -> Path:
-        """Path of the camera of the training's first footage, with its lens, at the size of its frames."""
+        """Path of the camera of the first training footage, with its lens, at the size of its frames."""
         return self.path / "camera.yaml"
 
     @property
     def cameras(self) -> Path:
-        """Folder of the cameras of all footage, where there were several pieces, by their names."""
+        """Folder of the cameras of all footage, by name, if there were several pieces."""
         return self.path / "cameras"
 
     def camera_of(self, name: str) -> Path:
-        """Path of the camera of a piece of footage, where there were several."""
+        """Path of the camera of one of several pieces of footage."""
         return self.cameras / f"{name}.yaml"
 
     def camera_files(self) -> dict[str, Path]:
-        """Its camera files by name of the footage, that of the first one by no name; empty where it keeps
+        """Camera files by name of the footage; the first one's under the empty name. Empty if the run has
         none."""
         if not self.camera.exists():
             return {}
@@ -182,34 +182,34 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def samples(self) -> Path:
-        """Folder of the pictures made during the training."""
+        """Folder of the sample images written during the training."""
         return self.path / "samples"
 
     def sample(self, step: int) -> Path:
-        """Path of the picture of a step."""
+        """Path of the sample image of a step."""
         return self.samples / f"step_{step:06d}.png"
 
     def sample_files(self) -> dict[int, Path]:
-        """The pictures by their steps, in order."""
+        """The sample images by step, in order."""
         return {int(p.stem[5:]): p for p in natural_order(self.samples.glob("step_*.png"))}
 
     def log_version(self, step: int) -> str:
-        """What Lightning calls the log of a session that starts at a step."""
+        """Lightning's version name for the log of a session that starts at a step."""
         return f"csv_{step:07d}"
 
     @property
     def logs(self) -> Path:
-        """Folder of the logs, one of each session of the training."""
+        """Folder of the logs, one for each session of the training."""
         return self.path / "logs"
 
     def log_files(self) -> dict[int, Path]:
-        """The logs of losses by the step at which their session started, in order."""
+        """The logs of losses by the first step of their session, in order."""
         files = {int(p.parent.name[4:]): p for p in self.logs.glob("csv_*/metrics.csv")}
         return dict(sorted(files.items()))
 
     @property
     def curves(self) -> Path:
-        """Path of the picture of the losses."""
+        """Path of the plot of the losses."""
         return self.path / "losses.png"
 
     @property
@@ -224,14 +224,14 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def exists(self) -> bool:
-        """Whether the folder is a run."""
+        """Whether the folder is a run folder."""
         return self.config.exists()
 
     def check(self) -> "RunFolder":
-        """Return this folder, if it is a run.
+        """Return this folder if it is a run folder.
 
         Raises:
-            EgodepthError: there is no run.
+            EgodepthError: it is not.
         """
         if not self.exists:
             raise EgodepthError(f"{self} is not a run folder: it holds no {self.config.name}")
@@ -254,7 +254,7 @@ class RunFolder(os.PathLike[str]):
         return config.load(kind, self.check().config, name)
 
     def data_settings(self) -> DataSettings:
-        """What it was trained on, as far as this version still knows the settings.
+        """Read the data settings of the training, without those that this version does not know.
 
         Raises:
             EgodepthError: no run, or a broken file.
@@ -277,7 +277,7 @@ class RunFolder(os.PathLike[str]):
         return tree if isinstance(tree, dict) else {}
 
     def facts(self) -> RunFacts:
-        """Read the facts in run.json; empty where there is none.
+        """Read run.json; defaults if there is none.
 
         Raises:
             EgodepthError: a broken file.
@@ -299,8 +299,8 @@ class RunFolder(os.PathLike[str]):
         write_json(self.facts_file, dict(facts))
 
     def motion_gap(self) -> MotionGap:
-        """The gap that its PoseNet was trained at; of runs that did not keep it the stride of their settings,
-        and where that was chosen per video 1, with a warning.
+        """The gap between the frames of PoseNet's training pairs. Runs of older versions, which did not store
+        it, give the stride of their settings; 1, with a warning, if that was chosen per video.
 
         Raises:
             EgodepthError: a broken file.
@@ -312,11 +312,11 @@ class RunFolder(os.PathLike[str]):
 
 
 RunLike = str | Path | RunFolder
-"""What a run is named by."""
+"""Anything that names a run."""
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run folder; empty where there is none.
+    """Read a JSON file of a run folder; empty if there is none.
 
     Raises:
         EgodepthError: a broken file.
@@ -337,7 +337,7 @@ def download(name: str, **options: Any) -> Path:
 
     Args:
         name: OWNER/NAME.
-        options: of ``huggingface_hub.snapshot_download``.
+        options: options for ``huggingface_hub.snapshot_download``.
 
     Raises:
         EgodepthError: no such run, or no network.
@@ -349,7 +349,7 @@ def download(name: str, **options: Any) -> Path:
             return Path(huggingface_hub.snapshot_download(name, **options))
     except (
         Exception
-    ) as error:  # the hub's, requests' and the system's: all mean that it is not there
+    ) as error:  # from the hub, requests or the system: all mean that the run is not available
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise EgodepthError(
             f"cannot get the run {name} from the Hugging Face hub: {reason}"

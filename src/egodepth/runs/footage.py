@@ -1,4 +1,4 @@
-"""Opening footage for a run, with the run's camera and undistorted."""
+"""Opening footage for a run: with the run's camera, and undistorted."""
 
 import warnings
 from dataclasses import replace
@@ -23,19 +23,19 @@ def open_footage(
     camera: Path | None = None,
     root: Path | None = None,
 ) -> list[Sequence]:
-    """Open footage for a run: undistorted, and with the run's camera where it has none.
+    """Open footage for a run: undistorted, and with the run's camera if it has none of its own.
 
     Args:
         run: run folder.
-        source: as :func:`egodepth.read_source` takes it, or sequences that were read; several in a list.
-        name: the sequence of this name alone.
+        source: source as for :func:`egodepth.read_source`, or a sequence; or a list of them.
+        name: open only the sequence with this name.
         fov: horizontal field of view in degrees, in place of the run's camera.
         camera: camera file, in place of the run's camera.
-        root: what relative paths start from; by default the working folder.
+        root: base of relative paths; by default the working folder.
 
     Raises:
-        EgodepthError: whatever is wrong with the footage, a field of view that is none, or footage of another
-            aspect ratio than the camera's.
+        EgodepthError: broken footage, an invalid field of view, or footage whose aspect ratio differs from the
+            camera's.
     """
     given = source if isinstance(source, list) else [source]
     read = [s for s in given if isinstance(s, Sequence)]

@@ -15,16 +15,16 @@ KEPT_FACTS = (
     "egodepth", "torch", "steps", "poses", "metric", "unit", "precision", "refined", "seconds", "sizes",
     MOTION_GAP,
 )  # fmt: skip
-"""Of run.json; the rest tells of the machine and its folders."""
+"""Facts of run.json that are published; the others describe the machine and its folders."""
 PRIVATE: dict[str, Any] = {
     "data": {"sources": [], "root": None, "cache": None, "camera": None, "mask": "none"},
     "init": None, "feature_run": None,
 }  # fmt: skip
-"""Settings that are paths on the machine of the training."""
+"""Settings that are paths on the training machine, and their values in a published run."""
 
 
 def save_facts(source: RunFolder, target: RunFolder) -> None:
-    """Write everything of a run but its weights: settings without paths, facts and cameras."""
+    """Write everything but the weights of a run: settings without paths, facts and cameras."""
     tree = source.settings_tree()
     for name, value in PRIVATE.items():
         if isinstance(value, dict):
@@ -41,7 +41,7 @@ def save_facts(source: RunFolder, target: RunFolder) -> None:
 
 
 def card_values(folder: RunFolder) -> dict[str, Any]:
-    """Values that the model card of a run shows."""
+    """Values for the template of a run's model card."""
     tree, facts = folder.settings_tree(), folder.facts()
     told, model = facts.only(KEPT_FACTS), tree.get("model", {})
     encoder = model.get("depth_model") or model.get("depth_encoder")

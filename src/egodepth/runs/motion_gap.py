@@ -1,4 +1,4 @@
-"""The gap between the frames of the pairs that a PoseNet was trained on."""
+"""The gap between the two frames of a PoseNet's training pairs."""
 
 import warnings
 from dataclasses import asdict, dataclass
@@ -9,19 +9,18 @@ import numpy as np
 from egodepth.core.errors import EgodepthWarning
 
 FACT = "motion_gap"
-"""Its name in a run's run.json."""
+"""Name of the gap in run.json."""
 
 
 @dataclass(frozen=True)
 class MotionGap:
     """Gap between the two frames of a training pair, the median over all pairs.
 
-    What PoseNet says of a pair does not shrink with the gap as the motion does, so that it is asked at this
-    gap alone.
+    PoseNet's predictions do not shrink with the gap as the true motion does, so it is used at this gap only.
 
     Attributes:
-        frames: of the training footage.
-        seconds: None where the training footage had no times.
+        frames: gap in frames of the training footage.
+        seconds: gap in seconds; None if the training footage had no times.
     """
 
     frames: int = 1
@@ -29,8 +28,8 @@ class MotionGap:
 
     @classmethod
     def of_stride(cls, stride: int | Literal["auto"], run: str) -> "MotionGap":
-        """That of a run of an older version, which kept but the stride of its settings; where that was chosen
-        per video 1, with a warning."""
+        """The gap of a run of an older version, which stored only the stride of its settings; 1, with a
+        warning, if the stride was chosen per video."""
         if stride != "auto":
             return cls(stride)
         warnings.warn(
@@ -46,10 +45,11 @@ class MotionGap:
         return {FACT: asdict(self)}
 
     def in_frames(self, seconds_per_frame: float | None) -> int:
-        """The gap in frames of some footage: as long in seconds, or where either has no times as many frames.
+        """The gap in frames of other footage: the same number of seconds, or, if either has no times, the same
+        number of frames.
 
         Args:
-            seconds_per_frame: of the footage; None where its times are unknown.
+            seconds_per_frame: frame interval of the footage; None if its times are unknown.
         """
         if self.seconds is None or not seconds_per_frame:
             return self.frames
@@ -57,11 +57,11 @@ class MotionGap:
 
 
 def typical_gap(gaps: list[MotionGap], weights: list[int]) -> MotionGap:
-    """Compute the weighted median of several clips' gaps; in seconds only where all of them have times.
+    """Compute the weighted median of several clips' gaps; in seconds only if all of them have times.
 
     Args:
-        gaps: at least one.
-        weights: pairs of each clip.
+        gaps: gap of each clip, at least one.
+        weights: number of pairs of each clip.
     """
     frames = _median([gap.frames for gap in gaps], weights)
     seconds = [gap.seconds for gap in gaps if gap.seconds is not None]

@@ -1,4 +1,4 @@
-"""A trained run as an object: depth of an image, motion between two."""
+"""A trained run as an object: depth of an image, motion between two images."""
 
 import warnings
 from collections.abc import Iterable
@@ -54,16 +54,16 @@ class Run(
     model_card_template=CARD_TEMPLATE,
 ):
     """Networks of a run folder, ready to predict. ``save_pretrained``, ``from_pretrained`` and
-    ``push_to_hub`` are those of huggingface_hub; what they write and read is a run folder too.
+    ``push_to_hub`` are those of huggingface_hub; they, too, write and read run folders.
 
     Attributes:
-        folder: where it came from.
-        settings: of the networks.
-        device: where it computes.
+        folder: the run folder.
+        settings: settings of the networks.
+        device: device of the networks.
         refined: what the run was refined on, in words, or empty; scores on these frames are not
             comparable with those of other runs.
-        unit: of its lengths.
-        motion_gap: between the frames of a pair that PoseNet learned from; ask it for motions over as much.
+        unit: unit of its lengths.
+        motion_gap: gap between the frames of PoseNet's training pairs; pass it images this far apart.
         sound_motion: whether depth was learned with motion from more than PoseNet.
     """
 
@@ -86,10 +86,10 @@ class Run(
 
     @classmethod
     def load(cls, folder: RunLike, device: str = "auto") -> Self:
-        """Read a run folder made by ``egodepth train``, or ``hf:OWNER/NAME`` from the Hugging Face hub.
+        """Load a run folder made by ``egodepth train``, or ``hf:OWNER/NAME`` from the Hugging Face hub.
 
         Raises:
-            EgodepthError: no run, a broken one, or one without DepthNet.
+            EgodepthError: no run, a broken run, or a run without DepthNet.
         """
         folder = RunFolder.at(folder)
         settings, networks = read_run(folder)
@@ -120,7 +120,7 @@ class Run(
         return super().generate_model_card(*args, **card_values(self.folder), **kwargs)
 
     def to(self, device: str) -> Self:
-        """Move to ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` is a GPU where there is one.
+        """Move the networks to ``cpu``, ``cuda`` or ``cuda:N``; ``auto`` chooses a GPU if there is one.
 
         Raises:
             EgodepthError: there is no such device.
@@ -132,14 +132,14 @@ class Run(
         return self
 
     def use_backend(self, backend: Backend, images: Iterable[np.ndarray] | Sequence = ()) -> Self:
-        """Compute depth by another backend from now on.
+        """Switch to another backend for depth.
 
         Args:
-            backend: of :data:`egodepth.runs.backends.BACKENDS`.
-            images: the footage, or (H, W, 3) uint8 of it, which ``openvino-int8`` is calibrated on.
+            backend: one of :data:`egodepth.runs.backends.BACKENDS`.
+            images: the footage, or images (H, W, 3) uint8 from it, to calibrate ``openvino-int8`` on.
 
         Raises:
-            EgodepthError: an unknown backend, a runtime that is not installed, or one for the CPU on another
+            EgodepthError: an unknown backend, a runtime that is not installed, or a CPU backend on another
                 device.
         """
         if backend not in BACKENDS:
@@ -148,7 +148,7 @@ class Run(
             few = range(0, len(images.frames), max(1, len(images.frames) // CALIBRATION_FRAMES))
             images = (frame.image for frame in images.frames.at(few))
         if not backend.startswith("torch"):
-            self._sizes = ()  # it computes for the present one alone
+            self._sizes = ()  # these backends are compiled for one size
         if not backend.startswith("torch") and self.device.type != "cpu":
             if not self._any_device:
                 raise EgodepthError(f"backend {backend} is for the CPU, not {self.device}")
@@ -171,9 +171,9 @@ class Run(
         camera: str | Path | None = None,
         root: Path | None = None,
     ) -> list[Sequence]:
-        """Open footage, undistorted and with the run's camera where it has none; see
-        :func:`egodepth.runs.footage.open_footage`. Of several sizes that the run learned from, it takes from
-        now on that whose aspect ratio is nearest to the footage's."""
+        """Open footage, undistorted, and with the run's camera if it has none of its own; see
+        :func:`egodepth.runs.footage.open_footage`. A run trained at several image sizes switches to the one
+        whose aspect ratio is closest to the footage's."""
         file = None if camera is None else Path(camera)
         found = open_footage(self.folder, source, name=name, fov=fov, camera=file, root=root)
         if found:
@@ -181,7 +181,7 @@ class Run(
         return found
 
     def fit_size(self, height: int, width: int) -> None:
-        """Take, of the sizes that the run learned from, that whose aspect ratio is nearest to an image's."""
+        """Switch to the training size whose aspect ratio is closest to an image's."""
         if not self._sizes:
             return
         wanted = np.log(width / height)
@@ -189,7 +189,7 @@ class Run(
         self.settings = self.settings.changed(height=best[0], width=best[1])
 
     def undistortion(self, height: int, width: int, name: str) -> Undistortion | None:
-        """Undistortion for images that are no footage, such as those of a live camera;
+        """Undistortion for images from outside any footage, such as those of a live camera;
         see :func:`egodepth.runs.cameras.undistortion_of_run`."""
         return undistortion_of_run(self.folder, height, width, name)
 
@@ -201,17 +201,17 @@ class Run(
     def depth(
         self, image: ImageLike, size: tuple[int, int] | None = None, *, flip: bool = False
     ) -> np.ndarray:
-        """Depth of an image, (H, W) float32, in the run's unit.
+        """Predict the depth of an image, (H, W) float32, in the run's unit.
 
-        A monocular run's unit is arbitrary but the same for all images. An image is taken as it is: where the
-        run's camera has a lens, whose lines bend, take frames of :meth:`open`, in which it is undone.
+        The unit of a monocular run is arbitrary but the same for all images. The image is used as it is: if the
+        run's camera has lens distortion, use frames from :meth:`open`, which are undistorted.
 
-        An image of more than 8 bits is scaled from its own range, which a warning tells, and a folder's
-        (:func:`egodepth.predict_sequence`) from that of all its frames: their depth differs.
+        An image of more than 8 bits is scaled from its own range, with a warning; a folder
+        (:func:`egodepth.predict_sequence`) is scaled from the range of all its frames, so its depth differs.
 
         Args:
             image: path, Pillow image or array.
-            size: height and width of the result; by default the image's own.
+            size: height and width of the result; by default those of the image.
             flip: average with the prediction for the mirrored image; see :func:`blend_mirrored`.
         """
         self._warn_of_lens(image)
@@ -227,10 +227,10 @@ class Run(
         return 1 / blend_mirrored(1 / depth, 1 / mirrored)
 
     def motion(self, first: ImageLike, second: ImageLike) -> np.ndarray:
-        """``second_from_first``, (4, 4) float64: the motion of points from the first camera's
-        frame into the second's; the translation is in the unit of :meth:`depth`. It does not shrink with the
-        time between the images: take images ``motion_gap`` apart, the earlier one first. Two files of more
-        than 8 bits are scaled from the range of both."""
+        """Predict ``second_from_first``, (4, 4) float64, which maps points from the first camera's frame to
+        the second's; the translation is in the unit of :meth:`depth`. PoseNet's motion does not shrink with the
+        time between the images: use images ``motion_gap`` apart, the earlier one first. Two files of more
+        than 8 bits are scaled from their common range."""
         self._warn_of_lens(first)
         images = load_pair(first, second)
         self.fit_size(*images[0].shape[:2])
@@ -238,7 +238,7 @@ class Run(
         return self.motions_of_frames(a, b)[0]
 
     def _warn_of_lens(self, image: ImageLike) -> None:
-        """Warn of a file that may show the world behind the lens of the run's camera."""
+        """Warn if an image file may have the lens distortion of the run's camera."""
         if isinstance(image, (str, Path)) and self._has_lens:
             warnings.warn(
                 f"{image} is taken as it is, but the camera of {self.folder} has lens distortion: "
@@ -252,12 +252,12 @@ class Run(
         return any(read_lens(file) for file in self.folder.camera_files().values())
 
     def texture(self, image: ImageLike, size: tuple[int, int] | None = None) -> np.ndarray:
-        """Texture of an image, (H, W) at its own or another size, as the networks see it: at the size of
-        the training; see :func:`egodepth.evaluation.landscape.texture`."""
+        """Texture of an image, computed at the size of the networks' input and resized to (H, W), by default
+        the image's own size; see :func:`egodepth.evaluation.landscape.texture`."""
         return texture_at(load_image(image), self.settings.height, self.settings.width, size)
 
     def prepare(self, image: np.ndarray) -> Tensor:
-        """Convert an image (H, W, 3) uint8 to (3, h, w) in [0, 1] at the size of the training."""
+        """Convert an image (H, W, 3) uint8 to (3, h, w) in [0, 1] at the size of the networks' input."""
         resized = resize_frame(image, self.settings.height, self.settings.width)
         return torch.from_numpy(resized.copy()).permute(2, 0, 1).to(self.device).float() / 255
 
@@ -270,7 +270,7 @@ class Run(
 
     @torch.inference_mode()
     def motions_of_frames(self, first: Tensor, second: Tensor) -> np.ndarray:
-        """``second_from_first`` (B, 4, 4) float64 of pairs of prepared frames, in order of time.
+        """``second_from_first`` (B, 4, 4) float64 of pairs of prepared frames, the earlier one first.
 
         Raises:
             EgodepthError: a run without PoseNet.
@@ -290,16 +290,17 @@ def _is_size(size: object) -> bool:
 def texture_at(
     image: np.ndarray, height: int, width: int, size: tuple[int, int] | None = None
 ) -> np.ndarray:
-    """Texture of an image (H, W, 3) as seen at ``height`` x ``width``, at its own or another size."""
+    """Texture of an image (H, W, 3), computed at ``height`` x ``width`` and resized to ``size``, by default
+    the image's own."""
     small = resize_frame(image, height, width)
     local = torch.from_numpy(texture(small.astype(np.float64) / 255))[None, None]
     return F.interpolate(local, size or image.shape[:2], mode="nearest-exact")[0, 0].numpy()
 
 
 def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """Inverse depth (H, W) and that of the mirrored image, mirrored back, as one: their mean, but each
-    alone along the edge at which it sees more (Godard et al., "Unsupervised monocular depth estimation
-    with left-right consistency", CVPR 2017)."""
+    """Blend inverse depth (H, W) with that of the mirrored image, mirrored back: their mean, but near the left
+    and right edges only the one that sees more there (Godard et al., "Unsupervised monocular depth
+    estimation with left-right consistency", CVPR 2017)."""
     across = np.linspace(0, 1, inverse.shape[1], dtype=inverse.dtype)
     left = 1 - np.clip(20 * (across - 0.05), 0, 1)
     right = left[::-1]
@@ -307,11 +308,11 @@ def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
 
 
 def load_pair(first: ImageLike, second: ImageLike) -> list[np.ndarray]:
-    """Two images as of :func:`load_image`; the range of deep files is that of both, so that what is equal stays
-    equal.
+    """Load two images as :func:`load_image` does; two files of more than 8 bits are scaled from their common
+    range, so that equal values stay equal.
 
     Raises:
-        EgodepthError: as there, or two files of different sizes.
+        EgodepthError: as :func:`load_image`, or two files of different sizes.
     """
     if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
         return [frame.image for frame in ImageFiles([Path(first), Path(second)]).at()]
@@ -319,7 +320,7 @@ def load_pair(first: ImageLike, second: ImageLike) -> list[np.ndarray]:
 
 
 def load_image(image: ImageLike) -> np.ndarray:
-    """Load anything that is an image, as (H, W, 3) uint8 RGB.
+    """Load an image from a path, a Pillow image or an array, as (H, W, 3) uint8 RGB.
 
     Raises:
         EgodepthError: a missing or broken file, or an array of another shape or type.

@@ -1,4 +1,4 @@
-"""The unit of a run's lengths: metres, or one that monocular training left open."""
+"""The unit of a run's lengths: metres, or an arbitrary unit after monocular training."""
 
 from dataclasses import dataclass
 
@@ -11,8 +11,8 @@ class Unit:
     """Unit of a run's lengths.
 
     Attributes:
-        metres: of one unit; None where unknown.
-        text: in words, with how it is known.
+        metres: length of the unit in metres; None if unknown.
+        text: the unit in words, and how it is known.
     """
 
     metres: float | None = None
@@ -24,8 +24,8 @@ class Unit:
 
     @classmethod
     def of_facts(cls, facts: RunFacts) -> "Unit":
-        """Metres for a run that learned from a stereo rig or from poses in metres, else that of its poses or a
-        unit of its own."""
+        """Metres for a run trained on a stereo rig or on poses in metres; else the unit of its poses, or a unit
+        of its own."""
         return cls(1.0, f"metres, by {facts.metric}") if facts.metric else cls(None, facts.unit)
 
     def __str__(self) -> str:
@@ -33,7 +33,7 @@ class Unit:
 
     @property
     def factor(self) -> float:
-        """Factor that lengths are multiplied by; 1 where they stay in the run's unit."""
+        """Factor from the run's lengths to metres; 1 if they stay in the run's unit."""
         return self.metres or 1.0
 
 
