@@ -1,1 +1,1 @@
-"""Losses as plain functions: tensors in, per-pixel maps out; never a network, never a weight."""
+"""Losses as plain functions from tensors to per-pixel maps, without networks or loss weights."""

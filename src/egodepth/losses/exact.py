@@ -1,4 +1,4 @@
-"""Losses to exact depth and motion, as rendered worlds have them."""
+"""Supervised losses for exact depth and motion of rendered worlds."""
 
 import torch
 import torch.nn.functional as F
@@ -8,26 +8,26 @@ from torch import Tensor
 from egodepth.geometry import se3
 
 SCALE_SHARE = 0.2
-"""Share of the absolute difference that counts an image's scale too."""
+"""Weight of the absolute log difference, which includes the image's scale; the rest is scale-invariant."""
 GRADIENT_STEPS = (1, 2, 4, 8)
-"""Pixels between the ends of the differences that are compared."""
+"""Distances in pixels over which gradients are taken."""
 GRADIENT_WEIGHT = 0.25
-"""Weight of each difference beside the depth itself."""
+"""Weight of each gradient term, relative to depth."""
 ROTATION_UNIT = 0.02
-"""Radians of rotation that weigh as much as a translation that is off by its own length."""
+"""Rotation error in radians that counts as much as a translation error of 100 %."""
 SHORTEST_MOTION = 0.05
-"""Added to the length that a translation's error is compared with, in the canonical unit."""
+"""Added to the length of the true translation, by which its error is divided, in the canonical unit."""
 
 
 def exact_depth_loss(
     inverse_depth: Float[Tensor, "b 1 h w"], labels: Float[Tensor, "b 2 h w"]
 ) -> Float[Tensor, "b 1 h w"]:
-    """Absolute difference of the logarithms of predicted and true depth, mostly without each image's scale, and
-    of its gradients (Eigen et al., NeurIPS 2014, and Li and Snavely, CVPR 2018, with absolute values).
+    """Absolute difference of log depth, mostly scale-invariant per image, and of its gradients
+    (Eigen et al., NeurIPS 2014, and Li and Snavely, CVPR 2018, with absolute values).
 
     Args:
         inverse_depth: predicted, at the size of the labels.
-        labels: true inverse depth > 0, and the weight of its absolute difference.
+        labels: true inverse depth > 0, and the weight of its difference; gradients are not weighted.
     """
     truth, weight = labels.split(1, dim=1)
     error = inverse_depth.log() - truth.log()
@@ -48,12 +48,12 @@ def exact_depth_loss(
 def exact_motion_loss(
     predicted: Float[Tensor, "b 6"], motion: Float[Tensor, "b 4 4"], known: Bool[Tensor, "b"]
 ) -> Float[Tensor, "b"]:
-    """Smooth L1 of the rotation's error in units of ROTATION_UNIT, and of the translation's over its length.
+    """Smooth L1 of the rotation error in units of ROTATION_UNIT, and of the relative translation error.
 
     Args:
         predicted: axis-angle in radians, and translation.
-        motion: true.
-        known: whether it is; the loss of others is 0.
+        motion: true motion.
+        known: whether the true motion is known; the loss is 0 elsewhere.
     """
     shift = motion[:, :3, 3]
     turn = (predicted[:, :3] - se3.so3_log(motion[:, :3, :3])).norm(dim=1) / ROTATION_UNIT

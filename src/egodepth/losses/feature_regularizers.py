@@ -1,4 +1,4 @@
-"""Regularizers that make features good for matching: slopes everywhere (L_dis), wide basins (L_cvt)."""
+"""Feature regularizers for matching: gradients everywhere (L_dis), wide basins of convergence (L_cvt)."""
 
 from jaxtyping import Float
 from torch import Tensor
@@ -14,7 +14,7 @@ from egodepth.losses.smoothness import (
 def discriminative_loss(
     features: Float[Tensor, "b c h w"], image: Float[Tensor, "b 3 h w"]
 ) -> Float[Tensor, "b h w"]:
-    """L_dis: minus the first-order gradients of the features, weighted by exp(-|grad I|) so that
+    """L_dis: negative first-order gradients of the features, weighted by exp(-|grad I|) so that
     they grow where the image has none (paper, eq. 6).
 
     Args:
@@ -25,10 +25,10 @@ def discriminative_loss(
 
 
 def convergent_loss(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b h w"]:
-    """L_cvt: second-order gradients of the features, xx, xy, yx and yy, kept small so that the
-    first-order ones stay consistent over a wide neighbourhood (paper, eq. 7).
+    """L_cvt: second-order gradients of the features, xx, xy, yx and yy. Small ones keep the
+    first-order gradients consistent over a wide neighbourhood (paper, eq. 7).
 
-    The published code weights them by the image's edges:
+    The published code weights them by image edges instead:
     :func:`~egodepth.losses.smoothness.second_order_smoothness` of the features.
     """
     total = features.new_zeros(features.shape[0], *features.shape[2:])

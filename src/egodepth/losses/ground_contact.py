@@ -1,6 +1,6 @@
-"""What drives ahead at the camera's own speed stays in place in the image and shows no parallax: to warping it
-lies infinitely far away, and the automask leaves it to the network's imagination. But things stand on the
-ground: where such a region meets it, the depth is known."""
+"""Ground contact loss for vehicles ahead that move at the camera's speed. They show no parallax: warping puts
+them at infinity, and the automask leaves them without supervision. But they stand on the ground, whose depth
+is known where they touch it."""
 
 import math
 
@@ -10,26 +10,26 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 MAX_STILL_DIFFERENCE = 0.08
-"""Photometric difference of two frames below which a pixel stayed in place."""
+"""Photometric difference of two frames below which a pixel counts as still."""
 MIN_CONTRAST = 0.05
-"""Standard deviation in a 3x3 window; where there is less, a pixel that moves looks the same too."""
+"""Minimum standard deviation in a 3x3 window; with less texture, moving pixels look still, too."""
 MAX_GAP, MIN_SIZE = 5, 7
-"""Pixels: smaller gaps between still ones are of the same thing; smaller things are lines of the road, which
-stay in place as long as the camera moves along them."""
+"""In pixels: smaller gaps between still pixels are closed, and smaller regions removed, such as lane markings,
+which stay in place while the camera moves along them."""
 SHADOW_MARGIN = 0.15
-"""How much farther a thing may be than the ground below it, as a share: its shadow goes with it and stays in
-place too, so that the first pixel that does not lies before the thing."""
+"""Relative depth by which an object may lie beyond the ground below it: its shadow moves with it and looks
+still, too, so that the first moving pixel below lies in front of the object."""
 MAX_STILL_SHARE = 0.5
-"""Share of an image's textured pixels that stay in place beyond which the camera stands still."""
+"""Share of still pixels among the textured ones from which on the camera itself is taken to be still."""
 
 
 def still_pixels(
     identity: Float[Tensor, "s b h w"], contrast: Float[Tensor, "b h w"]
 ) -> Bool[Tensor, "b h w"]:
-    """Mask of textured objects that stay in place from frame to frame while others move.
+    """Mask of textured objects that stay in place from frame to frame while the rest of the image moves.
 
     Args:
-        identity: photometric loss of each source as it is.
+        identity: photometric loss of each unwarped source.
         contrast: standard deviation of the target in 3x3 windows, mean over channels.
     """
     textured = contrast > MIN_CONTRAST
@@ -47,10 +47,10 @@ def _widen(mask: Tensor, size: int) -> Tensor:
 def ground_contact_loss(
     inverse_depth: Float[Tensor, "b h w"], still: Bool[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:
-    """Difference of log depth by which a still pixel lies beyond the first pixel below it that is not still.
+    """Log depth difference by which a still pixel lies beyond the first moving pixel below it.
 
-    It is reduced by SHADOW_MARGIN, and 0 where the pixel is nearer, moves, or has no such pixel below it.
-    The pixel below gets no gradient: the ground tells the depth of the object, not the other way round.
+    It is reduced by log(1 + SHADOW_MARGIN), and 0 where the pixel is nearer, moves, or has no such pixel below.
+    The pixel below gets no gradient: the ground determines the depth of the object, not vice versa.
 
     Args:
         inverse_depth: > 0.

@@ -1,4 +1,4 @@
-"""Losses to known depth: at sparse points, or dense with a confidence."""
+"""Losses for known depth: sparse points, or dense labels with confidence."""
 
 import torch
 from jaxtyping import Float
@@ -7,16 +7,16 @@ from torch import Tensor
 from egodepth.geometry.warp import sample
 
 ROUNDING = 0.1
-"""Differences of logarithms well below this cost little: 10 % of the depth."""
+"""Scale of the robust loss in log depth, 10 % of the depth; it is quadratic well below."""
 GRADIENT_STEPS = (1, 2, 4, 8)
-"""Pixels between the ends of the differences that are compared."""
+"""Distances in pixels over which gradients are taken."""
 
 
 def robust_log_difference(
     prediction: Float[Tensor, "*shape"], truth: Float[Tensor, "*shape"]
 ) -> Float[Tensor, "*shape"]:
-    """log(1 + x^2 / (2 s^2)) of the difference x of logarithms, with s of 10 %: wrong values lose their weight.
-    Zero where ``truth`` is 0, for unknown."""
+    """Robust loss log(1 + x^2 / (2 s^2)) of the log difference x, with s = ROUNDING. Zero where ``truth`` is 0,
+    for unknown."""
     return _robust(_log_difference(prediction, truth))
 
 
@@ -32,7 +32,7 @@ def _robust(difference: Tensor) -> Tensor:
 def sparse_depth_loss(
     inverse_depth: Float[Tensor, "b 1 h w"], points: Float[Tensor, "b p 3"]
 ) -> Float[Tensor, "b p"]:
-    """Robust difference of the logarithms of predicted and known inverse depth at points.
+    """Robust log difference of predicted and known inverse depth at sparse points.
 
     Args:
         inverse_depth: predicted.
@@ -40,7 +40,7 @@ def sparse_depth_loss(
             is no point.
 
     Returns:
-        Zero where there is no point.
+        Loss per point; zero where there is none.
     """
     predicted = sample(inverse_depth, points[:, :, None, :2])[:, 0, :, 0]
     return robust_log_difference(predicted, points[..., 2])
@@ -49,11 +49,11 @@ def sparse_depth_loss(
 def dense_depth_loss(
     inverse_depth: Float[Tensor, "b s h w"], labels: Float[Tensor, "b 2 h w"]
 ) -> Float[Tensor, ""]:
-    """Robust difference of the logarithms of predicted and labelled inverse depth, mean over scales and over
-    the labelled pixels by their confidence.
+    """Robust log difference of predicted and labelled inverse depth, averaged over scales and, weighted by
+    confidence, over pixels.
 
     Args:
-        inverse_depth: predicted, at S scales brought to one size.
+        inverse_depth: predicted, at S scales resized to one size.
         labels: inverse depth in the same unit, 0 where unknown, and confidence between 0 and 1.
     """
     truth, confidence = labels.split(1, dim=1)
@@ -64,11 +64,11 @@ def dense_depth_loss(
 def dense_gradient_loss(
     inverse_depth: Float[Tensor, "b s h w"], labels: Float[Tensor, "b 2 h w"]
 ) -> Float[Tensor, ""]:
-    """Robust difference of the gradients of the logarithms of predicted and labelled inverse depth: surfaces
-    become smooth where labels are, and borders sharp where labels have them.
+    """Robust difference of the gradients of predicted and labelled log inverse depth, which makes surfaces as
+    smooth and edges as sharp as in the labels.
 
-    Gradients are differences of pixels GRADIENT_STEPS apart, across and down; the mean of those whose ends
-    both have labels, by the smaller of their confidences.
+    Gradients are differences of pixels GRADIENT_STEPS apart, horizontal and vertical. The mean is over pairs
+    of labelled pixels, weighted by the smaller of both confidences.
 
     Args:
         inverse_depth, labels: as for :func:`dense_depth_loss`.
@@ -91,5 +91,5 @@ def dense_gradient_loss(
 def weighted_mean(
     values: Float[Tensor, "b s h w"], weight: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, ""]:
-    """Mean over scales and over pixels by their weight; 0 where all weigh nothing."""
+    """Mean over scales, and weighted mean over pixels; the total weight is at least 1."""
     return (weight * values).mean(1).sum() / weight.sum().clamp(min=1)

@@ -1,4 +1,4 @@
-"""Minimum reprojection over sources, and the automask of static pixels."""
+"""Minimum reprojection loss over sources, and the automask of static pixels."""
 
 import torch
 from jaxtyping import Bool, Float
@@ -8,13 +8,13 @@ from torch import Tensor
 def minimum_over_sources(
     per_source: Float[Tensor, "s *shape"], hidden: Bool[Tensor, "s *shape"] | None = None
 ) -> Float[Tensor, "*shape"]:
-    """Minimum reprojection: a pixel hidden in one source is judged by another that sees it
+    """Minimum reprojection loss over sources, for pixels occluded in some of them
     (Godard et al., "Digging into self-supervised monocular depth estimation", ICCV 2019).
 
     Args:
         per_source: loss of each source.
-        hidden: where a source is known to show something else, such as the camera's own bonnet; a pixel
-            that is hidden in all of them has no loss.
+        hidden: where a source is known to show something else, such as the ego vehicle's bonnet; the loss
+            is zero where all sources are hidden.
     """
     if hidden is None:
         return per_source.amin(0)
@@ -24,13 +24,13 @@ def minimum_over_sources(
 def automask(
     reprojection: Float[Tensor, "b h w"], identity: Float[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:
-    """The loss where warping explains the target better than the unwarped source does; elsewhere
+    """The reprojection loss where warped sources match the target better than unwarped ones; elsewhere
     the constant identity loss, which has no gradient.
 
-    There the camera stood still, the object moves with it, or there is no texture.
+    The latter is the case where the camera stands still, an object moves with it, or there is no texture.
 
     Args:
         reprojection: loss of the warped sources, minimum over sources.
-        identity: loss of the sources as they are, minimum over sources, without gradient.
+        identity: loss of the unwarped sources, minimum over sources, without gradient.
     """
     return torch.minimum(reprojection, identity)

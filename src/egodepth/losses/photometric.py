@@ -8,17 +8,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 SSIM_WEIGHT = 0.85
-"""Share of the structural term; the rest is the robust L1."""
+"""Weight of the SSIM term; the rest is robust L1."""
 CHARBONNIER_EPSILON = 1e-3
 _C1, _C2 = 0.01**2, 0.03**2
 
 
 class TargetStatistics(NamedTuple):
-    """The target image and the local moments that every comparison with it needs.
+    """A target image with the local moments used by every comparison with it.
 
     Attributes:
         image: the target.
-        padded: the target with a mirrored border of one pixel.
+        padded: the target with one pixel of reflection padding.
         mean: over 3x3 windows.
         luminance: mean^2 + C1, of SSIM's denominator.
         contrast: variance + C2, of SSIM's denominator.
@@ -32,7 +32,7 @@ class TargetStatistics(NamedTuple):
 
 
 def target_statistics(image: Float[Tensor, "b c h w"]) -> TargetStatistics:
-    """Local moments over 3x3 windows, to be computed once per target."""
+    """Compute local moments over 3x3 windows, once per target."""
     padded = _mirror_border(image)
     mean = _window_mean(padded)
     squared = mean.square()
@@ -48,9 +48,9 @@ def charbonnier(difference: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
 def structural_dissimilarity(
     prediction: Float[Tensor, "n b c h w"], target: TargetStatistics
 ) -> Float[Tensor, "n b c h w"]:
-    """(1 - SSIM) / 2 in [0, 1], over 3x3 windows with mirrored borders.
+    """(1 - SSIM) / 2 in [0, 1], over 3x3 windows with reflection padding.
 
-    Wang et al., "Image quality assessment", TIP 2004, with box windows as Godard et al. 2017.
+    Wang et al., "Image quality assessment", TIP 2004, with box windows as in Godard et al. 2017.
     """
     count, batch = prediction.shape[:2]
     padded = _mirror_border(prediction.flatten(0, 1))
@@ -68,11 +68,11 @@ def structural_dissimilarity(
 def photometric_loss(
     prediction: Float[Tensor, "n b c h w"], target: TargetStatistics
 ) -> Float[Tensor, "n b h w"]:
-    """Difference of N synthesised views from one target, averaged over channels.
+    """L_ph between N synthesised views and the target, averaged over channels.
 
     Args:
         prediction: N views of each target, colours in [0, 1].
-        target: statistics of the target images, computed once.
+        target: target images with their statistics.
     """
     structural = structural_dissimilarity(prediction, target).mean(2)
     robust = charbonnier(prediction - target.image).mean(2)

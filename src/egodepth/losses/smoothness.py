@@ -16,7 +16,7 @@ def gradient_y(values: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h2 w"]:
 
 
 def mean_normalized(inverse_depth: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Inverse depth divided by its mean, so that shrinking the depth does not lower the loss."""
+    """Inverse depth divided by its mean, so that shrinking it does not lower the loss."""
     return inverse_depth / (inverse_depth.mean((2, 3), keepdim=True) + 1e-7)
 
 
@@ -30,7 +30,7 @@ def first_order_smoothness(
     Args:
         values: inverse depth, or features.
         image: the frame at the size of ``values``.
-        sharpness: s, how much an edge of the image allows; the published code has 0.5 here.
+        sharpness: s, sensitivity to image edges; the published code uses 0.5.
     """
     size = values.shape[-2:]
     x, y = (
@@ -43,7 +43,7 @@ def first_order_smoothness(
 def second_order_smoothness(
     values: Float[Tensor, "b c h w"], image: Float[Tensor, "b 3 h w"], sharpness: float = 1.0
 ) -> Float[Tensor, "b h w"]:
-    """|d2 values| exp(-s |d2 I|), summed over xx, xy, yx and yy; slanted planes cost nothing.
+    """|d2 values| exp(-s |d2 I|), summed over xx, xy, yx and yy; zero for slanted planes.
 
     Arguments and mean as in :func:`first_order_smoothness`.
     """
@@ -58,7 +58,7 @@ def second_order_smoothness(
 def edge_weighted(
     gradient: Float[Tensor, "b c h w"], image_gradient: Float[Tensor, "b 3 h w"], sharpness: float
 ) -> Float[Tensor, "b h w"]:
-    """Mean over channels of the size of a gradient, less where the image has one too."""
+    """Magnitude of a gradient, averaged over channels and weighted down at image edges."""
     weight = (-sharpness * image_gradient.abs().mean(1)).exp()
     return gradient.abs().mean(1) * weight
 
@@ -66,7 +66,7 @@ def edge_weighted(
 def on_full_map(
     differences: Float[Tensor, "b h2 w2"], height: int, width: int
 ) -> Float[Tensor, "b h w"]:
-    """Differences on a map of the whole size, zero at the end, scaled so that the mean is kept."""
+    """Pad differences with zeros to the full size, scaled so that their mean is preserved."""
     rows, columns = differences.shape[-2:]
     scale = height * width / max(rows * columns, 1)
     return F.pad(scale * differences, (0, width - columns, 0, height - rows))

@@ -1,1 +1,1 @@
-"""Every setting of model, data, losses and training, and the recipes."""
+"""Settings of the model, data, losses and training, and the recipes."""

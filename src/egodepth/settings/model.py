@@ -14,37 +14,37 @@ class ModelSettings(Settings):
     """Architecture and size of the networks."""
 
     height: int = Field(96, multiple_of=32, ge=32)
-    """height in pixels of the images that the networks see, a multiple of 32"""
+    """height of the network input in pixels, a multiple of 32"""
     width: int = Field(320, multiple_of=32, ge=32)
-    """width in pixels of the images that the networks see, a multiple of 32"""
+    """width of the network input in pixels, a multiple of 32"""
     depth_encoder: str = EMBEDDED
-    """encoder of DepthNet, any name that timm knows"""
+    """encoder of DepthNet, any timm model name"""
     pose_encoder: str = EMBEDDED
-    """encoder of PoseNet, any name that timm knows"""
+    """encoder of PoseNet, any timm model name"""
     feature_encoder: str = EMBEDDED
-    """encoder of FeatureNet, any name that timm knows"""
+    """encoder of FeatureNet, any timm model name"""
     depth_decoder: Literal["unet", "cascaded"] = "unet"
-    """decoder of DepthNet; unet: skip connections, finest depth at full size; cascaded: as published with
-    FeatDepth, chained residual pooling, finest depth at half size"""
+    """decoder of DepthNet; unet: skip connections, finest depth at full resolution; cascaded: as published with
+    FeatDepth, chained residual pooling, finest depth at half resolution"""
     depth_model: str = ""
-    """depth model of Hugging Face's transformers (name on the hub, or folder) to start DepthNet from, in place
-    of depth_encoder and depth_decoder, for example depth-anything/Depth-Anything-V2-Small-hf"""
+    """depth model of Hugging Face transformers (hub name or folder) to use as DepthNet instead of depth_encoder
+    and depth_decoder, for example depth-anything/Depth-Anything-V2-Small-hf"""
     depth_model_config: dict[str, Any] = {}
-    """configuration of depth_model, filled in by the training"""
+    """configuration of depth_model, filled in during training"""
     pretrained: bool = True
     """start the encoders from ImageNet weights"""
     decoder_channels: tuple[int, ...] = (16, 32, 64, 96, 128)
-    """channels of the decoders at 1/1, 1/2, 1/4, 1/8 and 1/16 of the image"""
+    """decoder channels at 1/1, 1/2, 1/4, 1/8 and 1/16 of the input resolution"""
     min_depth: float = Field(0.1, gt=0)
     """smallest depth that DepthNet can predict, in its own unit"""
     max_depth: float = Field(100.0, gt=0)
     """largest depth that DepthNet can predict, in its own unit"""
     start_depth: float = Field(1.0, gt=0)
-    """depth that an untrained DepthNet predicts, and the unit of PoseNet's translations; about 10 where depth
-    is metric"""
+    """depth predicted by an untrained DepthNet, and the unit of PoseNet's translations; about 10 for metric
+    depth"""
     pose_decoder: Literal["short", "published"] = "short"
-    """layers of PoseNet after its encoder; published: as with FeatDepth, one more convolution and ReLU, which
-    can go dead at high learning rates"""
+    """layers of PoseNet after its encoder; published: as in FeatDepth, with one more convolution and ReLU,
+    which can die at high learning rates"""
     pose_size: tuple[int, int] | None = None
-    """height and width in pixels at which PoseNet sees the frames; by default half of theirs, so that large
-    motions are within reach"""
+    """height and width of PoseNet's input in pixels; by default half the network input, so that large motions
+    are within its receptive field"""

@@ -1,4 +1,4 @@
-"""Recipes: named functions that return settings."""
+"""Recipes: named sets of training settings."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from egodepth.settings.training import DataSettings, LossWeights, TrainSettings
 
 
 def footage() -> TrainSettings:
-    """Own videos and folders of images; what `egodepth train FOOTAGE` uses."""
+    """Your own videos and image folders; the default of `egodepth train FOOTAGE`."""
     return TrainSettings(
         data=DataSettings(poses="auto", stride="auto", mask="auto", dense_labels=True),
-        # Labels weigh five times what L_ph does, and without more smoothness depth is grainy.
+        # The labels outweigh L_ph five times; without more smoothness, depth is grainy.
         loss=LossWeights(ground_contact=0.03, smooth_first=5e-3),
         steps=4000,
         decoder_rate=5,
@@ -20,10 +20,10 @@ def footage() -> TrainSettings:
 
 
 def kitti_small() -> TrainSettings:
-    """The KITTI excerpts: DIR holds kitti_raw and kitti_odometry; minutes on two CPU cores."""
+    """KITTI excerpts, in minutes on two CPU cores; DIR contains kitti_raw and kitti_odometry."""
     return TrainSettings(
         recipe="kitti_small",
-        # In so few steps FeatureNet has not learned much yet, and costs time.
+        # FeatureNet costs time, and learns little in so few steps.
         method="photometric",
         data=DataSettings(
             sources=("kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry"),
@@ -39,15 +39,15 @@ def kitti_small() -> TrainSettings:
 
 
 def demo() -> TrainSettings:
-    """Six synthetic streets; what `egodepth demo` trains, in the minutes that it is given."""
+    """Six synthetic streets; `egodepth demo` trains on them for the given minutes."""
     return TrainSettings(
         recipe="demo",
-        # As for kitti_small: more steps in the same minutes.
+        # As in kitti_small: more steps in the same time.
         method="photometric",
         data=DataSettings(
             sources=tuple(f"synthetic:{seed}" for seed in range(1, 7)),
             poses="auto",
-            # Neighbours are 0.6 m apart; so many frames fewer are placed and labelled.
+            # Consecutive frames are 0.6 m apart; fewer key frames need poses and labels.
             stride=3,
             dense_labels=True,
         ),
@@ -59,11 +59,11 @@ def demo() -> TrainSettings:
 
 
 def worlds() -> TrainSettings:
-    """Rendered worlds with their exact depth and motion; what `egodepth pretrain` uses."""
+    """Rendered worlds with exact depth and motion; used by `egodepth pretrain`."""
     return TrainSettings(
         recipe="worlds",
         method="photometric",
-        # About the middle of the worlds' depths, so that training starts in the right unit.
+        # Roughly the median depth of the worlds, so that training starts at the right scale.
         model=ModelSettings(start_depth=5.0),
         batch_size=8,
         steps=200_000,
@@ -75,7 +75,7 @@ def worlds() -> TrainSettings:
 
 
 def featdepth_features() -> TrainSettings:
-    """The published auto-encoder, at 800x256; its run is what the other featdepth recipes freeze."""
+    """The published auto-encoder at 800x256, the feature run of the other featdepth recipes."""
     published = _featdepth(DataSettings(sources=("kitti_raw:.",)), "featdepth_features")
     return published.changed(
         method="features",
@@ -87,29 +87,29 @@ def featdepth_features() -> TrainSettings:
 
 
 def featdepth_kitti_mono() -> TrainSettings:
-    """FeatDepth on KITTI raw from one camera, as published; give --feature_run with it."""
+    """FeatDepth on monocular KITTI raw, as published; needs --feature_run."""
     return _featdepth(DataSettings(sources=("kitti_raw:.",)), "featdepth_kitti_mono")
 
 
 def featdepth_kitti_stereo() -> TrainSettings:
-    """FeatDepth on stereo pairs of KITTI raw, depth in metres; give --feature_run with it."""
+    """FeatDepth on stereo pairs of KITTI raw, depth in metres; needs --feature_run."""
     data = DataSettings(sources=("kitti_raw:.",), views="stereo")
     return _metric(_featdepth(data, "featdepth_kitti_stereo"))
 
 
 def featdepth_kitti_mono_stereo() -> TrainSettings:
-    """FeatDepth on KITTI raw in time and across the rig, depth in metres; give --feature_run."""
+    """FeatDepth on KITTI raw with temporal and stereo views, depth in metres; needs --feature_run."""
     data = DataSettings(sources=("kitti_raw:.",), views="mono_stereo")
     return _metric(_featdepth(data, "featdepth_kitti_mono_stereo"))
 
 
 def featdepth_odometry() -> TrainSettings:
-    """FeatDepth on KITTI odometry from one camera, as published; give --feature_run with it."""
+    """FeatDepth on monocular KITTI odometry, as published; needs --feature_run."""
     return _featdepth(DataSettings(sources=("kitti_odometry:.",)), "featdepth_odometry")
 
 
 def _featdepth(data: DataSettings, name: str) -> TrainSettings:
-    """Published settings; the batch size is ours, since theirs depends on their number of GPUs."""
+    """Published settings, except the batch size, which depends on the authors' number of GPUs."""
     return TrainSettings(
         recipe=name,
         method="frozen",
@@ -135,7 +135,7 @@ def _featdepth(data: DataSettings, name: str) -> TrainSettings:
 
 
 def _metric(settings: TrainSettings) -> TrainSettings:
-    """Adapt settings to a known baseline: no automask, which would remove what is too far for a disparity."""
+    """Adapt settings to a known baseline: without the automask, which would remove points at zero disparity."""
     model = settings.model.changed(start_depth=10.0)
     return settings.changed(automask=False, model=model)
 
@@ -159,7 +159,7 @@ def get_recipe(name: str) -> TrainSettings:
     """Return the settings of a recipe by name.
 
     Raises:
-        EgodepthError: there is none of that name.
+        EgodepthError: no recipe has that name.
     """
     if not isinstance(name, str) or name not in RECIPES:
         hint = did_you_mean(str(name), RECIPES, f"the recipes are {', '.join(RECIPES)}")
