@@ -7,18 +7,17 @@ from numpy import ndarray
 from scipy.spatial.transform import Rotation
 
 MIN_STRETCH = 0.3
-"""Of a ray's length by the distortion; below, the polynomial folds back."""
+"""Smallest factor by which the distortion scales a ray; below it, the polynomial folds back."""
 FOCAL, K1 = 0, 3
 SHARED, OWN = 4, 7
-"""Places of the logarithm of the focal length and of k1, and the number of parameters that all pairs share and
-that each has of its own."""
+"""Indices of the log focal length and of k1; numbers of shared parameters and of each pair's own ones."""
 ROTATION, DIRECTION, ROWS = slice(0, 3), slice(3, 5), slice(5, 7)
-"""Places among a pair's own parameters."""
+"""Slices of a pair's own parameters."""
 
 
 class CameraAndMotions(NamedTuple):
-    """Parameters: log focal length, principal point (2) and k1 in units of the longer side; and of each pair
-    rotation (P, 3, 3), direction (P, 3) of length 1, shear and stretch along the rows (P, 2)."""
+    """Parameters: shared log focal length, principal point (2) and k1, in units of the longer side; and, for
+    each pair, rotation (P, 3, 3), unit direction (P, 3), and shear and stretch along the rows (P, 2)."""
 
     shared: ndarray
     rotation: ndarray
@@ -32,7 +31,7 @@ class CameraAndMotions(NamedTuple):
         )
 
     def at(self, log_focal: float) -> "CameraAndMotions":
-        """The motions that move pixels in the same way at another focal length, as far as there are any."""
+        """Motions that move pixels approximately the same way at another focal length."""
         ratio = np.exp(log_focal - self.shared[FOCAL])
         turn = Rotation.from_matrix(self.rotation).as_rotvec() / [ratio, ratio, 1]
         direction = self.direction * [1, 1, ratio]
@@ -43,12 +42,12 @@ class CameraAndMotions(NamedTuple):
 def sampson_distances(
     first: ndarray, second: ndarray, fundamental: ndarray, k1: float
 ) -> tuple[ndarray, ndarray, ndarray, ndarray]:
-    """Sampson's distances in the images as they are, before the distortion is undone: in undistorted images,
-    those shrink that are pulled inwards, and a wrong k1 would win by that.
+    """Sampson distances measured in the distorted images. In undistorted images, distances would shrink where
+    points are pulled inwards, which would favour a wrong k1.
 
     Returns:
-        (N, 9), whose product with the fundamental matrix is the distance; (2, N), by which squared slopes in
-        the second and the first view count; (N, 3) and (N, 3), the undistorted points.
+        (N, 9) rows whose product with the fundamental matrix is the distance; (2, N) weights of the squared
+        slopes in the second and the first view; (N, 3) and (N, 3), the undistorted points of both views.
     """
     a, b = (np.column_stack([undistorted(p, k1), np.ones(len(p))]) for p in (first, second))
     stretch = [1 / (1 + 2 * k1 * (points[:, :2] ** 2).sum(1)) ** 2 for points in (b, a)]
@@ -59,7 +58,7 @@ def sampson_distances(
 
 
 def undistorted(points: ndarray, k1: float) -> ndarray:
-    """Points (N, 2) around the middle without the distortion x (1 + k1 |x|^2)."""
+    """Points (N, 2), relative to the image centre, without the distortion x (1 + k1 |x|^2)."""
     if k1 == 0:
         return points
     straight = points
@@ -80,7 +79,7 @@ def fundamental_matrices(x: CameraAndMotions) -> ndarray:
 
 
 def in_pixels(shared: ndarray, essential: ndarray) -> ndarray:
-    """Fundamental matrices (P, 3, 3) of essential ones, by the parameters of the camera."""
+    """Fundamental matrices (P, 3, 3) of essential ones, given the camera's parameters."""
     focal, cx, cy = np.exp(shared[FOCAL]), *shared[1:3]
     inverse = np.array([[1 / focal, 0, -cx / focal], [0, 1 / focal, -cy / focal], [0, 0, 1]])
     return np.asarray(inverse.T @ essential @ inverse)
@@ -89,7 +88,7 @@ def in_pixels(shared: ndarray, essential: ndarray) -> ndarray:
 def move_by(
     x: CameraAndMotions, free: list[int], shared: ndarray, own: ndarray
 ) -> CameraAndMotions:
-    """Parameters changed by steps: of the shared ones those that are ``free``, of each pair (P, 7)."""
+    """Parameters after a step of the ``free`` shared ones and of each pair's own (P, 7)."""
     camera = x.shared.copy()
     camera[free] += shared
     direction = x.direction + (own[:, DIRECTION, None] * tangents(x.direction)).sum(1)
@@ -115,6 +114,6 @@ def cross_matrices(vectors: ndarray) -> ndarray:
 
 
 def tangents(directions: ndarray) -> ndarray:
-    """Two unit vectors (P, 2, 3) across each direction."""
+    """Two orthogonal unit vectors (P, 2, 3) perpendicular to each direction."""
     beside = _normalised(np.cross(directions, np.eye(3)[np.abs(directions).argmin(-1)]))
     return np.stack([beside, np.cross(directions, beside)], axis=1)

@@ -1,4 +1,5 @@
-"""The ground below a camera: in inverse depth a plane is linear, so that fitting it is regression."""
+"""The ground plane below a camera. The inverse depth of a plane is linear in the ray, so it is fitted by
+regression."""
 
 import torch
 from jaxtyping import Float
@@ -7,29 +8,29 @@ from torch import Tensor
 from egodepth.geometry.camera import Camera, camera_rays, pixel_grid
 
 LOWEST_ROWS, MIDDLE_COLUMNS = 0.35, 0.5
-"""Share of the image, at its bottom and across its middle, where the ground is looked for."""
+"""Shares of the image's height (at the bottom) and width (in the middle) that the ground is fitted to."""
 MIN_UPRIGHT_COSINE = 0.9
-"""Cosine between the plane's normal and the camera's vertical axis, at least."""
+"""Smallest cosine between the plane's normal and the camera's vertical axis."""
 MAX_RELATIVE_ERROR = 0.05
-"""A pixel agrees with the plane if its inverse depth is off by less than this share."""
+"""Relative error of inverse depth below which a pixel agrees with the plane."""
 MIN_AGREEING_SHARE = 0.5
-"""Share of the pixels that must agree."""
+"""Smallest share of pixels that must be known, and of these that must agree."""
 ITERATIONS = 10
 
 
 def fit_ground(inverse_depth: Float[Tensor, "h w"], camera: Camera) -> Float[Tensor, "3"] | None:
-    """The plane p of the ground, by which the pixel with ray r has the inverse depth p . r, positive below the
-    horizon; float64.
+    """Fit the ground plane p (float64): a pixel with ray r (z = 1) has the inverse depth p . r, positive below
+    the horizon.
 
-    A plane n . X = height has the inverse depth n . ray / height, linear in the ray. It is fitted by
-    reweighted least squares (Cauchy) to the lower middle of the image.
+    A plane n . X = height has the inverse depth n . r / height, which is linear in the ray. It is fitted to the
+    lower middle of the image by iteratively reweighted least squares (Cauchy).
 
     Args:
         inverse_depth: > 0; NaN where unknown.
-        camera: of that size, without batch, looking about level.
+        camera: for that size, unbatched, roughly level.
 
     Returns:
-        None where most pixels lie on no plane, on one that is not below the camera, or are unknown.
+        The plane; None if most pixels are unknown or do not lie on it, or if it is not below the camera.
     """
     height, width = inverse_depth.shape
     x, y = pixel_grid(height, width, inverse_depth).unbind(-1)
@@ -57,7 +58,7 @@ def fit_ground(inverse_depth: Float[Tensor, "h w"], camera: Camera) -> Float[Ten
 
 
 def ground_height(inverse_depth: Float[Tensor, "h w"], camera: Camera) -> float | None:
-    """Height of the camera above the ground, in the unit of the depth; None where there is no ground, see
-    :func:`fit_ground`."""
+    """Height of the camera above the ground, in the unit of the depth; None if :func:`fit_ground` finds no
+    ground."""
     plane = fit_ground(inverse_depth, camera)
     return None if plane is None else 1 / float(plane.norm())

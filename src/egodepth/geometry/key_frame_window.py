@@ -1,4 +1,4 @@
-"""A window of key frames that are adjusted together, and that moves along a video."""
+"""A sliding window of key frames that are adjusted together."""
 
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -11,12 +11,12 @@ from egodepth.geometry.bundle import BundlePoints, BundleSettings, BundleState, 
 from egodepth.geometry.camera import Camera
 
 KEY_FRAMES, FIXED_KEY_FRAMES = 7, 2
-"""Key frames that are adjusted together, and the oldest of them, which no longer move."""
+"""Key frames in the window, and how many of the oldest are fixed."""
 POINT_CELL = 7
-"""Side in pixels of the cells of a key frame that have one point each."""
+"""Side length in pixels of the cells of a key frame, each of which has one point."""
 STRONG_DEPTH_PRIOR = BundleSettings(scale_deviation=0.1, factor_deviation=0.3)
 WEAK_DEPTH_PRIOR = BundleSettings(scale_deviation=0.3, factor_deviation=1.0)
-"""For depth whose scale may change by a third within a bend."""
+"""For depth whose scale may change by a third within a curve."""
 
 
 @dataclass
@@ -24,12 +24,12 @@ class KeyFrame:
     """A key frame of the window.
 
     Attributes:
-        number: which frame it is, as its owner counts.
+        number: of the frame, as its owner counts.
         map: (1, h, w) of normalised brightness.
-        points: (1, M) points that the frame is host of, with their inverse depth as predicted.
+        points: (1, M) points hosted by the frame, with their predicted inverse depth.
         camera_from_world: (4, 4).
-        log_scale: of the points' inverse depth, as it was adjusted.
-        factor: (M,) logarithms of the points' own factors.
+        log_scale: adjusted log scale of the points' inverse depth.
+        factor: (M,) adjusted log factors of the points' inverse depth.
     """
 
     number: int
@@ -44,13 +44,13 @@ K = TypeVar("K", bound=KeyFrame)
 
 
 class KeyFrameWindow(Generic[K]):
-    """The latest key frames, the last of them the newest.
+    """A window of the latest key frames.
 
     Attributes:
         camera: of all frames.
-        most: key frames that it holds; older ones leave it.
-        settings: of the adjustment.
-        frames: the key frames.
+        most: maximum number of key frames; older ones are dropped.
+        settings: of bundle adjustment.
+        frames: the key frames, oldest first.
     """
 
     def __init__(self, camera: Camera, most: int, settings: BundleSettings):
@@ -58,7 +58,7 @@ class KeyFrameWindow(Generic[K]):
         self.frames: list[K] = []
 
     def add(self, frame: K) -> None:
-        """Add a key frame, and drop the oldest one where there are too many."""
+        """Add a key frame, and drop the oldest one if the window is full."""
         self.frames = [*self.frames, frame][-self.most :]
 
     def points(self) -> BundlePoints:

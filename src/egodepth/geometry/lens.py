@@ -1,4 +1,4 @@
-"""Lens distortion, and undistorting images."""
+"""Lens distortion and undistortion of images."""
 
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -24,7 +24,7 @@ class Lens:
         coefficients: as many as the model takes.
 
     Raises:
-        ValueError: another number of coefficients.
+        ValueError: a wrong number of coefficients.
     """
 
     model: LensModel
@@ -48,7 +48,7 @@ class Lens:
     def distort(
         self, camera: Camera, pixels: Float[ndarray, "n 2"], straight: Camera
     ) -> Float[ndarray, "n 2"]:
-        """Where pixels (x, y) of the camera without distortion lie in the image with it."""
+        """Positions in the distorted image, of ``camera``, of pixels (x, y) of the undistorted ``straight``."""
         fx, fy, cx, cy = straight.focal_and_centre.double().numpy()
         rays = np.stack(
             [(pixels[:, 0] - cx) / fx, (pixels[:, 1] - cy) / fy, np.ones(len(pixels))], axis=1
@@ -64,11 +64,12 @@ class Lens:
 
 
 class Undistortion:
-    """Undistortion of images of one camera.
+    """Undistorts the images of one camera.
 
     Attributes:
-        camera: of the changed images, which have the size of the others.
-        bent, lens: camera of the images as they come, and their distortion.
+        camera: of the undistorted images, which have the same size.
+        bent, lens: camera of the distorted images, and their distortion.
+        key: identifies the undistortion, for example in a cache.
     """
 
     def __init__(self, camera: Camera, lens: Lens, straight: Camera | None = None):
@@ -77,7 +78,7 @@ class Undistortion:
         Args:
             camera: of the distorted images.
             lens: their distortion.
-            straight: of the changed images; by default :func:`undistorted_camera`.
+            straight: camera of the undistorted images; by default :func:`undistorted_camera`.
         """
         self.bent, self.lens = camera, lens
         self.camera = straight or undistorted_camera([(camera, lens)])
@@ -85,13 +86,13 @@ class Undistortion:
         self.key = f"{lens} {camera.matrix.tolist()} {self.camera.matrix.tolist()}"
 
     def __call__(self, image: Shaped[ndarray, "h w *c"]) -> Shaped[ndarray, "h w *c"]:
-        """An image (H, W, 3) uint8, interpolated linearly; black beyond its edge."""
+        """Undistort an image (H, W) or (H, W, C) by bilinear interpolation; black beyond its edge."""
         maps = self._map(self.bent.height, self.bent.width)
         return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR))
 
     def depth(self, depth: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
-        """A depth map along z, by the nearest pixel, 0 beyond the edge; of the size of the images, or of
-        another of their aspect ratio.
+        """Undistort a depth map (along z) by nearest neighbour; 0 beyond its edge. Its size may differ from the
+        images' size, but not its aspect ratio.
 
         Raises:
             ValueError: another aspect ratio.
@@ -105,7 +106,7 @@ class Undistortion:
         return np.asarray(cv2.remap(depth, *self._map(height, width), cv2.INTER_NEAREST))
 
     def _map(self, height: int, width: int) -> tuple[ndarray, ndarray]:
-        """X and y, (height, width) each, in the distorted image of this size, of every undistorted pixel."""
+        """X and y (height, width), in the distorted image of this size, of every undistorted pixel."""
         if (height, width) not in self._maps:
             bent, straight = (c.resize(height, width) for c in (self.bent, self.camera))
             grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
@@ -116,9 +117,9 @@ class Undistortion:
 
 
 def undistorted_camera(cameras: list[tuple[Camera, Lens]]) -> Camera:
-    """One camera for the undistorted images of one or several (those of a rig, of one size) that shows no
-    black border: centre and ratio of focal lengths are means, the focal length is the shortest at which
-    every pixel of the border lies inside of the distorted images, within half and twice the mean."""
+    """Camera for the undistorted images of one camera, or of several of a rig with one image size, that shows
+    no black border. Principal point and ratio of focal lengths are means; the focal length is the shortest,
+    from half to twice the mean, at which all border pixels lie inside the distorted images."""
     height, width = cameras[0][0].height, cameras[0][0].width
     x, y = np.arange(float(width)), np.arange(float(height))
     border = np.concatenate([

@@ -3,12 +3,12 @@
 from typing import Literal
 
 MAX_SEED = 2**32 - 1
-"""What NumPy's and PyTorch's generators both take."""
+"""Largest seed that both NumPy and PyTorch accept."""
 WIDEST_FOV = 170.0
-"""Degrees that a pinhole camera can see from edge to edge, at a focal length of 4 % of the width; one that sees
-more has a focal length that is normalised or in millimetres, or is a fisheye."""
+"""Largest field of view of a pinhole camera in degrees, at a focal length of 4 % of the width. A larger one
+means that the focal length is normalised or in millimetres, or that the lens is a fisheye."""
 
 Sampling = Literal["exact", "published_shift"]
-"""Where a pixel coordinate lies. ``exact``: pixel centres at whole numbers. ``published_shift``: at
-x W / (W - 1) - 0.5, up to half a pixel off, as the published FeatDepth code has it since PyTorch 1.3
-changed the default of grid_sample's align_corners; only for comparing with that code."""
+"""Where a pixel coordinate x is sampled. ``exact``: at x, with pixel centres at integers. ``published_shift``:
+at x W / (W - 1) - 0.5, up to half a pixel off, as in the published FeatDepth code since PyTorch 1.3 changed the
+default of grid_sample's align_corners; only for comparison with that code."""

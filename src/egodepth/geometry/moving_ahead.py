@@ -1,5 +1,8 @@
-"""What drives ahead at the camera's own speed shows no parallax, so that several views agree that it lies far
-away. But nothing is seen through the ground: where such a thing covers the ground, its foot tells its depth."""
+"""Depth of dynamic objects that move with the camera, such as a car ahead at the same speed.
+
+Such an object shows no parallax, so several views agree that it is far away. But nothing can be seen through
+the ground: where the object hides the ground, its lowest pixels give its depth.
+"""
 
 import cv2
 import numpy as np
@@ -12,19 +15,19 @@ from egodepth.geometry.ground import fit_ground
 from egodepth.geometry.plane_sweep import parallax
 
 MIN_EXPECTED = 2.0
-"""Pixels of parallax that the ground at that place has, at least, in one of the sources."""
+"""Smallest parallax of the ground in pixels, in the source where it is largest, for detecting objects."""
 MAX_EXPECTED_SHARE = 0.1
-"""Of the image's width: where the ground has more parallax, it soon leaves the image, and the depth that is
-found there is often wrong."""
+"""Largest parallax of the ground, as a share of the image's width: with more, the ground soon leaves the image,
+and its depth is often wrong."""
 MAX_PARALLAX_SHARE = 1 / 3
-"""Of the ground's parallax, that a thing shows which is not part of the static scene."""
+"""Largest parallax of an object that moves with the camera, as a share of the ground's parallax."""
 MIN_SIZE = 1e-3
-"""Of the image, that a thing covers below the horizon."""
+"""Smallest area of an object below the horizon, as a share of the image."""
 FOOT_SHARE, MAX_GROUND_ERROR, MIN_ON_GROUND = 1 / 16, 0.2, 0.5
-"""Within such a share of the image's height below a thing, views must have found the ground's depth, up to such
-a share of it, in such a share of the thing's columns."""
+"""Share of the image's height below an object within which the known depth must be that of the ground; its
+largest relative error; and the share of the object's columns for which that must be true."""
 SHADOW_MARGIN = 0.075
-"""How much farther a thing is than the first ground below it: its shadow moves with it."""
+"""How much farther away an object is than the first ground pixels below it, since its shadow moves with it."""
 
 
 def moving_ahead(
@@ -33,14 +36,14 @@ def moving_ahead(
     source_from_target: Float[Tensor, "n 1 4 4"],
     camera: Camera,
 ) -> Float[Tensor, "1 h w"]:
-    """Inverse depth of what moves with the camera, as far as it lies below the horizon; NaN elsewhere,
-    and everywhere where no ground is seen (:func:`egodepth.geometry.ground.fit_ground`).
+    """Inverse depth of objects that move with the camera, where they lie below the horizon. NaN elsewhere, and
+    everywhere if no ground is found (:func:`egodepth.geometry.ground.fit_ground`).
 
     Args:
-        inverse_depth: by a plane sweep, as if everything were static; near 0 where there is no parallax.
+        inverse_depth: from a plane sweep, which assumes a static scene; near 0 where there is no parallax.
         known: inverse depth that several views agree on, NaN where they do not.
-        source_from_target: motions to the frames that depth was found by.
-        camera: of the images, with a batch of 1.
+        source_from_target: motions to the source frames of the plane sweep.
+        camera: of the images, a batch of 1.
     """
     found = torch.full_like(inverse_depth, torch.nan)
     view = Camera(camera.matrix[0], camera.height, camera.width)
@@ -73,7 +76,7 @@ def moving_ahead(
         on_ground = np.abs(nearby / plane[just_below, columns] - 1) < MAX_GROUND_ERROR
         if on_ground.any(0).mean() < MIN_ON_GROUND:
             continue
-        # Up to the horizon: parts that the ground's own little parallax does not tell from it.
+        # Add unknown pixels up to the horizon, where the ground's parallax is too small to detect the object.
         upper = np.isnan(inverse) & (rows <= foot) & (plane > 0)
         inside = torch.from_numpy(thing | upper).to(found.device)
         found[0, inside] = float(np.median(at_foot)) / (1 + SHADOW_MARGIN)

@@ -1,4 +1,4 @@
-"""Depth that several posed views of a stretch of footage agree on."""
+"""Depth that several posed frames of a video agree on."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,33 +21,37 @@ from egodepth.geometry.plane_sweep import (
 
 SOURCES_PER_SIDE = 2
 MIN_BASELINE = 0.01
-"""Of a frame and its nearest source, over the median depth; the next ones are as far again."""
+"""Smallest baseline of a frame and its nearest source, over the median depth; also the least difference to the
+baseline of the next source."""
 TOLERANCE, MIN_AGREEING = 0.1, 2
-"""Difference of the logarithms of depth up to which two views agree, and how many of them must."""
+"""Largest difference of log depth at which two views agree, and how many views must."""
 MIN_PARALLAX = 1.0
-"""Pixels, in one of the sources, below which depth is not known."""
+"""Smallest parallax in pixels, in the source where it is largest, at which depth is known."""
 MAX_SCALE = 2
-"""Size at which views are compared over that of the maps that are wanted, where the footage has as much."""
+"""How many times larger than the wanted maps views are compared, if the footage is large enough."""
 MIN_BLOCK_SHARE = 0.5
-"""Of the pixels that one of a smaller map is made from, those that must be known."""
+"""Smallest share of known pixels in a block that a smaller map's pixel is made from."""
 
 
 def comparison_scale(native: tuple[int, int], wanted: tuple[int, int]) -> int:
-    """How many times as large as the wanted maps views are compared; sizes are height and width."""
+    """How many times larger than the wanted maps views are compared; sizes are (height, width)."""
     return MAX_SCALE if min(native[0] / wanted[0], native[1] / wanted[1]) >= 1.5 else 1
 
 
 def sources_by_baseline(
     centres: Float[ndarray, "n 3"], position: int, shortest: float, steps: range
 ) -> list[int]:
-    """Positions of the frames that a frame's depth is found by: in each direction those whose baselines are
-    the first to reach the shortest useful one, and as much again.
+    """Choose the source frames of a frame by their baselines: in each direction, the first frame whose baseline
+    exceeds ``shortest``, then the first whose baseline is longer by as much again.
 
     Args:
-        centres: of the cameras; NaN where a frame can't be a source, which ends the search.
+        centres: of the cameras; NaN where a frame cannot be a source, which ends the search.
         position: of the frame.
-        shortest: useful baseline, in the unit of the centres; below it a source shows no parallax.
-        steps: ascending numbers of frames to look ahead and back.
+        shortest: useful baseline, in the unit of the centres; a shorter one shows too little parallax.
+        steps: numbers of frames to look ahead and back, ascending.
+
+    Returns:
+        Positions of the sources, ascending; at most SOURCES_PER_SIDE in each direction.
     """
     found = []
     for direction in (-1, 1):
@@ -66,11 +70,10 @@ def sources_by_baseline(
 
 
 class PosedViews:
-    """Frames with poses, of which one after the other gets the depth that its neighbours agree on; what the
-    next ones need is kept.
+    """Multi-view depth of posed frames, one after another; caches what later frames need.
 
     Attributes:
-        swept: positions of the frames whose depth was found so far, for their own sake or for others'.
+        swept: positions of the frames whose depth was computed so far, as targets or as sources.
     """
 
     def __init__(
@@ -84,11 +87,11 @@ class PosedViews:
         """Start before the first frame.
 
         Args:
-            images: of ascending positions; frames without one have no depth, nor do others by them.
+            images: (position, image) in ascending order; a frame without an image is neither target nor source.
             world_from_camera: poses of all positions.
-            camera: of the images; depth is found on its device.
-            reach: positions from a frame to its farthest source.
-            describe: what images are compared by.
+            camera: of the images; its device does the work.
+            reach: largest distance in positions from a frame to a source.
+            describe: maps from images to the features that are compared.
         """
         self._describe = describe
         self.swept: list[int] = []
@@ -101,7 +104,7 @@ class PosedViews:
         self._depths: dict[int, Tensor] = {}
 
     def read_to(self, position: int) -> bool:
-        """Whether the stream has the image of a frame; images before are kept as long as they may be needed."""
+        """Read the stream up to a frame, keeping the images; return whether that frame has one."""
         while self._last < position:
             self._last, image = next(self._stream, (math.inf, None))
             if image is not None:
@@ -112,13 +115,16 @@ class PosedViews:
     def agreed(
         self, position: int, sources_of: Callable[[int], list[int]], nearest: float
     ) -> tuple[Float[Tensor, "1 h w"], Int64[Tensor, "1 h w"]] | None:
-        """Inverse depth of a frame, the mean of its own and of what its sources agree on, NaN where fewer than
-        MIN_AGREEING do; and how many do. None where it has too few sources.
+        """Inverse depth of a frame: the mean of its own and those of the agreeing sources, NaN where fewer than
+        MIN_AGREEING agree.
 
         Args:
-            position: of the frame, not before those asked for earlier.
-            sources_of: positions of a frame's sources, asked for the frame and for each of its sources.
-            nearest: depth to expect, in the unit of the poses.
+            position: of the frame; positions must ascend from call to call.
+            sources_of: returns the positions of a frame's sources; called for the frame and its sources.
+            nearest: smallest expected depth, in the unit of the poses.
+
+        Returns:
+            Inverse depth, and the number of agreeing sources; None if the frame has too few sources.
         """
         for kept in (self._images, self._depths):
             for old in [p for p in kept if p < position - 2 * self._reach]:
@@ -131,7 +137,7 @@ class PosedViews:
         motions = torch.stack([self._motion_to(s, position) for s, _ in views])
         other_depths = torch.stack([depth for _, depth in views])
         agree, given = agreeing_views(own, other_depths, motions, self._camera, TOLERANCE)
-        # A car ahead that keeps its distance looks infinitely far, and all views agree on it.
+        # A car ahead that keeps its distance looks infinitely far away, and all views agree on that.
         moved = parallax(own, motions, self._camera).amax(0)
         count = agree.sum(0).masked_fill(moved < MIN_PARALLAX, 0)
         fused = (own + (given * agree).sum(0)) / (1 + count)
@@ -141,12 +147,12 @@ class PosedViews:
     def ahead(
         self, position: int, sources: list[int], agreed: Float[Tensor, "1 h w"]
     ) -> Float[Tensor, "1 h w"]:
-        """Inverse depth of what moves with the camera, NaN elsewhere; see :func:`moving_ahead`.
+        """Inverse depth of objects that move with the camera, NaN elsewhere; see :func:`moving_ahead`.
 
         Args:
-            position: of a frame after :meth:`agreed`.
-            sources: those of the frame.
-            agreed: inverse depth that views agree on.
+            position: of a frame that :meth:`agreed` was called for.
+            sources: of the frame.
+            agreed: inverse depth returned by :meth:`agreed`.
         """
         motions = torch.stack([self._motion_to(s, position) for s in sources])
         return moving_ahead(self._depths[position], agreed, motions, self._camera)
@@ -154,7 +160,7 @@ class PosedViews:
     def _depth(
         self, position: int, sources_of: Callable[[int], list[int]], nearest: float
     ) -> Tensor | None:
-        """Inverse depth by its sources; None where there are none, or no image."""
+        """Inverse depth of a frame from its sources, cached; None if it has no sources or no image."""
         if position not in self._depths:
             sources = [s for s in sources_of(position) if self.read_to(s)]
             if not sources or not self.read_to(position):
@@ -180,13 +186,13 @@ class PosedViews:
 
 
 def block_medians(values: Float[Tensor, "b h w"], factor: int) -> Float[Tensor, "b h2 w2"]:
-    """Smaller by a whole factor: medians of the squares of which enough is known, elsewhere NaN."""
+    """Downsample by an integer factor to the medians of square blocks, NaN where too few pixels are known."""
     squares = blocks(values, factor)
     known = squares.isfinite().float().mean(-1) >= MIN_BLOCK_SHARE
     return squares.nanmedian(-1).values.where(known, torch.nan)
 
 
 def blocks(values: Float[Tensor, "b h w"], factor: int) -> Float[Tensor, "b h2 w2 n"]:
-    """Squares of ``factor`` pixels a side, each as one row."""
+    """Square blocks with a side of ``factor`` pixels, flattened in the last dimension."""
     rows = values.unfold(1, factor, factor).unfold(2, factor, factor)
     return rows.flatten(-2)

@@ -1,4 +1,4 @@
-"""Depth of a frame from many posed neighbours: plane sweep, semi-global smoothing, agreement between views.
+"""Depth of a frame from posed neighbours: plane sweep, semi-global smoothing, agreement between views.
 
 Collins, "A space-sweep approach to true multi-image matching", CVPR 1996; Hirschmueller, "Stereo processing by
 semiglobal matching and mutual information", PAMI 2008. Everything is batched and runs on any device.
@@ -17,24 +17,24 @@ from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import reproject, sample, sweep
 
 WINDOW = 5
-"""Pixels over which local contrast is taken."""
+"""Side length in pixels of the window of local contrast and of the cost."""
 CONTRAST_FLOOR = 0.01
-"""Standard deviation of grey levels in [0, 1] that noise has."""
+"""Standard deviation of the noise of grey levels in [0, 1]."""
 MAX_COST = 1.5
-"""A larger difference says nothing more: outliers, occlusion."""
+"""Truncation of the cost: larger differences are outliers or occlusions."""
 LABELS_AT_ONCE = 8
-"""Of a chunk of the cost volume, so that it stays in the cache."""
+"""Labels per chunk of the cost volume, so that it stays in the cache."""
 PLANES, BAND, REFINEMENT = 64, 16, 2
-"""Planes of the whole range, at half the size; labels of the band around what they find, at full size; and how
-much finer these are."""
+"""Planes over the whole range at half the size, labels of the band searched at full size, and how many times
+finer these are."""
 
 
 @dataclass(frozen=True)
 class Smoothing:
-    """Penalties of semi-global smoothing for different labels of neighbours, in units of the cost.
+    """Penalties of semi-global smoothing for label changes between neighbouring pixels, in units of the cost.
 
     Attributes:
-        small: for a step by one plane.
+        small: for a step of one label.
         large: for any larger step, where the image is flat.
         contrast: difference of neighbouring grey levels at which ``large`` is halved.
     """
@@ -45,12 +45,12 @@ class Smoothing:
 
 
 Describe = Callable[[Tensor], Tensor]
-"""Maps (B, C, H, W) of images (B, 3, H, W) whose summed absolute differences are the matching cost."""
+"""Function from images (B, 3, H, W) to maps (B, C, H, W) whose summed absolute differences are the cost."""
 
 
 def local_contrast(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
-    """Grey levels less their mean over a window, over their deviation in it: what stays when exposure and
-    shading change."""
+    """Grey levels minus their mean over a window, divided by their standard deviation in it: invariant to
+    exposure and shading."""
     grey = image.mean(1, keepdim=True)
     mean = _box_mean(grey)
     variance = (_box_mean(grey.square()) - mean.square()).clamp(min=0)
@@ -59,13 +59,13 @@ def local_contrast(image: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b 1 h w"]:
 
 @dataclass(frozen=True)
 class Labels:
-    """Inverse depths that pixels are tried at: label k of a pixel stands for (first + k) * step. Equal steps of
-    inverse depth are equal steps of parallax.
+    """Candidate inverse depths per pixel: label k stands for (first + k) * step. Equal steps of inverse depth
+    are equal steps of parallax.
 
     Attributes:
-        first: (B, H, W), or (B, 1, 1) where all pixels have the same.
+        first: (B, H, W), or (B, 1, 1) if it is the same for all pixels.
         step: (B,) of inverse depth.
-        count: labels of a pixel.
+        count: labels per pixel.
     """
 
     first: Int64[Tensor, "b _ _"]
@@ -100,19 +100,20 @@ def sweep_depth(
     side: tuple[int, ...],
     describe: Describe = local_contrast,
 ) -> Float[Tensor, "b h w"]:
-    """Inverse depth of every pixel of a frame by its posed neighbours, also where they can't tell it: to be
-    checked by :func:`agreeing_views`.
+    """Inverse depth of every pixel of a frame from its posed neighbours, even where they do not determine it:
+    check it with :func:`agreeing_views`.
 
-    The whole range is searched at half the size, and a band around what that finds at full size: a quarter of
-    the time of a full search, at the same errors.
+    The whole range is searched at half the size, then a band around the result at full size, which takes a
+    quarter of the time of a full search with the same errors.
 
     Args:
         target, sources: images.
-        source_from_target: motions; the unit of their translations is that of depth.
-        camera: of all of them, a batch of B.
-        nearest: depth to expect.
-        side: of each source, for example 0 for the past and 1 for the future, see :func:`matching_costs`.
-        describe: what images are compared by.
+        source_from_target: motions; depth is in the unit of their translations.
+        camera: of all images, a batch of B.
+        nearest: smallest expected depth.
+        side: group of each source, for example 0 for the past and 1 for the future, see
+            :func:`matching_costs`.
+        describe: maps from images to the features that are compared.
     """
     height, width = target.shape[-2:]
     half = (height // 2, width // 2)
@@ -147,15 +148,16 @@ def matching_costs(
 ) -> Float[Tensor, "b d h w"]:
     """Matching cost of target and sources for each label.
 
-    What is hidden in earlier frames is mostly seen in later ones: of the means over each side, the smaller
-    counts. A pixel outside of all sources costs MAX_COST at every label, which says nothing.
+    Costs are averaged over the sources of each side, and the smaller mean counts, since what is occluded in
+    earlier frames is mostly visible in later ones. A pixel outside of all sources costs MAX_COST at every
+    label, which favours none.
 
     Args:
-        target, sources: maps to compare, for example of :func:`local_contrast`.
+        target, sources: maps to compare, for example from :func:`local_contrast`.
         source_from_target: motions.
-        camera: of all of them, a batch of B.
-        labels: what to try.
-        side: of each source, for example 0 for the past and 1 for the future.
+        camera: of all maps, a batch of B.
+        labels: candidate inverse depths.
+        side: group of each source, for example 0 for the past and 1 for the future.
     """
     batch, _, height, width = target.shape
     costs = target.new_empty(batch, labels.count, height, width)
@@ -185,8 +187,8 @@ def smooth_costs(
     image: Float[Tensor, "b 3 h w"],
     smoothing: Smoothing = Smoothing(),
 ) -> Float[Tensor, "b d h w"]:
-    """Sum over four directions of the least cost of a path that ends in each pixel and label (Hirschmueller
-    2008, eq. 13). Steps of depth are cheap where the image has them too."""
+    """Smooth costs semi-globally: for each pixel and label, sum the cheapest paths that end there over four
+    directions (Hirschmueller 2008, eq. 13). Depth edges are cheaper at image edges."""
     grey = image.mean(1)
     total = torch.zeros_like(costs)
     for dim in (2, 3):
@@ -211,13 +213,13 @@ def smooth_costs(
 
 
 def _paths(costs: Tensor, large: Tensor, small: float, shift: Tensor | None) -> Tensor:
-    """Least costs of paths along the first dimension.
+    """Costs of the cheapest paths along the first dimension.
 
     Args:
         costs: (n, ..., D).
-        large: (n - 1, ..., 1) price of the step to each place but the first.
-        small: price of a step to the next label.
-        shift: (n - 1, ...) first label of each place but the first, less that of the one before.
+        large: (n - 1, ..., 1) penalty of a large step to each position but the first.
+        small: penalty of a step to the next label.
+        shift: (n - 1, ...) first label of each position but the first, minus that of the one before.
     """
     paths = torch.empty_like(costs)
     last = paths[0].copy_(costs[0])
@@ -225,7 +227,7 @@ def _paths(costs: Tensor, large: Tensor, small: float, shift: Tensor | None) -> 
     reach = torch.arange(-1, count + 1, device=costs.device)
     for place in range(1, len(costs)):
         least = last.amin(-1, keepdim=True)
-        # The labels of this place at the one before, with a neighbour on either side.
+        # This position's labels at the previous one, with a neighbour on either side.
         near = F.pad(last, (1, 1), value=math.inf)
         if shift is not None:
             near = near.gather(-1, (reach + 1 + shift[place - 1, ..., None]).clamp(0, count + 1))
@@ -237,14 +239,14 @@ def _paths(costs: Tensor, large: Tensor, small: float, shift: Tensor | None) -> 
 
 
 def best_inverse_depth(costs: Float[Tensor, "b d h w"], labels: Labels) -> Float[Tensor, "b h w"]:
-    """Inverse depth where the costs are least, between labels by the parabola through the three costs there."""
+    """Inverse depth of least cost, refined between labels by a parabola through three costs."""
     least, place = costs.min(1, keepdim=True)
     inner = place.clamp(1, costs.shape[1] - 2)
     before, at, after = (costs.gather(1, inner + step) for step in (-1, 0, 1))
     curvature = (before - 2 * at + after).clamp(min=1e-6)
     offset = (0.5 * (before - after) / curvature).clamp(-0.5, 0.5)
     exact = torch.where(least == at, inner + offset, place)
-    # Farther than half a step can't be told from infinity.
+    # Less than half a step cannot be told from infinity.
     return labels.inverse_depth(exact)[:, 0].maximum(labels.step[:, None, None] / 8)
 
 
@@ -253,13 +255,13 @@ def upsample_by_colour(
     small: Float[Tensor, "b 3 h w"],
     image: Float[Tensor, "b 3 h2 w2"],
 ) -> Float[Tensor, "b h2 w2"]:
-    """At the size of ``image``: each pixel takes the value of that one of the nine nearest of the smaller map
-    whose colour is most like its own, so that depth breaks where the image does.
+    """Upsample to the size of ``image``: of the nine nearest values of the smaller map, each pixel takes the
+    one with the most similar colour, so that depth edges follow image edges.
 
     Args:
-        inverse_depth: to make larger.
-        small: the image at its size.
-        image: at the wanted size.
+        inverse_depth: map to upsample.
+        small: the image at the size of ``inverse_depth``.
+        image: the image at the wanted size.
     """
     size = image.shape[-2:]
     known = torch.cat([small, inverse_depth[:, None]], 1)
@@ -285,15 +287,15 @@ def agreeing_views(
     camera: Camera,
     tolerance: float,
 ) -> tuple[Bool[Tensor, "n b h w"], Float[Tensor, "n b h w"]]:
-    """Which other frames' depth puts a point where this frame's does, and the inverse depth that each of them
-    gives the pixel.
+    """Where the depths of other frames agree with this frame's, and the inverse depth that each of them implies
+    for its pixels.
 
     Args:
         inverse_depth: of the frame; 0 where unknown.
         others: inverse depths of other frames; 0 where unknown.
         other_from_target: motions.
-        camera: of all of them.
-        tolerance: difference of the logarithms of depth.
+        camera: of all frames.
+        tolerance: largest difference of log depth.
     """
     count = len(others)
     depth = 1 / inverse_depth.clamp(min=1e-9)
@@ -305,7 +307,7 @@ def agreeing_views(
     known = valid & (other_depth > 0) & (inverse_depth > 0).repeat(count, 1, 1)
     ratio = other_depth * projected
     agree = known & (ratio.clamp(min=1e-9).log().abs() < tolerance)
-    # What the other frame gives: its depth over that expected there, to first order.
+    # Implied by the other frame to first order: scaled by the ratio of its depth to the expected one.
     given = inverse_depth.repeat(count, 1, 1) * ratio
     return agree.unflatten(0, (count, -1)), given.unflatten(0, (count, -1))
 
@@ -315,7 +317,8 @@ def parallax(
     other_from_target: Float[Tensor, "n b 4 4"],
     camera: Camera,
 ) -> Float[Tensor, "n b h w"]:
-    """Pixels between where another camera sees a point and where it would see it infinitely far away."""
+    """Distance in pixels between the image of a point in another camera and that of a point infinitely far
+    away in the same direction."""
     count = len(other_from_target)
     cameras, motions = camera.repeat(count), other_from_target.flatten(0, 1)
     turned = motions.clone()
@@ -327,7 +330,7 @@ def parallax(
 
 
 def _box_mean(values: Tensor) -> Tensor:
-    """Mean over a square window of maps (B, D, H, W); summing shifted maps takes a fifth of pooling's time."""
+    """Mean of maps (B, D, H, W) over a square window; summing shifted maps takes a fifth of pooling's time."""
     reach = WINDOW // 2
     for dim, pad in ((-1, (reach, reach, 0, 0)), (-2, (0, 0, reach, reach))):
         padded, size = F.pad(values, pad, mode="replicate"), values.shape[dim]

@@ -1,4 +1,4 @@
-"""Poses written as text, in the formats of KITTI, TUM and EuRoC."""
+"""Write poses as text in the formats of KITTI, TUM and EuRoC."""
 
 from pathlib import Path
 
@@ -9,14 +9,15 @@ from egodepth.core.files import write_text
 
 
 def write_kitti(path: str | Path, poses: Float64[ndarray, "n 4 4"]) -> None:
-    """KITTI format: a line per frame with the 12 numbers of the top 3x4 of ``first_from_frame``."""
+    """Write poses in KITTI format: a line per frame with the 12 numbers of the top 3x4 of
+    ``first_from_frame``."""
     rows = (" ".join(f"{value:.9e}" for value in pose[:3].ravel()) for pose in poses)
     write_text(path, "\n".join(rows) + "\n")
 
 
 def _quaternions(poses: Float64[ndarray, "n 4 4"]) -> Float64[ndarray, "n 4"]:
-    """Their rotations as unit quaternions x y z w."""
-    import torch  # to write poses they were computed; to score files takes less without it
+    """Unit quaternions x y z w of the poses' rotations."""
+    import torch  # imported late, since scoring files needs no PyTorch
 
     from egodepth.geometry import se3
 
@@ -26,7 +27,7 @@ def _quaternions(poses: Float64[ndarray, "n 4 4"]) -> Float64[ndarray, "n 4"]:
 def write_tum(
     path: str | Path, poses: Float64[ndarray, "n 4 4"], timestamps: Float64[ndarray, "n"]
 ) -> None:
-    """TUM format: a line per frame with time in seconds, position, and quaternion x y z w."""
+    """Write poses in TUM format: a line per frame with time in seconds, position, and quaternion x y z w."""
     quaternions = _quaternions(poses)
     rows = (
         f"{time:.6f} " + " ".join(f"{value:.9f}" for value in (*pose[:3, 3], *quaternion))
@@ -38,7 +39,7 @@ def write_tum(
 def write_euroc(
     path: str | Path, poses: Float64[ndarray, "n 4 4"], timestamps: Float64[ndarray, "n"]
 ) -> None:
-    """EuRoC format: comma-separated lines of time in nanoseconds, position, and quaternion w x y z."""
+    """Write poses in EuRoC format: comma-separated time in nanoseconds, position, and quaternion w x y z."""
     quaternions = _quaternions(poses)
     rows = (
         ",".join(

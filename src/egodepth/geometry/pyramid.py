@@ -11,13 +11,13 @@ from egodepth.geometry.alignment_residual import Level
 from egodepth.geometry.camera import Camera
 
 MIN_LEVEL_ROWS = 8
-"""Maps with fewer rows or columns say little."""
+"""Fewest rows or columns of a useful map."""
 
 
 def image_pyramid(
     images: Float[Tensor, "b c h w"], reductions: Sequence[int]
 ) -> list[Float[Tensor, "b c _ _"]]:
-    """Images at fractions of their size, averaged over squares; sizes that say little are left out."""
+    """Downsample images by each reduction, averaging over areas; sizes below MIN_LEVEL_ROWS are left out."""
     height, width = images.shape[-2:]
     sizes = [(height // r, width // r) for r in reductions]
     return [
@@ -32,14 +32,14 @@ def make_levels(
     camera: Camera,
     static: Bool[Tensor, "b 1 h w"] | None = None,
 ) -> list[Level]:
-    """Levels for :func:`egodepth.geometry.alignment.align`; maps are scaled so that the target's
-    channels vary by one in the mean.
+    """Levels for :func:`egodepth.geometry.alignment.align`; maps are scaled so that the target's channels have
+    a root-mean-square standard deviation of 1.
 
     Args:
         target, source: maps of B pairs, coarsest first.
         inverse_depth: of the targets at the size of the images; 0 where unknown.
         camera: of all images at that size, a batch of B.
-        static: pixels at that size that belong to the camera, in target and source, and say nothing.
+        static: static mask at that size, to ignore in target and source.
     """
     known = (inverse_depth > 0).to(inverse_depth)
     levels = []
@@ -62,7 +62,7 @@ def make_levels(
 
 
 def _deviation(maps: Tensor, weight: Tensor) -> Tensor:
-    """Standard deviation of a channel over all maps (B, C, h, w), root mean square over channels."""
+    """Weighted standard deviation of a channel over all maps (B, C, h, w), root mean square over channels."""
     count = weight.sum().clamp(min=2)
     off = maps - (weight * maps).sum((0, 2, 3), keepdim=True) / count
     return ((weight * off.square()).sum((0, 2, 3)) / (count - 1)).mean().sqrt()

@@ -1,14 +1,14 @@
-"""Self-calibration: focal length, principal point and radial distortion from matches of a camera's own images.
+"""Self-calibration: focal length, principal point and radial distortion from matches between images.
 
-Matches of two views give the fundamental matrix, and only for the right focal length is it that of a rigid
-motion. One camera and a motion per pair are fitted to all pairs at once. For a given camera a pair's cost
-hardly depends on anything but its fundamental matrix, so that each pair is compressed to a quadratic form of
-it, and whole scans over focal lengths cost no more than a moment.
+Matches of two views give a fundamental matrix, which is that of a rigid motion only for the right focal length.
+One camera and one motion per pair of views are fitted to all pairs at once. Given the camera, a pair's cost
+depends almost only on its fundamental matrix, so each pair is compressed to a quadratic form of it, which makes
+scans over focal lengths fast.
 
-Much that is wrong with matches looks like another focal length. A car that drives straight on turns too little
-to tell it: the rotation times the focal length is seen, and hardly anything else; what other cars and a rolling
-shutter do to the image is larger, and it prefers short focal lengths without fail. An estimate therefore says
-whether the data decide, and why not.
+Many errors of matches look like another focal length. Forward motion of a car is nearly degenerate: hardly
+anything but rotation times focal length is observable, and other cars and a rolling shutter have larger effects
+on the image, which consistently favour short focal lengths. An estimate therefore says whether the data
+determine it, and if not, why.
 """
 
 from typing import NamedTuple
@@ -36,38 +36,40 @@ from egodepth.geometry.epipolar import (
 )
 
 NOISE = 0.3
-"""Pixels by which a tracked corner is off; beyond it a match loses its weight (Cauchy)."""
+"""Error of a tracked corner in pixels; matches with larger errors lose weight (Cauchy)."""
 ROW_DEVIATION = 1e-3
-"""By which the second view of a pair is sheared and stretched along its rows: a rolling shutter of 20 ms in a
-car whose pitch and yaw rates change by 3 degrees per second. This is what keeps small turns from counting."""
+"""Prior standard deviation of the shear and stretch of a pair's second view along its rows, as of a rolling
+shutter of 20 ms in a car whose pitch and yaw rates change by 3 degrees per second. Keeps small rotations from
+determining the focal length."""
 FOCAL_PRIOR, FOCAL_DEVIATION = 0.75, 0.4
-"""Prior: focal length over the longer side of the image, and deviation of its logarithm. 68 % of cameras then
-see 48 to 90 degrees, 95 % 33 to 112. Main cameras of phones (24 to 28 mm equivalent, cropped by stabilisation)
-see 60 to 70 degrees, webcams 55 to 70, KITTI's 81, dash and action cameras 80 to 120, zoom lenses 30 to 65.
-Weak: it outweighs no data that decide."""
+"""Prior: focal length over the longer side of the image, and standard deviation of its logarithm. It corresponds
+to fields of view of 48 to 90 degrees (68 % of cameras) and 33 to 112 (95 %). Main cameras of phones (24 to 28 mm
+equivalent, cropped by stabilisation) have 60 to 70 degrees, webcams 55 to 70, KITTI 81, dash and action cameras
+80 to 120, zoom lenses 30 to 65. A weak prior: data that determine the focal length outweigh it."""
 CENTRE_DEVIATION = 0.01
-"""How far the principal point is expected from the middle, as a share of the longer side."""
+"""Prior standard deviation of the principal point from the image centre, over the longer side."""
 K1_DEVIATION = 0.1
-"""Of k1 as it would be with a focal length of the longer side."""
+"""Prior standard deviation of k1, for coordinates in units of the longer side."""
 SCAN = tuple(0.5 / np.tan(np.radians(np.array([30, 37, 45, 55, 67, 80, 95, 112, 130])) / 2))
-"""Focal lengths over the longer side at which the descents begin."""
+"""Focal lengths over the longer side from which minimisation starts."""
 MIN_MATCHES, MIN_PAIRS = 50, 5
 CHOICES = 2
-"""Times that matches are chosen: the second time with the distortion undone, since with it good ones at the
-border look wrong."""
+"""Rounds of inlier selection: the second undoes the distortion, which makes good matches near the border look
+like outliers."""
 REWEIGHTINGS, ROUNDS = 3, 40
 MIN_K1_SIGNIFICANCE, MIN_K1_PIXELS, MAX_K1 = 4.0, 2.0, 0.4
-"""In deviations, and at the corner of the image, from which a distortion is taken; beyond MAX_K1 it makes up
-for something else."""
+"""k1 in standard deviations, and its displacement of an image corner in pixels, from which k1 is used; above
+MAX_K1 it compensates for something else."""
 MAX_DEVIATION, MAX_DEVIATION_OF_PAIRS = 0.035, 0.02
-"""Relative, of a focal length that is decided: by the shape of the minimum, and by how the pairs differ."""
+"""Largest relative standard deviations of a focal length that counts as determined: from the shape of the
+minimum, and from the differences between pairs."""
 LEAST_COMMON, MOST_COMMON, UNCOMMON = 0.458, 1.374, 0.5
-"""Focal lengths over the longer side (95 and 40 degrees) outside which few cameras lie, but most minima that
-traffic makes: there the deviations must be smaller by this factor."""
+"""Focal lengths over the longer side (95 and 40 degrees) beyond which few cameras lie, but most false minima
+caused by traffic: there the deviations must be smaller by this factor."""
 MAX_DISAGREEMENT = 0.1
-"""Relative, of focal lengths from halves of the pairs."""
+"""Largest relative difference of focal lengths from halves of the pairs."""
 MIN_FOCAL, MAX_FOCAL = 0.24, 1.9
-"""Over the longer side: 129 and 30 degrees. At the ends of the scan the minimum may lie anywhere beyond."""
+"""Focal lengths over the longer side (129 and 30 degrees) outside which an estimate counts as undetermined."""
 _STEP, _K1_STEP = 1e-6, 1e-4
 
 
@@ -77,11 +79,11 @@ class CameraEstimate(NamedTuple):
     Attributes:
         focal: in pixels; pixels are square.
         centre: (2,) principal point in pixels.
-        deviation: standard deviation of the focal length, relative: the larger of what the shape of the minimum
-            and the differences between pairs say.
-        pairs: of views that it rests on.
-        k1: radial distortion (Brown and Conrady), 0 where none is certain.
-        doubt: why the data do not decide; empty where they do.
+        deviation: relative standard deviation of the focal length, the larger of the one from the shape of the
+            minimum and the one from the differences between pairs.
+        pairs: number of pairs of views used.
+        k1: radial distortion (Brown and Conrady), 0 if none is significant.
+        doubt: why the data do not determine the focal length; empty if they do.
     """
 
     focal: float
@@ -93,25 +95,26 @@ class CameraEstimate(NamedTuple):
 
 
 CornerMatches = tuple[Float64[ndarray, "_ 2"], Float64[ndarray, "_ 2"]]
-"""Pixels (x, y) in two views; pairs differ in how many they have."""
+"""Pixels (x, y) in two views; their number differs between pairs."""
 
 
 def estimate_camera(matches: list[CornerMatches], height: int, width: int) -> CameraEstimate | None:
-    """Focal length, principal point and k1 of a camera with square pixels, and whether the data decide them.
+    """Estimate focal length, principal point and k1 of a camera with square pixels, and whether the data
+    determine them.
 
-    Minimises the robust distances to epipolar lines (Sampson, Cauchy) of all pairs together, with weak priors,
-    from the best of a scan over fields of view. What must hold for the result to count:
+    Minimises robust distances to epipolar lines (Sampson, Cauchy) over all pairs, with weak priors, starting
+    from the best of a scan over focal lengths. The focal length counts as determined if
 
-    - the minimum is narrow, where each pair may also be deformed a little along its rows;
+    - the minimum is narrow, although each pair may be slightly deformed along its rows;
     - the pairs agree on it (sandwich estimator), and halves of them lead to the same focal length;
-    - it lies inside the scan, and is narrower still where few cameras have it.
+    - it lies in the range of real cameras, and the minimum is narrower still where few cameras lie.
 
     Args:
-        matches: pixels (x, y) in both views, of each pair of views.
+        matches: pixels (x, y) in both views, for each pair of views.
         height, width: of the images.
 
     Returns:
-        None where fewer than five pairs have enough matches that agree on a fundamental matrix.
+        The estimate; None if fewer than MIN_PAIRS pairs have enough matches that fit a fundamental matrix.
     """
     side = max(height, width)
     middle = np.array([(width - 1) / 2, (height - 1) / 2])
@@ -143,7 +146,7 @@ def estimate_camera(matches: list[CornerMatches], height: int, width: int) -> Ca
 
 
 def _doubt(problem: "_Problem", x: CameraAndMotions, shape: float, between: float) -> str:
-    """Say why the focal length is not determined; empty where it is."""
+    """Why the focal length is not determined; empty if it is."""
     focal = np.exp(x.shared[FOCAL])
     if not MIN_FOCAL < focal < MAX_FOCAL:
         return "the best one is beyond what cameras have"
@@ -175,12 +178,12 @@ class _Problem:
         self._compress(fundamental, k1)
 
     def of(self, chosen: ndarray) -> "_Problem":
-        """The problem of some of the pairs."""
+        """The problem for some of the pairs."""
         matches = [self.matches[i] for i in np.flatnonzero(chosen)]
         return _Problem(matches, self.fundamental[chosen], self.side, self.k1)
 
     def descend(self, start: CameraAndMotions | None = None) -> CameraAndMotions:
-        """The lowest minimum that is found from a scan over focal lengths, and from a start."""
+        """The lowest minimum found from a scan over focal lengths and from ``start``."""
         scan = self._scan()
         found = [scan[place] for place in np.argsort([self.cost(x) for x in scan])[:2]]
         minima = [self.minimise(x) for x in (found if start is None else [*found, start])]
@@ -191,8 +194,8 @@ class _Problem:
         return x
 
     def _scan(self) -> list[CameraAndMotions]:
-        """Minima at fixed focal lengths, each from its own pairs' fundamental matrices or its neighbour's
-        motions, whichever suit a pair better."""
+        """Minima at fixed focal lengths. Each pair starts from its fundamental matrix or from its motion at a
+        neighbouring focal length, whichever costs less."""
         logs = np.log(SCAN)
         scan: dict[int, CameraAndMotions] = {}
         middle = len(logs) // 2
@@ -205,7 +208,7 @@ class _Problem:
         return [scan[place] for place in range(len(logs))]
 
     def _best(self, states: list[CameraAndMotions]) -> CameraAndMotions:
-        """Take the motion of least cost for each pair."""
+        """Choose the motion of least cost for each pair."""
         which = np.argmin([self._pair_costs(x) for x in states], axis=0)
         every = np.arange(self.pairs)
         motions = [
@@ -214,23 +217,25 @@ class _Problem:
         return CameraAndMotions(states[0].shared, *motions)
 
     def _from_fundamental(self, log_focal: float) -> CameraAndMotions:
-        """Motions by the essential matrices nearest to the pairs' own fundamental matrices."""
+        """Motions from the essential matrices nearest to the pairs' fundamental matrices."""
         scale = np.diag([np.exp(log_focal), np.exp(log_focal), 1.0])
         u, _, v = np.linalg.svd(scale @ self.fundamental @ scale)
         quarter = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
         both = np.stack([u @ quarter @ v, u @ quarter.T @ v])
         both *= np.sign(np.linalg.det(both))[..., None, None]
-        # Of the two rotations that an essential matrix holds, one is half a turn away.
+        # An essential matrix has two rotations, half a turn apart; take the smaller.
         near = np.argmax(np.trace(both, axis1=2, axis2=3), axis=0)
         shared = np.array([log_focal, 0.0, 0.0, self.k1])
         rotation = both[near, np.arange(self.pairs)]
         return CameraAndMotions(shared, rotation, u[:, :, 2], np.zeros((self.pairs, 2)))
 
     def _compress(self, fundamental: ndarray, k1: float) -> None:
-        """Forms of all pairs, with the weights that matches have under fundamental matrices (P, 3, 3).
+        """Compute the quadratic forms of all pairs, with matches weighted by their distances under fundamental
+        matrices (P, 3, 3).
 
-        A match's distance is linear in the fundamental matrix but for its denominator. It is taken along, to
-        first order in k1, with the denominator held; what the denominators have in common is divided by anew.
+        Except for its denominator, a match's distance is linear in the fundamental matrix. It is expanded to
+        first order in k1 with a fixed denominator; the mean denominator of a pair is kept as a quadratic form
+        of its own, by which :meth:`_vectors` normalises.
         """
         self.k1 = k1
         forms, norms = [], []
@@ -249,7 +254,8 @@ class _Problem:
         self.forms, self.norms = np.array(forms), np.array(norms)
 
     def _vectors(self, shared: ndarray, essential: ndarray, rows: ndarray) -> ndarray:
-        """(P, 18): fundamental matrices, scaled so that distances are pixels, and k1 times them."""
+        """Vectors (P, 18): fundamental matrices, scaled so that distances are in pixels, and their products
+        with the change of k1."""
         deformed = np.tile(np.eye(3), (self.pairs, 1, 1))
         deformed[:, :2, 1] += rows
         vector = (in_pixels(shared, essential) @ deformed).reshape(-1, 9)
@@ -262,13 +268,13 @@ class _Problem:
         return 0.5 * (distances + (x.rows**2).sum(1) / ROW_DEVIATION**2)
 
     def cost(self, x: CameraAndMotions) -> float:
-        """Half the squared residuals, those of the priors among them."""
+        """Half the sum of squared residuals, priors included."""
         prior = (x.shared - self.mean) / self.spread
         return float(self._pair_costs(x).sum() + 0.5 * (prior**2).sum())
 
     def _normal(self, x: CameraAndMotions, free: list[int]) -> tuple[ndarray, ...]:
-        """Normal equations of each pair: second derivatives by shared, shared and own, and own parameters;
-        and both gradients."""
+        """Normal equations of each pair: Hessian blocks of shared parameters, shared and own, and own ones; and
+        the gradients of both."""
         essential = essential_matrices(x)
         vector = self._vectors(x.shared, essential, x.rows)
 
@@ -294,7 +300,7 @@ class _Problem:
         places = np.arange(OWN)[ROWS]
         own_own[:, places, places] += 1 / ROW_DEVIATION**2
         own_gradient[:, ROWS] += x.rows / ROW_DEVIATION**2
-        # The direction of a pair that does not move is open.
+        # The direction of a pair without translation is undetermined.
         own_own += 1e-6 * np.eye(OWN)
         transposed = by_shared.transpose(0, 2, 1)
         return (
@@ -309,12 +315,13 @@ class _Problem:
         rounds: int = ROUNDS,
         tolerance: float = 1e-6,
     ) -> CameraAndMotions:
-        """The minimum next to x (Levenberg-Marquardt; the pairs' own parameters are eliminated).
+        """Descend to the minimum near ``x`` (Levenberg-Marquardt; the pairs' own parameters are eliminated).
 
         Args:
             x: start.
-            free: which of the shared parameters may move; all by default.
-            rounds, tolerance: end after so many, or where the cost falls by less than this share.
+            free: indices of the shared parameters to change; all by default.
+            rounds: maximum number of steps.
+            tolerance: relative decrease of the cost below which a step is the last.
         """
         free = list(range(SHARED)) if free is None else free
         spread, damping, cost = self.spread[free], 1e-3, self.cost(x)
@@ -344,7 +351,8 @@ class _Problem:
         return x
 
     def deviations(self, x: CameraAndMotions) -> tuple[ndarray, ndarray]:
-        """Deviations of the shared parameters: by the shape of the minimum, and by the pairs (sandwich)."""
+        """Standard deviations of the shared parameters: from the shape of the minimum, and from the differences
+        between pairs (sandwich estimator)."""
         shared, mixed, own, gradient, own_gradient = self._normal(x, list(range(SHARED)))
         right = np.concatenate([mixed.transpose(0, 2, 1), own_gradient[..., None]], axis=-1)
         reduced = mixed @ np.linalg.solve(own, right)
@@ -359,7 +367,7 @@ class _Problem:
 def _agreeing(
     first: ndarray, second: ndarray, side: int, k1: float
 ) -> tuple[ndarray, ndarray, ndarray] | None:
-    """The matches that one fundamental matrix explains, and the matrix; None where they are too few."""
+    """Matches that fit one fundamental matrix (inliers), and the matrix; None if they are too few."""
     if len(first) < MIN_MATCHES:
         return None
     a, b = (undistorted(points, k1) * side for points in (first, second))

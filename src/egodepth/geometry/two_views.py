@@ -11,13 +11,13 @@ CORNERS = 400
 CORNER_QUALITY, CORNER_SPACING = 0.01, 4
 WINDOW, PYRAMID_LEVELS = 11, 4
 RETURN = 0.5
-"""A corner tracked forwards and backwards must return within this many pixels."""
+"""Pixels within which a corner tracked forwards and backwards must return."""
 MIN_TRACKED_CORNERS = 20
 INLIER_PIXELS = 0.5
 MIN_FLOW = 0.1
-"""Pixels; smaller motions cannot be told from noise."""
+"""Smallest median motion in pixels that can be told from noise."""
 FINE_CORNERS, FINE_SPACING, FINE_WINDOW, FINE_RETURN = 500, 8, 21, 0.3
-"""For images of full size, where a corner's place matters to a part of a pixel."""
+"""The same for full-size images, where subpixel accuracy matters."""
 RANSAC_SEED = 0
 
 
@@ -26,8 +26,8 @@ class ImageMotion(NamedTuple):
 
     Attributes:
         flow: median motion of the corners, as a share of the image's width.
-        rotation: radians.
-        parallax: median motion that is left without the rotation, as a share of the width.
+        rotation: angle in radians.
+        parallax: median motion that remains without the rotation, as a share of the width.
     """
 
     flow: float
@@ -36,11 +36,11 @@ class ImageMotion(NamedTuple):
 
 
 class TwoViews(NamedTuple):
-    """What two images tell of the camera's motion.
+    """Result of comparing two images.
 
     Attributes:
-        tracked: share of the first image's corners that are found in the second.
-        motion: None where these are fewer than twenty.
+        tracked: share of the first image's corners that were tracked into the second.
+        motion: of the camera; None if fewer than MIN_TRACKED_CORNERS were tracked.
     """
 
     tracked: float
@@ -53,16 +53,16 @@ def compare_views(
     matrix: Float64[ndarray, "3 3"],
     excluded: Bool[ndarray, "h w"] | None = None,
 ) -> TwoViews | None:
-    """Track corners (pyramidal Lucas-Kanade) and split their motion by the essential matrix
-    (Nister's five points in RANSAC).
+    """Track corners (pyramidal Lucas-Kanade) and split their motion into rotation and parallax by the essential
+    matrix (Nister's five-point algorithm in RANSAC).
 
     Args:
         first, second: grey images.
         matrix: intrinsics of both.
-        excluded: pixels that belong to the camera, where no corners are taken.
+        excluded: pixels where no corners are detected, such as the ego-vehicle.
 
     Returns:
-        None where there are fewer than twenty corners, of which nothing can be said.
+        The comparison; None if the first image has fewer than MIN_TRACKED_CORNERS corners.
     """
     width = first.shape[1]
     mask = None if excluded is None else (~excluded).astype(np.uint8)
@@ -88,7 +88,7 @@ def compare_views(
     if essential is None or essential.shape != (3, 3):
         return without_turn
     rays = np.column_stack([before, np.ones(len(before))]) @ np.linalg.inv(matrix).T
-    # Of the two rotations that an essential matrix holds, one is half a turn away.
+    # An essential matrix has two rotations, half a turn apart.
     left, angle = min(
         _without_turn(rays, after, matrix, rotation)
         for rotation in cv2.decomposeEssentialMat(essential)[:2]
@@ -99,8 +99,8 @@ def compare_views(
 def track_both_ways(
     first: UInt8[ndarray, "h w"], second: UInt8[ndarray, "h w"]
 ) -> tuple[Float64[ndarray, "n 2"], Float64[ndarray, "n 2"]]:
-    """Corners of the first image, and where they are in the second; those alone that are found again on
-    the way back. Finer than :func:`compare_views`, for images of full size."""
+    """Corners of the first image and their positions in the second, if tracking them back confirms them. More
+    accurate than :func:`compare_views`, for full-size images."""
     corners = cv2.goodFeaturesToTrack(first, FINE_CORNERS, CORNER_QUALITY, FINE_SPACING)
     if corners is None:
         return np.empty((0, 2)), np.empty((0, 2))
@@ -115,7 +115,7 @@ def track_both_ways(
 def _without_turn(
     rays: ndarray, after: ndarray, matrix: ndarray, rotation: ndarray
 ) -> tuple[float, float]:
-    """Median motion in pixels that a rotation leaves, and its angle."""
+    """Median motion in pixels that remains without a rotation, and the angle of that rotation."""
     angle = float(np.arccos(np.clip((np.trace(rotation) - 1) / 2, -1, 1)))
     turned = rays @ (matrix @ rotation).T
     ahead = turned[:, 2] > 0
