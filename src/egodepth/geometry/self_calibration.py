@@ -42,10 +42,10 @@ ROW_DEVIATION = 1e-3
 shutter of 20 ms in a car whose pitch and yaw rates change by 3 degrees per second. Keeps small rotations from
 determining the focal length."""
 FOCAL_PRIOR, FOCAL_DEVIATION = 0.75, 0.4
-"""Prior: focal length over the longer side of the image, and standard deviation of its logarithm. It corresponds
-to fields of view of 48 to 90 degrees (68 % of cameras) and 33 to 112 (95 %). Main cameras of phones (24 to 28 mm
-equivalent, cropped by stabilisation) have 60 to 70 degrees, webcams 55 to 70, KITTI 81, dash and action cameras
-80 to 120, zoom lenses 30 to 65. A weak prior: data that determine the focal length outweigh it."""
+"""Prior: focal length over the longer side of the image, and standard deviation of its logarithm: fields of
+view of 48 to 90 degrees for 68 % of cameras, 33 to 112 for 95 %. Phone cameras (24 to 28 mm equivalent,
+cropped by stabilisation) have 60 to 70 degrees, webcams 55 to 70, KITTI 81, dash and action cameras 80 to 120,
+zoom lenses 30 to 65. A weak prior: data that determine the focal length outweigh it."""
 CENTRE_DEVIATION = 0.01
 """Prior standard deviation of the principal point from the image centre, over the longer side."""
 K1_DEVIATION = 0.1
