@@ -1,1 +1,1 @@
-"""Footage of every kind as one thing: a :class:`~egodepth.data.sequence.Sequence`."""
+"""Reads every kind of footage as a :class:`~egodepth.data.sequence.Sequence`."""

@@ -1,4 +1,4 @@
-"""Frames and depth maps that are image files."""
+"""Frames and depth maps stored as image files."""
 
 import hashlib
 import warnings
@@ -23,14 +23,14 @@ from egodepth.data.sequence import Frame, stem_of
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 RANGE_FRAMES = 64
-"""Frames, evenly spread, that the range of a sequence's values is found from."""
+"""Number of evenly spaced frames from which the value range of a sequence is estimated."""
 
 
 class ImageFiles:
-    """Frames from image files, upright as their EXIF data have it; grey ones are repeated to three channels.
+    """Frames from image files, rotated upright according to EXIF; grey images are repeated to three channels.
 
-    Images of more than 8 bits per channel are scaled from the range of the whole sequence's values to 8
-    bits, all by the same numbers, which a warning tells.
+    Images of more than 8 bits per channel are scaled to 8 bits by one value range for the whole sequence,
+    which a warning states.
     """
 
     seekable = True
@@ -38,12 +38,12 @@ class ImageFiles:
     def __init__(
         self, paths: list[Path], numbers: list[int] | None = None, times: np.ndarray | None = None
     ):
-        """Take the paths in order of time; the size is read from the first.
+        """Read the size from the first image.
 
         Args:
-            paths: at least one image file.
+            paths: at least one image file, in temporal order.
             numbers: frame numbers; by default 0, 1, 2 and so on.
-            times: seconds; None where nothing tells them.
+            times: in seconds; None if unknown.
 
         Raises:
             EgodepthError: no paths, or a first image that can't be read.
@@ -74,7 +74,7 @@ class ImageFiles:
 
     @property
     def value_range(self) -> ValueRange:
-        """Values of deep images that become black and white, found from up to 64 frames.
+        """Values of images of more than 8 bits that map to black and white, from up to 64 frames.
 
         Raises:
             EgodepthError: a broken image, or values that are not finite.
@@ -136,7 +136,7 @@ def _broken(path: Path, error: Exception) -> EgodepthError:
 def read_depth_png(
     path: Path, units_per_metre: float, unknown: tuple[int, ...] = (0,)
 ) -> np.ndarray:
-    """Depth (H, W) float32 in metres, 0 where unknown, of a 16-bit image.
+    """Read a 16-bit depth image as (H, W) float32 in metres, 0 where unknown.
 
     Raises:
         EgodepthError: a missing or broken file, or one with several channels.
@@ -152,7 +152,7 @@ def read_depth_png(
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Image files of a folder in natural order of name, hidden ones left out; empty where there are none."""
+    """Image files of a folder in natural order, without hidden files; empty if there is no such folder."""
     if not folder.is_dir():
         return []
     return natural_order(

@@ -1,4 +1,4 @@
-"""Pixels of image files: upright, as 8-bit RGB, whatever the file holds them as."""
+"""Reads image files of any pixel format as upright 8-bit RGB."""
 
 import warnings
 from collections.abc import Iterable
@@ -12,28 +12,28 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
-"""Pillow's names of one channel of more than 8 bits."""
+"""Pillow modes with one channel of more than 8 bits."""
 ORIENTATION = 0x0112
-"""EXIF's and TIFF's tag that says how a picture must be turned to be upright."""
+"""EXIF and TIFF tag for the orientation of an image."""
 SAMPLED_PIXELS = 100_000
-"""Of a frame, whose values the range of a sequence is found from."""
+"""Pixels per frame, about, from which the value range of a sequence is estimated."""
 OWN_RANGE = "of this image alone; as a frame of a folder it is scaled from the range of all frames"
-"""What is said of an image of more than 8 bits that comes by itself."""
+"""Part of the warning about a single image of more than 8 bits."""
 OUTLIERS = 0.1
-"""Percent of the values at either end that may be far from all others, as those of dead pixels are."""
+"""Percentage of values at either end that may be outliers, such as dead pixels."""
 
 
 def open_image(path: Path) -> Image.Image:
-    """An image file whose header was read.
+    """Open an image file and read its header.
 
     Raises:
-        EgodepthError: a missing file, no image, or one with several pictures.
+        EgodepthError: a missing file, not an image, or a file with several images.
     """
     if not path.exists():
         raise EgodepthError(f"there is no image {path}")
     try:
         image = Image.open(path)
-        # A phone's JPEG may hold a preview or a depth map beside its picture (MPO).
+        # JPEGs from phones may also contain a preview or a depth map (MPO).
         pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not an image that can be read"
@@ -51,35 +51,37 @@ def open_image(path: Path) -> Image.Image:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether its channels have more than 8 bits, or are no whole numbers."""
+    """Whether an image has more than 8 bits per channel, or floating-point values."""
     return image.mode in DEEP_MODES or ";16" in str(getattr(image, "tile", ""))
 
 
 def upright_size(image: Image.Image) -> tuple[int, int]:
-    """Height and width once it is upright."""
+    """Height and width of an image after rotating it upright."""
     if image.format == "TIFF":
-        _load(image)  # Pillow turns these itself, on loading
+        _load(image)  # Pillow rotates TIFFs itself on loading
     turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
     return (image.width, image.height) if turned else (image.height, image.width)
 
 
 def _load(image: Image.Image) -> None:
     if isinstance(image, ImageFile.ImageFile) and image.format == "TIFF":
-        # Pillow maps files that it knows the name of into memory, and misreads those that it has to turn.
+        # Pillow memory-maps files whose name it knows, and misreads those that it has to rotate.
         image.filename = ""
     image.load()
 
 
 def read_values(image: Image.Image) -> np.ndarray:
-    """An upright image as (H, W, 3) uint8; a deep one as it is: (H, W), or (H, W, 3) RGB.
+    """Pixels of an image, rotated upright: (H, W, 3) uint8 RGB.
+
+    Images of more than 8 bits keep their type, as (H, W) or (H, W, 3) RGB.
 
     Raises:
         OSError, SyntaxError, ValueError: a broken file.
     """
     deep_colour = is_deep(image) and image.mode not in DEEP_MODES
-    if deep_colour:  # Pillow would keep 8 bits of them
+    if deep_colour:  # Pillow would reduce them to 8 bits
         values = _read_deep_colour(image)
-        # Of TIFFs, OpenCV turns these itself.
+        # OpenCV rotates TIFFs itself.
         orientation = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION, 1)
     else:
         _load(image)
@@ -115,15 +117,15 @@ def _upright(values: np.ndarray, orientation: int) -> np.ndarray:
 
 
 class NotFiniteError(ValueError):
-    """An image of numbers that are infinite or none."""
+    """An image has infinite or NaN values."""
 
 
 @dataclass(frozen=True)
 class ValueRange:
-    """Values of deep images that become black and white.
+    """Value range of images of more than 8 bits per channel.
 
     Attributes:
-        low, high: those values.
+        low, high: values that map to black and to white.
     """
 
     low: float
@@ -131,14 +133,14 @@ class ValueRange:
 
     @classmethod
     def of(cls, images: Iterable[np.ndarray]) -> "ValueRange":
-        """The range of some images' values, without single ones far from all others.
+        """The value range of some images without outliers.
 
         Raises:
             NotFiniteError: a value that is not finite.
         """
         samples = []
         for image in images:
-            step = max(1, image.size // SAMPLED_PIXELS) | 1  # no column alone
+            step = max(1, image.size // SAMPLED_PIXELS) | 1  # odd, so as not to sample one column
             samples.append(image.reshape(-1)[::step].astype(np.float64))
         values = np.concatenate(samples)
         if not np.isfinite(values).all():
@@ -150,7 +152,7 @@ class ValueRange:
         return cls(float(max(values.min(), low - margin)), float(min(values.max(), high + margin)))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """(H, W) or (H, W, 3) as (H, W, 3) uint8."""
+        """Scale (H, W) or (H, W, 3) to (H, W, 3) uint8."""
         span = (self.high - self.low) or 1.0
         levels = np.clip(np.nan_to_num(image.astype(np.float64) - self.low) / span, 0, 1) * 255
         levels = np.rint(levels).astype(np.uint8)
@@ -161,8 +163,9 @@ class ValueRange:
 
 
 def read_picture(image: Image.Image) -> np.ndarray:
-    """A Pillow image, upright, as (H, W, 3) uint8; a deep one is scaled from the range of its values, which a
-    warning tells.
+    """Pixels of a Pillow image, rotated upright: (H, W, 3) uint8.
+
+    An image of more than 8 bits is scaled by its own value range, which a warning states.
 
     Raises:
         EgodepthError: a broken image, or values that are not finite.

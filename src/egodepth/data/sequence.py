@@ -1,4 +1,4 @@
-"""What every data set is read into."""
+"""The common form of all footage: frames with their camera, poses and ground-truth depth."""
 
 import math
 from collections import Counter
@@ -18,10 +18,10 @@ class Frame(NamedTuple):
     """One image of a sequence.
 
     Attributes:
-        number: the frame's number in its data set; neighbours in time differ by one.
-        time: seconds; None where nothing tells times, as of a folder of images.
+        number: frame number in the data set; consecutive frames differ by one.
+        time: in seconds; None if unknown, as in a folder of images.
         image: (H, W, 3) uint8, RGB.
-        name: of its image file, without the suffix; empty where it comes from none.
+        name: name of the image file without its suffix; empty if there is no such file.
     """
 
     number: int
@@ -31,22 +31,22 @@ class Frame(NamedTuple):
 
     @property
     def stem(self) -> str:
-        """What files about the frame are called, see :func:`stem_of`."""
+        """File name, without suffix, of outputs for this frame; see :func:`stem_of`."""
         return stem_of(self.name or str(self.number))
 
 
 def stem_of(name: str) -> str:
-    """What a file about a frame is called: like the frame, whose number has ten digits if that is all."""
+    """File name, without suffix, of outputs for a frame: its name; a number is padded to ten digits."""
     return f"{int(name):010d}" if name.isdecimal() else name
 
 
 class Frames(Protocol):
-    """Frames in order of time, all of one size.
+    """Frames of one size in temporal order.
 
     Attributes:
         height, width: size in pixels.
-        seekable: whether any frame can be read at once, from several threads.
-        fingerprint: changes whenever the frames do; names the cache.
+        seekable: whether frames can be read in any order, and from several threads.
+        fingerprint: changes whenever the frames change; part of the cache key.
     """
 
     height: int
@@ -63,25 +63,26 @@ class Frames(Protocol):
 
     @property
     def times(self) -> np.ndarray | None:
-        """(N,) seconds; None where they are unknown."""
+        """(N,) seconds; None if unknown."""
         ...
 
     def __len__(self) -> int:
-        """Number of frames; for a video, as stated by its container."""
+        """Number of frames; for a video, as listed by its container, including broken ones."""
         ...
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
-        """Yield the frames at ascending positions, or all of them.
+        """Yield the frames at the given positions, which must ascend, or all frames.
+
+        Broken frames of a video are skipped, which shows in the frame numbers.
 
         Raises:
-            EgodepthError: a broken frame or one of another size, named by its path. Broken frames of a
-                video are left out: look at the numbers.
+            EgodepthError: a broken image file, or a frame of another size.
         """
         ...
 
 
 def frame_names(frames: Frames) -> list[str]:
-    """Names of the frames' image files, see :class:`Frame`; empty strings for frames without files."""
+    """Names of the frames, see :class:`Frame`; empty strings for frames without image files."""
     names: list[str] = getattr(frames, "names", [""] * len(frames))
     return names
 
@@ -91,32 +92,32 @@ CameraFrom = Literal["given", "metadata", "fov", "guess", "estimate"]
 
 @dataclass(frozen=True)
 class Sequence:
-    """Footage of one camera.
+    """Footage from one camera.
 
     Attributes:
         name: unique within its data set.
         frames: the images.
-        camera: intrinsics at the size of the frames; None where unknown.
-        camera_from: where the camera comes from: the data set or its files (``given``), what the camera
-            wrote into its images or video (``metadata``), a field of view given by the user (``fov``),
-            nothing at all (``guess``), or the footage itself (``estimate``).
-        camera_note: of a camera file, its format and path in words; else empty.
-        world_from_camera: (N, 4, 4) float64, one pose a frame, NaN where a frame has none; None where there
-            are none.
-        metric_poses: whether the poses are in metres; one's own are in an unknown unit, unless their
-            camera.yaml says so.
-        depth: ground truth by position in ``frames``: functions that read (H, W) float32 metres,
-            0 where there is none. It may have another size than the frames, which shows the same.
-        improved_depth: a better ground truth, where the data set has two (KITTI raw).
-        lidar_forward: what published evaluations on KITTI raw take for depth: the distances of the same
+        camera: intrinsics at the size of the frames; None if unknown.
+        camera_from: source of the camera: a camera file or the data set (``given``), metadata of the images
+            or video (``metadata``), a field of view set by the user (``fov``), a default (``guess``), or
+            self-calibration (``estimate``).
+        camera_note: format and path of the camera file, in words; empty without one.
+        world_from_camera: (N, 4, 4) float64, one pose per frame, NaN for frames without a pose; None if
+            there are no poses.
+        metric_poses: whether the poses are in metres. Those of the user's own footage are in an unknown unit
+            unless its camera.yaml says otherwise.
+        depth: ground truth by position in ``frames``: functions that read (H, W) float32 in metres,
+            0 where unknown. It covers the same view as the frame, but may have another resolution.
+        improved_depth: a better ground truth, for data sets that have two (KITTI raw).
+        lidar_forward: depth as published evaluations on KITTI raw compute it: distances of the same
             points along the LiDAR's forward axis, about 0.27 m more than the camera's z.
-        opened: whether a run has given it its camera (``Run.open``).
-        place: absolute path or address of one's own footage, see :func:`with_unique_names`; empty for data
-            sets.
-        ground: least and greatest y in the world of the poses of level ground; None where unknown.
+        opened: whether a run has set its camera (``Run.open``).
+        place: absolute path or address of the user's own footage, see :func:`with_unique_names`; empty for
+            data sets.
+        ground: smallest and largest y of level ground in world coordinates; None if unknown.
         camera_name: ``left`` or ``right`` for stereo rigs.
-        rig: sequences of one rig share this name, and their frame numbers; empty for one camera.
-        rig_from_camera: (4, 4) float64 in metres, the camera's place in its rig.
+        rig: name shared by the sequences of one rig, as are their frame numbers; empty for a single camera.
+        rig_from_camera: (4, 4) float64 in metres, pose of the camera in its rig.
     """
 
     name: str
@@ -144,10 +145,10 @@ class Sequence:
         return truths.get(kind, self.depth)
 
     def with_fov(self, degrees: float) -> "Sequence":
-        """The same with a camera that sees ``degrees`` from left to right edge, if it brings none.
+        """A copy with a camera of this horizontal field of view; unchanged if there already is a camera.
 
         Raises:
-            EgodepthError: not between 0 and WIDEST_FOV, or more than that from top to bottom.
+            EgodepthError: a horizontal or vertical field of view that is not between 0 and WIDEST_FOV.
         """
         is_number = isinstance(degrees, SupportsFloat) and not isinstance(degrees, bool)
         if not is_number or not 0 < float(degrees) <= WIDEST_FOV:
@@ -162,10 +163,10 @@ class Sequence:
         return replace(self, camera=camera, camera_from="fov")
 
     def with_focal(self, focal: float, camera_from: CameraFrom = "given") -> "Sequence":
-        """The same with a camera of square pixels, focal length in pixels, centred.
+        """A copy with a camera of this focal length in pixels, square pixels and a centred principal point.
 
         Raises:
-            EgodepthError: not above 0, or so short that it sees more than WIDEST_FOV.
+            EgodepthError: a focal length that is not above 0, or a field of view beyond WIDEST_FOV.
         """
         is_number = isinstance(focal, SupportsFloat) and not isinstance(focal, bool)
         if not is_number or not 0 < float(focal) < math.inf:
@@ -186,23 +187,26 @@ class Sequence:
             )
 
     def with_fps(self, fps: float) -> "Sequence":
-        """The same at ``fps`` frames per second, whatever times its frames bring.
+        """A copy at ``fps`` frames per second, whatever times its frames have.
 
         Raises:
-            EgodepthError: no number above zero.
+            EgodepthError: not a number above zero.
         """
         require_positive(fps, "frames per second")
         return replace(self, frames=TimedFrames(self.frames, fps))
 
     @property
     def camera_guessed(self) -> bool:
-        """Whether nobody measured the camera."""
+        """Whether the camera is a guess or based on a field of view, not calibrated."""
         return self.camera_from in ("fov", "guess")
 
 
 def with_unique_names(sequences: list[Sequence]) -> list[Sequence]:
-    """The same, each under a name of its own: footage whose name is another's too is named by the end of its
-    path, as long as it must be, so that ``a/frames`` and ``b/frames`` stay apart. Names of data sets stay."""
+    """Copies of the sequences under unique names.
+
+    Own footage that shares its name is named by the shortest distinct end of its path, such as ``a/frames``
+    and ``b/frames``. Names from data sets stay.
+    """
     counts = Counter(s.name for s in sequences)
     tails = [PurePosixPath(s.place).parts[::-1] for s in sequences]
     named: list[Sequence] = []
@@ -222,7 +226,7 @@ def with_unique_names(sequences: list[Sequence]) -> list[Sequence]:
 
 
 def time_per_frame(frames: Frames) -> float | None:
-    """Median seconds from one frame number to the next; None without times, and for a single frame."""
+    """Median time between consecutive frame numbers in seconds; None without times or for a single frame."""
     if frames.times is None:
         return None
     steps = np.diff(frames.times) / np.maximum(np.diff(frames.numbers), 1)
@@ -230,7 +234,7 @@ def time_per_frame(frames: Frames) -> float | None:
 
 
 def read_numbered(frames: Frames, numbers: Iterable[int]) -> Iterator[Frame]:
-    """Frames by their numbers, ascending; broken frames of a video are missing.
+    """Yield frames by their numbers, which must ascend; broken frames of a video are skipped.
 
     Raises:
         EgodepthError: see :meth:`Frames.at`.
@@ -240,26 +244,26 @@ def read_numbered(frames: Frames, numbers: Iterable[int]) -> Iterator[Frame]:
 
 
 class ImageChange(Protocol):
-    """A change of images that does not change their camera's frame: a crop, or a lens undone.
+    """An operation on images that keeps the camera's pose: a crop or an undistortion.
 
     Attributes:
-        camera: of the changed images.
-        key: names it in the fingerprint of the cache.
+        camera: intrinsics of the changed images.
+        key: describes the change in the frames' fingerprint.
     """
 
     camera: Camera
     key: str
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
-        """The changed image (h, w, 3) uint8."""
+        """Return the changed image, (h, w, 3) uint8."""
         ...
 
 
 class ChangedFrames:
-    """Frames that are changed as they are read.
+    """Frames to which a change is applied as they are read.
 
     Attributes:
-        change: what is done to each.
+        change: the change.
     """
 
     def __init__(self, frames: Frames, change: ImageChange):
@@ -311,7 +315,7 @@ class TimedFrames:
 
 
 class Crop:
-    """A window of the images."""
+    """Crops images to a rectangle."""
 
     def __init__(self, camera: Camera, top: int, left: int, height: int, width: int):
         self.camera = camera.crop(top, left, height, width)

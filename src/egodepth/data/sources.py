@@ -1,4 +1,4 @@
-"""Footage by name: ``KIND:WHERE`` for data sets, a plain path for one's own."""
+"""Opens footage by name: ``KIND:ROOT`` for data sets, a plain path for the user's own."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -17,11 +17,11 @@ class DataSet:
     """A known data set.
 
     Attributes:
-        title: its name in full.
-        reader: ``module:function`` below ``egodepth.data.sets``, from its root to sequences.
-        address: where to get it.
-        parts: what to download there, and what for.
-        protocol: depth protocol that scores it where none is named.
+        title: full name.
+        reader: ``module:function`` below ``egodepth.data.sets`` that maps its root to sequences.
+        address: where to download it.
+        parts: what to download, and what for.
+        protocol: default depth protocol.
     """
 
     title: str
@@ -31,10 +31,10 @@ class DataSet:
     protocol: str
 
     def read(self, root: Path) -> list[Sequence]:
-        """Its sequences.
+        """Read its sequences.
 
         Raises:
-            EgodepthError: there is none, or something in it is broken.
+            EgodepthError: no such folder, no sequences in it, or something in it is broken.
         """
         if not root.is_dir():
             raise EgodepthError(f"there is no folder {root}; name the root of {self.title}")
@@ -97,16 +97,16 @@ DATA_SETS = {
 
 
 def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequence]:
-    """The sequences of a source.
+    """Read the sequences of a source.
 
     Args:
         source: ``KIND:ROOT`` with a kind of :data:`DATA_SETS`, ``synthetic:SEED``,
-            ``synthetic:KIND:SEED``, the path of a folder of images or a video, a pattern of such paths
+            ``synthetic:KIND:SEED``, the path of an image folder or a video, a pattern of such paths
             (``*``, ``?``, ``[...]``), or the address of a video (with ``://``).
-        root: what relative paths start from; by default the working folder.
+        root: folder that relative paths start from; by default the working directory.
 
     Raises:
-        EgodepthError: an unknown kind, or whatever the reader finds wrong.
+        EgodepthError: an unknown kind, or any error of the reader.
     """
     if not isinstance(source, str | Path) or not str(source):
         raise EgodepthError(
@@ -136,12 +136,12 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
 
 
 def _names_a_kind(source: str) -> bool:
-    """Whether a source begins like ``KIND:``, rather than with a time of day or the letter of a drive."""
+    """Whether a source begins like ``KIND:``, as opposed to a time of day or a drive letter."""
     return bool(re.match(r"[A-Za-z_]\w+:", source))
 
 
 def _read_synthetic(where: str) -> Sequence:
-    """The street of a seed, or the world of a kind and a seed."""
+    """Read the rendered street of ``SEED``, or the world of ``KIND:SEED``."""
     from egodepth.data.synthetic.street import read_street
     from egodepth.data.synthetic.worlds.world import KINDS, read_world
 
@@ -158,7 +158,7 @@ def _read_synthetic(where: str) -> Sequence:
 
 
 def read_sources(sources: Iterable[str], root: Path | None = None) -> list[Sequence]:
-    """The sequences of several sources, see :func:`read_source`, under unique names.
+    """Read the sequences of several sources under unique names, see :func:`read_source`.
 
     Raises:
         EgodepthError: as :func:`read_source`.
@@ -167,23 +167,23 @@ def read_sources(sources: Iterable[str], root: Path | None = None) -> list[Seque
 
 
 def is_address(source: str) -> bool:
-    """Whether a source is the address of a video."""
+    """Whether a source is the address (URL) of a video."""
     return "://" in source
 
 
 def is_pattern(source: str) -> bool:
-    """Whether a source names its files by a pattern."""
+    """Whether a source contains wildcards."""
     return any(mark in source for mark in "*?[")
 
 
 def is_footage(word: str) -> bool:
-    """Whether a word names a source, as :func:`read_source` takes it, rather than anything else."""
+    """Whether a command-line word looks like a source for :func:`read_source`."""
     named = word in DATA_SETS or _names_a_kind(word)
     return named or Path(word).exists() or is_address(word) or is_pattern(word)
 
 
 def default_protocol(source: str) -> str:
-    """Name of the depth protocol for a source."""
+    """Name of the default depth protocol of a source."""
     kind = source.partition(":")[0]
     if kind in DATA_SETS:
         return DATA_SETS[kind].protocol
@@ -191,10 +191,10 @@ def default_protocol(source: str) -> str:
 
 
 def select(sequences: list[Sequence], name: str | None) -> list[Sequence]:
-    """Those whose name is ``name`` or starts with ``name/``; all of them for None.
+    """Sequences whose name is ``name`` or starts with ``name/``; all sequences for None.
 
     Raises:
-        EgodepthError: none is left.
+        EgodepthError: no sequence matches.
     """
     chosen = [
         s for s in sequences if name is None or s.name == name or s.name.startswith(f"{name}/")

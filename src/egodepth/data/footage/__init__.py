@@ -1,1 +1,1 @@
-"""One's own footage: video, images, live cameras, camera files, and the cache of resized frames."""
+"""The user's own footage: videos, images, live cameras, camera files, and the cache of resized frames."""

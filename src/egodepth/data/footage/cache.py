@@ -1,4 +1,4 @@
-"""Files of the cache: what was found once and is read again."""
+"""Cache files: results that are computed once and then read back."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -15,19 +15,19 @@ T = TypeVar("T")
 
 
 def cache_file(folder: Path, key: str, ending: str) -> Path:
-    """The file of a folder that belongs to a key, which names all that its content depends on."""
+    """Path of the cache file for a key, which must describe everything that the content depends on."""
     return folder / f"{hashlib.sha256(key.encode()).hexdigest()[:24]}{ending}"
 
 
 def read_or_make(path: Path, make: Callable[[], None], read: Callable[[], T]) -> T:
-    """What a file holds; it is made where it is missing, and made again where it was cut short, as by a copy
-    that broke off. Of several processes that want the same file, as those of a distributed training do, one
-    makes it and the others wait.
+    """Read a cache file, making it first if it is missing or truncated, as by an interrupted copy.
+
+    If several processes need the same file, as in distributed training, one makes it and the others wait.
 
     Args:
-        path: of the file.
-        make: writes it.
-        read: what it holds; FileNotFoundError says that it is missing.
+        path: the cache file.
+        make: writes the file.
+        read: reads the file; raises FileNotFoundError if it is missing.
     """
     with suppress(FileNotFoundError, ValueError, EOFError, BadZipFile):
         return read()
@@ -44,7 +44,7 @@ def read_or_make(path: Path, make: Callable[[], None], read: Callable[[], T]) ->
 
 @contextmanager
 def _only_one(path: Path) -> Iterator[None]:
-    """Lets one process at a time make a file."""
+    """Hold a lock, so that only one process at a time makes a file."""
     lock = FileLock(path.with_name(f"{path.name}.lock"))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,7 +53,7 @@ def _only_one(path: Path) -> Iterator[None]:
         progress.note(f"waiting for another process that makes {path}")
         lock.acquire()
     except OSError:
-        yield  # whoever writes the file says what is wrong with the folder
+        yield  # writing the file will report what is wrong with the folder
         return
     try:
         yield

@@ -1,6 +1,6 @@
-"""Camera files: egodepth's own, and those of OpenCV, ROS, kalibr, COLMAP and nerfstudio.
+"""Reads camera files: egodepth's own, and those of OpenCV, ROS, kalibr, COLMAP and nerfstudio.
 
-Each holds a camera, its image size, and perhaps its lens. Which format a file has is told by its content.
+Each contains intrinsics, an image size, and optionally lens distortion. The format is detected by content.
 """
 
 import math
@@ -27,16 +27,15 @@ from egodepth.geometry.lens import Lens, LensModel
 INTRINSICS = ("fx", "fy", "cx", "cy", "width", "height")
 UNIT_NAMES = ("depth_steps", "poses_unit")
 NAMES = (*INTRINSICS, "lens", "distortion", *UNIT_NAMES)
-"""All that egodepth's own camera file may hold."""
+"""All keys allowed in egodepth's own camera files."""
 
 
 def read_calibration(path: Path) -> Calibration:
-    """The camera of a file of any known format.
+    """Read the camera in a file of any known format.
 
     Raises:
-        EgodepthError: a missing file, none of the formats, unknown or missing names, several cameras, a model
-            that is no pinhole camera behind a Brown-Conrady or Kannala-Brandt lens, or values that make no
-            camera.
+        EgodepthError: a missing file, an unknown format, unknown or missing keys, several cameras, a model
+            other than a pinhole camera with Brown-Conrady or Kannala-Brandt distortion, or invalid values.
     """
     if path.suffix == ".bin":
         raise file_error(path, "is binary: colmap model_converter --output_type TXT makes it text")
@@ -58,10 +57,10 @@ def read_calibration(path: Path) -> Calibration:
 
 
 def read_units(path: Path) -> Units:
-    """What a camera file says of the units of the depth and the poses beside it.
+    """Read the units of the depth maps and poses next to a camera file.
 
     Raises:
-        EgodepthError: steps that are no number above zero, or poses in another unit than metres.
+        EgodepthError: ``depth_steps`` that is not a number above zero, or a ``poses_unit`` other than metres.
     """
     text = read_text(path, "the camera file")
     if is_colmap(text):

@@ -1,4 +1,4 @@
-"""Focal lengths that cameras write into their files."""
+"""Focal lengths from the metadata of images and videos."""
 
 import math
 from collections.abc import Mapping
@@ -7,21 +7,23 @@ from pathlib import Path
 from PIL import ExifTags, Image
 
 DIAGONAL_35MM = math.hypot(36, 24)
-"""Millimetres; focal lengths that are equivalent for 35 mm film see the same along the diagonal."""
+"""Diagonal of 35 mm film in millimetres; an equivalent focal length has the same diagonal field of view."""
 INCH, CENTIMETRE = 2, 3
 SIDES = (ExifTags.Base.ExifImageWidth, ExifTags.Base.ExifImageHeight)
 _MILLIMETRES = {INCH: 25.4, CENTIMETRE: 10.0}
 
 
 def exif_focal(path: Path) -> float | None:
-    """Focal length in pixels of an image file by its EXIF data: the one equivalent for 35 mm film, else
-    that of the lens with the sensor's resolution; None where it tells neither."""
+    """Focal length in pixels from an image's EXIF data; None if unknown.
+
+    Taken from the 35 mm equivalent, or else from the focal length and the resolution of the focal plane.
+    """
     try:
         with Image.open(path) as image:
             height, width = (
                 image.height,
                 image.width,
-            )  # as stored; turning leaves focal lengths alone
+            )  # as stored; rotating an image does not change its focal length
             tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
     except (OSError, ValueError, SyntaxError):
         return None
@@ -33,14 +35,14 @@ def exif_focal(path: Path) -> float | None:
     unit = tags.get(ExifTags.Base.FocalPlaneResolutionUnit, INCH)
     if not focal or not resolution or unit not in _MILLIMETRES:
         return None
-    # The resolution is that of the picture as it was taken, which may have been made smaller since.
-    # Programs that turn pictures leave the sides' names alone.
+    # The resolution is that of the original image, which may have been shrunk since.
+    # Programs that rotate images do not swap the EXIF width and height.
     taken = max((_number(tags.get(side)) or 0 for side in SIDES), default=0) or max(height, width)
     return focal * resolution / _MILLIMETRES[unit] * max(height, width) / taken
 
 
 def container_focal(metadata: Mapping[str, str], height: int, width: int) -> float | None:
-    """Focal length in pixels by what a video's container tells (QuickTime's key of phones)."""
+    """Focal length in pixels from a video's metadata (a QuickTime key that phones write); None if unknown."""
     for key, value in metadata.items():
         if key.lower().endswith("focal_length.35mm_equivalent"):
             equivalent = _number(value)
@@ -49,12 +51,12 @@ def container_focal(metadata: Mapping[str, str], height: int, width: int) -> flo
 
 
 def focal_of_equivalent(millimetres: float, height: int, width: int) -> float:
-    """Focal length in pixels of one that is equivalent for 35 mm film."""
+    """Convert a 35 mm equivalent focal length in millimetres to pixels."""
     return millimetres / DIAGONAL_35MM * math.hypot(height, width)
 
 
 def _number(value: object) -> float | None:
-    """A number above zero; some cameras write 0, or 0/0, for unknown."""
+    """The value as a number above zero, else None; some cameras write 0, or 0/0, for unknown."""
     try:
         number = float(value)  # type: ignore[arg-type]
     except (TypeError, ValueError, ZeroDivisionError):

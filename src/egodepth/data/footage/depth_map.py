@@ -1,4 +1,4 @@
-"""Depth maps in files: arrays and 16-bit images."""
+"""Reads depth maps from NumPy arrays and 16-bit images."""
 
 import re
 from pathlib import Path
@@ -13,14 +13,14 @@ from egodepth.data.pixels import open_image
 
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
 DEPTH_KEYS = ("depth",)
-"""What the depth of a .npz file with several arrays is called."""
+"""Names of the depth array in a .npz file with several arrays."""
 ARRAY_ERRORS = (OSError, ValueError, EOFError, IndexError, BadZipFile)
-"""What NumPy raises for files that it cannot read."""
+"""Exceptions that NumPy raises for files that it cannot read."""
 LIKE_DISPARITY = re.compile(r"disp|inv|idepth", re.IGNORECASE)
 
 
 def depth_maps(folder: Path) -> dict[str, Path]:
-    """Depth maps of a folder by their names without suffix; arrays before pictures."""
+    """Depth maps in a folder by file name without suffix; arrays take precedence over images."""
     found: dict[str, Path] = {}
     paths = sorted(folder.iterdir()) if folder.is_dir() else []
     for suffix in DEPTH_SUFFIXES:
@@ -33,10 +33,10 @@ def depth_maps(folder: Path) -> dict[str, Path]:
 def check_aspect(
     path: Path, shape: tuple[int, ...], size: tuple[int, int], tolerance: float
 ) -> None:
-    """Refuse a map (H, W) of another aspect ratio than its image, beyond rounding to whole pixels.
+    """Check that a map of shape (H, W) has the aspect ratio of its image, up to rounding to whole pixels.
 
     Raises:
-        EgodepthError: one that was cropped or turned.
+        EgodepthError: another aspect ratio, as of a cropped or rotated map.
     """
     (map_height, map_width), (height, width) = shape, size
     stretch = map_width / width * height / map_height
@@ -49,10 +49,10 @@ def check_aspect(
 
 
 def read_array(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray[Any, np.dtype[Any]]:
-    """The array of a .npy file, or that of a .npz file which :func:`name_of` finds.
+    """Read the array of a .npy file, or the one that :func:`name_of` selects in a .npz file.
 
     Raises:
-        EgodepthError: a broken file, one that holds no numbers, or one without the array.
+        EgodepthError: a broken file, one without numbers, or one without the array.
     """
     try:
         loaded = np.load(path)
@@ -75,12 +75,11 @@ def _broken(path: Path, error: Exception) -> EgodepthError:
 
 
 def name_of(names: list[str], path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
-    """Of the arrays of a .npz file the first that is called one of ``keys``, or the only one, if it is not
-    called like something else.
+    """Select the array of a .npz file: the first named after one of ``keys``, or else the only one.
 
     Raises:
-        EgodepthError: several arrays, none of them called so, or one that is called disparity where depth is
-            asked for, or the other way round.
+        EgodepthError: several arrays, none of them with such a name, or a single one whose name says
+            disparity where depth is expected, or vice versa.
     """
     named = [name for key in keys for name in names if name.lower() == key]
     if named:
@@ -105,7 +104,7 @@ def name_of(names: list[str], path: Path, keys: tuple[str, ...] = DEPTH_KEYS) ->
 
 
 def whole_numbers(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
-    """Type of the whole numbers of a .npy or .npz file, of which the header alone is read; else empty.
+    """Integer type of a .npy or .npz file, from its header; empty if it is not an integer array.
 
     Raises:
         EgodepthError: a broken file, or one without the array.
@@ -135,15 +134,15 @@ def _dtype(file: IO[bytes]) -> np.dtype[Any]:
 
 
 def read_depth_map(path: Path, steps: float, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray:
-    """Depth (H, W) float32 of a .npy or .npz file (as it is), or of a 16-bit PNG (``steps`` a unit).
+    """Read a depth map (H, W) float32 from a .npy or .npz file (values as stored) or a 16-bit PNG.
 
     Args:
-        path: of the file.
-        steps: of a unit, in PNGs.
-        keys: what the array is called in a .npz file with several.
+        path: the file.
+        steps: PNG values per unit of depth.
+        keys: names of the array in a .npz file with several.
 
     Raises:
-        EgodepthError: a broken file, or one that holds no map.
+        EgodepthError: a broken file, or one without a depth map.
     """
     if path.suffix.lower() == ".png":
         with open_image(path) as image:

@@ -1,4 +1,4 @@
-"""Frames resized once and kept as memory-mapped arrays, so that training never waits for decoding."""
+"""Caches resized frames as memory-mapped arrays, so that training never waits for decoding."""
 
 import os
 from collections import deque
@@ -17,7 +17,7 @@ from egodepth.data.sequence import Frames, Sequence
 
 
 def default_cache_folder() -> Path:
-    """``$XDG_CACHE_HOME/egodepth/frames``, by default under ``~/.cache``."""
+    """Default cache folder: ``$XDG_CACHE_HOME/egodepth/frames``, or ``~/.cache/egodepth/frames``."""
     return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "egodepth" / "frames"
 
 
@@ -27,20 +27,20 @@ def cached_frames(
     width: int,
     folder: Path,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Frames of a sequence resized with an anti-aliasing filter, made on first use.
+    """Frames of a sequence resized with an anti-aliasing filter and cached on first use.
 
-    The cache is keyed by the files' names, sizes and times of change, and by the size.
+    The cache is keyed by the names, sizes and modification times of the files, and by the target size.
 
     Args:
-        sequence: what to read.
-        height, width: size to resize to.
-        folder: where caches lie.
+        sequence: the footage.
+        height, width: target size.
+        folder: cache folder.
 
     Returns:
         (N, 3, height, width) uint8, memory-mapped, and the N frame numbers.
 
     Raises:
-        EgodepthError: a broken frame (no cache is left then), or a folder that can't be written.
+        EgodepthError: a broken frame (nothing is cached then), or a folder that can't be written.
     """
     key = f"{sequence.frames.fingerprint} {height}x{width}"
     path, numbers_path = (cache_file(folder, key, ending) for ending in (".npy", "-numbers.npy"))
@@ -62,7 +62,7 @@ def cached_frames(
 
 
 def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """(H, W, 3) uint8 to (height, width, 3) by Lanczos with anti-aliasing."""
+    """Resize an image (H, W, 3) uint8 to (height, width, 3) with an anti-aliased Lanczos filter."""
     if image.shape[:2] == (height, width):
         return image
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
@@ -71,7 +71,7 @@ def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
 def _write_frames(
     path: Path, sequence: Sequence, height: int, width: int, numbers: list[int]
 ) -> int:
-    """Stream frames into an .npy file whose header, of fixed length, is written last."""
+    """Stream frames into an .npy file, writing its fixed-length header last; returns the number of frames."""
     count = 0
     with path.open("wb") as file:
         _write_header(file, 0, height, width)
@@ -94,7 +94,7 @@ def _write_header(file: object, count: int, height: int, width: int) -> None:
 
 
 def _resized(frames: Frames, height: int, width: int) -> Iterator[tuple[int, np.ndarray]]:
-    """Numbers and resized images; what is seekable is decoded by one thread a core."""
+    """Yield frame numbers and resized images; seekable frames are decoded by one thread per core."""
     if not frames.seekable:
         for frame in frames.at():
             yield frame.number, resize_frame(frame.image, height, width)

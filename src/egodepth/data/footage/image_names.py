@@ -1,4 +1,4 @@
-"""What the names of a folder's images say of their order."""
+"""Checks the image names of a folder for signs of a wrong order, gaps or unread formats."""
 
 import re
 import warnings
@@ -13,14 +13,14 @@ OTHER_PICTURES = (
     ".gif", ".apng", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".exr", ".hdr", ".dng", ".pfm",
 )  # fmt: skip
 DAY_FIRST = re.compile(r"(?<![0-9])[0-9]{1,2}([-_.])[0-9]{1,2}\1(?:19|20)[0-9]{2}(?![0-9])")
-"""A date whose year comes last."""
+"""A date with the year last."""
 
 
 def check_names(images: list[Path]) -> None:
-    """Warn of images that may belong to several drives, or between which frames are missing.
+    """Warn if images may belong to several drives, be in the wrong order, or have gaps between them.
 
     Args:
-        images: of one folder, in natural order.
+        images: images of one folder, in natural order.
     """
     forms: dict[str, list[list[int]]] = {}
     for image in images:
@@ -67,10 +67,10 @@ def check_names(images: list[Path]) -> None:
 
 
 def check_others(folder: Path) -> None:
-    """Warn of pictures that are left out since their format is not read from a folder.
+    """Warn of images that are skipped because their format is not supported.
 
     Args:
-        folder: with images.
+        folder: image folder.
     """
     others = [
         p for p in folder.iterdir() if p.suffix.lower() in OTHER_PICTURES and p.name[0] != "."

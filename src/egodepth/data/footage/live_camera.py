@@ -1,4 +1,4 @@
-"""The newest frame of a camera or stream; those that come while one is worked on are dropped."""
+"""Reads the newest frame of a camera or stream, dropping those that arrive while one is processed."""
 
 import platform
 import threading
@@ -15,27 +15,27 @@ from egodepth.data.footage.video_file import pixel_aspect, upright
 from egodepth.data.sequence import Frame
 
 PATIENCE = 10.0
-"""Seconds without a frame after which a source counts as gone."""
+"""Timeout in seconds; a source that sends no frame for this long counts as lost."""
 _DEVICES = {"Linux": ("v4l2", "/dev/video{}"), "Darwin": ("avfoundation", "{}"),
             "Windows": ("dshow", "video={}")}  # fmt: skip
 
 
 class LiveCamera:
-    """Frames of a camera device or a stream as they come.
+    """Frames of a camera device or stream as they arrive.
 
     Attributes:
-        seen: frames that came so far; not all are given out.
+        seen: number of frames received so far, including dropped ones.
     """
 
     def __init__(self, source: str):
-        """Open it.
+        """Open the source.
 
         Args:
-            source: number of a camera device (0 is the first), name of a device file, address of a stream
-                with ``://``, or a video file, which is played at its own speed.
+            source: number of a camera device (0 is the first), path of a device file, address of a stream
+                with ``://``, or a video file, which is played in real time.
 
         Raises:
-            EgodepthError: nothing there, or no video.
+            EgodepthError: the source can't be opened, or has no video.
         """
         self.source, self.seen = source, 0
         name, options = source, {}
@@ -67,10 +67,10 @@ class LiveCamera:
         threading.Thread(target=self._read, daemon=True).start()
 
     def __iter__(self) -> Iterator[Frame]:
-        """The newest frame each time, until the source ends.
+        """Yield the newest frame each time, until the source ends.
 
         Raises:
-            EgodepthError: a source that broke off.
+            EgodepthError: the source failed, or sent no frame for PATIENCE seconds.
         """
         while True:
             with self._change:
@@ -86,7 +86,7 @@ class LiveCamera:
             yield newest
 
     def close(self) -> None:
-        """Read no more."""
+        """Stop reading."""
         self._ended = True
 
     def _read(self) -> None:

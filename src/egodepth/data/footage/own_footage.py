@@ -1,4 +1,4 @@
-"""One's own footage: images or a video."""
+"""Reads the user's own footage: images or a video."""
 
 import re
 import warnings
@@ -32,27 +32,28 @@ from egodepth.geometry.trajectory import read_trajectory
 
 IMAGES, DEPTH, POSES = "images", "depth", "poses.txt"
 POSES_UNIT = f"the unit of {POSES}"
-"""Of lengths that come from one's own poses, where their camera.yaml does not say that they are metres."""
+"""Unit of lengths based on the user's own poses, unless camera.yaml says that they are in metres."""
 CAMERA_FILE = "camera.yaml"
-"""Beside images or a video: their camera; in a run folder: that of the first footage."""
+"""Next to images or a video: their camera. In a run folder: the camera of the first footage."""
 LIKE_CAMERA_FILE = re.compile(
     r"(camera|camera_?info|calib|calibration|intrinsics?|camchain|transforms)\.(ya?ml|json|xml)|cameras\.txt",
     re.I,
 )
-"""Names that people and other programs give to camera files."""
+"""Common names of camera files."""
 MILLIMETRES = 1000
-"""Steps per metre of depth PNGs where camera.yaml has no ``depth_steps``."""
+"""Steps per metre in depth PNGs if camera.yaml has no ``depth_steps``."""
 
 
 def read_footage(path: Path) -> Sequence:
-    """A folder of images (ordered by name), an image or a video file, with the camera of a ``camera.yaml``
-    beside them, or else that which they tell of themselves; or a folder with a folder ``images``, beside which
-    may lie ``depth`` (maps named like their images), ``poses.txt`` (in KITTI, TUM or EuRoC format) and
-    ``camera.yaml``.
+    """Read a folder of images (ordered by name), an image, a video file or a prepared folder.
+
+    The camera is that of a ``camera.yaml`` next to them, or else comes from their metadata. A prepared folder
+    contains a folder ``images`` and optionally ``depth`` (maps named like their images), ``poses.txt`` (KITTI,
+    TUM or EuRoC format) and ``camera.yaml``.
 
     Raises:
-        EgodepthError: nothing there, an empty folder, pictures both in the folder and in its ``images``, no
-            video, poses that do not fit, or a ``camera.yaml`` that does not.
+        EgodepthError: no such path, an empty folder, images both in the folder and in its ``images``, not a
+            video, or poses or a ``camera.yaml`` that do not match the images.
     """
     if path.is_dir() and _is_prepared(path):
         return _read_prepared(path)
@@ -73,7 +74,7 @@ def read_footage(path: Path) -> Sequence:
 
 
 def _is_prepared(folder: Path) -> bool:
-    """Whether the images of a folder are those of its folder ``images``.
+    """Whether the frames of a folder are those in its subfolder ``images``.
 
     Raises:
         EgodepthError: there are frames in both.
@@ -100,19 +101,22 @@ def _is_prepared(folder: Path) -> bool:
 
 
 def read_images(place: Path, images: list[Path]) -> Sequence:
-    """Images as frames, named by their place, with the camera of a ``camera.yaml`` beside the first, or else of
-    that one's EXIF data; a warning tells of names that do not look like those of one drive."""
+    """Read images as one sequence, named after ``place``; warns if their names look like several drives.
+
+    The camera is that of a ``camera.yaml`` next to the first image, or else comes from its EXIF data.
+    """
     check_names(images)
     sequence = Sequence(place.name, ImageFiles(images), place=place.as_posix())
     return _with_own_camera(sequence, images[0].parent, exif_focal(images[0]))
 
 
 def read_video(path: Path | str) -> Sequence:
-    """A video file or the address of one, with the camera of a ``camera.yaml`` beside the file, or else that
-    which its container tells.
+    """Read a video from a file or an address.
+
+    The camera is that of a ``camera.yaml`` next to the file, or else comes from the container's metadata.
 
     Raises:
-        EgodepthError: no video.
+        EgodepthError: not a video.
     """
     from egodepth.data.footage.video_file import VideoFile  # needs PyAV, which images do without
 
@@ -124,8 +128,7 @@ def read_video(path: Path | str) -> Sequence:
 
 
 def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | None) -> Sequence:
-    """With the camera file of the folder that the footage lies in, else with the focal length in pixels that
-    it tells of itself."""
+    """Add the camera of the folder's camera file, or else one with the focal length from the metadata."""
     file = folder / CAMERA_FILE if folder is not None else None
     if file is not None and file.exists() and not read_units(file).alone:
         return with_camera_file(sequence, file)
@@ -143,7 +146,7 @@ def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | Non
 
 
 def warn_of_unread_camera(sequence: Sequence) -> None:
-    """Warn of what looks like a camera file beside footage that brings no camera, as it is not read."""
+    """Warn if a file next to footage without a camera looks like a camera file, but is not read."""
     place = Path(sequence.place)
     if not sequence.place or not place.exists():
         return
@@ -168,22 +171,24 @@ def warn_of_unread_camera(sequence: Sequence) -> None:
 
 
 def _named_place(file: Path) -> Path:
-    """Absolute, but under the name that a link gives it."""
+    """Absolute path of a file, keeping the name of a symbolic link."""
     return file.parent.resolve() / file.name
 
 
 def _keep_folders(pattern: str) -> str:
-    """A pattern whose first folders, as far as they are there under this very name, stand for themselves."""
+    """Escape the leading folders of a pattern that exist under exactly this name."""
     folders = [p for p in Path(pattern).parents if p.is_dir()]
     there = folders[0].as_posix() if folders else "."
     return pattern if there == "." else escape(there) + pattern.removeprefix(there)
 
 
 def read_pattern(pattern: str) -> list[Sequence]:
-    """All that a glob matches: images as the frames of a sequence for each folder, else a sequence each.
+    """Read everything that a glob pattern matches.
+
+    If all matches are images, those of one folder form a sequence; otherwise each match is a sequence.
 
     Raises:
-        EgodepthError: it matches nothing, or something of it can't be read.
+        EgodepthError: nothing matches, or a match can't be read.
     """
     found = glob(_keep_folders(pattern), recursive=True)  # noqa: PTH207
     paths = natural_order(Path(name) for name in found)
@@ -260,10 +265,10 @@ def _warn_of_maps_without_image(folder: Path, images: set[str]) -> None:
 
 
 def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> np.ndarray:
-    """Depth (H, W) of an image of a size (height, width), 0 where it is not finite, as in the sky.
+    """Read the depth (H, W) of an image of size (height, width); 0 where it is not finite, as in the sky.
 
     Raises:
-        EgodepthError: whole numbers in an array, whose unit nothing tells.
+        EgodepthError: an integer array of unknown unit, or another aspect ratio than the image's.
     """
     known = steps is not None
     depth = read_depth_map(path, steps or MILLIMETRES)
@@ -279,8 +284,9 @@ def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> 
 
 
 def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
-    """The sequence with the camera of a file of any known format, at the size of its frames. Where the file
-    tells a lens, frames and depth are undistorted, and the camera is the undistorted one.
+    """A copy with the camera of a file of any known format, at the size of the frames.
+
+    If the file has lens distortion, frames and depth are undistorted, and the camera is the undistorted one.
 
     Raises:
         EgodepthError: see :func:`~egodepth.data.footage.camera_file.read_calibration`, or frames of
@@ -290,7 +296,7 @@ def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
 
 
 def with_calibration(sequence: Sequence, calibration: Calibration) -> Sequence:
-    """As :func:`with_camera_file`, of a camera that was read."""
+    """Like :func:`with_camera_file`, for a calibration that was already read."""
     frames = sequence.frames
     fitted = calibration.at_size(frames.height, frames.width, sequence.name)
     found = with_lens(sequence, fitted.camera, fitted.lens, "given")
@@ -300,8 +306,7 @@ def with_calibration(sequence: Sequence, calibration: Calibration) -> Sequence:
 def with_lens(
     sequence: Sequence, camera: Camera, lens: Lens | None, camera_from: CameraFrom
 ) -> Sequence:
-    """The sequence with a camera; where that has a lens, frames and depth are undistorted, and the camera is
-    the undistorted one."""
+    """A copy with a camera; if it has lens distortion, frames, depth and camera are undistorted."""
     if lens is None:
         return replace(sequence, camera=camera, camera_from=camera_from)
     change = Undistortion(camera, lens)
@@ -325,12 +330,12 @@ def with_lens(
 
 
 def read_lens(path: Path) -> Lens | None:
-    """The lens of a camera file, where it tells one; see :func:`.read_calibration`."""
+    """Read the lens distortion of a camera file, None if it has none; see :func:`.read_calibration`."""
     return read_calibration(path).lens
 
 
 def read_camera(path: Path) -> Camera:
-    """The camera of a file, without its lens; see :func:`.read_calibration`."""
+    """Read the camera of a file without lens distortion; see :func:`.read_calibration`."""
     return read_calibration(path).camera
 
 

@@ -1,4 +1,4 @@
-"""Frames of a video, whatever FFmpeg makes of it."""
+"""Reads the frames of any video that FFmpeg can decode."""
 
 import hashlib
 import warnings
@@ -19,20 +19,20 @@ from egodepth.data.sequence import Frame
 
 
 class VideoFile:
-    """Frames of the first video stream of a file or an address, decoded in order.
+    """Frames of the first video stream of a file or address, decoded in order.
 
-    Frames are upright as the container's rotation flag has it, their pixels are made square, and their times
-    are those of the container, so that a variable frame rate is no matter; a bare stream (.h264) has no
-    times. Broken frames are left out, and told when the whole video has been read; of interlaced frames one
-    field is taken, since the other was seen at another time. A change of the frames' size is an error.
+    Frames are rotated upright by the container's rotation flag and resampled to square pixels. Times are
+    those of the container, so a variable frame rate is fine; a raw stream (.h264) has no times. Broken frames
+    are skipped, with a warning once the whole video has been read. Of interlaced frames only one field is
+    used, since the other was exposed at another time. A change of the frame size is an error.
     """
 
     seekable = False
     focal: float | None
-    """In pixels, as the container tells it."""
+    """Focal length in pixels from the container's metadata; None if unknown."""
 
     def __init__(self, path: Path | str):
-        """Scan the packets, and decode the first frame for the size.
+        """Scan the packets and decode the first frame to find the size.
 
         Args:
             path: a file, or an address with ``://``.
@@ -111,7 +111,7 @@ class VideoFile:
             )
 
     def _decode(self) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Sound frames and their numbers; one that fails does not end the others."""
+        """Yield frame numbers and intact frames, skipping those that fail to decode."""
         places = {stamp: i for i, stamp in enumerate(self._stamps)}
         last = -1
         try:
@@ -130,7 +130,7 @@ class VideoFile:
                     if packet is None:
                         return
                     for frame in frames:
-                        # Without time stamps frames are counted.
+                        # Without time stamps, count the frames.
                         index = places.get(frame.pts or 0, -1) if places else last + 1
                         if frame.is_corrupt or not last < index < len(self):
                             continue
@@ -140,8 +140,8 @@ class VideoFile:
             raise self._error(error) from error
 
     def _scan(self) -> tuple[list[int], int, float, dict[str, str]]:
-        """Time stamps of all frames in order (none where the container has none), how many frames there are,
-        the seconds of a stamp's unit, and the metadata."""
+        """Scan the packets: sorted time stamps of all frames (empty without any), number of frames, seconds
+        per unit of a time stamp, and metadata."""
         stamps: list[int] = []
         count, complete = 0, True
         try:
@@ -160,7 +160,7 @@ class VideoFile:
                         else:
                             stamps.append(packet.pts)
                 except FFmpegError:
-                    pass  # a torn end: what is there is read
+                    pass  # a truncated file: use what is there
         except (FFmpegError, IndexError) as error:
             raise self._error(error) from error
         ordered = sorted(set(stamps)) if complete and unit else []
@@ -171,13 +171,15 @@ class VideoFile:
 
 
 def pixel_aspect(stream: Any) -> float:
-    """Width over height of a video stream's pixels, 1 where it says nothing."""
+    """Pixel aspect ratio (width over height) of a video stream, 1 if it is not specified."""
     return float(stream.sample_aspect_ratio or 1)
 
 
 def upright(frame: av.VideoFrame, aspect: float = 1.0) -> np.ndarray:
-    """The image (H, W, 3), turned as the container's flag asks, and of square pixels: those of another
-    :func:`pixel_aspect` are widened or heightened, so that nothing of the image is lost."""
+    """The image (H, W, 3), rotated by the container's flag and enlarged to square pixels.
+
+    The image is only ever stretched, never shrunk, so that no detail is lost.
+    """
     image: np.ndarray = frame.to_ndarray(format="rgb24")
     rows, columns = image.shape[:2]
     size = (round(columns * max(aspect, 1)), round(rows / min(aspect, 1)))
