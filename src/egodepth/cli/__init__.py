@@ -1,4 +1,4 @@
-"""The command line: parsing here, work in the library; every known error is one line."""
+"""The command line: it parses and calls the library, and prints every known error as one line."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from egodepth.core.progress import reporting
 from egodepth.core.quiet import quiet_loggers
 
 FAILED, MISUSED = 1, 2
-"""Exit statuses after an error, and after wrong usage."""
+"""Exit statuses after an error and after wrong usage."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit status."""
+    """Run one command and return the exit status."""
     from egodepth.cli.command import INTERRUPTED
     from egodepth.cli.output import complain
     from egodepth.cli.parsing import UsageError, make_app, parse
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings(), reporting():
             warnings.showwarning = _show_warning  # type: ignore[assignment]
             if not sys.warnoptions:
-                warnings.simplefilter("ignore")  # of other packages, which tell users nothing
+                warnings.simplefilter("ignore")  # warnings of other packages do not help users
             warnings.simplefilter("always", EgodepthWarning)
             command = parse(words)
             return 0 if command is None else command.run()

@@ -1,7 +1,7 @@
-"""What a command is: typed fields, which are its arguments and options, and ``run()``.
+"""Base classes of commands: typed fields are the arguments and options, ``run()`` does the work.
 
-The fields that several commands have are declared once, below, so that an option has one name, one default and
-one help text everywhere.
+Fields shared by several commands are declared once, below, so that an option has the same name, default and
+help text everywhere.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,11 +27,11 @@ INTERRUPTED = 130
 
 @dataclass(frozen=True)
 class Metavar:
-    """How an option looks.
+    """How an option appears in help texts.
 
     Attributes:
-        text: placeholder of its value in help texts.
-        option: its name, where pydantic keeps the name of the field for itself.
+        text: placeholder for its value.
+        option: name of the option, if pydantic reserves it so that the field must be called differently.
     """
 
     text: str
@@ -40,17 +40,17 @@ class Metavar:
 
 @dataclass(frozen=True)
 class Positional(Metavar):
-    """A field that is typed without its name; the text is its placeholder."""
+    """A positional argument; the text is its placeholder."""
 
 
 @dataclass(frozen=True)
 class OptionsOf:
-    """A field that gathers changes of settings by their dotted names: each setting is an option.
+    """A field that collects changed settings by their dotted names: each setting is an option.
 
     Attributes:
-        default: makes the settings with the defaults that help shows.
-        shorthands: what other commands call the same thing, each with its setting.
-        without: settings that are no options.
+        default: makes the settings whose values help shows as defaults.
+        shorthands: short option names, as used by other commands, and the settings they stand for.
+        without: names of settings that are not offered as options.
     """
 
     default: Callable[[], Settings]
@@ -58,15 +58,16 @@ class OptionsOf:
     without: tuple[str, ...] = ()
 
     def settings(self) -> list[Setting]:
-        """What can be set."""
+        """The settings that are offered as options."""
         return [s for s in list_settings(self.default()) if s.name not in self.without]
 
 
 class Command(Settings):
-    """Base of every command. The text below a field is its help, the first line of the class the command's."""
+    """Base of all commands. The docstring of a field is its help text; the first line of the class docstring
+    is the help text of the command."""
 
     def run(self) -> int:
-        """Do the work; the exit status."""
+        """Run the command and return the exit status."""
         raise NotImplementedError
 
 
@@ -77,29 +78,30 @@ CommandT = TypeVar("CommandT", bound=Command)
 
 
 class TakesRun(Command):
-    """A command on a trained run."""
+    """A command that takes a trained run."""
 
     run_folder: Annotated[Path, Positional("RUN")]
-    """folder of a trained run, builtin, which comes with egodepth, or hf:OWNER/NAME on the Hugging Face hub"""
+    """folder of a trained run, builtin (the run that comes with egodepth), or hf:OWNER/NAME on the Hugging Face
+    hub"""
 
 
 class TakesSource(Command):
-    """A command on footage."""
+    """A command that takes footage."""
 
     source: Annotated[str, Positional("SOURCE")]
-    """footage: path of a video or a folder, pattern such as 'drive/*.mp4', KIND:ROOT of a data set
+    """footage: path of a video or folder, a pattern such as 'drive/*.mp4', KIND:ROOT of a data set
     (`egodepth data sets` lists them), synthetic:SEED or synthetic:KIND:SEED"""
 
 
 class SequenceOption(Command):
-    """Which sequence."""
+    """Choice of a single sequence."""
 
     sequence: Annotated[str | None, Metavar("NAME")] = None
     """only the sequence with this name"""
 
 
 class CameraOptions(Command):
-    """Camera of footage that brings none."""
+    """Camera for footage without one."""
 
     fov: Annotated[Annotated[float, Field(gt=0, le=WIDEST_FOV)] | None, Metavar("DEGREES")] = None
     """horizontal field of view in degrees, for footage without a camera; default: the run's camera"""
@@ -113,24 +115,25 @@ class CameraOptions(Command):
 
 
 class UnitOptions(Command):
-    """One known length, which makes lengths metric."""
+    """A known length or speed, which makes lengths metric."""
 
     camera_height: Annotated[Positive | None, Metavar("M")] = None
     """height of the camera above the ground in metres; makes lengths metric"""
     speed: Annotated[Positive | None, Metavar("M/S")] = None
-    """mean speed over the footage, standing included, in metres per second; makes lengths metric"""
+    """mean speed over the footage, stops included, in metres per second; makes lengths metric"""
     gps: Annotated[Path | None, Metavar("FILE")] = None
-    """track recorded along, from the first frame on (GPX, or CSV with the columns
+    """GPS track recorded with the footage, starting at the first frame (GPX, or CSV with the columns
     time,latitude,longitude); makes lengths metric"""
     distance: Annotated[tuple[int, float, float, float] | None, Metavar("FRAME X Y M")] = None
-    """metres from the camera to what is seen at a pixel of a frame; makes lengths metric"""
+    """measured distance in metres from the camera to the point seen at pixel X, Y of a frame; makes lengths
+    metric"""
 
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         return only_one(self, "camera_height", "speed", "gps", "distance")
 
     def known_length(self) -> "KnownLength | None":
-        """What was given of these, if anything was."""
+        """The known length that was given, if any."""
         from egodepth.inference.odometry.known_length import (
             CameraHeight,
             GpsTrack,
@@ -148,25 +151,25 @@ class UnitOptions(Command):
 
 
 class RateOption(Command):
-    """Times of footage that has none."""
+    """Frame rate for footage without times."""
 
     fps: Annotated[Positive | None, Metavar("N")] = None
-    """frames per second of footage without times (a folder of images); needed there by --speed and --gps"""
+    """frames per second of footage without times (a folder of images); required there by --speed and --gps"""
 
     def at_rate(self, sequences: "list[Sequence]") -> "list[Sequence]":
-        """Sequences at the frame rate that was given, if one was."""
+        """The sequences at the given frame rate; unchanged if none was given."""
         return [s.with_fps(self.fps) for s in sequences] if self.fps else sequences
 
 
 class DeviceOption(Command):
-    """Where to compute."""
+    """Choice of device."""
 
     device: Annotated[str, Metavar("DEVICE")] = "auto"
-    """auto (a GPU where there is one), cpu, cuda or cuda:N"""
+    """auto (a GPU if there is one), cpu, cuda or cuda:N"""
 
 
 class SeedOption(Command):
-    """What random numbers start from."""
+    """Seed of the random numbers."""
 
     seed: Annotated[int, Field(ge=0, le=MAX_SEED)] = 0
     """seed of all random numbers"""
@@ -175,10 +178,10 @@ class SeedOption(Command):
 class OnFootage(
     TakesRun, TakesSource, SequenceOption, CameraOptions, UnitOptions, RateOption, DeviceOption
 ):
-    """A command that makes something of footage by a run."""
+    """A command that applies a run to footage."""
 
     def load(self) -> "tuple[Run, list[Sequence]]":
-        """The run, and the footage opened for it."""
+        """Load the run, and open the footage for it."""
         from egodepth.runs.run import Run
 
         run = Run.load(self.run_folder, self.device)
@@ -188,8 +191,8 @@ class OnFootage(
     def track(
         self, run: "Run", sequence: "Sequence", settings: "OdometrySettings | None" = None
     ) -> "tuple[TrackedTrajectory, NoUnitError | None]":
-        """The trajectory, as far as it was found before Ctrl-C; and why, where what was measured tells no unit:
-        minutes of tracking are not lost over that."""
+        """Track the camera. Returns the trajectory, up to Ctrl-C if interrupted, and an error if its unit cannot
+        be found from the known length: the error is returned so that minutes of tracking are not lost."""
         from egodepth.inference.odometry.track import (
             NoUnitError,
             TrackingInterrupted,
@@ -205,15 +208,15 @@ class OnFootage(
 
 
 class PageOptions(Command):
-    """A page in the browser."""
+    """A page served to the browser."""
 
     port: Annotated[int | None, Field(gt=0, le=65535), Metavar("N")] = None
-    """port to serve on; default: the first free one from 8765 on"""
+    """port to serve on; default: the first free port from 8765"""
     open: bool = False
     """open the page in the browser"""
 
     def announce(self, address: str) -> None:
-        """Say where the page is, and open it where that was asked for."""
+        """Print the address of the page, and open it with ``--open``."""
         from egodepth.core.progress import note
 
         note(f"look at {address} (on this machine alone); Ctrl-C ends it")
@@ -224,7 +227,7 @@ class PageOptions(Command):
 
 
 def only_one(command: CommandT, *names: str) -> CommandT:
-    """Refuse several of these options at once."""
+    """Return the command, or raise ValueError if more than one of these options is given."""
     given = [f"--{name}" for name in names if getattr(command, name) is not None]
     if len(given) > 1:
         raise ValueError(f"give only one of {' and '.join(given)}")

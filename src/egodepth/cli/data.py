@@ -8,15 +8,15 @@ from egodepth.cli.output import print_table
 
 
 class CheckData(SequenceOption):
-    """Say what a data set or other footage holds and lacks."""
+    """Report what a data set or other footage contains and what is missing."""
 
     source: Annotated[str, Positional("SOURCE")]
-    """KIND:ROOT of a data set (`egodepth data sets` lists the kinds), path of a video or a folder,
+    """KIND:ROOT of a data set (`egodepth data sets` lists the kinds), path of a video or folder,
     synthetic:SEED or synthetic:KIND:SEED"""
     root: Annotated[Path | None, Positional("ROOT")] = None
-    """root of the data set, where SOURCE is its kind alone"""
+    """root of the data set, if SOURCE is only its kind"""
     out: Annotated[Path, Metavar("FILE.png")] = Path("data_check.png")
-    """picture of a snippet with its depth"""
+    """image to write: a snippet with its depth"""
 
     def run(self) -> int:
         """See the class."""

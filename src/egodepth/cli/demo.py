@@ -8,12 +8,12 @@ from egodepth.cli.output import complain, print_table
 
 
 class Demo(SeedOption, Command):
-    """Render streets, train, predict, score and report: the whole path."""
+    """Render streets, train, predict, score and write a report: the whole pipeline."""
 
     out: Annotated[Path, Metavar("FOLDER")] = Path("runs/demo")
     """run folder to make; an earlier demo there is replaced"""
     minutes: Annotated[Positive, Metavar("M")] = 10
-    """minutes for everything"""
+    """time budget for everything, in minutes"""
 
     def run(self) -> int:
         """See the class."""

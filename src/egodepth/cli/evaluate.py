@@ -20,41 +20,42 @@ if TYPE_CHECKING:
     from egodepth.inference.scoring.trajectory_files import OdometryScores
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
-"""What Matplotlib draws into."""
+"""File types that Matplotlib can write."""
 
 
 class EvaluateDepth(SequenceOption, DeviceOption):
-    """Score the depth of a run, or of other predictions."""
+    """Score the depth maps of a run or from files."""
 
     predictions: Annotated[Path, Positional("RUN|PREDICTIONS")]
-    """run folder; or a folder of .npy, .npz or 16-bit .png files named like their images, or by frame number;
-    or a .npy or .npz file with all maps in the order of --split"""
+    """run folder; or a folder of .npy, .npz or 16-bit .png files named like their images or by frame number;
+    or one .npy or .npz file with all depth maps in the order of --split"""
     data: Annotated[str, Metavar("KIND:ROOT")]
     """data set with its root (`egodepth data sets` lists them), synthetic:SEED, or a folder with images and
     depth"""
     protocol: Annotated[str | None, Metavar("NAME")] = None
-    """`egodepth data protocols` lists them; default: one that fits the data and scores all frames with depth"""
+    """evaluation protocol (`egodepth data protocols` lists them); default: one that fits the data and scores all
+    frames with depth"""
     scaling: (
         Literal["median", "set_median", "affine", "affine_inverse", "none", "baseline"] | None
     ) = None
-    """scaling of the prediction, in place of the protocol's"""
+    """scaling of the prediction, overriding the protocol's"""
     crop: Literal["none", "garg", "eigen", "nyu", "cityscapes"] | None = None
-    """crop of the image, in place of the protocol's"""
+    """crop of the image, overriding the protocol's"""
     max_depth: Annotated[Positive | None, Metavar("M")] = None
-    """largest depth scored in metres, in place of the protocol's"""
+    """maximum depth to score, in metres, overriding the protocol's"""
     split: Annotated[str | None, Metavar("SPLIT")] = None
-    """frames to score, in place of the protocol's: a name (`egodepth data splits`), a file of
+    """frames to score, overriding the protocol's: a name (`egodepth data splits` lists them), a file of
     `folder frame side` lines, or all"""
     flip: bool = False
     """average with the prediction for the mirrored image"""
     kind: Literal["depth", "inverse"] = "depth"
-    """what PREDICTIONS hold: depth; or inverse depth, disparity"""
+    """content of PREDICTIONS: depth, or inverse depth (disparity)"""
     json_file: Annotated[Path | None, Metavar("FILE", option="json")] = None
-    """also write the numbers there"""
+    """also write the scores to this JSON file"""
     csv: Annotated[Path | None, Metavar("FILE")] = None
-    """write a row for each image there"""
+    """write a row per image to this CSV file"""
     worst: Annotated[Path | None, Metavar("FOLDER")] = None
-    """draw the ten worst images there"""
+    """draw the ten worst images into this folder"""
 
     def run(self) -> int:
         """See the class."""
@@ -96,28 +97,29 @@ class EvaluateDepth(SequenceOption, DeviceOption):
 
 
 class EvaluateOdometry(SequenceOption, DeviceOption):
-    """Score the trajectory of a run, or one in a file."""
+    """Score the trajectory of a run or from a file."""
 
     estimate: Annotated[Path, Positional("RUN|TRAJECTORY")]
     """run folder, or a file in KITTI, TUM or EuRoC format"""
     data: Annotated[str | None, Metavar("KIND:ROOT")] = None
     """data set with poses"""
     truth: Annotated[Path | None, Metavar("FILE")] = None
-    """true trajectory, for a TRAJECTORY"""
+    """ground-truth trajectory, if a TRAJECTORY is scored"""
     by: Literal["network", "alignment"] = "network"
-    """of a RUN; network: chain PoseNet's motions; alignment: align directly, as `egodepth odometry` does"""
+    """how a RUN finds the trajectory; network: chain PoseNet's motions; alignment: direct alignment, as in
+    `egodepth odometry`"""
     alignment: Literal["none", "origin", "scale", "se3", "sim3", "segments"] = "sim3"
-    """how the estimate is aligned to the truth"""
+    """how the estimate is aligned to the ground truth"""
     max_apart: Annotated[Positive, Metavar("S")] = 0.02
-    """largest time between associated poses, in seconds"""
+    """maximum time difference of associated poses, in seconds"""
     json_file: Annotated[Path | None, Metavar("FILE", option="json")] = None
-    """also write the numbers there"""
+    """also write the scores to this JSON file"""
     plot: Annotated[Path | None, Metavar("FILE.png")] = None
-    """draw the path from above"""
+    """plot the path from above"""
     plot_errors: Annotated[Path | None, Metavar("FILE.png")] = None
-    """draw KITTI's errors over length and speed"""
+    """plot KITTI's segment errors over length and speed"""
     rate: Annotated[Positive, Metavar("N")] = 10.0
-    """frames per second, for the speed in that plot"""
+    """frames per second, for the speed in --plot_errors"""
 
     @model_validator(mode="after")
     def _one_truth(self) -> Self:

@@ -18,25 +18,25 @@ MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 
 
 class ExportFootage(OnFootage):
-    """What exports of points, mesh, COLMAP model and recording have in common."""
+    """Base of the exports of points, mesh, COLMAP model and recording."""
 
     every: Annotated[int, Field(ge=1), Metavar("N")] = 5
-    """frames from one that gives points to the next"""
+    """use the depth of every Nth frame"""
     depth: Literal["views", "network"] = "views"
-    """where depth comes from; views: neighbouring frames (multi-view stereo) where they agree on it, elsewhere
-    DepthNet; network: DepthNet alone, rougher, in about half of the time"""
+    """source of depth; views: multi-view stereo from neighbouring frames where they agree, DepthNet elsewhere;
+    network: DepthNet alone, rougher, in about half the time"""
     out: Annotated[Path, Metavar("FILE")]
     """file to write"""
     suffixes: ClassVar[tuple[str, ...]] = ()
-    """of the file; none for a folder"""
+    """Allowed suffixes of the file; none for a folder."""
 
     def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
-        """Write it; what was written, in words.
+        """Write the export; returns what was written, in words.
 
         Args:
             run: trained networks.
             sequence: footage.
-            found: its trajectory.
+            found: trajectory of the footage.
         """
         raise NotImplementedError
 
@@ -62,7 +62,7 @@ class ExportFootage(OnFootage):
 
 
 class ExportPoints(ExportFootage):
-    """Write coloured points of the footage as PLY."""
+    """Write the footage as a coloured point cloud in PLY."""
 
     suffixes = (".ply",)
 
@@ -76,17 +76,17 @@ class ExportPoints(ExportFootage):
 
 
 class ExportMesh(ExportFootage):
-    """Write a coloured surface by TSDF fusion, as .ply, .obj, .glb or .stl."""
+    """Write a coloured mesh from TSDF fusion, as .ply, .obj, .glb or .stl."""
 
     voxel: Annotated[Positive | None, Metavar("L")] = None
-    """side of a voxel, in the unit of what is written; default: as fine as the memory allows"""
+    """voxel size, in the unit of the written mesh; default: as fine as memory allows"""
     suffixes = MESH_SUFFIXES
 
     def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
         """See the base class."""
         from egodepth.inference.export.mesh import fuse_mesh, write_mesh
 
-        # Where the known length told nothing, the metres of a voxel mean nothing either.
+        # Without a metric unit in spite of a known length, a voxel size in metres has no meaning.
         voxel = None if self.known_length() and not found.unit.metres else self.voxel
         mesh = fuse_mesh(run, sequence, found, self.every, voxel, depth=self.depth)
         write_mesh(self.out, mesh, found.comment)
@@ -94,7 +94,7 @@ class ExportMesh(ExportFootage):
 
 
 class ExportColmap(ExportFootage):
-    """Write frames, poses and points as COLMAP's text model, for 3D Gaussian splatting."""
+    """Write frames, poses and points as a COLMAP text model, for 3D Gaussian splatting."""
 
     out: Annotated[Path, Metavar("FOLDER")]
     """folder to write to"""
@@ -117,7 +117,7 @@ class ExportRerun(ExportFootage):
         """See the class."""
         from egodepth.inference.export.rerun_log import load_rerun
 
-        load_rerun()  # says what to install, before the work
+        load_rerun()  # fails before the work if rerun is not installed
         return super().run()
 
     def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
@@ -138,7 +138,7 @@ class ExportHub(TakesRun):
     out: Annotated[Path, Metavar("FOLDER")]
     """folder to write to"""
     push: Annotated[str | None, Metavar("OWNER/NAME")] = None
-    """also upload it to the Hugging Face hub"""
+    """also upload them to the Hugging Face hub, under this name"""
     private: bool = False
     """with --push: make it a private repository"""
 
@@ -157,7 +157,7 @@ class ExportHub(TakesRun):
             try:
                 with quiet_hub(), phase(f"uploading to {self.push}"):
                     address = run.push_to_hub(self.push, private=self.private)
-            except Exception as error:  # whatever the hub or the network says
+            except Exception as error:  # any error of the hub or the network
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise EgodepthError(
                     f"cannot upload to {self.push}: {reason}; log in by: hf auth login"
@@ -167,7 +167,7 @@ class ExportHub(TakesRun):
 
 
 class ExportOnnx(TakesRun):
-    """Write DepthNet as ONNX: image in [0, 1] to inverse depth, float32."""
+    """Export DepthNet as ONNX: from an image in [0, 1] to inverse depth, float32."""
 
     out: Annotated[Path, Metavar("FILE.onnx")]
     """file to write"""

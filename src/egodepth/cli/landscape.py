@@ -18,24 +18,24 @@ from egodepth.cli.output import print_table
 
 
 class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOption):
-    """Draw image, photometric and feature-metric loss around true matches, and score the surfaces."""
+    """Plot image, photometric and feature-metric losses around true matches, and score the loss surfaces."""
 
     out: Annotated[Path, Metavar("FOLDER")]
     """folder to write to"""
     frame: Annotated[int, Metavar("N")]
     """number of the target frame"""
     pixel: Annotated[tuple[float, float] | None, Metavar("U V")] = None
-    """pixel of the original frame; default: random ones"""
+    """pixel of the original frame; default: random pixels"""
     count: Annotated[int, Field(ge=1), Metavar("N")] = 200
     """number of random pixels"""
     offset: Annotated[int, Metavar("N")] = 1
-    """frames from target to source, below zero for an earlier one"""
+    """offset from target to source in frames; negative for an earlier source"""
     radius: Annotated[Positive, Metavar("PIXELS")] = 12
-    """largest displacement in pixels of the run's images"""
+    """maximum displacement, in pixels of the run's images"""
     step: Annotated[Positive, Metavar("PIXELS")] = 0.5
-    """step of the grid of displacements"""
+    """grid spacing of the displacements, in pixels"""
     level: Annotated[int, Field(ge=0), Metavar("N")] = 0
-    """level of the features, the finest is 0"""
+    """level of the features; 0 is the finest"""
 
     def run(self) -> int:
         """See the class."""
@@ -54,7 +54,7 @@ class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOp
             self.run_folder, sequence, self.frame, pixel=self.pixel, count=self.count,
             offset=self.offset, radius=self.radius, step=self.step, level=self.level, seed=self.seed,
         )  # fmt: skip
-        # Only now: it takes the place of an earlier landscape, which wrong words must not remove.
+        # Only now: it replaces an earlier landscape, which a mistyped command must not remove.
         folder = output_folder(self.out, "landscape")
         write_json(folder.file("landscape.json"), result.to_json())
         what = f"{sequence.name}, frame {self.frame}, {result.describe()}"

@@ -7,14 +7,14 @@ from egodepth.cli.command import Command, Metavar, Positional
 
 
 class Leaderboard(Command):
-    """Collect many evaluations into one table, beside published results."""
+    """Collect evaluations into one table, next to published results."""
 
     folder: Annotated[Path, Positional("FOLDER")]
     """folder with JSON files of `egodepth evaluate ... --json`"""
     out: Annotated[Path | None, Metavar("FILE")] = None
-    """also write it there, as .md or .html"""
+    """also write the table to this file, .md or .html"""
     own_only: bool = False
-    """leave published results out"""
+    """leave out published results"""
 
     def run(self) -> int:
         """See the class."""

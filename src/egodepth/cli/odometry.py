@@ -11,14 +11,14 @@ from egodepth.core.errors import EgodepthError
 
 
 class Odometry(OnFootage):
-    """Find the trajectory of footage by direct alignment."""
+    """Estimate the camera trajectory of footage by direct alignment."""
 
     out: Annotated[Path, Metavar("FOLDER")]
     """folder to write to"""
     key_frames: Annotated[int, Field(ge=3), Metavar("N")] = 7
     """key frames in the sliding window"""
     trust_depth: Literal["auto", "yes", "no"] = "auto"
-    """keep near DepthNet's depth; auto: if it was learned with motion from more than PoseNet"""
+    """use DepthNet's depth as a strong prior; auto: if depth was learned with motion from more than PoseNet"""
 
     def run(self) -> int:
         """See the class."""

@@ -1,4 +1,4 @@
-"""The page of all commands for the docs: ``python -c "from egodepth.cli.page import write; write()"``."""
+"""The docs page of all commands: ``python -c "from egodepth.cli.page import write; write()"``."""
 
 import re
 from pathlib import Path
@@ -30,8 +30,8 @@ For zsh, `~/.zshrc` needs `fpath+=~/.zfunc` before `compinit`. Open a new shell 
 
 
 def commands_page() -> str:
-    """All commands in a table, and each with its arguments and options, as Markdown."""
-    # cyclopts puts the command's name before a usage that has it already.
+    """All commands in a table, then each with its arguments and options, as Markdown."""
+    # cyclopts prepends the command's name to a usage line that already has it.
     reference = re.sub(
         r"^egodepth ([\w ]+) \1 ", r"egodepth \1 ", make_app().generate_docs(), flags=re.M
     )

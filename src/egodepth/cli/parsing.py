@@ -1,6 +1,6 @@
-"""From command classes to a command line: cyclopts parses, a class's fields say what.
+"""The command-line parser: cyclopts parses the fields of the command classes.
 
-cyclopts and not tyro, which prints its errors itself, in boxes of five lines and more, and reads neither
+cyclopts rather than tyro: tyro prints its own errors in boxes of five or more lines, and reads neither
 ``--minutes null`` nor ``--data.sources '[a, b]'`` nor ``--automask false``.
 """
 
@@ -56,28 +56,28 @@ COMMANDS = {
     "live": "view:ViewLive",
     "report": "report:WriteReport",
 }
-"""Every command by its name: module in this package, and class."""
+"""Module (in this package) and class of every command, by name."""
 FAMILIES = {
     "evaluate": "Score depth or a trajectory against ground truth.",
     "data": "List known data sets, splits and protocols, and check a data set on disk.",
     "import": "Make a run of a published checkpoint.",
     "export": "Write points, a mesh, a COLMAP model, a recording, or the networks.",
 }
-"""Help of each group of commands."""
+"""Help text of each group of commands."""
 
 
 class UsageError(Exception):
-    """What was typed makes no command; the message is one line."""
+    """An invalid command line; the message is one line."""
 
 
 def load_command(name: str) -> type[Command]:
-    """The class of a command by its name."""
+    """Import the class of a command, given its name."""
     module, _, kind = COMMANDS[name].partition(":")
     return getattr(import_module(f"egodepth.cli.{module}"), kind)
 
 
 def parse(words: Sequence[str]) -> Command | None:
-    """The command that was typed; None where help or version was asked for, and printed.
+    """Parse the command line into a command; None if it asked for help or the version, which was printed.
 
     Raises:
         UsageError: an unknown command or option, a missing or wrong value.
@@ -110,11 +110,11 @@ def parse(words: Sequence[str]) -> Command | None:
 
 
 def make_app(names: Sequence[str] = tuple(COMMANDS), *, with_settings: bool = True) -> App:
-    """The cyclopts app of these commands, which returns the command that was typed.
+    """Make the cyclopts app of these commands; it returns the parsed command.
 
     Args:
-        names: of :data:`COMMANDS`.
-        with_settings: whether ``train`` takes its settings, which take time to list.
+        names: names of commands in :data:`COMMANDS`.
+        with_settings: whether ``train`` has its settings as options; listing them takes time.
     """
     shared = Parameter(negative=(), negative_iterable=(), allow_repeating=True)
     app = App(
@@ -130,7 +130,7 @@ def make_app(names: Sequence[str] = tuple(COMMANDS), *, with_settings: bool = Tr
                 app.command(App(name=family[0], help=FAMILIES[family[0]], sort_key=place))
             parent = app[family[0]]
         kind = load_command(name)
-        # The reference and completion of commands of two words do not inherit what is shared.
+        # In the reference and in completion, two-word commands do not inherit the shared options.
         inner = App(
             name=last, default_command=_as_function(kind, with_settings=with_settings),
             usage=f"{' '.join(['Usage: egodepth', name, *_usage(kind)])}\n", sort_key=place,
@@ -147,7 +147,7 @@ def _version() -> str:
 
 
 def _usage(kind: type[Command]) -> list[str]:
-    """Arguments and required options; in brackets what may be left out, with dots what may be repeated."""
+    """Usage line: arguments and required options, optional ones in brackets, repeatable ones with dots."""
     arguments, options, others = [], [], []
     for name, field in _fields_in_order(kind):
         metavar = _metavar(field)
@@ -162,7 +162,7 @@ def _usage(kind: type[Command]) -> list[str]:
 
 
 def _as_function(kind: type[Command], *, with_settings: bool) -> Callable[..., Command]:
-    """A function with a command's fields as parameters, which cyclopts calls with what was typed."""
+    """Make a function with a command's fields as parameters, which cyclopts calls with the parsed values."""
     fields = dict(_fields_in_order(kind))
     positional = [name for name, field in fields.items() if _metavar(field, Positional)]
     gathered = {
@@ -194,7 +194,7 @@ def _as_function(kind: type[Command], *, with_settings: bool) -> Callable[..., C
 
 
 def _fields_in_order(kind: type[Command]) -> Iterator[tuple[str, FieldInfo]]:
-    """Fields of a command: positional ones, those it shares with others first; then options, its own first."""
+    """Fields of a command: first positional ones, shared before its own; then options, its own before shared."""
     fields = {
         name: kind.model_fields[name]
         for owner in kind.__mro__
@@ -212,13 +212,13 @@ def _metavar(field: FieldInfo, kind: type[Any] = Metavar) -> Any:
 
 
 def option_of(name: str, field: FieldInfo) -> str:
-    """What is typed for a field that is not positional."""
+    """Name of the command-line option for a field."""
     metavar = _metavar(field)
     return f"--{metavar.option if metavar and metavar.option else name}"
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    """A field as a parameter for cyclopts."""
+    """Convert a field to a parameter for cyclopts."""
     metavar = _metavar(field)
     positional = isinstance(metavar, Positional)
     default = inspect.Parameter.empty if field.is_required() else field.default
@@ -237,13 +237,13 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
 
 
 def _as_text(_: Any, tokens: Sequence[Token]) -> Any:
-    """Text as it was typed, which pydantic reads: cyclopts would round 1.5 to a whole number."""
+    """Pass on the text as typed for pydantic to convert: cyclopts would round 1.5 to an integer."""
     values = tuple(token.value for token in tokens)
     return values[0] if len(values) == 1 else values
 
 
 def _setting_parameters(options: OptionsOf) -> Iterator[inspect.Parameter]:
-    """One option for each setting; a value is text, which :func:`egodepth.core.config.override` reads."""
+    """Yield an option for each setting; values stay text, which :func:`egodepth.core.config.override` parses."""
     for setting in options.settings():
         group = setting.name.rpartition(".")[0] or "train"
         short = [f"--{name}" for name, full in options.shorthands.items() if full == setting.name]
@@ -271,12 +271,12 @@ def _in_one_line(text: str | None) -> str:
 
 
 def _show_value(default: Any) -> str:
-    """A default of a command's own option, as it would be typed."""
+    """The default of a command's own option, as typed on the command line."""
     return " ".join(map(str, default)) if isinstance(default, tuple) else str(default)
 
 
 def _explain(error: CycloptsError | ValidationError, app: App, kind: type[Command]) -> str:
-    """What is wrong with what was typed, in one line."""
+    """Explain a parsing error in one line."""
     match error:
         case ValidationError():
             first = error.errors()[0]
@@ -305,7 +305,7 @@ def _explain(error: CycloptsError | ValidationError, app: App, kind: type[Comman
             value, name = error.token.value, error.argument.field_info.name
             if name in kind.model_fields and not _are_several(kind.model_fields[name].annotation):
                 return _wrong_value(kind, name, value)
-            # A setting; or one of several values.
+            # Either a setting, or one of several values.
             name = error.token.keyword or error.argument.name
             types = get_args(error.target_type) if _are_several(error.target_type) else ()
             return f"{name} must be {allowed((*types, error.target_type)[0])}, got {value!r}"
@@ -317,7 +317,7 @@ def _are_several(annotation: Any) -> bool:
 
 
 def _wrong_value(kind: type[Command], name: str, typed: str, reason: str = "") -> str:
-    """What a field must be, and what was typed."""
+    """Error message for a wrong value: what the field must be, and what was typed."""
     field = kind.model_fields[name]
     metavar = _metavar(field, Positional)
     wanted = allowed(field.annotation, field.metadata).removesuffix(" or null")

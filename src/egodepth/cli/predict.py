@@ -17,7 +17,7 @@ class Predict(OnFootage):
     backend: Literal[
         "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8"
     ] = "torch"
-    """what computes depth; all but torch and torch-bf16 are for CPUs and need egodepth[fast]"""
+    """backend that computes depth; all but torch and torch-bf16 are for CPUs and need egodepth[fast]"""
 
     def run(self) -> int:
         """See the class."""

@@ -19,7 +19,7 @@ SETTINGS = (
     "init", "batch_size", "learning_rate", "decoder_rate", "weight_decay", "gradient_clip", "seed", "device",
     "precision", "log_every", "sample_every", "checkpoint_every",
 )  # fmt: skip
-"""Settings of a training that matter here, besides those of the networks."""
+"""Training settings that apply here, besides those of the networks."""
 WITHOUT = tuple(
     setting.name
     for setting in list_settings(worlds())
@@ -33,11 +33,11 @@ class Pretrain(Command):
     out: Annotated[Path, Metavar("FOLDER")]
     """run folder to make"""
     hours: Annotated[Positive, Metavar("H")] = 4
-    """time for all of it, pauses not counted; the learning rate falls to its end within it"""
+    """training time in hours, breaks before --resume not counted; the learning rate schedule ends with it"""
     draws: Annotated[Positive, Metavar("N")] = 4
-    """times that each rendered pair of frames is drawn, on average; fewer where cores are free to render"""
+    """how often each rendered pair of frames is used, on average; less often if cores are free to render more"""
     workers: Annotated[Annotated[int, Field(ge=0)] | None, Metavar("N")] = None
-    """processes that render; default: one, or with a GPU all cores but one"""
+    """number of rendering processes; default: one, or all cores but one if there is a GPU"""
     resume: bool = False
     """continue the run in --out"""
     changes: Annotated[dict[str, Any], OptionsOf(worlds, {}, without=WITHOUT)] = {}

@@ -9,16 +9,16 @@ from egodepth.cli.command import Command, Metavar, Positional
 
 
 class ImportFeatDepth(Command):
-    """Make a run of a checkpoint of the authors' implementation."""
+    """Make a run from a checkpoint of the authors' implementation."""
 
     file: Annotated[Path, Positional("FILE")]
     """checkpoint (.pth)"""
     out: Annotated[Path, Metavar("FOLDER")]
     """run folder to make"""
     height: Annotated[int, Field(gt=0), Metavar("PIXELS")] = 320
-    """height of its images"""
+    """height of its training images"""
     width: Annotated[int, Field(gt=0), Metavar("PIXELS")] = 1024
-    """width of its images"""
+    """width of its training images"""
 
     def run(self) -> int:
         """See the class."""

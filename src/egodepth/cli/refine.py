@@ -28,13 +28,13 @@ if TYPE_CHECKING:
 
 
 class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, DeviceOption):
-    """Continue training on the very frames that are predicted."""
+    """Continue training on the frames to predict (online refinement)."""
 
     out: Annotated[Path, Metavar("FOLDER")]
     """folder to write to"""
     mode: Literal["sample", "split"] = "sample"
-    """sample (the paper): each frame by a few iterations on its own snippet, predictions in --out; split (the
-    published code): epochs over all frames, a new run in --out"""
+    """sample (as in the paper): a few iterations for each frame on its own snippet, predictions in --out; split
+    (as in the published code): epochs over all frames, a new run in --out"""
     iterations: Annotated[int, Field(ge=0), Metavar("N")] = 20
     """iterations for each frame (sample mode)"""
     epochs: Annotated[Positive, Metavar("N")] = 20
@@ -44,7 +44,7 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
     truth_only: bool = False
     """refine only frames with ground-truth depth (sample mode)"""
     protocol: Annotated[str | None, Metavar("NAME")] = None
-    """protocol to score with, where there is depth; default: that of the data set"""
+    """protocol to score with, if there is ground-truth depth; default: the protocol of the data set"""
 
     def run(self) -> int:
         """See the class."""
@@ -107,7 +107,7 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
             if scored:
                 self._score(chosen, protocol, split, str(how), folder)
         except EgodepthError as error:
-            # Hours of refinement have not failed since they can't be scored.
+            # Hours of refinement are still worth something if they can't be scored.
             complain(f"the depth maps in {folder.path} are not scored: {error}")
         return 0
 

@@ -8,7 +8,7 @@ from egodepth.core.errors import EgodepthError
 
 
 class WriteReport(TakesRun):
-    """Write report.html of a run."""
+    """Write the report.html of a run."""
 
     out: Annotated[Path | None, Metavar("FILE.html")] = None
     """file to write; default: report.html in the run folder"""

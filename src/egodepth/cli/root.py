@@ -9,7 +9,7 @@ class Root(Command):
     """Depth and egomotion from plain video, without labels."""
 
     print_completion: Annotated[Literal["bash", "zsh"] | None, Metavar("SHELL")] = None
-    """print what completes commands and options in a shell, bash or zsh"""
+    """print the completion script for a shell, bash or zsh"""
 
     def run(self) -> int:
         """See the class."""

@@ -14,23 +14,23 @@ if TYPE_CHECKING:
     from egodepth.training.run import TrainResult
 
 SHORTHANDS = {"fov": "data.fov", "camera": "data.camera"}
-"""What the commands on a run call the same."""
+"""Short names of settings, as used by the commands that take a run."""
 
 
 class Train(Command):
     """Train on a video, a folder of images, or a data set.
 
-    Defaults of the settings are those of the recipe footage; other recipes change some of them.
+    The defaults of the settings are those of the recipe footage; other recipes change some of them.
     """
 
     what: Annotated[tuple[str, ...], Positional("RECIPE|FOOTAGE")]
-    """name of a recipe; or footage: videos, folders, patterns such as 'drive/*.mp4', addresses, KIND:ROOT"""
+    """name of a recipe; or footage: videos, folders, patterns such as 'drive/*.mp4', URLs, KIND:ROOT"""
     out: Annotated[Path, Metavar("FOLDER")]
     """run folder to make"""
     config: Annotated[Path | None, Metavar("FILE")] = None
-    """YAML file of settings; what is typed takes precedence"""
+    """YAML file of settings; options on the command line take precedence"""
     estimate: bool = False
-    """time a few steps, print how long the training would take, and exit"""
+    """time a few steps, print the estimated training time, and exit"""
     resume: bool = False
     """continue the run in --out"""
     changes: Annotated[dict[str, Any], OptionsOf(footage, SHORTHANDS, without=("recipe",))] = {}

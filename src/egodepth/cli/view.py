@@ -18,12 +18,12 @@ from egodepth.core.errors import EgodepthError
 class ViewRun(
     TakesRun, SequenceOption, CameraOptions, UnitOptions, RateOption, PageOptions, DeviceOption
 ):
-    """Look at image, depth, motion and points in a browser."""
+    """View images, depth, motion and points in a browser."""
 
     source: Annotated[str | None, Positional("SOURCE")] = None
-    """footage: path of a video or a folder, or KIND:ROOT; default: what the run was trained on"""
+    """footage: path of a video or folder, or KIND:ROOT; default: the training footage of the run"""
     odometry: bool = False
-    """find the motion as `egodepth odometry` does, better and slower"""
+    """estimate motion as `egodepth odometry` does: better but slower"""
 
     def run(self) -> int:
         """See the class."""
@@ -39,7 +39,7 @@ class ViewRun(
             raise EgodepthError(
                 f"{self.run_folder} does not tell what it was trained on: name the footage"
             )
-        # Relative sources of a run start from its --data.root, typed ones from here.
+        # Relative sources of a run are relative to its --data.root, typed ones to the working folder.
         root = trained.root if self.source is None else None
         sequences = run.open(
             list(sources), name=self.sequence, fov=self.fov, camera=self.camera, root=root
@@ -57,12 +57,12 @@ class ViewRun(
 
 
 class ViewLive(TakesRun, PageOptions, DeviceOption):
-    """Look at the depth of a camera or stream while it runs."""
+    """View the live depth of a camera or stream."""
 
     source: Annotated[str, Positional("SOURCE")]
-    """number of a camera (0 is the first), address of a stream, or a video"""
+    """number of a camera (0 is the first), URL of a stream, or a video"""
     backend: Literal["torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"] = "torch"
-    """what computes depth; those that need no frames beforehand"""
+    """backend that computes depth; only those that need no calibration frames"""
 
     def run(self) -> int:
         """See the class."""

@@ -1,4 +1,4 @@
-"""What a value may be, in plain words, from the type and the bounds that Pydantic checks."""
+"""Descriptions of allowed values in plain words, from the types and bounds that Pydantic checks."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ NAMES = {
     Path: ("a path", "paths"),
     NoneType: ("null", "null"),
 }
-"""What one value of a type is called, and what several are."""
+"""Singular and plural names of types."""
 BOUNDS = {
     "ge": "of at least {:.12g}",
     "gt": "above {:.12g}",
@@ -23,18 +23,18 @@ BOUNDS = {
     "lt": "below {:.12g}",
     "multiple_of": "a multiple of {:.12g}",
 }
-"""What bounds are called in ``annotated_types`` and in words."""
+"""Bounds by their name in ``annotated_types``, in words."""
 MAX_SHOWN = 60
-"""Characters of a value that are shown."""
+"""Maximum number of characters shown of a value."""
 
 
 def allowed(annotation: Any, metadata: Sequence[Any] = (), *, several: bool = False) -> str:
-    """Say what a value of a type may be, for example "a whole number of at least 1" or "a path or null".
+    """Describe the allowed values of a type, for example "a whole number of at least 1" or "a path or null".
 
     Args:
         annotation: the type, as Pydantic checks it.
         metadata: bounds of the value that are not in the annotation.
-        several: say it of several values ("whole numbers of at least 1").
+        several: use the plural ("whole numbers of at least 1").
     """
     origin, inner = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
@@ -64,13 +64,13 @@ def allowed(annotation: Any, metadata: Sequence[Any] = (), *, several: bool = Fa
 
 
 def _flatten(metadata: Sequence[Any]) -> Iterator[Any]:
-    """The bounds in metadata, those within Pydantic's ``Field(...)`` too."""
+    """Yield the bounds in metadata, including those inside Pydantic's ``Field(...)``."""
     for part in metadata:
         yield from part.metadata if isinstance(part, FieldInfo) else (part,)
 
 
 def types_within(annotation: Any) -> set[Any]:
-    """The plain types of a value and of what it holds: those in ``tuple[int, ...] | None`` are int and None."""
+    """The plain types within an annotation: ``tuple[int, ...] | None`` gives int and None."""
     inner = get_args(annotation)
     if not inner or get_origin(annotation) is Literal:
         return {annotation}
@@ -79,13 +79,13 @@ def types_within(annotation: Any) -> set[Any]:
 
 
 def as_typed(value: Any) -> str:
-    """A value as it is typed on the command line or in YAML."""
+    """Format a value as it is typed on the command line or in YAML."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(list(value)) if isinstance(value, tuple) else str(value)
 
 
 def got(value: Any) -> str:
-    """A value as an error message shows it: text in quotation marks, cut where it is long."""
+    """Format a value for an error message: strings in quotation marks, long values truncated."""
     text = repr(value) if isinstance(value, str) else as_typed(value)
     return text if len(text) <= MAX_SHOWN else f"{text[: MAX_SHOWN - 3]}..."

@@ -1,4 +1,4 @@
-"""Colour maps of depth."""
+"""Colour maps for depth."""
 
 from functools import cache
 
@@ -7,11 +7,11 @@ import numpy as np
 
 
 def colourize_depth(depth: np.ndarray, nearest: float | None = None) -> np.ndarray:
-    """Inverse depth through the magma colour map: near is bright, far is dark, unknown is black.
+    """Colour depth by its inverse with the magma colour map: near is bright, far is dark, unknown is black.
 
     Args:
         depth: (H, W), any unit; values <= 0 or not finite are unknown.
-        nearest: depth that is shown brightest; by default the 2nd percentile.
+        nearest: depth shown brightest; by default the 2nd percentile.
 
     Returns:
         (H, W, 3) uint8.

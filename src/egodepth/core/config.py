@@ -1,4 +1,4 @@
-"""Settings: typed, documented, loaded from YAML, overridden by ``name.of.setting``; unknown ones are errors."""
+"""Typed, documented settings, loaded from YAML and overridden by dotted name; unknown names are errors."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,11 +20,11 @@ from egodepth.core.files import read_text, write_text
 from egodepth.core.suggestions import did_you_mean
 
 RENAMED = {"loss.standing": "loss.ground_contact"}
-"""Dotted names that files of earlier versions hold, and what they are called now."""
+"""Dotted names of settings in files of earlier versions, and their current names."""
 
 
 class Settings(BaseModel):
-    """Base of every group of settings. The text below a field is its help."""
+    """Base of all groups of settings. The docstring of a field is its help text."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -37,7 +37,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _no_truth_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        """Refuse true and false where a number belongs; Pydantic would read them as 1 and 0."""
+        """Reject true and false where a number is expected; Pydantic would read them as 1 and 0."""
         values = value if isinstance(value, list | tuple) else [value]
         kinds = types_within(cls.model_fields[info.field_name or ""].annotation)
         if bool not in kinds and any(isinstance(item, bool) for item in values):
@@ -49,7 +49,7 @@ class Settings(BaseModel):
         ``settings.changed(steps=5000, data={"fov": 70})``.
 
         Args:
-            changes: new values by name; for a group either the whole group, or what changes in it.
+            changes: new values by name; for a group, either the whole group or a mapping of its changes.
 
         Raises:
             EgodepthError: an unknown name or a value of the wrong type or range.
@@ -65,7 +65,7 @@ class Settings(BaseModel):
         return _validate(type(self), tree, "settings")
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Refuse Pydantic's copy with updates, which would not validate them; :meth:`changed` does."""
+        """Copy with validated updates, by :meth:`changed`; Pydantic's own method does not validate them."""
         return super().model_copy(deep=deep).changed(**(update or {}))
 
 
@@ -82,7 +82,7 @@ class Setting(NamedTuple):
 
 
 def list_settings(settings: Settings, prefix: str = "") -> Iterator[Setting]:
-    """Yield every leaf of ``settings`` with its dotted name, current value as default, and help."""
+    """Yield every leaf of ``settings`` with its dotted name, its current value as the default, and its help."""
     for name, field in type(settings).model_fields.items():
         value = getattr(settings, name)
         if isinstance(value, Settings):
@@ -94,8 +94,8 @@ def list_settings(settings: Settings, prefix: str = "") -> Iterator[Setting]:
 def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
     """Return ``settings`` with dotted names replaced, for example ``{"data.stride": "2"}``.
 
-    Strings are read as YAML where the field is not a string itself, so that ``"[1, 2]"``, ``"null"``
-    and ``"2"`` do what they say.
+    Strings are parsed as YAML unless the field is itself a string, so that ``"[1, 2]"``, ``"null"``
+    and ``"2"`` mean a list, None and a number.
 
     Raises:
         EgodepthError: an unknown name or a value of the wrong type or range.
@@ -122,13 +122,13 @@ def override(settings: SettingsT, changes: Mapping[str, Any]) -> SettingsT:
 def load(
     kind: type[SettingsT], path: str | Path, section: str | None = None, *, strict: bool = True
 ) -> SettingsT:
-    """Read a YAML file of settings; fields that it leaves out keep their defaults.
+    """Read a YAML file of settings; missing fields keep their defaults.
 
     Args:
-        kind: the settings that the file, or its ``section``, holds.
+        kind: type of the settings in the file, or in its ``section``.
         path: the file.
-        section: top-level name below which the settings stand.
-        strict: whether names that ``kind`` does not know are an error; else they are left out.
+        section: top-level name that the settings are below.
+        strict: whether names unknown to ``kind`` are an error; else they are ignored.
 
     Raises:
         EgodepthError: missing file, broken YAML, unknown name, wrong type.
@@ -142,7 +142,7 @@ def load(
 
 
 def merge_file(settings: SettingsT, path: str | Path) -> SettingsT:
-    """Return ``settings`` with those in a YAML file replaced.
+    """Return ``settings`` overridden by those in a YAML file.
 
     Raises:
         EgodepthError: as :func:`load`.
@@ -161,7 +161,7 @@ def merge_file(settings: SettingsT, path: str | Path) -> SettingsT:
 
 
 def save(settings: Settings, path: str | Path) -> None:
-    """Write every setting, defaults included, as YAML."""
+    """Write all settings, including defaults, as YAML."""
     write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
 
 
@@ -211,11 +211,11 @@ def _validate(kind: type[SettingsT], tree: dict[str, Any], where: str) -> Settin
 
 
 def explain(kind: type[BaseModel], error: ValidationError, given: Mapping[str, Any]) -> str:
-    """Say in one line what is wrong with the first wrong value: which one, what is allowed, what was got.
+    """Explain the first wrong value in one line: its name, what is allowed, and what was given.
 
     Args:
-        kind: what was to be made.
-        error: why it was not.
+        kind: model that failed to validate.
+        error: the validation error.
         given: the values, by name.
     """
     first = error.errors()[0]

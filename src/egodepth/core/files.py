@@ -1,4 +1,4 @@
-"""Reading files, writing them atomically, and their natural order."""
+"""Reading files, writing them atomically, and sorting them in natural order."""
 
 import codecs
 import fnmatch
@@ -18,10 +18,10 @@ from egodepth.core.errors import EgodepthError
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside ``path``; move it there when the block succeeds.
+    """Yield a temporary path next to ``path``, and move it to ``path`` when the block succeeds.
 
     The temporary name keeps the suffix, because writers choose their format by it. Missing parent
-    folders are made. On any error the temporary file is removed and ``path`` is left as it was.
+    folders are created. On any error the temporary file is removed and ``path`` is left unchanged.
 
     Raises:
         EgodepthError: the file cannot be written (disk full, no permission, a folder in the way).
@@ -62,10 +62,9 @@ def write_json(path: str | Path, values: dict[str, Any]) -> None:
 
 
 def natural_order(paths: Iterable[Path]) -> list[Path]:
-    """Paths in the order that people count in: numbers within names are compared as numbers, so that
-    ``frame2`` comes before ``frame10``, and ``frame`` before ``frame (1)``. Where all names of a folder are
-    times in seconds (``0.5``, ``t_12.25``) they are in order of time, and where all are hexadecimal counters
-    (``0f``, ``10``) in that of the counter."""
+    """Sort paths in natural order: numbers within names are compared as numbers, so that ``frame2`` comes
+    before ``frame10``, and ``frame`` before ``frame (1)``. If all names in a folder are times in seconds
+    (``0.5``, ``t_12.25``) or hexadecimal counters (``0f``, ``10``), they are sorted by these."""
     folders: dict[Path, list[Path]] = {}
     for path in paths:
         folders.setdefault(path.parent, []).append(path)
@@ -85,14 +84,14 @@ def _in_order(paths: list[Path]) -> list[Path]:
 
 
 def _common_prefix(names: list[str], of_numbers: str) -> tuple[str, list[str]]:
-    """What names start with, without the first characters of their numbers, and the rest of each."""
+    """Common prefix of the names, without leading characters of their numbers, and the rest of each name."""
     common = os.path.commonprefix(names)  # noqa: RUF071
     prefix = re.sub(f"[{of_numbers}]+$", "", common)
     return prefix, [name.removeprefix(prefix) for name in names]
 
 
 def _are_times(numbers: list[str]) -> bool:
-    # A time printed in full has no zero at its end, the tenth part of a chapter (1.10) has.
+    # Times are printed without trailing zeros; the tenth part of a chapter (1.10) has one.
     if not all(re.fullmatch(r"[0-9]+(\.([0-9]*[1-9]|0))?", number) for number in numbers):
         return False
     chapters: dict[str, set[str]] = {}
@@ -103,7 +102,7 @@ def _are_times(numbers: list[str]) -> bool:
 
 
 def _count_up(parts: set[str]) -> bool:
-    """Whether numbers of different lengths follow each other in equal steps, as 1.7, 1.9, 1.11 do."""
+    """Whether numbers of different lengths increase in equal steps, as in 1.7, 1.9, 1.11."""
     if len(parts) < 3 or len({len(part) for part in parts}) == 1 or "" in parts:
         return False
     counted = sorted(int(part) for part in parts)
@@ -123,8 +122,8 @@ def _natural(parts: Iterable[str]) -> list[list[str | int]]:
 
 
 def find(root: Path, pattern: str) -> list[Path]:
-    """Files and folders below ``root`` whose name matches a pattern like ``frame-*.png``, in natural
-    order; symbolic links are followed, each folder once."""
+    """Find files and folders below ``root`` whose names match a pattern like ``frame-*.png``, in natural
+    order; symbolic links are followed, and each folder is visited once."""
     found: list[Path] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
@@ -136,8 +135,8 @@ def find(root: Path, pattern: str) -> list[Path]:
 
 
 def read_text(path: str | Path, description: str) -> str:
-    """Read a UTF-8 file, or one in UTF-16 with a byte order mark (which is never part of the text);
-    ``description`` names it in the error.
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark; the mark is removed, and line ends become
+    ``\\n``. ``description`` names the file in errors.
 
     Raises:
         EgodepthError: the file is missing, unreadable or not text.

@@ -10,9 +10,9 @@ _LARGEST = 1 << 30
 def keep_large_allocations() -> bool:
     """Let glibc reuse large blocks instead of mapping fresh zeroed pages for every tensor.
 
-    A training step on the CPU allocates hundreds of tensors of several MB; without this a third of
-    its time goes into page faults. Applies to the whole process. Returns whether it took effect:
-    other C libraries are left as they are.
+    A training step on the CPU allocates hundreds of tensors of several MB; without this, a third of
+    its time is spent on page faults. Applies to the whole process. Returns whether it took effect:
+    it does nothing with other C libraries.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

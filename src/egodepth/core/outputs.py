@@ -1,4 +1,4 @@
-"""Folders of results, and checks of destinations before the work starts."""
+"""Output folders, and checks of destinations before the work starts."""
 
 import copy
 import os
@@ -14,18 +14,17 @@ HEAD = "# written by egodepth, "
 
 
 class _Earlier(NamedTuple):
-    """Files of earlier results in a folder, by their names."""
+    """Names of the files of earlier results in a folder."""
 
     folder: Path
     names: list[str]
 
 
 class OutputFolder:
-    """A folder of results that keeps a list of its own files.
+    """An output folder that keeps a list of its own files.
 
-    ``files.txt`` in it lists every file before that is written. The first file of the next results of the same
-    kind begins by removing what is listed, so that no file of an earlier one stays beside those of a new one,
-    and nothing else; where somebody else's files are in the way, there is an error.
+    Every file is listed in ``files.txt`` before it is written. New results of the same kind first remove the
+    listed files, and only those, so that old and new results never mix; other files in the way raise an error.
 
     Attributes:
         path: the folder.
@@ -35,11 +34,11 @@ class OutputFolder:
         """Look for earlier results.
 
         Args:
-            path: folder; made when its first file is written.
-            kind: what the results are, in words.
+            path: folder; created with its first file.
+            kind: kind of results, in words.
 
         Raises:
-            EgodepthError: results of another kind lie there.
+            EgodepthError: the folder contains results of another kind.
         """
         self.path, self._root, self._kind = path, path, kind
         self._folders = {path}
@@ -47,16 +46,16 @@ class OutputFolder:
 
     @classmethod
     def at(cls, out: "str | Path | OutputFolder", kind: str) -> "OutputFolder":
-        """Return the folder that is named or given."""
+        """Return ``out`` as an output folder."""
         return out if isinstance(out, OutputFolder) else cls(Path(out), kind)
 
     def each(self, names: list[str]) -> list[Self]:
-        """Return a folder for each of several results: this one for a single result, else subfolders."""
+        """Return a folder for each of several results: this folder for a single one, else subfolders."""
         return [self] if len(names) == 1 else [self.within(name) for name in names]
 
     def within(self, name: str) -> Self:
         """Return a subfolder that shares the list of files."""
-        inner = copy.copy(self)  # which shares what was seen
+        inner = copy.copy(self)  # shares the sets of known folders and earlier files
         inner.path = self.path / name
         self._earlier += OutputFolder(inner.path, self._kind)._earlier
         return inner
@@ -65,8 +64,8 @@ class OutputFolder:
         """Return the path of a file to write, and list it.
 
         Raises:
-            EgodepthError: another file lies there or in its folder, one of an earlier result can't be removed,
-                or the list can't be written.
+            EgodepthError: the path or its folder is occupied by files that are not listed, a file of an earlier
+                result can't be removed, or the list can't be written.
         """
         while self._earlier:
             self._remove(self._earlier.pop(0))
@@ -131,11 +130,11 @@ def check_destination(path: Path, suffixes: tuple[str, ...] = (), *, folder: boo
 
     Args:
         path: file or folder to write.
-        suffixes: of a file, in lower case; none for any.
-        folder: whether it is a folder.
+        suffixes: allowed suffixes of a file, in lower case; empty for any.
+        folder: whether ``path`` is a folder.
 
     Raises:
-        EgodepthError: another suffix, something in the way, or a place where nothing can be written.
+        EgodepthError: another suffix, a file or folder in the way, or no permission to write.
     """
     if suffixes and path.suffix.lower() not in suffixes:
         wanted = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))

@@ -1,4 +1,4 @@
-"""Background work on the items of an iterator: before they are needed, or after they were passed on."""
+"""Background work on the items of an iterator: before they are needed, or after they are yielded."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ S = TypeVar("S")
 
 
 def prefetch(items: Iterable[T], count: int = 1) -> Iterator[T]:
-    """Yield the items, with up to ``count`` of them made by a background worker while one is used."""
+    """Yield the items, while a background worker prefetches up to ``count`` of them."""
     source = iter(items)
     done = object()
     with ThreadPoolExecutor(1) as pool:
@@ -27,7 +27,7 @@ def prefetch(items: Iterable[T], count: int = 1) -> Iterator[T]:
 def in_background(items: Iterable[T], work: Callable[[T], S], count: int = 8) -> Iterator[T]:
     """Yield the items at once, while a background worker does ``work`` on each, in order.
 
-    At most ``count`` items wait for the worker. Its errors are raised here.
+    At most ``count`` items wait for the worker. Errors of the worker are raised here.
     """
     pending: deque[Future[S]] = deque()
     with ThreadPoolExecutor(1) as pool:

@@ -1,4 +1,4 @@
-"""What long work tells of itself: phases with their progress, and notes. Nobody hears of it unless they ask.
+"""Progress of long work: phases and notes, sent to a reporter. Without a reporter nothing is shown.
 
 >>> with egodepth.reporting():              # bars in a terminal, plain lines elsewhere
 ...     egodepth.train(settings, "runs/x")
@@ -15,18 +15,18 @@ from egodepth.core.world import World
 
 Item = TypeVar("Item")
 RECENT = 30
-"""Steps of a phase whose pace tells the time left."""
+"""Number of recent updates from which the rate and the time left are computed."""
 
 
 class Phase:
-    """A stretch of work that may take long.
+    """A phase of long work, with its progress.
 
     Attributes:
-        name: what is done, in words.
-        done, total: how far it is, and will be; no total where that is not known.
+        name: description of the work.
+        done, total: current and final count; the total is None if unknown.
         unit: what is counted, in the plural.
-        values: what else matters by now, in words; by default the pace.
-        ended: whether it is over.
+        values: current values to show instead of the rate, in words; empty for the rate.
+        ended: whether the phase is over.
     """
 
     def __init__(
@@ -38,11 +38,11 @@ class Phase:
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), done)], maxlen=RECENT)
 
     def advance(self, count: int = 1) -> None:
-        """So many more are done."""
+        """Add to the number done."""
         self.update(self.done + count)
 
     def update(self, done: int, total: int | None = None, values: str = "") -> None:
-        """So many are done, of so many if that has changed."""
+        """Set the number done and, if given, the total and the values to show."""
         self.done = done
         self.total = self.total if total is None else total
         self.values = values or self.values
@@ -51,13 +51,13 @@ class Phase:
 
     @property
     def rate(self) -> float | None:
-        """How many are done per second, of late; None until that is known."""
+        """Recent rate in units per second; None until it is known."""
         (start, first), (now, last) = self._recent[0], self._recent[-1]
         return (last - first) / (now - start) if last > first and now > start else None
 
     @property
     def status(self) -> list[str]:
-        """What matters by now, or else the pace, and the time left; each where it is known."""
+        """The values, or else the rate, and the time left, as far as they are known."""
         rate = self.rate
         if rate is None:
             return [self.values] if self.values else []
@@ -68,32 +68,32 @@ class Phase:
         return found
 
     def __str__(self) -> str:
-        """In one line: name, count and status."""
+        """One line with name, count and status."""
         of = "" if self.total is None else f" of {self.total}"
         count = [f"{self.done}{of} {self.unit}"] if self.done or of else []
         return f"{self.name}: {', '.join([*count, *self.status])}".removesuffix(": ")
 
 
 class Reporter(Protocol):
-    """Hears what long work tells. Phases may lie within each other and may come from several threads."""
+    """Receives the progress of long work. Phases may be nested and may come from several threads."""
 
     def show(self, phase: Phase) -> None:
-        """A phase began, moved on or ended."""
+        """Called when a phase begins, advances or ends."""
         ...
 
     def note(self, text: str) -> None:
-        """Something was found or decided."""
+        """Called with a message about something found or decided."""
         ...
 
 
 class Silence:
-    """A reporter that tells nobody."""
+    """A reporter that shows nothing."""
 
     def show(self, phase: Phase) -> None:
-        """Nothing."""
+        """Do nothing."""
 
     def note(self, text: str) -> None:
-        """Nothing."""
+        """Do nothing."""
 
 
 SILENCE = Silence()
@@ -102,11 +102,11 @@ _current: ContextVar[Reporter] = ContextVar("reporter", default=SILENCE)
 
 @contextmanager
 def reporting(reporter: Reporter | None = None) -> Iterator[None]:
-    """Everything within tells its progress; outside it, nothing does.
+    """Report the progress of everything inside the ``with`` block.
 
     Args:
-        reporter: hears it; by default bars on standard error, or lines where that is no terminal. Of several
-            processes that train together, the main one alone has these.
+        reporter: receives the progress; by default it is shown on standard error, as bars in a terminal and
+            lines elsewhere, and only in the main process if several train together.
     """
     if reporter is None and World.of_environment().is_main:
         from egodepth.core.terminal import TerminalReporter
@@ -124,7 +124,7 @@ def reporting(reporter: Reporter | None = None) -> Iterator[None]:
 def phase(
     name: str, total: int | None = None, unit: str = "frames", done: int = 0
 ) -> Iterator[Phase]:
-    """A phase of the work within, told to the reporter."""
+    """Report the work inside the ``with`` block as a phase."""
     reporter = _current.get()
     found = Phase(name, total, unit, reporter, done)
     reporter.show(found)
@@ -138,7 +138,7 @@ def phase(
 def track(
     items: Iterable[Item], name: str, total: int | None = None, unit: str = "frames"
 ) -> Iterator[Item]:
-    """Items as they come, each of them a step of a phase."""
+    """Yield the items and report them as a phase."""
     with phase(name, total, unit) as found:
         for item in items:
             yield item
@@ -146,12 +146,12 @@ def track(
 
 
 def note(text: str) -> None:
-    """Tell the reporter what was found or decided."""
+    """Send the reporter a message about something found or decided."""
     _current.get().note(text)
 
 
 def describe_seconds(seconds: float) -> str:
-    """A length of time, in words."""
+    """Format a duration in seconds, minutes or hours."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"

@@ -1,4 +1,4 @@
-"""Where a result comes from: date, version, commit and machine."""
+"""Provenance of a result: date, versions, commit and machine."""
 
 import os
 import platform
@@ -9,7 +9,8 @@ from pathlib import Path
 
 
 def provenance() -> dict[str, str | int]:
-    """The day (UTC), versions of egodepth, PyTorch and Python, the commit of a source checkout, the machine."""
+    """The date (UTC), the versions of egodepth, PyTorch and Python, the commit of a source checkout, and the
+    machine."""
     try:
         installed = version("egodepth")
     except PackageNotFoundError:
@@ -26,8 +27,8 @@ def provenance() -> dict[str, str | int]:
 
 
 def _commit(file: Path = Path(__file__)) -> str:
-    """That of the checkout whose ``src`` the package's file lies in. A wheel may lie inside another project's
-    repository, whose commit says nothing of it."""
+    """Commit of the checkout whose ``src`` contains the package; not that of another project's repository that
+    a wheel happens to be installed in."""
     *_, source, root = file.resolve().parents[:4]
     try:
         _git(root, "ls-files", "--error-unmatch", str(file.resolve()))
@@ -40,7 +41,7 @@ def _commit(file: Path = Path(__file__)) -> str:
 
 
 def _git(folder: Path, *words: str) -> str:
-    # Inside a hook of another repository, git's own variables would lead there.
+    # Inside a hook of another repository, git's environment variables would point there.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     done = subprocess.run(
         ["git", "-C", str(folder), *words],

@@ -1,22 +1,22 @@
-"""Other packages kept from writing to the terminal."""
+"""Silencing the terminal output of other packages."""
 
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 CHATTY = ("lightning.pytorch", "lightning.fabric", "torch.utils.cpp_extension", "nncf")
-"""Loggers that tell users of tips, of a missing CUDA runtime and of progress."""
+"""Loggers that print tips, a missing CUDA runtime, and progress."""
 
 
 def quiet_loggers() -> None:
-    """Let these loggers tell errors alone."""
+    """Let the loggers in CHATTY show errors only."""
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
 
 
 @contextmanager
 def quiet_hub() -> Iterator[None]:
-    """No bars of the Hugging Face hub within."""
+    """Hide the progress bars of the Hugging Face hub inside the ``with`` block."""
     from huggingface_hub.utils.tqdm import (
         are_progress_bars_disabled,
         disable_progress_bars,

@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 
 class Revision(NamedTuple):
-    """A change of the number of steps, from a step on.
+    """A change of the number of steps, from some step on.
 
     Attributes:
-        step: from which it holds.
-        progress: at that step, in [0, 1].
-        total: steps of the whole training.
+        step: first step that it applies to.
+        progress: progress at that step, in [0, 1].
+        total: number of steps of the whole training.
     """
 
     step: int
@@ -20,40 +20,42 @@ class Revision(NamedTuple):
 
 
 class Schedule:
-    """Progress of a training, the one owner of its number of steps.
+    """Progress of a training, and the only place that stores its number of steps.
 
-    Progress rises from 0 to 1, linearly between two revisions. A revision changes nothing of the steps before
-    it, so that a training which is resumed with the same revisions repeats its steps.
+    Progress rises from 0 to 1, linearly between revisions. A revision does not affect earlier steps, so that a
+    training resumed with the same revisions repeats the same steps.
 
     Attributes:
-        revisions: in order; the first is that of the start.
+        revisions: revisions in order; the first one is at the start.
     """
 
     def __init__(self, total: int):
-        """Args:
-        total: steps of the whole training.
+        """Start a schedule.
+
+        Args:
+            total: number of steps of the whole training.
         """
         self.revisions = [Revision(0, 0.0, total)]
 
     @property
     def total(self) -> int:
-        """Number of steps of the whole training, by the latest plan."""
+        """Number of steps of the whole training, by the latest revision."""
         return self.revisions[-1].total
 
     def progress(self, step: int) -> float:
-        """Share of the training that is done before a step, in [0, 1]."""
+        """Fraction of the training that is done before a step, in [0, 1]."""
         if step >= self.total:
             return 1.0
         start, progress, total = next(r for r in reversed(self.revisions) if r.step <= step)
         return progress + (1 - progress) * ((step - start) / (total - start))
 
     def first_step_at(self, share: float) -> int:
-        """First step at which a share of the training is done."""
+        """First step at which this share of the training is done."""
         start, progress, total = next(r for r in reversed(self.revisions) if r.progress <= share)
         if progress == 1 or total == start:
             return start
         step = start + math.ceil((share - progress) / (1 - progress) * (total - start))
-        # Rounding may have moved it by one; what counts is what progress() says.
+        # Rounding may be off by one; progress() decides.
         if step > start and self.progress(step - 1) >= share:
             return step - 1
         return step if self.progress(step) >= share else step + 1
@@ -62,7 +64,7 @@ class Schedule:
         """Spread the rest of the training after a step over the steps up to ``total``.
 
         Raises:
-            ValueError: the step lies before that of the last revision, or beyond ``total``.
+            ValueError: the step is before that of the last revision, or beyond ``total``.
         """
         if not self.revisions[-1].step <= step <= total:
             raise ValueError(f"{Revision(step, 0.0, total)} after {self.revisions[-1]}")

@@ -1,16 +1,16 @@
-"""What to say of a name that is not known: the nearest known one, or all of them."""
+"""Suggestions for unknown names: the most similar known name, or all of them."""
 
 from collections.abc import Iterable
 from difflib import SequenceMatcher
 
 MIN_SIMILARITY = 0.6
-"""Ratio of matching characters below which a name was not what was meant."""
+"""Minimum ratio of matching characters for a name to be suggested."""
 
 
 def nearest_name(word: str, known: Iterable[str]) -> str | None:
-    """Return the known name that was probably meant; None where none is similar.
+    """Return the known name that was probably meant; None if none is similar.
 
-    Of dotted names the last part decides: ``strid`` and ``dat.stride`` mean ``data.stride``.
+    For dotted names the last part decides: ``strid`` and ``dat.stride`` mean ``data.stride``.
     """
 
     def similarity(name: str) -> tuple[float, float]:
@@ -26,7 +26,7 @@ def _similarity(a: str, b: str) -> float:
 
 
 def did_you_mean(word: str, known: Iterable[str], otherwise: str = "") -> str:
-    """Return "did you mean 'NAME'?" for the nearest known name; where none is similar ``otherwise``, by
+    """Return "did you mean 'NAME'?" for the most similar known name; if none is similar ``otherwise``, by
     default "use one of ..." with all of them."""
     names = list(known)
     name = nearest_name(word, names)

@@ -1,4 +1,4 @@
-"""Progress for people: bars in a terminal, elsewhere a plain line every few seconds."""
+"""Progress display: bars in a terminal, elsewhere a plain line every few seconds."""
 
 import threading
 import time
@@ -18,11 +18,11 @@ from rich.text import Text
 from egodepth.core.progress import Phase
 
 SECONDS_BETWEEN_LINES = 15.0
-"""Where there is no terminal; work that ends sooner says nothing."""
+"""Seconds between lines without a terminal; work that takes less time prints nothing."""
 
 
 class _Status(ProgressColumn):
-    """What matters of a phase by now, and the time left."""
+    """Status of a phase: its current values or rate, and the time left."""
 
     def render(self, task: Task) -> Text:
         phase: Phase = task.fields["phase"]
@@ -30,16 +30,18 @@ class _Status(ProgressColumn):
 
 
 class TerminalReporter:
-    """Shows phases and notes on a console.
+    """A reporter that shows phases and notes on a console.
 
-    Where there is no terminal, the innermost phase is printed every SECONDS_BETWEEN_LINES: by a thread, since
-    it may wait that long for something that does not report.
+    Without a terminal, the innermost phase is printed every SECONDS_BETWEEN_LINES, by a thread, since the phase
+    may be waiting for work that does not report.
     """
 
     def __init__(self, console: Console | None = None, seconds: float = SECONDS_BETWEEN_LINES):
-        """Args:
-        console: by default standard error.
-        seconds: between plain lines.
+        """Prepare the display.
+
+        Args:
+            console: console to write to; by default standard error.
+            seconds: seconds between plain lines.
         """
         self.console = console or Console(stderr=True)
         if console is None and not self.console.is_terminal:
@@ -53,18 +55,18 @@ class TerminalReporter:
         self._last_line = time.monotonic()
 
     def note(self, text: str) -> None:
-        """A line of its own."""
+        """Print a note as a line of its own."""
         self._last_line = time.monotonic()
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def show(self, phase: Phase) -> None:
-        """Begin, move on or end its bar."""
+        """Start, update or remove the bar of a phase."""
         with self._lock:
             if phase.ended:
                 self._end(phase)
             elif not any(known is phase for known in self._phases):
                 self._begin(phase)
-                self._print_if_due()  # many short phases are long work too
+                self._print_if_due()  # many short phases add up to long work
             elif self._bars is not None:
                 self._bars.update(
                     self._tasks[id(phase)], completed=phase.done, total=phase.total,

@@ -1,4 +1,4 @@
-"""Units of times in text files: named by the column, or the only one that the numbers allow."""
+"""Units of times in text files: named by the column, or the only unit that fits the numbers."""
 
 import re
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 from egodepth.core.errors import EgodepthError
 
 TIME_UNITS = {"s": 1.0, "ms": 1e3, "us": 1e6, "ns": 1e9}
-"""How many of them are a second."""
+"""Number of each unit per second."""
 UNIT_WORDS = {
     word: unit
     for unit, words in {
@@ -21,19 +21,20 @@ UNIT_WORDS = {
 }
 OTHER_TIMES = ("min", "minute", "minutes", "h", "hour", "hours", "day", "days")
 LENGTHS = {"m": 1.0, "metres": 1.0, "meters": 1.0, "cm": 1e-2, "mm": 1e-3, "km": 1e3}
-"""Metres of a unit of length."""
+"""Length of each unit in metres."""
 NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 STEPS = {"s": (0.0, 60.0), "ms": (0.01, 5.0), "us": (0.001, 5.0), "ns": (0.001, 5.0)}
-"""Seconds between neighbours, in the median, with which times may be of a unit that nothing names."""
+"""Range of the median time step, in seconds, for which an unnamed unit is plausible."""
 SHORTEST_NAMED = 1e-4
-"""Seconds between neighbours below which times are not of the unit that their column's name tells."""
+"""Minimum median time step, in seconds, for times in the unit named by their column."""
 EARLIEST, LATEST = 1e8, 1e10
-"""Seconds since 1970 that are dates of recordings, 1973 to 2286."""
+"""Range of recording dates, in seconds since 1970: 1973 to 2286."""
 
 
 def split_unit(name: str) -> tuple[str, str]:
-    """The name of a column in lower case, and the unit of time or length that it tells, or empty: ``time[ms]``,
-    ``t (s)``, ``timestamp_ns``, ``timestampMs``. A number in brackets stays part of the name (``q[0]``)."""
+    """Split the name of a column into the name in lower case and its unit of time or length, or an empty
+    string: ``time[ms]``, ``t (s)``, ``timestamp_ns``, ``timestampMs``. A number in brackets stays part of the
+    name (``q[0]``)."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()).lower()
     match = re.fullmatch(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]", words)
     if match and not match[2].isdigit():
@@ -48,16 +49,16 @@ def split_unit(name: str) -> tuple[str, str]:
 
 
 def time_unit(times: np.ndarray, named: str, path: str | Path, example: str) -> str:
-    """s, ms, us or ns.
+    """Find the unit of times: ``s``, ``ms``, ``us`` or ``ns``.
 
     Args:
-        times: (N,) as the file has them.
-        named: the unit that the file names, or empty.
-        path: of the file.
-        example: of a header that names the unit, with ``ms``.
+        times: (N,), as in the file.
+        named: the unit named in the file, or empty.
+        path: path of the file.
+        example: example of a header with the unit ``ms``, for messages.
 
     Raises:
-        EgodepthError: times that are of no unit, may be of several, or contradict the one that is named.
+        EgodepthError: times that fit no unit or several, or that contradict the named unit.
     """
     steps = np.diff(np.unique(times))
     step = float(np.median(steps)) if len(steps) else 0.0

@@ -1,4 +1,4 @@
-"""Writing MP4 videos, and file names for FFmpeg."""
+"""Writing MP4 videos, and addresses of files for FFmpeg."""
 
 from contextlib import ExitStack
 from fractions import Fraction
@@ -14,24 +14,25 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 
 DEFAULT_RATE = 10.0
-"""Frames per second of videos made of frames without times."""
+"""Frames per second of videos made from frames without times."""
 TICKS = 60_000
-"""Per second; a whole number of them is a frame of all usual rates, 29.97 too. MPEG-4 allows up to 65,535."""
+"""Clock ticks per second: a multiple of all common frame rates, 29.97 included. MPEG-4 allows up to 65,535."""
 
 
 def video_address(source: Path | str) -> str:
-    """Name by which FFmpeg opens a file or an address (with ``://``); a colon in a file name is no protocol."""
+    """Address of a file or URL (with ``://``) for FFmpeg, which would take a colon in a file name for a
+    protocol."""
     return str(source) if "://" in str(source) else f"file:{source}"
 
 
 class VideoWriter:
-    """An H.264 video that appears under its name when it is complete.
+    """Context manager that writes an H.264 video (MPEG-4 without libx264).
 
-    A context manager; an error inside leaves no file.
+    The file appears under its name when it is complete; an error inside leaves no file.
     """
 
     def __init__(self, path: Path, rate: float = DEFAULT_RATE):
-        """Write to ``path``; frames that come without times are shown ``rate`` per second."""
+        """Write to ``path``; frames without times are shown at ``rate`` frames per second."""
         self.path, self.rate = path, rate
         self._container: Any = None
         self._first: float | None = None
@@ -43,13 +44,13 @@ class VideoWriter:
         return self
 
     def write(self, image: np.ndarray, time: float | None = None) -> None:
-        """Add a frame (H, W, 3) uint8; odd sides lose their last row or column.
+        """Add a frame (H, W, 3) uint8; sides of odd length lose their last row or column.
 
         The last frame is shown as long as the one before it.
 
         Args:
             image: the frame.
-            time: seconds, later than those of the frame before.
+            time: time in seconds, later than that of the previous frame.
 
         Raises:
             EgodepthError: the file can't be written.
@@ -85,7 +86,7 @@ class VideoWriter:
 
     def _mux(self, packets: list[Any]) -> None:
         for packet in packets:
-            packet.duration = self._step  # counts for the last one alone
+            packet.duration = self._step  # only matters for the last packet
             self._container.mux(packet)
 
     def __exit__(
@@ -108,7 +109,7 @@ class VideoWriter:
 
 
 def reason(error: FFmpegError | OSError | IndexError) -> str:
-    """Return why FFmpeg failed, without the number and the path in its errors."""
+    """Return why FFmpeg failed, without the error number and the path."""
     if isinstance(error, IndexError):
         return "it has no video stream"
     return getattr(error, "strerror", None) or str(error)
