@@ -191,8 +191,8 @@ class OnFootage(
     def track(
         self, run: "Run", sequence: "Sequence", settings: "OdometrySettings | None" = None
     ) -> "tuple[TrackedTrajectory, NoUnitError | None]":
-        """Track the camera. Returns the trajectory, up to Ctrl-C if interrupted, and an error if its unit cannot
-        be found from the known length: the error is returned so that minutes of tracking are not lost."""
+        """Track the camera. Returns the trajectory, up to Ctrl-C if interrupted, and the error, if any, that no
+        unit could be found from the known length; raising it would lose minutes of tracking."""
         from egodepth.inference.odometry.track import (
             NoUnitError,
             TrackingInterrupted,

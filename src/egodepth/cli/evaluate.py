@@ -33,8 +33,8 @@ class EvaluateDepth(SequenceOption, DeviceOption):
     """data set with its root (`egodepth data sets` lists them), synthetic:SEED, or a folder with images and
     depth"""
     protocol: Annotated[str | None, Metavar("NAME")] = None
-    """evaluation protocol (`egodepth data protocols` lists them); default: one that fits the data and scores all
-    frames with depth"""
+    """evaluation protocol (`egodepth data protocols` lists them); default: one that fits the data and scores
+    all frames with depth"""
     scaling: (
         Literal["median", "set_median", "affine", "affine_inverse", "none", "baseline"] | None
     ) = None

@@ -194,7 +194,7 @@ def _as_function(kind: type[Command], *, with_settings: bool) -> Callable[..., C
 
 
 def _fields_in_order(kind: type[Command]) -> Iterator[tuple[str, FieldInfo]]:
-    """Fields of a command: first positional ones, shared before its own; then options, its own before shared."""
+    """Fields of a command: positional ones, shared before its own; then options, its own before shared."""
     fields = {
         name: kind.model_fields[name]
         for owner in kind.__mro__
@@ -243,7 +243,7 @@ def _as_text(_: Any, tokens: Sequence[Token]) -> Any:
 
 
 def _setting_parameters(options: OptionsOf) -> Iterator[inspect.Parameter]:
-    """Yield an option for each setting; values stay text, which :func:`egodepth.core.config.override` parses."""
+    """Yield an option for each setting; :func:`egodepth.core.config.override` parses the values."""
     for setting in options.settings():
         group = setting.name.rpartition(".")[0] or "train"
         short = [f"--{name}" for name, full in options.shorthands.items() if full == setting.name]

@@ -35,7 +35,7 @@ class Pretrain(Command):
     hours: Annotated[Positive, Metavar("H")] = 4
     """training time in hours, breaks before --resume not counted; the learning rate schedule ends with it"""
     draws: Annotated[Positive, Metavar("N")] = 4
-    """how often each rendered pair of frames is used, on average; less often if cores are free to render more"""
+    """how often each rendered pair of frames is used, on average; less often if cores are free to render"""
     workers: Annotated[Annotated[int, Field(ge=0)] | None, Metavar("N")] = None
     """number of rendering processes; default: one, or all cores but one if there is a GPU"""
     resume: bool = False

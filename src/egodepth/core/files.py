@@ -135,8 +135,8 @@ def find(root: Path, pattern: str) -> list[Path]:
 
 
 def read_text(path: str | Path, description: str) -> str:
-    """Read a text file in UTF-8, or in UTF-16 with a byte order mark; the mark is removed, and line ends become
-    ``\\n``. ``description`` names the file in errors.
+    """Read a text file in UTF-8, or in UTF-16 with a byte order mark, without the mark and with Unix line
+    ends. ``description`` names the file in errors.
 
     Raises:
         EgodepthError: the file is missing, unreadable or not text.
