@@ -1,1 +1,1 @@
-"""Objective, Lightning module, recipes and the training run."""
+"""Training: snippets, objective, Lightning module, and runs."""

@@ -1,4 +1,4 @@
-"""What a training consists of: its snippets, and its networks."""
+"""Building the parts of a training: snippets, networks and module."""
 
 import time
 from dataclasses import replace
@@ -25,14 +25,14 @@ from egodepth.training.plan_cameras import find_cameras
 from egodepth.training.snippets import SnippetStream, find_partner
 
 LABELS_SHARE = 0.3
-"""Of a time budget, that dense labels may take."""
+"""Share of a time budget that dense labels may take."""
 
 
 def build_networks(settings: TrainSettings) -> Networks:
-    """Networks for a method: fresh, with the weights of ``init``, a frozen FeatureNet from its run.
+    """Build the networks of a method, with the weights of ``init`` and the frozen FeatureNet, if any.
 
     Raises:
-        EgodepthError: a run that is named is none, or does not fit.
+        EgodepthError: ``init`` or ``feature_run`` is not a run, or does not fit.
     """
     networks = Networks(
         settings.model,
@@ -53,7 +53,7 @@ def build_networks(settings: TrainSettings) -> Networks:
             raise EgodepthError(
                 f"{source} has no FeatureNet: it was trained with method photometric"
             )
-        # It learns no more, so that its decoder, whose channels are the other run's, is not needed.
+        # A frozen FeatureNet needs no decoder, whose channels may differ from these settings.
         networks.features = found.features
         networks.features.decoder = networks.features.heads = None
         networks.settings = networks.settings.changed(feature_encoder=theirs.feature_encoder)
@@ -61,7 +61,7 @@ def build_networks(settings: TrainSettings) -> Networks:
 
 
 def _start_from(networks: Networks, folder: Path) -> None:
-    """Take over the weights of all networks that a run has."""
+    """Load the weights of all networks that a run has."""
     for name, theirs in read_run(folder)[1].named_children():
         ours = getattr(networks, name)
         if ours is None:
@@ -73,7 +73,7 @@ def _start_from(networks: Networks, folder: Path) -> None:
                 f"init: the {name} network of {folder} is of another kind: "
                 f"{str(error).splitlines()[1].strip()}; use its settings of model"
             ) from error
-        # An imported feature extractor has no decoder; that one starts anew.
+        # An imported feature extractor has no decoder; ours keeps its initial weights.
         wrong = [k for k in missing.missing_keys if not k.startswith(("decoder.", "heads."))]
         if wrong or missing.unexpected_keys:
             raise EgodepthError(
@@ -84,11 +84,11 @@ def _start_from(networks: Networks, folder: Path) -> None:
 
 
 def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
-    """Refuse, before the minutes that preparing the footage may take, what would stop the training after it.
+    """Check all requirements of a training before spending minutes on preparing the footage.
 
     Raises:
-        EgodepthError: weights that can't be had, runs that don't fit, a cache that can't be written, no mask,
-            no pycolmap, poses or second camera where they are asked for, or two units of length.
+        EgodepthError: unavailable weights, runs that do not fit, a read-only cache, conflicting units of
+            length, or no mask, pycolmap, poses or second camera where they are required.
     """
     data, model = settings.data, settings.model
     build_networks(settings)
@@ -111,17 +111,17 @@ def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
 
 
 def label_seconds(settings: TrainSettings) -> float | None:
-    """What all labels may take; None without a time budget."""
+    """Time limit for all dense labels in seconds; None without a time budget."""
     return None if settings.minutes is None else 60 * LABELS_SHARE * settings.minutes
 
 
 def prepare(
     settings: TrainSettings, sequences: list[Sequence]
 ) -> tuple[TrainSettings, SnippetStream, Plan, float]:
-    """As :func:`make_stream`, after a check of what the training will need; and the seconds that it took.
+    """Run :func:`check_needs` and :func:`make_stream`; also return the seconds that the latter took.
 
     Raises:
-        EgodepthError: whatever is wrong with the footage, or missing.
+        EgodepthError: anything wrong with the footage, or missing.
     """
     check_needs(settings, sequences)
     started = time.perf_counter()
@@ -132,10 +132,10 @@ def prepare(
 def make_stream(
     settings: TrainSettings, sequences: list[Sequence]
 ) -> tuple[TrainSettings, SnippetStream, Plan]:
-    """The snippets of some footage, and the settings with what was left open decided.
+    """Prepare footage; return the settings with the motion source decided, the snippets, and the plan.
 
     Raises:
-        EgodepthError: whatever is wrong with the footage.
+        EgodepthError: anything wrong with the footage.
     """
     data, world = settings.data, World.of_environment()
     folder = data.cache or default_cache_folder()
@@ -167,8 +167,8 @@ def make_stream(
 
 
 def build_module(settings: TrainSettings, stream: SnippetStream, precision: str) -> EgodepthModule:
-    """Networks that compute in ``precision`` and, where poses come from structure from motion, what
-    refines them."""
+    """Build the module: networks that compute in ``precision`` and, for poses from structure from motion,
+    their refinement."""
     motions = None
     networks = build_networks(settings)
     if settings.data.poses == "sfm" and settings.data.directions:

@@ -1,4 +1,4 @@
-"""The LightningModule: thin, since Lightning runs the loop and the objective lives elsewhere."""
+"""The LightningModule that trains the networks, and its optimizer."""
 
 import hashlib
 import math
@@ -18,18 +18,18 @@ from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.objective import ObjectiveResult, compute_objective
 
 WARM_UP = 0.1
-"""Share of the steps in which the learning rate rises."""
+"""Share of the steps used for learning rate warm-up."""
 FIRST_RATE, LAST_RATE = 0.1, 0.01
-"""Learning rate at the first and last step over the peak."""
+"""Learning rate at the first and last step, relative to the peak."""
 HALVED_WARM_UP_STEPS = 500
-"""Steps in which the learning rate rises, with the other schedule."""
+"""Warm-up steps of the ``halved`` schedule."""
 ADAGRAD = (0.0, 1 - 1e-6)
-"""Betas that make Adam, at a rate divided by the root of the step, the same as Adagrad (Duchi et al., JMLR
-2011): without momentum, and with the mean of all squared gradients so far."""
+"""Betas with which Adam, at a learning rate divided by the square root of the step, equals Adagrad (Duchi et
+al., JMLR 2011): no momentum, and the mean of all squared gradients so far."""
 
 
 class EgodepthModule(L.LightningModule):
-    """Networks and objective for Lightning's trainer."""
+    """Networks and objective as a LightningModule."""
 
     def __init__(
         self,
@@ -38,12 +38,12 @@ class EgodepthModule(L.LightningModule):
         schedule: Schedule,
         motions: MotionRefinement | None = None,
     ):
-        """Take the networks.
+        """Set up training.
 
         Args:
-            settings: of the run.
-            networks: what to train.
-            schedule: what the learning rate and the terms that fade follow.
+            settings: training settings.
+            networks: networks to train.
+            schedule: number of steps, which the learning rate and fading terms follow.
             motions: poses from structure from motion, refined during training.
         """
         super().__init__()
@@ -60,8 +60,8 @@ class EgodepthModule(L.LightningModule):
         return batch.to(device)
 
     def forward(self, raw: RawBatch) -> tuple[SnippetBatch, ObjectiveResult]:
-        """What a training step minimises: the batch as the losses see it, and the objective."""
-        # Everything random in a step follows from its index, so that a resumed run repeats it.
+        """Return the augmented batch and its objective."""
+        # All randomness in a step is derived from its index, so that a resumed run repeats it.
         seed = step_seed(self.settings.seed, raw.step)
         torch.manual_seed(seed)
         terms = {}
@@ -77,7 +77,7 @@ class EgodepthModule(L.LightningModule):
     def training_step(self, raw: RawBatch, batch_idx: int) -> Tensor:
         self.last = self(raw)
         result = self.last[1]
-        # Looking at a value on a GPU waits for it, so that is not done in every step.
+        # Reading a value from a GPU waits for it, so this is not done in every step.
         looks = result.total.device.type == "cpu" or raw.step % self.settings.log_every == 0
         if looks and not torch.isfinite(result.total.detach()):
             raise FloatingPointError(f"the loss is not finite at step {raw.step}")
@@ -105,15 +105,14 @@ class EgodepthModule(L.LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        # Lightning's own clipping refuses fused optimizers, though without loss scaling nothing
-        # stands against it.
+        # Lightning's own clipping refuses fused optimizers, although it is safe without loss scaling.
         torch.nn.utils.clip_grad_norm_(self.parameters(), self.settings.gradient_clip)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["egodepth_schedule"] = self.schedule.state()
 
     def _one_cycle(self, step: int) -> float:
-        """Cosine rise to the peak, cosine fall to the end (Smith and Topin 2017)."""
+        """Cosine warm-up to the peak, then cosine decay (Smith and Topin 2017)."""
         progress = self.schedule.progress(step)
         if progress < WARM_UP:
             low, share = FIRST_RATE, 1 - progress / WARM_UP
@@ -122,7 +121,7 @@ class EgodepthModule(L.LightningModule):
         return low + (1 - low) * (1 + math.cos(math.pi * share)) / 2
 
     def _halved(self, step: int) -> float:
-        """Linear rise from a third over the first steps, then halved at given shares."""
+        """Linear warm-up from a third over the first steps, then halved at given shares."""
         rise = min(1.0, (1 + 2 * step / HALVED_WARM_UP_STEPS) / 3)
         progress = self.schedule.progress(step)
         passed = sum(progress >= share for share in self.settings.halve_at)
@@ -130,11 +129,11 @@ class EgodepthModule(L.LightningModule):
 
 
 def make_optimizer(module: EgodepthModule) -> torch.optim.Optimizer:
-    """AdamW; pose corrections have their own learning rates and no weight decay.
+    """AdamW, with separate learning rates and no weight decay for pose corrections.
 
-    A step sees few of the frames. Adam would carry each one's momentum on through the steps that do not see
-    it, and take its gradient for large beside a mean over all steps: of noise alone, poses wandered by 35
-    rates in 1500 steps. Adagrad moves a frame only when it is seen, and by less each time.
+    Each step sees only a few frames. Adam would keep applying a frame's momentum in steps without it, and
+    normalize its gradient by a mean over all steps: from noise alone, poses drifted by 35 learning rates in
+    1500 steps. Adagrad moves a frame only when it is seen, and less each time.
     """
     settings, motions = module.settings, module.motions
     groups: list[dict[str, Any]] = [
@@ -158,6 +157,6 @@ def make_optimizer(module: EgodepthModule) -> torch.optim.Optimizer:
 
 
 def step_seed(seed: int, step: int) -> int:
-    """A well-mixed seed for one step of a run."""
+    """Seed for one step of a run, by hashing."""
     digest = hashlib.sha256(f"{seed} {step}".encode()).digest()
     return int.from_bytes(digest[:4], "little") >> 1

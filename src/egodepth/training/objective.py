@@ -1,4 +1,4 @@
-"""The training objective: where losses get their weights and means, once."""
+"""The training objective: weighted sum of all loss terms."""
 
 from dataclasses import dataclass
 
@@ -35,10 +35,10 @@ class ObjectiveResult:
 
     Attributes:
         total: weighted sum of the terms, a scalar.
-        terms: each term's mean, unweighted, by the name of its weight.
-        inverse_depth: (B, 1, h, w), the finest of DepthNet, where there is one.
-        motions: (S, B, 4, 4) ``source_from_target`` that it was judged by.
-        reconstruction: (B, 3, H, W) at full size, where FeatureNet learns.
+        terms: unweighted mean of each term, by the name of its weight.
+        inverse_depth: (B, 1, h, w), DepthNet's finest scale; None without DepthNet.
+        motions: (S, B, 4, 4) ``source_from_target`` used for warping; None without DepthNet.
+        reconstruction: (B, 3, H, W) of the target; None unless FeatureNet is trained.
     """
 
     total: Tensor
@@ -56,22 +56,23 @@ def compute_objective(
     compare: Comparisons = PLAIN,
     known_terms: dict[str, Tensor] | None = None,
 ) -> ObjectiveResult:
-    """All terms of the paper's objective that the networks at hand allow (eq. 10).
+    """Compute the paper's objective (eq. 10), as far as the given networks allow.
 
-    Target statistics, features and identity terms are computed once a step; all sources and scales
+    Target statistics, features and identity losses are computed once per step; all sources and scales
     are warped in one call. Features enter L_fm without gradient, so that FeatureNet cannot lower it
     by flattening them.
 
     Args:
-        networks: those that the method needs.
+        networks: networks of the method.
         batch: snippets.
-        settings: of the run.
-        progress: share of the training that is done; the coarse term fades with it.
-        compare: warped images and features with the targets; see :mod:`egodepth.training.compilation`.
-        known_terms: of what is neither in the networks nor in the batch, by their weights' names.
+        settings: training settings.
+        progress: share of the training done so far; the coarse term fades out with it.
+        compare: comparison of warped images and features with the target; see
+            :mod:`egodepth.training.compilation`.
+        known_terms: terms computed elsewhere, by the name of their weight.
 
     Raises:
-        FloatingPointError: depth or motion that is not finite, on the CPU.
+        FloatingPointError: depth or motion is not finite (checked on the CPU only).
     """
     terms = dict(known_terms or {})
     target_features: list[Tensor] | None = None
@@ -112,17 +113,17 @@ def compute_objective(
 def depth_loss(
     networks: Networks, batch: SnippetBatch, settings: TrainSettings, start: Tensor | None = None
 ) -> Tensor:
-    """L_ph that depth alone is to blame for, a scalar: motions in time are those that suit the depth best,
-    by direct alignment. It tells whether depth explains frames that nothing learned from.
+    """L_ph with the motions that fit the depth best, by direct alignment; a scalar. It measures how well the
+    depth alone explains held-out frames.
 
     Args:
-        networks: with a DepthNet.
+        networks: networks with a DepthNet.
         batch: snippets.
-        settings: of the run.
-        start: (T, B, 4, 4) where alignment starts; by default PoseNet's motions, or the known ones.
+        settings: training settings.
+        start: (T, B, 4, 4) initial motions for alignment; by default PoseNet's, or the known ones.
 
     Raises:
-        FloatingPointError: depth or motion that is not finite, on the CPU.
+        FloatingPointError: depth or motion is not finite (checked on the CPU only).
     """
     assert networks.depth is not None
     inverse_depth = networks.depth(batch.target_input, scales=1)[0]
@@ -163,15 +164,15 @@ def warping_terms(
     compare: Comparisons = PLAIN,
     weight: Tensor | None = None,
 ) -> dict[str, Tensor]:
-    """What depth and motions are judged by: L_ph, L_fm, smoothness and scale.
+    """Terms on depth and motions: L_ph, L_fm, smoothness, ground contact and scale.
 
     Args:
-        features: FeatureNet, where there is one.
-        target_features: of the targets, where they are known already.
-        inverse_depths: DepthNet's, finest first.
+        features: FeatureNet, if there is one.
+        target_features: features of the targets, if they are already computed.
+        inverse_depths: DepthNet's scales, finest first.
         motions: (S, B, 4, 4) ``source_from_target``.
         batch, settings, progress, compare: see :func:`compute_objective`.
-        weight: (B, 1, H, W) of each pixel in L_ph and L_fm, where they do not all count alike.
+        weight: (B, 1, H, W) pixel weights in L_ph and L_fm; None for uniform weights.
     """
     inverse_depth = inverse_depths[0]
     statistics = target_statistics(batch.target)
@@ -192,7 +193,7 @@ def warping_terms(
         )
     terms |= smoothness_terms(inverse_depths, batch.target)
     if settings.loss.scale > 0:
-        # Aligned motions follow the depth at once, so that nothing but this holds the scale.
+        # Aligned motions follow the depth immediately, so only this term fixes the scale.
         tied = settings.data.poses == "aligned"
         terms["scale"] = scale_term(inverse_depth, settings.model.start_depth, tied=tied)
     sources = batch.sources.flatten(0, 1)
@@ -225,8 +226,8 @@ def _pixel_weight(
     batch: SnippetBatch,
     settings: TrainSettings,
 ) -> Tensor | None:
-    """(B, 1, H, W) how much each pixel counts: not at all where it belongs to the camera, and as far as
-    both frames' depths agree where that is asked for; None where all count alike."""
+    """Pixel weights (B, 1, H, W): zero in the static mask, multiplied by the depth agreement if
+    ``moving_mask`` is set; None for uniform weights."""
     weight = None if batch.static is None else (~batch.static).float()
     if settings.moving_mask:
         agreement = _agreement(networks, inverse_depth, motions, batch)
@@ -238,8 +239,8 @@ def _pixel_weight(
 def _agreement(
     networks: Networks, inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch
 ) -> Tensor:
-    """(B, 1, H, W) between 0 and 1: how well the depth of the target, moved into a source, agrees with that
-    source's own, in the source where it does best; the self-discovered mask of Bian et al., NeurIPS 2019.
-    A source that has no image of a pixel says nothing against it."""
+    """Agreement (B, 1, H, W), between 0 and 1, of the target's depth, projected into a source, with the depth
+    of that source; maximum over sources. This is the self-discovered mask of Bian et al., NeurIPS 2019. Pixels
+    that project outside of a source count as agreement."""
     differs = depth_differences(networks, inverse_depth, motions, batch.sources_input, batch.camera)
     return at_size(1 - minimum_over_sources(differs)[:, None], batch.target)

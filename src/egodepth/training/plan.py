@@ -1,4 +1,4 @@
-"""What a training makes of its footage: stride, pairs left out, and where the motion comes from."""
+"""Planning a training from its footage: strides, excluded pairs, and the motion source."""
 
 import warnings
 from collections.abc import Callable
@@ -33,8 +33,8 @@ from egodepth.training.snippets import SnippetStream
 
 SHOWN_CAMERAS = 3
 MIN_SHARE_WITH_MOTION = 0.5
-"""Of the pairs of frames, for structure from motion to be kept: the other pairs teach nothing. Its better poses
-are worth a tenth of Abs Rel, not more than half of the footage."""
+"""Minimum share of frame pairs with motion for ``auto`` to keep structure from motion: the other pairs are not
+trained on. Its better poses gain a tenth of Abs Rel, which is not worth more than half of the footage."""
 CAMERAS_FROM = {
     "given": "given", "metadata": "by its metadata", "fov": "by its field of view",
     "guess": "a guess", "estimate": "found from the frames",
@@ -47,12 +47,12 @@ MOTIONS = {
 
 @dataclass(frozen=True)
 class Plan:
-    """Clips as they are trained on.
+    """Plan of a training: its clips and motion source.
 
     Attributes:
-        clips: with strides, pairs left out, and poses where they are known.
-        poses: where motions come from; never ``auto``.
-        lines: what was found and chosen, in words.
+        clips: clips with strides, excluded pairs, and poses if known.
+        poses: source of motion; never ``auto``.
+        lines: findings and decisions, in words.
     """
 
     clips: list[Clip]
@@ -61,12 +61,12 @@ class Plan:
 
 
 def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
-    """Look at the footage where the settings leave a choice, and find its motion before the training
-    where they ask for it.
+    """Resolve ``auto`` settings by looking at the footage, and find its motion if it is to be known before
+    training.
 
     Raises:
-        EgodepthError: frames that show nothing, poses that are missing, or structure from motion that finds
-            nothing.
+        EgodepthError: blank frames, a static camera, missing poses, an unreadable mask, or failed structure
+            from motion.
     """
     blank = [clip.sequence.name for clip in clips if clip.is_used and is_blank(clip)]
     if blank:
@@ -121,7 +121,7 @@ def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
 
 
 class LabelsStoppedError(Exception):
-    """Making labels was stopped; what there is of them is kept."""
+    """Making labels was stopped; finished labels are kept."""
 
 
 def label_plan(
@@ -131,18 +131,18 @@ def label_plan(
     seconds: float | None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> Plan:
-    """The plan with dense labels of its clips, as far as their motion is known.
+    """Add dense labels to all clips of a plan whose motion is known.
 
     Args:
-        plan: with clips and their motion.
-        folder: of the cache.
-        device: to compute on.
-        seconds: time to take at most; each clip gets its share by its frames.
-        stopped: asked after each label whether to stop.
+        plan: plan of the training.
+        folder: cache folder.
+        device: device to compute on.
+        seconds: time limit, shared among clips by their number of key frames; None for no limit.
+        stopped: called after each label; True stops.
 
     Raises:
-        EgodepthError: broken frames, poses without motion, or a folder that can't be written.
-        LabelsStoppedError: ``stopped`` said so.
+        EgodepthError: broken frames, poses without motion, or a folder that cannot be written.
+        LabelsStoppedError: ``stopped`` returned True.
     """
     clips, covered, count, wanted = [], 0.0, 0, 0
     total = sum(len(key_positions(c)) for c in plan.clips if c.motion is not None and c.is_used)
@@ -179,7 +179,7 @@ def label_plan(
 
 
 def motion_gap(clips: list[Clip]) -> MotionGap:
-    """The gap that PoseNet learns motions over: the median of all pairs of target and source."""
+    """Gap between frames for which PoseNet learns motions: the median over all training pairs."""
     gaps = []
     for clip in clips:
         seconds = time_per_frame(clip.sequence.frames)
@@ -192,7 +192,7 @@ def motion_gap(clips: list[Clip]) -> MotionGap:
 
 
 def _describe_gaps(clips: list[Clip]) -> list[str]:
-    """What predictions make of clips with several strides."""
+    """Describe the gap that predictions use if clips have different strides; empty otherwise."""
     strides = sorted({clip.stride for clip in clips if clip.is_used})
     if len(strides) <= 1:
         return []
@@ -205,14 +205,14 @@ def _describe_gaps(clips: list[Clip]) -> list[str]:
 
 
 def leave_out_static(clips: list[Clip], stride: int) -> list[Clip]:
-    """Clips, those whose camera never moves without targets, with a warning.
+    """Remove all targets of clips with a static camera, with a warning.
 
     Args:
         clips: footage.
-        stride: at least, that it is trained at.
+        stride: smallest training stride.
 
     Raises:
-        EgodepthError: none moves.
+        EgodepthError: the camera is static in all clips.
     """
     watched = progress.track(clips, "looking for motion", len(clips), "clips")
     static = [clip.is_used and is_static(clip, stride) for clip in watched]
@@ -237,7 +237,7 @@ def leave_out_static(clips: list[Clip], stride: int) -> list[Clip]:
 
 
 def mask_static(clips: list[Clip], mask: str) -> tuple[list[Clip], list[str]]:
-    """Return clips with their static masks, and a line for each that was found.
+    """Add static masks to clips; also return a line for each mask that was found.
 
     Args:
         clips: footage.
@@ -267,13 +267,13 @@ def mask_static(clips: list[Clip], mask: str) -> tuple[list[Clip], list[str]]:
 def describe_plan(
     settings: TrainSettings, stream: SnippetStream, steps: int, seconds_per_step: float | None
 ) -> list[tuple[str, str]]:
-    """What the training will do: headings and what stands behind them.
+    """Describe a training as rows of heading and text.
 
     Args:
-        settings: with everything decided.
-        stream: of the footage.
-        steps: to be made.
-        seconds_per_step: measured, where it was.
+        settings: resolved settings.
+        stream: training snippets.
+        steps: number of steps.
+        seconds_per_step: measured time per step, if known.
     """
     clips = stream.clips
     cameras = sorted(
@@ -299,7 +299,7 @@ def describe_plan(
 
 
 def restrict(clips: list[Clip], split: Split) -> list[Clip]:
-    """Clips whose targets are the frames of a split."""
+    """Restrict the targets of clips to the frames of a split."""
     numbers = [split.numbers(clip.sequence) for clip in clips]
     return [
         replace(clip, targets=None if chosen is None else frozenset(chosen))

@@ -1,4 +1,4 @@
-"""Cameras that nobody told, found from the footage before the training."""
+"""Self-calibration of unknown cameras before training."""
 
 import math
 import warnings
@@ -11,10 +11,10 @@ from egodepth.geometry.camera import Camera
 
 
 def find_cameras(sequences: list[Sequence], folder: Path) -> tuple[list[Sequence], list[str]]:
-    """Sequences whose camera nobody told with the one that their own frames tell, and what was found.
+    """Estimate unknown cameras from the frames; return all sequences, and a line for each camera found.
 
-    Where the frames do not decide the focal length, as where a camera moves without turning, the guess stays,
-    with a warning.
+    Where the frames do not determine the focal length, for example if the camera does not rotate, the guess is
+    kept, with a warning.
 
     Raises:
         EgodepthError: broken frames.
@@ -53,7 +53,7 @@ def find_cameras(sequences: list[Sequence], folder: Path) -> tuple[list[Sequence
 
 
 def describe_camera(sequence: Sequence, camera: Camera | None = None) -> str:
-    """Of the sequence's own camera, or of another size's that the training found for it."""
+    """Describe the focal length of the sequence's camera, or of ``camera``, which may be at another size."""
     camera = camera or sequence.camera
     assert camera is not None
     width = sequence.frames.width

@@ -1,4 +1,4 @@
-"""Where the motions of a training come from: the choice, and structure from motion of all footage."""
+"""Choice of the motion source, and structure from motion of all clips."""
 
 import warnings
 from dataclasses import replace
@@ -17,25 +17,25 @@ from egodepth.data.preparation.survey import TURNING, Survey
 from egodepth.settings.training import PoseSource
 
 MIN_PARALLAX = 0.003
-"""Share of the image's width, at the stride chosen, that structure from motion is tried from: a pixel of 320,
-three times what corners are followed to."""
+"""Minimum parallax for structure from motion, as a share of the image width at the chosen stride: one pixel at
+a width of 320, three times the tracking error of corners."""
 MAX_KEY_FRAMES = 2000
-"""Of all footage, for structure from motion that nobody asked for: about a second of each."""
+"""Maximum number of key frames for which ``auto`` chooses structure from motion, about a second each."""
 
 
 def is_hand_held(surveys: list[Survey]) -> bool:
-    """Whether cameras turn much for the way that they move."""
+    """Whether image motion from rotation is large compared to parallax, in the median over clips."""
     return float(np.median([seen.turn for seen in surveys])) >= TURNING
 
 
 def choose_poses(
     clips: list[Clip], surveys: list[Survey], *, has_baseline: bool
 ) -> tuple[PoseSource, str]:
-    """What ``auto`` means for some footage, and why, in words.
+    """Resolve ``auto``: return the motion source for some footage, and the reason, in words.
 
     Args:
         clips: footage.
-        surveys: of the clips that are used.
+        surveys: surveys of the used clips.
         has_baseline: whether the other camera of a rig is a source.
     """
     turn = float(np.median([seen.turn for seen in surveys]))
@@ -68,7 +68,7 @@ def choose_poses(
 
 
 def share_with_motion(clips: list[Clip]) -> float:
-    """Of the pairs that can be learned from, those whose motion is known."""
+    """Share of the training pairs whose motion is known, among clips with structure from motion."""
     known = total = 0
     for clip in clips:
         pairs = set(clip.pairs(clip.stride)) - clip.excluded_pairs
@@ -81,11 +81,11 @@ def share_with_motion(clips: list[Clip]) -> float:
 
 
 def reconstruct_all(clips: list[Clip], folder: Path) -> tuple[list[Clip], list[str]]:
-    """Structure from motion of each clip; the second camera of a rig takes the first one's. A clip that it
-    fails on has no motions, with a warning.
+    """Run structure from motion on each clip; the second camera of a rig shares the motion of the first. Clips
+    for which it fails get no motion, with a warning.
 
     Raises:
-        NothingReconstructedError: it fails on all.
+        NothingReconstructedError: it fails on all clips.
     """
     found: list[Clip] = []
     lines: list[str] = []
@@ -127,8 +127,8 @@ def reconstruct_all(clips: list[Clip], folder: Path) -> tuple[list[Clip], list[s
 
 
 def _share(first: Clip, clip: Clip) -> Clip:
-    """The motion of a rig's first camera for its second. The baseline is left out: where the rig turns,
-    it moves the second camera by the angle times the baseline, which refinement takes up."""
+    """Give a rig's second camera the motion of the first. This neglects the baseline: when the rig rotates, the
+    second camera also moves by angle times baseline, which refinement corrects."""
     assert first.motion is not None
     places, shared = first.positions, KnownMotion.unknown(len(clip.numbers))
     for number, position in clip.positions.items():

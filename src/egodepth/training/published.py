@@ -1,4 +1,4 @@
-"""Published checkpoints as run folders, so that they train, predict and score like any run."""
+"""Import published checkpoints as run folders, usable like any other run."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +17,17 @@ from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import TrainSettings
 
 PUBLISHED_GAP = MotionGap(1, 0.1)
-"""The published networks learned from neighbours in KITTI, at 10 frames per second."""
+"""The published networks were trained on consecutive KITTI frames, at 10 frames per second."""
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """What an import came to.
+    """Result of an import.
 
     Attributes:
-        run: the run folder.
-        networks: names of the networks that the file held.
-        mapped: entries taken over, each once.
+        run: run folder.
+        networks: names of the networks in the file.
+        mapped: number of imported checkpoint entries.
         unused: names of entries that no network uses.
     """
 
@@ -40,16 +40,16 @@ class ImportResult:
 def import_featdepth(
     path: Path, out: Path, *, height: int = 320, width: int = 1024
 ) -> ImportResult:
-    """Make a run folder of a checkpoint of the authors' implementation of FeatDepth.
+    """Make a run folder from a checkpoint of the authors' FeatDepth implementation.
 
     Args:
-        path: the file: DepthNet, PoseNet and feature extractor, or the stand-alone auto-encoder.
+        path: checkpoint of DepthNet, PoseNet and feature extractor, or of the stand-alone auto-encoder.
         out: run folder to make.
-        height, width: size of the images that it was trained with, which it does not hold.
+        height, width: image size in training, which the checkpoint does not contain.
 
     Raises:
-        EgodepthError: a missing or broken file, entries missing or left over, or a folder that
-            holds a run already.
+        EgodepthError: a missing or broken file, missing or unexpected entries, or a folder that
+            already contains a run.
     """
     run = RunFolder.to_make(out)
     if run.checkpoint.exists():

@@ -1,4 +1,4 @@
-"""The settings of a training, from a recipe or footage, a YAML file, and single changes."""
+"""Training settings from a recipe or footage, a YAML file, and single changes."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,23 +13,23 @@ from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
 
 ADAPTATION = {"learning_rate": 1e-4, "decoder_rate": 1.0}
-"""Settings of a training that starts from a run: at rates for networks that know nothing it would forget."""
+"""Settings for training from an existing run: learning rates low enough not to forget what it learned."""
 
 
 def requested_settings(
     *what: str, config_file: Path | None = None, changes: Mapping[str, Any] | None = None
 ) -> TrainSettings:
-    """Settings of a training: ``requested_settings("drive.mp4", changes={"data.fov": 60})``.
+    """Build training settings: ``requested_settings("drive.mp4", changes={"data.fov": 60})``.
 
     Args:
-        what: name of a recipe; or pieces of footage, which the recipe ``footage`` is then for. A recipe's name
-            beats a file of that name.
-        config_file: YAML of settings, which replace the recipe's.
-        changes: by dotted name, which replace both. With ``init`` the model settings are that run's, and the
-            learning rates those of ADAPTATION, where nothing else is given.
+        what: a recipe name, or footage to train on with the recipe ``footage``. A recipe takes precedence
+            over a file of the same name.
+        config_file: YAML file with settings that override the recipe.
+        changes: settings by dotted name that override both. ``init`` also sets the model settings to those of
+            that run and the learning rates to ADAPTATION, unless they are overridden.
 
     Raises:
-        EgodepthError: neither a recipe nor footage, a broken file, an unknown name or a wrong value.
+        EgodepthError: neither a recipe nor footage, a broken file, an unknown name or an invalid value.
     """
     typed = dict(changes or {})
     if len(what) > 1 or (what[0] not in RECIPES and is_footage(what[0])):

@@ -1,4 +1,4 @@
-"""A training run: folder, data, trainer, stop and resume."""
+"""Running a training: run folder, data, trainer, stopping and resuming."""
 
 import time
 from dataclasses import dataclass
@@ -48,17 +48,17 @@ from egodepth.training.threads import threads_kept
 
 @dataclass(frozen=True)
 class TrainResult:
-    """What a run came to.
+    """Result of a training.
 
     Attributes:
-        run: its folder.
-        steps, total_steps: optimizer steps made, and aimed at.
-        seconds: of the training itself, this session's.
-        wait_seconds: of ``seconds``, those spent on waiting for batches.
-        prepare_seconds: spent before it on decoding frames that were not cached yet, looking at
-            them, and structure from motion.
-        collapse: signs that nothing is learned, in words; empty where all is well.
-        held_out: what a refinement brought on frames that were held out; None for other trainings.
+        run: run folder.
+        steps, total_steps: optimizer steps done, and planned.
+        seconds: duration of the training itself in this session, without preparation.
+        wait_seconds: part of ``seconds`` spent waiting for batches.
+        prepare_seconds: time before training for decoding uncached frames, surveying the footage, and
+            structure from motion.
+        collapse: signs of a collapse, in words; empty if there are none.
+        held_out: result of a refinement on held-out frames; None for other trainings.
     """
 
     run: Path
@@ -72,16 +72,16 @@ class TrainResult:
 
     @property
     def data_wait(self) -> float:
-        """Share of the training spent on waiting for batches."""
+        """Share of the training time spent waiting for batches."""
         return self.wait_seconds / self.seconds
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Ctrl-C or SIGTERM during a training; the step under way was finished, and its checkpoint is kept.
+    """Training was interrupted by Ctrl-C or SIGTERM, after finishing the current step and saving a checkpoint.
 
     Attributes:
-        result: of the training so far.
-        stopped_by: the signal, or that another process heard of one.
+        result: result so far.
+        stopped_by: name of the signal, or "another process" if another rank received it.
     """
 
     def __init__(self, result: TrainResult, stopped_by: str):
@@ -101,18 +101,18 @@ def train(
     """Train into a run folder.
 
     Args:
-        settings: of the run.
-        out: run folder; must not hold a run yet unless ``resume``.
-        resume: go on from the checkpoint in ``out``, with the settings kept there.
-        sequences: footage to use in place of ``settings.data.sources``.
-        refined: kept with the run, where it goes on with another one on test frames. Then one snippet of
-            HELD_OUT_EVERY is held out, and the weights that explain those best are kept, those at the
-            start included.
+        settings: training settings; must be those of the run if ``resume``.
+        out: run folder; must not contain a run unless ``resume``.
+        resume: resume from the checkpoint in ``out``.
+        sequences: footage to use instead of ``settings.data.sources``.
+        refined: marks a refinement of another run on test frames, and is stored with the run. One in
+            HELD_OUT_EVERY snippets is held out, and the weights with the smallest held-out loss are kept,
+            including the initial ones.
 
     Raises:
         EgodepthError: anything wrong with settings, footage, folder or device.
-        TrainingInterrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, after the step under way; the folder
-            holds what ``resume`` goes on from.
+        TrainingInterrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, after the current step; the training
+            can be resumed.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     run = RunFolder.to_make(out)
@@ -135,7 +135,7 @@ def train(
     best = [] if training.held_out is None else [KeepBest(training.held_out)]
     callbacks = [
         *pace.callbacks(), *_reports(settings, run, stream, world), *best,
-        # After the best weights, which it keeps, are in place.
+        # Must come after the best weights are restored, so that it saves them.
         _checkpoints(settings, run, training.plan, training.module), watch, stop, *training.rounds,
     ]  # fmt: skip
     trainer = engine.trainer(
@@ -167,10 +167,10 @@ def train(
 
 
 def read_saved(run: RunFolder) -> dict[str, Any]:
-    """The checkpoint that a training resumes from.
+    """Read the checkpoint to resume a training from.
 
     Raises:
-        EgodepthError: it is not one of a training, or of an earlier version.
+        EgodepthError: it was imported, or written by an earlier version.
     """
     saved = read_checkpoint(run.checkpoint)
     if "egodepth_schedule" not in saved:
@@ -183,17 +183,17 @@ def read_saved(run: RunFolder) -> dict[str, Any]:
 
 @dataclass
 class _Training:
-    """What a training is made of, before its first step.
+    """A training that is set up, before its first step.
 
     Attributes:
-        settings: with everything decided.
-        stream: of the snippets to learn from.
-        held_out: of those that a refinement is judged by; None for other trainings.
-        plan: of the footage.
-        pace: of the steps.
-        rounds: what makes labels while it runs.
-        module: what is trained.
-        facts: what ``run.json`` says at first.
+        settings: resolved settings.
+        stream: training snippets.
+        held_out: held-out snippets of a refinement; None for other trainings.
+        plan: plan of the footage.
+        pace: number of steps, time budget and threads.
+        rounds: callbacks that make labels during training.
+        module: module to train.
+        facts: initial content of ``run.json``.
     """
 
     settings: TrainSettings
@@ -225,11 +225,11 @@ def _set_up(
     """Prepare footage, steps and networks.
 
     Args:
-        settings: of the run.
+        settings: training settings.
         sequences: footage.
-        engine: what computes.
-        began: when the training began, by ``time.perf_counter``.
-        saved: the checkpoint that it goes on from.
+        engine: device, precision and processes.
+        began: start of the training, by ``time.perf_counter``.
+        saved: checkpoint to resume from, if any.
         refined: see :func:`train`.
     """
     settings, stream, plan, prepare_seconds = prepare(settings, sequences)
@@ -257,12 +257,12 @@ def _begin_folder(run: RunFolder, training: _Training, *, resumed: bool) -> None
     run.path.mkdir(parents=True, exist_ok=True)
     config.save(training.settings, run.config)
     run.write_facts(training.facts)
-    if not resumed:  # which keeps what it had learned of them
+    if not resumed:  # a resumed run keeps the cameras it has learned
         keep_cameras(training.plan.clips, run)
 
 
 def _with_own_camera(settings: TrainSettings, run: RunFolder) -> TrainSettings:
-    """Settings of a resumed run, whose stored camera replaces the camera file that was given."""
+    """Settings of a resumed run, with the camera file replaced by the run's stored camera."""
     if settings.data.camera is None or not run.camera.exists():
         return settings
     return settings.changed(data=settings.data.changed(camera=run.camera, focal=None, fov=None))
@@ -275,7 +275,7 @@ def _first_facts(
     plan: Plan,
     engine: Engine,
 ) -> dict[str, Any]:
-    """What is known of a run before its first step."""
+    """Content of ``run.json`` known before the first step."""
     facts = {
         **provenance(), "steps": stream.schedule.total, "schedule": stream.schedule.state(),
         "precision": engine.precision, "poses": plan.poses, "plan": plan.lines,
@@ -289,7 +289,7 @@ def _first_facts(
 def _reports(
     settings: TrainSettings, run: RunFolder, stream: SnippetStream, world: World
 ) -> list[L.Callback]:
-    """What people see of a training while it runs."""
+    """Callbacks for progress and sample pictures."""
     frames_per_step = world.size * settings.batch_size * stream.frames_per_snippet
     return [TrainingProgress(frames_per_step), Samples(run, settings.sample_every)]
 
@@ -297,7 +297,7 @@ def _reports(
 def _checkpoints(
     settings: TrainSettings, run: RunFolder, plan: Plan, module: EgodepthModule
 ) -> Checkpoints:
-    """What writes the checkpoint, and the cameras as learned by then."""
+    """Callback that writes the checkpoint, together with the cameras learned so far."""
 
     def keep() -> None:
         motions = module.motions
@@ -307,8 +307,8 @@ def _checkpoints(
 
 
 def loggers(run: RunFolder, first_step: int) -> list[Logger]:
-    """The logs of a session that starts at a step."""
-    # Lightning empties an existing log, so every session writes its own.
+    """CSV and TensorBoard loggers of a session that starts at a step."""
+    # Lightning clears an existing log, so every session writes its own.
     return [
         CSVLogger(run.path, run.logs.name, run.log_version(first_step)),
         TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
@@ -316,7 +316,7 @@ def loggers(run: RunFolder, first_step: int) -> list[Logger]:
 
 
 def _label_rounds(settings: TrainSettings, stream: SnippetStream) -> list[LabelRounds]:
-    """What makes labels during the training; nothing where several processes take part, which is told."""
+    """Callbacks that make labels during training; none, with a note, if there are several processes."""
     if World.of_environment().size > 1:
         progress.note(
             "depth from many views: without poses before the training it takes one process"
@@ -329,19 +329,19 @@ def _label_rounds(settings: TrainSettings, stream: SnippetStream) -> list[LabelR
 def _make_module(
     settings: TrainSettings, stream: SnippetStream, engine: Engine, compare: Comparisons
 ) -> EgodepthModule:
-    """What is trained; images are compared by ``compare`` unless the training is long enough to compile."""
+    """Build the module, which compares images with ``compare`` unless training is long enough to compile."""
     module = build_module(settings, stream, engine.precision)
     if engine.world.size > 1 and engine.accelerator != "cpu":
         share_batch_statistics(module)
     module.to(memory_format=torch.channels_last)
-    # By the whole training as first planned, so that a resumed one repeats its steps.
+    # Decided by the number of steps planned at first, so that a resumed training does the same.
     long = settings.compile == "auto" and stream.schedule.revisions[0].total >= WORTH_STEPS
     module.compare = Comparisons.compiled() if long else compare
     return module
 
 
 def _unit_facts(settings: TrainSettings, sequences: list[Sequence]) -> dict[str, str]:
-    """What the run's lengths are."""
+    """Facts on the unit of length of a run."""
     by_poses = settings.data.poses == "given" and settings.data.views == "mono"
     if by_poses and not all(sequence.metric_poses for sequence in sequences):
         return {"metric": "", "unit": POSES_UNIT}
@@ -349,10 +349,10 @@ def _unit_facts(settings: TrainSettings, sequences: list[Sequence]) -> dict[str,
 
 
 def check_folder(run: RunFolder, *, resume: bool) -> None:
-    """Refuse a folder that a training can't be written to, or go on from.
+    """Check that a training can be written to a folder, or resumed from it.
 
     Raises:
-        EgodepthError: it holds a run, or none to go on from.
+        EgodepthError: the folder already contains a run, has none to resume, or cannot be written.
     """
     if resume and not run.checkpoint.exists():
         raise EgodepthError(f"cannot resume: {run} holds no {run.checkpoint.name}")

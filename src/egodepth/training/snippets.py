@@ -19,16 +19,16 @@ from egodepth.data.sequence import Sequence
 from egodepth.training.batch import RawBatch
 
 BATCHES_AHEAD = 4
-"""Batches after the present one that a trainer and its prefetching may have asked for already, at most."""
+"""Maximum number of batches beyond the current one that trainer and prefetching may have requested already."""
 POINTS = 128
-"""Known points of a target that a step looks at."""
+"""Number of known points that a step samples from each target."""
 
 
 def find_partner(sequences: list[Sequence], index: int) -> int:
-    """Which of some sequences the other camera of a sequence's rig took.
+    """Return the index of the sequence taken by the other camera of a sequence's rig.
 
     Raises:
-        EgodepthError: none did.
+        EgodepthError: there is none.
     """
     sequence = sequences[index]
     for other, candidate in enumerate(sequences):
@@ -42,12 +42,12 @@ def find_partner(sequences: list[Sequence], index: int) -> int:
 
 @dataclass(frozen=True)
 class LabelRound:
-    """Labels that were made while the training ran.
+    """Dense labels made during training.
 
     Attributes:
-        first_step: from which they act.
-        dense: of each clip, see :attr:`Clip.dense`; None where a clip has none.
-        factors: of each clip's inverse depths, which bring them to DepthNet's unit.
+        first_step: first step that uses them.
+        dense: labels of each clip, see :attr:`Clip.dense`; None for a clip without labels.
+        factors: factor of each clip's inverse depths that converts them to DepthNet's unit.
     """
 
     first_step: int
@@ -56,20 +56,20 @@ class LabelRound:
 
 
 class SnippetStream(IterableDataset[RawBatch]):
-    """Batches of all snippets of some clips, in an order fixed by the seed and the step.
+    """Batches of all snippets of some clips, in an order determined by seed and step.
 
-    Every epoch is a new permutation; its last batch holds what is left. Starting at a later step
-    gives the same batches from there on, which is what resuming needs.
+    Every epoch is a new permutation, whose last batch may be smaller. Starting at a later step gives the
+    same batches from there on, as needed for resuming.
 
     Attributes:
-        clips: where the snippets come from.
-        seconds: time that the training waited for batches so far.
-        schedule: of the training; iterating ends at its last step.
-        first_step: where iterating starts.
-        labels_first: share of the training that sees snippets alone whose target has labels.
-        label_rounds: labels that came during the training; the last one that acts replaces the clips' own.
-        prefetch: make batches ahead in a thread, pinned for a GPU. On the CPU that would only take the
-            cores from the step.
+        clips: clips from which snippets are taken.
+        seconds: total time spent waiting for batches.
+        schedule: schedule of the training; iteration ends at its last step.
+        first_step: step at which iteration starts.
+        labels_first: share of training that uses only snippets whose target has labels.
+        label_rounds: labels made during training; the latest active round replaces the clips' own labels.
+        prefetch: prepare batches in a background thread, in pinned memory for a GPU. On the CPU, this would
+            only compete with the training step for cores.
     """
 
     def __init__(
@@ -86,16 +86,16 @@ class SnippetStream(IterableDataset[RawBatch]):
         """List the snippets.
 
         Args:
-            clips: footage. Where a clip's motion is known, snippets are of frames of one part.
-            directions: sources relative to the target, in strides of the clip, for example (-1, 1).
-            batch_size: snippets per step.
-            seed: fixes the order.
-            partner: the other camera of a stereo rig is a source too, the last one.
-            rank, ranks: this process among those that share every step; together they see what one
-                process with ``ranks`` times the batch would.
+            clips: footage. If a clip's motion is known, snippets do not cross parts.
+            directions: offsets of the sources from the target, in strides of the clip, for example (-1, 1).
+            batch_size: snippets per step and process.
+            seed: random seed of the order.
+            partner: also use the other camera of the stereo rig, as the last source.
+            rank, ranks: rank of this process, and world size. All ranks together see the batch that a
+                single process with ``ranks`` times the batch size would.
 
         Raises:
-            EgodepthError: no snippet at all, fewer than processes, or no second camera.
+            EgodepthError: no snippets, fewer snippets than processes, or no second camera.
         """
         self.clips, self.directions = clips, directions
         self.batch_size, self.seed = batch_size, seed
@@ -121,7 +121,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         self._snippets = np.array(snippets)
 
     def _snippets_of(self, index: int) -> Iterator[tuple[int, ...]]:
-        """Clip, position of the target, positions of its sources."""
+        """Yield the snippets of a clip: clip index, position of the target, positions of its sources."""
         clip = self.clips[index]
         positions = clip.positions
         others = self.clips[self._partners[index]].positions
@@ -148,17 +148,17 @@ class SnippetStream(IterableDataset[RawBatch]):
 
     @property
     def frames_per_snippet(self) -> int:
-        """Target and sources."""
+        """Number of frames per snippet: target and sources."""
         return 1 + len(self.directions) + self._partner
 
     @property
     def frame_count(self) -> int:
-        """Cached frames of all sequences."""
+        """Number of frames of all clips."""
         return int(self._first_frame[-1])
 
     def points_of_parts(self) -> list[list[tuple[np.ndarray, SparsePoints]]]:
-        """Of each part, the frames (3, h, w) uint8 whose depth is known at some points, with those points, in
-        the unit of the part."""
+        """For each part, list the frames (3, h, w) uint8 with known points, together with these points, in the
+        unit of the part."""
         known: dict[int, list[tuple[np.ndarray, SparsePoints]]] = {}
         for first, clip in zip(self._first_part, self.clips, strict=True):
             if clip.motion is None:
@@ -177,13 +177,13 @@ class SnippetStream(IterableDataset[RawBatch]):
 
     @property
     def snippet_count(self) -> int:
-        """Snippets in an epoch."""
+        """Number of snippets per epoch."""
         return len(self._snippets)
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches in an epoch, the partial last one included; what is left for less than a snippet a
-        process joins the batch before."""
+        """Number of batches per epoch, including a partial last one. A remainder smaller than one snippet per
+        process is merged into the previous batch."""
         return self._batches_of(len(self._snippets))
 
     def _batches_of(self, count: int) -> int:
@@ -193,7 +193,7 @@ class SnippetStream(IterableDataset[RawBatch]):
 
     @cached_property
     def _labelled(self) -> np.ndarray:
-        """Rows of the snippets whose target has labels."""
+        """Indices of the snippets whose target has labels."""
         dense = [clip.dense for clip in self.clips]
         known = [
             (labels := dense[clip]) is not None and bool(labels[target, 0].any())
@@ -202,7 +202,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         return np.flatnonzero(known)
 
     def batch(self, step: int) -> RawBatch:
-        """The batch of a training step, whatever came before."""
+        """Return the batch of a training step, independently of previous calls."""
         rows = np.arange(len(self._snippets))
         on_labels = self.schedule.progress(step) < self.labels_first
         if on_labels and len(self._labelled) >= self._ranks:
@@ -218,7 +218,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         return replace(self._gather(mine, step), weight=weight)
 
     def hold_out(self, every: int) -> "tuple[SnippetStream, SnippetStream]":
-        """The stream without each ``every``-th snippet, and a stream of those alone, in order.
+        """Split off every ``every``-th snippet; return the stream of the others, and that of the held-out ones.
 
         Raises:
             EgodepthError: fewer than two snippets.
@@ -236,18 +236,21 @@ class SnippetStream(IterableDataset[RawBatch]):
         return kept, held_out
 
     def in_order(self, size: int) -> Iterator[RawBatch]:
-        """All snippets once, in order, in batches of at most ``size``."""
+        """Yield all snippets once, in order, in batches of at most ``size``."""
         for first in range(0, len(self._snippets), size):
             rows = np.arange(first, min(first + size, len(self._snippets)))
             yield self._gather(rows, 0)
 
     def snippet_near(self, sequence: int, frame: int) -> RawBatch:
-        """The snippet, as a batch of one, whose target is nearest to a frame of a sequence.
+        """Return the snippet whose target is nearest to a frame of a sequence, as a batch of one.
 
         Args:
-            sequence: its position among the sequences.
-            frame: the frame's position in its sequence; the first and last have no snippet of
-                their own.
+            sequence: index of the sequence.
+            frame: position of the frame in its sequence; not every frame is a target, for example not the
+                first and last.
+
+        Raises:
+            EgodepthError: the sequence has no snippets.
         """
         own = np.flatnonzero(self._snippets[:, 0] == sequence)
         if len(own) == 0:
@@ -285,8 +288,8 @@ class SnippetStream(IterableDataset[RawBatch]):
         return 0 if motion is None else int(self._first_part[snippet[0]] + motion.part[snippet[1]])
 
     def _points(self, chosen: np.ndarray, step: int) -> Tensor | None:
-        """(B, P, 3): x, y and inverse depth of some points of each target, zeros where it has none; None where
-        no clip has any."""
+        """Sample points (B, P, 3) of each target: x, y and inverse depth; zeros where a target has none, None
+        if no clip has any."""
         if not any(clip.motion and clip.motion.points for clip in self.clips):
             return None
         rng = np.random.default_rng([self.seed, step])
@@ -300,7 +303,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         return torch.from_numpy(points)
 
     def _static(self, chosen: np.ndarray) -> Tensor | None:
-        """(B, 1, H, W); None where no clip has any."""
+        """Static masks (B, 1, H, W); None if no clip has one."""
         if all(clip.static is None for clip in self.clips):
             return None
         none = np.zeros(self.clips[0].frames.shape[2:], bool)
@@ -310,7 +313,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         )
 
     def _dense(self, chosen: np.ndarray, step: int) -> Tensor | None:
-        """(B, 2, H, W); None where no clip has any."""
+        """Dense labels (B, 2, H, W); None if no clip has any."""
         dense, factors = [clip.dense for clip in self.clips], [1.0] * len(self.clips)
         for made in self.label_rounds:
             if made.first_step <= step:
@@ -326,7 +329,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         return torch.from_numpy(found)
 
     def _motions(self, chosen: np.ndarray) -> Tensor | None:
-        """(T, B, 4, 4) ``source_from_target`` of the sources in time; None where they are not known."""
+        """Motions (T, B, 4, 4) ``source_from_target`` of the temporal sources; None if unknown."""
         known = [self.clips[clip].motion for clip in chosen[:, 0]]
         if not self.directions or any(motion is None for motion in known):
             return None
@@ -339,7 +342,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         return torch.from_numpy(np.array(motions)).float()
 
     def _partner_motion(self, chosen: np.ndarray) -> Tensor | None:
-        """(1, B, 4, 4) ``partner_from_target``; None without a second camera."""
+        """Motions (1, B, 4, 4) ``partner_from_target``; None without a second camera."""
         if not self._partner:
             return None
         pairs = [(self.clips[self._partners[i]], self.clips[i]) for i in chosen[:, 0]]
@@ -351,7 +354,7 @@ class SnippetStream(IterableDataset[RawBatch]):
 
     def _batches(self) -> Iterator[RawBatch]:
         step = self.first_step
-        while step < self.schedule.total:  # which may change meanwhile
+        while step < self.schedule.total:  # the total may change meanwhile
             yield self.batch(step)
             step += 1
 
@@ -369,7 +372,7 @@ class SnippetStream(IterableDataset[RawBatch]):
 
 
 def _number_parts(clips: list[Clip]) -> list[int]:
-    """Number of each clip's first part; the cameras of a rig share one motion, and with it its parts."""
+    """Id of each clip's first part; cameras of the same rig share their motion and parts."""
     first: dict[str | int, int] = {}
     count, numbers = 0, []
     for index, clip in enumerate(clips):
@@ -385,7 +388,7 @@ def _number_parts(clips: list[Clip]) -> list[int]:
 
 
 def _usable(clip: Clip, target: int, source: int) -> bool:
-    """Whether a pair shows parallax and, where poses are known, has one."""
+    """Whether a pair is not excluded and, if poses are known, both frames are in the same part."""
     if (min(target, source), max(target, source)) in clip.excluded_pairs:
         return False
     if clip.motion is None:

@@ -1,4 +1,4 @@
-"""The terms of the training objective: per-pixel losses, with their scales, masks and means."""
+"""Terms of the training objective: per-pixel losses, masked and averaged over scales and pixels."""
 
 import math
 
@@ -30,7 +30,7 @@ from egodepth.training.batch import SnippetBatch
 from egodepth.training.compilation import Comparisons
 
 FARTHEST_TYPICAL_DEPTH = 10.0
-"""Geometric mean of a batch over the depth that DepthNet starts with."""
+"""Upper bound of a batch's geometric mean depth, in multiples of DepthNet's start depth."""
 COARSE_REDUCTIONS = (4, 8)
 
 
@@ -42,8 +42,8 @@ def depth_differences(
     camera: Camera,
     static: Tensor | None = None,
 ) -> Tensor:
-    """(S, B, h, w) how much the depth of the target, moved into each of the sources (S, B, 3, H, W), differs
-    from that one's own, which gets no gradient."""
+    """Difference (S, B, h, w) between the target's depth, projected into each source (S, B, 3, H, W), and the
+    depth of that source, which gets no gradient."""
     assert networks.depth is not None
     count = len(sources)
     with torch.no_grad():
@@ -62,14 +62,14 @@ def depth_differences(
 def _hidden(
     static: Tensor | None, depth: Tensor, motions: Tensor, cameras: Camera
 ) -> Tensor | None:
-    """(S, B, *layers, h, w) where a pixel's warp reads what belongs to the camera in the source, with the
-    window around it; None where nothing does.
+    """Mask (S, B, *layers, h, w) of pixels whose 3x3 window reads the static mask of the source when warped;
+    None without a static mask.
 
     Args:
-        static: (B, 1, H, W); None where nothing does.
+        static: (B, 1, H, W) static mask.
         depth: (S B, *layers, h, w).
         motions: (S, B, 4, 4).
-        cameras: S B of them, at the size of the depth.
+        cameras: batch size S B, at the size of the depth.
     """
     if static is None:
         return None
@@ -81,7 +81,7 @@ def _hidden(
 
 
 def _mean(loss: Tensor, weight: Tensor | None) -> Tensor:
-    """Mean of losses (N B, h, w) of N views each, weighted where there are weights (B, 1, H, W)."""
+    """Mean of losses (N B, h, w) of N views, times the pixel weights (B, 1, H, W) if there are any."""
     if weight is None:
         return loss.mean()
     resized = F.interpolate(weight, loss.shape[-2:], mode="area")[:, 0]
@@ -89,7 +89,7 @@ def _mean(loss: Tensor, weight: Tensor | None) -> Tensor:
 
 
 def at_size(inverse_depth: Tensor, image: Tensor) -> Tensor:
-    """Inverse depth (B, 1, h, w) at the size of an image."""
+    """Resize inverse depth (B, 1, h, w) to the size of an image."""
     size = image.shape[-2:]
     if inverse_depth.shape[-2:] == size:
         return inverse_depth
@@ -97,13 +97,13 @@ def at_size(inverse_depth: Tensor, image: Tensor) -> Tensor:
 
 
 def half_size(image: Tensor) -> Tensor:
-    """An image (..., H // 2, W // 2), by area."""
+    """Downsample an image to (..., H // 2, W // 2) by area."""
     height, width = image.shape[-2:]
     return F.interpolate(image, (height // 2, width // 2), mode="area")
 
 
 def dense_term(inverse_depths: list[Tensor], labels: Tensor) -> Tensor:
-    """Difference of depth and of its gradients from the labels, of every scale at full size."""
+    """Dense label loss on depth and its gradients, with all scales at full size."""
     scales = torch.cat([at_size(inverse, labels) for inverse in inverse_depths], dim=1)
     return dense_depth_loss(scales, labels) + dense_gradient_loss(scales, labels)
 
@@ -118,7 +118,7 @@ def photometric_terms(
     identity: Tensor | None,
     weight: Tensor | None,
 ) -> dict[str, Tensor]:
-    """L_ph, mean over scales and pixels; every scale is judged at full size."""
+    """L_ph, averaged over scales and pixels, with all scales at full size."""
     count = len(batch.sources)
     depth = 1 / torch.cat([at_size(inverse, batch.target) for inverse in inverse_depths], dim=1)
     cameras = batch.camera.repeat(count)
@@ -150,9 +150,9 @@ def coarse_term(
     sampling: Sampling,
     weight: Tensor | None,
 ) -> Tensor:
-    """L_ph of the finest depth on images at a quarter and an eighth of the size, mean of both.
+    """L_ph of the finest depth on images at 1/4 and 1/8 resolution, averaged.
 
-    There a motion of many pixels, beyond the slopes of L_ph at full size, is one of a pixel or two.
+    There, motions of many pixels, beyond the basin of convergence at full resolution, shrink to a pixel or two.
     """
     count, (height, width) = motions.shape[0], batch.target.shape[-2:]
     losses = []
@@ -180,7 +180,7 @@ def feature_metric_term(
     compare: Comparisons,
     weight: Tensor | None,
 ) -> Tensor:
-    """L_fm from the finest depth, once a step: sum over the levels, each at its own size, by share."""
+    """L_fm of the finest depth: sum over the feature levels, each at its own size, weighted by share."""
     count = motions.shape[0]
     per_source = (
         feature_metric_loss
@@ -208,7 +208,7 @@ def feature_metric_term(
 
 
 def smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, Tensor]:
-    """Both orders, mean over scales, halved from each scale to the next coarser one."""
+    """First- and second-order smoothness, averaged over scales, with the weight halved at each coarser one."""
     first, second = [], []
     for scale, inverse in enumerate(inverse_depths):
         resized = F.interpolate(image, inverse.shape[-2:], mode="area")
@@ -221,8 +221,8 @@ def smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, T
 def consistency_term(
     networks: Networks, inverse_depth: Tensor, motions: Tensor, batch: SnippetBatch
 ) -> Tensor:
-    """Depth of the target against that of one source, chosen at random, which gets no gradient: the
-    motion of each pair has a scale of its own, and nothing else ties them."""
+    """Depth consistency of the target with one random source, which gets no gradient. Nothing else ties the
+    scales of different pairs together."""
     chosen = int(torch.randint(len(batch.sources), ()))
     one = slice(chosen, chosen + 1)
     return depth_differences(
@@ -231,14 +231,15 @@ def consistency_term(
 
 
 def scale_term(inverse_depth: Tensor, unit: float, *, tied: bool) -> Tensor:
-    """Monocular video leaves the scale free. While PoseNet's motions are still wrong, the farthest
-    depth is the least wrong one, where the sigmoid of DepthNet has no gradient to come back by. So
-    a batch whose typical depth is beyond FARTHEST_TYPICAL_DEPTH is pulled back.
+    """Squared excess of mean log depth over FARTHEST_TYPICAL_DEPTH; if tied, its squared distance to the unit.
 
-    On this side the term is zero, and it sees the mean of logarithms: tying the plain mean to a value
-    made sky and bare walls, whose depth nothing else holds, as near as possible. Where motions follow
-    the depth at once, all of it moves together, and the mean is tied to the unit itself; without that
-    it crept to the nearest bound within some hundred steps.
+    Monocular video leaves the scale free. While PoseNet's motions are still wrong, depth drifts to the
+    farthest bound, where the sigmoid of DepthNet has no gradient to recover; this term pulls it back.
+
+    It uses the mean log depth: tying the arithmetic mean to a value pulled sky and bare walls, which
+    nothing else constrains, as near as possible. With aligned motions, which follow the depth
+    immediately, the mean is tied to the unit; otherwise it drifted to the nearest bound within some
+    hundred steps.
     """
     if tied:
         return (inverse_depth.log().mean() + math.log(unit)).square()
@@ -249,13 +250,13 @@ def scale_term(inverse_depth: Tensor, unit: float, *, tied: bool) -> Tensor:
 def feature_terms(
     levels: list[Tensor], reconstructions: list[Tensor], image: Tensor, loss: LossWeights
 ) -> dict[str, Tensor]:
-    """Means of L_rec, L_dis and L_cvt over the levels of FeatureNet.
+    """L_rec, L_dis and L_cvt, averaged over the levels of FeatureNet.
 
     Args:
         levels: features, finest first.
-        reconstructions: of the image, finest first.
+        reconstructions: reconstructed images, finest first.
         image: (B, 3, H, W).
-        loss: weights and the levels that count.
+        loss: determines the levels and their weights.
     """
 
     def resized(like: Tensor) -> Tensor:
