@@ -1,1 +1,1 @@
-"""Using a trained run."""
+"""Inference with a trained run: prediction, odometry, export and scoring."""

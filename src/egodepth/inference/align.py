@@ -1,4 +1,4 @@
-"""Direct alignment of two images: the motion between them by a run's depth, on images or features."""
+"""Direct alignment of two images: the motion between them, given a run's depth, from images or features."""
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ FEATURE_LEVELS = 3
 
 @torch.no_grad()
 def make_maps(images: Float[Tensor, "b 3 h w"], features: FeatureNet | None) -> list[Tensor]:
-    """Maps to align, coarsest first: levels of a FeatureNet, or without one the images at four sizes.
+    """Make maps to align, coarsest first: levels of a FeatureNet, or without one, images at four sizes.
 
     Args:
         images: in [0, 1].
-        features: network; evaluated as it is.
+        features: network, in its current mode.
     """
     if features is None:
         return image_pyramid(images.float(), IMAGE_REDUCTIONS)
@@ -42,22 +42,23 @@ def align_images(
     settings: AlignSettings | None = None,
     features: FeatureNet | None = None,
 ) -> Alignment:
-    """The motion ``source_from_target`` of two images of one camera, with the target's predicted depth.
+    """Estimate the motion ``source_from_target`` between two images of one camera from the target's predicted
+    depth.
 
     Args:
         run: trained networks.
-        target, source: images; target is the one whose depth is predicted.
-        camera: of the images, at their size, without batch.
-        start: (4, 4) where to begin; by default PoseNet's motion, or none without a PoseNet.
-        settings: what to solve for; by default motion, gain and bias, without gain and bias on features.
-        features: compare this network's features in place of the images.
+        target, source: images; depth is predicted for the target.
+        camera: of the images, at their size, unbatched.
+        start: (4, 4) initial motion; by default PoseNet's, or the identity without a PoseNet.
+        settings: unknowns to solve for; by default motion, gain and bias, or on features only motion.
+        features: compare this network's features instead of the images.
 
     Returns:
         A batch of one: state with the motion in the run's unit, covariance, and ``trusted``.
 
     Raises:
-        EgodepthError: a missing or broken image, one of another size than the camera's, or an argument of
-            another type or shape.
+        EgodepthError: a missing or broken image, an image whose size is not the camera's, or an argument of a
+            wrong type or shape.
     """
     check_run(run)
     require(camera, Camera, "camera", "a Camera")

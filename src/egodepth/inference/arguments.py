@@ -1,4 +1,4 @@
-"""Arguments of the Python interface, checked before the work."""
+"""Checks of arguments of the Python interface."""
 
 from typing import Any
 
@@ -9,10 +9,10 @@ from egodepth.runs.run import Run
 
 
 def check_run(run: Any) -> None:
-    """Check a run.
+    """Check that an argument is a run.
 
     Raises:
-        EgodepthError: it is something else, as the folder of one.
+        EgodepthError: it is something else, such as a run folder.
     """
     if not hasattr(run, "depth_of_frames"):
         raise EgodepthError(
@@ -21,11 +21,11 @@ def check_run(run: Any) -> None:
 
 
 def footage_of(run: Run, sequence: Sequence) -> Sequence:
-    """Footage as ``run.open`` gives it, with the run's camera and its lens undone, whether it comes from there
-    or was read otherwise.
+    """Footage with a camera: as it is if it has its own camera or comes from ``Run.open``, otherwise opened by
+    ``Run.open``.
 
     Raises:
-        EgodepthError: no run, no sequence, or what ``Run.open`` finds wrong.
+        EgodepthError: not a run or not a sequence, or as in ``Run.open``.
     """
     check_sequence(sequence)
     if sequence.opened or brings_camera(sequence):
@@ -35,10 +35,10 @@ def footage_of(run: Run, sequence: Sequence) -> Sequence:
 
 
 def check_sequence(sequence: Any) -> None:
-    """Check one sequence of footage.
+    """Check that an argument is one sequence of footage.
 
     Raises:
-        EgodepthError: it is something else, as a list of sequences.
+        EgodepthError: it is something else, such as a list of sequences.
     """
     require(
         sequence, Sequence, "sequence", "one Sequence, an item of the list that read_source gives"
@@ -46,7 +46,7 @@ def check_sequence(sequence: Any) -> None:
 
 
 def check_sequences(sequences: Any) -> None:
-    """Check a list of sequences.
+    """Check that an argument is a non-empty list of sequences.
 
     Raises:
         EgodepthError: it is something else, or empty.

@@ -1,4 +1,4 @@
-"""Depth of footage with a known trajectory: multi-view depth where frames agree, elsewhere the network's."""
+"""Depth of footage with a known trajectory: multi-view depth where frames agree, the network's elsewhere."""
 
 from collections.abc import Iterator
 from typing import Literal, NamedTuple, get_args
@@ -24,14 +24,15 @@ from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.runs.run import Run
 
 DepthFrom = Literal["views", "network"]
-"""Where depth comes from: from neighbouring frames by plane sweep where they agree, and elsewhere from
-DepthNet; or from DepthNet alone."""
+"""Source of depth. ``views``: plane sweep over neighbouring frames where they agree, DepthNet elsewhere;
+``network``: DepthNet alone."""
 MAX_SOURCE_DISTANCE = 30
-"""Frames from one to its farthest source, however slow the camera."""
+"""Largest distance in frames from a frame to a source, however slow the camera."""
 NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.5
-"""Of DepthNet's depths of a frame: the range to search, since they may be wrong."""
+"""Nearest depth to search: this percentile of DepthNet's depths of a frame, times this factor as a margin for
+their errors."""
 MIN_SCALE_SHARE = 0.05
-"""Of the pixels of a frame on which views agree, to tell the scale of DepthNet's depth of it."""
+"""Smallest share of pixels on which views agree that gives the scale of DepthNet's depth of a frame."""
 
 
 class FrameDepth(NamedTuple):
@@ -41,7 +42,7 @@ class FrameDepth(NamedTuple):
         number: of the frame.
         image: (h, w, 3) uint8 at the size of the networks.
         depth: (h, w) float64 in the unit of the trajectory.
-        agreed: (h, w) bool, where it comes from views that agree.
+        agreed: (h, w) bool, where depth comes from views that agree.
         first_from_frame: (4, 4).
     """
 
@@ -53,10 +54,10 @@ class FrameDepth(NamedTuple):
 
 
 def check_depth_from(depth: str) -> None:
-    """Check a :data:`DepthFrom`.
+    """Check that a word is a :data:`DepthFrom`.
 
     Raises:
-        EgodepthError: it is none.
+        EgodepthError: it is not.
     """
     if depth not in get_args(DepthFrom):
         raise EgodepthError(f"depth must be {' or '.join(get_args(DepthFrom))}, got {depth!r}")
@@ -72,20 +73,20 @@ def frame_depths(
 ) -> Iterator[FrameDepth]:
     """Depth of every n-th frame that has a pose, in constant memory.
 
-    Views are compared at up to twice the size of the networks; each pixel is the median of those it is made
-    of. The frames of footage of one or two frames, and those around which the camera stands still, have
-    DepthNet's depth. Elsewhere its depth is brought to the scale on which views agree, since that of a
-    frame may differ from the trajectory's.
+    Views are compared at up to twice the size of the networks and reduced by medians. Where they do not agree,
+    DepthNet's depth is used, scaled to the depth that views agree on, since its scale may differ from the
+    trajectory's. Frames with too few sources (footage of one or two frames, or a standing camera) have
+    DepthNet's depth alone.
 
     Args:
         run: trained networks.
         sequence: footage with a camera.
         trajectory: of its frames.
-        every: frames from one to the next.
-        depth: where it comes from.
+        every: n, the step in frames.
+        depth: source of depth.
 
     Raises:
-        EgodepthError: another word than those of ``depth``.
+        EgodepthError: ``depth`` is not a :data:`DepthFrom`.
     """
     check_depth_from(depth)
     sequence = footage_of(run, sequence)
@@ -125,7 +126,7 @@ def frame_depths(
 def _with_views(
     own: FrameDepth, views: PosedViews, position: int, poses: np.ndarray, factor: int
 ) -> FrameDepth:
-    """The frame with what views agree on in the place of the network's depth."""
+    """The frame with multi-view depth where views agree."""
     shortest = MIN_BASELINE * float(np.median(own.depth))
     nearest = NEAREST_FACTOR * float(np.percentile(own.depth, NEAREST_PERCENTILE))
     steps = range(1, MAX_SOURCE_DISTANCE + 1)

@@ -1,4 +1,4 @@
-"""Prediction for a whole sequence, in constant memory."""
+"""Predict depth and poses of a whole sequence in constant memory."""
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
@@ -30,20 +30,20 @@ if TYPE_CHECKING:
 
 BATCH = 4
 PREDICTION = "prediction"
-"""What is written, as :class:`OutputFolder` calls it."""
+"""Kind of output, for :class:`OutputFolder`."""
 Format = Literal["npz", "png", "exr", "video"]
 EXR: Format = "exr"
 FORMATS: tuple[Format, ...] = ("npz", "png", "video")
-"""What is written where nobody asks for something else; there is also EXR."""
+"""Formats written by default; EXR only on request."""
 PNG_PER_UNIT = 256
-"""Steps of the 16-bit PNG in one unit of depth after scaling, as in KITTI's depth maps; 0 is unknown."""
+"""Steps of the 16-bit PNG per unit of scaled depth, as in KITTI's depth maps; 0 means unknown."""
 
 FAST_PNG = [
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
     *(cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP),
 ]
-"""A third of the time of the ordinary way, for files a tenth larger."""
+"""Encodes in a third of the default's time, for files a tenth larger."""
 
 
 class FramePrediction(NamedTuple):
@@ -52,8 +52,8 @@ class FramePrediction(NamedTuple):
     Attributes:
         frame: the frame.
         depth: (H, W) float32 at the size of the frame, in the run's unit or metres.
-        first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera; None
-            where the run has no PoseNet.
+        first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera, in the same
+            unit; None if the run has no PoseNet.
     """
 
     frame: Frame
@@ -64,15 +64,15 @@ class FramePrediction(NamedTuple):
 def predict_sequence(
     run: Run, sequence: Sequence, *, unit: Unit = OWN_UNIT
 ) -> Iterator[FramePrediction]:
-    """Depth and pose of every frame in order; frames are decoded as they are needed.
+    """Predict depth and pose of every frame in order, decoding frames as needed.
 
-    Poses are PoseNet's motions over the gap that it was trained at, see
-    :func:`egodepth.inference.odometry.motion_chain.chain_poses`; predictions come late by so many frames.
+    Poses are chained from PoseNet's motions over the gap it was trained with, see
+    :func:`egodepth.inference.odometry.motion_chain.chain_poses`; predictions lag by about that many frames.
 
     Args:
         run: trained networks.
-        sequence: footage; the run gives it its camera where it brings none.
-        unit: of the run, see :func:`find_unit`; where it is known, lengths are metres.
+        sequence: footage; without a camera of its own, it gets the run's.
+        unit: of the run, see :func:`find_unit`; if it is known, lengths are in metres.
     """
     check_run(run)
     sequence = footage_of(run, sequence)
@@ -89,7 +89,7 @@ def predict_sequence(
 
 
 def _predicted(run: Run, sequence: Sequence, unit: Unit) -> Iterator[Prepared[np.ndarray]]:
-    """Frames as the networks see them, with their depth."""
+    """Frames prepared for the networks, with their depth."""
     batches = prefetch(_batches(sequence.frames.at()))
     with progress.phase(f"predicting {sequence.name}", len(sequence.frames)) as phase:
         for frames in batches:
@@ -101,14 +101,14 @@ def _predicted(run: Run, sequence: Sequence, unit: Unit) -> Iterator[Prepared[np
 
 
 def predict_trajectory(run: Run, sequence: Sequence) -> Trajectory:
-    """The poses of :func:`predict_sequence` alone, in the run's unit.
+    """Predict the poses of :func:`predict_sequence` without depth, in the run's unit.
 
     Args:
         run: trained networks.
         sequence: footage.
 
     Raises:
-        EgodepthError: there is no PoseNet.
+        EgodepthError: the run has no PoseNet.
     """
     if not run.has_motion:
         raise EgodepthError(
@@ -131,15 +131,15 @@ def predict_trajectory(run: Run, sequence: Sequence) -> Trajectory:
 
 
 def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) -> Unit:
-    """What the run's lengths are on some footage: metres where something is known.
+    """Find the unit of a run's lengths on some footage, in metres if a length is known.
 
     Args:
         run: trained networks.
-        sequence: footage; the run gives it its camera where it brings none.
-        known: what was measured.
+        sequence: footage; without a camera of its own, it gets the run's.
+        known: the known length; without one, the run's own unit is returned.
 
     Raises:
-        EgodepthError: what was measured tells no unit, or needs a PoseNet that the run lacks.
+        EgodepthError: the known length does not determine a unit, or needs a PoseNet that the run lacks.
     """
     check_run(run)
     sequence = footage_of(run, sequence)
@@ -167,25 +167,25 @@ def write_predictions(
     unit: Unit = OWN_UNIT,
     formats: Collection[Format] = FORMATS,
 ) -> Iterator[FramePrediction]:
-    """Write predictions while they come, and pass them on.
+    """Write predictions as they arrive, and pass them on.
 
-    ``depth/NAME.npz``: ``depth`` as float32; ``depth_png/NAME.png``: 16 bit, depth times ``scale``
-    times 256; ``depth_exr/NAME.exr``: one channel Z, float32; ``depth.mp4``: image above depth, as
-    fast as the footage (10 frames per second where it has no times);
-    ``trajectory_tum.txt`` and ``trajectory_kitti.txt``; ``unit.json``: what lengths are, and how that is
-    known. NAME is the frame's, see :attr:`egodepth.data.sequence.Frame.stem`. The PNG's ``scale`` is 1 for
-    metres; else it is chosen by the first frame, whose median depth becomes 10. It is written to
-    ``depth_png/scale.txt``. The trajectory is written at the end, and only where there are poses. Files of
-    an earlier prediction are removed, see :class:`egodepth.core.outputs.OutputFolder`.
+    Files: ``depth/NAME.npz``: ``depth`` as float32; ``depth_png/NAME.png``: 16 bit, depth times ``scale``
+    times 256; ``depth_exr/NAME.exr``: one channel Z, float32; ``depth.mp4``: image above depth, at the frame
+    rate of the footage (10 frames per second if it has no times); ``trajectory_tum.txt`` and
+    ``trajectory_kitti.txt``; ``unit.json``: the unit of lengths and its origin. NAME is the frame's, see
+    :attr:`egodepth.data.sequence.Frame.stem`. The PNG's ``scale``, written to ``depth_png/scale.txt``, is 1
+    for metres; otherwise it makes the median depth of the first frame 10. The trajectory is written at the
+    end, if there are poses. Files of an earlier prediction are removed, see
+    :class:`egodepth.core.outputs.OutputFolder`.
 
     Args:
-        predictions: of :func:`predict_sequence`, with the same unit.
+        predictions: from :func:`predict_sequence`, with the same unit.
         out: folder.
         unit: of their lengths.
         formats: of the depth maps, see FORMATS and EXR.
 
     Raises:
-        EgodepthError: a broken frame, a file that can't be written, an unknown format, or EXR without its
+        EgodepthError: a broken frame, a file that cannot be written, an unknown format, or EXR without its
             package.
     """
     check_formats(formats)
@@ -195,7 +195,7 @@ def write_predictions(
 
 
 def check_formats(formats: Collection[str]) -> None:
-    """Check that depth maps can be written so, before the work.
+    """Check in advance that depth maps can be written in these formats.
 
     Raises:
         EgodepthError: an unknown format, or EXR without its package.
@@ -241,7 +241,7 @@ def _open_video(path: Path, stack: ExitStack) -> "VideoWriter":
 
 
 class _Writer:
-    """Depth maps and video of one frame after the other."""
+    """Writes depth maps and video frame by frame."""
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ class _Writer:
         self.scale, self.nearest = scale or 0.0, 0.0
 
     def write(self, prediction: FramePrediction) -> None:
-        """The files of a frame."""
+        """Write the files of a frame."""
         frame, depth, _ = prediction
         if not self.nearest:
             self.scale = self.scale or 10.0 / float(np.median(depth))

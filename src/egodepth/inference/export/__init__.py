@@ -1,1 +1,1 @@
-"""The whole footage as point cloud, mesh, or for other programs."""
+"""Export of whole footage as point cloud, mesh, or for other programs."""

@@ -1,4 +1,4 @@
-"""Points in space from depth and trajectory, and their files."""
+"""Point clouds from depth and trajectory, and their files."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -23,20 +23,20 @@ from egodepth.runs.destination import output_folder
 from egodepth.runs.run import Run
 
 AGREEMENT = 0.05
-"""Share by which the depths of two frames may differ at a point that is kept."""
+"""Largest relative difference between the depths of two frames at a valid point."""
 MAX_BEND = 0.1
-"""Second difference of inverse depth from pixel to pixel, over it: 0 on every plane, large at the borders of
-objects, where views agree on depth between front and back."""
+"""Largest second difference of inverse depth between neighbouring pixels, relative to it: 0 on every plane,
+large at object borders, where views agree on depths between foreground and background."""
 MAX_MEDIAN_DEPTHS = 10.0
-"""Median depths; what lies beyond is sky, or too uncertain to be a point."""
+"""Largest depth of a point in median depths of its frame; beyond is sky, or depth is too uncertain."""
 MAX_COLMAP_POINTS = 100_000
 COLMAP = "COLMAP model"
-"""What is written, as :class:`OutputFolder` calls it."""
+"""Kind of output, for :class:`OutputFolder`."""
 
 
 @dataclass(frozen=True)
 class Cloud:
-    """Coloured points.
+    """A coloured point cloud.
 
     Attributes:
         points: (N, 3) float32, in the frame of the first camera and the unit of the trajectory.
@@ -47,7 +47,7 @@ class Cloud:
     colours: np.ndarray
 
     def scaled(self, factor: float) -> "Cloud":
-        """The same in another unit."""
+        """The cloud in another unit."""
         return replace(self, points=self.points * np.float32(factor))
 
 
@@ -58,9 +58,9 @@ class DepthView(NamedTuple):
         number: of the frame.
         image: (h, w, 3) uint8 at the size of the networks.
         depth: (h, w) float64 in the run's unit.
-        valid: (h, w) bool; not too far, and seen at the same depth by neighbours.
+        valid: (h, w) bool; not too far away, and consistent with neighbouring frames.
         first_from_frame: (4, 4).
-        camera: of that size.
+        camera: for that size.
     """
 
     number: int
@@ -79,22 +79,22 @@ def consistent_views(
     *,
     depth: DepthFrom = "views",
 ) -> Iterator[DepthView]:
-    """Depth of every so many frames, and which of it is valid: what neighbouring frames agree on, but for the
-    borders of objects; and of the rest what the next of these frames (for the last, the one before) sees at
-    the same depth.
+    """Depth of every n-th frame with a mask of valid pixels.
 
-    Depth edges of a network are smooth, and moving objects move: both fail that test. A single frame has
-    nothing to be compared with and is valid.
+    Where neighbouring frames agree, pixels are valid except at object borders. The others are valid where the
+    next of the returned frames (for the last, the previous one) sees the same depth, a test that smooth depth
+    edges of a network and dynamic objects fail. A single frame cannot be compared and is valid. Pixels that are
+    too far away are never valid.
 
     Args:
         run: trained networks.
-        sequence: footage; the run gives it its camera where it brings none.
+        sequence: footage; without a camera of its own, it gets the run's.
         trajectory: of its frames.
-        every: frames from one to the next.
-        depth: where it comes from, see :func:`egodepth.inference.multi_view.frame_depths`.
+        every: n, the step in frames.
+        depth: source of depth, see :func:`egodepth.inference.multi_view.frame_depths`.
 
     Raises:
-        EgodepthError: another word than those of ``depth``.
+        EgodepthError: ``depth`` is not a :data:`DepthFrom`.
     """
     sequence = footage_of(run, sequence)
     frames = frame_depths(run, sequence, trajectory, every, depth=depth)
@@ -109,7 +109,7 @@ def consistent_views(
 
 
 def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> DepthView:
-    """A frame, valid where views agree, or where another frame sees the same depth."""
+    """The view of a frame, valid where views agree or another frame sees the same depth."""
     assert sequence.camera is not None
     camera = sequence.camera.resize(*frame.depth.shape).to(torch.float64)
     near = frame.depth < MAX_MEDIAN_DEPTHS * np.median(frame.depth)
@@ -123,7 +123,7 @@ def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> De
 
 
 def _bend(depth: np.ndarray) -> np.ndarray:
-    """How far the inverse depth of each pixel is from the middle of its neighbours', see MAX_BEND."""
+    """Relative second difference of inverse depth at each pixel, see MAX_BEND."""
     inverse = 1 / depth
     around = np.pad(inverse, 1, mode="edge")
     down = around[2:, 1:-1] + around[:-2, 1:-1] - 2 * inverse
@@ -132,7 +132,7 @@ def _bend(depth: np.ndarray) -> np.ndarray:
 
 
 def unproject_view(view: DepthView) -> np.ndarray:
-    """(h * w, 3) float64 points in the frame of the view's camera."""
+    """Unproject all pixels to points (h * w, 3), float64, in the frame of the view's camera."""
     height, width = view.depth.shape
     pixels = pixel_grid(height, width, view.camera.matrix)
     return view.camera.unproject(pixels, torch.from_numpy(view.depth.ravel())).numpy()
@@ -146,10 +146,10 @@ def fuse_cloud(
     *,
     depth: DepthFrom = "views",
 ) -> Cloud:
-    """Points of :func:`consistent_views`, whose arguments these are, in the unit of the trajectory.
+    """Fuse the valid points of :func:`consistent_views` (same arguments) to a cloud in the trajectory's unit.
 
     Raises:
-        EgodepthError: no points that agree.
+        EgodepthError: no valid points.
     """
     points, colours = [], []
     for view in consistent_views(run, sequence, trajectory, every, depth=depth):
@@ -165,7 +165,7 @@ def fuse_cloud(
 def _agrees(
     points: np.ndarray, other_from_this: np.ndarray, other_depth: np.ndarray, camera: Camera
 ) -> np.ndarray:
-    """Which points (N, 3) another frame sees at about their depth."""
+    """Whether another frame sees points (N, 3) at about their depth."""
     moved = points @ other_from_this[:3, :3].T + other_from_this[:3, 3]
     ahead = moved[:, 2] > 0
     pixels = camera.project(torch.from_numpy(np.where(ahead[:, None], moved, 1.0))).numpy()
@@ -176,10 +176,10 @@ def _agrees(
 
 
 def write_ply(path: str | Path, cloud: Cloud, comment: str = "") -> None:
-    """Binary PLY with x y z as float32 and red green blue as bytes, and a comment in its header.
+    """Write a binary PLY file with x y z as float32, red green blue as bytes, and a comment in its header.
 
     Raises:
-        EgodepthError: another suffix than .ply, or a file that can't be written.
+        EgodepthError: a suffix other than .ply, or a file that cannot be written.
     """
     check_destination(Path(path), (".ply",))
     rows = np.empty(
@@ -206,7 +206,7 @@ def write_ply(path: str | Path, cloud: Cloud, comment: str = "") -> None:
 def _posed_frames(
     sequence: Sequence, trajectory: Trajectory, every: int
 ) -> Iterator[tuple[Frame, np.ndarray]]:
-    """Every so many of the frames that have a pose, with it, in the trajectory's unit."""
+    """Every n-th frame that has a pose, with its pose in the trajectory's unit."""
     poses = trajectory.shown(every)
     frames = read_numbered(sequence.frames, poses)
     for frame in progress.track(frames, f"writing frames of {sequence.name}", len(poses)):
@@ -221,15 +221,15 @@ def write_colmap(
     every: int,
     comment: str = "",
 ) -> int:
-    """A COLMAP model in text form (``sparse/0``) and its frames (``images``), as 3D Gaussian splatting
-    starts from; returns how many frames it has. Arguments as in :func:`fuse_cloud`.
+    """Write a COLMAP model in text form (``sparse/0``) and its frames (``images``), for example for 3D Gaussian
+    splatting; return the number of frames. Arguments as in :func:`fuse_cloud`.
 
-    COLMAP counts pixels from the corner of the image, so that the centre moves by half a pixel. Points
-    are a regular selection of the cloud, without tracks. A comment is kept in ``images.txt``. Files of an
+    COLMAP's pixel coordinates start at the corner of the image, so the principal point is shifted by half a
+    pixel. Points are every n-th of the cloud, without tracks. The comment goes to ``images.txt``. Files of an
     earlier model are removed, see :class:`egodepth.core.outputs.OutputFolder`.
 
     Raises:
-        EgodepthError: no camera, or a file that can't be written.
+        EgodepthError: no camera, or a file that cannot be written.
     """
     if sequence.camera is None:
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")

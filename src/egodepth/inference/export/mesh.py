@@ -1,4 +1,4 @@
-"""A surface of the whole footage: depth of many frames fused as signed distances, and its mesh."""
+"""Mesh of whole footage: the depth of many frames, fused to signed distances."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,16 +21,16 @@ from egodepth.runs.run import Run
 
 MOST_VOXELS = 24_000_000
 TRUNCATION, UNCERTAIN = 4.0, 0.1
-"""Voxels, and share of the depth if that is more, on either side of a surface in which distances count: what
-the depths of two frames differ by must lie within, or each frame makes a surface of its own."""
+"""Truncation distance: this many voxels or this share of the depth, whichever is more. It must exceed the
+differences between the depths of two frames, or each frame makes a surface of its own."""
 COARSEST = 0.01
-"""Voxel over median depth; networks of this kind do not see finer than that."""
+"""Default voxel size over median depth; depth is not finer than that."""
 FARTHEST_MESHED = 3.0
-"""Median depths; beyond, depth is too rough for a surface."""
+"""Largest depth used, in median depths of its frame; beyond, depth is too noisy for a surface."""
 COVERED = 0.99
-"""Share of the points along each axis that the volume holds; the rest are strays."""
+"""Share of the points along each axis that lie in the volume; the rest are outliers."""
 STL_HEADER = 80
-"""Bytes."""
+"""Length in bytes."""
 MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 
 
@@ -42,7 +42,7 @@ class Mesh:
         vertices: (V, 3) float32, in the frame of the first camera.
         faces: (T, 3) int64.
         colours: (V, 3) uint8.
-        voxel: side of the voxels it was made with.
+        voxel: side length of the voxels it was made with.
     """
 
     vertices: np.ndarray
@@ -51,22 +51,22 @@ class Mesh:
     voxel: float
 
     def scaled(self, factor: float) -> "Mesh":
-        """The same in another unit."""
+        """The mesh in another unit."""
         vertices = self.vertices * np.float32(factor)
         return Mesh(vertices, self.faces, self.colours, self.voxel * factor)
 
 
 class Volume:
     """Truncated signed distances on a grid (Curless and Levoy, "A volumetric method for building complex
-    models from range images", SIGGRAPH 1996): each voxel keeps the weighted mean of what the frames see
-    before or behind it."""
+    models from range images", SIGGRAPH 1996): each voxel keeps the weighted mean over frames of its signed
+    distance to the surface."""
 
     def __init__(self, low: np.ndarray, high: np.ndarray, voxel: float):
-        """An empty volume.
+        """Make an empty volume.
 
         Args:
             low, high: (3,) corners.
-            voxel: side of a voxel, in the same unit.
+            voxel: side length of a voxel, in the same unit.
         """
         self.low, self.voxel = torch.from_numpy(np.asarray(low, np.float32)), voxel
         self.shape = tuple(int(n) for n in np.maximum(2, np.ceil((high - low) / voxel)))
@@ -78,19 +78,19 @@ class Volume:
         self, depth: torch.Tensor, valid: torch.Tensor, image: torch.Tensor, camera: Camera,
         camera_from_world: torch.Tensor,
     ) -> None:  # fmt: skip
-        """Take in one frame, slab by slab so that memory stays small.
+        """Integrate one frame, slab by slab to save memory.
 
         Args:
             depth: (h, w) along z.
             valid: (h, w) bool, pixels to use.
-            image: (h, w, 3) in 0 to 255.
-            camera: of that size.
+            image: (h, w, 3) from 0 to 255.
+            camera: for that size.
             camera_from_world: (4, 4).
         """
         height, width = depth.shape
         y, z = torch.meshgrid(*(torch.arange(n) for n in self.shape[1:]), indexing="ij")
         fx, fy, cx, cy = camera.focal_and_centre.float()
-        # At a depth edge, bilinear sampling would make a surface between front and back.
+        # Sampled at the nearest pixel: at depth edges, bilinear sampling would add false surfaces.
         data = torch.where(valid, depth, 0.0).float()
         for x in range(self.shape[0]):
             centres = torch.stack([torch.full_like(y, x), y, z], dim=-1) * self.voxel + self.low
@@ -107,7 +107,7 @@ class Volume:
             truncation = (UNCERTAIN * seen).clamp(min=TRUNCATION * self.voxel)
             signed = (seen - moved[..., 2]) / truncation
             valid = inside & (seen > 0) & (signed > -1)
-            # Near depth is the more exact one: its error grows with the square.
+            # The error of depth grows with its square.
             weight = torch.where(valid, 1 / seen.clamp(min=self.voxel).square(), 0.0)
             total = self.weight[x] + weight
             share = weight / total.clamp(min=1e-12)
@@ -116,13 +116,13 @@ class Volume:
             self.weight[x] = total
 
     def mesh(self) -> Mesh:
-        """The surface where the distance is zero.
+        """Extract the surface of zero distance by marching cubes.
 
         Raises:
-            EgodepthError: no surface was seen.
+            EgodepthError: no surface was found.
         """
         known = self.weight > 0
-        # A cell is used where all of its corners were seen.
+        # Only cells whose corners were all observed are used.
         corners = F.max_pool3d(-known.float()[None, None], 2, stride=1)[0, 0] < -0.5
         # skimage looks up a cell's mask at the corner with the largest indices.
         mask = F.pad(corners, (1, 0, 1, 0, 1, 0)).numpy()
@@ -151,16 +151,16 @@ def fuse_mesh(
     *,
     depth: DepthFrom = "views",
 ) -> Mesh:
-    """The surface that every so many frames see; arguments as of
-    :func:`egodepth.inference.export.cloud.consistent_views`.
+    """Fuse the depth of every n-th frame to a mesh in the trajectory's unit.
 
     Args:
-        run, sequence, trajectory, every, depth: see there.
-        voxel: side of a voxel in the unit of the trajectory, which the surface is in; by default
-            COARSEST of the depth, or as fine as MOST_VOXELS allow.
+        run, sequence, trajectory, every, depth: as in
+            :func:`egodepth.inference.export.cloud.consistent_views`.
+        voxel: side length of a voxel, in the trajectory's unit; by default COARSEST times the median depth,
+            or larger where MOST_VOXELS require it.
 
     Raises:
-        EgodepthError: no camera, no surface, or voxels too small for the memory.
+        EgodepthError: no camera, no surface, or voxels that need too much memory.
     """
     found = consistent_views(run, sequence, trajectory, every, depth=depth)
     views = [_near(view) for view in found]
@@ -200,11 +200,11 @@ def _near(view: DepthView) -> DepthView:
 
 
 def write_mesh(path: Path, mesh: Mesh, comment: str = "") -> None:
-    """A mesh as .ply, .obj, .glb or .stl, with a comment in its header; in .glb it is ``extras.comment`` of the
-    mesh.
+    """Write a mesh as .ply, .obj, .glb or .stl, with a comment in its header (in .glb, the mesh's
+    ``extras.comment``).
 
     Raises:
-        EgodepthError: another suffix, or a file that can't be written.
+        EgodepthError: another suffix, or a file that cannot be written.
     """
     check_destination(path, MESH_SUFFIXES)
     import trimesh

@@ -1,4 +1,4 @@
-"""The whole footage as a recording of Rerun (rerun.io): image, depth, camera, trajectory and points."""
+"""Rerun recordings (rerun.io) of whole footage: image, depth, camera, trajectory and points."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from egodepth.runs.run import Run
 
 
 def load_rerun() -> Any:
-    """The package rerun.
+    """Import the package rerun.
 
     Raises:
         EgodepthError: it is not installed.
@@ -35,7 +35,7 @@ def load_rerun() -> Any:
 
 @contextmanager
 def _writing() -> Iterator[None]:
-    """Errors of rerun's own writer as those of the system."""
+    """Turn errors of rerun's writer into OSError."""
     try:
         yield
     except RuntimeError as error:
@@ -46,20 +46,19 @@ def write_rerun(
     path: Path, run: Run, sequence: Sequence, trajectory: Trajectory, cloud: Cloud,
     *, every: int = 1, comment: str = "",
 ) -> int:  # fmt: skip
-    """Write ``path`` (.rrd); returns how many frames it has.
+    """Write a recording (.rrd) and return its number of frames.
 
     Args:
-        path: file.
+        path: of the file.
         run: trained networks.
         sequence: footage with a camera.
         trajectory: of its frames.
-        cloud: points, in the unit of the trajectory, as depth is written too.
-        every: frames from one that is written to the next.
-        comment: kept as a text document.
+        cloud: points in the unit of the trajectory, which depth is written in, too.
+        every: write every n-th frame.
+        comment: recorded as a text document.
 
     Raises:
-        EgodepthError: another suffix than .rrd, rerun is not installed, or the file can't be
-            written.
+        EgodepthError: a suffix other than .rrd, rerun is not installed, or the file cannot be written.
     """
     sequence = footage_of(run, sequence)
     assert sequence.camera is not None

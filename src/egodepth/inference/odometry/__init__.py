@@ -1,1 +1,1 @@
-"""Trajectories: direct alignment over a window, chains of PoseNet's motions, their unit and files."""
+"""Trajectories from direct alignment or chained PoseNet motions, their unit and files."""

@@ -1,1 +1,1 @@
-"""Predictions and trajectories against the ground truth, and loss landscapes."""
+"""Scores of predictions and trajectories against ground truth, and loss landscapes."""
