@@ -1,1 +1,1 @@
-"""Scores of depth maps and trajectories, whoever made them: arrays in, numbers out."""
+"""Metrics of depth maps and trajectories from any source: arrays in, numbers out."""

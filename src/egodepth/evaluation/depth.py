@@ -1,7 +1,7 @@
 """Depth protocols and metrics.
 
-Metrics as in Eigen et al., "Depth map prediction from a single image", NeurIPS 2014, and as KITTI's depth
-benchmark defines them.
+Metrics follow Eigen et al., "Depth map prediction from a single image", NeurIPS 2014, and KITTI's depth
+benchmark.
 """
 
 import math
@@ -23,9 +23,9 @@ MORE_LABELS = (
     "SILog", "log10", "F-score", "edge acc. (px)", "edge compl. (px)", "ground too far",
 )  # fmt: skip
 TOO_FAR = 1.5
-"""Ratio of predicted to true depth from which on a pixel of the ground counts as a hole in it."""
+"""Ratio of predicted to true depth at which a ground pixel counts as a hole in the ground."""
 LOW = "low_"
-"""What metrics of the pixels with the least texture are marked with."""
+"""Prefix of metrics of the pixels with the least texture."""
 
 Crop = Literal["none", "garg", "eigen", "nyu", "cityscapes"]
 CROPS: dict[Crop, tuple[float, float, float, float]] = {
@@ -35,8 +35,8 @@ CROPS: dict[Crop, tuple[float, float, float, float]] = {
     "nyu": (45 / 480, 471 / 480, 41 / 640, 601 / 640),
     "cityscapes": (256 / 768, 1, 192 / 2048, 1856 / 2048),
 }
-"""Top, bottom, left, right as shares of the height and width. garg: Garg et al., ECCV 2016; eigen: Eigen
-et al.; nyu: the toolbox's, without the white frame; cityscapes: of images without their lowest quarter."""
+"""Top, bottom, left, right as fractions of the height and width. garg: Garg et al., ECCV 2016; eigen: Eigen
+et al.; nyu: the toolbox's, without the white frame; cityscapes: for images without their lowest quarter."""
 
 Scaling = Literal["median", "set_median", "affine", "affine_inverse", "none", "baseline"]
 SCALINGS: dict[Scaling, str] = {
@@ -60,21 +60,21 @@ TRUTHS: dict[Truth, str] = {
 
 @dataclass(frozen=True)
 class DepthProtocol:
-    """Everything that fixes how predictions are compared with ground truth.
+    """A protocol for comparing predictions with ground truth.
 
     Attributes:
-        name: how it is called for.
-        max_depth: ground truth from ``min_depth`` on and below this is scored; predictions are clamped
-            to both.
+        name: name of the protocol.
+        max_depth: ground truth from ``min_depth`` to below ``max_depth`` is scored; predictions are clamped
+            to this range.
         beyond: whether ground truth beyond ``max_depth`` is scored too.
         crop: part of the image that is scored.
-        scaling: what makes up for an unknown scale.
-        truth: which ground truth, see :data:`TRUTHS`.
-        split: name of the frames that are scored; None for all that have ground truth.
-        images: how many frames the split has with this truth, where that is known.
+        scaling: how predictions of unknown scale are scaled.
+        truth: which ground truth is used, see :data:`TRUTHS`.
+        split: name of the frames that are scored; None for all with ground truth.
+        images: number of frames of the split with this ground truth, if known.
         min_depth: see ``max_depth``.
         cameras: sides of a stereo rig that are scored.
-        near: metres between points that the F-score takes for the same.
+        near: distance threshold of the F-score in metres.
         flip: whether the prediction is averaged with that of the mirrored image.
     """
 
@@ -140,7 +140,7 @@ def get_protocol(name: str) -> DepthProtocol:
     """Return a protocol by name.
 
     Raises:
-        EgodepthError: there is none of that name.
+        EgodepthError: there is no protocol with this name.
     """
     if name not in PROTOCOLS:
         raise EgodepthError(f"unknown protocol {name!r}; {did_you_mean(name, PROTOCOLS)}")
@@ -148,12 +148,12 @@ def get_protocol(name: str) -> DepthProtocol:
 
 
 def depth_metrics(prediction: Float[ndarray, "n"], truth: Float[ndarray, "n"]) -> dict[str, float]:
-    """Metrics of N pixels, in metres, all > 0.
+    """Compute metrics of N pixels with depths > 0 in metres.
 
-    The seven usual ones: ``abs_rel``, ``sq_rel``, ``rmse``, ``rmse_log`` (lower is better), ``a1`` to
-    ``a3``: shares of pixels whose ratio to the truth is within 1.25, 1.25^2, 1.25^3 (higher is better).
-    ``silog``: 100 times the standard deviation of the logarithm of the ratio; ``log10``: mean absolute
-    difference of decimal logarithms.
+    The seven usual ones: ``abs_rel``, ``sq_rel``, ``rmse``, ``rmse_log`` (lower is better), and ``a1`` to
+    ``a3``, the shares of pixels whose ratio to the truth is within 1.25, 1.25^2, 1.25^3 (higher is better).
+    ``silog``: 100 times the standard deviation of the log ratio; ``log10``: mean absolute difference of
+    decimal logarithms.
     """
     ratio = np.maximum(prediction / truth, truth / prediction)
     error = prediction - truth
@@ -179,27 +179,27 @@ def score_depth(
     ground: Bool[ndarray, "h2 w2"] | None = None,
     set_scale: float | None = None,
 ) -> dict[str, float]:
-    """Metrics of one image; ``scale``, the factor that the prediction was multiplied by (of inverse depth
-    with ``affine_inverse``), and ``pixels``, how many were scored.
+    """Compute the metrics of one image, with ``scale``, the factor applied to the prediction (to its inverse
+    depth with ``affine_inverse``), and ``pixels``, the number of scored pixels.
 
-    With texture also the metrics, named ``low_abs_rel`` and so on, of the third of the scored pixels
-    that have the least of it; they share the scale of all. With rays also ``f_score``; with ground
-    also ``ground_too_far``, the share of its scored pixels that are predicted :data:`TOO_FAR` times too
-    far or more, where there are any; with a ground truth that is dense also ``edge_accuracy`` and
-    ``edge_completeness``, see :mod:`egodepth.evaluation.shape`.
+    With texture, also the metrics ``low_abs_rel`` and so on of the third of the scored pixels with the least
+    texture, with the scale fitted to all pixels. With rays, also ``f_score``. With ground, also
+    ``ground_too_far``, the share of the scored ground pixels predicted :data:`TOO_FAR` times too far or more,
+    if there are any. With dense ground truth, also ``edge_accuracy`` and ``edge_completeness``, see
+    :mod:`egodepth.evaluation.shape`.
 
     Args:
-        prediction: depth > 0 at the size of the truth; infinite (a disparity of 0) counts as the
-            protocol's farthest depth.
+        prediction: depth > 0 at the size of the truth; infinity (a disparity of 0) counts as the
+            protocol's maximum depth.
         truth: metres, 0 or not finite where unknown.
-        protocol: crop, range, scaling.
-        texture: of the image, see :func:`egodepth.evaluation.landscape.texture`.
-        rays: of the pixels, z = 1.
-        ground: the pixels that show level ground.
-        set_scale: the factor of scaling ``set_median``.
+        protocol: crop, range and scaling.
+        texture: texture of the image, see :func:`egodepth.evaluation.landscape.texture`.
+        rays: rays of the pixels with z = 1.
+        ground: mask of the pixels on level ground.
+        set_scale: the factor for the scaling ``set_median``.
 
     Raises:
-        EgodepthError: different sizes, predictions that are no depths, or no truth in range.
+        EgodepthError: different sizes, invalid predicted depths, or no ground truth in range.
     """
     truth = np.where(np.isfinite(truth), truth, 0)
     mask = scored_pixels(prediction, truth, protocol)
@@ -230,7 +230,7 @@ def scored_pixels(
     """Mask of the pixels that a protocol scores.
 
     Raises:
-        EgodepthError: different sizes, predictions that are no depths, or no truth in range.
+        EgodepthError: different sizes, invalid predicted depths, or no ground truth in range.
     """
     if prediction.shape != truth.shape:
         raise EgodepthError(f"the prediction is {prediction.shape}, the ground truth {truth.shape}")
@@ -293,7 +293,7 @@ def _fit(
 def scaled_depth(
     prediction: Float[ndarray, "h w"], scale: float, shift: float, protocol: DepthProtocol
 ) -> Float[ndarray, "h w"]:
-    """Apply scale and shift to depth, and clamp it to the range."""
+    """Apply scale and shift to depth, and clamp it to the protocol's range."""
     low, high = protocol.min_depth, protocol.max_depth
     with np.errstate(divide="ignore", invalid="ignore"):
         if protocol.scaling == "affine_inverse":
@@ -303,9 +303,9 @@ def scaled_depth(
 
 
 def summarize_depth(per_image: list[dict[str, float]]) -> dict[str, float]:
-    """Means over images, also of the pixels with little texture where they were scored; means over all
-    pixels, named ``pixel_abs_rel`` and so on; the number of images; and the spread of the scales (standard
-    deviation over median), 0 for one consistent scale.
+    """Summarize the metrics of images: means over images, including those of low-texture pixels if scored;
+    means over all pixels, named ``pixel_abs_rel`` and so on; the number of images; and the spread of the
+    scales (standard deviation over median), 0 for a consistent scale.
 
     Raises:
         EgodepthError: no images.
@@ -338,7 +338,7 @@ def crop_mask(crop: Crop, height: int, width: int) -> Bool[ndarray, "h w"]:
     """Mask of the part of an image that is scored, see :data:`CROPS`."""
     top, bottom, left, right = CROPS[crop]
     mask = np.zeros((height, width), bool)
-    # Shares like 471 / 480 may come out a hair too small; the published ones are cut as they are.
+    # Rounding may make fractions like 471 / 480 a hair too small; the published ones are truncated as is.
     hair = 1e-9
     rows = slice(int(top * height + hair), int(bottom * height + hair))
     mask[rows, int(left * width + hair) : int(right * width + hair)] = True

@@ -1,7 +1,7 @@
 """Scores of loss surfaces: how easily descent finds the true match.
 
-A surface holds a loss over displacements (x, y) from the true match, on a square grid with the truth
-in its middle: (..., G, G), rows along y.
+A surface is a loss over displacements (x, y) from the true match, on a square grid centred on the true
+match: (..., G, G), rows along y.
 """
 
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 FOUND_WITHIN = 1.5
-"""Pixels: descent that ends this near the true match has found it."""
+"""Maximum distance in pixels at which descent has found the true match."""
 NEAR = 3.0
-"""Pixels."""
+"""Radius in pixels of ``near_miss``."""
 FLAT_SLOPE = 0.01
-"""A slope below this share of the scale, a pixel, is flat."""
+"""Slope per pixel, as a fraction of the scale, below which a surface is flat."""
 TEXTURE_WINDOW = 7
 
 
@@ -24,14 +24,14 @@ class SurfaceScores:
     """Scores of N surfaces, one value each.
 
     Attributes:
-        basin: radius in pixels of the largest disc around the true match from all of whose points
-            descent finds it; 0 where the truth itself is left.
-        reach: share of all displacements from which descent finds it.
-        minima: local minima inside the grid.
+        basin: radius in pixels of the largest disc around the true match in which descent finds it from
+            every point; 0 if descent leaves the true match itself.
+        reach: share of all displacements from which descent finds the true match.
+        minima: number of local minima inside the grid.
         plateau: share of displacements where the surface is flat.
         miss: distance in pixels from the true match to the lowest point of the grid.
-        near_miss: the same to the lowest point within ``NEAR`` pixels: how far off the loss is for
-            who is nearly there.
+        near_miss: distance in pixels to the lowest point within ``NEAR`` pixels: the bias of the loss for
+            a nearly correct match.
     """
 
     basin: Float[ndarray, " n"]
@@ -42,13 +42,13 @@ class SurfaceScores:
     near_miss: Float[ndarray, " n"]
 
     def mean(self, chosen: Bool[ndarray, " n"] | None = None) -> dict[str, float]:
-        """Mean of each score over all surfaces, or over the chosen ones."""
+        """Mean of each score over all surfaces or the chosen ones."""
         rows = slice(None) if chosen is None else chosen
         return {name: float(values[rows].mean()) for name, values in vars(self).items()}
 
 
 def texture_groups(texture: Float[ndarray, " n"]) -> dict[str, Bool[ndarray, " n"]]:
-    """Group pixels into ``all`` and, from three pixels on, the thirds with the least and the most texture."""
+    """Group pixels into ``all`` and, if there are at least three, the thirds with the least and most texture."""
     groups = {"all": np.ones(len(texture), bool)}
     if len(texture) >= 3:
         low, high = np.percentile(texture, [100 / 3, 200 / 3])
@@ -63,9 +63,9 @@ def score_surfaces(
 
     Args:
         surfaces: losses, G odd.
-        step: pixels between neighbours of the grid.
-        scale: what slopes are compared with for the plateaus; by default the median over the
-            surfaces of the range of each, so that bland surroundings count as flat.
+        step: grid spacing in pixels.
+        scale: reference for the slopes of plateaus; by default the median of the surfaces' ranges, so that
+            surfaces of textureless regions count as flat.
     """
     surfaces = surfaces.astype(np.float64)
     count, size = surfaces.shape[:2]
@@ -74,7 +74,7 @@ def score_surfaces(
     ends = descend(surfaces)
     found = distance.ravel()[ends] <= FOUND_WITHIN
     lost = np.where(found, np.inf, distance.ravel())
-    # The disc must lie in the grid, whose corners are further away than its sides.
+    # The disc must lie inside the grid, whose corners are farther away than its sides.
     basin = np.minimum(lost.min(1) - step, step * middle).clip(min=0)
     own = ends == np.arange(size * size)
     inner = np.zeros((size, size), bool)
@@ -96,9 +96,9 @@ def score_surfaces(
 
 
 def descend(surfaces: Float[ndarray, "n g g"]) -> Int[ndarray, "n g2"]:
-    """Follow steepest descent from every point to its end: flat indices (N, G * G) into the grid.
+    """Follow steepest descent from every point; returns end points as flat indices (N, G * G) into the grid.
 
-    Each step goes to the neighbour among eight with the steepest fall, until there is none.
+    Each step goes to whichever of the eight neighbours has the steepest descent, until none is lower.
     """
     count, size, _ = surfaces.shape
     padded = np.pad(surfaces, ((0, 0), (1, 1), (1, 1)), constant_values=np.inf)
@@ -123,7 +123,7 @@ def descend(surfaces: Float[ndarray, "n g g"]) -> Int[ndarray, "n g2"]:
 
 
 def texture(image: Float[ndarray, "h w 3"]) -> Float[ndarray, "h w"]:
-    """Mean size of the colour gradient in a window of 7x7 pixels, for colours in [0, 1]."""
+    """Mean magnitude of the colour gradient in a window of 7x7 pixels, for colours in [0, 1]."""
     along_y, along_x = np.gradient(image, axis=(0, 1))
     strength = np.hypot(along_x, along_y).mean(2)
     half = TEXTURE_WINDOW // 2

@@ -1,4 +1,4 @@
-"""Scores of trajectories: ATE, RPE, snippets of five frames, and KITTI's errors per length."""
+"""Trajectory metrics: ATE, RPE, snippets of five frames, and KITTI's segment errors."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -20,9 +20,9 @@ ALIGNMENTS: dict[TrajectoryAlignment, str] = {
     "segments": "a similarity for each 100 m of the true path, and for each of KITTI's segments",
 }
 SEGMENT_LENGTHS = tuple(range(100, 900, 100))
-"""Metres of KITTI's segments."""
+"""Lengths of KITTI's segments in metres."""
 START_STEP = 10
-"""Frames between the first frames of segments."""
+"""Frames between the starts of consecutive segments."""
 SNIPPET_FRAMES = 5
 MIN_POSES = 3
 
@@ -32,11 +32,11 @@ class Segment:
     """One of KITTI's segments.
 
     Attributes:
-        first: its first frame.
-        length: of the true path, in metres.
-        translation: error, as a share of the length.
-        rotation: error in radians per metre.
-        speed: metres per frame.
+        first: index of the first frame.
+        length: length of the true path in metres.
+        translation: translation error as a fraction of the length.
+        rotation: rotation error in radians per metre.
+        speed: speed in metres per frame.
     """
 
     first: int
@@ -51,17 +51,17 @@ def score_trajectory(
     truth: Float64[ndarray, "m 4 4"],
     alignment: TrajectoryAlignment = "sim3",
 ) -> dict[str, float]:
-    """Compare camera poses ``world_from_camera``, frame by frame; frames whose true pose is NaN are left
-    out.
+    """Compare camera poses ``world_from_camera`` frame by frame, without frames whose true pose is NaN.
 
     Returns:
-        ``ate_m``: root mean square distance of positions after the alignment; ``ate_percent``: of the
-        path; ``path_m``: length of the true path; ``rpe_rotation_deg``, ``rpe_translation_m``: means over
-        consecutive frames, the latter after the alignment's scaling; ``snippet_ate_m``,
-        ``snippet_ate_std_m``: over all snippets of five frames, each scaled by itself, as Zhou et al.
-        (CVPR 2017) define it: the root of the sum of squares over the number of frames; ``t_rel_percent``,
-        ``r_rel_deg_100m``: KITTI's, absent where the path is too short for any segment; ``segments``: how
-        many there were; ``scale``: metres per unit of the estimate; ``frames``.
+        ``ate_m``: root mean square distance of positions after the alignment; ``ate_percent``: the same in
+        percent of the path; ``path_m``: length of the true path; ``rpe_rotation_deg``, ``rpe_translation_m``:
+        means over consecutive frames, the latter after the alignment's scaling; ``snippet_ate_m``,
+        ``snippet_ate_std_m``: mean and standard deviation over all snippets of five frames, each scaled by
+        itself, as in Zhou et al. (CVPR 2017): the root of the sum of squares over the number of frames;
+        ``t_rel_percent``, ``r_rel_deg_100m``: KITTI's errors, absent if the path is too short for any segment;
+        ``segments``: number of segments; ``scale``: metres per unit of the estimate; ``frames``: number of
+        frames.
 
     Raises:
         EgodepthError: different lengths, fewer than three poses, or a camera that never moves.
@@ -108,7 +108,7 @@ def score_trajectory(
 
 
 def describe(alignment: TrajectoryAlignment, scores: dict[str, float]) -> str:
-    """Describe the protocol in words, and what the sequence is too short for."""
+    """Describe the protocol in words, with a note if the sequence is too short for a metric."""
     text = f"alignment {alignment}: {ALIGNMENTS[alignment]}"
     if not scores["segments"]:
         text += (
@@ -129,7 +129,7 @@ def align_trajectory(
     truth: Float64[ndarray, "n 4 4"],
     alignment: TrajectoryAlignment,
 ) -> tuple[Float64[ndarray, "n 3"], Float64[ndarray, "n"]]:
-    """Positions of the estimate in the world of the truth, and the scale of each frame."""
+    """Align the estimate: its positions in the world frame of the truth, and the scale of each frame."""
     count = len(truth)
     if alignment == "none":
         return estimate[:, :3, 3], np.ones(count)
@@ -144,7 +144,7 @@ def align_trajectory(
     if alignment == "segments":
         number = (path_lengths(truth) // SEGMENT_LENGTHS[0]).astype(int)
         pieces = [np.flatnonzero(number == n) for n in np.unique(number)]
-        # A remainder that is too short to be aligned belongs to the piece before it.
+        # A remainder too short to be aligned is merged with the piece before it.
         if len(pieces) > 1 and len(pieces[-1]) < MIN_POSES:
             pieces[-2:] = [np.concatenate(pieces[-2:])]
     aligned, scales = np.empty((count, 3)), np.empty(count)
@@ -163,8 +163,8 @@ def snippet_errors(
     truth: Float64[ndarray, "n 4 4"],
     neighbours: Bool[ndarray, "k"] | None = None,
 ) -> Float64[ndarray, "s"]:
-    """Error in metres of every snippet of five consecutive frames: both paths begin at the same pose, the
-    estimate is scaled to fit best, and the root of the summed squares is divided by five."""
+    """Error in metres of every snippet of five consecutive frames: both paths start at the same pose, the
+    estimate is scaled to the best fit, and the root of the sum of squares is divided by five."""
     errors = []
     for start in range(len(truth) - SNIPPET_FRAMES + 1):
         window = slice(start, start + SNIPPET_FRAMES)
@@ -183,8 +183,8 @@ def segment_errors(
     truth: Float64[ndarray, "n 4 4"],
     alignment: TrajectoryAlignment = "sim3",
 ) -> list[Segment]:
-    """KITTI's segments of 100 to 800 m, from every tenth frame, with their errors (Geiger et al., CVPR
-    2012); the estimate is scaled as the alignment says, each segment by itself with ``segments``."""
+    """KITTI's segments of 100 to 800 m, starting at every tenth frame, with their errors (Geiger et al., CVPR
+    2012); the estimate is scaled by the alignment, or each segment by itself with ``segments``."""
     along = path_lengths(truth)
     scale = (
         1.0
@@ -216,7 +216,7 @@ def segment_errors(
 
 
 def path_lengths(poses: Float64[ndarray, "n 4 4"]) -> Float64[ndarray, "n"]:
-    """Metres from the first frame to each, along the path."""
+    """Path length in metres from the first frame to each frame."""
     steps = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1)
     return np.concatenate([[0.0], np.cumsum(steps)])
 
@@ -237,8 +237,8 @@ def _relative_errors(
 
 
 def _angles(motions: Float64[ndarray, "n 4 4"]) -> Any:
-    """Of their rotations, in radians: twice its sine is the length of R - R^T as a vector, twice its cosine the
-    trace less one."""
+    """Rotation angles in radians: twice the sine is the norm of R - R^T as a vector, twice the cosine is the
+    trace minus one."""
     r = motions[:, :3, :3]
     skew = r - r.transpose(0, 2, 1)
     sine = np.linalg.norm(np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]]), axis=0)

@@ -1,4 +1,4 @@
-"""Scores of the shape that a depth map shows: its points in space, and its edges."""
+"""Metrics of the shape of a depth map: its point cloud and its edges."""
 
 import cv2
 import numpy as np
@@ -7,19 +7,19 @@ from numpy import ndarray
 from scipy.spatial import KDTree
 
 MAX_POINTS = 20_000
-"""Of a cloud; larger ones are thinned to every n-th point."""
+"""Maximum number of points of a cloud; larger ones are reduced to every n-th point."""
 MIN_EDGE_LOG_RATIO = 0.1
-"""Logarithm of the ratio of neighbouring depths that makes an edge."""
+"""Minimum log ratio of neighbouring depths at an edge."""
 MAX_EDGE_DISTANCE = 10.0
-"""Pixels; edges further apart than this do not belong to each other."""
+"""Maximum distance in pixels between matching edges."""
 MIN_KNOWN_SHARE = 0.5
-"""Share of the pixels inside the crop that must be known for edges to be scored."""
+"""Minimum share of known pixels inside the crop for edges to be scored."""
 
 
 def f_score(prediction: Float[ndarray, "n 3"], truth: Float[ndarray, "n 3"], near: float) -> float:
-    """Harmonic mean of precision and recall of points, in [0, 1]: shares of the predicted points with a
-    true one within ``near`` metres, and of the true points with a predicted one (Knapitsch et al., "Tanks
-    and temples", 2017)."""
+    """F-score of points, in [0, 1]: harmonic mean of precision and recall, the shares of the predicted points
+    with a true point within ``near`` metres and of the true points with a predicted one (Knapitsch et al.,
+    "Tanks and temples", 2017)."""
     step = -(-len(truth) // MAX_POINTS)
     a, b = prediction[::step], truth[::step]
     precision = np.mean(KDTree(b).query(a, distance_upper_bound=near)[0] <= near)
@@ -31,11 +31,11 @@ def f_score(prediction: Float[ndarray, "n 3"], truth: Float[ndarray, "n 3"], nea
 def edge_scores(
     prediction: Float[ndarray, "h w"], truth: Float[ndarray, "h w"], mask: Bool[ndarray, "h w"]
 ) -> dict[str, float]:
-    """``edge_accuracy``: mean distance in pixels of predicted depth edges to true ones, of those that
-    have one within ten pixels; ``edge_completeness``: mean distance of true edges to predicted ones,
-    at most ten (Koch et al., "Evaluation of CNN-based single-image depth estimation methods", 2018; an
-    edge here is a step of ten per cent between neighbours). Empty where the truth is sparse or has no
-    edge.
+    """Compute ``edge_accuracy``, the mean distance in pixels from predicted depth edges to true ones, over
+    those with a true edge within ten pixels, and ``edge_completeness``, the mean distance from true edges to
+    predicted ones, truncated at ten (Koch et al., "Evaluation of CNN-based single-image depth estimation
+    methods", 2018; an edge here is a step of ten percent between neighbours). Empty if the truth is sparse
+    or has no edges.
     """
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     window = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
@@ -57,7 +57,7 @@ def edge_scores(
 
 
 def _edges(depth: Float[ndarray, "h w"], known: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
-    """Pixels whose right or lower neighbour is nearer or farther by ten per cent, both known."""
+    """Mask of pixels that differ in depth from their right or lower neighbour by ten percent, both known."""
     logs = np.log(np.where(known, depth, 1))
     edges = np.zeros(depth.shape, bool)
     edges[:, :-1] |= (

@@ -1,4 +1,4 @@
-"""The depth decoder of the authors' implementation: cascaded, with chained residual pooling."""
+"""The depth decoder of the authors' implementation: a cascade with chained residual pooling."""
 
 import torch
 import torch.nn.functional as F
@@ -11,31 +11,31 @@ STAGES = 4
 
 
 def convolve_doubled(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """The 3x3 convolution with mirrored borders of x doubled by repeating its pixels, without ever
-    making the doubled map: a transposed convolution, with 16 products for four pixels in place of 36.
+    """Nearest-neighbour upsampling by 2 and a 3x3 convolution with mirrored borders, fused into one
+    transposed convolution: it never stores the upsampled map, and needs 16 products per four pixels, not 36.
 
     Args:
         x: (B, inputs, H, W).
-        weight, bias: of the 3x3 convolution, (outputs, inputs, 3, 3) and (outputs,).
+        weight, bias: parameters of the 3x3 convolution, (outputs, inputs, 3, 3) and (outputs,).
 
     Returns:
         (B, outputs, 2 H, 2 W).
     """
     kernel = _double_taps(_double_taps(weight, 2), 3).transpose(0, 1)
-    # The mirror of a doubled border is the border pixel itself.
+    # Mirroring the border of the upsampled map repeats the border pixel.
     padded = F.pad(x, (1, 1, 1, 1), mode="replicate")
     return F.conv_transpose2d(padded, kernel, bias, stride=2, padding=3)
 
 
 def _double_taps(weight: Tensor, side: int) -> Tensor:
-    """Taps along one side of the transposed 4x4 kernel as sums of those of the 3x3 one."""
+    """Taps along one axis of the transposed 4x4 kernel, as sums of taps of the 3x3 kernel."""
     first, middle, last = weight.unbind(side)
     return torch.stack([last, middle + last, first + middle, first], dim=side)
 
 
 class ChainedPooling(nn.Module):
-    """Residual chain of 5x5 max pooling and 1x1 convolutions, so that every pixel gathers context
-    from ever larger windows (Lin et al., "RefineNet", CVPR 2017)."""
+    """Chained residual pooling: 5x5 max pooling and 1x1 convolutions, so that every pixel gathers context
+    from increasingly large windows (Lin et al., "RefineNet", CVPR 2017)."""
 
     def __init__(self, channels: int, links: int = 4):
         super().__init__()
@@ -53,17 +53,17 @@ class ChainedPooling(nn.Module):
 
 
 class CascadedDecoder(nn.Module):
-    """Four stages at 1/32 to 1/4 of the image, each of which doubles the resolution and hands its
-    features and its disparity on to the next, finer one.
+    """Four stages at 1/32 to 1/4 of the image; each doubles the resolution and passes its features and its
+    disparity on to the next finer stage.
 
-    Lists over stages are ordered like the encoder's levels: the finest first.
+    Lists over stages are ordered like the encoder's levels, finest first.
     """
 
     def __init__(self, encoder_channels: list[int], reductions: list[int], width: int = 256):
         """Make the stages.
 
         Args:
-            encoder_channels, reductions: what the encoder returns, finest first.
+            encoder_channels, reductions: channels and reductions of the encoder's levels, finest first.
             width: channels of every stage.
 
         Raises:
@@ -89,14 +89,14 @@ class CascadedDecoder(nn.Module):
         self.heads = nn.ModuleList(MirroredConvolution(width, 1) for _ in range(STAGES))
 
     def forward(self, features: list[Tensor], height: int, width: int, scales: int) -> list[Tensor]:
-        """Logits of disparity at 1/2, 1/4, 1/8 and 1/16 of height x width, the finest ``scales`` of
-        them, (B, 1, h, w), float32."""
+        """Return the finest ``scales`` of the disparity logits at 1/2, 1/4, 1/8 and 1/16 of height x width,
+        (B, 1, h, w), float32."""
         levels = features[-STAGES:]
         logits: list[Tensor] = []
         x: Tensor | None = None
         for stage in reversed(range(STAGES)):
             level = levels[stage]
-            # As published: the two deepest levels alone are thinned out.
+            # As in the published code, dropout applies only to the two deepest levels.
             reduced = self.reduce[stage](self.dropout(level) if stage >= STAGES - 2 else level)
             joined = (
                 self.join[stage](reduced) if x is None else self._join(stage, reduced, x, logits[0])
@@ -106,9 +106,9 @@ class CascadedDecoder(nn.Module):
                 inplace=True,
             )
             size = (height >> (stage + 2), width >> (stage + 2))
-            if x.shape[-2:] != size:  # encoders without padding fall short of it
+            if x.shape[-2:] != size:  # encoders without padding give smaller maps
                 x = F.interpolate(x, size, mode="nearest")
-            # In bfloat16 the last convolution would give depth in steps of one percent.
+            # In bfloat16 the last convolution would quantize depth in steps of one percent.
             with torch.autocast(x.device.type, enabled=False):
                 head = self.heads[stage]
                 assert isinstance(head, MirroredConvolution)
@@ -116,8 +116,8 @@ class CascadedDecoder(nn.Module):
         return logits[:scales]
 
     def _join(self, stage: int, level: Tensor, coarser: Tensor, logits: Tensor) -> Tensor:
-        """The convolution over the encoder's level, the coarser stage's features doubled, and its
-        disparity."""
+        """Convolve the encoder's level with the upsampled features and the disparity of the coarser
+        stage."""
         join, width = self.join[stage], coarser.shape[1]
         assert isinstance(join, MirroredConvolution)
         own, doubled, last = join.weight.split([width, width, 1], dim=1)

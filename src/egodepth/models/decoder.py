@@ -1,4 +1,4 @@
-"""Decoder from the deepest features up to the image, with or without skip connections."""
+"""Decoder from the deepest features to image resolution, with or without skip connections."""
 
 import torch
 import torch.nn.functional as F
@@ -8,8 +8,8 @@ from egodepth.core.errors import EgodepthError
 
 
 def mirrored(x: Tensor) -> Tensor:
-    """Pad with a mirrored border of one pixel; a side of one pixel, which has nothing to mirror, is
-    repeated."""
+    """Pad with a mirrored border of one pixel; an axis of one pixel, which can't be mirrored, is
+    replicated."""
     return F.pad(x, (1, 1, 1, 1), mode="reflect" if min(x.shape[-2:]) > 1 else "replicate")
 
 
@@ -25,15 +25,15 @@ class MirroredConvolution(nn.Conv2d):
 
 
 def convolution(inputs: int, outputs: int) -> nn.Sequential:
-    """3x3 convolution with mirrored borders, and ELU."""
+    """3x3 convolution with mirrored borders, followed by ELU."""
     return nn.Sequential(MirroredConvolution(inputs, outputs), nn.ELU(inplace=True))
 
 
 class Decoder(nn.Module):
-    """Doubles the resolution stage by stage until that of the image is reached.
+    """Decoder that doubles the resolution stage by stage up to that of the image.
 
-    Stage i works at 1 / 2^i of the image and takes in, where there is one, the encoder's level of
-    that resolution.
+    Stage i works at 1 / 2^i of the image; with skip connections it also takes the encoder's level of that
+    resolution, if there is one.
     """
 
     def __init__(
@@ -47,9 +47,9 @@ class Decoder(nn.Module):
         """Make the stages.
 
         Args:
-            encoder_channels, reductions: what the encoder returns, finest first.
+            encoder_channels, reductions: channels and reductions of the encoder's levels, finest first.
             channels: output channels of the stages at 1/1, 1/2, 1/4 and so on.
-            skips: whether the encoder's finer levels are used.
+            skips: whether to use skip connections from the encoder's finer levels.
 
         Raises:
             EgodepthError: fewer channels than stages.
@@ -79,7 +79,7 @@ class Decoder(nn.Module):
             x = F.interpolate(self.before[stage](x), size, mode="nearest")
             if stage in self.skips:
                 skip = features[self.skips[stage]]
-                if skip.shape[-2:] != size:  # encoders without padding fall short of the half
+                if skip.shape[-2:] != size:  # encoders without padding give smaller maps
                     skip = F.interpolate(skip, size, mode="bilinear", align_corners=False)
                 x = torch.cat([x, skip], dim=1)
             x = self.after[stage](x)

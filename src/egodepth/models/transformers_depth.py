@@ -1,4 +1,4 @@
-"""A depth model of Hugging Face's transformers as DepthNet."""
+"""Depth models from Hugging Face's transformers in place of DepthNet."""
 
 import json
 import math
@@ -17,13 +17,13 @@ FALLBACK_MULTIPLE = 32
 
 
 class TransformersDepth(Network):
-    """Inverse depth of one image by any ``AutoModelForDepthEstimation`` (Depth Anything, DPT and others).
+    """Network that predicts inverse depth with any ``AutoModelForDepthEstimation`` (Depth Anything, DPT, ...).
 
-    Models of relative depth give inverse depth up to scale and shift, metric ones depth. Scale and shift are
-    learned along; the first batch of a training sets the scale so that its median depth is ``start_depth``.
+    Relative depth models give inverse depth up to scale and shift, metric models give depth. Scale and shift
+    are learned parameters; the first training batch sets the scale so that its median depth is ``start_depth``.
 
     Attributes:
-        configuration: of the model, as plain values; with it the network is made again without its source.
+        configuration: configuration of the model, as plain values; it suffices to rebuild the network.
     """
 
     mean: Tensor
@@ -34,12 +34,12 @@ class TransformersDepth(Network):
         self, source: str, configuration: dict[str, Any], min_depth: float, max_depth: float,
         start_depth: float,
     ):  # fmt: skip
-        """Load the model, or make it by its configuration.
+        """Load the model, or make it from its configuration.
 
         Args:
-            source: name on the hub or folder.
-            configuration: of the model, where it is known already; no weights are loaded then.
-            min_depth, max_depth, start_depth: see :class:`egodepth.models.networks.ModelSettings`.
+            source: name on the hub, or folder.
+            configuration: configuration of the model if already known; then no weights are loaded.
+            min_depth, max_depth, start_depth: see :class:`egodepth.settings.model.ModelSettings`.
 
         Raises:
             EgodepthError: transformers is not installed, or there is no such model.
@@ -68,7 +68,7 @@ class TransformersDepth(Network):
                 "the Hugging Face hub, or a folder with one"
             ) from error
         config = self.net.config
-        # Through JSON, so that tuples and numbers of other kinds become what YAML can hold.
+        # Through JSON, to convert tuples and other number types to values that YAML can store.
         self.configuration: dict[str, Any] = json.loads(json.dumps(config.to_dict(), default=str))
         self.metric = getattr(config, "depth_estimation_type", "relative") == "metric"
         inner = getattr(config, "backbone_config", None)
@@ -80,7 +80,7 @@ class TransformersDepth(Network):
         self.shift = nn.Parameter(torch.zeros(()))
         self.register_buffer("calibrated", torch.zeros((), dtype=torch.bool))
         self._looked = (
-            False  # a look at a value on a GPU waits for it, so there is one in the first step
+            False  # reading a value from a GPU blocks, so it is done in the first step only
         )
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
@@ -89,8 +89,8 @@ class TransformersDepth(Network):
     def forward(
         self, image: Float[Tensor, "b 3 h w"], scales: int = 4
     ) -> list[Float[Tensor, "b 1 _ _"]]:
-        """Inverse depth, between 1 / max_depth and 1 / min_depth, as float32, at 1, 1/2, 1/4 and 1/8 of the
-        image: the finest ``scales`` of these, the coarser ones means of the finest."""
+        """Inverse depth, between 1 / max_depth and 1 / min_depth, float32, at the finest ``scales`` of 1, 1/2,
+        1/4 and 1/8 of the image size; the coarser ones are means of the finest."""
         height, width = int(image.shape[-2]), int(image.shape[-1])
         rows, columns = (
             max(1, round(side / self.multiple)) * self.multiple for side in (height, width)
@@ -116,7 +116,7 @@ class TransformersDepth(Network):
 
 
 def _normalization(transformers: Any, source: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and deviation of colours that the model was trained with; ImageNet's where it does not say."""
+    """Mean and standard deviation of colours that the model was trained with; ImageNet's if not specified."""
     try:
         processor = transformers.AutoImageProcessor.from_pretrained(source)
         return tuple(processor.image_mean), tuple(processor.image_std)

@@ -1,1 +1,1 @@
-"""A local web page on which one looks at what a run makes of some footage."""
+"""Local web pages that show a run's predictions for footage or a live camera."""

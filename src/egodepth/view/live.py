@@ -1,4 +1,4 @@
-"""Depth of a camera while it runs, on a page of its own."""
+"""Live depth of a camera, on a web page."""
 
 import io
 import threading
@@ -21,28 +21,28 @@ from egodepth.view.page import Server, html_page
 
 WIDEST = 960
 SETTLE = 0.05
-"""Share by which each frame moves the depth that is shown brightest, so that colours do not flicker."""
+"""Weight of each frame in the running mean of the brightest depth, which keeps colours from flickering."""
 
 
 class LiveView:
     """A running page with image and depth of a camera.
 
     Attributes:
-        address: to open in a browser.
-        frames: how many were predicted.
-        problem: why it ended, in words; empty while it runs, and where the source came to its end.
+        address: URL of the page.
+        frames: number of predicted frames.
+        problem: error that ended it, in words; empty while it runs, and when the source ends.
     """
 
     def __init__(self, run: Run, camera: LiveCamera, port: int | None = None):
-        """Predict and serve, in threads of its own, until :meth:`stop` or the end of the source.
+        """Start to predict and serve, in threads, until :meth:`stop` or the end of the source.
 
         Args:
             run: trained networks.
-            camera: where frames come from.
-            port: to listen on; by default the first free one.
+            camera: source of frames.
+            port: port to listen on; by default the first free one.
 
         Raises:
-            EgodepthError: a port that is taken.
+            EgodepthError: the port is in use.
         """
         self.run, self.camera = run, camera
         self.frames, self.problem, self.ended = 0, "", False
@@ -58,18 +58,18 @@ class LiveView:
         self._server.start()
 
     def wait(self) -> None:
-        """Until the source ends or somebody interrupts."""
+        """Wait until the source ends or the user interrupts."""
         self._over.wait()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop predicting and serving."""
         self.camera.close()
         self._over.wait(10)
         self._server.stop()
 
     @property
     def rate(self) -> float:
-        """Frames per second, over the last ones."""
+        """Frames per second over the last frames."""
         moments = list(self._moments)
         return (len(moments) - 1) / (moments[-1] - moments[0]) if len(moments) > 1 else 0.0
 
@@ -88,7 +88,7 @@ class LiveView:
         })  # fmt: skip
 
     def _frame(self, request: Request) -> Response:
-        """The next frame that comes."""
+        """Respond with the next frame."""
         with self._change:
             before = self.frames
             self._change.wait_for(lambda: self.frames > before or self.ended, 5)

@@ -1,4 +1,4 @@
-"""Pages for this machine alone."""
+"""Web pages served to this machine only."""
 
 import errno
 import socket
@@ -19,25 +19,25 @@ from egodepth.core.errors import EgodepthError
 FIRST_PORT, TRIED_PORTS, LAST_PORT = 8765, 50, 65535
 LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 SECONDS_TO_FINISH = 1
-"""For requests that are under way when the server stops."""
+"""Seconds that pending requests get to finish when the server stops."""
 
 
 class Server:
-    """Serves routes on the loopback address, in a thread of its own, once it is started.
+    """A server of routes on the loopback address, in its own thread once it is started.
 
     Attributes:
-        address: to open in a browser.
+        address: URL of the page.
     """
 
     def __init__(self, routes: Sequence[BaseRoute], port: int | None = None):
-        """Take the port.
+        """Bind the port.
 
         Args:
-            routes: what is served; a KeyError, ValueError or IndexError is a page that is not there.
-            port: by default the first free one from FIRST_PORT on.
+            routes: routes to serve; a KeyError, ValueError or IndexError becomes 404 (not found).
+            port: port to listen on; by default the first free one from FIRST_PORT.
 
         Raises:
-            EgodepthError: a port that is taken.
+            EgodepthError: the port is in use.
         """
         self._socket = _listen(port)
         self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}/"
@@ -52,19 +52,19 @@ class Server:
                 timeout_graceful_shutdown=SECONDS_TO_FINISH,
             )
         )  # fmt: skip
-        # Waited for in place of the thread, which Python takes for ended once a join was interrupted.
+        # Waited for instead of the thread, which Python considers finished after an interrupted join.
         self._ended = threading.Event()
 
     def start(self) -> None:
-        """Answer from now on."""
+        """Start serving."""
         threading.Thread(target=self._run, daemon=True).start()
 
     def wait(self) -> None:
-        """Until somebody interrupts."""
+        """Wait until the user interrupts."""
         self._ended.wait()
 
     def stop(self) -> None:
-        """Listen no more."""
+        """Stop serving."""
         self._server.should_exit = True
         self._ended.wait()
 
@@ -76,7 +76,7 @@ class Server:
 
 
 class _ForThisMachine:
-    """Answers a browser that asked for this page by its own name alone, and lets it keep nothing."""
+    """Middleware that only accepts requests addressed to this host, and forbids caching."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
@@ -98,7 +98,7 @@ def _nothing_here(request: Request, error: Exception) -> Response:
 
 
 def html_page(name: str) -> HTMLResponse:
-    """A page of this package."""
+    """Load an HTML page of this package."""
     return HTMLResponse((files("egodepth.view") / name).read_bytes())
 
 

@@ -1,4 +1,4 @@
-"""The 3D part of the page: trajectory, camera and points, shown by viser."""
+"""The 3D part of the page: trajectory, camera and points, shown with viser."""
 
 import io
 from contextlib import redirect_stdout
@@ -10,23 +10,23 @@ from PIL import Image
 from egodepth.view.session import Session
 
 CAMERA_SIZE = 0.06
-"""Of the drawn camera, in diameters of what is shown."""
+"""Size of the drawn camera, in diameters of the scene."""
 LEAST_DIAMETERS = 2.0
-"""Of the median depth, for a camera that hardly moves."""
+"""Minimum diameter of the scene in median depths, for a camera that hardly moves."""
 SEEN_FROM = (0.2, -0.4, -0.7)
-"""Where one first looks from, seen from the middle of the way, in diameters: above and behind."""
+"""Initial viewpoint relative to the middle of the trajectory, in diameters: above and behind."""
 
 
 class Scene:
-    """A viser server with one session's trajectory, moving camera and points.
+    """A viser server with the trajectory, moving camera and points of a session.
 
     Attributes:
-        port: where it listens, on this machine alone.
+        port: port that it listens on, on this machine only.
     """
 
     def __init__(self, port: int) -> None:
         """Listen on a free port."""
-        with redirect_stdout(io.StringIO()):  # its address means nothing to who looks at ours
+        with redirect_stdout(io.StringIO()):  # its address is of no use to users
             self._server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
         self._server.gui.configure_theme(
             control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
@@ -39,12 +39,12 @@ class Scene:
         self._size = 1.0
 
     def stop(self) -> None:
-        """Close it."""
+        """Stop the server."""
         with redirect_stdout(io.StringIO()):
             self._server.stop()
 
     def show(self, session: Session, place: int) -> None:
-        """Bring the scene to a frame of a session; what is there already is left alone."""
+        """Show a frame of a session; objects that are already in the scene are kept."""
         if session is not self._session:
             self._server.scene.reset()
             self._server.scene.set_up_direction("-y")

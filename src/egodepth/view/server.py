@@ -1,4 +1,4 @@
-"""The page on which one looks at a run."""
+"""The page that shows a run."""
 
 import socket
 import threading
@@ -29,24 +29,24 @@ class View:
     """A running page.
 
     Attributes:
-        address: to open in a browser.
-        session: what is looked at.
+        address: URL of the page.
+        session: the session that is shown.
     """
 
     def __init__(
         self, run: Run, sequences: list[Sequence], known: KnownLength | None = None,
         protocol: DepthProtocol | None = None, *, odometry: bool = False, port: int | None = None,
     ):  # fmt: skip
-        """Serve, in threads of its own, until :meth:`stop`.
+        """Start to serve, in threads, until :meth:`stop`.
 
         Args:
             run: trained networks.
-            sequences: footage; the first is shown first. The run gives it its camera where it brings none.
+            sequences: footage; the first is shown first. Footage without a camera gets the run's.
             known, protocol, odometry: see :class:`Session`.
-            port: to listen on; by default the first free one.
+            port: port to listen on; by default the first free one.
 
         Raises:
-            EgodepthError: a port that is taken, or footage without a camera.
+            EgodepthError: the port is in use, or footage without a camera.
         """
         sequences = [footage_of(run, sequence) for sequence in sequences]
         self._sequences = {sequence.name: sequence for sequence in sequences}
@@ -64,7 +64,7 @@ class View:
         self._server.start()
 
     def wait(self) -> None:
-        """Until somebody interrupts."""
+        """Wait until the user interrupts."""
         self._server.wait()
 
     def stop(self) -> None:
@@ -122,7 +122,7 @@ def _free_port() -> int:
 
 
 def _colour_maps() -> dict[str, list[int]]:
-    """256 colours of each map, red, green and blue one after the other."""
+    """256 colours of each colour map, as a flat list of red, green and blue values."""
     steps = np.arange(256)
     return {
         name: (colormaps[name](steps)[:, :3] * 255).round().astype(int).ravel().tolist()
@@ -131,7 +131,7 @@ def _colour_maps() -> dict[str, list[int]]:
 
 
 def _curves(run: RunFolder) -> dict[str, list[list[float]]]:
-    """Steps and values of every loss term, thinned out."""
+    """Steps and values of every loss term, subsampled."""
     found = {}
     for name, rows in read_log(run).items():
         every = max(1, -(-len(rows) // MOST_CURVE_POINTS))

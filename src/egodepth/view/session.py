@@ -1,4 +1,4 @@
-"""What the page shows: frames, depth, motion and points of one sequence, gathered while one looks."""
+"""Content of the page: frames, depth, motion and points of a sequence, computed while the page is open."""
 
 import io
 import threading
@@ -24,7 +24,7 @@ from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
 
 MOST_FRAMES = 600
-"""Frames that are kept; of longer footage every so many."""
+"""Maximum number of frames kept; longer footage is subsampled."""
 WIDEST_IMAGE, WIDEST_DEPTH = 1280, 640
 CLOUD_FRAMES, MOST_POINTS = 40, 300_000
 SHOWN_SCORES = ("abs_rel", "rmse", "a1")
@@ -32,13 +32,13 @@ SHOWN_SCORES = ("abs_rel", "rmse", "a1")
 
 @dataclass(frozen=True)
 class ViewFrame:
-    """One frame as the page gets it.
+    """One frame as sent to the page.
 
     Attributes:
-        number, time: of the frame.
-        image: JPEG.
+        number, time: number and time of the frame.
+        image: image as JPEG.
         depth: (h, w) float16, in the unit of the session.
-        scores: depth metrics where there is ground truth, else empty.
+        scores: depth metrics if there is ground truth, else empty.
     """
 
     number: int
@@ -49,33 +49,33 @@ class ViewFrame:
 
 
 class Session:
-    """Predictions for one sequence, made in a thread; what is there can be read at any time.
+    """Predictions for one sequence, computed in a thread; results so far can be read at any time.
 
     Attributes:
-        sequence: what is looked at.
-        frames: those that are there, in order.
-        poses: (N, 4, 4) ``first_from_frame`` of ``frames``; None until they are known, or for good where
-            nothing tells them.
-        cloud: points of all frames; None until they are there.
-        unit: of all lengths.
+        sequence: the sequence that is shown.
+        frames: frames predicted so far, in order.
+        poses: (N, 4, 4) ``first_from_frame`` of ``frames``; None until they are known, and if they can't be
+            estimated.
+        cloud: points of all frames; None until they are computed.
+        unit: unit of all lengths.
         nearest: depth that is shown brightest.
-        problem: what went wrong, in words.
-        state: what is being done, in words; empty at the end.
+        problem: error message; empty if there was none.
+        state: current work, in words; empty at the end.
     """
 
     def __init__(
         self, run: Run, sequence: Sequence, known: KnownLength | None = None,
         protocol: DepthProtocol | None = None, *, odometry: bool = False,
     ):  # fmt: skip
-        """Start to gather.
+        """Start predicting.
 
         Args:
             run: trained networks.
-            sequence: footage; the run gives it its camera where it brings none.
-            known: something measured, which makes lengths metres.
-            protocol: to score depth with, where there is ground truth.
-            odometry: find the motion by direct alignment, slower and better than PoseNet's; always so
-                where there is no PoseNet.
+            sequence: footage; without a camera, it gets the run's.
+            known: known length or speed, which makes lengths metric.
+            protocol: protocol to score depth with, if there is ground truth.
+            odometry: estimate motion by direct alignment, slower but better than PoseNet's; always used if
+                there is no PoseNet.
         """
         self.run, self.sequence = run, footage_of(run, sequence)
         self.known, self.protocol = known, protocol
@@ -92,15 +92,15 @@ class Session:
         self._thread.start()
 
     def stop(self) -> None:
-        """Gather no more."""
+        """Stop predicting."""
         self._stopped.set()
 
     def wait(self, seconds: float | None = None) -> None:
-        """Until everything is there."""
+        """Wait until everything is predicted, at most ``seconds``."""
         self._thread.join(seconds)
 
     def describe(self) -> dict[str, Any]:
-        """What there is by now, for the page."""
+        """Describe the results so far, for the page."""
         frames = list(self.frames)
         height, width = frames[0].depth.shape if frames else (0, 0)
         return {
@@ -125,7 +125,7 @@ class Session:
             pass
         except EgodepthError as error:
             self.problem = str(error)
-        except Exception as error:  # a page that waits for ever would tell nobody
+        except Exception as error:  # shown on the page, which would otherwise wait forever
             self.problem = f"{type(error).__name__}: {error}"
             raise
         finally:
@@ -161,7 +161,7 @@ class Session:
         self.poses = found.first_from_frame
         self.state = "fusing points"
         every = max(1, len(numbers) // CLOUD_FRAMES)
-        # What somebody waits for has no time to compare views.
+        # Multi-view stereo would take too long for someone who is waiting.
         cloud = fuse_cloud(self.run, self.sequence, found, every, depth="network")
         chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MOST_POINTS]
         self.cloud = Cloud(cloud.points[chosen], cloud.colours[chosen])
@@ -190,11 +190,11 @@ class Session:
 
 
 class _StoppedError(Exception):
-    """The session is no longer looked at."""
+    """The session was stopped."""
 
 
 class _Watch(Silence):
-    """Ends work at its next step once a session is no longer looked at."""
+    """A reporter that ends work at its next step once the session is stopped."""
 
     def __init__(self, stopped: threading.Event):
         self._stopped = stopped
@@ -207,7 +207,7 @@ class _Watch(Silence):
 def _score(depth: np.ndarray, truth: np.ndarray, protocol: DepthProtocol) -> dict[str, float]:
     try:
         found = score_depth(depth, truth, protocol)
-    except EgodepthError:  # a map without a value in the protocol's range
+    except EgodepthError:  # a depth map without values in the protocol's range
         return {}
     return {name: found[name] for name in SHOWN_SCORES}
 
