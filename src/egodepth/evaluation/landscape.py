@@ -48,7 +48,7 @@ class SurfaceScores:
 
 
 def texture_groups(texture: Float[ndarray, " n"]) -> dict[str, Bool[ndarray, " n"]]:
-    """Group pixels into ``all`` and, if there are at least three, the thirds with the least and most texture."""
+    """Group pixels into ``all`` and, given at least three, the thirds with the least and the most texture."""
     groups = {"all": np.ones(len(texture), bool)}
     if len(texture) >= 3:
         low, high = np.percentile(texture, [100 / 3, 200 / 3])

@@ -51,7 +51,7 @@ def score_trajectory(
     truth: Float64[ndarray, "m 4 4"],
     alignment: TrajectoryAlignment = "sim3",
 ) -> dict[str, float]:
-    """Compare camera poses ``world_from_camera`` frame by frame, without frames whose true pose is NaN.
+    """Compare camera poses ``world_from_camera`` frame by frame; frames with non-finite poses are left out.
 
     Returns:
         ``ate_m``: root mean square distance of positions after the alignment; ``ate_percent``: the same in
