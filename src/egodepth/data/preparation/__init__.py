@@ -1,1 +1,1 @@
-"""What is found out about footage before the training: motion, camera, what stands still, dense depth."""
+"""Prepares footage for training: poses, camera, stride, static mask and dense depth labels."""

@@ -1,4 +1,4 @@
-"""Footage at the size of the training, and what is known of its motion before the training starts."""
+"""Footage at training size, with the motion that is known before training."""
 
 import hashlib
 from dataclasses import dataclass
@@ -12,17 +12,17 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 
 MIN_SIDE = 16
-"""Pixels of an image that depth can be learned from at all."""
+"""Smallest side in pixels of images that depth can be learned from."""
 NO_PART = -1
 
 
 @dataclass(frozen=True)
 class SparsePoints:
-    """Points of structure from motion that are seen in a frame, with their depth.
+    """Points from structure from motion that are visible in a frame, with their depth.
 
     Attributes:
         pixels: (P, 2) x, y.
-        inverse_depth: (P,) along z.
+        inverse_depth: (P,) inverse z.
     """
 
     pixels: np.ndarray
@@ -31,12 +31,13 @@ class SparsePoints:
 
 @dataclass(frozen=True)
 class KnownMotion:
-    """Poses that were there before the training.
+    """Poses that are known before training.
 
     Attributes:
-        world_from_camera: (N, 4, 4) float64; the identity where ``part`` says that the pose is unknown.
-        part: (N,) frames of one part share a world and a unit; NO_PART where the pose is unknown.
-        points: by position of the frame, at the size of the training, in the unit of the poses.
+        world_from_camera: (N, 4, 4) float64; the identity where the pose is unknown.
+        part: (N,) index of the reconstruction; frames of one part share a world frame and a unit. NO_PART
+            where the pose is unknown.
+        points: sparse points by frame position, at training size and in the unit of the poses.
     """
 
     world_from_camera: np.ndarray
@@ -45,12 +46,12 @@ class KnownMotion:
 
     @classmethod
     def unknown(cls, count: int) -> "KnownMotion":
-        """Of so many frames, none has a pose."""
+        """Motion of ``count`` frames without poses."""
         return cls(np.tile(np.eye(4), (count, 1, 1)), np.full(count, NO_PART), {})
 
     @classmethod
     def given(cls, sequence: Sequence) -> "KnownMotion":
-        """The poses of a data set, in metres.
+        """The poses that come with a sequence.
 
         Raises:
             EgodepthError: it has none.
@@ -66,20 +67,20 @@ class KnownMotion:
 
 @dataclass(frozen=True)
 class Clip:
-    """One sequence as the training reads it.
+    """One sequence as training reads it.
 
     Attributes:
-        sequence: where it comes from.
+        sequence: the original sequence.
         frames: (N, 3, h, w) uint8, memory-mapped.
         numbers: (N,) frame numbers.
-        camera: at the size of the frames.
-        stride: frames between target and sources in time.
-        excluded_pairs: pairs of positions that show no parallax, or a cut between them.
-        motion: what is known of it.
+        camera: intrinsics at the size of ``frames``.
+        stride: number of frames from a target to its temporal sources.
+        excluded_pairs: pairs of positions without parallax, or with a cut between them.
+        motion: known poses and points, if any.
         targets: numbers of the frames that may be targets; None for all.
-        static: (h, w) bool, pixels that belong to the camera (bonnet, watermark, borders); None for none.
+        static: (h, w) bool, static mask (bonnet, watermark, borders); None if there is none.
         dense: (N, 2, h, w) float16, memory-mapped: inverse depth in the unit of the frame's part, 0 where
-            unknown, and confidence between 0 and 1; None where nothing made it.
+            unknown, and confidence between 0 and 1; None without labels.
     """
 
     sequence: Sequence
@@ -100,7 +101,7 @@ class Clip:
 
     @property
     def static_digest(self) -> str:
-        """Of the mask, for names of what depends on it; empty without one."""
+        """Hash of the static mask for cache keys; empty without a mask."""
         return "" if self.static is None else hashlib.sha256(self.static.tobytes()).hexdigest()
 
     @property
@@ -109,7 +110,7 @@ class Clip:
         return self.targets is None or len(self.targets) > 0
 
     def pairs(self, stride: int) -> list[tuple[int, int]]:
-        """Positions of all frames that are ``stride`` frames apart, the earlier one first."""
+        """Positions of all pairs of frames that are ``stride`` frames apart, the earlier one first."""
         positions = self.positions
         return [
             (i, positions[number + stride])
@@ -124,12 +125,12 @@ def read_clips(
     width: int,
     folder: Path,
 ) -> list[Clip]:
-    """Sequences at the size of the training; frames are decoded where the cache has them not.
+    """Read sequences at training size; frames are decoded unless they are cached.
 
     Args:
         sequences: footage with cameras.
-        height, width: size to train at.
-        folder: see :func:`cached_frames`.
+        height, width: training size.
+        folder: cache folder, see :func:`cached_frames`.
 
     Raises:
         EgodepthError: a sequence without a camera, images that are too small, or broken frames.

@@ -1,4 +1,4 @@
-"""Dense depth labels of a clip whose poses are known, by plane sweep and agreement between views."""
+"""Dense depth labels for a clip with known poses, by plane sweep and multi-view consistency."""
 
 import hashlib
 import math
@@ -35,19 +35,20 @@ from egodepth.geometry.plane_sweep import Describe, local_contrast
 from egodepth.geometry.z_buffer import z_buffer
 
 MIN_STEP = 0.3
-"""Of the baseline of a frame and its nearest source, over the median distance of neighbouring key frames: the
-least where there are no points."""
+"""Shortest baseline between a frame and its nearest source, as a share of the median distance between
+neighbouring key frames. Used for frames without sparse points."""
 MAX_STRIDES = 8
-"""Strides from a frame to its farthest source, however slow the camera."""
+"""Largest distance from a frame to a source in strides, however slow the camera."""
 NEAREST_PERCENTILE, NEAREST_FACTOR = 1, 0.4
-"""Of the depths of a clip's points: the road in front of the camera is nearer than most corners."""
+"""The sweep starts at this factor times this percentile of the depths of a clip's points: the road in front of
+the camera is nearer than most corners."""
 MAX_DISPARITY = 0.3
-"""Of the image's width, between a frame and its nearest source, where there are no points to tell the nearest
-depth."""
+"""Disparity between a frame and its nearest source at which the sweep starts, as a share of the image width.
+Used for clips without sparse points."""
 LABELS_PER_FILE = 16
-"""Kept at once, so that an interrupted run loses little."""
+"""Number of labels saved at a time, so that an interrupted run loses little."""
 METHOD = 4
-"""Counts changes of the method, so that labels of another are made anew."""
+"""Version of the method, part of the cache key: raise it when labels change."""
 
 
 def add_labels(
@@ -57,17 +58,18 @@ def add_labels(
     on_frame: Callable[[int, int], None] = lambda *_: None,
     seconds: float | None = None,
 ) -> Clip:
-    """The clip with labels as :attr:`Clip.dense`: of its key frames, every ``stride``-th, by plane sweep, and
-    of those between by what the key frames on either side see.
+    """A copy of the clip with depth labels in :attr:`Clip.dense`.
 
-    Labels are kept in ``folder`` and read again the next time; an interrupted run goes on where it was.
+    Every ``stride``-th frame is a key frame, labelled by plane sweep. Frames in between get labels warped from
+    the key frames on either side. Labels are cached in ``folder``; an interrupted run resumes where it stopped.
 
     Args:
-        clip: with known motion.
-        folder: of the cache.
-        device: to compute on.
-        on_frame: called with how many labels there are, and will be; what it raises ends the work.
-        seconds: time to take; the rest of the frames, spread over the clip, stay without labels.
+        clip: a clip with known motion.
+        folder: cache folder.
+        device: device to compute on.
+        on_frame: called with the number of finished labels and their total; an exception from it stops the
+            work.
+        seconds: time limit; the remaining frames, spread over the clip, get no labels.
 
     Raises:
         EgodepthError: broken frames, or a folder that can't be written.
@@ -96,14 +98,14 @@ def add_labels(
 
 
 def key_positions(clip: Clip) -> list[int]:
-    """Positions of the frames that get labels."""
+    """Positions of the key frames with a pose, which are labelled by plane sweep."""
     assert clip.motion is not None
     known = clip.motion.part != NO_PART
     return [p for p in range(0, len(clip.frames), clip.stride) if known[p]]
 
 
 def sources_of(clip: Clip, position: int) -> list[int]:
-    """Positions of the key frames from which a frame's depth is computed, see :func:`sources_by_baseline`."""
+    """Positions of the source key frames for a frame's plane sweep, see :func:`sources_by_baseline`."""
     assert clip.motion is not None
     part, poses = clip.motion.part, clip.motion.world_from_camera
     centres = np.where((part == part[position])[:, None], poses[:, :3, 3], np.nan)
@@ -112,7 +114,7 @@ def sources_of(clip: Clip, position: int) -> list[int]:
 
 
 def _shortest_baseline(clip: Clip, position: int) -> float:
-    """Below it a source shows no parallax."""
+    """Shortest baseline at which a source shows enough parallax."""
     assert clip.motion is not None
     points = clip.motion.points.get(position)
     if points is not None:
@@ -134,7 +136,7 @@ def _make_labels(
     ]
     names = [path.with_name(f"{path.stem}-{number:06d}.npy") for number in range(len(pieces))]
     started, done = time.perf_counter(), 0
-    # Every other piece first, so that what there is no time for is spread over the clip.
+    # Every other piece first, so that frames left out for lack of time are spread over the clip.
     for order in (slice(0, None, 2), slice(1, None, 2)):
         maker: LabelMaker | None = None
         for piece, name in zip(pieces[order], names[order], strict=True):
@@ -163,8 +165,8 @@ def _make_labels(
 
 
 def _label_between(clip: Clip, dense: np.ndarray) -> None:
-    """Give the frames between key frames what the labels of the key frames on either side come to there: the
-    mean where both agree, what one of them sees at half the confidence."""
+    """Label the frames between key frames, in place, with the warped labels of the key frames on either side:
+    their mean where both agree, and half the confidence where only one is visible."""
     assert clip.motion is not None
     part = clip.motion.part
     for position in np.flatnonzero(part != NO_PART):
@@ -188,10 +190,10 @@ def _label_between(clip: Clip, dense: np.ndarray) -> None:
 
 
 def _moved(clip: Clip, inverse: np.ndarray, key: int, position: int) -> np.ndarray:
-    """(h, w) the inverse depth of a key frame as another frame sees it; 0 where it does not."""
+    """Inverse depth (h, w) of a key frame warped into another frame; 0 where unknown."""
     assert clip.motion is not None
     height, width = inverse.shape
-    # Four points per pixel, so that what comes nearer has no gaps that the background shows through.
+    # Four points per pixel, so that the background does not show through approaching surfaces.
     y, x = np.mgrid[: 2 * height, : 2 * width]
     depth = np.repeat(np.repeat(inverse.astype(np.float64), 2, 0), 2, 1)
     known = depth > 0
@@ -208,22 +210,22 @@ def _moved(clip: Clip, inverse: np.ndarray, key: int, position: int) -> np.ndarr
 
 
 class LabelMaker:
-    """Labels one frame after the other, and keeps the frames and depths that the next ones need.
+    """Labels frames in order, keeping the frames and depths that the next ones need.
 
     Attributes:
-        views: where depth is found.
+        views: posed views that compute the depth.
     """
 
     def __init__(
         self, clip: Clip, first: int, device: torch.device, describe: Describe = local_contrast
     ):
-        """Start before a frame.
+        """Prepare to label frames from a position on.
 
         Args:
-            clip: with known motion.
-            first: position of the first frame that labels are made for.
-            device: to compute on.
-            describe: what images are compared by.
+            clip: a clip with known motion.
+            first: position of the first frame to label.
+            device: device to compute on.
+            describe: features by which images are compared.
         """
         assert clip.motion is not None
         self._clip = clip
@@ -244,7 +246,7 @@ class LabelMaker:
         self.views = PosedViews(images, clip.motion.world_from_camera, camera, reach, describe)
 
     def label(self, position: int) -> Float16[ndarray, "2 h w"]:
-        """Inverse depth and confidence; zeros where views do not agree."""
+        """Inverse depth and confidence of a frame; zeros where views disagree."""
         height, width = self._clip.frames.shape[-2:]
         agreed = self.views.agreed(
             position, lambda frame: sources_of(self._clip, frame), self._nearest
@@ -264,7 +266,7 @@ class LabelMaker:
         return torch.cat([median.nan_to_num(0), share]).cpu().numpy().astype(np.float16)
 
     def _read(self, first: int) -> Iterator[tuple[int, Tensor]]:
-        """Key frames from a position on, at the size of the labels."""
+        """Yield key frames from a position on, at the size at which images are compared."""
         places = self._clip.positions
         keys = {int(self._clip.numbers[p]) for p in key_positions(self._clip) if p >= first}
         for frame in read_numbered(self._clip.sequence.frames, np.array(sorted(keys))):
@@ -273,7 +275,7 @@ class LabelMaker:
 
 
 def _nearest_depth(clip: Clip) -> float:
-    """What to expect, by the points of the clip; else by how far the camera moves."""
+    """Nearest depth to sweep, from the points of the clip, or else from the baselines."""
     assert clip.motion is not None
     if clip.motion.points:
         inverse = np.concatenate([points.inverse_depth for points in clip.motion.points.values()])
@@ -285,6 +287,6 @@ def _nearest_depth(clip: Clip) -> float:
         for s in sources_of(clip, p)[:1]
     ]
     if not baselines:
-        return 1.0  # no frame has a source, and none will be swept
+        return 1.0  # no frame has a source, so nothing will be swept
     focal = float(clip.camera.matrix[0, 0]) / clip.camera.width
     return float(np.median(baselines)) * focal / MAX_DISPARITY

@@ -1,7 +1,7 @@
-"""Features of a video's key frames, matched with those of the key frames before, in a database of COLMAP.
+"""Matches features between key frames of a video and writes them to a COLMAP database.
 
-SIFT by OpenCV and descriptors compared by one matrix product take less time than COLMAP's own extraction and
-matching. COLMAP verifies the matches.
+OpenCV's SIFT, and matching by one matrix product, are faster than COLMAP's own extraction and matching.
+COLMAP verifies the matches.
 """
 
 from collections import deque
@@ -18,31 +18,31 @@ from numpy import ndarray
 from torch import Tensor
 
 FEATURES = 2048
-"""Of a frame, at most; the time of matching grows with their square."""
+"""Largest number of features per frame; matching time grows with its square."""
 OFFSETS = tuple(range(1, 16))
-"""How many key frames back each key frame is matched with. With seven of these in place of all, poses drifted
-by 4.6 % of the path on a rendered street of 200 frames, where they drift by 0.5 %."""
+"""Offsets of the earlier key frames that each key frame is matched with. On a rendered street of 200 frames,
+poses drift by 0.5 % of the path; with only seven of these offsets it was 4.6 %."""
 MAX_WIDTH = 1280
-"""Of the images that features are found in."""
+"""Width in pixels to which larger images are shrunk for feature detection."""
 MIN_CONTRAST = 0.02
-"""Of a feature, as COLMAP sets it; OpenCV's own limit finds too few."""
+"""SIFT contrast threshold, as in COLMAP; with OpenCV's default too few features are found."""
 MAX_ANGLE_RATIO = 0.8
-"""Of the angle between matching descriptors to that of the second-best match."""
+"""Ratio test: largest ratio of the angle to the best match and the angle to the second-best match."""
 MAX_ANGLE = 0.7
-"""Radians between matching descriptors."""
+"""Largest angle between matching descriptors in radians."""
 MIN_MATCHES = 15
-"""Of a pair of frames that is kept; COLMAP's own limit."""
+"""Smallest number of matches for a pair of frames to be kept, as in COLMAP."""
 MAX_STILL_FLOW = 0.5
-"""Pixels, median of a frame, below which the camera stands still."""
+"""Median flow in pixels below which the camera counts as standing still."""
 SEED = 0
 
 
 class FrameFeatures(NamedTuple):
-    """What is found in a frame.
+    """Features of a frame.
 
     Attributes:
         pixels: (P, 2) x, y; the centre of the top-left pixel is (0, 0).
-        descriptors: (P, 128) square roots of normalized SIFT, unit vectors.
+        descriptors: (P, 128) RootSIFT, unit vectors.
     """
 
     pixels: Float64[ndarray, "p 2"]
@@ -50,11 +50,11 @@ class FrameFeatures(NamedTuple):
 
 
 class FeatureFinder:
-    """SIFT features of frames of one size."""
+    """Detects SIFT features in frames."""
 
     def __init__(self, static: Bool[ndarray, "h w"] | None = None):
         """Args:
-        static: pixels that belong to the camera, at any size; no feature is taken from there.
+        static: static mask, of any size; no features are detected in it.
         """
         self._sift = cv2.SIFT.create(
             nfeatures=FEATURES, contrastThreshold=MIN_CONTRAST, enable_precise_upscale=True
@@ -62,7 +62,7 @@ class FeatureFinder:
         self._moving = None if static is None else (~static).astype(np.uint8)
 
     def find(self, image: UInt8[ndarray, "h w"]) -> FrameFeatures:
-        """Features of a grey image."""
+        """Detect the features of a grey image."""
         shrink = min(1.0, MAX_WIDTH / image.shape[1])
         small = image
         if shrink < 1:
@@ -81,13 +81,12 @@ class FeatureFinder:
 
 
 def match_features(first: FrameFeatures, second: FrameFeatures) -> UInt32[ndarray, "m 2"]:
-    """Indices of features that are each other's best match, and clearly better than the first one's
-    second-best."""
+    """Indices (M, 2) of features that are mutual best matches and pass the ratio test of the first frame."""
     if len(first.pixels) < 2 or len(second.pixels) < 2:
         return np.zeros((0, 2), np.uint32)
     likeness = first.descriptors @ second.descriptors.T
     (best, other), (partner, _) = (found.T for found in likeness.topk(2, dim=1))
-    # The maximum of each column; where in the column it lies takes fifteen times as long to find.
+    # Only the maximum of each column: its argmax would take fifteen times as long.
     is_mutual = best >= likeness.amax(0)[partner]
     angle, other_angle = best.clamp(max=1).acos(), other.clamp(max=1).acos()
     good = is_mutual & (angle < MAX_ANGLE_RATIO * other_angle) & (angle < MAX_ANGLE)
@@ -98,19 +97,19 @@ def match_features(first: FrameFeatures, second: FrameFeatures) -> UInt32[ndarra
 def match_frames(
     frames: Iterable[tuple[str, FrameFeatures]], database: Path, camera: Any, colmap: ModuleType
 ) -> dict[str, str]:
-    """Write features of key frames, and their verified matches, into a new database of COLMAP.
+    """Write the features of key frames and their verified matches to a new COLMAP database.
 
-    A frame in which the camera still stands where it stood in the last key frame is no key frame: many alike
-    let COLMAP's poses drift, and nothing more is seen in them. Holds the features of ``max(OFFSETS)`` frames.
+    A frame is skipped if the camera has not moved since the last key frame: many similar frames let COLMAP's
+    poses drift and add no information. The features of ``max(OFFSETS)`` frames are kept in memory.
 
     Args:
-        frames: names and features, in order of time.
+        frames: names and features in temporal order.
         database: file to write.
-        camera: COLMAP's, of all frames.
+        camera: COLMAP camera of all frames.
         colmap: pycolmap.
 
     Returns:
-        Of each frame that is left out since the camera stands still, the key frame that it resembles.
+        The key frame that each skipped frame resembles, by name.
     """
     still: dict[str, str] = {}
     last = ""

@@ -1,5 +1,5 @@
-"""Poses of the frames between the key frames of structure from motion: the points of the key frames on either
-side are tracked into them, and their pose is the one that sees the points there."""
+"""Registers the frames between key frames of structure from motion: the points of the key frames on either side
+are tracked into them, and their pose is solved from these 2D-3D correspondences."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -13,29 +13,29 @@ from jaxtyping import Bool, Float64, UInt8
 from numpy import ndarray
 
 WINDOW, PYRAMID_LEVELS, LEVELS_FROM_GUESS = 21, 4, 1
-"""Side of the window in pixels; coarser levels for a point whose place is open, and for one that is known
-to a few pixels."""
+"""Lucas-Kanade tracking: side of the window in pixels, and the coarser pyramid levels used without and with an
+initial guess that is good to a few pixels."""
 MAX_RETURN = 0.5
-"""Pixels by which a point may come back to another place when it is tracked back."""
+"""Largest forward-backward error of a tracked point in pixels."""
 MAX_DRIFT = 3.0
-"""Pixels between a point tracked from frame to frame and one tracked from its key frame at once."""
+"""Largest distance in pixels between a point tracked frame by frame and tracked directly from its key frame."""
 MAX_POINTS = 500
-"""Of a key frame, that are followed; a pose needs no more."""
+"""Number of points tracked per key frame; a pose needs no more."""
 MIN_INLIERS, MIN_INLIER_SHARE, MAX_RESIDUAL = 30, 0.5, 3.0
-"""Points that a pose must explain within so many pixels."""
+"""Inliers that a pose needs, as a number and as a share of the points, and their largest residual in pixels."""
 MAX_WIDTH = 1280
-"""Of the images that points are tracked in."""
+"""Width in pixels to which larger images are shrunk for tracking."""
 SEED = 0
 
 
 @dataclass(frozen=True)
 class KeyFrame:
-    """A frame with a pose, and the points that it sees.
+    """A key frame with its visible points.
 
     Attributes:
-        part: of the reconstruction.
+        part: index of its part of the reconstruction.
         pixels: (P, 2) x, y of the points.
-        points: (P, 3) in the world of the part.
+        points: (P, 3) in the world frame of the part.
     """
 
     part: int
@@ -44,13 +44,13 @@ class KeyFrame:
 
 
 class Registered(NamedTuple):
-    """A frame that found its pose.
+    """A frame with a solved pose.
 
     Attributes:
-        position: of the frame.
-        part: of the reconstruction.
+        position: position of the frame.
+        part: index of its part of the reconstruction.
         camera_from_world: (4, 4).
-        pixels, points: (P, 2) and (P, 3), what it sees of the points.
+        pixels, points: (P, 2) and (P, 3), its visible points.
     """
 
     position: int
@@ -74,14 +74,14 @@ def register_frames(
     colmap: ModuleType,
     matrix: Float64[ndarray, "3 3"],
 ) -> Iterator[Registered]:
-    """Frames that are no key frames, as far as they find a pose, in order.
+    """Yield the frames between key frames whose pose can be solved, in order.
 
-    Holds ``reach`` images at most.
+    At most ``reach`` images are kept in memory.
 
     Args:
         images: positions and grey images of all frames, in order.
         keys: key frames by position.
-        reach: frames over which points are tracked at most.
+        reach: largest number of frames over which points are tracked.
         colmap: pycolmap.
         matrix: intrinsics.
     """
@@ -115,7 +115,7 @@ def register_frames(
 
 
 class _Follower:
-    """The points of a key frame, followed through the frames after or before it."""
+    """Tracks the points of a key frame through the frames after or before it."""
 
     def __init__(self, position: int, image: ndarray, key: KeyFrame, shrink: float):
         chosen = np.random.default_rng(SEED).permutation(len(key.pixels))[:MAX_POINTS]
@@ -126,13 +126,13 @@ class _Follower:
         self._now, self._alive = self._start.copy(), np.ones(len(chosen), bool)
 
     def follow(self, position: int, image: ndarray) -> _Tracks:
-        """Where they are in the next frame."""
+        """Track the points into the next frame."""
         alive = np.flatnonzero(self._alive)
         found = np.zeros(len(alive), bool)
         tracked = self._now[alive]
         if len(alive):
             tracked, on_way = _track(self._last, image, tracked, tracked, PYRAMID_LEVELS)
-            # From the key frame at once, so that errors do not add up.
+            # Directly from the key frame, so that errors do not accumulate.
             start = self._start[alive]
             direct, seen = _track(self._image, image, start, tracked, LEVELS_FROM_GUESS)
             back, returned = _track(image, self._image, direct, start, LEVELS_FROM_GUESS)
@@ -184,7 +184,7 @@ def _solve_all(
 def _solve(
     pixels: ndarray, points: ndarray, colmap: ModuleType, camera: Any
 ) -> tuple[ndarray, ndarray] | None:
-    """The pose, and which points it explains; None where it explains too few."""
+    """Solve for the pose (4, 4) and its inliers (P,); None if there are too few inliers."""
     if len(pixels) < MIN_INLIERS:
         return None
     options = colmap.AbsolutePoseEstimationOptions()
@@ -206,7 +206,7 @@ def _solve(
 def _colmap_camera(
     colmap: ModuleType, matrix: ndarray, size: tuple[int, ...], shrink: float
 ) -> Any:
-    """Its top-left pixel centre is (0.5, 0.5), so that scaling is plain."""
+    """COLMAP camera for shrunk images; its top-left pixel centre is (0.5, 0.5), so intrinsics simply scale."""
     height, width = (round(side * shrink) for side in size)
     x, y = width / size[1], height / size[0]
     params = [

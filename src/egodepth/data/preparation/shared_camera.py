@@ -1,4 +1,4 @@
-"""One camera for all parts that structure from motion found."""
+"""Makes all parts of a reconstruction share one camera."""
 
 from types import ModuleType
 from typing import Any
@@ -8,16 +8,18 @@ import numpy as np
 from egodepth.geometry.camera import Camera
 
 MAX_PIXEL_ASPECT = 1e-3
-"""Difference of fx and fy, relative, up to which pixels are square."""
+"""Relative difference between fx and fy below which pixels count as square."""
 MAX_FOCAL_SPREAD = 1e-3
-"""Relative, from the focal lengths of parts to the one they share, up to which they are the same."""
+"""Relative difference to the shared focal length below which those of the parts count as equal."""
 MAX_ERROR_GROWTH = 1.3
-"""Of a part's reprojection error when it takes the shared focal length."""
+"""Largest factor by which a part's reprojection error may grow with the shared focal length."""
 
 
 def colmap_camera(camera: Camera) -> tuple[str, list[float]]:
-    """COLMAP's model of a camera and its parameters; the centre of its top-left pixel is (0.5, 0.5). A camera
-    of square pixels has one focal length."""
+    """COLMAP's model name and parameters for a camera; the centre of its top-left pixel is (0.5, 0.5).
+
+    A camera with square pixels has one focal length.
+    """
     fx, fy, cx, cy = camera.focal_and_centre.tolist()
     if abs(fx / fy - 1) < MAX_PIXEL_ASPECT:
         return "SIMPLE_PINHOLE", [(fx + fy) / 2, cx + 0.5, cy + 0.5]
@@ -25,14 +27,14 @@ def colmap_camera(camera: Camera) -> tuple[str, list[float]]:
 
 
 def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list[str]]:
-    """Parts of a reconstruction with one camera, and what was done about it, in words.
+    """Give all parts of a reconstruction the same focal length; returns the parts and notes for the user.
 
-    Each part has refined its own focal length. All take the median, each part counting by its frames;
-    parts that had another are adjusted to it, and left out where that makes them worse.
+    Each part has refined its own focal length. The shared one is their median, weighted by frames. If they
+    differ, all parts are adjusted to it; parts whose error grows too much are dropped, except for the largest.
 
     Args:
         colmap: pycolmap.
-        models: reconstructions, the largest first.
+        models: reconstructions, largest first.
     """
     cameras = [next(iter(model.cameras.values())) for model in models]
     focal_count = 1 if cameras[0].model_name == "SIMPLE_PINHOLE" else 2
@@ -61,8 +63,10 @@ def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list
 
 
 def _adjust(colmap: ModuleType, model: Any) -> None:
-    """Bundle adjustment with known focal lengths. ``pycolmap.bundle_adjustment`` does the same, but always logs
-    to the terminal."""
+    """Bundle adjustment with fixed focal lengths, in place.
+
+    ``pycolmap.bundle_adjustment`` does the same, but always logs to the terminal.
+    """
     options = colmap.BundleAdjustmentOptions()
     options.refine_focal_length = options.print_summary = False
     config = colmap.BundleAdjustmentConfig()

@@ -1,4 +1,4 @@
-"""What stays in place in the image because it belongs to the camera: bonnet, watermark, black borders."""
+"""Detects the static mask: image regions fixed to the camera, such as a bonnet, watermark or black borders."""
 
 from pathlib import Path
 
@@ -11,40 +11,39 @@ from egodepth.data.pixels import open_image, read_values
 from egodepth.data.preparation.clips import Clip
 
 SAMPLES = 64
-"""Frames of a clip that are looked at, evenly spread."""
+"""Number of evenly spaced frames that are examined."""
 MIN_FRAMES_FOR_STATIC_MASK = 100
-"""Frames below which nothing can be said: on a short straight drive all that is far ahead stays in place,
-and so does who drives ahead."""
+"""Shorter clips get no mask: on a short straight drive, everything far ahead stays in place, and so does a car
+driving ahead."""
 COHERENT = 0.8
-"""Share of a pixel's mean slope that stays where the slopes of all frames are averaged: edges that stay in
-place keep it, those that come and go cancel."""
+"""Smallest ratio of the magnitude of a pixel's mean gradient to its mean gradient magnitude: static edges keep
+theirs, those of moving things cancel."""
 MIN_SLOPE = 3.0
-"""Grey levels per pixel."""
+"""Smallest mean gradient of an edge in grey levels per pixel."""
 STEADY = 0.3
-"""Change over time, over the image's usual one, below which a pixel is steady."""
+"""Pixels that change less than this share of the typical change at moving edges are steady."""
 MIN_AREA_SHARE = 0.003
-"""Share of the image below which a region is left alone."""
+"""Share of the image below which a region is ignored."""
 MIN_EDGE_SHARE = 0.02
-"""Share of a region that must be edges that stay: sky is steady too, but has none."""
+"""Share of a region that must be static edges: sky is steady too, but has none."""
 MIN_FOOT_SHARE = 0.2
-"""Share of the lower border that a region with few such edges takes up."""
+"""Share of the lower image border that a region with fewer static edges must cover."""
 MIN_OUTLINE_SHARE = 0.5
-"""Share of such a region's outline that must be edges that stay, or of its surroundings that must change as
-the image does: a bonnet ends abruptly, smooth asphalt does not."""
+"""Share of such a region's outline that must be static edges, or of its surroundings that must be moving: a
+bonnet ends abruptly, smooth asphalt does not."""
 USUAL = 0.8
-"""Change over time, over the image's usual one, above which the surroundings change as the image does."""
+"""Surroundings that change more than this share of the typical change at moving edges count as moving."""
 MIN_PIXELS = 20_000
-"""Size of a frame below which nothing can be said: there, most of a street moves by less than a pixel."""
+"""Smaller frames get no mask: in them, most of a street moves by less than a pixel."""
 MOST_AREA = 0.6
-"""Share of the image; more is a camera that stands still."""
+"""Share of the image above which the mask is discarded, as from a camera that stands still."""
 
 
 def find_static_mask(clip: Clip) -> np.ndarray | None:
-    """Pixels (h, w) that belong to the camera, as bool; None where there are none.
+    """Detect the static mask (h, w) bool of a clip; None if there is none.
 
-    Edges whose slope is the same in all frames are of something fixed to the camera (as watermarks are
-    found by Dekel et al., "On the effectiveness of visible watermarks", CVPR 2017); with what is steady
-    around them they form regions.
+    Edges with the same gradient in all frames belong to something fixed to the camera (Dekel et al., "On the
+    effectiveness of visible watermarks", CVPR 2017). Together with steady pixels around them they form regions.
     """
     count = len(clip.frames)
     if count < MIN_FRAMES_FOR_STATIC_MASK or clip.frames[0][0].size < MIN_PIXELS:
@@ -70,7 +69,7 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
     for region in range(1, regions):
         inside = labels == region
         area = int(facts[region, cv2.CC_STAT_AREA])
-        # Ground at the lower border moves the most: what is steady there, with an outline, is a bonnet.
+        # Ground at the lower border moves most: a steady region with an outline there is a bonnet.
         if area < MIN_AREA_SHARE * mask.size or inside.all():
             continue
         at_foot = inside[-1].mean() >= MIN_FOOT_SHARE
@@ -84,7 +83,7 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
 
 
 def _rims(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Outermost pixels of a region (h, w), and those that are three or four pixels outside of it."""
+    """Masks of the outermost pixels of a region (h, w) and of those three or four pixels outside of it."""
 
     def grown(pixels: int) -> np.ndarray:
         size = (2 * pixels + 1, 2 * pixels + 1)
@@ -95,10 +94,10 @@ def _rims(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_mask(path: Path, height: int, width: int) -> np.ndarray:
-    """Pixels (height, width) to leave out, as bool: the black ones of an image of any size.
+    """Read a static mask (height, width) bool from an image of any size, in which masked pixels are black.
 
     Raises:
-        EgodepthError: no image, or one that leaves out everything or nothing.
+        EgodepthError: not an image, or a mask of all pixels or of none.
     """
     try:
         with open_image(path) as image:

@@ -1,6 +1,6 @@
-"""Poses, camera and sparse points of a clip by COLMAP's incremental structure from motion.
+"""Poses, camera and sparse points of a clip from COLMAP's incremental structure from motion.
 
-pycolmap is imported when it is used: there are machines that it has no wheel for.
+pycolmap is imported on use, since it has no wheels for some machines.
 """
 
 import copy
@@ -36,49 +36,49 @@ from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
 
 MIN_KEY_FRAMES = 8
-"""Key frames of a clip, and of a part of the reconstruction, at least; smaller parts are left out."""
+"""Smallest number of key frames in a clip and in a part of the reconstruction; smaller parts are dropped."""
 WORST_ERROR = 2.0
-"""Mean reprojection error in pixels above which a point is left out."""
+"""Mean reprojection error in pixels above which a point is dropped."""
 GROWTH = 1.3
-"""Of frames or points from one adjustment of everything to the next."""
+"""Factor by which frames or points grow from one global bundle adjustment to the next."""
 GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
-"""Rounds of an adjustment, each with the outliers of the last one left out."""
+"""Rounds of a global and of a local bundle adjustment, each without the outliers of the last one."""
 MAX_FOCAL_CHANGE = 0.15
-"""Relative change that refinement may make to a focal length given as a field of view."""
+"""Largest relative change to a focal length from a field of view that refinement may make."""
 METHOD = 7
-"""Counts changes of the method, so that results of another are found anew."""
+"""Version of the method, part of the cache key: raise it when results change."""
 SEEDS = (0, 1)
-"""Of the attempts at placing the frames, of which the better is kept. Which frames COLMAP starts from, and what
-it takes for outliers, decides whether the scale holds where few points are seen on both sides, as in a turn;
-no adjustment mends that later."""
+"""Random seeds of the mapping attempts, of which the best is kept. COLMAP's choice of initial frames and
+outliers decides whether the scale drifts where frames share few points, as in a turn; bundle adjustment cannot
+repair that later."""
 MOST_FEWER_FRAMES = 0.02
-"""Of the frames that an attempt places: so many fewer may be placed by one whose points fit better."""
-# COLMAP's defaults start from a pair that sees points under 16 degrees and does not move forward. A
-# camera that drives has no such pair, and the defaults find nothing.
+"""Share of frames by which an attempt may fall short of the most complete one and still be chosen."""
+# By default COLMAP starts from a pair with a triangulation angle of 16 degrees and no forward motion. With
+# forward motion there is no such pair, and the defaults find nothing.
 DRIVING_ANGLE = 4.0
 
 
 class NothingReconstructedError(EgodepthError):
-    """Structure from motion came to nothing, or to too little."""
+    """Structure from motion failed, or registered too few frames."""
 
 
 def find_colmap() -> ModuleType | None:
-    """pycolmap, where it is installed, kept from writing to the terminal."""
+    """Import pycolmap with its log output turned off; None if it is not installed."""
     on_termination = signal.getsignal(signal.SIGTERM)
     try:
         import pycolmap
     except ImportError:
         return None
-    # Importing it installs a handler that answers SIGTERM with a stack trace of C++.
+    # Importing it installs a SIGTERM handler that prints a C++ stack trace.
     if on_termination is not None and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, on_termination)
-    # Ceres reports as errors what COLMAP goes on after, and what COLMAP fails on it raises.
+    # Ceres logs errors that COLMAP recovers from; real failures of COLMAP raise exceptions.
     pycolmap.logging.minloglevel = pycolmap.logging.FATAL.value
     return pycolmap
 
 
 def require_colmap() -> ModuleType:
-    """Pycolmap.
+    """Import pycolmap.
 
     Raises:
         EgodepthError: it is not installed.
@@ -93,17 +93,16 @@ def require_colmap() -> ModuleType:
 
 
 def reconstruct(clip: Clip, folder: Path) -> Clip:
-    """The clip with poses and points. Every ``stride``-th frame is a key frame that COLMAP places; the others
-    are registered to these by :mod:`.frame_registration`. The focal length is refined where a
-    field of view was typed in, and kept where that moves it by more than MAX_FOCAL_CHANGE: a camera that
-    moves straight on does not show it, and of 24 frames of a rendered street it came out 0.36 times as long.
-    A guess that self-calibration could not better is kept for the same reason.
+    """A copy of the clip with poses and sparse points.
 
-    What was found is kept in ``folder`` and read again the next time.
+    COLMAP places every ``stride``-th frame, and :mod:`.frame_registration` the others. The focal length is
+    refined only if the user gave a field of view, and kept if refinement changes it by more than
+    MAX_FOCAL_CHANGE: under straight forward motion it is not observable, and on 24 frames of a rendered street
+    it came out 0.36 times as long. The result is cached in ``folder``.
 
     Args:
-        clip: footage.
-        folder: for the result.
+        clip: the clip.
+        folder: cache folder.
 
     Raises:
         EgodepthError: pycolmap is missing, or broken frames.
@@ -223,10 +222,10 @@ def _place(
     *,
     refine_focal: bool,
 ) -> dict[int, Any]:
-    """Incremental mapping, the better of several attempts.
+    """Run incremental mapping several times and return the best attempt.
 
-    Each attempt runs in its own thread, so that Ctrl-C can end it. Were COLMAP to use
-    several threads in one attempt, its result would be another each time.
+    Each attempt runs in its own thread, so that Ctrl-C can stop it. COLMAP uses a single thread per attempt,
+    since its results are not deterministic otherwise.
     """
     options = colmap.IncrementalPipelineOptions(
         min_model_size=MIN_KEY_FRAMES, num_threads=1, extract_colors=False,
@@ -265,11 +264,10 @@ def _place(
 
 
 def better_attempt(attempts: list[dict[int, Any]]) -> dict[int, Any]:
-    """Of several reconstructions of the same frames, the one whose points fit best among those that place
-    about as many frames as any.
+    """The reconstruction with the lowest reprojection error among those that register about the most frames.
 
     Args:
-        attempts: each with COLMAP's models by number.
+        attempts: reconstructions of the same frames, each a dict of COLMAP models by number.
     """
     placed = [sum(model.num_reg_images() for model in found.values()) for found in attempts]
     enough = (1 - MOST_FEWER_FRAMES) * max(placed)
@@ -286,8 +284,8 @@ def better_attempt(attempts: list[dict[int, Any]]) -> dict[int, Any]:
 def _colmap_camera(camera: Camera, height: int, width: int, colmap: ModuleType) -> Any:
     model, parameters = colmap_camera(camera)
     found = colmap.Camera(model=model, width=width, height=height, params=parameters)
-    # Guessed focal lengths too: without a prior COLMAP takes pairs by fundamental matrices, which a flat scene
-    # leaves open.
+    # Even for guessed focal lengths: without a prior, COLMAP estimates fundamental matrices, which planar scenes
+    # do not determine.
     found.has_prior_focal_length = True
     return found
 
@@ -342,7 +340,7 @@ def _collect(
 
 
 def _grey(clip: Clip, positions: range) -> Iterator[tuple[int, np.ndarray]]:
-    """Positions and grey images at the footage's own size."""
+    """Yield positions and grey images at the original size of the footage."""
     frames = clip.sequence.frames
     if clip.frames.shape[-2:] == (frames.height, frames.width):
         for position in positions:

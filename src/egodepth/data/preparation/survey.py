@@ -1,4 +1,4 @@
-"""A look at a clip before training: how much it turns, how much parallax it has, where it stands or cuts."""
+"""Surveys a clip before training: rotation, parallax, standstill and cuts."""
 
 from dataclasses import dataclass
 
@@ -11,36 +11,36 @@ from egodepth.geometry.two_views import MIN_FLOW, TwoViews, compare_views
 
 STRIDES = (1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 25, 30)
 SAMPLES = 24
-"""Pairs that a stride is judged by."""
+"""Number of frame pairs from which a stride is judged."""
 WANTED_PARALLAX = 0.015
-"""Share of the image's width that points should move by, in the median, besides the rotation."""
+"""Wanted median parallax, without rotation, as a share of the image width."""
 LEAST_TRACKED = 0.8
-"""Share of the corners that a stride beyond one must keep in sight, in the median."""
+"""Smallest median share of corners that must still be tracked at strides above 1."""
 CUT = 0.1
-"""Below this share of tracked corners two frames show different things."""
+"""Share of tracked corners below which there is a cut between two frames."""
 STATIC_FLOW = 2 * MIN_FLOW
-"""Pixels, median of an image, that a camera on a tripod stays below."""
+"""Median flow in pixels below which the camera is static, as on a tripod."""
 BLANK_LEVELS = 4
-"""Grey levels, between the darkest and the brightest pixel of a frame that shows nothing."""
+"""Largest difference in grey levels between the darkest and the brightest pixel of a blank frame."""
 STANDING_GAP = 8
-"""Frames over which a camera that stands is told from a video that repeats its frames."""
+"""Distance in frames at which a standing camera is detected; repeated frames do not look like one at it."""
 MOST_STANDING = 0.9
-"""Share of frames; a camera that stands for longer is judged by all of them."""
+"""If the camera stands in at least this share of the frames, all frames are used."""
 FROZEN = 0.1
-"""A pair with less than this share of its clip's usual parallax teaches nothing."""
+"""Pairs with less than this share of the clip's median parallax are excluded."""
 TURNING = 0.7
-"""Motion by rotation over parallax, in the image: more is a hand-held camera, less one that drives."""
+"""Ratio of rotational flow to parallax: larger for hand-held cameras, smaller for driving ones."""
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What was seen.
+    """Result of a survey.
 
     Attributes:
-        stride: frames between target and sources.
-        parallax: at this stride, median, as a share of the image's width.
-        turn: median motion in the image by rotation, over that by parallax.
-        frozen, cuts: pairs of positions left out, since nothing moves or nothing stays.
+        stride: number of frames from target to sources.
+        parallax: median parallax at this stride, as a share of the image width.
+        turn: ratio of the median rotational flow to the median parallax.
+        frozen, cuts: excluded pairs of positions, without motion and across cuts.
     """
 
     stride: int
@@ -51,7 +51,7 @@ class Survey:
 
 
 def survey(clip: Clip, stride: int | None = None) -> Survey:
-    """Choose the stride of a clip, unless it is given, and look at all its pairs."""
+    """Survey all frame pairs of a clip at a stride, which is chosen if not given."""
     standing = _where_it_stands(clip)
     chosen = stride or _choose_stride(clip, standing)
     pairs = clip.pairs(chosen)
@@ -74,12 +74,12 @@ def survey(clip: Clip, stride: int | None = None) -> Survey:
 
 
 def is_static(clip: Clip, stride: int = 1) -> bool:
-    """Whether the camera never moves: between frames as far apart as strides are at most, nothing moves in the
-    median, wherever in the clip. False where too few corners can be followed to tell.
+    """Whether the camera never moves: the median flow stays small between frames at least as far apart as the
+    largest stride, or half of a short clip. False if too few corners can be tracked to tell.
 
     Args:
-        clip: footage.
-        stride: that it is trained at, where that is known.
+        clip: the clip.
+        stride: training stride, if known.
     """
     pairs = clip.pairs(max(stride, min(STRIDES[-1], len(clip.frames) // 2)))
     if not pairs:
@@ -89,18 +89,20 @@ def is_static(clip: Clip, stride: int = 1) -> bool:
 
 
 def is_blank(clip: Clip) -> bool:
-    """Whether the frames show nothing, as where an encoder failed: the grey levels of each hardly differ."""
+    """Whether all frames are blank, with hardly any difference in grey levels, as after an encoder failure."""
     places = np.unique(np.linspace(0, len(clip.frames) - 1, SAMPLES).astype(int))
     return all(int(np.ptp(clip.frames[place].mean(0))) <= BLANK_LEVELS for place in places)
 
 
 def _choose_stride(clip: Clip, standing: Bool[ndarray, "n"]) -> int:
-    """The smallest with the wanted parallax; the largest that keeps the view where none has it. Where the
-    camera stands for a while, these frames have no say."""
+    """Choose the smallest stride with the wanted parallax, or else the largest at which corners can be tracked.
+
+    Frames in which the camera stands are ignored.
+    """
     best = STRIDES[0]
     for stride in STRIDES:
         pairs = [pair for pair in clip.pairs(stride) if not standing[pair[0]]]
-        # Half of the frames shall have a neighbour on either side.
+        # At least half of the frames should have a neighbour on either side.
         if not pairs or 4 * stride > max(len(clip.frames), 4):
             break
         places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
@@ -116,7 +118,7 @@ def _choose_stride(clip: Clip, standing: Bool[ndarray, "n"]) -> int:
 
 
 def _where_it_stands(clip: Clip) -> Bool[ndarray, "n"]:
-    """Frames during which the camera stands; none where it does so nearly always."""
+    """Frames in which the camera stands; none if it stands nearly all the time."""
     count = len(clip.frames)
     standing = np.zeros(count, bool)
     pairs = clip.pairs(STANDING_GAP)
@@ -132,7 +134,7 @@ def _where_it_stands(clip: Clip) -> Bool[ndarray, "n"]:
 
 
 def _is_still(clip: Clip, pair: tuple[int, int]) -> bool:
-    """Whether nothing moves between two frames; False where too few corners can be followed to tell."""
+    """Whether nothing moves between two frames; False if too few corners can be tracked to tell."""
     seen = _compare(clip, pair)
     if seen is None or seen.motion is None:
         return False

@@ -1,4 +1,4 @@
-"""Self-calibration of unknown cameras: pairs of views from the frames, and the camera that they tell."""
+"""Self-calibration of unknown cameras from pairs of frames."""
 
 import json
 from collections.abc import Iterator
@@ -20,18 +20,18 @@ from egodepth.geometry.two_views import track_both_ways
 
 PAIRS = 60
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
-"""Frames from the first view of a pair to its second, as few as bring the flow."""
+"""Frames from the first to the second view of a pair; the smallest one with enough flow is used."""
 WANTED_FLOW = 0.03
-"""Median motion of corners from one view of a pair to the other, as a share of the width."""
+"""Wanted median motion of corners between the views of a pair, as a share of the image width."""
 MIN_TRACKED_CORNERS = 60
 MAX_WIDTH = 1280
 METHOD = 2
-"""Raise it when estimates change: it names what is kept."""
+"""Version of the method, part of the cache key: raise it when estimates change."""
 
 
 @dataclass
 class _Open:
-    """A first view that waits for its second."""
+    """The first view of a pair whose second view is not found yet."""
 
     place: int
     image: np.ndarray
@@ -41,14 +41,14 @@ class _Open:
 
 @dataclass
 class _Pairs:
-    """Pairs of views with enough motion, found while frames go by once."""
+    """Collects pairs of views with enough motion in a single pass over the frames."""
 
     starts: frozenset[int]
     found: list[CornerMatches] = field(default_factory=list)
     _open: list[_Open] = field(default_factory=list)
 
     def see(self, place: int, image: np.ndarray) -> None:
-        """The next frame, grey."""
+        """Process the next frame, a grey image."""
         for start in list(self._open):
             step = place - start.place
             if step not in STEPS:
@@ -64,7 +64,7 @@ class _Pairs:
             self._open.append(_Open(place, image))
 
     def end(self) -> list[CornerMatches]:
-        """All that was found."""
+        """Finish and return all pairs."""
         for start in list(self._open):
             self._close(start)
         return self.found
@@ -76,15 +76,14 @@ class _Pairs:
 
 
 def estimate_unknown_camera(sequence: Sequence, folder: Path) -> CameraEstimate | None:
-    """Focal length, principal point and k1 of a sequence's camera, in pixels of its frames, by
-    self-calibration. The result is kept in ``folder``.
+    """Estimate focal length, principal point and k1 of a sequence's camera by self-calibration.
 
     Args:
-        sequence: footage; its camera, if it has one, is not looked at.
-        folder: for the result.
+        sequence: the footage; its camera, if any, is ignored.
+        folder: cache folder for the result.
 
     Returns:
-        None where there is too little to go by.
+        The estimate in pixels of the frames; None if there is too little evidence.
 
     Raises:
         EgodepthError: broken frames.
@@ -124,7 +123,7 @@ def _estimate(sequence: Sequence) -> CameraEstimate | None:
 
 
 def with_estimate(sequence: Sequence, found: CameraEstimate) -> Sequence:
-    """The sequence with the camera that was estimated, without its radial distortion."""
+    """A copy with the estimated camera, its frames and depth undistorted."""
     height, width = sequence.frames.height, sequence.frames.width
     cx, cy = found.centre.tolist()
     camera = Camera.from_parameters(found.focal, found.focal, cx, cy, height, width)
