@@ -284,8 +284,8 @@ def better_attempt(attempts: list[dict[int, Any]]) -> dict[int, Any]:
 def _colmap_camera(camera: Camera, height: int, width: int, colmap: ModuleType) -> Any:
     model, parameters = colmap_camera(camera)
     found = colmap.Camera(model=model, width=width, height=height, params=parameters)
-    # Even for guessed focal lengths: without a prior, COLMAP estimates fundamental matrices, which planar scenes
-    # do not determine.
+    # Even if guessed: without a prior, COLMAP estimates fundamental matrices, which planar scenes do not
+    # determine.
     found.has_prior_focal_length = True
     return found
 

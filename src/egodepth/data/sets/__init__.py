@@ -1,1 +1,1 @@
-"""One reader for each data set."""
+"""Readers of public data sets, one per data set."""

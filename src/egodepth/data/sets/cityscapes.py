@@ -1,6 +1,6 @@
-"""Cityscapes: streets of German cities, left and right, with disparity.
+"""Cityscapes: stereo footage of streets in German cities, with disparity.
 
-``leftImg8bit_sequence`` (or ``leftImg8bit``, single frames), ``rightImg8bit_sequence``, ``camera`` and
+Layout: ``leftImg8bit_sequence`` (or ``leftImg8bit``, single frames), ``rightImg8bit_sequence``, ``camera`` and
 ``disparity``, each with SPLIT/CITY/CITY_SEQUENCE_FRAME_*. https://www.cityscapes-dataset.com
 """
 
@@ -28,21 +28,22 @@ from egodepth.geometry.camera import Camera
 
 HEIGHT, WIDTH = 1024, 2048
 KEPT_HEIGHT = 0.75
-"""Share of the image above the bonnet, as Zhou et al. and those after them cut it."""
+"""Share of the image height that is kept, above the bonnet, as in Zhou et al. and later work."""
 FRAMES_PER_SECOND = 17.0
 GAP = 5
-"""Frames that may be missing within a snippet; one drive can hold several, further apart."""
+"""Largest step between frame numbers within a snippet; one drive may contain several snippets."""
 SIDES = (("left", "leftImg8bit"), ("right", "rightImg8bit"))
 DISPARITY_STEPS = 256
-"""A disparity of d pixels is stored as 256 d + 1; 0 is unknown."""
+"""A disparity of d pixels is stored as 256 d + 1; 0 means unknown."""
 
 
 def read_cityscapes(root: Path) -> list[Sequence]:
-    """One sequence for each snippet of 30 frames and side; single frames where there are no snippets.
+    """Read Cityscapes as one sequence per 30-frame snippet and side, or as single frames without snippets.
+
     The lowest quarter of the images, which shows the bonnet, is cut off.
 
     Raises:
-        EgodepthError: no images, or a camera file that is broken.
+        EgodepthError: no images, or a broken camera file.
     """
     missing = MissingItems("cityscapes", root)
     sequences = []
@@ -115,7 +116,7 @@ def _read_city(folder: Path, side: str, root: Path, missing: MissingItems) -> li
 
 
 def _files(folder: Path, ending: str) -> dict[tuple[str, int], Path]:
-    """By drive and frame number."""
+    """Files of a folder by drive and frame number."""
     found = {}
     for path in sorted(folder.glob(f"*{ending}")):
         words = path.name.removesuffix(ending).split("_")
@@ -138,8 +139,11 @@ def _read_camera(path: Path) -> dict[str, float]:
 
 
 def _camera_of(values: dict[str, float], images: ImageFiles, where: Path) -> Camera:
-    """At the size of the images. The file does not tell what size it is for: that of the original images or
-    that of these, in the middle of which its principal point lies."""
+    """Camera at the size of the images.
+
+    The file does not state its image size. Of the original size and that of the images, the one whose centre is
+    closer to the principal point is assumed.
+    """
     fx, fy, cx, cy = (values[name] for name in ("fx", "fy", "u0", "v0"))
     sizes = [(images.height, images.width), (HEIGHT, WIDTH)]
     height, width = min(sizes, key=lambda size: off_centre(cx, cy, *size))
@@ -150,7 +154,7 @@ def _camera_of(values: dict[str, float], images: ImageFiles, where: Path) -> Cam
 
 
 def _read_depth(path: Path, camera: dict[str, float]) -> np.ndarray:
-    """Depth of a disparity map, without the bonnet: focal length times baseline over disparity."""
+    """Depth from a disparity map, without the bonnet: focal length times baseline over disparity."""
     disparity = read_depth_png(path, 1.0) - 1
     pixels = disparity / DISPARITY_STEPS
     known = pixels > 0

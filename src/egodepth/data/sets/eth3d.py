@@ -1,8 +1,8 @@
-"""ETH3D, the low-resolution sets: stereo pairs, and a rig of four cameras carried by hand.
+"""ETH3D, the low-resolution sets: stereo pairs, and a hand-held rig of four cameras.
 
 Two-view: SCENE/im0.png, im1.png, calib.txt, disp0GT.pfm, mask0nocc.png. Many-view, undistorted:
 SCENE/images/images_rig_camN_undistorted/TIME.png, SCENE/rig_calibration_undistorted/cameras.txt and
-images.txt, laser scans in SCENE/scan_clean/*.ply with scan_alignment.mlp. https://www.eth3d.net/datasets
+images.txt; laser scans in SCENE/scan_clean/*.ply with scan_alignment.mlp. https://www.eth3d.net/datasets
 """
 
 from collections.abc import Callable
@@ -26,14 +26,14 @@ from egodepth.geometry.trajectory import ROTATION_TOLERANCE
 
 NANOSECONDS = 1e9
 NOT_HIDDEN = 255
-"""Value of the mask where both cameras of a pair see the point."""
+"""Mask value of pixels visible in both cameras of a pair."""
 
 
 def read_eth3d(root: Path) -> list[Sequence]:
-    """Two-view scenes, left and right, and many-view scenes, one sequence a camera.
+    """Read two-view and many-view scenes, one sequence per camera.
 
     Raises:
-        EgodepthError: neither of them, or a broken calibration.
+        EgodepthError: no scenes, or a broken calibration.
     """
     missing = MissingItems("eth3d", root)
     pairs = sorted(path.parent for path in find(root, "im0.png"))
@@ -50,7 +50,7 @@ def read_eth3d(root: Path) -> list[Sequence]:
 
 
 def read_pfm(path: Path) -> np.ndarray:
-    """(H, W) float32 of a PFM file with one channel, the top row first.
+    """Read a single-channel PFM file as (H, W) float32, top row first.
 
     Raises:
         EgodepthError: a missing or broken file.
@@ -117,7 +117,7 @@ def _read_pair(folder: Path, root: Path, missing: MissingItems) -> list[Sequence
 
 
 def _depth_of_disparity(path: Path, focal_baseline: float, shift: float) -> np.ndarray:
-    """Metres, where the other camera sees the point too; the baseline is in metres."""
+    """Depth in metres of pixels visible in both cameras; ``focal_baseline`` is in pixels times metres."""
     disparity = read_pfm(path)
     known = np.isfinite(disparity)
     mask = path.with_name("mask0nocc.png")
@@ -173,7 +173,7 @@ def _rows(path: Path) -> list[list[str]]:
 
 
 def _read_cameras(path: Path) -> dict[str, Camera]:
-    """COLMAP's cameras.txt; its pixels have their corner at 0, ours their centre."""
+    """Cameras in COLMAP's cameras.txt, whose pixel corners are at integers; ours have their centres there."""
     cameras = {}
     for words in filter(None, _rows(path)):
         if words[1] != "PINHOLE" or len(words) != 8:
@@ -185,7 +185,7 @@ def _read_cameras(path: Path) -> dict[str, Camera]:
 
 
 def _read_images(path: Path) -> dict[str, tuple[str, np.ndarray]]:
-    """Camera and ``camera_from_world`` by name, of COLMAP's images.txt: every other line is points."""
+    """Camera and ``camera_from_world`` by image name from COLMAP's images.txt; every other line is points."""
     images = {}
     for words in _rows(path)[::2]:
         try:
@@ -203,7 +203,7 @@ def _read_images(path: Path) -> dict[str, tuple[str, np.ndarray]]:
 
 
 def _read_scans(scene: Path) -> list[tuple[Path, np.ndarray]]:
-    """Scans and where they stand in the world, by MeshLab's project file."""
+    """Paths of the laser scans and their ``world_from_scan``, from the MeshLab project file."""
     project = next(iter(find(scene, "scan_alignment.mlp")), None)
     if project is None:
         return []

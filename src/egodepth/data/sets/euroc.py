@@ -1,4 +1,4 @@
-"""EuRoC MAV: a stereo rig on a drone, with motion capture or a laser tracker.
+"""EuRoC MAV: a stereo rig on a drone, with poses from motion capture or a laser tracker.
 
 Each sequence is a folder ``NAME/mav0`` with cam0, cam1 and state_groundtruth_estimate0.
 https://projects.asl.ethz.ch/datasets/euroc-mav
@@ -26,18 +26,18 @@ from egodepth.geometry.trajectory import poses_at, read_euroc
 
 SIDES = (("left", "cam0"), ("right", "cam1"))
 MAX_TIME_DIFFERENCE = 0.01
-"""Seconds that an image and its pose may be apart; poses come at 200 Hz."""
+"""Largest time difference between an image and its pose in seconds; poses come at 200 Hz."""
 FRAMES_PER_SECOND = 20.0
 
 
 def read_euroc_mav(root: Path) -> list[Sequence]:
-    """Every ``mav0`` at or below ``root``, one sequence a camera, without lens distortion.
+    """Read every ``mav0`` at or below ``root`` as one undistorted sequence per camera.
 
-    Poses are the ground-truth state's; depth is that of the room's point cloud (``pointcloud0``, the
-    Vicon rooms), seen from there.
+    Poses come from the ground-truth state. Depth is the point cloud of the room (``pointcloud0``, Vicon rooms
+    only) projected into the cameras.
 
     Raises:
-        EgodepthError: no sequence, or a broken ``sensor.yaml`` or ``data.csv``.
+        EgodepthError: no sequences, or a broken ``sensor.yaml`` or ``data.csv``.
     """
     folders = sorted(p for p in {*find(root, "mav0"), root} if (p / "cam0").is_dir())
     if not folders:
@@ -66,7 +66,7 @@ def _read_sequence(folder: Path, missing: MissingItems) -> list[Sequence]:
         times, paths = _read_images(folder / sensor, missing)
         body_from_camera, camera, lens = _read_camera(folder / sensor / "sensor.yaml", paths[0])
         found.append((side, sensor, times, paths, body_from_camera, camera, lens))
-    # Both cameras get the same straight one, as stereo training asks for.
+    # Both get the same undistorted camera, as stereo training requires.
     straight = undistorted_camera([(camera, lens) for *_, camera, lens in found])
     start = min(times[0] for _, _, times, *_ in found)
     sequences = []
@@ -92,7 +92,7 @@ def _read_sequence(folder: Path, missing: MissingItems) -> list[Sequence]:
 
 
 def _read_state(folder: Path) -> tuple[np.ndarray, np.ndarray] | None:
-    """Times and ``world_from_body``, or None."""
+    """Times (N,) in seconds and ``world_from_body`` (N, 4, 4); None if there is no ground-truth state."""
     if not (folder / "data.csv").exists():
         return None
     times, world_from_sensor = read_euroc(folder / "data.csv")
@@ -107,7 +107,7 @@ def _depth(cloud: Path, world_from_camera: np.ndarray, camera: Camera) -> np.nda
 
 
 def _read_images(folder: Path, missing: MissingItems) -> tuple[np.ndarray, list[Path]]:
-    """Times (N,) in seconds and files."""
+    """Times (N,) in seconds and image files."""
 
     def parse(line: str) -> tuple[float, Path]:
         stamp, file = line.split(",")[:2]
@@ -117,7 +117,7 @@ def _read_images(folder: Path, missing: MissingItems) -> tuple[np.ndarray, list[
 
 
 def _read_sensor(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """``body_from_sensor``, and everything else in the file."""
+    """``body_from_sensor``, and all values of the file."""
     try:
         values = yaml.safe_load(read_text(path, "the sensor file"))
         return np.array(values["T_BS"]["data"], np.float64).reshape(4, 4), values
@@ -126,7 +126,7 @@ def _read_sensor(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 
 def _read_camera(path: Path, image: Path) -> tuple[np.ndarray, Camera, Lens]:
-    """``body_from_camera``, intrinsics at the size of the images, lens."""
+    """``body_from_camera``, camera at the size of the images, and lens distortion."""
     body_from_camera, values = _read_sensor(path)
     frames = ImageFiles([image])
     try:

@@ -1,4 +1,4 @@
-"""Lists of images with their times, as data sets from robots have them."""
+"""Lists of images with time stamps, as in robotics data sets."""
 
 import math
 from collections.abc import Callable
@@ -19,17 +19,17 @@ def read_image_list(
     missing: MissingItems,
     unit: str,
 ) -> tuple[np.ndarray, list[Path]]:
-    """Times (N,) in seconds, ascending, and N files of a list with an image a line, as far as they exist.
+    """Read a list with one image per line: ascending times (N,) in seconds, and the N files that exist.
 
     Args:
-        path: the list; empty lines and those that begin with # are left out.
-        parse: from a line to time and file; raises ValueError or IndexError for a line that is none.
-        form: of a line, in words.
-        unit: of the times; empty for the one that they can only be in.
-        missing: is told the files that do not exist.
+        path: the list; empty lines and lines that begin with # are skipped.
+        parse: maps a line to time and file; raises ValueError or IndexError for an invalid line.
+        form: expected form of a line, for messages.
+        unit: unit of the times; empty to infer it from their values.
+        missing: collects the files that do not exist.
 
     Raises:
-        EgodepthError: a line that is none, times in no unit or in one of several, or no file that exists.
+        EgodepthError: an invalid line, times of unknown or ambiguous unit, or no existing file.
     """
     times, paths = [], []
     for number, line in enumerate(read_text(path, "the list of images").splitlines(), start=1):

@@ -1,7 +1,7 @@
 """KITTI raw and KITTI odometry in their official layouts.
 
-Images may be png or jpg, colour or grey, left and right; calibration is needed, LiDAR, oxts and
-poses are used where they are. http://www.cvlibs.net/datasets/kitti
+Images may be png or jpg, colour or grey, left and right. Calibration is required; LiDAR, oxts and poses
+are optional. http://www.cvlibs.net/datasets/kitti
 """
 
 import re
@@ -25,25 +25,25 @@ from egodepth.geometry.trajectory import read_kitti
 from egodepth.geometry.z_buffer import z_buffer
 
 EARTH_RADIUS = 6378137.0
-"""Metres, as in the development kit's Mercator projection of GPS positions."""
+"""Earth radius in metres of the Mercator projection in the development kit."""
 FRAMES_PER_SECOND = 10
 IMAGE_SIZES = {
     718.856: (1241, 376), 721.5377: (1242, 375), 707.0912: (1226, 370), 707.0493: (1224, 370),
     718.3351: (1238, 374),
 }  # fmt: skip
-"""Width and height of rectified images by the focal length of the day that they were recorded on: odometry's
-calibration files do not tell the size."""
+"""Width and height of rectified images by focal length, which differs between recording days: the calibration
+files of KITTI odometry do not state the size."""
 COLOUR, GREY = ((2, "left"), (3, "right")), ((0, "left"), (1, "right"))
 
 
 def read_kitti_raw(root: Path) -> list[Sequence]:
-    """Every drive under ``root`` (``DATE/DATE_drive_NUMBER_sync``), one sequence a camera.
+    """Read every drive under ``root`` (``DATE/DATE_drive_NUMBER_sync``), one sequence per camera.
 
-    Colour cameras (``image_02``, ``image_03``) where there are any, else grey ones. Improved depth maps
-    are found as :mod:`egodepth.data.sets.kitti_depth` says. Drives of a date without calibration are left out.
+    Colour cameras (``image_02``, ``image_03``) are preferred to grey ones. For improved depth maps see
+    :mod:`egodepth.data.sets.kitti_depth`. Drives without calibration are skipped.
 
     Raises:
-        EgodepthError: no drives that can be used, or a calibration file that lacks lines.
+        EgodepthError: no usable drives, or a calibration file with missing lines.
     """
     drives = sorted(p for p in root.glob("[0-9]*_*_*/*_drive_*_sync") if p.is_dir())
     if not drives:
@@ -62,10 +62,10 @@ def read_kitti_raw(root: Path) -> list[Sequence]:
 
 
 def read_kitti_odometry(root: Path) -> list[Sequence]:
-    """Every sequence under ``root/sequences``, one a camera; poses from ``root/poses``.
+    """Read every sequence under ``root/sequences``, one per camera, with poses from ``root/poses``.
 
     Raises:
-        EgodepthError: no sequences, or a calibration or pose file that is broken.
+        EgodepthError: no sequences, or a broken calibration or pose file.
     """
     folders = sorted(p for p in (root / "sequences").glob("*") if p.is_dir())
     missing = MissingItems("kitti_odometry", root)
@@ -83,17 +83,17 @@ def read_kitti_odometry(root: Path) -> list[Sequence]:
 def project_lidar(
     points: np.ndarray, camera_from_velodyne: np.ndarray, camera: Camera, *, forward: bool = False
 ) -> np.ndarray:
-    """Sparse depth map (H, W) float32 of LiDAR points, 0 where there is none.
+    """Project LiDAR points to a sparse depth map (H, W) float32, 0 where there are none.
 
-    The nearest point of a pixel wins, and pixel coordinates are rounded and lowered by one, as the
-    development kit and every published evaluation do.
+    The nearest point per pixel wins. Pixel coordinates are rounded and lowered by one, as in the
+    development kit and all published evaluations.
 
     Args:
-        points: (N, 3 or more) in the velodyne frame, metres, x forward.
-        camera_from_velodyne: (4, 4) motion into the rectified camera frame.
+        points: (N, 3 or more) in the velodyne frame, in metres, x forward.
+        camera_from_velodyne: (4, 4) transform into the rectified camera frame.
         camera: the rectified camera.
-        forward: depth is the velodyne's x, as published evaluations have it (``vel_depth``), in place of
-            the camera's z.
+        forward: use the velodyne's x as depth instead of the camera's z, as published evaluations do
+            (``vel_depth``).
     """
     ahead = points[points[:, 0] >= 0, :3]
     xyz = ahead @ camera_from_velodyne[:3, :3].T + camera_from_velodyne[:3, 3]
@@ -106,7 +106,7 @@ def project_lidar(
 
 
 def read_velodyne(path: Path) -> np.ndarray:
-    """(N, 4) float32 of a ``.bin`` scan: x forward, y left, z up in metres, reflectance.
+    """Read a ``.bin`` scan as (N, 4) float32: x forward, y left, z up in metres, and reflectance.
 
     Raises:
         EgodepthError: a missing or truncated file.
@@ -121,10 +121,10 @@ def read_velodyne(path: Path) -> np.ndarray:
 
 
 def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """The named lines (``NAME: numbers``) of a KITTI calibration file.
+    """Read the named lines (``NAME: numbers``) of a KITTI calibration file.
 
     Raises:
-        EgodepthError: the file or one of the lines is missing, or a line does not hold numbers.
+        EgodepthError: the file or a line is missing, or a line does not consist of numbers.
     """
     lines = dict(
         line.split(":", 1)
@@ -275,7 +275,7 @@ def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
 
 
 def _rectified_size(path: Path, name: str) -> tuple[int, int] | None:
-    """Width and height that a calibration is for; older copies of the files lack the line."""
+    """Image width and height of a calibration; None for older copies of the file, which lack the line."""
     if not re.search(rf"^{name}:", read_text(path, "the calibration file"), re.M):
         return None
     width, height = read_calibration(path, name)[name].ravel()[:2]
@@ -285,15 +285,14 @@ def _rectified_size(path: Path, name: str) -> tuple[int, int] | None:
 def _split_projection(
     projection: np.ndarray, frames: ImageFiles, size: tuple[int, int] | None, where: Path
 ) -> tuple[Camera, np.ndarray]:
-    """Intrinsics at the size that they are for, and the camera's ``camera_from_cam0``, of a rectified 3x4
-    projection.
+    """Split a rectified projection matrix into the camera, at its native size, and ``camera_from_cam0``.
 
     Args:
         projection: (3, 4).
         frames: the images.
-        size: width and height that it is for, where that is known; else as the focal length tells, or that of
-            the images, if the principal point lies about in their middle.
-        where: what the images are, for messages.
+        size: native width and height; None to look them up by focal length, or else take those of the images,
+            whose centre must then be near the principal point.
+        where: path of the images, for messages.
     """
     k = projection[:, :3]
     known = [s for focal, s in IMAGE_SIZES.items() if abs(k[0, 0] - focal) < 0.005]
@@ -347,7 +346,7 @@ def _read_numbers(path: Path) -> np.ndarray | None:
 
 
 def _read_timestamps(path: Path) -> np.ndarray | None:
-    """Seconds since the first line of a raw ``timestamps.txt`` (nanosecond digits are cut)."""
+    """Seconds since the first line of a raw ``timestamps.txt``, truncated to microseconds; None without it."""
     if not path.exists():
         return None
     lines = read_text(path, "the time stamps").split("\n")
@@ -363,8 +362,8 @@ def _read_timestamps(path: Path) -> np.ndarray | None:
 
 
 def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
-    """``world_from_imu`` (N, 4, 4) by the development kit's Mercator projection, NaN where a frame has
-    no record, or None."""
+    """``world_from_imu`` (N, 4, 4) by the development kit's Mercator projection, NaN for frames without a
+    record; None without any records."""
     paths = [folder / f"{number:010d}.txt" for number in numbers]
     if not any(path.exists() for path in paths):
         return None

@@ -1,5 +1,5 @@
-"""KITTI's improved depth maps, accumulated over LiDAR scans and checked against stereo, and the images
-of its depth benchmark. http://www.cvlibs.net/datasets/kitti/eval_depth_all.php
+"""KITTI depth: improved depth maps, accumulated from LiDAR scans and checked against stereo, and the depth
+benchmark. http://www.cvlibs.net/datasets/kitti/eval_depth_all.php
 """
 
 import re
@@ -19,15 +19,15 @@ from egodepth.data.sets.native_size import check_centre
 from egodepth.geometry.camera import Camera
 
 STEPS = 256
-"""A metre, in the depth maps."""
+"""Steps per metre in the depth maps."""
 PLACES = ("", "data_depth_annotated", "../data_depth_annotated")
-"""Where the archive's folders ``train`` and ``val`` may lie, seen from the root of KITTI raw."""
+"""Possible locations of the archive's ``train`` and ``val`` folders, relative to the KITTI raw root."""
 
 
 def find_improved_depth(
     root: Path, drive: str, camera: int, numbers: list[int]
 ) -> dict[int, Callable[[], np.ndarray]]:
-    """Improved depth maps by position of the frame; empty where there are none of this drive."""
+    """Readers of a drive's improved depth maps by frame position; empty if there are none."""
     for place in PLACES:
         for split in ("train", "val"):
             folder = root / place / split / drive / "proj_depth" / "groundtruth"
@@ -43,8 +43,9 @@ def find_improved_depth(
 
 
 def read_kitti_depth(root: Path) -> list[Sequence]:
-    """The 1000 images of ``val_selection_cropped`` (or of ``test_depth_prediction_anonymous``, without
-    depth), one sequence a drive and camera; consecutive in it are not neighbours in time.
+    """Read the depth benchmark: one sequence per drive and camera, whose images are not consecutive in time.
+
+    These are the 1000 images of ``val_selection_cropped``, or ``test_depth_prediction_anonymous`` without depth.
 
     Raises:
         EgodepthError: no images.

@@ -1,6 +1,6 @@
-"""Make3D: 134 outdoor test images with laser depth of low resolution.
+"""Make3D: 134 outdoor test images with low-resolution laser depth.
 
-``Test134/img-*.jpg`` and ``Gridlaserdata/depth_sph_corr-*.mat``, 55x305 samples that cover the
+Layout: ``Test134/img-*.jpg`` and ``Gridlaserdata/depth_sph_corr-*.mat``, 55x305 samples that cover the
 whole image. http://make3d.cs.cornell.edu/data.html
 """
 
@@ -19,14 +19,14 @@ from egodepth.geometry.camera import Camera
 
 GRID = (55, 305)
 KEPT_ROWS = 21
-"""Of the laser's 55, in the middle: the part of the image with twice its height for a width, on which
-Godard et al. and those after them score networks trained on wide images."""
+"""Number of central laser rows (of 55) that are kept: they cover the central 2:1 crop of the image on which
+Godard et al. and later work evaluate networks trained on wide images."""
 FOV = 60.0
-"""Degrees; the data set tells no camera, and scoring depth needs none."""
+"""Horizontal field of view in degrees; a guess, as the data set has no camera and scoring depth needs none."""
 
 
 def read_make3d(root: Path) -> list[Sequence]:
-    """The test images that have laser depth, each cut to its central strip.
+    """Read the test images that have laser depth, as one sequence cropped to the central strip.
 
     Raises:
         EgodepthError: no images, or images of several sizes.

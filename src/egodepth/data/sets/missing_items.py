@@ -1,4 +1,4 @@
-"""What a data set missing, told once."""
+"""Warns once about everything that is missing from a data set."""
 
 import warnings
 from pathlib import Path
@@ -9,20 +9,20 @@ EXAMPLES = 3
 
 
 class MissingItems:
-    """Collects missing items while a data set is read, to warn of them in one line at the end."""
+    """Collects missing items while a data set is read, to warn about them in one line at the end."""
 
     def __init__(self, name: str, root: Path):
         self._title = f"{name} in {root}"
         self._found: dict[str, list[str]] = {}
 
     def add(self, kind: str, *places: str | Path) -> None:
-        """Note the places at which items of a kind are missing, for example ``"frames without a pose"``."""
+        """Add the places where items of a kind, such as ``"frames without a pose"``, are missing."""
         if places:
             self._found.setdefault(kind, []).extend(str(place) for place in places)
 
     @property
     def lines(self) -> list[str]:
-        """A line per kind, with the number of items and the first of them."""
+        """One line per kind, with the number of items and the first few."""
         return [
             f"{kind}: {len(places)} ({', '.join(places[:EXAMPLES])}"
             f"{', ...' if len(places) > EXAMPLES else ''})"

@@ -1,23 +1,23 @@
-"""Calibrations of data sets, which hold for images of one size, and images that were resized."""
+"""Adapts calibrations, which are valid for one image size, to resized images."""
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Frames
 from egodepth.geometry.camera import Camera
 
 FARTHEST_OFF_CENTRE = 0.15
-"""Share of the image's size that a principal point may be away from the middle."""
+"""Largest distance of a principal point from the image centre, as a share of the image size."""
 
 
 def resized_camera(camera: Camera, frames: Frames, where: object) -> Camera:
-    """The camera of images that were resized.
+    """The camera of images that may have been resized.
 
     Args:
-        camera: at the size of the original images.
+        camera: camera at the size of the original images.
         frames: the images.
-        where: what they are, for the message.
+        where: path of the images, for the message.
 
     Raises:
-        EgodepthError: images of another aspect ratio: stretched, or cropped.
+        EgodepthError: images of another aspect ratio, as after stretching or cropping.
     """
     if not camera.has_aspect_of(frames.height, frames.width):
         raise EgodepthError(
@@ -28,15 +28,15 @@ def resized_camera(camera: Camera, frames: Frames, where: object) -> Camera:
 
 
 def off_centre(cx: float, cy: float, height: int, width: int) -> float:
-    """How far a principal point is from the middle of an image, as a share of its size."""
+    """Distance of a principal point from the image centre, as a share of the size; the larger of x and y."""
     return max(abs(cx + 0.5 - width / 2) / width, abs(cy + 0.5 - height / 2) / height)
 
 
 def check_centre(camera: Camera, where: object) -> Camera:
-    """The camera, where nothing but its principal point tells what image size it is for.
+    """Check the image size of a calibration by its principal point, and return the camera.
 
     Raises:
-        EgodepthError: that lies far from the middle of the image.
+        EgodepthError: the principal point is far from the image centre.
     """
     *_, cx, cy = camera.focal_and_centre.tolist()
     if off_centre(cx, cy, camera.height, camera.width) > FARTHEST_OFF_CENTRE:

@@ -1,4 +1,4 @@
-"""NYU Depth v2: rooms through a hand-held Kinect.
+"""NYU Depth v2: indoor scenes recorded with a hand-held Kinect.
 
 The raw sequences (folders of r-*.ppm) are for training, the labelled images (nyu_depth_v2_labeled.mat
 with splits.mat) for testing. https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.html
@@ -24,7 +24,7 @@ from egodepth.geometry.lens import Lens, Undistortion
 
 HEIGHT, WIDTH = 480, 640
 INTRINSICS = (518.85790117450188, 519.46961112127485, 325.58244941119034, 253.73616633400465)
-"""fx, fy, cx, cy of the colour camera, as in the toolbox's camera_params.m, which counts pixels from 1."""
+"""fx, fy, cx, cy of the colour camera from the toolbox's camera_params.m, which counts pixels from 1."""
 LENS = Lens("brown", (
     2.0796615318809061e-01, -5.8613825163911781e-01, 7.2231363135888329e-04,
     1.0479627195765181e-03, 4.9856986684705107e-01,
@@ -34,19 +34,19 @@ TEST_NAME = "labelled-test"
 
 
 def nyu_camera() -> Camera:
-    """Of the colour images, with pixels counted from 0."""
+    """Camera of the colour images, with pixels counted from 0."""
     fx, fy, cx, cy = INTRINSICS
     return Camera.from_parameters(fx, fy, cx - 1, cy - 1, HEIGHT, WIDTH)
 
 
 class LabelledImages:
-    """The test images inside of the labelled .mat file, read as they are needed."""
+    """Test images in the labelled .mat file, read on demand."""
 
     seekable = False
     height, width = HEIGHT, WIDTH
 
     def __init__(self, path: Path, places: list[int]):
-        """Take the images at these places of the file, ascending, counted from 0."""
+        """Select images by their places in the file, ascending and counted from 0."""
         self.path, self.places = path, places
 
     @property
@@ -61,7 +61,7 @@ class LabelledImages:
 
     @property
     def times(self) -> None:
-        """Single images have none."""
+        """None, since these are single images."""
         return
 
     def __len__(self) -> int:
@@ -75,13 +75,13 @@ class LabelledImages:
             yield Frame(place, None, np.ascontiguousarray(image))
 
     def depth(self, index: int) -> np.ndarray:
-        """(480, 640) float32 metres, with holes filled, as every published evaluation takes it."""
+        """Depth (480, 640) float32 in metres with holes filled, as used by all published evaluations."""
         depth = _read_array(self.path, "depths", self.places[index])
         return np.ascontiguousarray(depth.T, dtype=np.float32)
 
 
 def read_nyu(root: Path) -> list[Sequence]:
-    """The raw sequences below ``root``, without lens distortion, and the 654 labelled test images.
+    """Read the raw sequences below ``root``, undistorted, and the 654 labelled test images.
 
     Raises:
         EgodepthError: neither of them, or a broken .mat file.
@@ -107,7 +107,7 @@ def _read_raw(folder: Path, root: Path) -> Sequence:
     paths = sorted(folder.glob("r-*.ppm"), key=_time)
     times = np.array([_time(path) for path in paths])
     frames = ImageFiles(paths, times=times)
-    # The labelled images were undistorted with the intrinsics kept; one camera for both.
+    # The labelled images were undistorted with unchanged intrinsics; use the same camera for both.
     camera = resized_camera(nyu_camera(), frames, folder)
     change = Undistortion(camera, LENS, camera)
     return Sequence(

@@ -1,4 +1,4 @@
-"""Point clouds of laser scanners, and the depth that a camera sees of them."""
+"""Point clouds from laser scanners, and their projection to depth maps."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -16,17 +16,17 @@ PLY_TYPES = {
     "int32": "i4", "uint32": "u4", "float32": "f4", "float64": "f8",
 }  # fmt: skip
 OCCLUSION_MARGIN = 0.05
-"""A point is hidden where one near it in the image is nearer to the camera by this share."""
+"""A point is occluded if a neighbour in the image is closer to the camera by this share."""
 OCCLUDER_WINDOW = 5
-"""Pixels, the side of the square around a point in which others may hide it."""
+"""Side in pixels of the square around a point in which others may occlude it."""
 
 
 @lru_cache(maxsize=1)
 def read_ply(path: Path) -> np.ndarray:
-    """(N, 3) float64 vertices of a PLY file, ascii or binary.
+    """Read the vertices (N, 3) float64 of a PLY file, ascii or binary.
 
     Raises:
-        EgodepthError: a missing file, or one that is no PLY of vertices.
+        EgodepthError: a missing file, or not a PLY file with vertices.
     """
     try:
         with path.open("rb") as file:
@@ -52,7 +52,7 @@ def read_ply(path: Path) -> np.ndarray:
 
 
 def _read_header(file: object) -> tuple[int, list[str], list[str], str]:
-    """Number of vertices, names and types of their properties, and the encoding."""
+    """Number of vertices, names and types of their properties, and encoding."""
     count, names, types, encoding, element = 0, [], [], "", ""
     line = file.readline().decode("ascii", "replace").strip()  # type: ignore[attr-defined]
     if line != "ply":
@@ -76,10 +76,10 @@ def _read_header(file: object) -> tuple[int, list[str], list[str], str]:
 
 
 def depth_of_cloud(points: np.ndarray, camera_from_world: np.ndarray, camera: Camera) -> np.ndarray:
-    """Sparse depth (H, W) float32 of points (N, 3) as a camera sees them, 0 where there are none.
+    """Project points (N, 3) to a sparse depth map (H, W) float32, 0 where there are none.
 
-    The nearest point of a pixel wins, and a point is left out where others around it are clearly nearer:
-    one sees through the gaps between the points of a surface.
+    The nearest point per pixel wins. Points with clearly closer neighbours are dropped, since they are seen
+    through the gaps of a surface in front.
     """
     moved = points @ camera_from_world[:3, :3].T + camera_from_world[:3, 3]
     moved = moved[moved[:, 2] > 0]

@@ -22,15 +22,15 @@ COLOUR_FOCAL, DEPTH_FOCAL = 525.0, 585.0
 CENTRE = (320.0, 240.0)
 HEIGHT, WIDTH = 480, 640
 COLOUR_FROM_DEPTH = (-0.025, -0.005, 0.0)
-"""Metres; measured on edges, since the data set comes without a registration of depth to colour."""
+"""Translation in metres, measured on edges, as the data set has no registration of depth to colour."""
 FRAMES_PER_SECOND = 30.0
 INVALID_DEPTH = (0, 65535)
 
 
 def read_seven_scenes(root: Path) -> list[Sequence]:
-    """Every folder at or below ``root`` that holds ``frame-NNNNNN.color.png`` (or jpg) files.
+    """Read every folder at or below ``root`` with ``frame-NNNNNN.color.png`` (or jpg) files.
 
-    Poses and depth are used where they are; depth is moved into the colour camera.
+    Poses and depth are optional; depth is registered to the colour camera.
 
     Raises:
         EgodepthError: no frames, frames of another size than 640x480, or a broken pose.
@@ -48,9 +48,9 @@ def read_seven_scenes(root: Path) -> list[Sequence]:
 
 
 def register_depth(depth: np.ndarray) -> np.ndarray:
-    """Depth (480, 640) metres of the depth camera as the colour camera has it, 0 where unknown.
+    """Register depth (480, 640) in metres from the depth to the colour camera, 0 where unknown.
 
-    The nearest point of a pixel wins.
+    The nearest point per pixel wins.
     """
     rows, columns = np.nonzero(depth)
     pixels = np.stack([columns, rows], axis=1)

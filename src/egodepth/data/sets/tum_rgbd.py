@@ -1,4 +1,4 @@
-"""TUM RGB-D: hand-held Kinect sequences with motion capture.
+"""TUM RGB-D: hand-held Kinect sequences with poses from motion capture.
 
 https://cvg.cit.tum.de/data/datasets/rgbd-dataset
 """
@@ -22,25 +22,25 @@ from egodepth.geometry.lens import Lens, Undistortion
 from egodepth.geometry.trajectory import associate, poses_at, read_tum
 
 DEPTH_STEPS = 5000
-"""A metre, in the depth images."""
+"""Steps per metre in the depth images."""
 HEIGHT, WIDTH = 480, 640
 MAX_TIME_DIFFERENCE = 0.02
-"""Seconds that an image and its depth or pose may be apart."""
+"""Largest time difference between an image and its depth or pose in seconds."""
 CAMERAS = {
     "freiburg1": ((517.3, 516.5, 318.6, 255.3), (0.2624, -0.9531, -0.0054, 0.0026, 1.1633)),
     "freiburg2": ((520.9, 521.0, 325.1, 249.7), (0.2312, -0.7849, -0.0033, -0.0001, 0.9172)),
     "freiburg3": ((535.4, 539.2, 320.1, 247.6), None),
 }
-"""fx, fy, cx, cy and k1 k2 p1 p2 k3 of the colour cameras, by part of the sequence's name."""
+"""fx, fy, cx, cy and k1, k2, p1, p2, k3 of the colour cameras by part of the sequence name."""
 
 
 def read_tum_rgbd(root: Path) -> list[Sequence]:
-    """Every folder at or below ``root`` that holds an ``rgb.txt``; colour and depth without distortion.
+    """Read every folder at or below ``root`` with an ``rgb.txt``; colour and depth are undistorted.
 
-    Depth and poses go to the images that are nearest in time, within 0.02 s.
+    Depth and poses are assigned to the nearest images in time, within 0.02 s.
 
     Raises:
-        EgodepthError: no sequence, a name that tells no camera, or a broken list.
+        EgodepthError: no sequences, a name that does not identify the camera, or a broken list.
     """
     folders = sorted(path.parent for path in find(root, "rgb.txt"))
     if not folders:
