@@ -45,7 +45,7 @@ def find_improved_depth(
 def read_kitti_depth(root: Path) -> list[Sequence]:
     """Read the depth benchmark: one sequence per drive and camera, whose images are not consecutive in time.
 
-    These are the 1000 images of ``val_selection_cropped``, or ``test_depth_prediction_anonymous`` without depth.
+    Reads the 1000 images of ``val_selection_cropped``, or ``test_depth_prediction_anonymous`` without depth.
 
     Raises:
         EgodepthError: no images.
