@@ -1,4 +1,4 @@
-"""GPS tracks that were recorded along with footage."""
+"""Read GPS tracks that were recorded with footage."""
 
 import csv
 import math
@@ -17,34 +17,34 @@ from egodepth.core.times import NAMES, TIME_UNITS, split_unit, time_unit
 
 EARTH_RADIUS = 6_378_137.0
 LONGEST_FIX_STEP = 60.0
-"""Seconds between positions, in the median, up to which they are a track along footage."""
+"""Largest median time in seconds between the positions of a track recorded with footage."""
 FORM = "GPX with times, or CSV with the columns time,latitude,longitude"
 PREAMBLE = 20
-"""Lines in which the header is looked for; others, like ``sep=,``, may go before it."""
+"""Number of lines among which the header is searched; others, such as ``sep=,``, may precede it."""
 EXAMPLE = "time[ms],latitude,longitude"
 LATITUDES, LONGITUDES = {"lat", "latitude"}, {"lon", "lng", "long", "longitude"}
 NO_POSITION = {
     "home", "takeoff", "target", "rad", "std", "sigma", "accuracy", "acc", "error", "err",
     "ns", "ew", "hemisphere", "ref",
 }  # fmt: skip
-"""Words in the names of columns about a latitude that is not the camera's in degrees."""
+"""Words in column names that mark a latitude or longitude as something else than the camera's, in degrees."""
 TIME_NAMES = (
     r"time|timestamp|time_stamp", r"(.*_)?header_stamp", r"gps_?time|(.*_)?utc(_.*)?|(.*_)?date_?time.*",
     r"date", r"t|ts|(.*_)?(elapsed|(fly|gps)?_?time(_?stamp)?)|cts|",
 )  # fmt: skip
-"""Names of columns of times without their unit, the best first."""
+"""Patterns of names of time columns, without their unit, best first."""
 
 
 def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A track: (N,) seconds since its start, ascending, and (N, 2) metres east and north of it. Positions
-    without time or coordinates are left out with a warning.
+    """Read a track: (N,) seconds since its start, ascending, and (N, 2) metres east and north of the start.
+    Positions without time or coordinates are left out with a warning.
 
     Args:
-        path: GPX, or CSV with a header that names time (a number, or a date), latitude and longitude (degrees).
+        path: GPX, or CSV with a header that names time (number or date), latitude and longitude (degrees).
 
     Raises:
-        EgodepthError: a missing or broken file, times that are none or may be in several units, or fewer than
-            two positions.
+        EgodepthError: a missing or broken file, no times, times of ambiguous unit, positions too far apart in
+            time, or fewer than two positions.
     """
     text = read_text(path, "the GPS track")
     try:
@@ -65,7 +65,7 @@ def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
             f"the GPS track {path}: position {far.argmax() + 1} has latitude {places[far][0, 0]:g} and "
             f"longitude {places[far][0, 1]:g}, which must be degrees within 90 and 180"
         )
-    # 0 degrees north and east, in the sea, is what receivers write while they have no fix.
+    # Receivers write 0 degrees north and east while they have no fix.
     lost = ~np.isfinite(rows).all(1) | (places == 0).all(1)
     if (~lost).sum() < 2:
         raise EgodepthError(
@@ -96,7 +96,7 @@ def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_gpx(text: str) -> np.ndarray:
-    """(N, 3): seconds, latitude and longitude of all points of tracks and routes; NaN for no time."""
+    """Seconds, latitude and longitude (N, 3) of all points of tracks and routes; NaN where missing."""
     rows = []
     root = ET.fromstring(text)
     form = root.tag.rpartition("}")[2]
@@ -112,7 +112,7 @@ def _read_gpx(text: str) -> np.ndarray:
 
 
 def _read_csv(text: str, path: Path) -> np.ndarray:
-    """(N, 3): seconds, latitude and longitude; NaN where a field is empty."""
+    """Seconds, latitude and longitude (N, 3); NaN where a field is empty."""
     lines = [(i, line) for i, line in enumerate(text.splitlines(), start=1) if line.strip()]
     heads = [_Head.of(line) for _, line in lines[:PREAMBLE]] or [_Head.of("")]
     place = next((i for i, head in enumerate(heads) if not head.missing), 0)
@@ -139,7 +139,7 @@ def _read_csv(text: str, path: Path) -> np.ndarray:
 
 
 class _Head(NamedTuple):
-    """A line that may name columns: what separates them, and those of latitude, longitude and time, the best
+    """A line that may be the header: its separator, and the columns of latitude, longitude and time, best
     first."""
 
     line: str
@@ -151,7 +151,7 @@ class _Head(NamedTuple):
 
     @classmethod
     def of(cls, line: str) -> Self:
-        """Look at a line."""
+        """Parse a line as a header."""
         line = line.lstrip("#% ")
         mark = next((mark for mark in ";\t," if mark in line), " ")
         names = _split(line, mark)
@@ -161,7 +161,7 @@ class _Head(NamedTuple):
 
     @property
     def missing(self) -> list[str]:
-        """What it does not name."""
+        """Quantities for which no column is named."""
         found = {"time": self.times, "latitude": self.latitudes, "longitude": self.longitudes}
         return [name for name, columns in found.items() if not columns]
 
@@ -174,7 +174,7 @@ def _split(line: str, mark: str) -> list[str]:
 
 
 def _places(names: list[str], wanted: set[str]) -> list[int]:
-    """Columns of a latitude or longitude in degrees."""
+    """Columns whose names mean a latitude or longitude in degrees."""
     found = []
     for column, name in enumerate(names):
         words = set(re.findall(r"[a-z]+", name.lower()))
@@ -184,7 +184,7 @@ def _places(names: list[str], wanted: set[str]) -> list[int]:
 
 
 def _times(names: list[str]) -> list[int]:
-    """Columns of times, the best first."""
+    """Columns whose names mean times, best first."""
     found = []
     for pattern in TIME_NAMES:
         for column, name in enumerate(names):
@@ -196,11 +196,11 @@ def _times(names: list[str]) -> list[int]:
 
 
 def _moments(rows: list[tuple[int, list[str]]], head: _Head, path: Path) -> np.ndarray:
-    """Seconds of the first of the columns of times that holds them; NaN where a field is empty.
+    """Seconds from the first time column that can be read; NaN where a field is empty.
 
     Raises:
-        ValueError: no column has times, in the words of the first.
-        EgodepthError: numbers whose unit nothing tells.
+        ValueError: no column can be read (the error of the first one).
+        EgodepthError: times of ambiguous unit.
     """
     problems: list[Exception] = []
     names = head.names
@@ -226,7 +226,7 @@ def _moments(rows: list[tuple[int, list[str]]], head: _Head, path: Path) -> np.n
 
 
 def _fraction(names: list[str], column: int) -> int | None:
-    """Column of the nanoseconds beyond the whole seconds of another, as ROS writes its stamps."""
+    """Column of the nanoseconds that belong to a column of whole seconds, as in ROS time stamps."""
     name, unit = split_unit(names[column])
     return next(
         (i for i, n in enumerate(names) if unit == "s" and split_unit(n) == (name, "ns")), None
@@ -270,7 +270,7 @@ def _is_number(word: str) -> bool:
 
 
 def _moment(word: str | None) -> float:
-    """Seconds of a number or a date; NaN for nothing."""
+    """A number as it is, a date in seconds; NaN for an empty field."""
     word = (word or "nan").strip() or "nan"
     if _is_number(word):
         return float(word)

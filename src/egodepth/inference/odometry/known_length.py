@@ -1,4 +1,4 @@
-"""Something measured, which turns a run's unit into metres."""
+"""Known lengths, which turn a run's unit into metres."""
 
 import math
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ KNOWN_LENGTHS = "a CameraHeight, MeanSpeed, GpsTrack or MeasuredDistance"
 
 
 class KnownLength:
-    """Something measured: a :class:`CameraHeight`, :class:`MeanSpeed`, :class:`GpsTrack` or
+    """Base class of known lengths: :class:`CameraHeight`, :class:`MeanSpeed`, :class:`GpsTrack` and
     :class:`MeasuredDistance`."""
 
     def __init__(self, *_: object, **__: object):
@@ -32,7 +32,7 @@ class LengthOfMotion(KnownLength):
 class CameraHeight(LengthInView):
     """The height of the camera above the ground, in metres.
 
-    Raises an EgodepthError for a height that is not above zero.
+    Raises EgodepthError for a height that is not positive.
     """
 
     metres: float
@@ -43,9 +43,9 @@ class CameraHeight(LengthInView):
 
 @dataclass(frozen=True)
 class MeanSpeed(LengthOfMotion):
-    """The mean speed of the camera over all of the footage, standing included.
+    """The mean speed of the camera over all of the footage, stops included, in metres per second.
 
-    Raises an EgodepthError for a speed that is not above zero.
+    Raises EgodepthError for a speed that is not positive.
     """
 
     metres_per_second: float
@@ -56,9 +56,9 @@ class MeanSpeed(LengthOfMotion):
 
 @dataclass(frozen=True)
 class GpsTrack(LengthOfMotion):
-    """A track that was recorded along and starts with the footage.
+    """A GPS track that was recorded with the footage and starts with it.
 
-    Raises an EgodepthError for what is no path.
+    Raises EgodepthError for anything but a path.
 
     Attributes:
         path: a GPX file, or CSV with columns time (seconds), latitude, longitude (degrees).
@@ -73,9 +73,10 @@ class GpsTrack(LengthOfMotion):
 
 @dataclass(frozen=True)
 class MeasuredDistance(LengthInView):
-    """Metres from the camera to the point seen at a pixel.
+    """The distance in metres from the camera to the point at a pixel.
 
-    Raises an EgodepthError for a frame that is no whole number, no pixel, or a distance that is not above zero.
+    Raises EgodepthError for a frame that is not an integer, a pixel that is not finite, or a distance that is
+    not positive.
 
     Attributes:
         frame: number of the frame.

@@ -1,4 +1,4 @@
-"""Poses of all frames from motions over the gap that PoseNet was trained at, chained in constant memory."""
+"""Chain PoseNet's motions over the gap it was trained with to poses of all frames, in constant memory."""
 
 import warnings
 from collections import deque
@@ -16,16 +16,18 @@ from egodepth.geometry import se3
 from egodepth.runs.motion_gap import MotionGap
 
 MAX_GAP_RATIO = 1.5
-"""Of the seconds between neighbours to those that PoseNet learned from; paths beyond are as much too short."""
+"""Largest ratio, without a warning, of the time between neighbouring frames to that between PoseNet's training
+pairs; paths may be too short by that ratio."""
 
 T = TypeVar("T")
 Motions = Callable[[Tensor, Tensor], np.ndarray]
-"""``second_from_first`` (B, 4, 4) of pairs of prepared frames, as of ``Run.motions_of_frames``."""
+"""Function that returns ``second_from_first`` (B, 4, 4) of pairs of prepared frames, like
+``Run.motions_of_frames``."""
 
 
 def gap_of(frames: Frames, trained: MotionGap) -> int:
-    """The gap in frames that motions are asked for over on some footage. Where its neighbours are farther apart
-    than the trained gap, they are taken, with a warning."""
+    """The gap in frames between the pairs given to PoseNet on some footage. If neighbouring frames are farther
+    apart than the trained gap, they are the pairs, with a warning."""
     seconds = time_per_frame(frames)
     if trained.seconds and seconds and seconds > MAX_GAP_RATIO * trained.seconds:
         warnings.warn(
@@ -40,12 +42,12 @@ def gap_of(frames: Frames, trained: MotionGap) -> int:
 
 @dataclass(frozen=True)
 class Prepared(Generic[T]):
-    """A frame on its way through the chain.
+    """A frame prepared for the networks.
 
     Attributes:
         frame: the frame.
-        image: (3, h, w) as the networks see it.
-        result: what else was found for it.
+        image: (3, h, w), input of the networks.
+        result: passed through, for example the frame's depth.
     """
 
     frame: Frame
@@ -56,22 +58,21 @@ class Prepared(Generic[T]):
 def chain_poses(
     frames: Iterable[Prepared[T]], gap: int, motions: Motions, together: int = 1
 ) -> Iterator[tuple[Prepared[T], np.ndarray]]:
-    """Frames with their ``first_from_frame``, in order, at most ``gap`` plus ``together`` frames late.
+    """Yield frames with their ``first_from_frame``, in order, at most ``gap`` plus ``together`` frames late.
 
-    Every ``gap``-th frame is placed by the motion from the one before; frames between them move at constant
-    velocity. The last frame is placed by the frame one gap before it, wherever that lies. Footage shorter
-    than the gap takes the motion from its first to its last frame, with a warning.
+    Every ``gap``-th frame is placed by the motion from the previous one; frames between them are interpolated
+    at constant velocity. The last frame is placed by the motion from the frame one gap before it. Footage
+    shorter than the gap uses the motion from its first to its last frame, with a warning.
 
     Args:
         frames: in order of time.
         gap: in frame numbers.
-        motions: asked as soon as the later frame of a pair has come, with up to ``together`` frames' worth
-            of pairs at once.
-        together: frames that wait for each other beyond the gap.
+        motions: called with batches of pairs that span up to about ``together`` frames.
+        together: number of frames to collect for a batch, beyond the gap.
     """
     seen: deque[tuple[Prepared[T], np.ndarray]] = deque(maxlen=gap + 1)  # with poses
     waiting: list[Prepared[T]] = []
-    ends: list[int] = []  # positions in ``waiting`` of the frames whose motion is asked for next
+    ends: list[int] = []  # positions in ``waiting`` of the frames at the ends of the next motions
     for item in frames:
         if not seen:
             seen.append((item, np.eye(4)))
@@ -127,7 +128,7 @@ def _place(
 def _spread(
     start: tuple[Prepared[T], np.ndarray], frames: Sequence[Prepared[T]], motion: np.ndarray
 ) -> Iterator[tuple[Prepared[T], np.ndarray]]:
-    """Frames along a motion from a start to the last of them."""
+    """Place frames along the motion from ``start`` to the last of them, at constant velocity."""
     seen = [start[0].frame, *(item.frame for item in frames)]
     moments = np.array([frame.time for frame in seen], np.float64)  # NaN without times
     if not (np.diff(moments) > 0).all():

@@ -1,4 +1,4 @@
-"""The trajectory of a whole video, found and written."""
+"""Track the trajectory of a whole video, and write it."""
 
 import time
 import warnings
@@ -35,18 +35,18 @@ from egodepth.runs.run import Run
 from egodepth.runs.unit import Unit
 
 ODOMETRY = "odometry"
-"""What is written, as :class:`OutputFolder` calls it."""
+"""Kind of output, for :class:`OutputFolder`."""
 
 
 @dataclass(frozen=True)
 class TrackedTrajectory(Trajectory):
-    """What direct alignment found of a video.
+    """The trajectory of a video from direct alignment.
 
     Attributes:
-        key_frames: how many there were.
+        key_frames: number of key frames.
         untrusted: numbers of the frames that could not be aligned.
-        seconds: time it took.
-        interrupted: after how many frames it was, in words; empty for a whole trajectory.
+        seconds: computing time.
+        interrupted: after how many frames tracking was interrupted, in words; empty for a whole trajectory.
     """
 
     key_frames: int = 0
@@ -56,7 +56,7 @@ class TrackedTrajectory(Trajectory):
 
     @property
     def comment(self) -> str:
-        """What a file that is made of it must tell: that it is a part, where it is one."""
+        """Comment for files made from it: that the trajectory is partial; empty for a whole one."""
         return f"partial: {self.interrupted}" if self.interrupted else ""
 
 
@@ -68,19 +68,19 @@ def track_sequence(
     known: KnownLength | None = None,
     on_frame: Callable[[FrameMotion], None] = lambda motion: None,
 ) -> TrackedTrajectory:
-    """The trajectory of a video.
+    """Track the trajectory of a video by direct alignment.
 
     Args:
         run: trained networks.
-        sequence: footage; the run gives it its camera where it brings none.
+        sequence: footage; without a camera of its own, it gets the run's.
         settings: of the method.
-        known: something measured, which makes lengths metres.
-        on_frame: called for each frame as it comes.
+        known: a known length, which makes the unit metres.
+        on_frame: called with each frame's motion.
 
     Raises:
         EgodepthError: no camera, or broken frames.
-        NoUnitError: something measured tells no unit; it holds the trajectory.
-        TrackingInterrupted: a KeyboardInterrupt, by Ctrl-C, with the trajectory so far.
+        NoUnitError: the known length does not determine a unit; has the trajectory.
+        TrackingInterrupted: on Ctrl-C; has the trajectory so far.
     """
     check_run(run)
     sequence = footage_of(run, sequence)
@@ -131,10 +131,10 @@ def track_sequence(
 
 
 class TrackingInterrupted(KeyboardInterrupt):
-    """Ctrl-C while a video was tracked.
+    """Tracking was interrupted by Ctrl-C.
 
     Attributes:
-        trajectory: what was tracked until then, metric where something measured tells it.
+        trajectory: of the frames tracked so far, in metres if a known length determines the unit.
     """
 
     def __init__(self, trajectory: TrackedTrajectory):
@@ -146,7 +146,7 @@ class NoUnitError(EgodepthError):
     """The known length does not determine a unit.
 
     Attributes:
-        trajectory: what was tracked all the same, in the run's own unit.
+        trajectory: the tracked trajectory, in the run's own unit.
     """
 
     def __init__(self, reason: str, trajectory: TrackedTrajectory):
@@ -172,11 +172,11 @@ def write_trajectory(
     odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
 
     Returns:
-        Scores against the sequence's poses, which ``odometry.json`` holds too; empty where it has none, or,
-        with a warning, where they can't be compared.
+        Scores against the sequence's poses, also written to ``odometry.json``; empty if it has none, or, with a
+        warning, if they cannot be compared.
 
     Raises:
-        EgodepthError: a file that can't be written.
+        EgodepthError: a file that cannot be written.
     """
     folder = output_folder(out, ODOMETRY)
     scores = _score(found, sequence)

@@ -1,7 +1,7 @@
-"""Visual odometry: frames aligned to key frames, key frames adjusted together in a sliding window.
+"""Visual odometry: frames are aligned to key frames, and key frames are adjusted in a sliding window.
 
-DepthNet gives the key frames their depth, and with it one scale along the whole video; alignment and
-bundle adjustment make the motion agree with the images, which PoseNet's guess does only roughly.
+DepthNet gives key frames their depth, and thereby the whole video one scale. Alignment and bundle adjustment
+make the motion agree with the images, which PoseNet's motion does only roughly.
 """
 
 import math
@@ -40,26 +40,26 @@ from egodepth.inference.arguments import check_run
 from egodepth.runs.run import Run
 
 AGREES, MIN_SCALE_POINTS = 0.5, 20
-"""Weight of a point that a frame sees where it should be, and how many give a scale."""
+"""Smallest weight of a point that counts as an inlier, and fewest inliers that give a scale."""
 REDUCTIONS = (8, 4)
-"""Sizes at which a frame is aligned to a key frame; the window's points do the rest."""
+"""Reductions at which a frame is aligned to a key frame; the window's points refine its pose."""
 ALIGNMENT = AlignSettings(brightness=True, iterations=15, tolerance=0.05)
 REFINE_ITERATIONS = 5
 UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
-"""Shares of the median depth."""
+"""Forward and backward motions that are tried as initial guesses, as shares of the median depth."""
 MAX_PARALLAX, MIN_OVERLAP = 0.03, 0.7
-"""Share of the image's width that a key frame's points move by in the median, at most, and share of them that
-a frame sees, at least; else it becomes a key frame."""
+"""A frame becomes a key frame if the last key frame's points have moved by this share of the image's width in
+the median, or if it sees no more than this share of them."""
 
 
 @dataclass(frozen=True)
 class OdometrySettings:
-    """How trajectories are found.
+    """Settings of visual odometry.
 
     Attributes:
-        key_frames: in the window.
-        trust_depth: whether the window keeps near DepthNet's depth; by default if it was learned with
-            motion from more than PoseNet.
+        key_frames: number of key frames in the window.
+        trust_depth: whether DepthNet's depth is a strong prior in bundle adjustment; by default only if it was
+            learned with motion from more than PoseNet.
     """
 
     key_frames: int = KEY_FRAMES
@@ -72,7 +72,7 @@ class _KeyFrame(KeyFrame):
 
     Attributes:
         levels: images (3, h, w) at REDUCTIONS.
-        inverse_depth: (H, W) as predicted.
+        inverse_depth: (H, W), predicted.
     """
 
     levels: list[Tensor]
@@ -81,13 +81,13 @@ class _KeyFrame(KeyFrame):
 
 @dataclass(frozen=True)
 class FrameMotion:
-    """Where a frame was seen from, as far as it is known when it comes.
+    """Pose of a frame, as estimated when it arrives.
 
     Attributes:
         frame: the frame.
         world_from_camera: (4, 4) float64, in the frame of the first camera and the run's unit.
-        key_frame: whether it became one.
-        trusted: whether it could be aligned; where not, it goes on as before.
+        key_frame: whether it became a key frame.
+        trusted: whether it could be aligned; if not, its pose is based on a guess, such as constant motion.
     """
 
     frame: Frame
@@ -97,7 +97,7 @@ class FrameMotion:
 
 
 class Odometry:
-    """Poses of frames that come one after the other; memory does not grow but for 4x4 poses."""
+    """Online visual odometry, frame by frame; memory grows only by one 4x4 pose per frame."""
 
     def __init__(
         self,
@@ -107,13 +107,13 @@ class Odometry:
         *,
         gap: int | None = None,
     ):
-        """Start anew.
+        """Start before the first frame.
 
         Args:
             run: trained networks.
             camera: of the frames.
             settings: of the method.
-            gap: frames between the two of a pair that PoseNet is asked for; by default as in its training.
+            gap: frames between the two of a pair given to PoseNet; by default as in its training.
         """
         check_run(run)
         require(camera, Camera, "camera", "a Camera")
@@ -138,7 +138,7 @@ class Odometry:
 
     @torch.inference_mode()
     def track(self, frame: Frame) -> FrameMotion:
-        """Where the next frame was seen from."""
+        """Estimate the pose of the next frame."""
         image = self.run.prepare(frame.image)
         levels = [m[0].cpu() for m in image_pyramid(image[None], REDUCTIONS)]
         if not self._window.frames:
@@ -157,18 +157,18 @@ class Odometry:
         return FrameMotion(frame, world_from_camera, is_key, trusted)
 
     def trajectory(self) -> np.ndarray:
-        """(N, 4, 4) float64 ``first_from_frame`` of all frames so far, as they are known by now."""
+        """Current poses ``first_from_frame`` (N, 4, 4), float64, of all frames so far."""
         poses = torch.stack([self._absolute(entry) for entry in self._frames])
         return se3.inverse(poses.double()).numpy()
 
     @property
     def key_frames(self) -> int:
-        """How many there were."""
+        """Number of key frames so far."""
         return len(self._key_poses)
 
     def camera_heights(self) -> list[float | None]:
-        """Height above the ground in the unit of the trajectory, of each key frame; None where it is not
-        seen."""
+        """Height of each key frame's camera above the ground, in the unit of the trajectory; None where no
+        ground was found."""
         pairs = zip(self._heights, self._scales, strict=True)
         return [None if height is None else height / math.exp(scale) for height, scale in pairs]
 
@@ -191,8 +191,8 @@ class Odometry:
         return self._window.frames[-1].camera_from_world, trusted, True
 
     def _align(self, image: Tensor, levels: list[Tensor], key: _KeyFrame) -> tuple[Tensor, bool]:
-        """Pose of a frame aligned to a key frame, and whether to trust it: from the motion as before,
-        and where that is not known or leads nowhere, from all other guesses."""
+        """Align a frame to a key frame; return its pose and whether to trust it. Starts from constant motion,
+        and if that is unknown or fails, from all guesses."""
         before = self._absolute(self._frames[-1])
         if self._step is not None:
             pose, trusted = self._align_from([self._step @ before], levels, key)
@@ -203,7 +203,7 @@ class Odometry:
     def _align_from(
         self, starts: list[Tensor], levels: list[Tensor], key: _KeyFrame
     ) -> tuple[Tensor, bool]:
-        """The best of several starts; the first of them where none is to be trusted."""
+        """Align from several starts and return the best result, or the first start if none can be trusted."""
         count = len(starts)
         start = torch.stack([s @ se3.inverse(key.camera_from_world) for s in starts])
         depth = (key.inverse_depth * key.log_scale.exp()).expand(count, -1, -1)
@@ -218,8 +218,8 @@ class Odometry:
         return relative @ key.camera_from_world, trusted
 
     def _guesses(self, image: Tensor, key: _KeyFrame, before: Tensor) -> list[Tensor]:
-        """Poses of a frame: moved on from the pose ``before`` it as until now, where PoseNet says, not moved,
-        and where nothing is known moved forward and backward by shares of the depth."""
+        """Initial poses of a frame, given the pose ``before`` it: constant motion, PoseNet's motion, no motion,
+        and forward and backward motions by shares of the depth."""
         guesses = [] if self._step is None else [self._step @ before]
         if self.run.has_motion:
             guesses.append(self._by_network(image))
@@ -233,8 +233,8 @@ class Odometry:
         return guesses
 
     def _by_network(self, image: Tensor) -> Tensor:
-        """The pose by PoseNet's motion from the frame as far back as it was trained at; in the first frames,
-        by as much of the motion from the first."""
+        """Pose from PoseNet's motion over the gap it was trained with; at the start, from the first frame by a
+        share of that motion."""
         count = len(self._recent)
         motion = self.run.motions_of_frames(self._recent[0][None], image[None])[0]
         share = torch.tensor(count / (self._recent.maxlen or 1))
@@ -242,7 +242,7 @@ class Odometry:
         return moved @ self._absolute(self._frames[-count])
 
     def _flow(self, key: _KeyFrame, pose: Tensor) -> float:
-        """Median motion in pixels of the key frame's points."""
+        """Median displacement of the key frame's points in pixels."""
         rays = key.points.rays[0, :, 0]
         points = rays / (key.points.inverse_depth[0] * (key.log_scale + key.factor).exp())[:, None]
         moved = se3.transform(pose @ se3.inverse(key.camera_from_world), points)
@@ -251,7 +251,7 @@ class Odometry:
         return float(flow.median()) if len(flow) else float("inf")
 
     def _refine(self, contrast: Tensor, pose: Tensor) -> tuple[Tensor, Tensor]:
-        """The pose that agrees with the points of all key frames, which stay where they are."""
+        """Refine a pose with the points of all key frames, which are fixed; also return the points' weights."""
         count = len(self._window.frames)
         state = self._window.state()
         state = BundleState(
@@ -266,9 +266,9 @@ class Odometry:
         return se3.rigid(state.camera_from_world[-1]), weights
 
     def _adjust(self) -> None:
-        """Solve the window; its oldest key frames stay."""
+        """Adjust the window with its oldest key frames fixed."""
         full = len(self._window.frames) == self.settings.key_frames
-        # The first key frames, whose depth is not supported by others yet, can still be mended.
+        # The first key frames can still improve, since others do not support their depth yet.
         self._window.adjust(FIXED_KEY_FRAMES if full else 1)
         for key in self._window.frames:
             self._key_poses[key.number] = key.camera_from_world
@@ -277,8 +277,8 @@ class Odometry:
     def _scale_by_points(
         self, inverse_depth: Tensor, pose: Tensor, weights: Tensor | None
     ) -> Tensor:
-        """Logarithm by which DepthNet's inverse depth of a new key frame differs from that of the points
-        known already, in the median. DepthNet's scale can change by a third within a bend."""
+        """Log scale that fits DepthNet's inverse depth of a new key frame to the known points, in the median.
+        DepthNet's scale can change by a third within a curve."""
         if weights is None:
             return torch.tensor(0.0)
         state, points = self._window.state(), self._window.points()

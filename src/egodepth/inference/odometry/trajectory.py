@@ -1,4 +1,4 @@
-"""A trajectory as one object, from where it is found to where it is written, scored or shown."""
+"""Trajectories with frame numbers, times and unit."""
 
 import warnings
 from collections.abc import Collection
@@ -19,15 +19,15 @@ KITTI_FILE, TUM_FILE = "trajectory_kitti.txt", "trajectory_tum.txt"
 
 @dataclass(frozen=True)
 class Trajectory:
-    """Poses of the frames of some footage, and what their lengths are. The unit is applied once, by
-    :attr:`first_from_frame`, where they are written, scored or shown.
+    """Poses of the frames of some footage, and their unit, which is applied once, by :attr:`first_from_frame`,
+    to write, score or show them.
 
     Attributes:
-        poses: (N, 4, 4) float64, in the frame of the first camera and the run's unit; NaN where a frame has
-            none.
-        numbers: N numbers of their frames, ascending; broken ones of a video have no pose.
-        times: (N,) seconds; None where the footage has none.
-        unit: the run's.
+        poses: (N, 4, 4) float64, in the frame of the first camera and the run's unit; NaN for frames without
+            a pose.
+        numbers: N frame numbers, ascending; broken frames of a video are missing.
+        times: (N,) seconds; None if the footage has no times.
+        unit: of the run.
     """
 
     poses: np.ndarray
@@ -40,13 +40,13 @@ class Trajectory:
 
     @property
     def first_from_frame(self) -> np.ndarray:
-        """(N, 4, 4) poses in metres where the unit is known, else in the run's unit: what :attr:`unit` says."""
+        """Poses (N, 4, 4) in metres if the unit is known, otherwise in the run's own unit."""
         scaled = self.poses.copy()
         scaled[:, :3, 3] *= self.unit.factor
         return scaled
 
     def in_metres(self) -> np.ndarray:
-        """(N, 4, 4) poses in metres.
+        """Poses (N, 4, 4) in metres.
 
         Raises:
             EgodepthError: the run's unit is unknown.
@@ -59,7 +59,7 @@ class Trajectory:
         return self.first_from_frame
 
     def only(self, numbers: Collection[int]) -> Self:
-        """That of some frames alone."""
+        """The trajectory of some frames only."""
         kept = np.isin(self.numbers, list(numbers))
         return replace(
             self, poses=self.poses[kept], numbers=np.array(self.numbers)[kept].tolist(),
@@ -67,36 +67,36 @@ class Trajectory:
         )  # fmt: skip
 
     def by_number(self, every: int = 1) -> dict[int, np.ndarray]:
-        """Known poses of every n-th frame, in the run's unit, by frame number."""
+        """Known poses of every n-th frame by frame number, in the run's own unit."""
         pairs = zip(self.numbers[::every], self.poses[::every], strict=True)
         return {number: pose for number, pose in pairs if np.isfinite(pose).all()}
 
     def shown(self, every: int = 1) -> dict[int, np.ndarray]:
-        """Those of :attr:`first_from_frame`, as :meth:`by_number` gives them."""
+        """Known poses of every n-th frame by frame number, in the unit of :attr:`first_from_frame`."""
         return replace(self, poses=self.first_from_frame).by_number(every)
 
     def true_poses(self, sequence: Sequence) -> np.ndarray | None:
-        """(N, 4, 4) the sequence's own poses of these frames, NaN where it has none; None where it has none at
-        all."""
+        """Ground-truth poses (N, 4, 4) of these frames, NaN where there is none; None if the sequence has
+        none."""
         if sequence.world_from_camera is None:
             return None
         places = {number: place for place, number in enumerate(sequence.frames.numbers)}
         return sequence.world_from_camera[[places[number] for number in self.numbers]]
 
     def save_kitti(self, path: str | Path) -> None:
-        """Write a line per frame with the 12 numbers of its pose.
+        """Write :attr:`first_from_frame` in KITTI format: a line per frame with 12 numbers.
 
         Raises:
-            EgodepthError: the file can't be written.
+            EgodepthError: the file cannot be written.
         """
         write_kitti(Path(path), self.first_from_frame)
 
     def save_tum(self, path: str | Path) -> None:
-        """Write a line per frame with time, position and quaternion; frame numbers stand for times where there
-        are none, with a warning.
+        """Write :attr:`first_from_frame` in TUM format: a line per frame with time, position and quaternion.
+        Without times, frame numbers are written instead, with a warning.
 
         Raises:
-            EgodepthError: the file can't be written.
+            EgodepthError: the file cannot be written.
         """
         if self.times is None:
             warnings.warn(
@@ -112,7 +112,7 @@ class Trajectory:
         """Write ``trajectory_kitti.txt`` and ``trajectory_tum.txt``.
 
         Raises:
-            EgodepthError: a file that can't be written.
+            EgodepthError: a file that cannot be written.
         """
         self.save_kitti(out.file(KITTI_FILE))
         self.save_tum(out.file(TUM_FILE))

@@ -1,4 +1,4 @@
-"""Metric scale: monocular depth has an arbitrary unit, which one known length turns into metres."""
+"""Metric scale: one known length turns the arbitrary unit of monocular depth into metres."""
 
 import math
 import warnings
@@ -24,30 +24,30 @@ from egodepth.runs.run import Run
 from egodepth.runs.unit import Unit
 
 GROUND_FRAMES = 32
-"""Frames, evenly spread, in which the ground is looked for."""
+"""Number of evenly spaced frames in which the ground is searched."""
 MIN_GROUND_VIEWS_SHARE = 0.1
-"""Share of them in which it must be found."""
+"""Smallest share of frames in which it must be found."""
 LEAST_TRAVEL = 10.0
-"""Metres between two GPS positions that give a scale; their noise is metres itself."""
+"""Smallest distance in metres between two GPS positions that give a scale; their noise is itself metres."""
 MAX_RATIO_SPREAD = 1.5
-"""Upper over lower quartile of the metres per unit that the parts of a track give."""
+"""Largest ratio of upper to lower quartile of the metres per unit from parts of a track, without a warning."""
 WINDOW = 0.75
-"""Seconds over which a path is measured: long against jitter, short against a bend."""
+"""Step in seconds over which a path is measured: long enough for jitter, short enough for curves."""
 MIN_SIGMAS, MIN_AGREEMENT, MAX_AGREEMENT = 2.5, 0.3, 0.7
-"""Correlation of steps with the next ones from which on a path is motion: so many standard deviations of a
-random walk's, within these bounds. Real ones have 0.86 (two seconds, hand-held) to 1 (driving)."""
+"""Smallest correlation of consecutive steps of a path that counts as motion: this many standard deviations of a
+random walk's correlation, within these bounds. Real paths have 0.86 (two seconds, hand-held) to 1 (driving)."""
 FRAMES_FOR_JITTER = 5
-"""In a window, from which on their jitter can be told from bends."""
+"""Fewest frames per window for which jitter can be told from curves."""
 MEAN_OVER_MEDIAN = 3 / 2.366
-"""Of the squared length of normal noise in three dimensions."""
+"""Ratio of mean to median of the squared length of normal noise in three dimensions."""
 MAX_SPEED_RATIO = 3.0
-"""Of a step to the speed below which half of the path is travelled."""
+"""Cap on the speed of a step, relative to the speed below which half of the path is travelled."""
 TIME_TOLERANCE = 1e-6
 """Seconds by which rounded times may fall short of a window."""
 
 
 def require_times(sequence: Sequence, known: KnownLength | None) -> None:
-    """Check that footage has times, where what is known needs them.
+    """Check that footage has times if the known length needs them.
 
     Raises:
         EgodepthError: it has none.
@@ -60,10 +60,10 @@ def require_times(sequence: Sequence, known: KnownLength | None) -> None:
 
 
 def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
-    """The unit by the height of the camera above the ground or by one distance, from DepthNet alone.
+    """Unit from the camera height or a measured distance, by DepthNet alone.
 
     Raises:
-        EgodepthError: no ground to be seen, no such frame or pixel.
+        EgodepthError: no ground is found, or no such frame or pixel.
     """
     sequence = footage_of(run, sequence)
     assert sequence.camera is not None
@@ -82,10 +82,10 @@ def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
 
 
 def unit_by_heights(heights: list[float | None], known: CameraHeight) -> Unit:
-    """The unit by heights of the camera in it, None where no ground was found.
+    """Unit from the camera height and its estimates per frame in that unit (None where no ground was found).
 
     Raises:
-        EgodepthError: too few.
+        EgodepthError: too few estimates.
     """
     found = [height for height in heights if height is not None]
     if len(found) < max(1, MIN_GROUND_VIEWS_SHARE * len(heights)):
@@ -125,13 +125,13 @@ def _by_distance(run: Run, sequence: Sequence, known: MeasuredDistance) -> Unit:
 def unit_by_motion(
     positions: np.ndarray, times: np.ndarray, known: KnownLength, gap: float = 0.0
 ) -> Unit:
-    """The unit by a mean speed, or by a GPS track.
+    """Unit from a mean speed or a GPS track.
 
-    The speed is the mean over all of the footage, standing included. The path is measured over
-    WINDOW seconds, since the jitter of single frames adds up.
+    The speed is the mean over all of the footage, stops included. The path is measured in steps of WINDOW
+    seconds, since the jitter of single frames adds up.
 
-    A track gives the median, over pairs of moments that are a tenth of its extent and at least LEAST_TRAVEL
-    apart, of the ratio of both displacements, so that neither drift nor a bad fix counts for much.
+    For a GPS track, the unit is the median ratio of displacements over pairs of times whose GPS positions are
+    at least a tenth of the track's extent and LEAST_TRAVEL apart, which is robust to drift and bad fixes.
 
     Args:
         positions: (N, 3) of the camera, in the run's unit.
@@ -140,8 +140,8 @@ def unit_by_motion(
         gap: seconds over which the positions were interpolated.
 
     Raises:
-        EgodepthError: a camera that stands still, a path that is noise, frames without times, or a track that
-            does not fit.
+        EgodepthError: a camera that stands still, a path that is noise, too few frames, or a track that does
+            not fit.
     """
     if isinstance(known, GpsTrack):
         return _by_gps(positions, times, known.path, gap)
@@ -153,11 +153,11 @@ def unit_by_motion(
 
 
 def _check_motion(positions: np.ndarray, times: np.ndarray, gap: float, option: str) -> None:
-    """Refuse paths that are noise. The displacements of a camera that moves agree with those just before them:
-    their correlation is near 1, that of a random walk 0, that of jitter around a place -0.5.
+    """Check that a path is motion, not noise. The correlation of consecutive displacements is near 1 for a
+    moving camera, 0 for a random walk and -0.5 for jitter around one position.
 
     Raises:
-        EgodepthError: too few frames, times or positions that stand still, or noise.
+        EgodepthError: too few frames, constant times or positions, or noise.
     """
     duration = float(times[-1] - times[0])
     if not (np.ptp(positions, axis=0) > 0).any() or duration <= 0:
@@ -175,7 +175,7 @@ def _check_motion(positions: np.ndarray, times: np.ndarray, gap: float, option: 
     before, after = positions[middle] - positions[start], positions[end] - positions[middle]
     lengths = math.sqrt(float((before**2).sum() * (after**2).sum()))
     agreement = float((before * after).sum()) / lengths if lengths > 0 else 0.0
-    # The correlation of a random walk is off from 0 by one over the root of its independent coordinates.
+    # A random walk's correlation has a standard deviation of 1 / sqrt(number of independent coordinates).
     chance = MIN_SIGMAS / math.sqrt(3 * max(duration / (2 * lag), 1))
     if agreement < min(max(chance, MIN_AGREEMENT), MAX_AGREEMENT):
         raise EgodepthError(
@@ -186,10 +186,10 @@ def _check_motion(positions: np.ndarray, times: np.ndarray, gap: float, option: 
 
 
 def _mean_speed(positions: np.ndarray, times: np.ndarray, window: float) -> float:
-    """Units per second: the length of the path over steps of ``window`` seconds, less what the jitter of single
-    positions adds to it, the mean over all ways to begin the first step."""
+    """Mean speed in units per second: length of the path in steps of ``window`` seconds, corrected for the
+    jitter of single positions and averaged over all starts of the first step."""
     next_place = np.searchsorted(times, times + window - TIME_TOLERANCE)
-    # With few frames in a window, what looks like jitter are bends.
+    # With few frames in a window, curves look like jitter.
     jitter = _jitter(positions, times) if next_place[0] >= FRAMES_FOR_JITTER else 0.0
     lengths, durations = [], []
     starts = range(int(next_place[0]))
@@ -203,7 +203,7 @@ def _mean_speed(positions: np.ndarray, times: np.ndarray, window: float) -> floa
         lengths.append(np.sqrt(np.maximum(squared - 2 * jitter, 0)))
         durations.append(np.diff(times[places]))
     length, duration = np.concatenate(lengths), np.concatenate(durations)
-    # A frame that is far off makes two steps of any speed.
+    # An outlier frame makes two steps of arbitrary speed.
     order = np.argsort(length / duration)
     travelled = np.cumsum(length[order])
     usual = order[np.searchsorted(travelled, travelled[-1] / 2)]
@@ -213,7 +213,7 @@ def _mean_speed(positions: np.ndarray, times: np.ndarray, window: float) -> floa
 
 
 def _jitter(positions: np.ndarray, times: np.ndarray) -> float:
-    """Variance of single positions, summed over the axes, by how far they are from between their neighbours."""
+    """Variance of single positions, summed over the axes, from their offsets from their neighbours' middle."""
     share = ((times[1:-1] - times[:-2]) / (times[2:] - times[:-2]))[:, None]
     off = positions[1:-1] - (1 - share) * positions[:-2] - share * positions[2:]
     squared = (off**2).sum(1) / (1 + share**2 + (1 - share) ** 2)[:, 0]
@@ -229,7 +229,7 @@ def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) ->
     positions, since = positions[covered], since[covered]
     _check_motion(positions, since, gap, "--gps")
     places = np.column_stack([np.interp(since, moments, column) for column in track.T])
-    # Not a tenth of the path, which grows with the noise of every position.
+    # Not a tenth of the path's length, which grows with the noise of every position.
     wanted = max(LEAST_TRAVEL, float(np.linalg.norm(np.ptp(places, axis=0))) / 10)
     ratios = []
     for i in range(len(places)):
