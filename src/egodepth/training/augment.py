@@ -1,4 +1,4 @@
-"""Augmentations of whole snippets; those that move pixels change the camera too."""
+"""Augmentation of whole snippets, including cameras, motions and labels."""
 
 import math
 
@@ -11,17 +11,17 @@ from egodepth.training.batch import RawBatch, SnippetBatch
 
 BRIGHTNESS = CONTRAST = SATURATION = 0.2
 HUE = 0.1
-"""Half-widths of the uniform jitter; hue in turns. The values of the field's usual recipe."""
+"""Half-widths of the uniform colour jitter, hue in turns, with the values commonly used in the field."""
 _YIQ_FROM_RGB = torch.tensor(
     [[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]]
 )
 
 
 def random_colour_matrices(count: int, generator: torch.Generator) -> Float[Tensor, "n 3 4"]:
-    """Affine colour changes of brightness, contrast about mid grey, saturation and hue.
+    """Random affine colour transforms: brightness, contrast around mid grey, saturation and hue.
 
-    Hue and saturation act on the chroma plane of YIQ, so that all four together are one 3x4
-    matrix, applied in one pass.
+    Hue and saturation act on the chroma plane of YIQ, so that all four combine into one 3x4
+    matrix.
     """
     low_high = torch.rand(count, 4, generator=generator) * 2 - 1
     brightness = 1 + BRIGHTNESS * low_high[:, 0]
@@ -41,23 +41,23 @@ def random_colour_matrices(count: int, generator: torch.Generator) -> Float[Tens
 def change_colours(
     images: Float[Tensor, "n b 3 h w"], matrices: Float[Tensor, "b 3 4"]
 ) -> Float[Tensor, "n b 3 h w"]:
-    """Apply one colour change to all N frames of each of B snippets; clamped to [0, 1]."""
+    """Apply one colour transform per snippet to its N frames, and clamp to [0, 1]."""
     red, green, blue, offset = matrices[..., None, None].unbind(2)
-    # Three passes over the images; a product of 3x3 matrices takes longer.
+    # Three passes over the images; a matrix product takes longer.
     changed = torch.addcmul(offset, images[:, :, :1], red)
     changed.addcmul_(images[:, :, 1:2], green).addcmul_(images[:, :, 2:], blue)
     return changed.clamp_(0, 1)
 
 
 def flip_images(images: Shaped[Tensor, "*n b c h w"], flips: Bool[Tensor, "b"]) -> Tensor:
-    """Mirror the images, of any type, that ``flips`` chooses."""
+    """Flip the images selected by ``flips`` horizontally; any dtype."""
     return torch.where(flips[:, None, None, None], images.flip(-1), images)
 
 
 def flip_some(
     images: Shaped[Tensor, "n b c h w"], camera: Camera, flips: Bool[Tensor, "b"]
 ) -> tuple[Shaped[Tensor, "n b c h w"], Camera]:
-    """Mirror the snippets chosen by ``flips``, all their frames (of any type) and their camera."""
+    """Flip the snippets selected by ``flips`` horizontally: all frames (any dtype) and the camera."""
     images = flip_images(images, flips)
     matrix = torch.where(flips[:, None, None], camera.flip().matrix, camera.matrix)
     return images, Camera(matrix, camera.height, camera.width)
@@ -66,7 +66,7 @@ def flip_some(
 def flip_motions(
     motions: Float[Tensor, "s b 4 4"], flips: Bool[Tensor, "b"]
 ) -> Float[Tensor, "s b 4 4"]:
-    """Known motions as mirrored cameras see them: x changes its sign on both sides."""
+    """Flip motions to match flipped images, by negating x in both coordinate frames."""
     mirrored = motions.clone()
     mirrored[..., 0, :].neg_()
     mirrored[..., :, 0].neg_()
@@ -76,7 +76,7 @@ def flip_motions(
 def flip_points(
     points: Float[Tensor, "b p 3"], flips: Bool[Tensor, "b"], width: int
 ) -> Float[Tensor, "b p 3"]:
-    """Points (x, y, anything) of mirrored images: x becomes W - 1 - x."""
+    """Flip points (x, y, any value) to match flipped images: x becomes W - 1 - x."""
     mirrored = torch.cat([width - 1 - points[..., :1], points[..., 1:]], dim=-1)
     return torch.where(flips[:, None, None], mirrored, points)
 
@@ -85,7 +85,7 @@ FLIP_PROBABILITY = JITTER_PROBABILITY = 0.5
 
 
 def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
-    """Frames as floats, flipped and jittered with chances decided by ``seed``."""
+    """Convert frames to floats, with random flips and colour jitter determined by ``seed``."""
     levels = raw.frames
     camera = Camera(raw.matrix, *levels.shape[-2:])
     motions, partner_motion = raw.motions, raw.partner_motion
@@ -96,7 +96,7 @@ def augment(raw: RawBatch, seed: int, *, enabled: bool = True) -> SnippetBatch:
     chances = torch.rand(2, count, generator=generator)
     if enabled:
         flips = (chances[0] < FLIP_PROBABILITY).to(levels.device, non_blocking=True)
-        # Bytes are mirrored, a quarter of what the floats would be.
+        # Flip while the frames are still bytes, a quarter of the size of floats.
         if static is not None:
             static = flip_images(static, flips)
         levels, camera = flip_some(levels, camera, flips)

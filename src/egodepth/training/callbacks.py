@@ -1,4 +1,4 @@
-"""What happens around the steps: progress, checkpoints, stopping, sample pictures."""
+"""Callbacks: progress, checkpoints, stopping, collapse detection, sample pictures."""
 
 import signal
 import threading
@@ -23,18 +23,19 @@ from egodepth.training.module import EgodepthModule
 from egodepth.training.step_callback import StepCallback
 
 FIRST_CHECK, FIRST_CHECK_SHARE, CHECK_EVERY, IN_A_ROW = 100, 0.1, 20, 4
-"""When a collapse is looked for: steps, share of the training, steps between, checks that agree."""
+"""Schedule of collapse checks: earliest step, earliest share of the training, steps between checks, and
+consecutive positive checks required."""
 SHOWN = {
     "total": "loss", "photometric": "ph", "feature_metric": "fm", "reconstruction": "rec",
     "exact_depth": "depth", "exact_motion": "motion",
 }  # fmt: skip
-"""Terms that progress shows and their short names; all terms are in the log."""
+"""Terms shown in the progress line, with their short names; all terms are logged."""
 SECONDS_BETWEEN_LOOKS = 1.0
-"""At the values of the loss terms."""
+"""Seconds between updates of the loss terms in the progress line."""
 
 
 class TrainingProgress(StepCallback):
-    """The training as a phase: steps, loss terms, frames per second, time left."""
+    """Shows the training as a progress phase: steps, loss terms, frames per second, time left."""
 
     def __init__(self, frames_per_step: int):
         self.frames_per_step = frames_per_step
@@ -48,7 +49,7 @@ class TrainingProgress(StepCallback):
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         step, total, now = trainer.global_step, trainer.max_steps, time.monotonic()
-        # Looking at values makes the host wait for a GPU.
+        # Reading values makes the host wait for the GPU.
         if step < total and now - self._looked < SECONDS_BETWEEN_LOOKS:
             self._phase.update(step, total)
             return
@@ -69,13 +70,13 @@ class TrainingProgress(StepCallback):
 
 
 class Checkpoints(StepCallback):
-    """Keeps one checkpoint, replaced atomically every so many steps and when the training stops."""
+    """Keeps one checkpoint, replaced atomically at regular intervals and when training ends."""
 
     def __init__(self, path: Path, every: int, beside: Callable[[], None]):
         """Args:
-        path: of the checkpoint.
-        every: steps between two.
-        beside: writes down, on the main process, what must agree with the checkpoint.
+        path: checkpoint file.
+        every: steps between checkpoints.
+        beside: called in the main process after each checkpoint, to write files that belong to it.
         """
         self.path, self.every, self.beside = path, every, beside
 
@@ -84,21 +85,21 @@ class Checkpoints(StepCallback):
             self.save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # What comes before may have put the best weights in place of the last ones.
+        # An earlier callback may have replaced the last weights by the best ones.
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the checkpoint, and what must agree with it."""
+        """Write the checkpoint, and the files that belong to it."""
         if trainer.is_global_zero:
             with atomic_path(self.path) as partial:
                 trainer.save_checkpoint(partial)
             self.beside()
         else:
-            trainer.save_checkpoint(self.path)  # takes part, and writes nothing
+            trainer.save_checkpoint(self.path)  # all ranks must call it; this one writes nothing
 
 
 class GracefulStop(StepCallback):
-    """Ctrl-C and SIGTERM end the training after the step under way; a second one at once."""
+    """Stops training after the current step on Ctrl-C or SIGTERM; a second signal stops at once."""
 
     def __init__(self) -> None:
         self.stopped_by: str | None = None
@@ -118,7 +119,7 @@ class GracefulStop(StepCallback):
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         if trainer.world_size > 1:
-            # All processes stop after the same step, whichever of them heard of it first.
+            # All processes stop after the same step, whichever received the signal.
             asked = trainer.strategy.reduce_boolean_decision(self.stopped_by is not None, all=False)
             trainer.should_stop = asked
             if asked and self.stopped_by is None:
@@ -139,10 +140,10 @@ class GracefulStop(StepCallback):
 
 
 class CollapseWatch(StepCallback):
-    """Says once, while there is time to stop, that a training learns nothing.
+    """Warns once during training if it seems to have collapsed.
 
     Attributes:
-        found: what was wrong at the last check, in words; empty where all is well.
+        found: problem confirmed at the last check, in words; empty if there is none.
     """
 
     def __init__(self) -> None:
@@ -167,7 +168,7 @@ class CollapseWatch(StepCallback):
 
 
 class Samples(StepCallback):
-    """Pictures of the first snippet of a batch: image, inverse depth, reconstruction."""
+    """Saves pictures of the first snippet of a batch: image, depth, reconstruction."""
 
     def __init__(self, run: RunFolder, every: int):
         self.run, self.every = run, every

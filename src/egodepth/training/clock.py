@@ -1,4 +1,4 @@
-"""Keeping a training within a time, on a machine whose speed changes."""
+"""Time budget of a training, which adapts the number of steps to the speed of the machine."""
 
 import time
 from collections import deque
@@ -14,23 +14,24 @@ from egodepth.training.snippets import BATCHES_AHEAD
 from egodepth.training.step_callback import StepCallback
 
 PLANNED_SHARE = 0.97
-"""Share of a time budget that is planned for; the last checkpoint and what it takes to end get the rest."""
+"""Share of the time budget that is planned; the rest is for the last checkpoint and shutting down."""
 LOOK_EVERY = 0.05
-"""Share of a time budget after which the number of steps is planned anew, by however little it changes."""
+"""Share of the time budget after which even small changes of the number of steps are applied."""
 LARGE_CHANGE, SMALL_CHANGE = 0.15, 0.01
-"""Share of the steps left by which a new plan must differ, to be followed at once, and after LOOK_EVERY."""
+"""Minimum change of the number of steps, as a share of the steps left, to be applied immediately, and after
+LOOK_EVERY."""
 RECENT_STEPS, MIN_TIMED_STEPS = 8, 3
-"""Steps that tell how long a step takes, at most and at least."""
+"""Maximum and minimum number of recent steps for estimating the time per step."""
 
 
 @dataclass(frozen=True)
 class StepTimes:
-    """Seconds of a training step.
+    """Seconds per training step.
 
     Attributes:
-        labels: of one that learns from dense labels alone.
-        full: of any other.
-        labels_first: share of the training whose steps are of the first kind.
+        labels: seconds of a step that learns from dense labels only.
+        full: seconds of any other step.
+        labels_first: share of training that learns from dense labels only, at the start.
     """
 
     labels: float
@@ -38,27 +39,26 @@ class StepTimes:
     labels_first: float = 0.0
 
     def at(self, progress: float) -> float:
-        """Of the step at which so much of the training is done."""
+        """Seconds of a step at some progress, between 0 and 1."""
         return self.labels if progress < self.labels_first else self.full
 
     def mean(self, progress: float = 0.0) -> float:
-        """Of the steps from there to the end."""
+        """Mean seconds per step from some progress to the end."""
         labels = max(0.0, self.labels_first - progress) / max(1e-9, 1 - progress)
         return labels * self.labels + (1 - labels) * self.full
 
     def with_step(self, progress: float, seconds: float) -> "StepTimes":
-        """Where the step at some progress takes so long; the other kind of step takes as many times that as
-        before."""
+        """Rescale both kinds of steps so that the one at some progress takes ``seconds``."""
         factor = seconds / self.at(progress)
         return replace(self, labels=self.labels * factor, full=self.full * factor)
 
 
 class Budget:
-    """The time of a training, and the number of steps that fits into it.
+    """Time budget of a training, and the number of steps that fits into it.
 
     Attributes:
-        seconds: that the training may take, its preparation included.
-        times: of a step, as measured before the training.
+        seconds: total time, including preparation.
+        times: seconds per step, as measured before training.
     """
 
     def __init__(
@@ -70,11 +70,11 @@ class Budget:
         clock: Callable[[], float] = time.perf_counter,
     ):
         """Args:
-        seconds: see above.
-        most_steps: that are made, however much time there is.
-        times: see above.
-        started: when the training began, by the clock.
-        clock: tells seconds.
+        seconds: see the class.
+        most_steps: maximum number of steps, however much time there is.
+        times: see the class.
+        started: start of the training, by ``clock``.
+        clock: returns the time in seconds.
         """
         self.seconds, self.times = seconds, times
         self._most_steps, self._started, self._clock = most_steps, started, clock
@@ -85,29 +85,29 @@ class Budget:
 
     @property
     def used(self) -> float:
-        """Seconds so far, those before a training was resumed included."""
+        """Seconds used so far, including previous sessions of a resumed training."""
         return self._before + self._clock() - self._started
 
     @property
     def left(self) -> float:
-        """Seconds that may still be planned for steps; below 0 where there are none."""
+        """Seconds left for steps; negative if the planned time is exceeded."""
         return PLANNED_SHARE * self.seconds - self.used
 
     def first_fit(self, reserved: float = 0.0) -> int:
-        """Steps of a training that has not begun; may be none. ``reserved``: see :meth:`revise`."""
+        """Number of steps that fit before the first one; may be 0. ``reserved``: see :meth:`revise`."""
         return max(0, min(self._most_steps, int((self.left - reserved) / self.times.mean())))
 
     def begin(self) -> None:
-        """The first step, or the first after a resume, begins now."""
+        """Start timing, at the first step of a session."""
         self._last = self._clock()
 
     def revise(self, schedule: Schedule, done: int, reserved: float = 0.0) -> bool:
-        """After each step: change the number of steps where the time asks for it; whether that was done.
+        """Adapt the number of steps after each step; return whether it was changed.
 
         Args:
-            schedule: of the training. It does not change for the batches that may have been made already.
-            done: steps so far.
-            reserved: seconds that other work will take.
+            schedule: schedule of the training. It stays the same for batches that may already exist.
+            done: steps done so far.
+            reserved: seconds reserved for other work.
         """
         now = self._clock()
         progress = schedule.progress(done - 1)
@@ -137,19 +137,19 @@ class Budget:
         return True
 
     def _fitting(self, schedule: Schedule, done: int, times: StepTimes, reserved: float) -> int:
-        """Steps of the whole training that fit into the time."""
+        """Total number of steps of the training that fits into the budget."""
         left = max(0.0, self.left - reserved)
         step = times.at(schedule.progress(done))
         fixed = done + BATCHES_AHEAD
         if fixed >= schedule.total or left <= BATCHES_AHEAD * step:
-            # What comes after the last batch can't be made up any more.
+            # Too late to plan more steps; the training can only end earlier.
             return min(schedule.total, done + int(left / step))
         left -= BATCHES_AHEAD * step
         more = int(left / times.mean(schedule.progress(fixed)))
         return min(self._most_steps, fixed + more)
 
     def describe(self, schedule: Schedule, done: int) -> str:
-        """How much of the time was used, in one line."""
+        """Describe the use of the budget in one line."""
         changes = len(schedule.revisions) - 1
         text = (
             f"{self.used / 60:.1f} of {self.seconds / 60:g} minutes used "
@@ -165,38 +165,38 @@ class Budget:
         return text
 
     def state(self) -> dict[str, float]:
-        """What a resumed training needs."""
+        """State for resuming a training."""
         return {"used": self.used, "labels": self.times.labels, "full": self.times.full}
 
     def restore(self, state: dict[str, float]) -> None:
-        """Go on where :meth:`state` was written."""
+        """Restore from :meth:`state`."""
         self._before = self._looked = state["used"]
         self.times = replace(self.times, labels=state["labels"], full=state["full"])
 
 
 def _typical(seconds: deque[float]) -> float:
-    """Mean without the largest, which may be that of a pause: a checkpoint, a compilation, labels."""
+    """Mean without the largest value, which may include a checkpoint, a compilation or label making."""
     ordered = sorted(seconds)[:-1]
     return sum(ordered) / len(ordered)
 
 
 class FollowClock(StepCallback):
-    """Lets the number of steps follow the time used; comes before the callbacks that ask for that number."""
+    """Adapts the number of steps to the time budget; must come before callbacks that read that number."""
 
     def __init__(self, budget: Budget, schedule: Schedule, reserved: Callable[[], float]):
         """Args:
-        budget: of the training.
-        schedule: of the training.
-        reserved: seconds that other work will take, as far as is known.
+        budget: time budget of the training.
+        schedule: schedule of the training.
+        reserved: returns the seconds reserved for other work.
         """
         self.budget, self.schedule, self.reserved = budget, schedule, reserved
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the state for the checkpoint."""
         return dict(self.budget.state())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.budget.restore(state_dict)
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:

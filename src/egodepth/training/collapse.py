@@ -1,4 +1,4 @@
-"""Signs that a training learns nothing, though its loss may fall."""
+"""Detection of training collapse, which may happen even while the loss falls."""
 
 import torch
 from torch import Tensor
@@ -12,22 +12,22 @@ from egodepth.training.batch import SnippetBatch
 from egodepth.training.objective import ObjectiveResult
 
 NEAR_BOUND = 1.05
-"""Depth within this factor of a bound is at it."""
+"""Depth within this factor of a bound counts as at the bound."""
 MAX_SHARE_AT_BOUNDS = 0.8
 MIN_LOG_DEPTH_DEVIATION = 0.02
-"""Standard deviation of the logarithm of depth within an image."""
+"""Minimum standard deviation of log depth within an image."""
 MIN_MOTION = 1e-3
-"""Radians, and translation over median depth."""
+"""Minimum rotation in radians, and minimum translation relative to the median depth."""
 
 
 @torch.no_grad()
 def find_collapse(batch: SnippetBatch, result: ObjectiveResult, model: ModelSettings) -> str:
-    """What looks wrong with a batch, and what to try; empty where nothing does.
+    """Describe a sign of collapse in a batch, and what to try; empty if there is none.
 
     Args:
         batch: snippets.
-        result: their objective, with depth and motions.
-        model: bounds of the depth.
+        result: objective of the batch, with depth and motions.
+        model: model settings, for the depth bounds.
     """
     assert result.inverse_depth is not None and result.motions is not None
     depth = 1 / result.inverse_depth.float()
@@ -60,7 +60,7 @@ def find_collapse(batch: SnippetBatch, result: ObjectiveResult, model: ModelSett
 
 
 def _losses(batch: SnippetBatch, depth: Tensor, motions: Tensor) -> tuple[float, float]:
-    """L_ph with and without warping, at the size of the depth."""
+    """L_ph of warped and of unwarped sources, at the size of the depth."""
     size = depth.shape[-2:]
     count = len(batch.sources)
 

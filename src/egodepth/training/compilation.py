@@ -1,4 +1,4 @@
-"""Compiling the comparison of warped images, where that pays."""
+"""Compilation of the comparison of warped images and features."""
 
 import warnings
 from collections.abc import Callable
@@ -14,17 +14,18 @@ from egodepth.losses.photometric import TargetStatistics, photometric_loss
 Arguments = ParamSpec("Arguments")
 FeatureComparison = Callable[[Tensor, Tensor], Tensor]
 Hidden = Tensor | None
-"""(S, B, H, W) bool, where a source shows the camera's own vehicle; None where nowhere."""
+"""Mask (S, B, H, W) of pixels where a source shows the ego vehicle; None if there are none."""
 
 WORTH_STEPS = 500
-"""Compiling takes about half a minute on two cores, and saves a tenth to a fifth of every step."""
+"""Minimum number of steps for which compiling pays off: it takes about half a minute on two cores, and saves a
+tenth to a fifth of every step."""
 
 
 def match_views(
     views: Tensor, statistics: TargetStatistics, sources: int, hidden: Hidden = None
 ) -> Tensor:
-    """L_ph of views (scales S, B, 3, H, W) of all scales and sources, scales outermost: the minimum over
-    sources, (scales B, H, W); ``hidden`` is (S, scales B, H, W)."""
+    """L_ph of views (scales S, B, 3, H, W), scales outermost: the minimum over sources, (scales B, H, W).
+    ``hidden`` is (S, scales B, H, W)."""
     per_source = photometric_loss(views, statistics).unflatten(0, (-1, sources))
     return minimum_over_sources(per_source.transpose(0, 1).flatten(1, 2), hidden)
 
@@ -37,14 +38,14 @@ def match_features(
 
 
 class Compiled(Generic[Arguments]):
-    """A comparison in one pass over memory, by torch.compile; where that does not work, as it is.
+    """A comparison compiled by torch.compile; falls back to the plain one if compiling fails.
 
-    Another batch size than the first (the partial last batch of an epoch) is not worth compiling again.
+    Batches of another size than the first, such as the last of an epoch, are not compiled.
     """
 
     def __init__(self, compare: Callable[Concatenate[Tensor, Arguments], Tensor]) -> None:
         """Args:
-        compare: of a tensor (views, B, ...) and what else it needs.
+        compare: comparison of a tensor (views, B, ...) with further arguments.
         """
         self._plain = compare
         self._compiled: Callable[Concatenate[Tensor, Arguments], Tensor] | None
@@ -54,13 +55,13 @@ class Compiled(Generic[Arguments]):
     def __call__(
         self, warped: Tensor, /, *args: Arguments.args, **kwargs: Arguments.kwargs
     ) -> Tensor:
-        """What the comparison gives."""
+        """Return the result of the comparison."""
         self._batch = self._batch or warped.shape[1]
         if self._compiled is None or warped.shape[1] != self._batch:
             return self._plain(warped, *args, **kwargs)
         try:
             return self._compiled(warped, *args, **kwargs)
-        except Exception as error:  # whatever a compiler may raise: nothing depends on it
+        except Exception as error:  # a compiler may raise anything, and compiling is optional
             self._compiled = None
             reason = str(error).strip().splitlines() or [type(error).__name__]
             warnings.warn(
@@ -72,11 +73,11 @@ class Compiled(Generic[Arguments]):
 
 
 class Comparisons(NamedTuple):
-    """How warped images and features are compared with the target's.
+    """Functions that compare warped images and features with the target.
 
     Attributes:
-        views: as :func:`match_views`.
-        features: as :func:`match_features`.
+        views: :func:`match_views`, or a compiled version.
+        features: :func:`match_features`, or a compiled version.
     """
 
     views: Callable[[Tensor, TargetStatistics, int, Hidden], Tensor] = match_views
@@ -84,9 +85,9 @@ class Comparisons(NamedTuple):
 
     @classmethod
     def compiled(cls) -> "Comparisons":
-        """Both compiled."""
+        """Return compiled versions of both."""
         return cls(Compiled(match_views), Compiled(match_features))
 
 
 PLAIN = Comparisons()
-"""Without compiling."""
+"""Comparisons without compilation."""

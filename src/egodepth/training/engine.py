@@ -1,4 +1,4 @@
-"""What a training computes on, and the trainer that runs there."""
+"""Device, precision and processes of a training, and its Lightning trainer."""
 
 import signal
 import warnings
@@ -22,13 +22,13 @@ from egodepth.training.module import EgodepthModule
 
 @dataclass(frozen=True)
 class Engine:
-    """What a training computes on.
+    """Device, precision and processes of a training.
 
     Attributes:
-        accelerator, devices: as Lightning names them.
-        device: as PyTorch does.
-        precision: of the networks, ``bf16`` or ``float32``.
-        world: the processes that take part.
+        accelerator, devices: device in Lightning's terms.
+        device: device in PyTorch's terms.
+        precision: precision of the networks, ``bf16`` or ``float32``.
+        world: ranks of the training.
     """
 
     accelerator: str
@@ -39,10 +39,10 @@ class Engine:
 
     @classmethod
     def of(cls, settings: TrainSettings) -> Self:
-        """The one that settings ask for.
+        """Choose the engine according to settings.
 
         Raises:
-            EgodepthError: there is no such device, or several processes are to fit into a time.
+            EgodepthError: no such device, or a time budget with several processes.
         """
         world = World.of_environment()
         if world.size > 1 and settings.minutes is not None:
@@ -57,7 +57,7 @@ class Engine:
         return cls(accelerator, devices, torch_device(settings.device), precision, world)
 
     def trainer(self, steps: int, callbacks: list[L.Callback], **options: Any) -> L.Trainer:
-        """A trainer for a number of steps; ``options`` are Lightning's."""
+        """Make a trainer for a number of steps; ``options`` are passed to Lightning."""
         quiet_loggers()
         alone = 1 if self.accelerator == "cpu" else self.devices
         return L.Trainer(
@@ -83,11 +83,11 @@ def fit(
     batches: Iterable[RawBatch],
     checkpoint: Path | None = None,
 ) -> None:
-    """Train, from a checkpoint on where one is given.
+    """Run the training, from a checkpoint if one is given.
 
     Raises:
-        EgodepthError: loss, depth or motion are not finite.
-        KeyboardInterrupt: by Ctrl-C.
+        EgodepthError: loss, depth or motion is not finite.
+        KeyboardInterrupt: on Ctrl-C.
     """
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
@@ -96,7 +96,7 @@ def fit(
             warnings.simplefilter("always", EgodepthWarning)
             trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
     except SystemExit as end:
-        # Lightning answers Ctrl-C by ending the process, and ignores it from then on.
+        # On Ctrl-C, Lightning exits the process and ignores the signal from then on.
         if not isinstance(end.__context__, KeyboardInterrupt):
             raise
         signal.signal(signal.SIGINT, on_interrupt)

@@ -1,4 +1,4 @@
-"""What a training would take, by a few of its steps."""
+"""Estimate of the duration of a training, from a few steps."""
 
 from dataclasses import dataclass
 
@@ -12,19 +12,19 @@ from egodepth.training.threads import thread_options, threads_kept
 from egodepth.training.timing import time_steps, wanted_steps
 
 ESTIMATE_STEPS = 5
-"""Steps of each kind that an estimate times."""
+"""Number of timed steps of each kind."""
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a training would take.
+    """Estimated duration of a training.
 
     Attributes:
-        snippets: in an epoch.
-        steps, steps_per_epoch: of the training and of an epoch.
-        seconds_per_step: measured here, median.
-        prepare_seconds: spent on decoding, looking at the footage, and structure from motion, which the
-            training then finds done.
+        snippets: snippets per epoch.
+        steps, steps_per_epoch: steps of the training, and per epoch.
+        seconds_per_step: mean over the training, from the fastest timed step of each kind.
+        prepare_seconds: time for decoding, surveying the footage, and structure from motion, whose results
+            are cached for the training.
     """
 
     snippets: int
@@ -34,7 +34,7 @@ class Estimate:
     prepare_seconds: float
 
     def hours(self, snippets: int | None = None, epochs: float | None = None) -> float:
-        """Hours of the whole training, or of ``epochs`` over ``snippets`` at the measured rate."""
+        """Hours of the whole training, or of ``epochs`` over ``snippets``, at the measured speed."""
         steps = float(self.steps)
         if snippets is not None:
             batch = self.snippets / self.steps_per_epoch

@@ -1,4 +1,4 @@
-"""The footage of a training, with a camera for all of it."""
+"""Reading the footage of a training, with its cameras."""
 
 import warnings
 
@@ -14,10 +14,10 @@ from egodepth.settings.training import DataSettings
 
 
 def read_training_sequences(data: DataSettings) -> list[Sequence]:
-    """All sequences of the sources, with a camera given where the footage has none.
+    """Read all sequences of the sources, and set the camera given in the settings where footage has none.
 
     Raises:
-        EgodepthError: no sources, or whatever their readers find wrong.
+        EgodepthError: no sources, a wrong root, split or camera, or anything wrong with the footage.
     """
     if not data.sources:
         raise EgodepthError("nothing to train on: name a video or folder, or set --data.sources")
@@ -39,11 +39,11 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
 
 
 def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:
-    """What is typed of the camera must hold for all footage that it is for.
+    """Check that the given camera fits all footage without one; warn about footage that has its own.
 
     Raises:
-        EgodepthError: a focal length in pixels for frames of several sizes, or a horizontal field of view for
-            both upright and wide ones.
+        EgodepthError: more than one camera setting, a focal length in pixels for frames of several sizes, or a
+            horizontal field of view for both portrait and landscape frames.
     """
     typed = [name for name in ("camera", "focal", "fov") if getattr(data, name) is not None]
     if not typed:

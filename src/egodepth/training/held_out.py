@@ -1,4 +1,4 @@
-"""Whether a refinement explains frames better that it does not learn from; where not, it is undone."""
+"""Validation of a refinement on held-out frames, keeping the best weights."""
 
 import math
 from dataclasses import asdict, dataclass, replace
@@ -17,18 +17,18 @@ from egodepth.training.snippets import SnippetStream
 from egodepth.training.step_callback import StepCallback
 
 HELD_OUT_EVERY = 5
-"""Of so many snippets one is held out."""
+"""One in this many snippets is held out."""
 LOOKS = 6
-"""How often a refinement is looked at, its start and end included."""
+"""Number of evaluations of the held-out loss, including start and end."""
 
 
 @dataclass(frozen=True)
 class HeldOutResult:
-    """What a refinement brought on frames that were held out.
+    """Result of a refinement on held-out frames.
 
     Attributes:
-        before, after: held-out loss of the weights that it started from, and of the best ones seen.
-        step: the optimizer step of the best weights; 0 for those at the start.
+        before, after: held-out loss of the initial weights, and of the best ones.
+        step: optimizer step of the best weights; 0 for the initial ones.
     """
 
     before: float
@@ -49,8 +49,8 @@ class HeldOutResult:
 
 @torch.no_grad()
 def held_out_loss(module: EgodepthModule, stream: SnippetStream) -> float:
-    """Mean of :func:`depth_loss` over all snippets of a stream, without augmentation; infinite where depth or
-    motion are not finite."""
+    """Mean of :func:`depth_loss` over all snippets of a stream, without augmentation; infinite if depth or
+    motion is not finite."""
     total, count = 0.0, 0
     batches = stream.in_order(module.settings.batch_size)
     for raw in progress.track(batches, "loss of held-out frames", unit="batches"):
@@ -68,11 +68,11 @@ def held_out_loss(module: EgodepthModule, stream: SnippetStream) -> float:
 
 
 class BestWeights:
-    """The weights with the smallest held-out loss so far, and what is known of them.
+    """The weights with the smallest held-out loss so far.
 
     Attributes:
-        result: so far.
-        weights: a state dictionary; empty before the first look.
+        result: held-out losses so far.
+        weights: state dictionary; empty before the first evaluation.
     """
 
     def __init__(self) -> None:
@@ -80,11 +80,11 @@ class BestWeights:
         self.weights: dict[str, Tensor] = {}
 
     def look(self, step: int, loss: float, module: nn.Module) -> None:
-        """Take a module's weights if their loss is the smallest; the first look is that of the start. A
-        loss that is not finite is that of a refinement gone astray, and never the smallest.
+        """Keep a module's weights if their loss is the smallest so far. The first call is for the initial
+        weights; later losses that are not finite are ignored.
 
         Raises:
-            EgodepthError: the loss at the start is not finite.
+            EgodepthError: the initial loss is not finite.
         """
         if not self.weights and not math.isfinite(loss):
             raise EgodepthError("the run to refine does not predict finite depth on this footage")
@@ -98,21 +98,21 @@ class BestWeights:
 
 
 class KeepBest(StepCallback):
-    """Looks at the held-out loss before, during and after a training, and ends it with the best weights."""
+    """Evaluates the held-out loss before, during and after training, and restores the best weights."""
 
     def __init__(self, stream: SnippetStream):
         """Args:
-        stream: of the snippets that were held out.
+        stream: held-out snippets.
         """
         self.stream = stream
         self.best = BestWeights()
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the state for the checkpoint."""
         return {"weights": self.best.weights, **asdict(self.best.result)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.best.weights = state_dict.pop("weights")
         self.best.result = HeldOutResult(**state_dict)
 
@@ -126,7 +126,7 @@ class KeepBest(StepCallback):
             self._look(trainer, module)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # A training that was stopped goes on from where it was.
+        # An interrupted training keeps its last weights, to be resumed.
         if trainer.global_step >= trainer.max_steps:
             pl_module.load_state_dict(self.best.weights)
 

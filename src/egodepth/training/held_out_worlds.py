@@ -1,4 +1,4 @@
-"""How well networks know worlds that pretraining never renders."""
+"""Evaluation of pretraining on held-out rendered worlds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,21 +19,21 @@ from egodepth.training.step_callback import StepCallback
 SIZES = ((96, 320), (192, 256))
 """Height and width of the held-out worlds of each kind."""
 FRAMES = (10, 40)
-"""Of each world."""
+"""Indices of the frames used from each world."""
 LOOK_EVERY = 0.05
-"""Share of the training between two looks."""
+"""Share of training between evaluations."""
 PROTOCOL = DepthProtocol("held-out worlds", MAX_DEPTH)
 
 
 class HeldOutWorlds:
-    """Two frames each of two worlds of each kind, of seeds that are never trained on."""
+    """Two frames of one held-out world per kind and size, with seeds that are never trained on."""
 
     def __init__(self, sizes: tuple[tuple[int, int], ...] = SIZES) -> None:
         self._sizes = sizes
         self._frames: list[tuple[str, np.ndarray, np.ndarray]] = []
 
     def _rendered(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
-        """Kind, image, and depth in the canonical unit, of each frame."""
+        """Return kind, image, and depth in the canonical unit of each frame; rendered once."""
         if not self._frames:
             worlds = [
                 World(kind, HELD_OUT_SEEDS + place, FRAMES[-1] + 1, *size)
@@ -49,10 +49,11 @@ class HeldOutWorlds:
 
     @torch.inference_mode()
     def score(self, networks: Networks) -> dict[str, dict[str, float]]:
-        """Abs Rel and delta 1 (``abs_rel``, ``a1``), scaled by medians, the mean of each kind and of all.
+        """Compute Abs Rel and delta 1 (``abs_rel``, ``a1``) with median scaling, averaged per kind and over
+        kinds.
 
         Args:
-            networks: in evaluation mode.
+            networks: networks in evaluation mode.
         """
         depth_net = networks.depth
         assert depth_net is not None
@@ -72,27 +73,27 @@ def _mean(scores: list[dict[str, float]]) -> dict[str, float]:
 
 
 class ScoreWorlds(StepCallback):
-    """Scores the averaged weights on held-out worlds every so often.
+    """Scores the averaged weights on held-out worlds at regular intervals.
 
     Attributes:
-        curve: step and scores, for run.json.
+        curve: step and scores of each evaluation, for run.json.
     """
 
     def __init__(self, worlds: HeldOutWorlds, keep: Callable[[list[dict[str, Any]]], None]):
         """Args:
-        worlds: held out.
-        keep: writes the curve down.
+        worlds: held-out worlds.
+        keep: stores the curve.
         """
         self.curve: list[dict[str, Any]] = []
         self._worlds, self._keep = worlds, keep
         self._scored = 0.0
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the state for the checkpoint."""
         return {"curve": self.curve, "scored": self._scored}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restore the state from a checkpoint."""
         self.curve, self._scored = state_dict["curve"], state_dict["scored"]
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
