@@ -239,5 +239,5 @@ def test_the_third_with_least_texture_has_scores_of_its_own() -> None:
 
 
 def test_unknown_protocols_are_named() -> None:
-    with pytest.raises(EgodepthError, match="unknown protocol 'x'; use eigen, eigen-50"):
+    with pytest.raises(EgodepthError, match="unknown protocol 'x'; use one of eigen, eigen-50"):
         get_protocol("x")

@@ -182,4 +182,4 @@ def test_the_command_line_says_where_depth_comes_from(
     assert clouds[0].shape != clouds[1].shape
     status, _, err = run(capsys, *words, "--depth", "stereo")
     assert status == 2
-    assert "--depth must be one of views, network, got 'stereo'" in err
+    assert "--depth must be one of views or network, got 'stereo'" in err

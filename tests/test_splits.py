@@ -76,7 +76,9 @@ def test_split_files(tmp_path: Path) -> None:
         path.write_text(f"folder 2 l\n{line}\n")
         with pytest.raises(EgodepthError, match="line 2: expected `folder frame side`"):
             get_split(path)
-    with pytest.raises(EgodepthError, match="unknown split 'eigne'; use eigen_test"):
+    with pytest.raises(
+        EgodepthError, match="unknown split 'eigne', and .*; did you mean 'eigen_test'"
+    ):
         get_split("eigne")
 
 

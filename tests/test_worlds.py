@@ -92,9 +92,17 @@ def test_worlds_are_sources() -> None:
     assert read_source("synthetic:7")[0].name == "street-7"
 
 
-@pytest.mark.parametrize("where", ["castle:7", "room:", "room:x", "room:7:8", ":7"])
-def test_unknown_worlds_name_the_known_ones(where: str) -> None:
-    with pytest.raises(
-        EgodepthError, match=r"write synthetic:SEED, or synthetic:KIND:SEED with one of town"
-    ):
+@pytest.mark.parametrize(
+    ("where", "told"),
+    [
+        ("castle:7", "unknown kind of world 'castle' .* use one of town"),
+        (":7", "unknown kind of world '' .* use one of town"),
+        ("rom:7", "did you mean 'room'"),
+        ("room:7:8", "did you mean 'room'"),
+        ("room:", "write synthetic:SEED, or synthetic:KIND:SEED with one of town"),
+        ("room:x", "write synthetic:SEED, or synthetic:KIND:SEED with one of town"),
+    ],
+)
+def test_unknown_worlds_name_the_known_ones(where: str, told: str) -> None:
+    with pytest.raises(EgodepthError, match=told):
         read_source(f"synthetic:{where}")
