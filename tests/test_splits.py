@@ -77,7 +77,7 @@ def test_split_files(tmp_path: Path) -> None:
         with pytest.raises(EgodepthError, match="line 2: expected `folder frame side`"):
             get_split(path)
     with pytest.raises(
-        EgodepthError, match="unknown split 'eigne', and .*; did you mean 'eigen_test'"
+        EgodepthError, match=r"unknown split 'eigne', and .*; did you mean 'eigen_test'"
     ):
         get_split("eigne")
 
