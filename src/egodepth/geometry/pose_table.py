@@ -32,7 +32,8 @@ ORDERS = ("wxyz", "xyzw")
 
 
 def _order_in_words(letters: str, number: int, place: str) -> re.Pattern[str]:
-    """Pattern for the place of the scalar: ``scalar first``, ``wxyz``, ``qw, qx, qy, qz``, ``q0 is w``."""
+    """Pattern that matches a statement of the quaternion's order: ``scalar first``, ``wxyz``,
+    ``qw, qx, qy, qz``, ``q0 is w``."""
     named = r"[\s,]*".join(f"(?:q_?)?{letter}" for letter in letters)
     return re.compile(
         rf"(scalar|real|\bq?_?w)[ -]*(part )?{place}|(?<![a-z]){named}(?![a-z])"

@@ -64,8 +64,8 @@ MAX_DEVIATION, MAX_DEVIATION_OF_PAIRS = 0.035, 0.02
 """Largest relative standard deviations of a focal length that counts as determined: from the shape of the
 minimum, and from the differences between pairs."""
 LEAST_COMMON, MOST_COMMON, UNCOMMON = 0.458, 1.374, 0.5
-"""Focal lengths over the longer side (95 and 40 degrees) beyond which few cameras lie, but most false minima
-caused by traffic: there the deviations must be smaller by this factor."""
+"""Focal lengths over the longer side (95 and 40 degrees) beyond which cameras are rare, but most false minima
+caused by traffic are found: there the deviations must be smaller by this factor."""
 MAX_DISAGREEMENT = 0.1
 """Largest relative difference of focal lengths from halves of the pairs."""
 MIN_FOCAL, MAX_FOCAL = 0.24, 1.9
@@ -107,7 +107,7 @@ def estimate_camera(matches: list[CornerMatches], height: int, width: int) -> Ca
 
     - the minimum is narrow, although each pair may be slightly deformed along its rows;
     - the pairs agree on it (sandwich estimator), and halves of them lead to the same focal length;
-    - it lies in the range of real cameras, and the minimum is narrower still where few cameras lie.
+    - it is in the range of real cameras, and the minimum is narrower still where cameras are rare.
 
     Args:
         matches: pixels (x, y) in both views, for each pair of views.

@@ -27,7 +27,7 @@ NO_POSITION = {
     "home", "takeoff", "target", "rad", "std", "sigma", "accuracy", "acc", "error", "err",
     "ns", "ew", "hemisphere", "ref",
 }  # fmt: skip
-"""Words in column names that mark a latitude or longitude as something else than the camera's, in degrees."""
+"""Words in column names which show that a latitude or longitude is not the camera's position in degrees."""
 TIME_NAMES = (
     r"time|timestamp|time_stamp", r"(.*_)?header_stamp", r"gps_?time|(.*_)?utc(_.*)?|(.*_)?date_?time.*",
     r"date", r"t|ts|(.*_)?(elapsed|(fly|gps)?_?time(_?stamp)?)|cts|",

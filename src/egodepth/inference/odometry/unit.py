@@ -213,7 +213,8 @@ def _mean_speed(positions: np.ndarray, times: np.ndarray, window: float) -> floa
 
 
 def _jitter(positions: np.ndarray, times: np.ndarray) -> float:
-    """Variance of single positions, summed over the axes, from their offsets from their neighbours' middle."""
+    """Variance of single positions, summed over the axes, from their offsets to the interpolation between
+    their neighbours."""
     share = ((times[1:-1] - times[:-2]) / (times[2:] - times[:-2]))[:, None]
     off = positions[1:-1] - (1 - share) * positions[:-2] - share * positions[2:]
     squared = (off**2).sum(1) / (1 + share**2 + (1 - share) ** 2)[:, 0]

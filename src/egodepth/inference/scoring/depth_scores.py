@@ -1,4 +1,4 @@
-"""A run scored against the ground truth of a data set."""
+"""Score depth against the ground truth of a data set."""
 
 import math
 import warnings
@@ -33,7 +33,7 @@ class ImageScores:
     """Scores of one image.
 
     Attributes:
-        sequence, frame: where it comes from; empty and 0 where that is not known.
+        sequence, frame: name of the sequence and frame number; empty and 0 if unknown.
         scores: see :func:`score_depth`.
     """
 
@@ -49,9 +49,9 @@ class DepthScores:
     Attributes:
         summary: means over images, see :func:`summarize_depth`.
         constant: the same for a constant depth, scaled like the prediction.
-        protocol: how they were compared.
-        images: one by one.
-        note: what else must be known to compare the numbers with others, or empty.
+        protocol: of the evaluation.
+        images: scores of each image.
+        note: what else to know before comparing the numbers with others, or empty.
         left_out: images that could not be scored, each with the reason.
     """
 
@@ -64,7 +64,7 @@ class DepthScores:
 
     @property
     def caption(self) -> str:
-        """The protocol in full, with how many of its images were there."""
+        """The protocol in words, with the number of its images that were scored."""
         wanted = self.protocol.images
         count = f"{len(self.images)} of its {wanted} images" if wanted else ""
         if self.left_out:
@@ -75,12 +75,12 @@ class DepthScores:
 
     @property
     def complete(self) -> bool:
-        """Whether the numbers are those of the whole protocol."""
+        """Whether all images of the protocol were scored and there is no note."""
         whole = self.protocol.images in (None, len(self.images))
         return whole and not self.note and not self.left_out
 
     def to_json(self) -> dict[str, Any]:
-        """What ``--json`` writes: metrics at the top level, the constant guess below ``constant``."""
+        """Content for ``--json``: metrics at the top level, those of a constant depth under ``constant``."""
         return {
             **self.summary, "constant": self.constant, "protocol": self.caption,
             "protocol_name": self.protocol.name, "protocol_changed": self.protocol
@@ -90,7 +90,7 @@ class DepthScores:
 
 
 class Predictor(Protocol):
-    """Whatever has a depth map for a frame.
+    """Interface of anything that predicts depth maps for frames.
 
     Attributes:
         texture_size: height and width at which the texture of images is measured.
@@ -98,15 +98,15 @@ class Predictor(Protocol):
 
     @property
     def texture_size(self) -> tuple[int, int]:
-        """See above."""
+        """Height and width at which the texture of images is measured."""
         ...
 
     def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
-        """Refuse, before the work, frames that can't be predicted; ``scaled``: whether to the truth."""
+        """Check in advance that frames can be predicted; ``scaled``: whether depth is scaled to the truth."""
         ...
 
     def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
-        """Depth (H, W) of a frame at a size."""
+        """Depth (H, W) of a frame at the given size (height, width)."""
         ...
 
 
@@ -117,8 +117,8 @@ class Pair:
     Attributes:
         prediction, truth, texture: (H, W) each.
         rays: (H, W, 3) of the pixels, z = 1, or None.
-        ground: (H, W) bool, pixels that show level ground, or None where that is not known.
-        sequence, frame, name: where it comes from; the name is that of its image file, where it has one.
+        ground: (H, W) bool, pixels that show level ground; None if unknown.
+        sequence, frame, name: name of the sequence, frame number, and name of the image file if there is one.
     """
 
     prediction: np.ndarray
@@ -137,8 +137,13 @@ def evaluate_depth(
     protocol: DepthProtocol | str,
     split: Split | None = None,
 ) -> DepthScores:
-    """Score a run on every frame that has ground-truth depth, of the split and cameras of the protocol, which
-    may be told by its name.
+    """Score a run on all frames with ground-truth depth in the protocol's cameras and split.
+
+    Args:
+        run: trained networks.
+        sequences: footage with ground-truth depth.
+        protocol: of the evaluation, or its name.
+        split: frames to score, instead of the protocol's split.
 
     Raises:
         EgodepthError: no ground truth, broken frames, or an unknown protocol.
@@ -155,18 +160,18 @@ def evaluate_depth(
 
 @dataclass(frozen=True)
 class RunPredictor:
-    """A run's depth."""
+    """Predicts depth with a run; ``flip`` averages with the prediction for the mirrored image."""
 
     run: Run
     flip: bool = False
 
     @property
     def texture_size(self) -> tuple[int, int]:
-        """That of the training: what the networks see."""
+        """Size of the networks' input."""
         return self.run.settings.height, self.run.settings.width
 
     def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
-        """A run predicts any frame."""
+        """Accept all frames."""
 
     def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
         """See :class:`Predictor`."""
@@ -180,7 +185,7 @@ def evaluate_predictor(
     split: Split | None = None,
     note: str = "",
 ) -> DepthScores:
-    """The same for anything that predicts; ``split`` beats the protocol's.
+    """Score any predictor, like :func:`evaluate_depth`; ``note`` goes to the scores.
 
     Raises:
         EgodepthError: no ground truth, or broken frames.
@@ -220,10 +225,10 @@ Truths = Mapping[int, Callable[[], np.ndarray]]
 def scored_frames(
     sequences: list[Sequence], protocol: DepthProtocol, split: Split | None
 ) -> list[tuple[Sequence, Truths, list[int]]]:
-    """Sequences with their ground truth and the positions of the frames that a protocol scores.
+    """Select the sequences to score, each with its ground truth and the positions of the frames to score.
 
     Raises:
-        EgodepthError: there are none.
+        EgodepthError: no frames to score.
     """
     targets = []
     for sequence in sequences:
@@ -250,11 +255,11 @@ def scored_frames(
 def score_pairs(
     pairs: Callable[[], Iterator[Pair]], protocol: DepthProtocol, note: str = ""
 ) -> DepthScores:
-    """Score predictions against ground truth; ``pairs`` is called twice where one scale is fitted to the
-    whole set. Images without truth in range, or whose prediction is no depth, are left out with a warning.
+    """Score predictions against ground truth. ``pairs`` is called twice if one scale is fitted to the whole
+    set. Images without ground truth in range or with an invalid prediction are left out with a warning.
 
     Raises:
-        EgodepthError: no pairs, or none that can be scored.
+        EgodepthError: no image can be scored.
     """
     scale = None
     if protocol.scaling == "set_median":
@@ -303,7 +308,7 @@ def _rays(sequence: Sequence, size: tuple[int, int]) -> np.ndarray | None:
 def _ground(
     sequence: Sequence, index: int, rays: np.ndarray | None, truth: np.ndarray
 ) -> np.ndarray | None:
-    """(H, W) bool, pixels that show level ground; None where that is not known."""
+    """Mask (H, W) of pixels that show level ground; None if unknown."""
     if sequence.ground is None or sequence.world_from_camera is None or rays is None:
         return None
     pose = sequence.world_from_camera[index]

@@ -1,4 +1,4 @@
-"""Loss surfaces around true matches: what the paper's figure of the loss landscape shows."""
+"""Loss surfaces around true matches, as in the paper's figure of the loss landscape."""
 
 import warnings
 from collections.abc import Iterator
@@ -32,24 +32,24 @@ from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
 
 MAX_MATCH_DEPTH = 80.0
-"""Metres; farther points are not drawn at random."""
+"""Largest depth in metres of randomly drawn points."""
 CANDIDATES = 50
-"""Random points looked at for each that is wanted; most of those near a border fail the margin."""
+"""Random candidates per wanted point; most of those near a border fail the margin."""
 _POINTS_AT_ONCE = 64
 _SHIFTS_AT_ONCE = 200
 
 
 @dataclass(frozen=True)
 class TrueMatches:
-    """Pixels of a target frame and where they truly lie in a source frame.
+    """Pixels of a target frame and their true positions in a source frame.
 
     Attributes:
         target, source: (1, 3, H, W) in [0, 1].
         pixels: (N, 2) float, (x, y) in the target.
-        windows: (N, 3, 3, 2), where the pixel and its eight neighbours, at the pixel's depth, lie
-            in the source.
+        windows: (N, 3, 3, 2), positions in the source of each pixel and its eight neighbours, all at the
+            pixel's depth.
         texture: (N,) of the target around each pixel, see :func:`egodepth.evaluation.landscape.texture`.
-        origin: where depth and motion came from, in words.
+        origin: of depth and motion, in words.
     """
 
     target: Tensor
@@ -69,9 +69,9 @@ class Landscape:
 
     Attributes:
         surfaces: (N, G, G) by loss, see :func:`loss_surfaces`.
-        groups: scores by group of pixels (``all``; of several pixels also the thirds with the least
-            and the most texture), by loss; see :class:`SurfaceScores`.
-        protocol: how they were made, in words.
+        groups: scores by group of pixels (``all``; for several pixels also the thirds with the least and the
+            most texture) and loss; see :class:`SurfaceScores`.
+        protocol: of the evaluation, in words.
         pixels: (N, 2) in the resized frame.
     """
 
@@ -87,7 +87,7 @@ class Landscape:
         return f"mean of {len(self.pixels)} pixels"
 
     def mean_surfaces(self) -> dict[str, np.ndarray]:
-        """(G, G) by loss."""
+        """Mean surface (G, G) by loss."""
         return {name: values.mean(0) for name, values in self.surfaces.items()}
 
     def to_json(self) -> dict[str, Any]:
@@ -108,12 +108,12 @@ def draw_landscape(
     level: int = 0,
     seed: int = 0,
 ) -> Landscape:
-    """Loss surfaces of a frame with a run's FeatureNet, and what they score.
+    """Compute and score the loss surfaces of a frame with a run's FeatureNet.
 
     Args:
         run: run folder; without a FeatureNet, L_fm is left out.
-        sequence: footage; the run gives it its camera where it brings none.
-        number: of the frame in its data set.
+        sequence: footage; without a camera of its own, it gets the run's.
+        number: frame number.
         pixel, count, offset, seed: as in :func:`find_matches`.
         radius, step, level: as in :func:`loss_surfaces`.
 
@@ -178,19 +178,19 @@ def find_matches(
     seed: int = 0,
     run: RunLike | None = None,
 ) -> TrueMatches:
-    """Match pixels of one frame with a neighbour, by ground truth or else by a run's prediction.
+    """Match pixels of a frame with a neighbouring frame, by ground truth or else a run's prediction.
 
     Args:
         sequence: footage with a camera.
         index: position of the target frame.
         height, width: size that the frames are resized to.
         offset: position of the source frame relative to the target.
-        pixel: (x, y) in the original frame; by default ``count`` random ones whose surroundings of
-            ``margin`` pixels lie in the source.
-        count: of random pixels, at most.
-        margin: pixels of the resized frame.
-        seed: of the choice.
-        run: run folder whose depth and motion serve where there is no ground truth.
+        pixel: (x, y) in the original frame; by default up to ``count`` random pixels whose matches lie at least
+            ``margin`` inside the source.
+        count: maximum number of random pixels.
+        margin: in pixels of the resized frame.
+        seed: of the random choice.
+        run: run folder whose depth and motion are used if there is no ground truth.
 
     Raises:
         EgodepthError: no such frame or pixel, no camera, or neither ground truth nor a run.
@@ -248,19 +248,19 @@ def find_matches(
 def loss_surfaces(
     matches: TrueMatches, features: FeatureNet | None, *, radius: float, step: float, level: int = 0
 ) -> dict[str, np.ndarray]:
-    """Losses over displacements of the source around the true matches.
+    """Compute losses over displacements in the source from the true matches.
 
     Args:
         matches: N pixels.
-        features: None leaves out the feature-metric loss.
-        radius: largest displacement along x and y, pixels.
-        step: between displacements, pixels.
-        level: of the features, the finest is 0.
+        features: network; None leaves out the feature losses.
+        radius: largest displacement along x and y, in pixels.
+        step: between displacements, in pixels.
+        level: of the features, 0 is the finest.
 
     Returns:
-        (N, G, G) float32 each, rows along y, truth in the middle: ``image`` (robust L1 of colours),
-        ``photometric`` (L_ph), ``feature_metric`` (L_fm) and ``structural`` (L_fm with structural
-        comparison).
+        Surfaces (N, G, G), float32, by loss, with rows along y and the true match in the middle: ``image``
+        (robust L1 of colours), ``photometric`` (L_ph), ``feature_metric`` (L_fm) and ``structural`` (L_fm with
+        structural comparison).
     """
     reach = round(radius / step)
     line = step * torch.arange(-reach, reach + 1, dtype=torch.float32)
@@ -286,7 +286,7 @@ def loss_surfaces(
 def _surfaces_of(
     matches: TrueMatches, maps: list[Tensor] | None, pixels: Tensor, windows: Tensor, shifts: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
-    """Name and values (n, G * G) of each loss, for some of the pixels."""
+    """Yield name and values (n, G * G) of each loss for some of the pixels."""
     target = sample(matches.target, _windows(pixels)[None])[0].transpose(0, 1)
     moved = windows[None] + shifts[:, None, None, None]
     source = sample(matches.source, moved[None])[0].permute(1, 2, 0, 3, 4)  # (G2, n, 3, 3, 3)
@@ -301,7 +301,7 @@ def _surfaces_of(
 def _feature_surfaces(
     matches: TrueMatches, maps: list[Tensor], pixels: Tensor, windows: Tensor, shifts: Tensor
 ) -> Iterator[tuple[str, Tensor]]:
-    """As :func:`_surfaces_of`, of both comparisons of features."""
+    """Like :func:`_surfaces_of`, for both losses on features."""
     size = matches.target.shape[-2:]
     scale = torch.tensor([maps[0].shape[-1] / size[1], maps[0].shape[-2] / size[0]])
 
@@ -313,7 +313,7 @@ def _feature_surfaces(
     theirs = values(maps[1], middle + shifts[:, None]).permute(1, 2, 0)  # (G2, n, C)
     loss = feature_metric_loss(theirs[..., None, None], ours[..., None, None])
     yield "feature_metric", loss[..., 0, 0].T
-    # Neighbours of a feature are a feature's pixel away, and move as the pixel's neighbours do.
+    # Neighbours in the feature map are one of its pixels apart, and move like the pixel's neighbours.
     factor, shift = common_scale(maps[0])
     wide = middle[:, None, None] + (windows - middle[:, None, None]) / scale
     around = pixels[:, None, None] + (_windows(pixels) - pixels[:, None, None]) / scale
@@ -357,7 +357,7 @@ def _depth_and_motion(
 def _match_windows(
     pixels: Tensor, depth: Tensor, source_from_target: Tensor, camera: Camera, margin: float
 ) -> tuple[Tensor, Tensor]:
-    """(N, 3, 3, 2) matches of each pixel's window, and whether they lie well inside (N,)."""
+    """Matches (N, 3, 3, 2) of each pixel's window, and whether they lie inside by ``margin`` (N,)."""
     window = _windows(pixels).flatten(0, 2)
     points = camera.unproject(window, depth.repeat_interleave(9))
     moved = points @ source_from_target[:3, :3].mT + source_from_target[:3, 3]
@@ -369,7 +369,7 @@ def _match_windows(
 
 
 def _windows(pixels: Tensor) -> Tensor:
-    """(N, 3, 3, 2): pixels and their eight neighbours, rows along y."""
+    """Pixels and their eight neighbours (N, 3, 3, 2), rows along y."""
     line = torch.tensor([-1.0, 0.0, 1.0], dtype=pixels.dtype)
     return pixels[:, None, None] + torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
 

@@ -1,4 +1,4 @@
-"""Depth maps of other programs, scored like those of a run."""
+"""Read depth maps of other programs, to score them like a run's."""
 
 import re
 import warnings
@@ -25,28 +25,29 @@ Kind = Literal["depth", "inverse"]
 LIKE_DISPARITY = re.compile(
     r"(?<![a-z])(disps?|disparit(y|ies)|inv(erse)?_?depths?|idepth)(?![a-z])", re.IGNORECASE
 )
-"""In the name of a file that does not hold depth."""
+"""Pattern of file names that suggest disparity or inverse depth."""
 LAST_NUMBER = re.compile(r"(.*?)(\d+)(\D*)")
 PNG_STEPS = 256
-"""A metre, in 16-bit PNGs, as KITTI has it; a factor matters only where nothing is scaled to the truth."""
+"""Steps per metre of 16-bit PNGs, as in KITTI; only relevant if predictions are not scaled to the truth."""
 KEYS: dict[Kind, tuple[str, ...]] = {
     "depth": DEPTH_KEYS,
     "inverse": ("inverse_depth", "disp", "disparity", "inverse"),
 }
-"""What the maps are called in .npz files with several arrays."""
+"""Names of the map in .npz files with several arrays."""
 MOST_STRETCH = 0.1
-"""By which the aspect ratio of maps may differ from the image's: those of networks are of their own size."""
+"""Largest relative difference between the aspect ratios of map and image; networks have sizes of their own."""
 
 
 @dataclass
 class Predictions:
-    """Depth maps of a folder (.npy, .npz, 16-bit .png, named like their images or by frame number, of several
-    sequences in a folder each), or of one .npy or .npz file with all of them stacked in the order of a split.
+    """Depth maps from a folder (.npy, .npz, 16-bit .png, named like their images or by frame number, with one
+    folder per sequence if there are several), or from one .npy or .npz file with all maps stacked in the order
+    of a split.
 
     Attributes:
         path: of the folder or file.
-        kind: whether they hold depth, or inverse depth or disparity.
-        split: gives the order of a stack.
+        kind: whether maps contain depth, or inverse depth or disparity.
+        split: gives the order of stacked maps.
         texture_size: see :class:`egodepth.inference.scoring.depth_scores.Predictor`.
     """
 
@@ -77,11 +78,11 @@ class Predictions:
             self._check_name(self.path)
 
     def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
-        """Check that there is a map of each of these frames, and, unless they are scaled to the truth, that
-        their unit is known.
+        """Check that there is a map for each frame and, unless maps are scaled to the truth, that their unit is
+        known.
 
         Raises:
-            EgodepthError: one is missing, or is of whole numbers.
+            EgodepthError: a map is missing, or has integers of unknown unit.
         """
         names = dict(zip(sequence.frames.numbers, frame_names(sequence.frames), strict=True))
         if self._stack is not None:
@@ -109,7 +110,7 @@ class Predictions:
         """Depth (H, W) of a frame, resized bilinearly in inverse depth.
 
         Raises:
-            EgodepthError: there is none, or it is broken or of another aspect ratio than the image.
+            EgodepthError: the map is missing, broken, or differs in aspect ratio from the image.
         """
         if self._stack is None:
             path = self._find(sequence, frame.number, frame.name)
@@ -154,10 +155,10 @@ class Predictions:
         return path
 
     def _pair(self, sequence: Sequence) -> dict[int, Path]:
-        """Map of each frame, by its number.
+        """Files of the maps by frame number.
 
         Raises:
-            EgodepthError: no maps, maps that do not fit the images, or those of another sequence.
+            EgodepthError: no maps, maps that do not match the images, or maps of another sequence.
         """
         for folder in (
             self.path / sequence.name / "depth", self.path / sequence.name,
@@ -194,8 +195,8 @@ class Predictions:
 
 
 def _pair_files(sequence: Sequence, files: dict[str, Path]) -> dict[int, Path]:
-    """Files by frame number: those called like the images, else with an image's name within theirs, else
-    with the same number, else all in order, which a warning tells."""
+    """Pair files with frame numbers: by the image's name, else by a file name that contains it, else by number,
+    else all in order, with a warning."""
     frames = sequence.frames
     names = dict(zip(frames.numbers, frame_names(frames), strict=True))
     exact = {
@@ -215,7 +216,7 @@ def _pair_files(sequence: Sequence, files: dict[str, Path]) -> dict[int, Path]:
                 around = stem[: match.start()], stem[match.end() :]
                 within.setdefault(around, {})[number] = path
     if within:
-        # Several ways to name them would be maps of several sequences or kinds.
+        # Different prefixes or suffixes mean maps of several sequences or kinds.
         return within.popitem()[1] if len(within) == 1 else {}
     return _pair_numbers(sequence, names, files)
 
@@ -234,7 +235,7 @@ def _pair_numbers(
         return {}
     if not sequence.place or not any(names.values()):
         return {number: by_number[number] for number in names if number in by_number}
-    # The number of a frame of one's own images is its place among them, which says less than their names.
+    # For image files, the frame number is only their position; the numbers in their names say more.
     matches = [LAST_NUMBER.fullmatch(name) for name in names.values()]
     numbers = [int(match[2]) for match in matches if match]
     if len(set(numbers)) == len(names):

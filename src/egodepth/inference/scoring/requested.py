@@ -1,4 +1,4 @@
-"""The predictions to score and the protocol, from the names that the user gives."""
+"""Resolve the user's names of predictions and protocol."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,14 +26,14 @@ def requested_protocol(
     split: str | None = None,
     flip: bool = False,
 ) -> tuple[DepthProtocol, Split | None]:
-    """A protocol with some of it changed, and its split.
+    """The requested protocol, with changes applied, and its split.
 
     Args:
-        data: source that is scored, whose own protocol is taken where none is named.
+        data: source to score, whose default protocol is used if none is named.
         name: of the protocol.
-        scaling, crop, max_depth: in place of the protocol's.
-        split: frames to score, in place of the protocol's: a split's name or file, or ``all``.
-        flip: whether to average with the prediction for the mirrored image.
+        scaling, crop, max_depth: instead of the protocol's.
+        split: frames to score instead of the protocol's: a split's name or file, or ``all``.
+        flip: average with the prediction for the mirrored image.
 
     Raises:
         EgodepthError: an unknown name.
@@ -66,17 +66,20 @@ def open_predictor(
     split: Split | None = None,
     device: str = "auto",
 ) -> tuple[Predictor, list[Sequence], str]:
-    """What predicts, the footage as it sees it, and what must be known to compare its scores.
+    """Open a run or predictions, and the footage to score.
 
     Args:
         predictions: run folder, or folder or file of predictions, see
             :class:`egodepth.inference.scoring.predictions.Predictions`.
-        data: source that is scored.
+        data: source to score.
         sequence: only the sequence with this name.
-        flip: as for :func:`requested_protocol`; for a run alone.
-        kind: what predictions hold.
-        split: frames in whose order predictions in one file lie.
-        device: where a run computes.
+        flip: as in :func:`requested_protocol`; only for a run.
+        kind: content of the predictions.
+        split: gives the order of predictions stacked in one file.
+        device: on which a run computes.
+
+    Returns:
+        The predictor, the footage opened for it, and a note for comparing its scores, or empty.
 
     Raises:
         EgodepthError: no run or predictions, broken footage, or ``flip`` without a run.

@@ -1,4 +1,4 @@
-"""A trajectory in a file scored against the poses of another file or of a data set; needs no PyTorch."""
+"""Score a trajectory file against another file or the poses of a data set; needs no PyTorch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,9 +26,9 @@ class OdometryScores:
     Attributes:
         summary: see :func:`score_trajectory`.
         estimate, truth: (N, 4, 4) poses ``world_from_camera``, the estimate in its own unit.
-        sequence: its name.
-        alignment: of the two.
-        by: what estimated it, in words.
+        sequence: name of the sequence.
+        alignment: of the estimate to the ground truth.
+        by: method of the estimate, in words.
     """
 
     summary: dict[str, float]
@@ -44,13 +44,13 @@ class OdometryScores:
         return f"{self.by}; {describe(self.alignment, self.summary)}"
 
     def to_json(self) -> dict[str, Any]:
-        """What ``--json`` writes."""
+        """Content for ``--json``."""
         return {**self.summary, "sequence": self.sequence, "alignment": self.alignment,
                 "protocol": self.caption}  # fmt: skip
 
 
 def unit_of_truth(truth: "Sequence") -> str:
-    """A warning in words, where a truth's lengths are not metres."""
+    """Remark on the unit of ground-truth poses if it is not metres; otherwise empty."""
     from egodepth.data.footage.own_footage import POSES_UNIT
 
     return "" if truth.metric_poses else f", lengths in {POSES_UNIT}, not metres"
@@ -59,8 +59,8 @@ def unit_of_truth(truth: "Sequence") -> str:
 def compare_trajectories(
     estimate: np.ndarray, truth: np.ndarray, name: str, alignment: TrajectoryAlignment, by: str
 ) -> OdometryScores:
-    """Scores of poses (N, 4, 4) that are known to belong together; frames without a pose (NaN) on either
-    side are left out."""
+    """Score poses (N, 4, 4) against corresponding ones; frames without a pose (NaN) on either side are left
+    out."""
     scores = score_trajectory(estimate, truth, alignment)
     known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
     if not known.all():
@@ -69,9 +69,9 @@ def compare_trajectories(
 
 
 MIN_ASSOCIATED_SHARE = 0.25
-"""Share of the poses of the shorter trajectory that must be associated: fewer belong together by chance."""
+"""Smallest share of the shorter trajectory's poses that must be associated; fewer may be chance."""
 LONGER = 1.5
-"""How much longer than the other a trajectory lasts whose times are frame numbers."""
+"""Ratio of durations above which consecutive integers as times are taken for frame numbers."""
 
 
 def evaluate_trajectory_file(
@@ -82,8 +82,8 @@ def evaluate_trajectory_file(
 ) -> OdometryScores:
     """Score a trajectory in KITTI, TUM or EuRoC format against another file or the poses of a sequence.
 
-    With times on both sides, the poses nearest in time are compared, each once and at most ``apart``
-    seconds from each other; without, there must be as many poses as frames.
+    If both have times, poses are associated with the nearest in time, each once and at most ``apart`` seconds
+    apart; otherwise they are paired in order and their numbers must be equal.
 
     Raises:
         EgodepthError: broken files, or poses that do not belong together.
@@ -129,10 +129,10 @@ def _check_association(
     pairs: np.ndarray,
     apart: float,
 ) -> None:
-    """Refuse pairs that only chance brings together, with the likely reason.
+    """Check that enough poses are associated, and name the likely reason if not.
 
     Raises:
-        EgodepthError: too few pairs, or times of one side that are frame numbers.
+        EgodepthError: too few pairs, or times on one side that are frame numbers.
     """
     span, true_span = np.ptp(times), np.ptp(true_times)
     ranges = (

@@ -1,4 +1,4 @@
-"""A run's trajectory scored against the poses of a data set."""
+"""Score a run's trajectory against the poses of a data set."""
 
 from typing import Literal
 
@@ -24,13 +24,13 @@ def evaluate_odometry(
     *,
     by: Literal["network", "alignment"] = "network",
 ) -> OdometryScores:
-    """Find the trajectory of a sequence and compare it with its poses.
+    """Estimate the trajectory of a sequence and score it against the ground-truth poses.
 
     Args:
         run: trained networks.
         sequence: footage with poses.
-        alignment: of the estimate to the truth.
-        by: chained motions of PoseNet, or direct alignment (``egodepth odometry``).
+        alignment: of the estimate to the ground truth.
+        by: ``network`` chains PoseNet's motions, ``alignment`` is direct alignment (``egodepth odometry``).
 
     Raises:
         EgodepthError: a sequence without poses, or broken frames.
@@ -50,7 +50,7 @@ def evaluate_odometry(
 def score_found(
     found: Trajectory, sequence: Sequence, alignment: TrajectoryAlignment, by: str
 ) -> OdometryScores:
-    """Scores of a trajectory against the poses of its footage, which must have some."""
+    """Score a trajectory against the ground-truth poses of its footage, which must have some."""
     truth = found.true_poses(sequence)
     assert truth is not None
     return compare_trajectories(found.first_from_frame, truth, sequence.name, alignment, by)
