@@ -48,7 +48,7 @@ class Lens:
     def distort(
         self, camera: Camera, pixels: Float[ndarray, "n 2"], straight: Camera
     ) -> Float[ndarray, "n 2"]:
-        """Positions in the distorted image, of ``camera``, of pixels (x, y) of the undistorted ``straight``."""
+        """Map pixels (x, y) of the undistorted camera ``straight`` into the distorted image of ``camera``."""
         fx, fy, cx, cy = straight.focal_and_centre.double().numpy()
         rays = np.stack(
             [(pixels[:, 0] - cx) / fx, (pixels[:, 1] - cy) / fy, np.ones(len(pixels))], axis=1
@@ -73,7 +73,7 @@ class Undistortion:
     """
 
     def __init__(self, camera: Camera, lens: Lens, straight: Camera | None = None):
-        """Prepare.
+        """Set up the undistortion.
 
         Args:
             camera: of the distorted images.

@@ -17,7 +17,7 @@ from egodepth.geometry.pose_table import EXAMPLE, ORDERS, Columns, PoseTable, Ti
 def chain(
     previous_from_next: Float64[ndarray, "n 4 4"],
 ) -> Float64[ndarray, "m 4 4"]:
-    """Chain N motions between consecutive frames to poses ``first_from_frame`` (N + 1, 4, 4)."""
+    """Chain N motions between consecutive frames into poses ``first_from_frame`` (N + 1, 4, 4)."""
     poses = [np.eye(4)]
     for motion in previous_from_next:
         poses.append(poses[-1] @ motion)
@@ -248,7 +248,7 @@ def _order_by_start(table: PoseTable, quaternions: ndarray) -> str:
 
 
 def _check_count(table: PoseTable, numbers: ndarray) -> None:
-    """Refuse frame numbers with gaps, whose poses belong to unknown frames."""
+    """Raise EgodepthError for frame numbers with gaps, since poses could not be matched to frames."""
     if not is_frame_count(numbers):
         raise EgodepthError(
             f"{table.path}: its first column, {numbers[0]:g} to {numbers[-1]:g}, holds frame numbers that do "

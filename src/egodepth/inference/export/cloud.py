@@ -146,7 +146,7 @@ def fuse_cloud(
     *,
     depth: DepthFrom = "views",
 ) -> Cloud:
-    """Fuse the valid points of :func:`consistent_views` (same arguments) to a cloud in the trajectory's unit.
+    """Fuse the valid points of :func:`consistent_views` (same arguments) into a cloud in the trajectory's unit.
 
     Raises:
         EgodepthError: no valid points.

@@ -1,4 +1,4 @@
-"""Mesh of whole footage: the depth of many frames, fused to signed distances."""
+"""Mesh of whole footage: the depth of many frames, fused into signed distances."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -151,7 +151,7 @@ def fuse_mesh(
     *,
     depth: DepthFrom = "views",
 ) -> Mesh:
-    """Fuse the depth of every n-th frame to a mesh in the trajectory's unit.
+    """Fuse the depth of every n-th frame into a mesh in the trajectory's unit.
 
     Args:
         run, sequence, trajectory, every, depth: as in

@@ -20,7 +20,7 @@ LONGEST_FIX_STEP = 60.0
 """Largest median time in seconds between the positions of a track recorded with footage."""
 FORM = "GPX with times, or CSV with the columns time,latitude,longitude"
 PREAMBLE = 20
-"""Number of lines among which the header is searched; others, such as ``sep=,``, may precede it."""
+"""Number of lines among which the header is searched for; others, such as ``sep=,``, may precede it."""
 EXAMPLE = "time[ms],latitude,longitude"
 LATITUDES, LONGITUDES = {"lat", "latitude"}, {"lon", "lng", "long", "longitude"}
 NO_POSITION = {

@@ -1,4 +1,4 @@
-"""Chain PoseNet's motions over the gap it was trained with to poses of all frames, in constant memory."""
+"""Poses of all frames, chained in constant memory from PoseNet's motions over the gap it was trained with."""
 
 import warnings
 from collections import deque

@@ -24,7 +24,7 @@ from egodepth.runs.run import Run
 from egodepth.runs.unit import Unit
 
 GROUND_FRAMES = 32
-"""Number of evenly spaced frames in which the ground is searched."""
+"""Number of evenly spaced frames in which the ground is searched for."""
 MIN_GROUND_VIEWS_SHARE = 0.1
 """Smallest share of frames in which it must be found."""
 LEAST_TRAVEL = 10.0
