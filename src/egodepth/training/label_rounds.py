@@ -1,5 +1,5 @@
-"""Labels from many views where no poses are known before the training: made twice while it runs, with the
-poses and depths that the networks have by then."""
+"""Multi-view labels without known poses: made twice during training, with the poses and depths that the
+networks predict at that time."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,21 +21,21 @@ from egodepth.training.snippets import BATCHES_AHEAD, LabelRound, SnippetStream
 from egodepth.training.step_callback import StepCallback
 
 ROUNDS = (1 / 3, 2 / 3)
-"""Shares of the training after which labels are made."""
+"""Shares of training after which labels are made."""
 MAX_RATIO, MAX_SPREAD = 2.0, 0.3
-"""Labels are of no use if their median depth is so many times DepthNet's or its inverse, or if the logarithms
-of the ratio spread so far: the median deviation from their median."""
+"""Labels of a clip are rejected if their median ratio to DepthNet's depth, or its inverse, exceeds MAX_RATIO,
+or the median absolute deviation of the log ratio exceeds MAX_SPREAD."""
 
 
 @dataclass
 class _Round:
-    """What a round needs to be finished, or made again.
+    """State needed to finish or repeat a round of labels.
 
     Attributes:
-        step: after which it began.
-        motions: of each clip; None where it is not used.
-        factors: see :class:`LabelRound`; 0 for labels that are left out; None while the round is under way.
-        line: what came of it, in words.
+        step: step after which the round began.
+        motions: motion of each clip; None for an unused clip.
+        factors: see :class:`LabelRound`; 0 for missing or rejected labels; None until the round is finished.
+        line: result of the round, in words.
     """
 
     step: int
@@ -47,18 +47,18 @@ class _Round:
 class LabelRounds(StepCallback):
     """Makes labels after a third of the training, and again after two thirds.
 
-    Poses are kept in the checkpoint and labels in the cache, so that a resumed training has the same ones; one
-    that was stopped in a round goes on with it.
+    Poses are stored in the checkpoint and labels in the cache, so that a resumed training uses the same ones,
+    or finishes an interrupted round.
 
     Attributes:
-        lines: what came of the rounds, in words.
+        lines: results of the rounds, in words.
     """
 
     def __init__(self, stream: SnippetStream, folder: Path, seconds: float | None = None):
         """Args:
-        stream: of the training, which gets the labels.
-        folder: of the cache.
-        seconds: that all labels may take.
+        stream: training snippets, which get the labels.
+        folder: cache folder.
+        seconds: time limit for all rounds together; None for no limit.
         """
         self._stream, self._folder = stream, folder
         self._seconds = None if seconds is None else seconds / len(ROUNDS)
@@ -66,28 +66,28 @@ class LabelRounds(StepCallback):
 
     @property
     def lines(self) -> list[str]:
-        """What came of the rounds."""
+        """Results of the rounds, in words."""
         return [made.line for made in self._rounds if made.line]
 
     def seconds_left(self) -> float:
-        """What the rounds that are still to come may take; 0 where they have no limit."""
+        """Time limit of the remaining rounds in seconds; 0 without a limit."""
         to_come = len(ROUNDS) - sum(made.factors is not None for made in self._rounds)
         return to_come * (self._seconds or 0.0)
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the state for the checkpoint."""
         rounds = [vars(r) | {"motions": [_pack(m) for m in r.motions]} for r in self._rounds]
         return {"rounds": rounds}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restore the state from a checkpoint."""
         self._rounds = [
             _Round(**{**r, "motions": [_unpack(m) for m in r["motions"]]})
             for r in state_dict["rounds"]
         ]
 
     def on_fit_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # Before the stream makes its first batch.
+        # Must happen before the stream makes its first batch.
         for made in self._rounds:
             if made.factors is not None:
                 self._give(made, self._label(made, trainer).clips)
@@ -97,7 +97,7 @@ class LabelRounds(StepCallback):
         self.after_step(trainer, pl_module)
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
-        """Begin a round that is due, or go on with the one under way, unless the training is to stop."""
+        """Begin a round that is due, or continue an unfinished one, unless training is about to stop."""
         step, schedule = trainer.global_step, module.schedule
         unfinished = bool(self._rounds) and self._rounds[-1].factors is None
         passed = sum(schedule.progress(step) >= share for share in ROUNDS)
@@ -145,8 +145,8 @@ class LabelRounds(StepCallback):
 
 @torch.no_grad()
 def _factor(networks: Networks, clip: Clip) -> tuple[float, str]:
-    """What brings a clip's labels to DepthNet's unit: the median ratio of inverse depths; 0 without labels, and
-    where both disagree, with a complaint."""
+    """Factor that converts a clip's labels to DepthNet's unit: the median ratio of inverse depths. It is 0
+    without labels, and, with a message, if labels and DepthNet disagree."""
     if clip.dense is None or clip.motion is None:
         return 0.0, ""
     ratios = []
@@ -173,7 +173,7 @@ def _factor(networks: Networks, clip: Clip) -> tuple[float, str]:
 
 
 def _pack(motion: KnownMotion | None) -> dict[str, Any] | None:
-    """Tensors, which checkpoints hold."""
+    """Convert to tensors, for the checkpoint."""
     if motion is None:
         return None
     return {

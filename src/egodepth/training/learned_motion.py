@@ -1,4 +1,4 @@
-"""Poses and depths of a clip by the networks as they are: what labels during the training are made with."""
+"""Poses and depths of a clip predicted by the current networks, for making labels during training."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -24,25 +24,25 @@ from egodepth.training.batch import SnippetBatch
 from egodepth.training.motion_alignment import align_motions
 
 TOGETHER = 8
-"""Key frames that the networks see at once."""
+"""Number of key frames per batch of the networks."""
 POINTS_EVERY = 16
-"""Pixels between those whose depth tells where to search."""
+"""Grid spacing in pixels of the points whose depth determines the search range of labels."""
 
 
 @torch.no_grad()
 def find_motion(networks: Networks, clip: Clip) -> KnownMotion:
-    """Poses of a clip's frames in DepthNet's unit, with DepthNet's depth at a grid of points of each key frame.
+    """Find poses of a clip's frames in DepthNet's unit, and DepthNet's depth at a grid of points per key frame.
 
-    PoseNet's motions from key frame to key frame are refined by direct alignment, and their chain by bundle
-    adjustment in a window. Frames between key frames are aligned to the one before, from where they would be at
-    constant velocity. A part ends where a frame is missing and at pairs without parallax or across a cut.
+    PoseNet's motions between key frames are refined by direct alignment, and their chain by windowed bundle
+    adjustment. Frames in between are aligned to the preceding key frame, starting from constant velocity. A
+    part ends at a missing frame, a pair without parallax, or a cut.
 
     Args:
-        networks: a DepthNet and a PoseNet, in evaluation mode.
-        clip: at the size of the training.
+        networks: DepthNet and PoseNet, in evaluation mode.
+        clip: clip at training resolution.
 
     Raises:
-        FloatingPointError: depth or motion that is not finite.
+        FloatingPointError: depth or motion is not finite.
     """
     motion = KnownMotion.unknown(len(clip.frames))
     camera = clip.camera.to(torch.float32)
@@ -69,7 +69,7 @@ def find_motion(networks: Networks, clip: Clip) -> KnownMotion:
 
 
 def _runs_of_key_frames(clip: Clip) -> list[list[int]]:
-    """Positions of key frames that follow each other without a break."""
+    """Group the positions of key frames into runs without a break."""
     pairs = set(clip.pairs(clip.stride)) - clip.excluded_pairs
     runs: list[list[int]] = []
     for key in range(0, len(clip.frames), clip.stride):
@@ -83,8 +83,8 @@ def _runs_of_key_frames(clip: Clip) -> list[list[int]]:
 def _key_frames(
     networks: Networks, clip: Clip, run: list[int], known: dict[int, SparsePoints]
 ) -> Iterator[tuple[KeyFrame, Tensor]]:
-    """Key frames, not placed yet, and the motion of each from the one before, by PoseNet and alignment;
-    ``known`` gets their depths."""
+    """Yield key frames without poses, and the motion of each from the previous one, by PoseNet and alignment.
+    Their depths are added to ``known``."""
     assert networks.pose is not None
     camera = clip.camera.to(torch.float32)
     for first in range(0, len(run), TOGETHER):
@@ -118,7 +118,7 @@ def _key_frames(
 def _place_between(
     networks: Networks, clip: Clip, motion: KnownMotion, run: list[int], scales: dict[int, Tensor]
 ) -> None:
-    """Poses of the frames between the key frames of a part."""
+    """Find poses of the frames between the key frames of a part, and store them in ``motion``."""
     poses = motion.world_from_camera
     for key in run[:-1]:
         between = np.arange(key + 1, key + clip.stride)
@@ -136,21 +136,21 @@ def _place_between(
 
 
 def images_of(networks: Networks, clip: Clip, positions: list[int]) -> Tensor:
-    """Frames (N, 3, H, W) of a clip, where the networks are."""
+    """Return frames (N, 3, H, W) of a clip in [0, 1], on the networks' device."""
     device = next(networks.parameters()).device
     frames = torch.from_numpy(clip.frames[positions])
     return frames.to(device).float() / 255
 
 
 def inverse_depth_of(networks: Networks, frames: Tensor) -> Tensor:
-    """DepthNet's (B, 1, H, W) of frames (B, 3, H, W), at their size."""
+    """Predict inverse depth (B, 1, H, W) of frames (B, 3, H, W), at their size."""
     assert networks.depth is not None
     inverse = networks.depth(frames, scales=1)[0]
     return F.interpolate(inverse, frames.shape[-2:], mode="bilinear", align_corners=False)
 
 
 def _points(inverse_depth: Tensor, static: np.ndarray | None) -> SparsePoints:
-    """Of a map (H, W), every so many pixels, without what belongs to the camera."""
+    """Sample an inverse depth map (H, W) at a grid of points outside of the static mask."""
     height, width = inverse_depth.shape
     first = POINTS_EVERY // 2
     y, x = np.mgrid[first:height:POINTS_EVERY, first:width:POINTS_EVERY]
@@ -170,7 +170,7 @@ def _without_static(
 
 
 def _batch(clip: Clip, target: Tensor, sources: Tensor) -> SnippetBatch:
-    """Snippets without augmentation, of which nothing is known."""
+    """Make a batch without augmentation, known motions or labels."""
     count, device = len(target), target.device
     matrix = clip.camera.matrix.float().reshape(1, 3, 3).expand(count, 3, 3).to(device)
     static = None

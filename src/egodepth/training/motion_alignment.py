@@ -1,4 +1,4 @@
-"""Motions that training judges depth by: PoseNet's, known ones, and those that direct alignment refines."""
+"""Motions used for warping in training: from PoseNet, known, or refined by direct alignment."""
 
 from dataclasses import replace
 
@@ -18,8 +18,12 @@ ALIGNMENT = AlignSettings(iterations=5, brightness=True, tolerance=0.05)
 
 
 def require_finite(values: Tensor, what: str) -> None:
-    """On the CPU ``grid_sample`` reads anywhere in memory at coordinates that are not a number. A GPU would
-    have to be waited for, and is not asked."""
+    """Check that values on the CPU are finite, since ``grid_sample`` there reads arbitrary memory at NaN
+    coordinates. Values on a GPU are not checked, because that would wait for it.
+
+    Raises:
+        FloatingPointError: some value is not finite.
+    """
     if values.device.type == "cpu" and not bool(torch.isfinite(values.detach()).all()):
         raise FloatingPointError(f"the networks' {what} is not finite")
 
@@ -27,9 +31,9 @@ def require_finite(values: Tensor, what: str) -> None:
 def motions_of_batch(
     networks: Networks, batch: SnippetBatch, inverse_depth: Tensor, settings: TrainSettings
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """``source_from_target`` of all sources, and what PoseNet has to learn of them.
+    """Return ``source_from_target`` of all sources (S, B, 4, 4), and PoseNet's loss term, if any.
 
-    The camera's partner in a rig is known; motions in time come from ``settings.data.poses``.
+    Temporal motions come from the source given by ``settings.data.poses``; that of the rig's partner is known.
     """
     if networks.pose is None:
         return batch.with_partner(batch.motions), {}
@@ -42,7 +46,7 @@ def motions_of_batch(
     known, terms = learned, {}
     if settings.data.poses == "aligned":
         known, trusted = align_motions(learned, batch, inverse_depth)
-        # A mean over those that are trusted; selecting them would make the host wait for a GPU.
+        # Mean over accepted motions; selecting them would make the host wait for the GPU.
         share = trusted / trusted.sum().clamp(min=1)
         terms = {"pose": (share * networks.pose.difference(learned, known)).sum()}
     elif settings.data.poses == "sfm":
@@ -55,9 +59,8 @@ def motions_of_batch(
 def align_motions(
     start: Tensor, batch: SnippetBatch, inverse_depth: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Motions (S, B, 4, 4) refined by direct alignment with the depth of the moment, without what belongs to
-    the camera, and whether to trust them (S, B). Those that are not trusted stay PoseNet's, with their
-    gradient."""
+    """Refine motions (S, B, 4, 4) by direct alignment with the given depth, outside of the static mask. Also
+    return whether each was accepted (S, B); the others keep the start values, with their gradient."""
     count = start.shape[0]
     with torch.no_grad():
         full = at_size(inverse_depth.detach(), batch.target)
@@ -68,10 +71,10 @@ def align_motions(
             batch.camera.repeat(count),
             None if batch.static is None else batch.static.repeat(count, 1, 1, 1),
         )
-        # A step on a GPU is not to wait for it; on the CPU, iterations that change nothing cost time.
+        # Stopping early would wait for a GPU; on the CPU, it saves useless iterations.
         how = replace(ALIGNMENT, stop_early=start.device.type == "cpu")
         found = align(levels, State.start(start.detach().flatten(0, 1)), how)
-        # Within a step a motion may still be on its way: it need not have converged.
+        # Convergence is not required: alignment goes on in later steps.
         fits = (found.seen >= MIN_VISIBLE_SHARE) & (found.agreement >= MIN_AGREEMENT)
         motions = found.state.source_from_target.unflatten(0, start.shape[:2])
         trusted = fits.unflatten(0, start.shape[:2])

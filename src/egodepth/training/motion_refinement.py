@@ -1,4 +1,4 @@
-"""Poses from structure from motion, refined by the training's own losses."""
+"""Refinement of poses from structure from motion by the training losses."""
 
 import math
 from dataclasses import replace
@@ -16,34 +16,35 @@ from egodepth.training.batch import RawBatch
 from egodepth.training.snippets import SnippetStream
 
 POSE_DEVIATION = 1e-3
-"""What poses from structure from motion may be off by, in radians and in DepthNet's unit. A point's
-reprojection error of half a pixel to a pixel is 1e-3 rad at the usual focal length. A frame has hundreds
-of points, but rolling shutter, a lens that is not quite undone, and frames placed between two others share
-their error among all of them."""
+"""Expected error of poses from structure from motion, in radians and in DepthNet's unit. The reprojection
+error of a point, half a pixel to a pixel, is 1e-3 rad at the usual focal length. A frame has hundreds of
+points, but errors from rolling shutter, residual distortion and interpolated poses are common to all of
+them."""
 
 
 FRAMES_FOR_UNIT = 8
-"""Of each part, whose depth at the points tells DepthNet's unit."""
+"""Number of frames per part for estimating DepthNet's unit."""
 
 
 class MotionRefinement(nn.Module):
-    """What structure from motion leaves open or gets a little wrong.
+    """Learned corrections to structure from motion: scales, poses and focal lengths.
 
     Attributes:
-        log_scale: (G,) of each part: its unit in DepthNet's. Cameras of a rig share a part.
-        twist: (F, 6) of each frame: axis-angle and translation in DepthNet's unit, on the camera's side.
-        log_focal: (C,) of each clip, factor of its focal lengths; stays 0 where the camera is calibrated.
-        guessed: (C,) whether nobody measured the clip's camera.
+        log_scale: (G,) log scale of each part, from its unit to DepthNet's. Cameras of a rig share a part.
+        twist: (F, 6) pose correction of each frame in its camera's coordinates: axis-angle, and translation in
+            DepthNet's unit.
+        log_focal: (C,) log factor of each clip's focal lengths; without effect for a calibrated camera.
+        guessed: (C,) whether the clip's camera is a guess.
     """
 
     guessed: Tensor
 
     def __init__(self, stream: SnippetStream, unit: float):
-        """Start from poses as they were found.
+        """Start without corrections.
 
         Args:
-            stream: of clips with known motion.
-            unit: depth that the median of a part's points has at the start.
+            stream: snippets of clips with known motion.
+            unit: initial median depth of each part's points, in DepthNet's unit.
         """
         super().__init__()
         self.log_scale = nn.Parameter(
@@ -56,8 +57,8 @@ class MotionRefinement(nn.Module):
 
     @torch.no_grad()
     def take_unit_of(self, depth: DepthNet | TransformersDepth, stream: SnippetStream) -> None:
-        """Start from the scales at which the points have the depth that a trained DepthNet gives them: its unit
-        is not the one that a fresh one starts with, and a jump of the scale would undo what it has learned."""
+        """Initialize the scale of each part by comparing its points with a trained DepthNet's depth, whose unit
+        differs from that of an untrained one: a jump in scale would undo what it has learned."""
         mode = depth.training
         depth.eval()
         for part, known in enumerate(stream.points_of_parts()):
@@ -83,16 +84,16 @@ class MotionRefinement(nn.Module):
 
     @property
     def focal_factors(self) -> Tensor:
-        """(C,) what the focal lengths of each clip are multiplied by; 1 where the camera is calibrated."""
+        """Factors (C,) of the clips' focal lengths; 1 for calibrated cameras."""
         return (self.log_focal * self.guessed).exp()
 
     def prior(self, raw: RawBatch) -> Tensor:
-        """How far the poses of the batch's frames have been moved from where they were found: the mean over
-        frames of the squared twist, in units of POSE_DEVIATION."""
+        """Prior on the pose corrections of the batch's frames: mean squared norm of the twist, in units of
+        POSE_DEVIATION."""
         return (self.twist[raw.frame_ids] / POSE_DEVIATION).square().sum(-1).mean()
 
     def forward(self, raw: RawBatch) -> RawBatch:
-        """The batch in DepthNet's unit, with corrected motions in time and intrinsics."""
+        """Convert the batch to DepthNet's unit, and correct temporal motions and intrinsics."""
         scale = self.log_scale[raw.parts].exp()
         found = raw.motions
         assert found is not None
@@ -102,7 +103,7 @@ class MotionRefinement(nn.Module):
         motions = motions @ se3.inverse(corrections[:1])
         factor = self.focal_factors[raw.clips]
         diagonal = torch.stack([factor, factor, torch.ones_like(factor)], dim=1)
-        # Focal lengths alone: the centre and the last row keep their place.
+        # Scales the focal lengths only; the principal point stays.
         matrix = raw.matrix * (1 + torch.diag_embed(diagonal - 1))
         points = raw.points
         if points is not None:
@@ -115,7 +116,7 @@ class MotionRefinement(nn.Module):
 
 
 def _log_scale(known: list[tuple[np.ndarray, SparsePoints]], unit: float) -> float:
-    """Of a part's unit in one in which the median depth of its points is ``unit``; 0 without points."""
+    """Log of the scale at which the median depth of a part's points is ``unit``; log(unit) without points."""
     if not known:
         return math.log(unit)
     inverse = np.concatenate([points.inverse_depth for _, points in known])

@@ -1,4 +1,4 @@
-"""How many steps a training takes, in what time, and with how many threads: before it, and while it runs."""
+"""Number of steps, time budget and CPU threads of a training: planned before it, and adapted while it runs."""
 
 import warnings
 from collections.abc import Callable
@@ -19,17 +19,18 @@ from egodepth.training.threads import ThreadChoice, ThreadWatch, describe_thread
 from egodepth.training.timing import time_steps, wanted_steps
 
 MIN_PLANNED_STEPS = 30
-"""Steps that are planned at first, even where fewer seem to fit: enough for the clock to correct it."""
+"""Minimum number of steps planned at first, even if fewer seem to fit: enough for the clock to correct it."""
 TOLD_STEPS = 200
-"""From so many steps on they are timed before the training, to say how long it takes and to choose threads."""
+"""Minimum number of steps for which steps are timed before training, to estimate its duration and choose
+threads."""
 
 
 class Pace:
-    """The pace of a training.
+    """Number of steps, time budget and threads of a training.
 
     Attributes:
-        budget: of time; None where there is none.
-        reserved: tells the seconds of the budget that other work during the training will take.
+        budget: time budget, if any.
+        reserved: returns the seconds of the budget reserved for other work during training.
     """
 
     def __init__(
@@ -40,8 +41,8 @@ class Pace:
         began: float,
     ):
         """Args:
-        settings, stream, engine: of the training.
-        began: when, by ``time.perf_counter``; the budget's time runs from there.
+        settings, stream, engine: those of the training.
+        began: start of the time budget, by ``time.perf_counter``.
         """
         self._settings, self._stream, self._engine = settings, stream, engine
         self._wanted = wanted_steps(settings, stream)
@@ -57,15 +58,15 @@ class Pace:
 
     @property
     def _is_long(self) -> bool:
-        """Whether timing steps before the training is worth it. Several processes would all do so at once."""
+        """Whether to time steps before training; not with several processes, which would all do so at once."""
         long = self.budget is not None or self._wanted >= TOLD_STEPS
         return long and self._engine.world.size == 1
 
     def plan(self, compare: Comparisons) -> None:
-        """Decide on the steps of a new training, and tell the plan.
+        """Decide on the number of steps of a new training, and print the plan.
 
         Args:
-            compare: as in the training; where its length decides on compiling, steps are timed without.
+            compare: comparisons of the training; not compiled if its length decides on compiling.
         """
         steps, per_step = self._wanted, None
         if self._is_long:
@@ -93,7 +94,7 @@ class Pace:
         return max(budget.first_fit(self.reserved()), min(MIN_PLANNED_STEPS, self._wanted))
 
     def callbacks(self) -> list[L.Callback]:
-        """What keeps the pace during the training; before the callbacks that ask for the number of steps."""
+        """Callbacks that adapt steps and threads; must come before those that read the number of steps."""
         schedule, found = self._stream.schedule, list[L.Callback]()
         if self.budget is not None:
             found.append(FollowClock(self.budget, schedule, lambda: self.reserved()))
@@ -102,10 +103,10 @@ class Pace:
         return found
 
     def facts(self, done: int) -> dict[str, Any]:
-        """What ``run.json`` says of a training that has ended; how much of the budget was used is told.
+        """Content of ``run.json`` after training; also prints how much of the budget was used.
 
         Args:
-            done: steps made.
+            done: steps done.
         """
         schedule = self._stream.schedule
         facts: dict[str, Any] = {"steps": schedule.total, "schedule": schedule.state()}

@@ -1,4 +1,4 @@
-"""Pretraining: DepthNet and PoseNet from rendered worlds with exact depth and motion, before any footage."""
+"""Pretraining of DepthNet and PoseNet on rendered worlds with exact depth and motion."""
 
 import os
 import time
@@ -35,9 +35,9 @@ from egodepth.training.threads import threads_kept
 from egodepth.training.world_stream import WorldStream
 
 DRAWS = 4.0
-"""Times that each pair of frames is drawn: on one core, rendering then takes a sixth of the time."""
+"""Average number of uses of each frame pair, at which rendering takes a sixth of the time on one core."""
 FIRST_GUESS = 1.0
-"""Seconds of a step, until steps are timed."""
+"""Assumed seconds per step, until steps are timed."""
 
 
 @threads_kept()
@@ -54,18 +54,18 @@ def pretrain(
     takes part, once.
 
     Args:
-        settings: of the run, as the recipe ``worlds`` has them; what concerns footage, FeatureNet and losses
-            other than exact ones has no effect. With ``minutes`` the number of steps follows the clock.
-        out: run folder; must not hold a run yet unless ``resume``.
-        resume: go on from the checkpoint in ``out``, with the settings kept there.
-        draws: times that each pair of frames is drawn, on average; fewer where cores are free to render.
-        workers: processes that render; by default all cores but one for a GPU, else one.
-        held_out: worlds to score by; by default two of each kind.
+        settings: training settings, as in the recipe ``worlds``; those for footage, FeatureNet and other
+            losses have no effect. With ``minutes``, the number of steps adapts to the time budget.
+        out: run folder; must not contain a run unless ``resume``.
+        resume: resume from the checkpoint in ``out``.
+        draws: average number of times that each frame pair is used; fewer if there are spare cores to render.
+        workers: number of rendering processes; by default all cores but one with a GPU, else one.
+        held_out: worlds for evaluation; by default two of each kind.
 
     Raises:
         EgodepthError: anything wrong with settings, folder or device.
-        TrainingInterrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, after the step under way; the folder
-            holds what ``resume`` goes on from.
+        TrainingInterrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, after the current step; the training
+            can be resumed.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     began = time.perf_counter()
@@ -112,23 +112,23 @@ def pretrain(
 
 
 class _Record:
-    """What ``run.json`` says of a pretraining, kept up to date while it runs."""
+    """Content of ``run.json`` for a pretraining, updated while it runs."""
 
     def __init__(self, run: RunFolder, stream: WorldStream, facts: dict[str, Any], began: float):
         """Args:
-        run: its folder.
-        stream: of the training.
-        facts: what is known before the first step.
-        began: when the training began, by ``time.perf_counter``.
+        run: run folder.
+        stream: stream of rendered worlds.
+        facts: content known before the first step.
+        began: start of the training, by ``time.perf_counter``.
         """
         self._run, self._stream, self._facts, self._began = run, stream, facts, began
         self._before = 0.0
 
     def go_on(self, saved: dict[str, Any]) -> None:
-        """Go on, with the stream, where a checkpoint was written.
+        """Restore this record and the stream from a checkpoint.
 
         Raises:
-            EgodepthError: it is that of a training on footage.
+            EgodepthError: the checkpoint is from a training on footage.
         """
         if WORLDS not in saved:
             raise EgodepthError(f"{self._run} was trained on footage: resume it by egodepth train")
@@ -138,10 +138,10 @@ class _Record:
         self._facts |= self._run.facts().only(["worlds"])
 
     def keep(self, curve: list[dict[str, Any]] | None = None) -> None:
-        """Write everything down.
+        """Write ``run.json``.
 
         Args:
-            curve: scores on held-out worlds so far, where there are new ones.
+            curve: scores on held-out worlds so far; None if unchanged.
         """
         seconds = self._before + time.perf_counter() - self._began
         schedule = self._stream.schedule
@@ -156,10 +156,10 @@ class _Record:
 def _make_stream(
     settings: TrainSettings, engine: Engine, draws: float, workers: int | None
 ) -> WorldStream:
-    """The worlds to learn from, and as many threads for the training as they leave cores.
+    """Make the stream of worlds; on the CPU, leave its workers their cores by limiting PyTorch's threads.
 
     Raises:
-        EgodepthError: several processes, or numbers that make no sense.
+        EgodepthError: several processes, or invalid ``draws`` or ``workers``.
     """
     if engine.world.size > 1:
         raise EgodepthError("pretraining takes one process: start it without torchrun")
@@ -187,7 +187,7 @@ def _make_budget(settings: TrainSettings, began: float) -> Budget | None:
 
 
 def _first_facts(engine: Engine) -> dict[str, Any]:
-    """What is known of a run before its first step."""
+    """Content of ``run.json`` known before the first step."""
     gap = (1 + pairs.MAX_GAP) // 2
     return {
         **provenance(), "precision": engine.precision, "poses": "exact", "sizes": list(pairs.SIZES),

@@ -1,4 +1,4 @@
-"""What pretraining minimises: exact depth and motion of rendered worlds."""
+"""The LightningModule for pretraining on exact depth and motion of rendered worlds."""
 
 from typing import Any
 
@@ -22,39 +22,39 @@ from egodepth.training.terms import at_size
 from egodepth.training.world_stream import WorldStream
 
 MOTION_WEIGHT = 0.1
-"""Weight of the motion beside the depth."""
+"""Weight of the motion loss relative to the depth loss."""
 AVERAGED_SHARE, MOST_AVERAGED = 0.05, 1000
-"""Share of the steps so far over which weights are averaged, and steps at most."""
+"""Averaging window of the weights: share of the steps so far, and maximum in steps."""
 LATEST, WORLDS = "egodepth_latest", "egodepth_worlds"
-"""In a checkpoint: the weights that a resumed training goes on with, since its own are the averaged ones; and
-the number of worlds that were rendered."""
+"""Checkpoint keys: the latest weights, from which a training is resumed, since ``state_dict`` contains the
+averaged ones; and the number of rendered worlds."""
 GAMMA = (0.7, 1.4)
 GREY_PROBABILITY, BLUR_PROBABILITY, NOISE_PROBABILITY = 0.08, 0.2, 0.3
 MAX_NOISE, SMALLEST_BLUR = 0.04, 0.4
-"""Deviation of the noise, and share of the sides that a blurred image is shrunk to."""
+"""Maximum standard deviation of the noise, and minimum scale to which an image is shrunk for blurring."""
 
 
 class PretrainingModule(EgodepthModule):
-    """Networks that learn from rendered worlds.
+    """Trains DepthNet and PoseNet on rendered worlds.
 
     Attributes:
-        average: of the weights over the latest steps; what the checkpoint holds for others.
+        average: networks with averaged weights, which a loaded run uses.
     """
 
     def __init__(self, settings: TrainSettings, networks: Networks, stream: WorldStream):
         """Args:
-        settings: of the run.
+        settings: training settings.
         networks: DepthNet and PoseNet.
-        stream: that they learn from.
+        stream: stream of rendered worlds.
         """
         super().__init__(settings, networks, stream.schedule)
         self._stream = stream
-        # In a list, since Lightning would take it for a part of what is trained.
+        # In a list, so that PyTorch does not register it as a submodule.
         self._average = [AveragedModel(networks, avg_fn=_average, use_buffers=True)]
 
     @property
     def average(self) -> Networks:
-        """See the class; in evaluation mode."""
+        """Networks with averaged weights, in evaluation mode."""
         networks = self._average[0].module.eval()
         assert isinstance(networks, Networks)
         return networks
@@ -108,7 +108,7 @@ class PretrainingModule(EgodepthModule):
 
 
 def _average(average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
-    """The next average, over a share of the steps so far."""
+    """Update the moving average of the weights, whose window is a share of the steps so far."""
     steps = min(1 + AVERAGED_SHARE * float(count), MOST_AVERAGED)
     return average + (latest - average) / steps
 
@@ -116,8 +116,8 @@ def _average(average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
 def vary_film(
     images: Float[Tensor, "n b 3 h w"], generator: torch.Generator
 ) -> Float[Tensor, "n b 3 h w"]:
-    """Images as other cameras take them: tone curve, missing colours, blur, noise; all N frames of a snippet by
-    the same camera."""
+    """Simulate different cameras: gamma, missing colours, blur and noise; the same camera for all N frames of a
+    snippet."""
     count, device = images.shape[1], images.device
 
     def uniform(low: float, high: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""What happens after every step of a training: one base for all callbacks."""
+"""Base class of all training callbacks."""
 
 from typing import Any
 
@@ -8,10 +8,10 @@ from egodepth.training.module import EgodepthModule
 
 
 class StepCallback(L.Callback):
-    """A callback that is asked after each optimizer step, with what it needs of Lightning's arguments."""
+    """A Lightning callback with a simpler hook after each optimizer step."""
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
-        """After each optimizer step; ``trainer.global_step`` counts it already."""
+        """Called after each optimizer step, which ``trainer.global_step`` already includes."""
         raise NotImplementedError
 
     def on_train_batch_end(

@@ -1,4 +1,4 @@
-"""The number of CPU threads: measured, since with other processes on the cores fewer may be faster."""
+"""Choice of the number of CPU threads by timing: fewer may be faster if other processes use the cores."""
 
 import os
 import statistics
@@ -17,20 +17,20 @@ from egodepth.training.module import EgodepthModule
 from egodepth.training.step_callback import StepCallback
 
 CLEARLY_FASTER = 0.9
-"""Share of its time that a step must take with other threads, for them to be chosen."""
+"""Maximum relative step time for which another number of threads is chosen."""
 PROBE_STEPS = 2
-"""Steps that each other number of threads gets; the faster one counts."""
+"""Number of trial steps per number of threads; the fastest one counts."""
 RECENT_STEPS = 8
-"""Steps whose median tells how long a step takes."""
+"""Number of recent steps whose median is the typical step time."""
 SLOWED_DOWN = 2.0
-"""Times as long as before that a step takes, when other numbers of threads are tried."""
+"""Relative slowdown of the typical step from which on other numbers of threads are tried."""
 RETRY_SECONDS = 300.0
-"""With fewer threads than there are, others are tried this often: the cores may be free again."""
+"""Seconds between trials while fewer than the maximum number of threads are used: cores may be free again."""
 
 
 def thread_options(accelerator: str) -> list[int]:
-    """Numbers of threads that are worth trying, the present one first; no other for a GPU, and where
-    OMP_NUM_THREADS is set."""
+    """Numbers of threads worth trying, the current one first; only that one for a GPU or if OMP_NUM_THREADS is
+    set."""
     most = torch.get_num_threads()
     if accelerator != "cpu" or "OMP_NUM_THREADS" in os.environ:
         return [most]
@@ -39,7 +39,7 @@ def thread_options(accelerator: str) -> list[int]:
 
 @contextmanager
 def threads_kept() -> Iterator[None]:
-    """Gives the process back its number of threads."""
+    """Context manager that restores PyTorch's number of threads at the end."""
     count = torch.get_num_threads()
     try:
         yield
@@ -48,14 +48,14 @@ def threads_kept() -> Iterator[None]:
 
 
 def fastest(seconds: dict[int, float]) -> int:
-    """The number of threads with which a step takes the least time; the first one unless another is clearly
+    """Return the number of threads with the smallest step time; the first one unless another is clearly
     faster."""
     first, best = next(iter(seconds)), min(seconds, key=lambda count: seconds[count])
     return best if seconds[best] < CLEARLY_FASTER * seconds[first] else first
 
 
 def describe_threads(seconds: dict[int, float], chosen: int) -> str:
-    """What was measured and chosen, in one line."""
+    """Describe the measured step times and the choice in one line."""
     each = ", ".join(
         f"{s:.2f} s with {n} thread{'s' * (n > 1)}" for n, s in sorted(seconds.items())
     )
@@ -66,15 +66,15 @@ class ThreadChoice:
     """Tries other numbers of threads when steps slow down.
 
     Attributes:
-        chosen: number of threads that was found the fastest.
-        count: threads to use now: ``chosen``, or others that are tried.
-        seconds: of a step by number of threads, as last tried.
+        chosen: fastest number of threads so far.
+        count: number of threads to use now: ``chosen``, or one that is being tried.
+        seconds: step times by number of threads, from the last trial.
     """
 
     def __init__(self, options: list[int], chosen: int):
         """Args:
-        options: numbers of threads that may be tried, the largest first.
-        chosen: see above.
+        options: numbers of threads to try, the largest first.
+        chosen: initial number of threads.
         """
         self.options, self.chosen, self.count = options, chosen, chosen
         self.seconds: dict[int, float] = {}
@@ -85,11 +85,11 @@ class ThreadChoice:
         self._since_look = 0.0
 
     def step_done(self, seconds: float, kind: bool) -> bool:
-        """After each step: whether another number of threads was chosen.
+        """Update the choice after each step; return whether another number of threads was chosen.
 
         Args:
-            seconds: that the step took.
-            kind: of step; those of one kind alone are compared.
+            seconds: duration of the step.
+            kind: kind of step; only steps of the same kind are compared.
         """
         self._since_look += seconds
         if kind != self._kind:
@@ -123,21 +123,21 @@ class ThreadChoice:
 
 
 class ThreadWatch(StepCallback):
-    """Uses the number of threads that is the fastest while the training runs."""
+    """Adapts the number of CPU threads during training."""
 
     def __init__(self, choice: ThreadChoice, schedule: Schedule, labels_first: float):
         """Args:
-        choice: of the number.
-        schedule, labels_first: tell which steps learn from labels alone, which takes less time.
+        choice: choice of the number of threads.
+        schedule, labels_first: determine which steps learn from labels only, and take less time.
         """
         self.choice, self.schedule, self.labels_first = choice, schedule, labels_first
 
     def state_dict(self) -> dict[str, Any]:
-        """For the checkpoint."""
+        """Return the state for the checkpoint."""
         return {"threads": self.choice.chosen}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """From a checkpoint."""
+        """Restore the state from a checkpoint."""
         if state_dict["threads"] in self.choice.options:
             self.choice.chosen = self.choice.count = state_dict["threads"]
 

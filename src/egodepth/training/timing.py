@@ -1,4 +1,4 @@
-"""How long a training takes, by a few steps of it."""
+"""Timing of training steps."""
 
 import gc
 import math
@@ -24,12 +24,12 @@ from egodepth.training.step_callback import StepCallback
 from egodepth.training.threads import fastest
 
 TIMED_STEPS = 2
-"""Steps of each kind and number of threads that are timed, after one that is thrown away; the fastest counts.
-While a training with a time budget runs, the clock makes up for what so few say wrongly."""
+"""Number of timed steps of each kind and number of threads, after a warm-up step; the fastest counts. With a
+time budget, the clock corrects errors of this estimate during training."""
 WARM_UP = 0
-"""In place of a number of threads: a step with the present number, which is thrown away."""
+"""Placeholder for a number of threads: a discarded step with the current number."""
 FAR = 1_000_000
-"""Length of the schedule of steps that are timed."""
+"""Length in steps of the schedule used for timing."""
 
 
 @dataclass(frozen=True)
@@ -37,9 +37,9 @@ class Timing:
     """Result of timing a few steps.
 
     Attributes:
-        times: of a step.
-        threads: that these are with; they are in use now.
-        by_threads: seconds of a step by number of threads.
+        times: seconds per step.
+        threads: number of threads for these times, now in use.
+        by_threads: seconds per step by number of threads.
     """
 
     times: StepTimes
@@ -48,7 +48,7 @@ class Timing:
 
 
 def wanted_steps(settings: TrainSettings, stream: SnippetStream) -> int:
-    """The steps or epochs asked for, in steps."""
+    """Number of steps requested by ``steps`` or ``epochs``."""
     if settings.epochs is None:
         return settings.steps
     return math.ceil(settings.epochs * stream.steps_per_epoch)
@@ -63,18 +63,18 @@ def time_steps(
     repeats: int = TIMED_STEPS,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Timing:
-    """Time steps of the training as the trainer makes them, on networks that are thrown away, with several
-    numbers of CPU threads; the fastest one is used from then on.
+    """Time training steps on temporary networks, with different numbers of CPU threads; the fastest number
+    stays in use.
 
     Args:
-        settings, stream, engine: of the training.
-        options: numbers of threads to try, the present one first.
-        compare: as in the training, see :mod:`egodepth.training.compilation`.
+        settings, stream, engine: those of the training.
+        options: numbers of threads to try, the current one first.
+        compare: comparisons of the training, see :mod:`egodepth.training.compilation`.
         repeats: steps of each kind and number of threads.
-        clock: tells seconds.
+        clock: returns the time in seconds.
 
     Raises:
-        EgodepthError: loss, depth or motion are not finite.
+        EgodepthError: loss, depth or motion is not finite.
     """
     module = build_module(settings, stream, engine.precision)
     module.to(memory_format=torch.channels_last)
@@ -90,14 +90,14 @@ def time_steps(
     with progress.phase("timing steps"):
         fit(trainer, module, batches)
     del trainer, module, batches
-    gc.collect()  # trainer and networks hold each other
+    gc.collect()  # trainer and networks reference each other
     first = watch.by_threads[watch.threads]
     times = StepTimes(first, min(watch.after, default=first), labels_first)
     return Timing(times, watch.threads, watch.by_threads)
 
 
 class _Batches(IterableDataset[RawBatch]):
-    """The batches of some steps."""
+    """The batches of given steps."""
 
     def __init__(self, stream: SnippetStream, steps: list[int]):
         self.stream, self.steps = stream, steps
@@ -107,12 +107,12 @@ class _Batches(IterableDataset[RawBatch]):
 
 
 class _Stopwatch(StepCallback):
-    """Times steps: one that is thrown away, some with each number of threads, and the others with the fastest.
+    """Times steps: a warm-up step, some with each number of threads, and the rest with the fastest number.
 
     Attributes:
-        by_threads: seconds of the fastest step with each number.
-        threads: the number with which a step takes the least time.
-        after: seconds of the steps after these.
+        by_threads: seconds of the fastest step by number of threads.
+        threads: fastest number of threads.
+        after: seconds of the remaining steps.
     """
 
     def __init__(self, options: list[int], repeats: int, clock: Callable[[], float]):

@@ -1,4 +1,4 @@
-"""Batches of rendered worlds: new ones from worker processes, and those before, drawn again."""
+"""Batches of rendered worlds, from a buffer that worker processes keep filling."""
 
 import signal
 import time
@@ -17,28 +17,28 @@ from egodepth.data.synthetic.worlds.pairs import MAX_DEPTH, Pair, world_pairs
 from egodepth.training.batch import RawBatch
 
 FIRST_WORLDS = 8
-"""Worlds that are rendered before the first step."""
+"""Number of worlds rendered before the first step."""
 BUFFER = 400
-"""Pairs of each size that are kept, the latest."""
+"""Number of latest pairs kept for each size."""
 WORLDS_AHEAD = 2
-"""Worlds that each worker renders ahead."""
+"""Number of worlds that each worker prefetches."""
 ENLARGED, SMALLEST_PART = 0.35, 0.6
-"""Share of the pairs of which a part is enlarged, and the smallest part of their sides."""
+"""Probability of a random crop, and its minimum size relative to the image."""
 UNEVEN = 0.3
-"""Share of the pairs that are brought from any size to that of the batch, as footage is to a run's."""
+"""Probability of drawing a pair of any size, resized to that of the batch, as footage is for a run."""
 MAX_STRETCH = 2.6
-"""Times that the aspect ratio may change by that."""
+"""Maximum factor by which this may change the aspect ratio."""
 SKY_WEIGHT = 0.3
-"""Weight of the sky's depth: there is more of it than there is to learn of it."""
+"""Weight of the depth of sky, which covers many pixels but teaches little."""
 
 
 class Worlds(IterableDataset[list[Pair]]):
-    """Pairs of one world after the other, shared out among the workers."""
+    """Frame pairs of consecutive worlds, one list per world, distributed among the workers."""
 
     def __init__(self, seed: int, first: int):
         """Args:
-        seed: of the stream.
-        first: world that it begins with.
+        seed: random seed of the worlds.
+        first: number of the first world.
         """
         self.seed, self.first = seed, first
 
@@ -51,18 +51,18 @@ class Worlds(IterableDataset[list[Pair]]):
 
 
 class WorldStream(IterableDataset[RawBatch]):
-    """Batches of pairs of frames of rendered worlds, each pair drawn several times, in ever new cut-outs.
+    """Batches of frame pairs of rendered worlds. Each pair is used several times, with different crops.
 
-    Which worlds there are follows from the seed, and which of them a step sees from its index and how many were
-    rendered before it; a stream that starts at a later step fills its buffer with the next worlds, and
-    sees others than it would have without the pause.
+    The seed determines the worlds; a step's index and the number of worlds rendered so far determine its batch.
+    A stream resumed at a later step fills its buffer with the next worlds, so its batches differ from those of
+    an uninterrupted one.
 
     Attributes:
-        schedule: of the training; iterating ends at its last step.
-        first_step: where iterating starts.
+        schedule: schedule of the training; iteration ends at its last step.
+        first_step: step at which iteration starts.
         worlds: number of the next world.
-        seconds: time that the training waited for batches so far.
-        frames_per_snippet: target and source.
+        seconds: total time spent waiting for batches.
+        frames_per_snippet: number of frames per snippet: target and source.
     """
 
     frames_per_snippet = 2
@@ -70,9 +70,9 @@ class WorldStream(IterableDataset[RawBatch]):
     def __init__(self, *, batch_size: int, seed: int, draws: float, workers: int):
         """Args:
         batch_size: pairs per step.
-        seed: of worlds and cut-outs.
-        draws: times that each pair is drawn, on average.
-        workers: processes that render; none: the training's own.
+        seed: random seed of worlds and crops.
+        draws: average number of times that each pair is used.
+        workers: number of rendering processes; 0 renders in the main process.
         """
         self.batch_size, self.seed, self.draws, self.workers = batch_size, seed, draws, workers
         self.schedule, self.first_step, self.worlds = Schedule(0), 0, 0
@@ -90,7 +90,7 @@ class WorldStream(IterableDataset[RawBatch]):
         for _ in progress.track(range(FIRST_WORLDS), "rendering worlds", FIRST_WORLDS, "worlds"):
             self._take(next(worlds))
         owed, step = 0.0, self.first_step
-        while step < self.schedule.total:  # which may change meanwhile
+        while step < self.schedule.total:  # the total may change meanwhile
             owed += self.batch_size / self.draws
             while owed > 0:
                 owed -= self._take(next(worlds))
@@ -101,15 +101,15 @@ class WorldStream(IterableDataset[RawBatch]):
             step += 1
 
     def _take(self, pairs: list[Pair]) -> int:
-        """Keep the pairs of a world; how many there are."""
+        """Add the pairs of a world to the buffers; return their number."""
         self.worlds += 1
         for pair in pairs:
             self._buffers.setdefault(pair.size, deque(maxlen=BUFFER)).append(pair)
         return len(pairs)
 
     def batch(self, step: int) -> RawBatch:
-        """The batch of a training step, of what has been rendered by now. Its target is the first frame of each
-        pair, or the second of each."""
+        """Return the batch of a training step, from the pairs rendered so far. The target is either the first
+        or the second frame, for all pairs."""
         rng = np.random.default_rng([self.seed, step])
         known = [pair for buffer in self._buffers.values() for pair in buffer]
         size = known[rng.integers(len(known))].size
@@ -140,7 +140,7 @@ class WorldStream(IterableDataset[RawBatch]):
 def _draw(
     rng: np.random.Generator, known: list[Pair], fitting: deque[Pair], size: tuple[int, int]
 ) -> Pair:
-    """A pair of this size, or now and then of one that can be brought to it."""
+    """Draw a pair of this size, or sometimes of another size with a similar aspect ratio."""
     pair = known[rng.integers(len(known))]
     stretch = size[1] / size[0] * pair.size[0] / pair.size[1]
     if rng.random() < UNEVEN and 1 / MAX_STRETCH < stretch < MAX_STRETCH:
@@ -149,7 +149,7 @@ def _draw(
 
 
 def _cut_out(pair: Pair, size: tuple[int, int], rng: np.random.Generator) -> Pair:
-    """The pair at this size, whole, or a part of it."""
+    """Resize a pair to this size, sometimes after a random crop."""
     height, width = pair.size
     top = left = 0
     if rng.random() < ENLARGED:
@@ -161,11 +161,11 @@ def _cut_out(pair: Pair, size: tuple[int, int], rng: np.random.Generator) -> Pai
 
 
 def _as_it_is(pairs: list[Pair]) -> list[Pair]:
-    """Arrays stay arrays: tensors would each hold a file open between the processes."""
+    """Keep arrays as arrays: each tensor shared between processes would hold a file open."""
     return pairs
 
 
 def _begin_worker(_: int) -> None:
-    # Ctrl-C reaches all processes of a terminal; the training decides what it means.
+    # Ctrl-C reaches all processes of a terminal; only the main process handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
