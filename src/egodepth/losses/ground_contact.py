@@ -20,7 +20,7 @@ SHADOW_MARGIN = 0.15
 """Relative depth by which an object may lie beyond the ground below it: its shadow moves with it and looks
 still, too, so that the first moving pixel below lies in front of the object."""
 MAX_STILL_SHARE = 0.5
-"""Share of still pixels among the textured ones from which on the camera itself is taken to be still."""
+"""Share of still pixels among the textured ones above which the camera itself is considered static."""
 
 
 def still_pixels(

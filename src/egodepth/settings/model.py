@@ -7,7 +7,7 @@ from pydantic import Field
 from egodepth.core.config import Settings
 
 EMBEDDED = "tf_efficientnet_lite0"
-"""The encoder whose pretrained weights need no download."""
+"""timm name of the encoder whose pretrained weights need no download."""
 
 
 class ModelSettings(Settings):
@@ -47,4 +47,4 @@ class ModelSettings(Settings):
     which can die at high learning rates"""
     pose_size: tuple[int, int] | None = None
     """height and width of PoseNet's input in pixels; by default half the network input, so that large motions
-    are within its receptive field"""
+    are within reach"""

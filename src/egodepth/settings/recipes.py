@@ -135,7 +135,7 @@ def _featdepth(data: DataSettings, name: str) -> TrainSettings:
 
 
 def _metric(settings: TrainSettings) -> TrainSettings:
-    """Adapt settings to a known baseline: without the automask, which would remove points at zero disparity."""
+    """Adapt settings to a known baseline: no automask, which would remove distant points with little disparity."""
     model = settings.model.changed(start_depth=10.0)
     return settings.changed(automask=False, model=model)
 

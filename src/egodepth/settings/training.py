@@ -40,9 +40,9 @@ class DataSettings(Settings):
     fov: float | None = Field(None, gt=0, le=WIDEST_FOV)
     """horizontal field of view in degrees, for footage without a camera"""
     camera: Path | None = None
-    """camera file, for footage without a camera: egodepth's own (YAML: fx, fy, cx, cy, width, height, and for a
-    distorting lens distortion: [k1, k2, p1, p2, k3], or lens: fisheye with distortion: [k1, k2, k3, k4]), or a
-    file of OpenCV, ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
+    """camera file, for footage without a camera: egodepth's own (YAML: fx, fy, cx, cy, width, height; optional
+    distortion: [k1, k2, p1, p2, k3], or lens: fisheye with distortion: [k1, k2, k3, k4]), or a file of OpenCV,
+    ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
     dense_labels: bool = False
     """make multi-view depth labels by plane sweep, for the loss ``dense``: before training if poses are known
     (sfm and given), else with PoseNet's poses after one third and again after two thirds of the steps"""
@@ -133,7 +133,7 @@ class LossWeights(Settings):
 
 
 class TrainSettings(Settings):
-    """All settings of a training run."""
+    """Settings of a training run."""
 
     recipe: str = "footage"
     """name of the recipe that these settings started from"""

@@ -26,7 +26,7 @@ from egodepth.training.motion_alignment import align_motions
 TOGETHER = 8
 """Number of key frames per batch of the networks."""
 POINTS_EVERY = 16
-"""Grid spacing in pixels of the points whose depth determines the search range of labels."""
+"""Grid spacing in pixels of the points whose depth sets the search range of the plane sweep."""
 
 
 @torch.no_grad()

@@ -23,7 +23,7 @@ PROBE_STEPS = 2
 RECENT_STEPS = 8
 """Number of recent steps whose median is the typical step time."""
 SLOWED_DOWN = 2.0
-"""Relative slowdown of the typical step from which on other numbers of threads are tried."""
+"""Slowdown of the typical step, as a factor, above which other numbers of threads are tried."""
 RETRY_SECONDS = 300.0
 """Seconds between trials while fewer than the maximum number of threads are used: cores may be free again."""
 
