@@ -135,7 +135,7 @@ def _featdepth(data: DataSettings, name: str) -> TrainSettings:
 
 
 def _metric(settings: TrainSettings) -> TrainSettings:
-    """Adapt settings to a known baseline: no automask, which would remove distant points with little disparity."""
+    """Adapt settings to a known baseline: no automask, which would remove distant points."""
     model = settings.model.changed(start_depth=10.0)
     return settings.changed(automask=False, model=model)
 
