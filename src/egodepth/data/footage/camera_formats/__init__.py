@@ -1,1 +1,1 @@
-"""Camera files of other programs: one module per family of formats."""
+"""Readers for camera files of other programs, one module per family of formats."""

@@ -1,4 +1,4 @@
-"""Camera files of COLMAP and nerfstudio, which share their lens models."""
+"""Reads camera files of COLMAP and nerfstudio, which share their camera models."""
 
 import math
 from collections.abc import Mapping
@@ -28,14 +28,14 @@ COLMAP_MODELS: dict[str, tuple[LensModel, str]] = {
     "SIMPLE_RADIAL_FISHEYE": ("fisheye", "f cx cy k1"),
     "RADIAL_FISHEYE": ("fisheye", "f cx cy k1 k2"),
 }  # fmt: skip
-"""Lens and parameters of those of COLMAP's camera models that are pinhole cameras behind such a lens."""
+"""Lens model and parameters of the supported COLMAP camera models."""
 CORNER = 0.5
-"""Where COLMAP and nerfstudio have the centre of the top-left pixel, which is (0, 0) in egodepth, OpenCV, ROS
-and kalibr."""
+"""Coordinate of the centre of the top-left pixel in COLMAP and nerfstudio; it is 0 in egodepth, OpenCV, ROS and
+kalibr."""
 
 
 def is_colmap(text: str) -> bool:
-    """Whether a text is that of COLMAP's cameras.txt."""
+    """Whether a text has the format of COLMAP's cameras.txt."""
     rows = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
     return bool(rows) and all(
         len(row) >= 5 and row[0].isdigit() and row[1].isupper() and row[2].isdigit() for row in rows
@@ -43,7 +43,7 @@ def is_colmap(text: str) -> bool:
 
 
 def from_colmap(path: Path, text: str) -> Calibration:
-    """COLMAP's cameras.txt, of one camera."""
+    """Read COLMAP's cameras.txt with a single camera."""
     rows = [line.split() for line in text.splitlines() if line.strip() and line[0] != "#"]
     if len(rows) > 1:
         raise file_error(
@@ -66,7 +66,7 @@ def from_colmap(path: Path, text: str) -> Calibration:
 
 
 def from_transforms(path: Path, tree: Mapping[str, Any]) -> Calibration:
-    """Nerfstudio's and instant-ngp's transforms.json."""
+    """Read the transforms.json of nerfstudio or instant-ngp with a single camera."""
     frames = [f for f in tree.get("frames") or [] if isinstance(f, dict)]
     names = (
         "fl_x", "fl_y", "cx", "cy", "w", "h", "camera_angle_x", "camera_angle_y", "camera_model",

@@ -1,4 +1,4 @@
-"""Camera files of OpenCV, ROS and kalibr."""
+"""Reads camera files of OpenCV, ROS and kalibr."""
 
 import difflib
 import warnings
@@ -28,7 +28,7 @@ COEFFICIENT_NAMES = (
 
 
 def from_matrix(path: Path, tree: Mapping[str, Any], form: str) -> Calibration:
-    """OpenCV's and ROS's: a 3x3 matrix, coefficients, image size."""
+    """Read an OpenCV or ROS calibration: 3x3 matrix, distortion coefficients and image size."""
     for model in ("xi", "mirror_parameters"):
         if model in tree:
             raise file_error(
@@ -67,7 +67,7 @@ def from_matrix(path: Path, tree: Mapping[str, Any], form: str) -> Calibration:
 
 
 def from_kalibr(path: Path, tree: Mapping[str, Any], cameras: list[str]) -> Calibration:
-    """A camchain of kalibr, or the sensor file of a camera in EuRoC's format."""
+    """Read a kalibr camchain with a single camera, or the sensor file of a camera in EuRoC format."""
     if len(cameras) > 1:
         raise file_error(
             path, f"holds {' and '.join(cameras)}; leave in it the one that the footage is of"
@@ -96,16 +96,16 @@ def from_kalibr(path: Path, tree: Mapping[str, Any], cameras: list[str]) -> Cali
 def _coefficients(
     path: Path, tree: Mapping[str, Any], usual: str, others: tuple[str, ...] = ()
 ) -> list[float]:
-    """Those of a lens, in OpenCV's order; none where nothing in the file is like a distortion.
+    """Read the distortion coefficients in OpenCV's order; empty if the file has none.
 
     Args:
-        path: of the file, for messages.
-        tree: its names and values.
-        usual: name that the coefficients have in its format.
-        others: names that tell the lens in other ways.
+        path: path of the file, for messages.
+        tree: keys and values of the file.
+        usual: key of the coefficients in this format.
+        others: other keys that describe the lens.
 
     Raises:
-        EgodepthError: a name like that of a distortion that no format has, or a model without coefficients.
+        EgodepthError: an unknown key that looks like distortion, or a distortion model without coefficients.
     """
     known = (*COEFFICIENT_NAMES, *MATRIX_NAMES, "distortion_model", *others)
     for name in tree:

@@ -1,4 +1,4 @@
-"""Names and values of camera files in YAML, JSON and the format of OpenCV's FileStorage."""
+"""Parses camera files in YAML, JSON and OpenCV's FileStorage format."""
 
 import json
 import re
@@ -19,17 +19,17 @@ KNOWN_FORMATS = (
 
 
 def read_names(path: Path, text: str) -> dict[str, Any]:
-    """Names and values of a file that is not COLMAP's."""
+    """Parse a camera file, other than COLMAP's, into keys and values."""
     is_storage = text.lstrip().startswith(("%YAML", "<?xml")) or "!!opencv-matrix" in text
     return _read_file_storage(path, text) if is_storage else _read_tree(path, text)
 
 
 class _NameTwiceError(Exception):
-    """Names the name that a mapping has twice."""
+    """A mapping has a duplicate key, given as the message."""
 
 
 class _Loader(yaml.SafeLoader):
-    """Of YAML whose names stand there once."""
+    """YAML loader that rejects duplicate keys."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         _check_once(name.value for name, _ in node.value if isinstance(name, yaml.ScalarNode))
@@ -48,7 +48,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse(text: str) -> Any:
-    """JSON, which may hold tabs, or else YAML (its first document, as ``rostopic echo`` prints several)."""
+    """Parse JSON, which allows tabs, or else the first YAML document (``rostopic echo`` prints several)."""
     try:
         return json.loads(text, object_pairs_hook=_pairs)
     except ValueError:
@@ -57,7 +57,7 @@ def _parse(text: str) -> Any:
 
 
 def _read_tree(path: Path, text: str) -> dict[str, Any]:
-    """Names and values of YAML or JSON."""
+    """Parse YAML or JSON into keys and values."""
     try:
         tree = _parse(text)
     except _NameTwiceError as error:
@@ -74,7 +74,7 @@ def _read_tree(path: Path, text: str) -> dict[str, Any]:
 
 
 def _read_file_storage(path: Path, text: str) -> dict[str, Any]:
-    """Names and values of what OpenCV's FileStorage wrote, matrices as arrays."""
+    """Parse a file of OpenCV's FileStorage into keys and values, with matrices as arrays."""
     text = text if text.lstrip().startswith(("%YAML", "<?xml")) else f"%YAML:1.0\n---\n{text}"
     try:
         _check_once(re.findall(r"^(\w+)\s*:", text, re.M))

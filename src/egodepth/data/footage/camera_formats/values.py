@@ -1,4 +1,4 @@
-"""The values of camera files, checked, and the camera that they make."""
+"""Checks the values of camera files and builds calibrations from them."""
 
 import math
 import re
@@ -19,7 +19,7 @@ LENSES: dict[str, LensModel] = {
     "rational_polynomial": "brown", "opencv": "brown", "fisheye": "fisheye", "equidistant": "fisheye",
     "equi": "fisheye", "opencv_fisheye": "fisheye",
 }  # fmt: skip
-"""Lens models by the names that others give them."""
+"""Lens models by their names in other programs."""
 ORDER: dict[LensModel, tuple[str, ...]] = {
     "brown": ("k1", "k2", "p1", "p2", "k3", "k4", "k5", "k6"),
     "fisheye": ("k1", "k2", "k3", "k4"),
@@ -28,23 +28,23 @@ NO_LENS = ("none", "undistorted")
 LIKE_DISTORTION = re.compile(
     r"(?i:.*distor|dist(?!ance)|.*coeff?s?$|.*coeffi|lens$|lens_model$|[kp]_?[1-6]$)|D[0-9]*$|D_"
 )
-"""Names that no known format has, and that people give to the distortion of a lens."""
+"""Keys that look like lens distortion; an error unless the format knows them."""
 MOST_STRETCHED = 2.0
-"""Ratio that the focal lengths of a camera can have."""
+"""Largest ratio of the focal lengths fx and fy."""
 CENTRAL = 0.1
-"""Share of the image at each edge in which hardly a camera has its principal point."""
+"""Share of the image at each edge in which a principal point is suspicious."""
 SIZE_NAMES = (
     ("image_width", "image_height"), ("image_Width", "image_Height"), ("width", "height"), ("w", "h"),
 )  # fmt: skip
 
 
 class Units(NamedTuple):
-    """What a camera file says of the units of what lies beside it.
+    """Units of the depth maps and poses next to a camera file.
 
     Attributes:
-        depth_steps: steps of a metre in depth PNGs; None where it says nothing.
-        metric_poses: whether poses are in metres.
-        alone: whether it says nothing else: no camera.
+        depth_steps: steps per metre in depth PNGs; None if not stated.
+        metric_poses: whether the poses are in metres.
+        alone: whether the file states only units and no camera.
     """
 
     depth_steps: float | None = None
@@ -54,12 +54,12 @@ class Units(NamedTuple):
 
 @dataclass(frozen=True)
 class Calibration:
-    """A camera as it was calibrated.
+    """A calibrated camera.
 
     Attributes:
-        camera: at the size that it was calibrated at.
-        lens: its distortion; None where there is none.
-        source: what tells it, in words, such as ``OpenCV calibration left.yaml``.
+        camera: intrinsics at the calibrated image size.
+        lens: lens distortion; None if there is none.
+        source: format and path in words, such as ``OpenCV calibration left.yaml``.
     """
 
     camera: Camera
@@ -67,25 +67,27 @@ class Calibration:
     source: str
 
     def describe(self) -> str:
-        """In words, for the plan."""
+        """Describe the calibration in words, for the training plan."""
         lens = f", {self.lens.model} lens" if self.lens else ""
         return f"{self.source}, {self.camera.width}x{self.camera.height}{lens}"
 
     def fits(self, height: int, width: int) -> bool:
-        """Whether images of this size can be the camera's, upright or turned by 90 degrees."""
+        """Whether images of this size have the camera's aspect ratio, upright or rotated by 90 degrees."""
         camera = self.camera
         return camera.has_aspect_of(height, width) or camera.has_aspect_of(width, height)
 
     def at_size(self, height: int, width: int, name: str) -> "Calibration":
-        """For images of this size: resized where they have the aspect ratio of the camera, and turned by 90
-        degrees, with a warning, where they have that of the turned one.
+        """Adapt the calibration to images of another size.
+
+        It is resized if the aspect ratio matches, and rotated by 90 degrees, with a warning, if that makes it
+        match.
 
         Args:
-            height, width: of the images.
-            name: of the footage, for messages.
+            height, width: size of the images.
+            name: name of the footage, for messages.
 
         Raises:
-            EgodepthError: another aspect ratio: a crop, or another camera.
+            EgodepthError: another aspect ratio, as of a crop or another camera.
         """
         own = f"{self.camera.width}x{self.camera.height}"
         if self.camera.has_aspect_of(height, width):
@@ -107,15 +109,15 @@ class Calibration:
 
 
 def file_error(path: Path, problem: str) -> EgodepthError:
-    """What is wrong with a camera file, to be raised."""
+    """Build the error for a problem with a camera file."""
     return EgodepthError(f"the camera file {path} {problem}")
 
 
 def number_of(path: Path, name: str, value: Any) -> float:
-    """A number, or a word that is one.
+    """Convert a number, or a string that contains one, to float.
 
     Raises:
-        EgodepthError: anything else.
+        EgodepthError: not a number.
     """
     try:
         if isinstance(value, bool):
@@ -126,7 +128,7 @@ def number_of(path: Path, name: str, value: Any) -> float:
 
 
 def array_of(path: Path, name: str, value: Any) -> np.ndarray:
-    """Of a list, nested or not, or of a mapping with ``data``."""
+    """Convert a list, nested or not, or a mapping with ``data`` to a float64 array."""
     try:
         inner = value["data"] if isinstance(value, dict) else value
         if inner is None or isinstance(inner, str) or _holds_bool(inner):
@@ -142,7 +144,7 @@ def _holds_bool(value: Any) -> bool:
 
 
 def image_size_of(path: Path, tree: Mapping[str, Any]) -> tuple[float, float]:
-    """Width and height."""
+    """Image width and height in a camera file."""
     for width, height in SIZE_NAMES:
         if width in tree and height in tree:
             return number_of(path, width, tree[width]), number_of(path, height, tree[height])
@@ -157,7 +159,7 @@ def image_size_of(path: Path, tree: Mapping[str, Any]) -> tuple[float, float]:
 
 
 def lens_of(path: Path, model: str, values: list[float]) -> Lens | None:
-    """Of a list of coefficients in OpenCV's order; trailing zeros beyond what the model takes are left out."""
+    """Lens of coefficients in OpenCV's order, None if all are 0; trailing zeros that do not fit are dropped."""
     if not any(values) or model in NO_LENS:
         if any(values):
             raise file_error(path, f"has coefficients, but the distortion model {model}")
@@ -179,14 +181,14 @@ def lens_of(path: Path, model: str, values: list[float]) -> Lens | None:
 
 
 def lens_by_name(path: Path, model: LensModel, values: Mapping[str, float]) -> Lens | None:
-    """Of coefficients by their names (k1, p1 and so on); those that are missing are 0."""
+    """Lens of coefficients by name (k1, p1 and so on); missing ones are 0."""
     return lens_of(path, model, [values.get(name, 0.0) for name in ORDER[model]])
 
 
 def checked_calibration(
     path: Path, form: str, numbers: Iterable[float], lens: Lens | None
 ) -> Calibration:
-    """The camera of fx, fy, cx, cy, width and height, if these numbers can be one."""
+    """Build a calibration from fx, fy, cx, cy, width and height after checking that they are plausible."""
     fx, fy, cx, cy, width, height = map(float, numbers)
     if not (all(map(math.isfinite, (fx, fy))) and min(fx, fy) > 0):
         raise file_error(path, f"has the focal lengths {fx:g} and {fy:g}; they must be above 0")
