@@ -1,1 +1,1 @@
-"""Pictures and pages for people."""
+"""Plots, tables and pages for people."""

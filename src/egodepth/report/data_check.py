@@ -1,4 +1,4 @@
-"""What a data set on disk holds, what it lacks, and a look at it."""
+"""Check of a data set on disk: what it contains, what is missing, and a sample image."""
 
 import warnings
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ WIDTH = 900
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What was found.
+    """Result of a data check.
 
     Attributes:
         table: a row for each of the first dozen sequences.
-        lines: totals, what is missing and where to get it, and where the picture is.
-        sequences: all of them.
+        lines: totals, missing items and where to get them, and the path of the sample image.
+        sequences: all sequences.
     """
 
     table: Table
@@ -36,15 +36,15 @@ class DataCheck:
 
 
 def check_data(source: str, picture: Path, sequence: str | None = None) -> DataCheck:
-    """Read footage and say what is there; draws neighbouring frames with the depth of the middle one.
+    """Read footage, describe it, and draw neighbouring frames with the depth of the middle one.
 
     Args:
         source: data set or other footage, see :func:`egodepth.data.sources.read_source`.
-        picture: PNG file to draw.
-        sequence: name of the one to draw; by default the first that has depth.
+        picture: PNG file to write.
+        sequence: name of the sequence to draw; by default the first with depth.
 
     Raises:
-        EgodepthError: nothing there, or something broken.
+        EgodepthError: missing or broken footage.
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", EgodepthWarning)
@@ -119,7 +119,7 @@ def _missing(sequences: list[Sequence]) -> list[str]:
 
 
 def _splits(sequences: list[Sequence]) -> list[str]:
-    """How much of each split that names single frames is there."""
+    """How many frames are available of each split that lists frames."""
     lines = []
     for split in SPLITS.values():
         if split.size is None:
@@ -154,7 +154,7 @@ def _draw(sequence: Sequence, path: Path) -> None:
 
 
 def _overlay(image: np.ndarray, depth: np.ndarray) -> np.ndarray:
-    """Depth as colours where it is known, single points grown to be seen."""
+    """Overlay the image with coloured depth where it is known, single points enlarged."""
     rows, columns = np.nonzero(depth)
     height, width = image.shape[:2]
     small = np.zeros((height, width), np.float32)

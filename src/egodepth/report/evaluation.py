@@ -1,4 +1,4 @@
-"""What an evaluation leaves behind: scores image by image, and pictures of the worst."""
+"""Files of an evaluation: scores per image, and plots of the worst images."""
 
 import csv
 from pathlib import Path
@@ -22,10 +22,10 @@ SPARSE = 0.3
 
 
 def run_facts(run: RunLike) -> dict[str, Any]:
-    """What a table of many runs says of one: name, commit, seed, size, steps and time.
+    """Facts of a run for a table of many runs: name, commit, seed, size, steps and time.
 
     Raises:
-        EgodepthError: the folder is no run.
+        EgodepthError: not a run folder.
     """
     folder = RunFolder.at(run)
     settings = folder.settings()
@@ -38,7 +38,7 @@ def run_facts(run: RunLike) -> dict[str, Any]:
 
 
 def write_csv(path: Path, scores: DepthScores) -> None:
-    """A row for each image: sequence, frame, and every score.
+    """Write a CSV file with a row for each image: sequence, frame, and all scores.
 
     Raises:
         EgodepthError: the file can't be written.
@@ -59,11 +59,11 @@ def draw_worst(
     predictor: Predictor,
     protocol: DepthProtocol,
 ) -> list[Path]:
-    """Pictures of the images with the largest Abs Rel: the frame, the prediction, the truth, and where it
-    errs, by rank; returns their paths. Earlier such pictures are removed.
+    """Plot the images with the largest Abs Rel, by rank: frame, prediction, ground truth and error map; returns
+    the paths. Earlier plots of this kind are removed.
 
     Raises:
-        EgodepthError: a file that can't be written.
+        EgodepthError: a file can't be written.
     """
     by_name = {sequence.name: sequence for sequence in sequences}
     ranked = sorted(scores.images, key=lambda image: -image.scores["abs_rel"])[:WORST]
@@ -95,7 +95,7 @@ def _draw(
     with np.errstate(divide="ignore", invalid="ignore"):
         error = np.where(truth > 0, np.abs(np.log2(depth / truth)), np.nan)
     title = f"{image.sequence}, frame {image.frame}: Abs Rel {image.scores['abs_rel']:.3f}"
-    # Single LiDAR points would be too small to be seen.
+    # Single LiDAR points would be too small to see.
     side = max(1, round(truth.shape[1] / 300)) if (truth > 0).mean() < SPARSE else 1
     thick = np.ones((side, side), np.uint8)
     plot_depth_errors(

@@ -1,4 +1,4 @@
-"""The report of a run: one self-contained page, pictures first."""
+"""The report of a run: one self-contained HTML page, images first."""
 
 import base64
 from dataclasses import dataclass, field
@@ -17,13 +17,13 @@ _TYPES = {".png": "image/png", ".mp4": "video/mp4"}
 
 @dataclass
 class ReportContent:
-    """What a page shows besides the run's own curves and samples; all parts may be missing.
+    """Content of a report besides the run's own loss curves and sample images; all parts are optional.
 
     Attributes:
-        title, subtitle: head of the page.
-        video: depth video.
-        trajectory: plot.
-        depth, constant: depth summaries of the run and of a constant guess.
+        title, subtitle: heading of the page.
+        video: path of the depth video.
+        trajectory: path of the trajectory plot.
+        depth, constant: depth summaries of the run and of a constant prediction.
         odometry: odometry summary.
         notes: sentences below the tables, such as protocols.
     """
@@ -42,7 +42,7 @@ def write_report(run: RunLike, content: ReportContent, out: Path | None = None) 
     """Write ``report.html`` into a run folder (or to ``out``); returns its path.
 
     Raises:
-        EgodepthError: the folder is no run, or the file can't be written.
+        EgodepthError: not a run folder, or the file can't be written.
     """
     folder = RunFolder.at(run).check()
     out = out or folder.report

@@ -1,4 +1,4 @@
-"""One table of many evaluations, beside what is published."""
+"""Tables of many evaluations, next to published results."""
 
 import html
 import json
@@ -24,12 +24,12 @@ MARKS = {"M": "mono", "S": "stereo", "MS": "mono_stereo"}
 
 @dataclass(frozen=True)
 class Board:
-    """Results that were measured the same way.
+    """Results with the same protocol on the same data.
 
     Attributes:
-        title: the protocol in words, and the data.
+        title: protocol in words, and data.
         metrics: keys and labels of the columns.
-        rows: names, facts and values; the best first.
+        rows: names, facts and values, best first.
     """
 
     title: str
@@ -38,8 +38,8 @@ class Board:
 
 
 def collect(folder: Path, *, with_published: bool = True) -> list[Board]:
-    """Tables of all JSON files of evaluations below a folder. Only results of one protocol on the same
-    data share a table; published results stand in that of the whole protocol ``eigen`` alone.
+    """Make tables from all JSON files of evaluations below a folder. Only results with the same protocol on the
+    same data share a table; published results appear only with those of the complete protocol ``eigen``.
 
     Raises:
         EgodepthError: no such folder, or no evaluation in it.
@@ -74,7 +74,7 @@ def collect(folder: Path, *, with_published: bool = True) -> list[Board]:
 
 
 def as_markdown(boards: list[Board]) -> str:
-    """The tables as Markdown, each below its protocol."""
+    """Format the tables as Markdown, each below its protocol."""
     parts = []
     for board in boards:
         parts += [f"**{board.title}**", "", *_markdown_rows(_cells(board)), ""]
@@ -82,7 +82,7 @@ def as_markdown(boards: list[Board]) -> str:
 
 
 def as_html(boards: list[Board]) -> str:
-    """The tables as one self-contained page."""
+    """Format the tables as one self-contained HTML page."""
     parts = [
         "<!doctype html><html lang='en'><meta charset='utf-8'><title>egodepth: results</title>",
         "<meta name='viewport' content='width=device-width'><style>body{font:15px system-ui;margin:2em}",
@@ -118,7 +118,7 @@ def _number(value: float | None) -> str:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """An evaluation; None for other JSON."""
+    """Read an evaluation; None for other JSON files."""
     try:
         scores = json.loads(read_text(path, "the evaluation"))
     except ValueError as error:
@@ -128,9 +128,9 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 def _key(scores: dict[str, Any]) -> tuple[str, str]:
-    """What must agree for two results to share a column."""
+    """Kind and title of the table that a result belongs to."""
     if scores["kind"] == "odometry":
-        # How the estimate came about differs from row to row; what it is compared with must not.
+        # Rows may differ in how the trajectory was estimated, but not in how it is compared.
         protocol = scores["protocol"].split("; ", 1)[-1]
         return "odometry", f"odometry, {scores['sequence']}; {protocol}"
     return "depth", f"depth, {scores['protocol']}; {scores['images']} images of {scores['data']}"
@@ -141,7 +141,7 @@ def _row(scores: dict[str, Any]) -> dict[str, Any]:
     cost = f"{seconds + scores.get('prepare_seconds', 0):.0f} s" if seconds else ""
     if cost and "cores" in scores:
         cost += f" on {scores['cores']} cores"
-    # By what was done, not by its name: an older egodepth's eigen took the camera's z.
+    # By the full description, not the name: eigen of older egodepth versions used the camera's z.
     whole = str(scores["protocol"]).startswith(str(PROTOCOLS["eigen"])) and scores.get("complete")
     return {**scores, "cost": cost, "_whole_eigen": bool(whole)}
 

@@ -27,9 +27,9 @@ SURFACES = {
 
 
 def plot_landscape(path: Path, surfaces: dict[str, np.ndarray], step: float, title: str) -> None:
-    """Losses over displacements (G, G) from the true match, side by side, low is dark.
+    """Plot losses over displacements (G, G) from the true match, side by side; low values are dark.
 
-    Each surface is drawn over its own range, from above and along the row and column of the truth.
+    Each surface is shown over its own range, as an image and along the row and column of the true match.
     """
     size = next(iter(surfaces.values())).shape[-1]
     line = step * (np.arange(size) - size // 2)
@@ -56,8 +56,8 @@ def plot_trajectory(
     truth: np.ndarray | None = None,
     alignment: TrajectoryAlignment = "sim3",
 ) -> None:
-    """Bird's-eye view of poses (N, 4, 4); the estimate is aligned to the truth where there is one, and
-    frames whose true pose is NaN are left out."""
+    """Plot poses (N, 4, 4) in bird's-eye view; the estimate is aligned to the truth if given, and frames
+    whose true pose is NaN are left out."""
     positions = estimate[:, :3, 3]
     with _figure(path, 6, 5) as figure:
         axes = figure.subplots()
@@ -80,7 +80,7 @@ def plot_trajectory(
 
 
 def plot_segments(path: Path, segments: list[Segment], rate: float) -> None:
-    """Errors of KITTI's segments over their length and over speed, for frames that come at ``rate`` a
+    """Plot the errors of KITTI's segments over length and speed, at a frame rate of ``rate`` frames per
     second."""
     translation = np.array([100 * s.translation for s in segments])
     rotation = np.array([np.degrees(100 * s.rotation) for s in segments])
@@ -112,8 +112,8 @@ def plot_depth_errors(
     error: np.ndarray,
     title: str,
 ) -> None:
-    """An image (H, W, 3), depth and truth as colours (h, w, 3), and the error |log2| (h, w) in octaves of
-    depth, NaN where unknown."""
+    """Plot an image (H, W, 3), depth and ground truth as colours (h, w, 3), and the error |log2| (h, w) in
+    octaves of depth, NaN where unknown."""
     wide = image.shape[1] > 2 * image.shape[0]
     rows, columns = (4, 1) if wide else (2, 2)
     scale = 9 / image.shape[1] if wide else 4.5 / image.shape[1]
@@ -135,7 +135,7 @@ def plot_depth_errors(
 
 
 def plot_losses(path: Path, run: RunFolder) -> bool:
-    """A small panel for each term in a run's log; returns whether there was any."""
+    """Plot each loss term of a run's log in a small panel; returns whether there were any."""
     columns = read_log(run)
     names = [name for name in columns if name not in NOT_TERMS]
     if not names:
@@ -156,9 +156,9 @@ def plot_losses(path: Path, run: RunFolder) -> bool:
 
 
 def read_log(run: RunFolder) -> dict[str, np.ndarray]:
-    """Columns of a run's CSV logs as (N, 2) steps and values; empty where there is no log.
+    """Read the columns of a run's CSV logs as (N, 2) steps and values; empty if there is no log.
 
-    Every session of a run has its own file; where a later one repeats steps, it counts.
+    Every session of a run has its own file; for repeated steps, the later session counts.
     """
     files = run.log_files()
     starts = list(files)

@@ -8,7 +8,7 @@ from egodepth.evaluation.depth import LABELS, LOW, METRICS, MORE, MORE_LABELS
 def depth_table(
     summary: dict[str, float], constant: dict[str, float] | None, caption: str
 ) -> Table:
-    """Depth metrics, means over images and over pixels, and those of a constant guess."""
+    """Depth metrics as means over images and over pixels, and those of a constant prediction."""
     table = Table(
         padding=(0, 0),
         title="depth",
@@ -29,7 +29,7 @@ def depth_table(
 
 
 def more_depth_table(summary: dict[str, float]) -> Table:
-    """The metrics that fewer papers report, and how the scale varies."""
+    """Less common depth metrics, and the variation of the scale."""
     names = [name for name in MORE if name in summary]
     labels = dict(zip(MORE, MORE_LABELS, strict=True))
     table = Table(padding=(0, 0))

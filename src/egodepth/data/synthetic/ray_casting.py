@@ -1,4 +1,4 @@
-"""Anti-aliased rendering of textured triangles with exact depth; Embree finds what a ray hits."""
+"""Anti-aliased rendering of textured triangles with exact depth; Embree casts the rays."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,18 +12,18 @@ Vector = np.ndarray | Sequence[float]
 SUBSAMPLES = np.array(
     [(-0.375, -0.125), (-0.125, 0.375), (0.125, -0.375), (0.375, 0.125)], np.float32
 )
-"""Positions in a pixel: a rotated grid, four different offsets along each axis."""
+"""Sample positions in a pixel: a rotated grid with four different offsets along each axis."""
 
 
 @dataclass
 class SceneMesh:
-    """Triangles that are being collected.
+    """A mesh of textured triangles, built piece by piece.
 
     Attributes:
         corners: (n, 3, 3) positions in the world, metres.
         texels: (n, 3, 2) texture coordinates in units of the texture, repeating.
         texture: (n,) indices into ``textures``.
-        surface: (n,) triangles of one plane share a number; edges are drawn between numbers.
+        surface: (n,) surface numbers, shared by coplanar triangles of a face; edges separate different numbers.
     """
 
     textures: list[np.ndarray] = field(default_factory=list)
@@ -33,12 +33,12 @@ class SceneMesh:
     surface: list[int] = field(default_factory=list)
 
     def add_texture(self, texture: np.ndarray) -> int:
-        """Keep a texture and return its index."""
+        """Add a texture and return its index."""
         self.textures.append(texture)
         return len(self.textures) - 1
 
     def polygon(self, corners: np.ndarray, texels: np.ndarray, texture: int) -> None:
-        """A convex planar polygon as a fan of triangles, one surface."""
+        """Add a convex planar polygon as a fan of triangles, one surface."""
         number = len(self.corners)
         for i in range(1, len(corners) - 1):
             self.corners.append(np.asarray(corners)[[0, i, i + 1]])
@@ -50,14 +50,15 @@ class SceneMesh:
         self, origin: Vector, right: Vector, down: Vector, texture: int,
         repeat: tuple[float, float] = (1.0, 1.0),
     ) -> None:  # fmt: skip
-        """A parallelogram; the texture's columns run along ``right``, its rows along ``down``."""
+        """Add a parallelogram; texture columns run along ``right``, rows along ``down``."""
         o, r, d = (np.asarray(vector, float) for vector in (origin, right, down))
         s, t = repeat
         self.polygon(np.stack([o, o + r, o + r + d, o + d]),
                      np.array([[0, 0], [s, 0], [s, t], [0, t]]), texture)  # fmt: skip
 
     def box(self, low: Vector, high: Vector, texture: int, repeat_m: float = 1.0) -> None:
-        """An axis-aligned box without its bottom (largest y); the texture spans ``repeat_m`` metres."""
+        """Add an axis-aligned box without its bottom (largest y); the texture repeats every ``repeat_m``
+        metres."""
         (x0, y0, z0), (x1, y1, z1) = low, high
         w, h, d = x1 - x0, y1 - y0, z1 - z0
         for origin, right, size in (
@@ -69,12 +70,12 @@ class SceneMesh:
 
 
 class Renderer:
-    """Draws a mesh from any pose with one pinhole camera."""
+    """A renderer of a mesh with one pinhole camera at any pose."""
 
     def __init__(
         self, mesh: SceneMesh, sky: np.ndarray, matrix: np.ndarray, height: int, width: int
     ):
-        """Build the acceleration structure; :meth:`pack_textures` before rendering.
+        """Build the acceleration structure; call :meth:`pack_textures` before rendering.
 
         Args:
             mesh: the scene.
@@ -98,7 +99,7 @@ class Renderer:
         self._planes = self._texture_planes(np.stack(mesh.texels)[some] * sizes[:, None])
 
     def cast(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """First hits of rays: triangle (-1 where none) and distance in units of the direction."""
+        """Find the first hits of rays: triangle (-1 for none) and distance in units of the direction."""
         hits = self.scene.run(
             np.ascontiguousarray(origins, np.float32),
             np.ascontiguousarray(directions, np.float32),
@@ -107,13 +108,13 @@ class Renderer:
         return hits["primID"], hits["tfar"]
 
     def render(self, world_from_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8 and depth along z at the pixel centres (H, W) float32, 0 for sky."""
+        """Render the image (H, W, 3) uint8 and depth along z at the pixel centres (H, W) float32, 0 for sky."""
         image, depth, _ = self._look(world_from_camera)
         levels = (image * 255 + 0.5).astype(np.uint8).reshape(self.height, self.width, 3)
         return levels, depth
 
     def _look(self, world_from_camera: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Colour (H W, 3) float32, depth along z (H, W), and the triangle that each pixel shows (H W,)."""
+        """Render colour (H W, 3) float32, depth along z (H, W), and the triangle at each pixel (H W,)."""
         world_from_pixel = world_from_camera[:3, :3] @ np.linalg.inv(self.matrix)
         position = world_from_camera[:3, 3]
         triangle, distance = self._cast_pixels(self.pixels, world_from_pixel, position)
@@ -147,13 +148,13 @@ class Renderer:
     def _cast_pixels(
         self, pixels: np.ndarray, world_from_pixel: np.ndarray, position: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        # Rays have unit length along the camera's z, so that the distance is the depth.
+        # Rays have unit length along the camera's z, so distance equals depth.
         m = world_from_pixel.astype(np.float32)
         directions = pixels @ m[:, :2].T + m[:, 2]
         return self.cast(np.broadcast_to(position.astype(np.float32), directions.shape), directions)
 
     def _edges(self, triangle: np.ndarray) -> np.ndarray:
-        """Pixels whose neighbour shows another surface."""
+        """Mask of pixels with a neighbour on another surface."""
         surface = np.where(triangle >= 0, self.surface[triangle], -1).reshape(
             self.height, self.width
         )
@@ -167,8 +168,8 @@ class Renderer:
         return edges.ravel()
 
     def _texture_planes(self, texels: np.ndarray) -> np.ndarray:
-        """(n, 3, 4): rows s, t, 1 as affine functions of a point of the plane, the last one being
-        its normal equation; float64."""
+        """Texture coordinates s and t as affine functions of a point in the plane, and the plane equation:
+        (n, 3, 4) float64."""
         a, b, c = (self.corners[:, i].astype(np.float64) for i in range(3))
         u, v = b - a, c - a
         normal = np.cross(u, v)
@@ -185,7 +186,7 @@ class Renderer:
     def _homographies(
         self, triangles: np.ndarray, world_from_pixel: np.ndarray, position: np.ndarray
     ) -> np.ndarray:
-        """(n, 9) float32: image position (x, y, 1) to homogeneous texture position.
+        """Homographies (n, 9) float32 from image position (x, y, 1) to homogeneous texture position.
 
         The ray position + z d meets the plane n p + e = 0 at z = -(n position + e) / (n d).
         """
@@ -202,7 +203,7 @@ class Renderer:
         return (homographies / scale[:, None, None]).astype(np.float32).reshape(-1, 9)
 
     def _stretched(self, triangle: np.ndarray, homographies: np.ndarray) -> np.ndarray:
-        """Pixels whose footprint on the texture is more than twice as long as wide."""
+        """Mask of pixels whose footprint on the texture is more than twice as long as wide."""
         stretched = np.zeros(len(triangle), bool)
         solid = np.flatnonzero(triangle >= 0)
         _, _, shorter, longer = self._footprint(homographies[triangle[solid]], self.pixels[solid])
@@ -213,7 +214,7 @@ class Renderer:
     def _footprint(
         h: np.ndarray, positions: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-        """Texture position (s, t) and the squared texel steps of a pixel, shorter and longer one."""
+        """Texture position (s, t), and the shorter and longer texel step of a pixel, squared."""
         x, y = positions[:, 0], positions[:, 1]
         h = np.ascontiguousarray(h.T)
         w = 1 / (h[6] * x + h[7] * y + h[8])
@@ -227,8 +228,8 @@ class Renderer:
         self, owners: np.ndarray, positions: np.ndarray, share: np.ndarray,
         homographies: np.ndarray, world_from_pixel: np.ndarray,
     ) -> np.ndarray:  # fmt: skip
-        """Colours (n, 3) at image positions, each of which stands for a share (squared, along the
-        longer side of its footprint) of a pixel."""
+        """Colours (n, 3) at image positions; ``share`` is the squared fraction of the pixel that each covers
+        along the longer side of its footprint."""
         colours = np.empty((len(owners), 3), np.float32)
         sky = np.flatnonzero(owners < 0)
         colours[sky] = self._sky_colours(positions[sky], world_from_pixel)
@@ -249,7 +250,7 @@ class Renderer:
         return self.sky[row, column]
 
     def pack_textures(self, textures: list[np.ndarray]) -> None:
-        """Make the mip levels of all textures, in one flat array; needed before rendering."""
+        """Compute the mip levels of all textures, in one flat array; required before rendering."""
         self._levels = 9
         parts, sizes, offsets, total = [], [], [], 0
         for texture in textures:
@@ -262,9 +263,9 @@ class Renderer:
                 level = _halve(level)
         padded = np.zeros((total, 4), np.float32)
         padded[:, :3] = np.concatenate(parts)
-        # One 16-byte element a texel: NumPy gathers these several times faster than short rows.
+        # One 16-byte element per texel: NumPy gathers these several times faster than short rows.
         self._texels = padded.view(np.complex128).ravel()
-        # Columns, rows, start and scale of each level. Float32 holds the starts exactly below 2^24.
+        # Columns, rows, start and scales of each level. Starts below 2^24 are exact in float32.
         rows, columns = np.array(sizes, np.float32).T
         full = np.arange(len(sizes)) // self._levels * self._levels
         self._shapes = np.stack(
@@ -274,7 +275,7 @@ class Renderer:
     def _fetch(
         self, texture: np.ndarray, level: np.ndarray, s: np.ndarray, t: np.ndarray
     ) -> np.ndarray:
-        """Bilinear, repeating texture look-up at positions in texels of level 0."""
+        """Bilinear, repeating texture lookup at positions in texels of level 0."""
         entry = texture * self._levels + np.minimum(level, self._levels - 1)
         shape = self._shapes.take(entry, axis=0)
         columns, rows, offset = shape[:, 0], shape[:, 1], shape[:, 2].astype(np.int32)

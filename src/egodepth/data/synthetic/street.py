@@ -1,7 +1,7 @@
 """A synthetic drive through a street canyon, with exact depth, poses and camera, from a seed.
 
-A crossroads whose four arms are lined with houses, blank walls, parked cars, trees and lamp posts.
-The camera drives up one arm, turns off at the crossing and drives on. Nothing moves but the camera.
+The scene is a crossroads whose four arms are lined with houses, blank walls, parked cars, trees and lamp
+posts. The camera drives up one arm, turns at the crossing and drives on. Only the camera moves.
 """
 
 from functools import cached_property, partial
@@ -17,25 +17,25 @@ from egodepth.geometry.camera import Camera
 
 FRAMES, HEIGHT, WIDTH = 200, 96, 320
 FOCAL = 0.58
-"""Focal length over image width, as KITTI's."""
+"""Focal length over image width, as in KITTI."""
 _VERSION = 3
-"""Raise it when the pictures change: it names the frame cache."""
+"""Version in the name of the frame cache; increase it when the images change."""
 
 CAMERA_HEIGHT, CRUISE, TURN_SPEED, TURN_LENGTH = 1.6, 0.75, 0.48, 36.0
-"""Metres, metres per frame. The turn is wide enough to be driven at a speed that still shows depth."""
+"""Metres, metres per frame. The turn is wide enough for a speed that still gives parallax."""
 WEAVE, WEAVE_LENGTH = 0.3, 8.0
-"""Metres to the sides and, per radian, along the way: nobody drives straight."""
+"""Lateral amplitude in metres, and wavelength in metres per radian, of the car's weaving."""
 
 
 class StreetDrive(RenderedFrames):
-    """Frames of one drive, rendered when they are first asked for."""
+    """Frames of one drive, rendered on demand."""
 
     def __init__(self, seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH):
-        """Fix the drive; nothing is rendered yet.
+        """Define the drive; nothing is rendered yet.
 
         Args:
-            seed: chooses the street, the way to turn, and the swaying of the car.
-            frames: number of frames; the street is as long as they need.
+            seed: determines the street, the direction of the turn, and the swaying of the car.
+            frames: number of frames; determines the length of the street.
             height, width: image size in pixels.
         """
         super().__init__(seed, frames, height, width)
@@ -50,7 +50,7 @@ class StreetDrive(RenderedFrames):
         return f"street-{_VERSION}-{self.seed}-{self._count}-{self.height}x{self.width}"
 
     def render(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8 and depth (H, W) float32 of one frame."""
+        """Render the image (H, W, 3) uint8 and depth (H, W) float32 of one frame."""
         return self._renderer.render(self.world_from_camera[index])
 
     @cached_property
@@ -69,19 +69,19 @@ class StreetDrive(RenderedFrames):
 
 
 def read_street(seed: int, frames: int = FRAMES) -> Sequence:
-    """The drive of a seed as a sequence with depth and poses."""
+    """Return the drive of a seed as a sequence with depth and poses."""
     drive = StreetDrive(seed, frames)
     depth = {index: partial(drive.depth, index) for index in range(frames)}
-    ground = (-KERB_HEIGHT - 0.01, 0.01)  # a centimetre for rounding
+    ground = (-KERB_HEIGHT - 0.01, 0.01)  # one centimetre of tolerance for rounding
     return Sequence(
         f"street-{seed}", drive, drive.camera, drive.world_from_camera, depth, ground=ground
     )
 
 
 def _drive(rng: np.random.Generator, frames: int, right_turn: bool) -> np.ndarray:
-    """``world_from_camera`` (N, 4, 4): straight on, a quarter turn at the crossing, straight on.
+    """Poses ``world_from_camera`` (N, 4, 4): straight, a quarter turn at the crossing, straight.
 
-    The turn always crosses the opposite lane: where it goes to the right, traffic keeps left.
+    The turn always crosses the oncoming lane: for a right turn, traffic drives on the left.
     """
     side = 1 if right_turn else -1
     straight = max(0.0, (frames - TURN_LENGTH / TURN_SPEED) / 2 * CRUISE - 3)
@@ -111,9 +111,9 @@ def _drive(rng: np.random.Generator, frames: int, right_turn: bool) -> np.ndarra
 
 
 def _turn_path(along: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Heading and position of a right turn that begins at ``along`` = 0 m heading for +z.
+    """Heading and position in a right turn that starts at ``along`` = 0 m, heading for +z.
 
-    As a driver turns the wheel, the curvature rises over the first quarter of the turn and falls over
+    As when a driver turns the wheel, the curvature rises over the first quarter of the turn and falls over
     the last.
     """
     s = np.linspace(0, TURN_LENGTH, 1001)

@@ -1,4 +1,4 @@
-"""The triangles and textures of the synthetic street, and the light on it."""
+"""Triangles, textures and lighting of the synthetic street."""
 
 import itertools
 
@@ -10,13 +10,13 @@ from egodepth.data.synthetic.ray_casting import Renderer, SceneMesh, Vector
 KERB, BUILDING_LINE, LANE, PATH_EDGE = 6.0, 9.0, 1.75, 13.0
 """Metres from the middle of a street."""
 KERB_HEIGHT = 0.15
-"""Metres from the road (y = 0) up to the pavement."""
+"""Height in metres of the pavement above the road (y = 0)."""
 GROUND_DENSITY, FACADE_DENSITY = 16, 20
 """Texture pixels per metre."""
 
 
 class Baked(list[tuple[int, np.ndarray, np.ndarray, np.ndarray]]):
-    """Quads with their own textures, which include baked lighting: (texture, origin, right, down)."""
+    """Quads whose own textures include baked lighting: (texture, origin, right, down)."""
 
     def quad(
         self, mesh: SceneMesh, origin: Vector, right: Vector, down: Vector,
@@ -51,7 +51,7 @@ def build_street(rng: np.random.Generator, mesh: SceneMesh, reach: float) -> Bak
 
 
 def _turn(quarters: int) -> np.ndarray:
-    """Rotation about the vertical by quarter turns."""
+    """Rotation about the vertical axis by quarter turns."""
     c, s = np.cos(quarters * np.pi / 2), np.sin(quarters * np.pi / 2)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])
 
@@ -60,7 +60,7 @@ def _arm(
     rng: np.random.Generator, mesh: SceneMesh, baked: Baked, shared: dict[str, list[int]],
     reach: float, turn: np.ndarray,
 ) -> None:  # fmt: skip
-    """One arm of the crossroads, built along +z and turned into place."""
+    """Build one arm of the crossroads along +z and rotate it into place."""
     length = reach - KERB
     first = len(mesh.corners)
     started = len(baked)
@@ -79,7 +79,7 @@ def _arm(
 
 
 def _mark_lanes(road: np.ndarray) -> None:
-    """Dashes along the middle, a line at each parking lane, a stop line at the crossing (last row)."""
+    """Draw dashes along the middle, a line at each parking lane, and a stop line at the crossing (last row)."""
     rows, columns = road.shape[:2]
     paint_colour = np.array([0.80, 0.80, 0.76])
     on = (np.arange(rows) // (3 * GROUND_DENSITY)) % 2 == 0
@@ -151,8 +151,8 @@ def _houses(
             far, near = (z, z + width) if side < 0 else (z + width, z)
             baked.quad(mesh, (side * x, -height, near), (0, 0, far - near), (0, height, 0), texture)
             flank = shared["wall"][rng.integers(3)]
-            # The first house of each arm stands at the corner, whose other side the next arm builds;
-            # neighbours' flanks keep 4 cm apart, since coinciding faces flicker.
+            # The first house of each arm stands at the corner; the next arm builds its other side.
+            # Side walls of neighbours are 4 cm apart, since coinciding faces flicker.
             for edge in (z + width - 0.02,) if corner else (z + 0.02, z + width - 0.02):
                 mesh.quad(
                     (side * x, -height, edge),
@@ -173,7 +173,7 @@ def _car(
     z: float,
     way: int,
 ) -> None:
-    """A parked car: its outline extruded, the cabin drawn in towards the roof."""
+    """Build a parked car: an extruded outline with a cabin that tapers towards the roof."""
     colour = paint.CAR_PAINT[rng.integers(len(paint.CAR_PAINT))]
     side_texture = mesh.add_texture(paint.car_side(rng, colour))
     body = mesh.add_texture(paint.plain(rng, colour, 0.02))
@@ -223,7 +223,7 @@ def _car(
 def _tree(
     rng: np.random.Generator, mesh: SceneMesh, shared: dict[str, list[int]], x: float, z: float
 ) -> None:
-    """A trunk and a crown of a few lumpy balls."""
+    """Build a tree: a trunk and a crown of a few lumpy balls."""
     height = rng.uniform(2.2, 3.0)
     _prism(mesh, x, z, 0.13, 0.15, height + 0.8, shared["bark"][0])
     leaves = shared["leaves"][rng.integers(3)]
@@ -269,7 +269,7 @@ def _prism(
 
 
 def paint_light(renderer: Renderer, mesh: SceneMesh, baked: Baked, sun: np.ndarray) -> None:
-    """Paint sunlight and shadow into the baked textures; one brightness for every other triangle."""
+    """Bake sunlight and shadows into the baked textures; every other triangle gets a single brightness."""
     for index, origin, right, down in baked:
         texture = mesh.textures[index]
         rows = max(2, round(float(np.linalg.norm(down)) * 4))
@@ -292,7 +292,7 @@ def paint_light(renderer: Renderer, mesh: SceneMesh, baked: Baked, sun: np.ndarr
 def _sunlight(
     renderer: Renderer, points: np.ndarray, normals: np.ndarray, sun: np.ndarray
 ) -> np.ndarray:
-    """Brightness of points of faces that all may be seen from either side: sky, sun and shadow."""
+    """Brightness of points on two-sided faces, from sky, sun and shadow."""
     normals = np.broadcast_to(normals, points.shape)
     facing = normals @ sun / (np.linalg.norm(normals, axis=1) + 1e-12)
     triangle, _ = renderer.cast(points + 0.02 * sun, np.broadcast_to(sun, points.shape))

@@ -14,14 +14,14 @@ CAR_PAINT = ((0.75, 0.76, 0.78), (0.12, 0.13, 0.15), (0.45, 0.08, 0.08), (0.12, 
 
 
 def resize(texture: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Smooth resize of (h, w) or (h, w, c)."""
+    """Resize (h, w) or (h, w, c) smoothly."""
     planes = torch.from_numpy(np.atleast_3d(texture).astype(np.float32)).permute(2, 0, 1)[None]
     resized = F.interpolate(planes, (height, width), mode="bilinear", align_corners=False)
     return resized[0].permute(1, 2, 0).numpy().reshape(height, width, *texture.shape[2:])
 
 
 def noise(rng: Rng, height: int, width: int, cell: float, octaves: int = 4) -> np.ndarray:
-    """Fractal noise of unit-ish amplitude; ``cell`` is the size of the largest blobs in pixels."""
+    """Fractal noise of roughly unit amplitude; ``cell`` is the size of the largest blobs in pixels."""
     total = np.zeros((height, width), np.float32)
     for octave in range(octaves):
         size = max(cell / 2**octave, 1)
@@ -31,7 +31,7 @@ def noise(rng: Rng, height: int, width: int, cell: float, octaves: int = 4) -> n
 
 
 def asphalt(rng: Rng, height: int, width: int) -> np.ndarray:
-    """Road surface with patches of repair and cracks along it."""
+    """Road surface with repair patches and lengthwise cracks."""
     grey = (
         0.34
         + 0.018 * noise(rng, height, width, 60, 6)
@@ -50,7 +50,7 @@ def asphalt(rng: Rng, height: int, width: int) -> np.ndarray:
 
 
 def pavement(rng: Rng, height: int, width: int, slab: int) -> np.ndarray:
-    """Paving slabs of ``slab`` pixels, each a little different."""
+    """Paving slabs of ``slab`` pixels, each slightly different."""
     rows, columns = height // slab + 1, width // slab + 1
     tiles = 0.58 + 0.045 * rng.standard_normal((rows, columns))
     grey = np.kron(tiles, np.ones((slab, slab)))[:height, :width]
@@ -61,7 +61,7 @@ def pavement(rng: Rng, height: int, width: int, slab: int) -> np.ndarray:
 
 
 def wall(rng: Rng, height: int, width: int, colour: tuple[float, ...], brick: bool) -> np.ndarray:
-    """Plaster with stains, or courses of brick."""
+    """Stained plaster, or courses of bricks."""
     shade = (
         1 + 0.04 * noise(rng, height, width, 50, 5) + 0.02 * rng.standard_normal((height, width))
     )
@@ -78,7 +78,7 @@ def wall(rng: Rng, height: int, width: int, colour: tuple[float, ...], brick: bo
 
 
 def blank_wall(rng: Rng, height: int, width: int) -> np.ndarray:
-    """A large wall with hardly any texture: the hard case of photometric matching."""
+    """A large wall with hardly any texture: the hard case for photometric matching."""
     colour = np.array(PLASTER[rng.integers(len(PLASTER))]) * rng.uniform(0.85, 1.05)
     return _tinted(1 + 0.006 * noise(rng, height, width, 80, 2), tuple(colour))
 
@@ -163,7 +163,7 @@ def leaves(rng: Rng, size: int = 128) -> np.ndarray:
 
 
 def car_side(rng: Rng, paint: tuple[float, ...], height: int = 58, width: int = 172) -> np.ndarray:
-    """The flank of a car, 40 pixels per metre: windows above the belt line, doors, wheel arches."""
+    """The side of a car, 40 pixels per metre: windows above the belt line, doors, wheel arches."""
     image = np.ones((height, width, 3), np.float32) * np.array(paint)
     image *= np.linspace(1.1, 0.7, height)[:, None, None]
     image[:20, 34:118] = (0.10, 0.12, 0.14)
