@@ -1,4 +1,4 @@
-"""A world before it is drawn."""
+"""A generated world before it is rendered."""
 
 from dataclasses import dataclass
 
@@ -10,13 +10,13 @@ from egodepth.data.synthetic.worlds.weather import Weather
 
 @dataclass
 class Blueprint:
-    """What a kind of world draws from a random generator.
+    """A random world of some kind, ready to be rendered.
 
     Attributes:
-        scene: what is there.
-        weather: what lights it.
+        scene: mesh of the world.
+        weather: light, sky and haze.
         poses: (N, 4, 4) world_from_camera.
-        fov: field of view along the longer side of the image, degrees.
+        fov: field of view along the longer side of the image, in degrees.
     """
 
     scene: Scene

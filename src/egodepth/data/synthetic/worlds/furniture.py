@@ -1,4 +1,4 @@
-"""Things that stand indoors: each is built around its own origin, on the ground, looking to -z."""
+"""Indoor objects: each is built around its own origin, on the ground, facing -z."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ from egodepth.data.synthetic.worlds.scene import Scene
 
 
 def table(s: Scene, rng: Rng, p: Palette) -> float:
-    """A table or desk with what lies on it."""
+    """A table or desk with objects on it."""
     w, h, d = rng.uniform(0.7, 2.0), rng.uniform(0.45, 0.8), rng.uniform(0.5, 1.0)
     top, legs = p(materials.FURNITURE), p(materials.FURNITURE)
     s.block((w, 0.04, d), top, (0, h - 0.04, 0))
@@ -26,7 +26,7 @@ def table(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def trinket(s: Scene, rng: Rng, p: Palette, at: tuple[float, float, float]) -> None:
-    """Something small: a book, a cup, a bottle, a box, a screen, a plant."""
+    """A small object: a book, cup, bottle, box, screen or plant."""
     x, h, z = at
     kind, stuff = rng.integers(5), p(materials.THING)
     with s.placed(x, z, rng.uniform(0, 2 * np.pi), -h):
@@ -82,7 +82,7 @@ def sofa(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def shelf(s: Scene, rng: Rng, p: Palette) -> float:
-    """Shelves with books or things."""
+    """Shelves with books or other objects."""
     w, h, d, stuff = (
         rng.uniform(0.6, 2.2),
         rng.uniform(0.9, 2.3),
@@ -108,7 +108,7 @@ def shelf(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def cupboard(s: Scene, rng: Rng, p: Palette) -> float:
-    """A cupboard, fridge or radiator, with doors."""
+    """A cupboard, fridge or radiator."""
     w, h, d, stuff = (
         rng.uniform(0.5, 1.8),
         rng.uniform(0.6, 2.2),
@@ -127,7 +127,7 @@ def cupboard(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def pile(s: Scene, rng: Rng, p: Palette) -> float:
-    """Crates or drums on each other."""
+    """A stack of crates or drums."""
     up, wide = 0.0, rng.uniform(0.4, 1.2)
     for _ in range(rng.integers(1, 5)):
         high, stuff = (
@@ -150,7 +150,7 @@ def pile(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def shape(s: Scene, rng: Rng, p: Palette) -> float:
-    """Some body that is no particular thing."""
+    """An abstract body."""
     stuff, size = p(materials.THING), np.exp(rng.uniform(np.log(0.15), np.log(2.0)))
     kind = rng.integers(5)
     if kind == 0:

@@ -12,14 +12,15 @@ from egodepth.data.synthetic.worlds.scene import Scene
 def row_of_houses(
     scene: Scene, rng: Rng, p: Palette, spine: Spine, side: int, offset: float, density: float
 ) -> None:
-    """Houses, walls, fences and trees along one side of a road, from ``offset`` metres off its middle on."""
+    """Add houses, walls, fences and trees along one side of a road, at ``offset`` metres or more from its
+    middle."""
     s = -22.0
     while s < spine.length:
         wide, deep = rng.uniform(5, 18), rng.uniform(6, 10)
         kind = rng.random()
         back = offset + (rng.uniform(0, 4) if rng.random() < 0.4 else 0.0)
         x, z, up, yaw = spine.at(s + wide / 2, side * back)
-        # In its own frame a house looks to -z, towards the road.
+        # In its own frame a house faces -z, towards the road.
         with scene.placed(x, z, yaw + side * np.pi / 2, -up):
             if kind < density:
                 house(scene, rng, p, wide - 0.1, deep)
@@ -43,10 +44,10 @@ def row_of_houses(
 
 
 def house(scene: Scene, rng: Rng, p: Palette, wide: float, deep: float) -> None:
-    """A house that looks to -z from z = 0, with a flat or a gabled roof, a door, perhaps a shop."""
+    """Add a house with its front at z = 0, facing -z, with a flat or gabled roof, a door, perhaps a shop."""
     storeys = int(rng.choice([1, 2, 2, 3, 4, 5, 7]))
     high, stuff = 3.0 * storeys + rng.uniform(0, 1), p(materials.HOUSE)
-    # Four storeys of 3 m are one tile.
+    # A tile spans four storeys of 3 m.
     scene.block(
         (wide, high, deep), stuff, (0, 0, deep / 2), 12.0, p((materials.concrete, materials.gravel))
     )

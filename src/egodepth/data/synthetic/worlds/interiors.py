@@ -1,4 +1,4 @@
-"""Worlds indoors."""
+"""Indoor worlds."""
 
 import numpy as np
 
@@ -15,12 +15,12 @@ from egodepth.data.synthetic.worlds.weather import Weather, indoor_light
 Size = tuple[float, float, float]
 """Width (x), depth (z) and height in metres."""
 ATTEMPTS = 20
-"""Places that are tried for a thing before it is left out."""
+"""Positions tried for an object before it is left out."""
 CLEARANCE = 0.2
-"""Metres that the camera keeps from things."""
+"""Minimum distance in metres between camera and objects."""
 MAX_LAMPS = 12
 STEPS = 26
-"""Of a flight of stairs."""
+"""Number of steps of a flight of stairs."""
 
 
 def room(rng: Rng, frames: int) -> Blueprint:
@@ -34,7 +34,7 @@ def room(rng: Rng, frames: int) -> Blueprint:
 
 
 def corridor(rng: Rng, frames: int) -> Blueprint:
-    """A long passage that one walks along."""
+    """A walk along a corridor."""
     size = (rng.uniform(1.4, 3.5), rng.uniform(12, 40), rng.uniform(2.2, 3.5))
     spine = Spine(rng, size[1], 0.0)
     speed = min(rng.uniform(0.05, 0.25), 0.7 * size[1] / frames)
@@ -55,7 +55,7 @@ def hall(rng: Rng, frames: int) -> Blueprint:
 
 
 def stairs(rng: Rng, frames: int) -> Blueprint:
-    """A flight of stairs that one climbs."""
+    """A climb up a flight of stairs."""
     scene = Scene()
     p = Palette(scene, rng)
     tread, rise, wide = rng.uniform(0.26, 0.36), rng.uniform(0.14, 0.2), rng.uniform(1.2, 4)
@@ -81,7 +81,7 @@ def stairs(rng: Rng, frames: int) -> Blueprint:
         0.35,
         rng.uniform(-0.4, 0.2),
     )
-    # It begins by looking up the stairs.
+    # The camera starts facing the stairs.
     facing = poses[0, :3, 2]
     poses[:, :3, :3] = turn_about_vertical(-np.arctan2(facing[0], facing[2])) @ poses[:, :3, :3]
     poses[:, 2, 3] += along
@@ -96,7 +96,7 @@ def stairs(rng: Rng, frames: int) -> Blueprint:
 def box_inside(
     scene: Scene, rng: Rng, p: Palette, size: Size, wall: int, middle: float = 0.0
 ) -> None:
-    """Floor, ceiling and walls, seen from within; the middle lies at z = ``middle``."""
+    """Add floor, ceiling and walls, seen from inside, centred at z = ``middle``."""
     wide, deep, high = size
     w, d = wide / 2, deep / 2
     tops = (materials.plaster, materials.plaster, materials.tiles, materials.planks)
@@ -125,12 +125,12 @@ def box_inside(
 def _furnished(
     rng: Rng, poses: np.ndarray, size: Size, choices: tuple[Thing, ...], count: int, fov: float
 ) -> Blueprint:
-    """A box with things in it, which keep out of the camera's way."""
+    """A box-shaped room with objects that keep clear of the camera's path."""
     scene = Scene()
     p = Palette(scene, rng)
     box_inside(scene, rng, p, size, p(materials.WALL))
     way = poses[:: max(1, len(poses) // 60), :3, 3][:, [0, 2]]
-    # Middle of each wall, its length, and how a thing is turned that stands against it.
+    # Middle and length of each wall, and the yaw of objects that stand against it.
     wide, deep, _ = size
     walls = [(0.0, deep / 2, wide, 0.0), (0.0, -deep / 2, wide, np.pi),
              (wide / 2, 0.0, deep, np.pi / 2), (-wide / 2, 0.0, deep, -np.pi / 2)]  # fmt: skip
@@ -158,7 +158,7 @@ def _furnished(
 def _spot(
     rng: Rng, size: Size, wall: tuple[float, float, float, float] | None, radius: float
 ) -> tuple[float, float, float]:
-    """x, z and turn of a thing: against a wall, or anywhere."""
+    """Draw x, z and yaw of an object: against a wall, or anywhere."""
     if wall is None:
         x, z = rng.uniform(-0.45, 0.45, 2) * size[:2]
         return x, z, rng.uniform(0, 2 * np.pi)
@@ -172,7 +172,7 @@ def _spot(
 def _decorate(
     scene: Scene, rng: Rng, p: Palette, wall: tuple[float, float, float, float], high: float
 ) -> None:
-    """Pictures, a door, a window."""
+    """Add pictures, a door or a window to a wall."""
     x, z, long, yaw = wall
     with scene.placed(x, z, yaw, inner=(0, -1, 1)):
         for _ in range(rng.integers(0, 4)):
@@ -194,7 +194,7 @@ def _decorate(
 
 
 def _hang_lamps(scene: Scene, rng: Rng, p: Palette, weather: Weather, size: Size) -> None:
-    """Lamps in a grid below the ceiling."""
+    """Add lamps in a grid below the ceiling."""
     wide, deep, high = size
     spacing = rng.uniform(2.5, 6)
     tint = np.array([1.0, rng.uniform(0.8, 1.0), rng.uniform(0.6, 1.05)])

@@ -1,4 +1,4 @@
-"""Sky, sun and lamps, baked into light maps, and a renderer that uses them."""
+"""Sky, sun and lamps baked into light maps, and a renderer that uses them."""
 
 from dataclasses import dataclass, field
 
@@ -10,28 +10,28 @@ from egodepth.data.synthetic.ray_casting import Renderer
 from egodepth.data.synthetic.worlds.scene import STATIC, Scene
 
 SKY_DIRECTIONS = 20
-"""Directions that light of the sky comes from."""
+"""Number of directions from which ambient light is sampled."""
 MAX_TEXELS = 40_000
-"""Of the light maps of a scene: finer ones cost seconds."""
+"""Maximum number of texels of all light maps of a scene; finer maps take seconds."""
 MAX_SIDE = 96
-"""Texels along a side of one surface's light map."""
+"""Maximum number of texels along a side of a surface's light map."""
 LIFT = 0.01
-"""Metres that rays start above their surface."""
+"""Height in metres above a surface at which its rays start."""
 BOUNCE = 0.35
-"""Light from where the sky is hidden, over the sky's."""
+"""Light from directions in which the sky is occluded, relative to the sky's."""
 
 
 @dataclass
 class Lights:
-    """What lights a scene.
+    """Light sources of a scene.
 
     Attributes:
-        sky: (3,) colour and strength of the light from all sides.
-        sun: (3,) the sun's; zeros for none.
-        towards_sun: (3,) unit vector.
-        lamps: position, colour and strength at one metre, of each lamp.
-        reach: metres within which surfaces darken each other.
-        texel: metres of a light map's texel.
+        sky: (3,) colour and strength of the ambient light.
+        sun: (3,) colour and strength of the sun; zeros for none.
+        towards_sun: (3,) unit vector towards the sun.
+        lamps: position of each lamp, and its colour and strength at one metre.
+        reach: distance in metres within which surfaces occlude ambient light.
+        texel: size of a light map texel in metres.
     """
 
     sky: np.ndarray
@@ -44,12 +44,12 @@ class Lights:
 
 @dataclass(frozen=True)
 class View:
-    """What a camera sees.
+    """A rendered view of a scene.
 
     Attributes:
-        colour: (H, W, 3) float32, linear, from 0 on.
-        depth: (H, W) float32 along z at the pixel centres, metres; 0 for sky.
-        moving: (H, W) bool: what moves by itself.
+        colour: (H, W, 3) float32, linear, at least 0.
+        depth: (H, W) float32 along z at the pixel centres, in metres; 0 for sky.
+        moving: (H, W) bool, mask of dynamic objects.
     """
 
     colour: np.ndarray
@@ -58,20 +58,22 @@ class View:
 
 
 class LitRenderer(Renderer):
-    """Draws a lit scene, whose parts may move, with one pinhole camera."""
+    """A renderer of a lit scene with moving parts, with one pinhole camera."""
 
     def __init__(
         self, scene: Scene, sky: np.ndarray, lights: Lights, matrix: np.ndarray, height: int,
         width: int, rng: np.random.Generator,
     ):  # fmt: skip
-        """Args:
-        scene: what is drawn.
-        sky: panorama, see :class:`Renderer`.
-        lights: what lights it.
-        matrix, height, width: camera.
-        rng: turns the directions of the sky's light.
+        """Bake the light maps.
+
+        Args:
+            scene: scene to render.
+            sky: panorama, see :class:`Renderer`.
+            lights: light sources.
+            matrix, height, width: camera.
+            rng: rotates the directions of the ambient light.
         """
-        # What moves comes last, so that the still triangles keep one acceleration structure.
+        # Moving triangles come last, so that the static ones keep one acceleration structure.
         order = np.argsort(np.array(scene.part) != STATIC, kind="stable")
         for name in ("corners", "texels", "texture", "surface", "outward", "part"):
             values = getattr(scene, name)
@@ -94,7 +96,7 @@ class LitRenderer(Renderer):
         self._place(0.0)
 
     def view(self, world_from_camera: np.ndarray, time: float = 0.0) -> View:
-        """What a camera sees at a time in seconds."""
+        """Render a view at a time in seconds."""
         self._place(time)
         image, depth, triangle = self._look(world_from_camera)
         moving = ((triangle >= 0) & (self.part[triangle] != STATIC)).reshape(depth.shape)
@@ -117,7 +119,7 @@ class LitRenderer(Renderer):
         )
 
     def _place(self, time: float) -> None:
-        """Put what moves where it is."""
+        """Move the moving parts to their poses at a time in seconds."""
         if not self.motions:
             return
         for number, motion in enumerate(self.motions):
@@ -138,7 +140,7 @@ class LitRenderer(Renderer):
         self, image: np.ndarray, triangle: np.ndarray, distance: np.ndarray,
         world_from_camera: np.ndarray,
     ) -> None:  # fmt: skip
-        """Darken what lies in the shadow of what moves, by the sky's share of an open place's light."""
+        """Darken static surfaces in the shadow of moving parts to the sky's share of the light."""
         still = np.flatnonzero((triangle >= 0) & (triangle < self.still))
         m = world_from_camera[:3, :3] @ np.linalg.inv(self.matrix)
         rays = self.pixels[still] @ m[:, :2].T + m[:, 2]
@@ -158,7 +160,7 @@ class LitRenderer(Renderer):
         image[dark] *= sky / (sky + sun * max(0.2, -self.lights.towards_sun[1]))
 
     def _bake(self, rng: np.random.Generator) -> None:
-        """Light maps of all surfaces, each over the rectangle around it in its plane."""
+        """Bake the light maps of all surfaces, each over a bounding rectangle in its plane."""
         normal = self.outward / np.linalg.norm(self.outward, axis=1, keepdims=True)
         along = self._rest[:, 1] - self._rest[:, 0]
         surfaces, first = np.unique(self.surface, return_index=True)
@@ -187,7 +189,7 @@ class LitRenderer(Renderer):
         owner = np.repeat(np.arange(len(surfaces)), count)
         within = np.arange(starts[-1]) - starts[owner]
         column, row = within % cells[owner, 0], within // cells[owner, 0]
-        # Texels reach from edge to edge, and a little within: a texel in a corner sees no light.
+        # Texels are sampled at their centres, inside the edges: a sample in a corner gets no light.
         steps = np.stack([(column + 0.5) / cells[owner, 0], (row + 0.5) / cells[owner, 1]], 1)
         spot = low[owner] + steps * size[owner]
         points = origin[owner] + spot[:, :1] * u[owner] + spot[:, 1:] * v[owner]
@@ -204,7 +206,7 @@ class LitRenderer(Renderer):
     def _light_at(
         self, points: np.ndarray, normals: np.ndarray, rng: np.random.Generator
     ) -> np.ndarray:
-        """(n, 3): light that falls on points."""
+        """Light (n, 3) that falls on points."""
         lights = self.lights
         start = points + LIFT * normals
         facing = np.zeros(len(points))
@@ -247,7 +249,7 @@ class LitRenderer(Renderer):
     def _homographies(
         self, triangles: np.ndarray, world_from_pixel: np.ndarray, position: np.ndarray
     ) -> np.ndarray:
-        """(n, 15): those of the texture, and the two rows of the light map's under the same last row."""
+        """Homographies of the texture and two rows for the light map, with a common last row: (n, 15)."""
         planes = self._planes[triangles]
         rows = np.concatenate([planes[:, :2], self._light_planes[triangles]], 1)
         gap = -(planes[:, 2, :3] @ position + planes[:, 2, 3])
@@ -272,7 +274,7 @@ class LitRenderer(Renderer):
     def _fetch_light(
         self, owner: np.ndarray, positions: np.ndarray, homographies: np.ndarray
     ) -> np.ndarray:
-        """Bilinear look-up in the light maps, (n, 3)."""
+        """Bilinear lookup in the light maps, (n, 3)."""
         x, y = positions[:, 0], positions[:, 1]
         h = np.ascontiguousarray(homographies[owner, 6:].T)
         w = 1 / (h[0] * x + h[1] * y + h[2])
@@ -292,7 +294,7 @@ class LitRenderer(Renderer):
 
 
 def _directions(count: int, rng: np.random.Generator) -> np.ndarray:
-    """(count, 3) unit vectors all around, as even as a spiral makes them, turned at random."""
+    """Unit vectors (count, 3) distributed evenly over the sphere along a spiral, with a random rotation."""
     steps = np.arange(count) + 0.5
     height = 1 - 2 * steps / count
     turn = np.pi * (1 + 5**0.5) * steps + rng.uniform(0, 2 * np.pi)

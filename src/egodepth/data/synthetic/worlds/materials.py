@@ -1,4 +1,4 @@
-"""Materials of the worlds: tiling textures (H, W, 3) float32 in [0, 1], from a random generator each."""
+"""Materials of the worlds: random tileable textures (H, W, 3) float32 in [0, 1]."""
 
 import itertools
 from collections.abc import Callable
@@ -8,14 +8,14 @@ import numpy as np
 
 Rng = np.random.Generator
 SIDE = 256
-"""Pixels of a tile."""
+"""Side of a tile in pixels."""
 Colour = np.ndarray
 
 
 def colour(
     rng: Rng, saturation: tuple[float, float], value: tuple[float, float], hue: float | None = None
 ) -> Colour:
-    """(3,) RGB of a hue in [0, 1), any where None."""
+    """Random RGB colour (3,) of a hue in [0, 1); any hue if None."""
     h = rng.random() if hue is None else (hue + rng.normal(0, 0.03)) % 1
     s, v = rng.uniform(*saturation), rng.uniform(*value)
     ramp = np.abs((h + np.array([0, 2 / 3, 1 / 3])) % 1 * 6 - 3) - 1
@@ -26,8 +26,8 @@ def colour(
 def clouds(
     rng: Rng, cell: float, octaves: int = 4, side: int = SIDE, stretch: float = 1.0
 ) -> np.ndarray:
-    """(side, side) fractal noise that tiles, about of unit deviation; ``cell``: pixels of its largest blobs,
-    which are ``stretch`` times as wide as high."""
+    """Tileable fractal noise (side, side) of roughly unit standard deviation; ``cell`` is the width of the
+    largest blobs in pixels, ``stretch`` their ratio of width to height."""
     total = np.zeros((side, side), np.float32)
     power = 0.0
     for octave in range(octaves):
@@ -45,23 +45,23 @@ def clouds(
 
 
 def grain(rng: Rng, side: int = SIDE) -> np.ndarray:
-    """(side, side) white noise."""
+    """White noise (side, side)."""
     return rng.standard_normal((side, side)).astype(np.float32)
 
 
 def tinted(shade: np.ndarray, tint: Colour) -> np.ndarray:
-    """(H, W, 3) of a brightness and a colour."""
+    """Multiply brightness (H, W) with a colour, to (H, W, 3) in [0, 1]."""
     return np.clip(shade[..., None] * tint, 0, 1).astype(np.float32)
 
 
 def blended(weight: np.ndarray, one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """``other`` where the weight is 1."""
+    """Blend two textures: ``one`` where the weight is 0, ``other`` where it is 1."""
     w = np.clip(weight, 0, 1)[..., None]
     return (one * (1 - w) + other * w).astype(np.float32)
 
 
 def asphalt(rng: Rng) -> np.ndarray:
-    """Grey, grainy, with stains, cracks and patches."""
+    """Grey, grainy asphalt with stains, cracks and patches."""
     shade = 1 + 0.10 * clouds(rng, 120, 3) + rng.uniform(0.04, 0.12) * grain(rng)
     if rng.random() < 0.6:
         shade -= 0.25 * _cracks(rng, rng.uniform(40, 110), 0.9)
@@ -72,7 +72,7 @@ def asphalt(rng: Rng) -> np.ndarray:
 
 
 def concrete(rng: Rng) -> np.ndarray:
-    """Plates of concrete with joints."""
+    """Concrete slabs with joints."""
     shade = 1 + 0.07 * clouds(rng, 90) + 0.03 * grain(rng)
     if rng.random() < 0.6:
         gap = SIDE // int(rng.integers(1, 4))
@@ -82,7 +82,7 @@ def concrete(rng: Rng) -> np.ndarray:
 
 
 def paving(rng: Rng) -> np.ndarray:
-    """Stones in courses."""
+    """Paving stones in courses."""
     return _courses(rng, int(rng.integers(5, 14)), int(rng.integers(4, 14)),
                     colour(rng, (0.0, 0.25), (0.4, 0.7), 0.08), rng.uniform(0.05, 0.16))  # fmt: skip
 
@@ -94,7 +94,7 @@ def bricks(rng: Rng) -> np.ndarray:
 
 
 def tiles(rng: Rng) -> np.ndarray:
-    """Glazed tiles, one or two colours."""
+    """Glazed tiles in one or two colours."""
     count = int(rng.integers(3, 10))
     cell = SIDE // count
     tint = np.ones((count, count, 1)) * colour(rng, (0, 0.4), (0.5, 0.95))
@@ -113,14 +113,14 @@ def tiles(rng: Rng) -> np.ndarray:
 
 
 def plaster(rng: Rng) -> np.ndarray:
-    """Painted or raw plaster, often hardly any texture."""
+    """Painted or raw plaster, often with hardly any texture."""
     amount = rng.choice([0.006, 0.02, 0.05])
     shade = 1 + amount * clouds(rng, 100) + 0.5 * amount * grain(rng)
     return tinted(shade, colour(rng, (0.0, 0.35), (0.55, 0.95)))
 
 
 def wallpaper(rng: Rng) -> np.ndarray:
-    """Stripes or a pattern that repeats."""
+    """Wallpaper with stripes or a repeating pattern."""
     ground, figure = colour(rng, (0, 0.4), (0.5, 0.95)), colour(rng, (0, 0.6), (0.2, 0.9))
     y, x = np.mgrid[:SIDE, :SIDE] * (2 * np.pi / SIDE)
     n, m = rng.integers(2, 12, 2)
@@ -159,7 +159,7 @@ def gravel(rng: Rng) -> np.ndarray:
 
 
 def planks(rng: Rng) -> np.ndarray:
-    """Boards side by side, the grain along the rows."""
+    """Boards side by side, with the grain along the rows."""
     count = int(rng.integers(2, 9))
     edges = np.linspace(0, SIDE, count + 1).astype(int)
     image = wood(rng)
@@ -171,13 +171,13 @@ def planks(rng: Rng) -> np.ndarray:
 
 
 def wood(rng: Rng) -> np.ndarray:
-    """Grain of wood."""
+    """Wood grain."""
     shade = 1 + 0.12 * clouds(rng, 150, 5, stretch=9) + 0.03 * grain(rng)
     return tinted(shade, colour(rng, (0.2, 0.65), (0.3, 0.85), 0.075))
 
 
 def cloth(rng: Rng) -> np.ndarray:
-    """Plain, striped or checked."""
+    """Plain, striped or checked cloth."""
     ground, figure = colour(rng, (0, 0.8), (0.1, 0.9)), colour(rng, (0, 0.8), (0.1, 0.9))
     kind, n = rng.integers(4), int(rng.integers(2, 14))
     wave = np.sin(np.arange(SIDE) * 2 * np.pi * n / SIDE) > rng.uniform(-0.5, 0.7)
@@ -221,12 +221,12 @@ def metal(rng: Rng) -> np.ndarray:
 
 
 def paint(rng: Rng) -> np.ndarray:
-    """One strong or plain colour without texture."""
+    """Paint of a single colour, without texture."""
     return tinted(1 + 0.01 * grain(rng), colour(rng, (0.0, 0.9), (0.08, 0.95)))
 
 
 def foliage(rng: Rng) -> np.ndarray:
-    """Leaves, light and dark."""
+    """Light and dark leaves."""
     shade = 0.5 + 0.22 * clouds(rng, 30, 5) + 0.15 * grain(rng)
     return tinted(
         shade.clip(0.08, 1.2),
@@ -235,13 +235,13 @@ def foliage(rng: Rng) -> np.ndarray:
 
 
 def bark(rng: Rng) -> np.ndarray:
-    """Of a trunk: furrows along the columns."""
+    """Tree bark with furrows along the columns."""
     shade = 1 + 0.3 * clouds(rng, 40, 4, stretch=0.2) + 0.1 * grain(rng)
     return tinted(shade, colour(rng, (0.1, 0.45), (0.2, 0.5), 0.08))
 
 
 def marble(rng: Rng) -> np.ndarray:
-    """Stone with veins."""
+    """Veined stone."""
     veins = np.abs(clouds(rng, 120, 5))
     return tinted(
         1 - 0.35 * np.exp(-6 * veins) + 0.02 * grain(rng), colour(rng, (0, 0.2), (0.3, 0.95))
@@ -249,7 +249,7 @@ def marble(rng: Rng) -> np.ndarray:
 
 
 def poster(rng: Rng) -> np.ndarray:
-    """Something printed: shapes, lines of text, a gradient."""
+    """A printed poster with shapes, lines of text and a gradient."""
     image = np.ones((SIDE, SIDE, 3), np.float32) * colour(rng, (0, 0.6), (0.3, 1)).astype(
         np.float32
     )
@@ -275,7 +275,7 @@ def poster(rng: Rng) -> np.ndarray:
 
 
 def books(rng: Rng) -> np.ndarray:
-    """Backs of books on four shelves."""
+    """Book spines on four shelves."""
     image = np.full((SIDE, SIDE, 3), 0.08, np.float32)
     for shelf in range(4):
         low = shelf * SIDE // 4
@@ -293,7 +293,7 @@ def books(rng: Rng) -> np.ndarray:
 
 
 def facade(rng: Rng) -> np.ndarray:
-    """Four storeys of four bays of windows."""
+    """A facade of four storeys with four bays of windows."""
     image = rng.choice(np.array([plaster, bricks, concrete]))(rng)
     image = image * rng.uniform(0.8, 1.05)
     cell = SIDE // 4
@@ -315,7 +315,7 @@ def facade(rng: Rng) -> np.ndarray:
 
 
 def mosaic(rng: Rng) -> np.ndarray:
-    """Nothing in particular: clouds between a few colours, as the images of photographs vary."""
+    """An abstract mix of a few colours, with the variation of photographs."""
     image = tinted(np.ones((SIDE, SIDE)), colour(rng, (0, 0.8), (0.1, 0.9)))
     for _ in range(rng.integers(1, 4)):
         edge = rng.uniform(1, 12) * (
@@ -336,7 +336,7 @@ THING = (paint, cloth, metal, wood, mosaic, poster, bricks, tiles, foliage, marb
 
 
 def pick(rng: Rng, choices: tuple[Callable[[Rng], np.ndarray], ...]) -> np.ndarray:
-    """A texture of one of several materials."""
+    """Make a texture of one of several materials."""
     return choices[rng.integers(len(choices))](rng)
 
 
@@ -357,7 +357,7 @@ def _courses(rng: Rng, rows: int, columns: int, tint: Colour, spread: float) -> 
 
 
 def _cracks(rng: Rng, cell: float, width: float) -> np.ndarray:
-    """(SIDE, SIDE) in [0, 1]: the borders of cells around random points, which tile."""
+    """Tileable cracks (SIDE, SIDE) in [0, 1]: the borders of Voronoi cells of random points."""
     count = max(4, int((SIDE / cell) ** 2))
     seeds = rng.uniform(0, SIDE, (count, 2))
     marks = np.full((SIDE * 2, SIDE * 2), 255, np.uint8)
@@ -369,7 +369,7 @@ def _cracks(rng: Rng, cell: float, width: float) -> np.ndarray:
     _, labels = cv2.distanceTransformWithLabels(
         marks, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    # The same point is another label in each copy of the tile, so that borders stay where they belong.
+    # A point has a different label in each copy of the tile, so that borders between copies are kept.
     labels = labels.astype(np.float32)[half : half + SIDE + 1, half : half + SIDE + 1]
     edge = (np.diff(labels, axis=0)[:, :-1] != 0) | (np.diff(labels, axis=1)[:-1] != 0)
     found: np.ndarray = np.clip(cv2.GaussianBlur(edge.astype(np.float32), (0, 0), width) * 2, 0, 1)

@@ -1,4 +1,4 @@
-"""Things that stand outdoors: each is built around its own origin, on the ground, looking to -z."""
+"""Outdoor objects: each is built around its own origin, on the ground, facing -z."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ from egodepth.data.synthetic.worlds.scene import Scene
 
 
 def tree(s: Scene, rng: Rng, p: Palette) -> float:
-    """A broad-leaved tree, a fir, or a palm-like one; its radius."""
+    """Add a broad-leaved tree, a fir or a palm-like tree; returns its radius."""
     kind, high = rng.random(), rng.uniform(3, 11)
     leaves, bark = p(materials.foliage), p(materials.bark)
     if kind < 0.3:
@@ -40,7 +40,7 @@ def tree(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def bush(s: Scene, rng: Rng, p: Palette) -> float:
-    """A shrub; its radius."""
+    """Add a shrub; returns its radius."""
     wide, leaves = rng.uniform(0.4, 1.3), p(materials.foliage)
     for _ in range(rng.integers(2, 5)):
         spot = rng.uniform(-0.6, 0.6, 2) * wide
@@ -49,7 +49,7 @@ def bush(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def person(s: Scene, rng: Rng, p: Palette) -> float:
-    """Somebody who walks to +z; the radius."""
+    """Add a person who walks towards +z; returns the radius."""
     tall = rng.uniform(1.5, 1.95)
     shirt, trousers, skin, hair = (
         p(materials.cloth),
@@ -74,7 +74,7 @@ def person(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def lamp_post(s: Scene, rng: Rng, p: Palette) -> float:
-    """A street lamp whose arm reaches to +x."""
+    """A street lamp with its arm towards +x."""
     high, arm, grey = rng.uniform(4, 8), rng.uniform(0, 2), p(materials.metal)
     s.tube(0.08, 0, high, grey, sides=6)
     s.block((arm + 0.3, 0.1, 0.12), grey, (arm / 2, high - 0.05, 0))
@@ -83,7 +83,7 @@ def lamp_post(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def sign(s: Scene, rng: Rng, p: Palette) -> float:
-    """A traffic sign or notice on a post."""
+    """A traffic sign or notice board on a post."""
     high, grey = rng.uniform(1.8, 2.8), p(materials.metal)
     s.tube(0.035, 0, high, grey, sides=6)
     sides, radius = int(rng.choice([3, 4, 8, 14])), rng.uniform(0.25, 0.45)
@@ -112,7 +112,7 @@ def bin_or_box(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 def bench(s: Scene, rng: Rng, p: Palette) -> float:
-    """A bench of boards."""
+    """A wooden bench."""
     long, boards, legs = rng.uniform(1.2, 2.2), p(materials.wood), p(materials.metal)
     s.block((long, 0.06, 0.45), boards, (0, 0.42, 0))
     s.block((long, 0.35, 0.05), boards, (0, 0.5, 0.22))
@@ -122,5 +122,5 @@ def bench(s: Scene, rng: Rng, p: Palette) -> float:
 
 
 STREET = (lamp_post, sign, bin_or_box, tree, bush, bench, sign, lamp_post, person, tree)
-"""What stands beside a street."""
+"""Objects beside a street."""
 ROADSIDE = (tree, bush, tree, sign, tree)

@@ -1,7 +1,7 @@
-"""Pairs of frames of ever new worlds, with exact depth and motion, for pretraining.
+"""A stream of frame pairs from new worlds, with exact depth and motion, for pretraining.
 
 Depth and translation are in the unit of a canonical camera: metres times CANONICAL_FOCAL over the focal length
-in pixels. What has one size in the image and one in the world then has one depth, whatever the field of view.
+in pixels. An object of given size in the world and in the image then has the same depth for any field of view.
 """
 
 from collections.abc import Iterator
@@ -15,24 +15,24 @@ from numpy import ndarray
 from egodepth.data.synthetic.worlds.world import World
 
 CANONICAL_FOCAL = 180.0
-"""Pixels."""
+"""Focal length of the canonical camera in pixels."""
 SIZES = {(96, 320): 0.4, (192, 256): 0.25, (128, 224): 0.25, (224, 128): 0.1}
-"""Height and width of the images, and how often they are drawn."""
+"""Probability of each image size (height, width)."""
 KIND_SHARES = {
     "town": 0.22, "country": 0.12, "motorway": 0.08, "yard": 0.13, "room": 0.19, "corridor": 0.06,
     "hall": 0.07, "stairs": 0.03, "shapes": 0.10,
 }  # fmt: skip
-"""How often a world of each kind is drawn."""
+"""Probability of each kind of world."""
 HELD_OUT_SEEDS = 10**9
-"""Worlds of seeds from here on are never trained on."""
+"""First seed of the worlds that are never used for training."""
 FRAMES, PAIRS = 60, 14
-"""Of one world."""
+"""Number of frames and of pairs per world."""
 MAX_GAP = 5
-"""Frames between those of a pair, at most."""
+"""Maximum gap between the two frames of a pair."""
 MAX_DEPTH = 100.0
-"""In the canonical unit; the sky counts as lying there."""
+"""Maximum depth in the canonical unit; the sky counts as this far."""
 NEAREST = 0.11
-"""Depth in the canonical unit below which something is right before the lens, and the pair is left out."""
+"""Minimum depth in the canonical unit; pairs with anything closer to the camera are left out."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,10 @@ class Pair:
     """Two frames of a world, in order of time.
 
     Attributes:
-        images: of both, RGB.
-        inverse_depth: of both, in the canonical unit; 0 for sky.
-        motion: ``second_from_first``, translation in the canonical unit; None where nothing tells it, since
-            the principal point was moved.
+        images: both images, RGB.
+        inverse_depth: both inverse depth maps, in the canonical unit; 0 for sky.
+        motion: ``second_from_first``, translation in the canonical unit; None if cropping moved the principal
+            point, which makes it ambiguous.
     """
 
     images: UInt8[ndarray, "2 h w 3"]
@@ -52,22 +52,22 @@ class Pair:
 
     @property
     def size(self) -> tuple[int, int]:
-        """Height and width."""
+        """Height and width of the images."""
         height, width = self.images.shape[1:3]
         return height, width
 
     def resized(self, box: tuple[int, int, int, int], size: tuple[int, int]) -> "Pair":
-        """A part of both images, enlarged or shrunk, also unevenly.
+        """Crop both images and resize them, possibly changing the aspect ratio.
 
         Args:
-            box: top, left, height and width of the part.
-            size: height and width to bring it to.
+            box: top, left, height and width of the crop.
+            size: height and width to resize to.
         """
         if box == (0, 0, *self.size) and size == self.size:
             return self
         top, left, height, width = box
         part = np.s_[top : top + height, left : left + width]
-        # What is twice as large in the image lies at half the canonical depth.
+        # Enlarging by a factor divides the canonical depth by it.
         factor = np.sqrt(size[0] * size[1] / (height * width))
         shape = (size[1], size[0])
         shrinks = size[0] * size[1] < height * width
@@ -87,7 +87,7 @@ class Pair:
 
 
 def world_of(seed: int, number: int) -> World:
-    """A world of the stream that a seed starts."""
+    """The world with this number in the stream of a seed."""
     rng = np.random.default_rng([seed, number])
     kind = str(rng.choice(list(KIND_SHARES), p=list(KIND_SHARES.values())))
     height, width = list(SIZES)[rng.choice(len(SIZES), p=list(SIZES.values()))]
@@ -95,7 +95,7 @@ def world_of(seed: int, number: int) -> World:
 
 
 def world_pairs(seed: int, number: int) -> Iterator[Pair]:
-    """Pairs of a world of the stream that a seed starts."""
+    """Yield the pairs of the world with this number in the stream of a seed."""
     world = world_of(seed, number)
     rng = np.random.default_rng([seed, number, 1])
     for _ in range(PAIRS):
@@ -106,7 +106,7 @@ def world_pairs(seed: int, number: int) -> Iterator[Pair]:
 
 
 def pair_of(world: World, first: int, second: int) -> Pair:
-    """Two frames of a world."""
+    """Render two frames of a world as a pair."""
     unit = CANONICAL_FOCAL / float(world.camera.matrix[0, 0])
     images, depths = zip(*(world.render(index)[:2] for index in (first, second)), strict=True)
     depth = unit * np.stack(depths)

@@ -1,4 +1,4 @@
-"""How cameras move through the worlds."""
+"""Camera paths through the worlds."""
 
 import numpy as np
 
@@ -6,18 +6,20 @@ from egodepth.data.synthetic.worlds.materials import Rng
 
 
 class Spine:
-    """The middle line of a road or corridor, from s = 0 at the origin on, sampled every metre.
+    """Centre line of a road or corridor with arc length s, 0 at the origin, sampled every metre.
 
     Attributes:
-        length: metres.
+        length: length in metres.
     """
 
     def __init__(self, rng: Rng, length: float, bend: float, hills: float = 0.0):
-        """Args:
-        rng: draws the bends.
-        length: metres; it begins 30 m before s = 0.
-        bend: largest curvature, 1 / m.
-        hills: largest slope.
+        """Draw a random line.
+
+        Args:
+            rng: generator to draw the bends from.
+            length: length in metres; the line extends 30 m beyond both ends.
+            bend: maximum curvature in 1 / m.
+            hills: maximum slope.
         """
         self.length = length
         self._s = np.arange(-30.0, length + 31.0)
@@ -32,14 +34,14 @@ class Spine:
         self._height = rise
 
     def at(self, s: float, offset: float = 0.0) -> tuple[float, float, float, float]:
-        """x, z, height and yaw of a point ``offset`` metres to the right of the line."""
+        """Return x, z, height and yaw at a point ``offset`` metres to the right of the line."""
         x, z, up, yaw = (
             float(np.interp(s, self._s, v)) for v in (self._x, self._z, self._height, self._yaw)
         )
         return x + offset * np.cos(yaw), z - offset * np.sin(yaw), up, yaw
 
     def pose(self, s: float, offset: float = 0.0, backwards: bool = False) -> np.ndarray:
-        """(4, 4): a frame on the line, looking along it."""
+        """Pose (4, 4) at a point ``offset`` metres to the right of the line, looking along it."""
         x, z, up, yaw = self.at(s, offset)
         slope = np.arctan(self.at(s + 1)[2] - self.at(s - 1)[2]) / 2
         turn = rotation(yaw + np.pi * backwards, -slope if backwards else slope, 0)
@@ -49,7 +51,7 @@ class Spine:
 
 
 def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
-    """(3, 3): world_from_camera; yaw to the right, pitch up, roll clockwise, in radians."""
+    """Rotation world_from_camera (3, 3); yaw to the right, pitch up, roll clockwise, in radians."""
     cy, sy, cp, sp, cr, sr = (
         np.cos(yaw),
         np.sin(yaw),
@@ -65,7 +67,7 @@ def rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
 
 
 def waves(rng: Rng, frames: int, size: float, period: float) -> np.ndarray:
-    """(frames,) a smooth wandering within ``size``; ``period``: frames of its slowest wave."""
+    """Smooth random oscillation (frames,) of at most ``size``; ``period`` of the slowest wave in frames."""
     time = np.arange(frames)
     total = np.zeros(frames)
     for share, faster in ((0.6, 1.0), (0.3, 2.3), (0.1, 4.1)):
@@ -77,7 +79,7 @@ def waves(rng: Rng, frames: int, size: float, period: float) -> np.ndarray:
 def drive(
     rng: Rng, spine: Spine, frames: int, speed: float, lane: float, height: float
 ) -> np.ndarray:
-    """(frames, 4, 4) world_from_camera along a road, a little unsteady; ``speed``: metres per frame."""
+    """Slightly unsteady poses world_from_camera (frames, 4, 4) along a road; ``speed`` in metres per frame."""
     speeds = speed * (1 + waves(rng, frames, 0.3, 80))
     along = np.concatenate([[0], np.cumsum(speeds)[:-1]])
     drift = lane + waves(rng, frames, 0.35, 60)
@@ -100,16 +102,16 @@ def wander(
     rng: Rng, frames: int, reach: tuple[float, float, float], height: float, period: float,
     look: float, pitch: float = 0.0,
 ) -> np.ndarray:  # fmt: skip
-    """(frames, 4, 4) world_from_camera of a camera that is held or flies around the origin.
+    """Poses world_from_camera (frames, 4, 4) of a hand-held or flying camera around the origin.
 
     Args:
-        rng: draws the way.
-        frames: their number.
-        reach: metres that it leaves the origin by, along x, height and z.
-        height: its mean, metres.
-        period: frames of its slowest wave.
-        look: radians that it turns to either side; beyond pi it looks all around.
-        pitch: mean, radians upwards.
+        rng: generator to draw the path from.
+        frames: number of frames.
+        reach: maximum distance from the origin in metres, along x, height and z.
+        height: mean height in metres.
+        period: period of the slowest wave in frames.
+        look: maximum yaw to either side in radians; beyond pi the camera looks all around.
+        pitch: mean pitch in radians, upwards.
     """
     x, up, z = (waves(rng, frames, r, period) for r in reach)
     yaw = rng.uniform(0, 2 * np.pi) + waves(rng, frames, look, 1.4 * period)

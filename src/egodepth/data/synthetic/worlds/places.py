@@ -1,4 +1,4 @@
-"""Worlds in the open that one walks or flies through, and one that is like no place."""
+"""Outdoor worlds for a hand-held or flying camera, and an abstract world."""
 
 import numpy as np
 
@@ -20,11 +20,11 @@ YARD: tuple[Thing, ...] = (
     tree, bush, bench, pile, bin_or_box, person, shape, lamp_post, table, vehicle,
 )  # fmt: skip
 FAR = 500.0
-"""Metres to the edge of the ground."""
+"""Distance in metres to the edge of the ground."""
 
 
 def yard(rng: Rng, frames: int) -> Blueprint:
-    """A yard, park or square: on foot, held by hand, or from the air."""
+    """A yard, park or square, seen by a hand-held camera or from the air."""
     scene = Scene()
     p = Palette(scene, rng)
     size = rng.uniform(8, 40)
@@ -55,7 +55,7 @@ def yard(rng: Rng, frames: int) -> Blueprint:
 
 
 def _border(scene: Scene, rng: Rng, p: Palette, size: float) -> None:
-    """Houses, walls, fences or hedges on most sides."""
+    """Add houses, walls, fences or hedges on most sides."""
     for side in range(4):
         if rng.random() < 0.15:
             continue
@@ -71,7 +71,7 @@ def _border(scene: Scene, rng: Rng, p: Palette, size: float) -> None:
 
 
 def shapes(rng: Rng, frames: int) -> Blueprint:
-    """Bodies of all sizes in the air, before walls: nothing that one could know by heart."""
+    """Floating bodies of all sizes in front of walls, without any familiar objects."""
     scene = Scene()
     p = Palette(scene, rng, 6)
     size = np.exp(rng.uniform(np.log(3), np.log(30)))

@@ -1,4 +1,4 @@
-"""Worlds that one drives through."""
+"""Worlds for driving."""
 
 from dataclasses import dataclass
 
@@ -17,27 +17,27 @@ from egodepth.data.synthetic.worlds.vehicles import vehicle
 from egodepth.data.synthetic.worlds.weather import draw_weather
 
 FAR = 900.0
-"""Metres to the edge of the ground."""
+"""Distance in metres to the edge of the ground."""
 STEP = 6.0
-"""Metres of road that are one piece."""
+"""Length in metres of a piece of road."""
 BEHIND = -24.0
-"""Metres along the road at which it begins; the camera starts at 0."""
+"""Start of the road in metres along it; the camera starts at 0."""
 WIDE = 12.0
-"""Metres from which on a road has more than a lane each way."""
+"""Minimum width in metres of a road with more than one lane per direction."""
 
 
 @dataclass(frozen=True)
 class Road:
-    """What a road is like.
+    """Properties of a road.
 
     Attributes:
-        width: metres.
-        bend: largest curvature, 1 / m.
-        hills: largest slope.
-        speed: of the camera, metres per frame.
-        traffic: vehicles, over a usual number.
-        houses: share of its sides that houses stand at; 0 for fields and woods.
-        kerb: height of the pavement, metres.
+        width: width in metres.
+        bend: maximum curvature in 1 / m.
+        hills: maximum slope.
+        speed: speed of the camera in metres per frame.
+        traffic: number of vehicles relative to the usual one.
+        houses: share of the roadside with houses; 0 for fields and woods.
+        kerb: height of the pavement in metres.
         barriers: whether there are guard rails or walls.
     """
 
@@ -68,7 +68,7 @@ def country(rng: Rng, frames: int) -> Blueprint:
 
 
 def motorway(rng: Rng, frames: int) -> Blueprint:
-    """A wide road with barriers, on which cars drive about as fast as the camera."""
+    """A wide road with barriers and cars that drive about as fast as the camera."""
     return _world(rng, frames, Road(
         width=rng.uniform(12, 20), bend=rng.uniform(0, 0.004), hills=rng.uniform(0, 0.02),
         speed=rng.uniform(1.0, 2.5), traffic=rng.uniform(0.5, 3), barriers=True,
@@ -106,13 +106,13 @@ def _world(rng: Rng, frames: int, road: Road) -> Blueprint:
 
 
 def _ground(scene: Scene, rng: Rng, p: Palette, spine: Spine, road: Road, walk: float) -> None:
-    """Road, kerbs, verges and fields: strips along the road, and a plane below all."""
+    """Add road, kerbs, verges and fields: strips along the road, above a ground plane."""
     half, kerb = road.width / 2, road.kerb
     verge = p(
         materials.GROUND if road.houses else (materials.grass, materials.soil, materials.grass)
     )
     fields = p((materials.grass, materials.soil, materials.gravel))
-    # Offsets and heights of both edges, texture, and metres that its tile spans across and along.
+    # Offsets and heights of both edges, texture, and size of its tile in metres across and along.
     strips = [(-half, half, 0.0, 0.0, scene.add_texture(_lanes(rng, road.width)), road.width, 12.0)]
     for side in (-1, 1):
         near, far = side * half, side * (half + walk)
@@ -147,7 +147,7 @@ def _ground(scene: Scene, rng: Rng, p: Palette, spine: Spine, road: Road, walk: 
 
 
 def _lanes(rng: Rng, width: float) -> np.ndarray:
-    """A road surface with markings; rows along the road, 12 m a tile, columns across its whole width."""
+    """Road surface with markings; rows along the road, 12 m per tile, columns across its whole width."""
     choices = (materials.asphalt, materials.asphalt, materials.asphalt, materials.concrete)
     fine = np.tile(materials.pick(rng, choices), (2, max(1, round(width / 6)), 1))
     image = cv2.resize(fine, (256, 384), interpolation=cv2.INTER_AREA)
@@ -173,7 +173,7 @@ def _lanes(rng: Rng, width: float) -> np.ndarray:
 def _roadside(
     scene: Scene, rng: Rng, p: Palette, spine: Spine, road: Road, side: int, walk: float
 ) -> None:
-    """What stands beside the road."""
+    """Add objects beside the road."""
     s, gap = float(rng.uniform(-20, 0)), rng.uniform(4, 14)
     choices = outdoors.STREET if road.houses else outdoors.ROADSIDE
     while s < spine.length:
@@ -184,7 +184,7 @@ def _roadside(
             else walk + rng.uniform(0, 12) ** 1.2
         )
         x, z, up, yaw = spine.at(s, side * (road.width / 2 + beside))
-        # The arm of a lamp reaches over the road.
+        # The arm of a lamp extends over the road.
         turn = yaw + np.pi * (side > 0 and thing is outdoors.lamp_post) + rng.normal(0, 0.2)
         with scene.placed(x, z, turn, -(up + road.kerb)):
             thing(scene, rng, p)
@@ -192,7 +192,7 @@ def _roadside(
 
 
 def _parked(scene: Scene, rng: Rng, p: Palette, spine: Spine, offset: float, share: float) -> None:
-    """Vehicles parked along one side."""
+    """Add parked vehicles along one side."""
     s = float(rng.uniform(-20, 0))
     while s < spine.length:
         if rng.random() < share:
@@ -203,7 +203,7 @@ def _parked(scene: Scene, rng: Rng, p: Palette, spine: Spine, offset: float, sha
 
 
 def _barrier(scene: Scene, rng: Rng, p: Palette, spine: Spine, offset: float) -> None:
-    """A guard rail or a wall along the road."""
+    """Add a guard rail or a wall along the road."""
     is_rail = rng.random() < 0.6
     high, low = (rng.uniform(0.7, 0.9), 0.45) if is_rail else (rng.uniform(0.8, 4), 0.0)
     stuff = p((materials.metal, materials.concrete))

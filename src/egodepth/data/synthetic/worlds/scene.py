@@ -1,4 +1,4 @@
-"""Scenes under construction: a mesh whose parts are placed, turned outward, and may move."""
+"""Scene building: a mesh of placed, oriented and possibly moving parts."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -8,19 +8,19 @@ import numpy as np
 from egodepth.data.synthetic.ray_casting import SceneMesh, Vector
 
 Motion = Callable[[float], np.ndarray]
-"""Time in seconds to the transform (4, 4) of a part, in the world, from where it was built."""
+"""Function from time in seconds to the world transform (4, 4) of a part, relative to its initial pose."""
 STATIC = -1
 
 
 class Scene(SceneMesh):
-    """A mesh that knows which side of each surface is the outer one, and what moves.
+    """A mesh with outward normals and moving parts.
 
-    The world has x right, y down and z forward, in metres; the ground lies near y = 0.
+    The world frame has x right, y down and z forward, in metres; the ground is near y = 0.
 
     Attributes:
-        outward: (n, 3) normals of the triangles' outer sides, not of unit length.
-        part: (n,) index into ``motions``, STATIC for what stands still.
-        motions: of the moving parts.
+        outward: (n, 3) outward normals of the triangles, not of unit length.
+        part: (n,) index into ``motions``; STATIC for static triangles.
+        motions: motions of the moving parts.
     """
 
     def __init__(self) -> None:
@@ -37,13 +37,13 @@ class Scene(SceneMesh):
         self, x: float, z: float, yaw: float = 0.0, y: float = 0.0, scale: float = 1.0,
         inner: Vector = (0.0, -0.5, 0.0),
     ) -> Iterator[None]:  # fmt: skip
-        """What is built inside is turned about the vertical and moved.
+        """Place everything built inside the ``with`` block.
 
         Args:
             x, z, y: position of its origin in the parent frame.
-            yaw: radians, from +z towards +x.
-            scale: all its lengths are multiplied by it.
-            inner: a point behind all its faces, in its own frame: faces look away from it.
+            yaw: rotation about the vertical axis in radians, from +z towards +x.
+            scale: factor of all its lengths.
+            inner: a point behind all its faces, in its own frame: faces point away from it.
         """
         before = self._placed, self._inner
         here = np.eye(4)
@@ -58,7 +58,7 @@ class Scene(SceneMesh):
 
     @contextmanager
     def moving(self, motion: Motion) -> Iterator[None]:
-        """What is built inside is one part that moves rigidly."""
+        """Make everything built inside the ``with`` block one rigidly moving part."""
         self.motions.append(motion)
         self._part = len(self.motions) - 1
         try:
@@ -67,7 +67,7 @@ class Scene(SceneMesh):
             self._part = STATIC
 
     def append(self, draft: "Scene", x: float, z: float, yaw: float) -> None:
-        """Add what was built alone, with the same textures, turned and moved; it stands still."""
+        """Add a static scene that was built separately with the same textures, rotated and translated."""
         turn, shift = turn_about_vertical(yaw), np.array([x, 0, z])
         first = len(self.corners)
         self.corners += [corners @ turn.T + shift for corners in draft.corners]
@@ -80,7 +80,7 @@ class Scene(SceneMesh):
     def polygon(
         self, corners: np.ndarray, texels: np.ndarray, texture: int, inner: Vector | None = None
     ) -> None:
-        """A convex planar polygon; ``inner``: a point behind it, if another than that of its place."""
+        """Add a convex planar polygon; ``inner`` is a point behind it, by default that of :meth:`placed`."""
         first = len(self.corners)
         turn, shift = self._placed[:3, :3], self._placed[:3, 3]
         placed = np.asarray(corners, float) @ turn.T + shift
@@ -88,7 +88,7 @@ class Scene(SceneMesh):
         behind = self._inner if inner is None else turn @ np.asarray(inner, float) + shift
         if behind is None:
             behind = placed[0] + (0, 1, 0)
-        # Newell's sum: right for any convex polygon, whichever of its corners lie in a line.
+        # Newell's method: valid for any convex polygon, even with collinear corners.
         normal = np.cross(placed, np.roll(placed, -1, 0)).sum(0)
         if normal @ (placed[0] - behind) < 0:
             normal = -normal
@@ -100,13 +100,13 @@ class Scene(SceneMesh):
         self, outline: Sequence[tuple[float, float]] | np.ndarray, bottom: float, top: float,
         texture: int, repeat_m: float = 1.0, cover: int | None = None,
     ) -> None:  # fmt: skip
-        """A vertical prism; one that stands on the ground has no lower face.
+        """Add a vertical prism, without a lower face if it stands on the ground.
 
         Args:
             outline: (n, 2) x, z of its convex base.
             bottom, top: heights in metres, upwards.
-            texture, cover: of its sides and of its top (that of the sides by default).
-            repeat_m: metres that the texture spans.
+            texture, cover: textures of its sides and of its top (by default the same).
+            repeat_m: size of the texture in metres.
         """
         base = np.asarray(outline, float)
         middle = base.mean(0)
@@ -120,7 +120,7 @@ class Scene(SceneMesh):
             run += length
         lid = np.stack([base[:, 0], np.full(len(base), -top), base[:, 1]], 1)
         self.polygon(lid, base / repeat_m, texture if cover is None else cover, inner)
-        if bottom > 0:  # seen from below
+        if bottom > 0:  # may be seen from below
             floor = np.stack([base[:, 0], np.full(len(base), -bottom), base[:, 1]], 1)
             self.polygon(floor, base / repeat_m, texture, inner)
 
@@ -128,7 +128,7 @@ class Scene(SceneMesh):
         self, size: Vector, texture: int, at: Vector = (0.0, 0.0, 0.0), repeat_m: float = 1.0,
         cover: int | None = None,
     ) -> None:  # fmt: skip
-        """A box (width along x, height, depth along z) whose base has its middle at ``at`` (x, height, z)."""
+        """Add a box (width along x, height, depth along z) with its base centred at ``at`` (x, height, z)."""
         (w, h, d), (x, up, z) = size, at
         left, right, front, back = x - w / 2, x + w / 2, z - d / 2, z + d / 2
         outline = [(left, front), (right, front), (right, back), (left, back)]
@@ -138,7 +138,7 @@ class Scene(SceneMesh):
         self, radius: float, bottom: float, top: float, texture: int,
         at: tuple[float, float] = (0.0, 0.0), sides: int = 8, repeat_m: float = 1.0,
     ) -> None:  # fmt: skip
-        """An upright cylinder."""
+        """Add an upright cylinder."""
         turns = np.arange(sides) * 2 * np.pi / sides
         outline = np.stack([at[0] + radius * np.cos(turns), at[1] + radius * np.sin(turns)], 1)
         self.prism(outline, bottom, top, texture, repeat_m)
@@ -147,13 +147,13 @@ class Scene(SceneMesh):
         self, profile: Sequence[tuple[float, float]], texture: int,
         at: tuple[float, float] = (0.0, 0.0), sides: int = 10, lumps: np.ndarray | None = None,
     ) -> None:  # fmt: skip
-        """A body of revolution.
+        """Add a solid of revolution.
 
         Args:
-            profile: (radius, height) from the bottom to the top.
-            texture: spans a third of the way around.
+            profile: (radius, height) from bottom to top.
+            texture: texture that spans a third of the circumference.
             at: x, z of its axis.
-            sides: faces around.
+            sides: number of faces around the axis.
             lumps: (len(profile), sides) factors of the radius.
         """
         turns = np.arange(sides + 1) * 2 * np.pi / sides
@@ -178,13 +178,13 @@ class Scene(SceneMesh):
     def triangles(
         self, corners: np.ndarray, texels: np.ndarray, texture: int, inner: Vector
     ) -> None:
-        """Many triangles at once, each its own surface.
+        """Add many triangles at once, each its own surface.
 
         Args:
             corners: (n, 3, 3).
             texels: (n, 3, 2).
-            texture: of all.
-            inner: a point behind them all.
+            texture: texture of all triangles.
+            inner: a point behind all of them.
         """
         turn, shift = self._placed[:3, :3], self._placed[:3, 3]
         placed = corners @ turn.T + shift
@@ -204,7 +204,7 @@ class Scene(SceneMesh):
         self, rng: np.random.Generator, radius: float, texture: int, at: Vector = (0.0, 0.0, 0.0),
         lumpy: float = 0.0, flat: float = 1.0,
     ) -> None:  # fmt: skip
-        """A ball around ``at`` (x, height, z), ``flat`` times as high as wide."""
+        """Add a ball centred at ``at`` (x, height, z), ``flat`` times as high as wide."""
         tilt = np.linspace(0, np.pi, 6)
         profile = [(radius * np.sin(t), at[1] - flat * radius * np.cos(t)) for t in tilt]
         lumps = 1 + lumpy * rng.uniform(-1, 1, (6, 9)) if lumpy else None
@@ -214,7 +214,7 @@ class Scene(SceneMesh):
         self, width: float, height: float, texture: int, at: Vector = (0.0, 0.0, 0.0),
         repeat: tuple[float, float] = (1.0, 1.0),
     ) -> None:  # fmt: skip
-        """An upright rectangle that looks to -z, the middle of its lower edge at ``at`` (x, height, z)."""
+        """Add an upright rectangle that faces -z, with its lower edge centred at ``at`` (x, height, z)."""
         x, up, z = at
         left, right = x - width / 2, x + width / 2
         top = -up - height
@@ -224,6 +224,6 @@ class Scene(SceneMesh):
 
 
 def turn_about_vertical(yaw: float) -> np.ndarray:
-    """(3, 3): turns +z towards +x by so many radians."""
+    """Rotation (3, 3) by ``yaw`` radians from +z towards +x."""
     c, s = np.cos(yaw), np.sin(yaw)
     return np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]])

@@ -1,4 +1,4 @@
-"""What moves by itself: vehicles on a road, and people."""
+"""Dynamic objects: vehicles on a road, and pedestrians."""
 
 import numpy as np
 
@@ -21,15 +21,17 @@ def add_vehicles(
     lane: float,
     frames: int,
 ) -> None:
-    """Vehicles that drive both ways.
+    """Add vehicles that drive in both directions.
 
     Args:
-        scene, rng, p: what they are added to.
-        spine: the road.
-        count: how many, at most.
-        speed: of the camera, metres per frame.
-        lane: the camera's, metres from the middle of the road.
-        frames: that the camera drives for.
+        scene: scene to add them to.
+        rng: random generator.
+        p: textures of the world.
+        spine: centre line of the road.
+        count: maximum number of vehicles.
+        speed: speed of the camera in metres per frame.
+        lane: offset of the camera's lane in metres from the centre line.
+        frames: number of frames that the camera drives for.
     """
     taken = [(0.0, lane)]
     for _ in range(count):
@@ -39,7 +41,7 @@ def add_vehicles(
         if any(abs(start - s) < 9 and abs(offset - o) < 1.5 for s, o in taken):
             continue
         taken.append((start, offset))
-        # In the camera's lane nobody is slower, so that it never drives into one.
+        # Vehicles in the camera's lane are hardly slower than the camera, so that it does not hit them.
         rate = RATE * speed * (rng.uniform(0.6, 1.4) if backwards else rng.uniform(0.95, 1.3))
         x, z, up, yaw = spine.at(start, offset)
         motion = _along(spine, start, offset, -rate if backwards else rate)
@@ -50,7 +52,8 @@ def add_vehicles(
 def add_walkers(
     scene: Scene, rng: Rng, p: Palette, spine: Spine, count: int, beside: float, reach: float
 ) -> None:
-    """People who walk along a road, or across it, from ``beside`` metres off its middle on."""
+    """Add pedestrians who walk along a road or across it, starting at ``beside`` metres or more from its
+    middle."""
     for _ in range(count):
         side = rng.choice([-1, 1])
         x, z, up, yaw = spine.at(
@@ -64,7 +67,7 @@ def add_walkers(
 def add_walker(
     scene: Scene, rng: Rng, p: Palette, spot: tuple[float, float, float], heading: float
 ) -> None:
-    """Somebody who walks straight on from x, z and a height."""
+    """Add a pedestrian who walks straight ahead from ``spot`` (x, z, height)."""
     pace = rng.uniform(0.5, 1.7) * np.array([np.sin(heading), 0, np.cos(heading)])
 
     def walk(time: float) -> np.ndarray:
@@ -77,7 +80,7 @@ def add_walker(
 
 
 def _along(spine: Spine, start: float, offset: float, rate: float) -> Motion:
-    """Along a road at ``rate`` metres per second; backwards below zero."""
+    """Motion along a road at ``rate`` metres per second; backwards if negative."""
     backwards = rate < 0
     back = np.linalg.inv(spine.pose(start, offset, backwards))
 

@@ -8,11 +8,11 @@ from egodepth.data.synthetic.worlds.palette import Palette
 from egodepth.data.synthetic.worlds.scene import Scene
 
 WHEEL = 0.33
-"""Radius in metres."""
+"""Radius of a wheel in metres."""
 
 
 def vehicle(s: Scene, rng: Rng, p: Palette) -> float:
-    """A car, van or lorry, looking to +z. Its length in metres."""
+    """Add a car, van or lorry, facing +z; returns its length in metres."""
     kind = rng.choice(["car", "van", "lorry"], p=[0.75, 0.15, 0.1])
     length, width = _lorry(s, rng, p) if kind == "lorry" else _car(s, rng, p, is_van=kind == "van")
     _wheels(s, p, length, width)
@@ -38,7 +38,7 @@ def _lorry(s: Scene, rng: Rng, p: Palette) -> tuple[float, float]:
 
 
 def _car(s: Scene, rng: Rng, p: Palette, *, is_van: bool) -> tuple[float, float]:
-    """An outline, extruded; the cabin is drawn in towards the roof."""
+    """Add a car or van: an extruded outline with a cabin that tapers towards the roof."""
     body, glass = p(materials.paint), p(palette.glass)
     length, width = float(rng.uniform(3.6, 4.9)), float(rng.uniform(1.65, 1.9))
     high = rng.uniform(1.85, 2.3) if is_van else rng.uniform(1.35, 1.6)

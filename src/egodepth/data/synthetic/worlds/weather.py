@@ -12,14 +12,14 @@ from egodepth.data.synthetic.worlds.materials import Rng
 
 @dataclass
 class Weather:
-    """What lights a world, and what hides it.
+    """Light, sky and haze of a world.
 
     Attributes:
         lights: sky, sun and lamps.
         sky: panorama, see :class:`~egodepth.data.synthetic.ray_casting.Renderer`.
-        haze: metres at which two thirds of the light are the haze's; infinite for none.
-        haze_colour: (3,).
-        is_night: whether the camera is short of light.
+        haze: distance in metres at which two thirds of the light come from the haze; infinite for none.
+        haze_colour: (3,) colour of the haze.
+        is_night: whether there is little light.
     """
 
     lights: Lights
@@ -30,7 +30,7 @@ class Weather:
 
 
 def indoor_light(rng: Rng) -> Weather:
-    """Dim light from all sides; lamps are to be added."""
+    """Dim ambient light; lamps are added separately."""
     ambient = np.ones(3) * rng.uniform(0.12, 0.45)
     lights = Lights(
         ambient, np.zeros(3), np.array([0.0, -1, 0]), reach=rng.uniform(0.6, 1.6), texel=0.15
@@ -39,7 +39,7 @@ def indoor_light(rng: Rng) -> Weather:
 
 
 def draw_weather(rng: Rng) -> Weather:
-    """Clear, overcast, a low sun, or night; sometimes hazy."""
+    """Draw random weather: clear, overcast, low sun, or night; sometimes hazy."""
     azimuth, elevation = rng.uniform(0, 2 * np.pi), np.radians(rng.uniform(12, 70))
     kind = rng.choice(["clear", "overcast", "low", "night"], p=[0.5, 0.3, 0.12, 0.08])
     if kind == "low":
@@ -91,7 +91,8 @@ def draw_weather(rng: Rng) -> Weather:
 
 
 def _panorama(rng: Rng, zenith: np.ndarray, horizon: np.ndarray, cover: float) -> np.ndarray:
-    """Over azimuth (columns) and elevation 90 to 0 degrees (rows), with clouds, and hills or roofs far away."""
+    """Sky panorama over azimuth (columns) and elevation 90 to 0 degrees (rows), with clouds, and distant hills
+    or roofs."""
     height, width = 128, 1024
     share = (np.linspace(1, 0, height) ** 0.6)[:, None, None]
     image = (horizon * (1 - share) + zenith * share) * np.ones((1, width, 1))

@@ -1,6 +1,6 @@
 """Rendered worlds of many kinds, with exact depth, poses and camera, from a seed.
 
-A world of a kind and a seed is a sequence like any other: ``synthetic:room:7``.
+A world is a sequence like any other, named by kind and seed: ``synthetic:room:7``.
 """
 
 from collections.abc import Callable
@@ -24,24 +24,24 @@ KINDS: dict[str, Callable[[Rng, int], Blueprint]] = {
     kind.__name__: kind
     for kind in (town, country, motorway, yard, room, corridor, hall, stairs, shapes)
 }
-"""How a world of each kind is drawn, of so many frames."""
+"""Functions that generate a world of each kind, given the number of frames."""
 
 FRAMES, HEIGHT, WIDTH = 100, 96, 320
 _VERSION = 1
-"""Raise it when the pictures change: it names the frame cache."""
+"""Version in the name of the frame cache; increase it when the images change."""
 
 
 @dataclass(frozen=True)
 class Film:
-    """What a camera makes of the light.
+    """Photometric properties of a camera.
 
     Attributes:
-        exposure: what brightness is multiplied by.
-        balance: (3,) factors of the colours.
+        exposure: factor of the brightness.
+        balance: (3,) white balance, factors of the colours.
         gamma: exponent of the tone curve.
-        vignette: share of the light that corners lose.
-        blur: deviation in pixels.
-        noise: deviation at full brightness.
+        vignette: fraction of light lost in the corners.
+        blur: standard deviation in pixels.
+        noise: standard deviation at full brightness.
     """
 
     exposure: float
@@ -53,7 +53,7 @@ class Film:
 
     @classmethod
     def draw(cls, rng: Rng, brightness: float, *, night: bool) -> "Film":
-        """A film for a world of some mean brightness."""
+        """Draw a random film for a world of some mean brightness."""
         level = rng.uniform(0.28, 0.5) * (0.6 if night else 1)
         return cls(
             exposure=level / max(brightness, 1e-3),
@@ -65,7 +65,7 @@ class Film:
         )
 
     def develop(self, colour: np.ndarray, rng: Rng) -> np.ndarray:
-        """(H, W, 3) uint8 of linear colours (H, W, 3)."""
+        """Convert linear colours (H, W, 3) to an image (H, W, 3) uint8."""
         height, width = colour.shape[:2]
         y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
         light: np.ndarray = colour * (self.exposure * self.balance)
@@ -73,7 +73,7 @@ class Film:
             light = light * (1 - self.vignette * (x**2 + y**2) / 2)[..., None].astype(np.float32)
         if self.blur:
             light = cv2.GaussianBlur(light, (0, 0), self.blur)
-        # Bright things bend towards white instead of being cut.
+        # Highlights are compressed towards white instead of being clipped.
         light = np.where(light > 0.7, 0.7 + 0.3 * np.tanh((light - 0.7) / 0.3), light)
         light = np.maximum(light, 0) ** self.gamma
         scatter = rng.standard_normal(light.shape, dtype=np.float32)
@@ -82,16 +82,16 @@ class Film:
 
 
 class World(RenderedFrames):
-    """Frames of one world, rendered when they are asked for."""
+    """Frames of one world, rendered on demand."""
 
     def __init__(
         self, kind: str, seed: int, frames: int = FRAMES, height: int = HEIGHT, width: int = WIDTH
     ):
-        """Fix the world; nothing is built yet.
+        """Define the world; nothing is built yet.
 
         Args:
-            kind: of :data:`KINDS`.
-            seed: chooses everything else.
+            kind: one of :data:`KINDS`.
+            seed: determines everything else.
             frames: number of frames.
             height, width: image size in pixels.
         """
@@ -105,12 +105,12 @@ class World(RenderedFrames):
 
     @property
     def world_from_camera(self) -> np.ndarray:
-        """(N, 4, 4)."""
+        """Poses (N, 4, 4)."""
         return self._blueprint.poses
 
     @cached_property
     def camera(self) -> Camera:
-        """Of all frames. The field of view is that of the longer side, for upright images as well."""
+        """Camera of all frames. The field of view is along the longer side, for portrait images too."""
         longer = max(self.height, self.width)
         focal = longer / 2 / np.tan(np.radians(self._blueprint.fov) / 2)
         return Camera.from_parameters(
@@ -122,7 +122,8 @@ class World(RenderedFrames):
         return f"{self.kind}-{_VERSION}-{self.seed}-{self._count}-{self.height}x{self.width}"
 
     def render(self, index: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Image (H, W, 3) uint8, depth (H, W) float32 in metres, and what moves by itself (H, W) bool."""
+        """Render the image (H, W, 3) uint8, depth (H, W) float32 in metres, and mask of dynamic objects (H, W)
+        bool."""
         view = self._renderer.view(self.world_from_camera[index], index / RATE)
         noise = np.random.default_rng([self.seed, self._number, 3, index])
         return self._film.develop(self._hazy(view), noise), view.depth, view.moving
@@ -151,7 +152,7 @@ class World(RenderedFrames):
         levels = []
         for i in (0, self._count // 2):
             view = self._renderer.view(self.world_from_camera[i], i / RATE)
-            # Cameras expose for what they look at more than for the sky.
+            # Cameras expose for the scene rather than for the sky.
             weight = np.where(view.depth > 0, 1.0, 0.3)
             levels.append((self._hazy(view).mean(-1) * weight).sum() / weight.sum())
         rng = np.random.default_rng([self.seed, self._number, 4])
@@ -159,7 +160,7 @@ class World(RenderedFrames):
 
 
 def read_world(kind: str, seed: int, frames: int = FRAMES) -> Sequence:
-    """The world of a kind and a seed as a sequence with depth and poses."""
+    """Return the world of a kind and a seed as a sequence with depth and poses."""
     world = World(kind, seed, frames)
     depth = {index: partial(world.depth, index) for index in range(frames)}
     return Sequence(f"{kind}-{seed}", world, world.camera, world.world_from_camera, depth)
