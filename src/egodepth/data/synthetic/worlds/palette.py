@@ -24,8 +24,8 @@ class Palette:
         self._made: dict[object, list[int]] = {}
 
     def __call__(self, choice: object) -> int:
-        """Return the index of a texture made by a function like those in :mod:`.materials`, or by one of a tuple
-        of them."""
+        """Return the index of a texture made by a function such as those in :mod:`.materials`, or by one of a
+        tuple of them."""
         made = self._made.setdefault(choice, [])
         if len(made) < self._kinds:
             choices = choice if isinstance(choice, tuple) else (choice,)

@@ -107,7 +107,7 @@ def wander(
     Args:
         rng: generator to draw the path from.
         frames: number of frames.
-        reach: maximum distance from the origin in metres, along x, height and z.
+        reach: maximum displacement in metres along x, height and z.
         height: mean height in metres.
         period: period of the slowest wave in frames.
         look: maximum yaw to either side in radians; beyond pi the camera looks all around.
