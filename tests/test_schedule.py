@@ -46,9 +46,8 @@ def test_what_is_left_is_stretched_evenly() -> None:
     schedule.revise(50, 250)
     assert [schedule.progress(s) for s in (0, 25, 50, 150, 250)] == [0, 0.25, 0.5, 0.75, 1]
     assert schedule.first_step_at(0.75) == 150
-    for step, total in ((40, 300), (60, 50)):
-        with pytest.raises(ValueError, match="Revision"):
-            schedule.revise(step, total)
+    with pytest.raises(ValueError, match="Revision"):
+        schedule.revise(60, 50)
 
 
 def test_a_training_may_end_at_once() -> None:
@@ -56,3 +55,11 @@ def test_a_training_may_end_at_once() -> None:
     schedule.revise(50, 50)
     assert schedule.progress(49) == 0.49
     assert schedule.progress(50) == 1 and schedule.first_step_at(0.9) == 50
+
+
+def test_the_time_may_run_out_before_a_revision_begins() -> None:
+    schedule = Schedule(10)
+    schedule.revise(7, 20)
+    schedule.revise(5, 5)
+    assert schedule.total == 5
+    assert [schedule.progress(s) for s in (4, 5)] == [0.4, 1]

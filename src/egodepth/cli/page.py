@@ -33,7 +33,7 @@ def commands_page() -> str:
     """All commands in a table, then each with its arguments and options, as Markdown."""
     # cyclopts prepends the command's name to a usage line that already has it.
     reference = re.sub(
-        r"^egodepth ([\w ]+) \1 ", r"egodepth \1 ", make_app().generate_docs(), flags=re.M
+        r"^egodepth ([\w ]+) \1\b", r"egodepth \1", make_app().generate_docs(), flags=re.M
     )
     usages = dict(
         re.findall(r"^#+ egodepth ([\w ]+)\n\n```console\negodepth (.*)\n```", reference, re.M)

@@ -63,11 +63,15 @@ class Schedule:
     def revise(self, step: int, total: int) -> None:
         """Spread the rest of the training after a step over the steps up to ``total``.
 
+        A revision that was to begin later is dropped.
+
         Raises:
-            ValueError: the step is before that of the last revision, or beyond ``total``.
+            ValueError: the step is beyond ``total``.
         """
-        if not self.revisions[-1].step <= step <= total:
-            raise ValueError(f"{Revision(step, 0.0, total)} after {self.revisions[-1]}")
+        if not 0 <= step <= total:
+            raise ValueError(f"{Revision(step, 0.0, total)} begins after its end")
+        while self.revisions[-1].step > step:
+            self.revisions.pop()
         self.revisions.append(Revision(step, self.progress(step), total))
 
     def state(self) -> list[list[float]]:
