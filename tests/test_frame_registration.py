@@ -1,5 +1,6 @@
 """Structure from motion: frames between key frames, one camera for all parts, and cameras that never move."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.preparation.clips import Clip, read_clips
 from egodepth.data.preparation.frame_registration import KeyFrame, register_frames
-from egodepth.data.preparation.shared_camera import colmap_camera, share_camera
+from egodepth.data.preparation.shared_camera import colmap_camera, focal_doubt, share_camera
 from egodepth.data.preparation.structure_from_motion import reconstruct
 from egodepth.data.preparation.survey import is_static
 from egodepth.data.sets.seven_scenes import read_seven_scenes
@@ -150,6 +151,32 @@ def test_parts_share_one_focal_length() -> None:
     for model in kept:
         assert next(iter(model.cameras.values())).params[0] == pytest.approx(500)
         assert model.compute_mean_reprojection_error() < 0.3
+
+
+@pytest.mark.parametrize(
+    ("parts", "doubt"),
+    [
+        ([(30, 250.0)], ""),
+        ([(30, 250.0), (3, 900.0)], ""),
+        ([(30, 250.0), (20, 260.0)], ""),
+        ([(30, 270.0), (20, 11110.0)], "270 to 11110 pixels in its 2 parts.*240, is kept"),
+        ([(30, 310.0)], "1.29 times as long"),
+    ],
+)
+def test_focal_lengths_are_taken_where_parts_agree(
+    parts: list[tuple[int, float]], doubt: str
+) -> None:
+    colmap = pytest.importorskip("pycolmap")
+    options = colmap.SyntheticDatasetOptions()
+    options.num_rigs, options.num_cameras_per_rig, options.num_points3D = 1, 1, 10
+    options.camera_model_id = colmap.CameraModelId.SIMPLE_PINHOLE
+    options.camera_width, options.camera_height = 640, 480
+    models = []
+    for frames, focal in parts:
+        options.num_frames_per_rig, options.camera_params = frames, [focal, 320.0, 240.0]
+        models.append(colmap.synthesize_dataset(options))
+    found = focal_doubt(models, 240.0)
+    assert re.search(doubt, found) if doubt else found == ""
 
 
 @pytest.mark.slow

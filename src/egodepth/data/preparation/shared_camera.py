@@ -11,6 +11,10 @@ MAX_PIXEL_ASPECT = 1e-3
 """Relative difference between fx and fy below which pixels count as square."""
 MAX_FOCAL_SPREAD = 1e-3
 """Relative difference to the shared focal length below which those of the parts count as equal."""
+MAX_FOCAL_CHANGE = 0.15
+"""Largest relative change to a focal length from a field of view that refinement may make."""
+MIN_AGREEING_FRAMES = 0.9
+"""Smallest share of the frames in parts whose focal lengths agree with the largest part's that closely."""
 MAX_ERROR_GROWTH = 1.3
 """Largest factor by which a part's reprojection error may grow with the shared focal length."""
 
@@ -24,6 +28,33 @@ def colmap_camera(camera: Camera) -> tuple[str, list[float]]:
     if abs(fx / fy - 1) < MAX_PIXEL_ASPECT:
         return "SIMPLE_PINHOLE", [(fx + fy) / 2, cx + 0.5, cy + 0.5]
     return "PINHOLE", [fx, fy, cx + 0.5, cy + 0.5]
+
+
+def focal_doubt(models: list[Any], given: float) -> str:
+    """Why the refined focal lengths are not to be trusted, as a note for the user; empty if they are.
+
+    A camera that moves straight ahead does not show its focal length: it comes out far from the field of view,
+    or different in every part.
+
+    Args:
+        models: reconstructions, at least one, each with its own focal length.
+        given: focal length in pixels by the field of view.
+    """
+    focals = np.array([next(iter(model.cameras.values())).params[0] for model in models])
+    counts = np.array([model.num_reg_images() for model in models])
+    largest = focals[counts.argmax()]
+    if abs(np.log(largest / given)) > np.log1p(MAX_FOCAL_CHANGE):
+        return (
+            f"structure from motion would have the focal length {largest / given:.2f} times as long as the "
+            "field of view says, which a camera that moves straight on does not show: it is kept"
+        )
+    agree = np.abs(np.log(focals / largest)) <= np.log1p(MAX_FOCAL_CHANGE)
+    if counts[agree].sum() < MIN_AGREEING_FRAMES * counts.sum():
+        return (
+            f"structure from motion found focal lengths of {focals.min():.0f} to {focals.max():.0f} pixels in "
+            f"its {len(models)} parts, which tells nothing: that of the field of view, {given:.0f}, is kept"
+        )
+    return ""
 
 
 def share_camera(colmap: ModuleType, models: list[Any]) -> tuple[list[Any], list[str]]:

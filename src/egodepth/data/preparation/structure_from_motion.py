@@ -31,7 +31,7 @@ from egodepth.data.footage.cache import cache_file, read_or_make
 from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
 from egodepth.data.preparation.feature_matching import FeatureFinder, FrameFeatures, match_frames
 from egodepth.data.preparation.frame_registration import KeyFrame, Registered, register_frames
-from egodepth.data.preparation.shared_camera import colmap_camera, share_camera
+from egodepth.data.preparation.shared_camera import colmap_camera, focal_doubt, share_camera
 from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
 
@@ -43,9 +43,7 @@ GROWTH = 1.3
 """Factor by which frames or points grow from one global bundle adjustment to the next."""
 GLOBAL_REFINEMENTS, LOCAL_REFINEMENTS = 2, 1
 """Rounds of a global and of a local bundle adjustment, each without the outliers of the last one."""
-MAX_FOCAL_CHANGE = 0.15
-"""Largest relative change to a focal length from a field of view that refinement may make."""
-METHOD = 7
+METHOD = 8
 """Version of the method, part of the cache key: raise it when results change."""
 SEEDS = (0, 1)
 """Random seeds of the mapping attempts, of which the best is kept. COLMAP's choice of initial frames and
@@ -96,9 +94,9 @@ def reconstruct(clip: Clip, folder: Path) -> Clip:
     """A copy of the clip with poses and sparse points.
 
     COLMAP places every ``stride``-th frame, and :mod:`.frame_registration` the others. The focal length is
-    refined only if the user gave a field of view, and kept if refinement changes it by more than
-    MAX_FOCAL_CHANGE: under straight forward motion it is not observable, and on 24 frames of a rendered street
-    it came out 0.36 times as long. The result is cached in ``folder``.
+    refined only if the user gave a field of view, and kept if refinement is in doubt (:func:`focal_doubt`):
+    under straight forward motion it is not observable, and on 24 frames of a rendered street it came out 0.36
+    times as long. The result is cached in ``folder``.
 
     Args:
         clip: the clip.
@@ -175,13 +173,9 @@ def _run_colmap(clip: Clip) -> dict[str, np.ndarray]:
         notes = []
         models = _place(clip, database, count, colmap, refine_focal=refine)
         if refine and models:
-            largest = max(models.values(), key=lambda found: found.num_reg_images())
-            factor = next(iter(largest.cameras.values())).params[0] / camera.params[0]
-            if abs(math.log(factor)) > math.log(1 + MAX_FOCAL_CHANGE):
-                notes = [
-                    f"structure from motion would have the focal length {factor:.2f} times as long as the "
-                    "field of view says, which a camera that moves straight on does not show: it is kept"
-                ]
+            doubt = focal_doubt(list(models.values()), float(camera.params[0]))
+            if doubt:
+                notes = [doubt]
                 refine = False
                 models = _place(clip, database, count, colmap, refine_focal=False)
     if not models:
