@@ -13,8 +13,6 @@ MAX_FOCAL_SPREAD = 1e-3
 """Relative difference to the shared focal length below which those of the parts count as equal."""
 MAX_FOCAL_CHANGE = 0.15
 """Largest relative change to a focal length from a field of view that refinement may make."""
-MIN_AGREEING_FRAMES = 0.9
-"""Smallest share of the frames in parts whose focal lengths agree with the largest part's that closely."""
 MAX_ERROR_GROWTH = 1.3
 """Largest factor by which a part's reprojection error may grow with the shared focal length."""
 
@@ -48,8 +46,7 @@ def focal_doubt(models: list[Any], given: float) -> str:
             f"structure from motion would have the focal length {largest / given:.2f} times as long as the "
             "field of view says, which a camera that moves straight on does not show: it is kept"
         )
-    agree = np.abs(np.log(focals / largest)) <= np.log1p(MAX_FOCAL_CHANGE)
-    if counts[agree].sum() < MIN_AGREEING_FRAMES * counts.sum():
+    if np.abs(np.log(focals / largest)).max() > np.log1p(MAX_FOCAL_CHANGE):
         return (
             f"structure from motion found focal lengths of {focals.min():.0f} to {focals.max():.0f} pixels in "
             f"its {len(models)} parts, which tells nothing: that of the field of view, {given:.0f}, is kept"
