@@ -6,11 +6,10 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from egodepth.geometry import se3
+from egodepth.losses.known_depth import gradients
 
 SCALE_SHARE = 0.2
 """Weight of the absolute log difference, which includes the image's scale; the rest is scale-invariant."""
-GRADIENT_STEPS = (1, 2, 4, 8)
-"""Distances in pixels over which gradients are taken."""
 GRADIENT_WEIGHT = 0.25
 """Weight of each gradient term, relative to depth."""
 ROTATION_UNIT = 0.02
@@ -34,14 +33,9 @@ def exact_depth_loss(
     scale = error.detach().flatten(1).median(dim=1).values[:, None, None, None]
     loss = (1 - SCALE_SHARE) * (error - scale).abs() + SCALE_SHARE * error.abs()
     loss = weight * loss
-    for step in GRADIENT_STEPS:
-        for dim in (2, 3):
-            if error.shape[dim] <= step:
-                continue
-            length = error.shape[dim] - step
-            change = error.narrow(dim, step, length) - error.narrow(dim, 0, length)
-            pad = (0, 0, 0, step) if dim == 2 else (0, step)
-            loss = loss + GRADIENT_WEIGHT * F.pad(change.abs(), pad)
+    for dim, step, change in gradients(error):
+        pad = (0, 0, 0, step) if dim == 2 else (0, step)
+        loss = loss + GRADIENT_WEIGHT * F.pad(change.abs(), pad)
     return loss
 
 

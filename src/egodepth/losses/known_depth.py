@@ -1,5 +1,7 @@
 """Losses for known depth: sparse points, or dense labels with confidence."""
 
+from collections.abc import Iterator
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -77,15 +79,21 @@ def dense_gradient_loss(
     error = _log_difference(inverse_depth, truth.expand_as(inverse_depth))
     weight = torch.where(truth > 0, confidence, 0)
     losses = []
-    for dim in (-2, -1):
-        for step in GRADIENT_STEPS:
-            length = error.shape[dim] - step
-            if length <= 0:
-                continue
-            change = error.narrow(dim, step, length) - error.narrow(dim, 0, length)
-            both = torch.minimum(weight.narrow(dim, step, length), weight.narrow(dim, 0, length))
-            losses.append(weighted_mean(_robust(change), both))
+    for dim, step, change in gradients(error):
+        length = change.shape[dim]
+        both = torch.minimum(weight.narrow(dim, step, length), weight.narrow(dim, 0, length))
+        losses.append(weighted_mean(_robust(change), both))
     return torch.stack(losses).mean()
+
+
+def gradients(values: Float[Tensor, "b s h w"]) -> Iterator[tuple[int, int, Tensor]]:
+    """Differences of pixels GRADIENT_STEPS apart, vertical (dimension 2) and horizontal (3), as (dimension,
+    step, differences); steps that do not fit into the image are left out."""
+    for step in GRADIENT_STEPS:
+        for dim in (2, 3):
+            length = values.shape[dim] - step
+            if length > 0:
+                yield dim, step, values.narrow(dim, step, length) - values.narrow(dim, 0, length)
 
 
 def weighted_mean(
