@@ -1,5 +1,6 @@
 """Web pages served to this machine only."""
 
+import asyncio
 import errno
 import socket
 import threading
@@ -13,13 +14,22 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from egodepth.core.errors import EgodepthError
+from egodepth.view.own_requests import REFUSAL, is_own_request
 
 FIRST_PORT, TRIED_PORTS, LAST_PORT = 8765, 50, 65535
-LOCAL_NAMES = ("127.0.0.1", "localhost", "::1")
 SECONDS_TO_FINISH = 1
 """Seconds that pending requests get to finish when the server stops."""
+SECONDS_TO_REQUEST = 5
+"""Seconds without data after which a connection is closed on which no request is being answered."""
+HEADERS = [
+    (b"cache-control", b"no-store"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"x-frame-options", b"DENY"),
+]
+"""Headers of all responses: no copies, and nothing of it within a foreign page."""
 
 
 class Server:
@@ -43,12 +53,13 @@ class Server:
         self.address = f"http://127.0.0.1:{self._socket.getsockname()[1]}/"
         app = Starlette(
             routes=routes,
-            middleware=[Middleware(_ForThisMachine)],
+            middleware=[Middleware(_OwnRequests)],
             exception_handlers=dict.fromkeys((KeyError, ValueError, IndexError), _nothing_here),
         )
         self._server = uvicorn.Server(
             uvicorn.Config(
-                app, log_config=None, access_log=False, lifespan="off",
+                app, log_config=None, log_level="error", access_log=False, lifespan="off",
+                http=_Connection, ws="none", timeout_keep_alive=SECONDS_TO_REQUEST,
                 timeout_graceful_shutdown=SECONDS_TO_FINISH,
             )
         )  # fmt: skip
@@ -75,22 +86,49 @@ class Server:
             self._ended.set()
 
 
-class _ForThisMachine:
-    """Middleware that only accepts requests addressed to this host, and forbids caching."""
+class _Connection(H11Protocol):
+    """A connection that is closed when no whole request arrives: uvicorn would keep it forever."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._wait_for_request()
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.timeout_keep_alive_task is None and (
+            self.cycle is None or self.cycle.response_complete
+        ):
+            self._wait_for_request()
+
+    def _wait_for_request(self) -> None:
+        self.timeout_keep_alive_task = self.loop.call_later(
+            self.timeout_keep_alive, self.timeout_keep_alive_handler
+        )
+
+
+class _OwnRequests:
+    """Middleware that answers only requests of the page itself, and adds :data:`HEADERS`."""
 
     def __init__(self, app: ASGIApp):
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_fresh(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"].append((b"cache-control", b"no-store"))
+                message["headers"] += HEADERS
             await send(message)
 
+        request = Request(scope)
+        origins = request.headers.getlist("origin")
+        foreign = request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none")
+        # A link on a foreign page may open this one.
+        followed = request.headers.get("sec-fetch-dest") == "document" and request.method == "GET"
         app = self._app
-        if Request(scope).url.hostname not in LOCAL_NAMES:
-            app = PlainTextResponse("this page is for this machine alone", 403)
-        await app(scope, receive, send_fresh)
+        if not is_own_request(request.headers.getlist("host"), origins) or (
+            foreign and not followed
+        ):
+            app = PlainTextResponse(REFUSAL, 403)
+        await app(scope, receive, send_with_headers)
 
 
 def _nothing_here(request: Request, error: Exception) -> Response:

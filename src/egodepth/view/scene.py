@@ -1,17 +1,27 @@
 """The 3D part of the page: trajectory, camera and points, shown with viser."""
 
 import io
-from contextlib import redirect_stdout
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
+from functools import partial
+from http import HTTPStatus
+from typing import Any
 
 import numpy as np
 import viser
+import websockets.asyncio.server
 from PIL import Image
+from websockets.asyncio.server import ServerConnection
+from websockets.http11 import Request, Response
 
+from egodepth.core.errors import EgodepthError
+from egodepth.view.own_requests import REFUSAL, is_own_request
 from egodepth.view.session import Session
 
 CAMERA_SIZE = 0.06
 """Size of the drawn camera, in diameters of the scene."""
-LEAST_DIAMETERS = 2.0
+MIN_DIAMETER_IN_DEPTHS = 2.0
 """Minimum diameter of the scene in median depths, for a camera that hardly moves."""
 SEEN_FROM = (0.2, -0.4, -0.7)
 """Initial viewpoint relative to the middle of the trajectory, in diameters: above and behind."""
@@ -25,8 +35,13 @@ class Scene:
     """
 
     def __init__(self, port: int) -> None:
-        """Listen on a free port."""
-        with redirect_stdout(io.StringIO()):  # its address is of no use to users
+        """Listen on a free port.
+
+        Raises:
+            EgodepthError: a version of viser that can't be kept from answering other web pages.
+        """
+        # viser's own lines, its address above all, are of no use to users.
+        with redirect_stdout(io.StringIO()), _answering_own_requests():
             self._server = viser.ViserServer(host="127.0.0.1", port=port, verbose=False)
         self._server.gui.configure_theme(
             control_layout="collapsible", show_logo=False, show_share_button=False, dark_mode=True
@@ -50,14 +65,14 @@ class Scene:
             self._server.scene.set_up_direction("-y")
             self._session, self._shown = session, (False, False)
         poses, cloud = session.poses, session.cloud
-        if poses is None or place >= len(poses):
+        if poses is None or not 0 <= place < len(poses):
             return
         has_path, has_points = self._shown
         positions = poses[:, :3, 3]
         if not has_path:
             depth = float(np.median(session.frames[0].depth.astype(np.float32)))
             extent = float(np.linalg.norm(np.ptp(positions, axis=0)))
-            self._size = max(extent, LEAST_DIAMETERS * depth)
+            self._size = max(extent, MIN_DIAMETER_IN_DEPTHS * depth)
             if len(positions) > 1:
                 self._server.scene.add_line_segments(
                     "/path", np.stack([positions[:-1], positions[1:]], axis=1).astype(np.float32),
@@ -89,3 +104,46 @@ class Scene:
 
 def _quaternion(pose: np.ndarray) -> np.ndarray:
     return viser.transforms.SO3.from_matrix(pose[:3, :3]).wxyz
+
+
+@contextmanager
+def _answering_own_requests() -> Iterator[None]:
+    """Make the viser server that is started meanwhile answer only requests of its own page.
+
+    viser answers everybody, and has no setting for that: its call of websockets is intercepted.
+    """
+    serve = websockets.asyncio.server.serve
+    guarded = False
+
+    def guarded_serve(*args: Any, process_request: Callable[..., Any], **options: Any) -> Any:
+        nonlocal guarded
+        guarded = True
+        logger = logging.getLogger(f"{__name__}.websockets")
+        logger.addFilter(_is_no_broken_request)
+        options |= {"process_request": partial(_refuse_others, process_request), "logger": logger}
+        return serve(*args, **options)
+
+    websockets.asyncio.server.serve = guarded_serve  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        websockets.asyncio.server.serve = serve  # type: ignore[misc]
+    if not guarded:
+        raise EgodepthError(
+            f"viser {viser.__version__} would answer every web page: install another, pip install viser==1.1.1"
+        )
+
+
+def _refuse_others(
+    answer: Callable[[ServerConnection, Request], Response | None],
+    connection: ServerConnection,
+    request: Request,
+) -> Response | None:
+    if is_own_request(request.headers.get_all("Host"), request.headers.get_all("Origin")):
+        return answer(connection, request)
+    return connection.respond(HTTPStatus.FORBIDDEN, REFUSAL)
+
+
+def _is_no_broken_request(record: logging.LogRecord) -> bool:
+    """Whether a log record is of interest: requests that end early or are no HTTP come from outside."""
+    return record.getMessage() != "opening handshake failed"

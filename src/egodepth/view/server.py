@@ -80,8 +80,8 @@ class View:
             Route("/", lambda _: html_page("page.html")),
             Route("/about.json", self._about),
             Route("/state.json", lambda _: JSONResponse(self.session.describe())),
-            Route("/sequence", self._choose),
-            Route("/show", self._show),
+            Route("/sequence", self._choose, methods=["POST"]),
+            Route("/show", self._show, methods=["POST"]),
             Route("/image/{place:int}", self._image),
             Route("/depth/{place:int}", self._depth),
         ]
@@ -102,8 +102,9 @@ class View:
         return JSONResponse({})
 
     def _show(self, request: Request) -> Response:
+        place = int(request.query_params["place"])
         with self._lock:
-            self._scene.show(self.session, int(request.query_params["place"]))
+            self._scene.show(self.session, place)
         return JSONResponse({})
 
     def _image(self, request: Request) -> Response:
