@@ -4,13 +4,14 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from tests.test_imports import run_python
 
 from egodepth.cli import main
-from egodepth.cli.command import Command, Metavar
-from egodepth.cli.parsing import COMMANDS, UsageError, load_command, parse
+from egodepth.cli.command import Command, Metavar, OptionsOf, Positional
+from egodepth.cli.parsing import COMMANDS, UsageError, load_command, option_of, parse
 from egodepth.cli.predict import Predict
 from egodepth.cli.train import Train
 
@@ -115,6 +116,16 @@ def test_an_option_has_one_default_and_one_form_everywhere() -> None:
             "--distance must be 4 values (a whole number, a number, a number, a number), "
             "got '1.5 2 3 4'",
         ),
+        ("predict r s --out a --out=b", "--out is given twice; leave one out"),
+        (
+            "predict r s --out o --camera-height 1 --camera_height 2",
+            "--camera_height is given twice",
+        ),
+        (
+            "train a --out r --fov 60 --data.fov 60",
+            "--data.fov (--fov or --data.fov) is given twice",
+        ),
+        ("pretrain --out r --seed 1 --seed 2", "--seed is given twice"),
         ("predict r s --out o --speed inf", "--speed must be a finite number above 0, got 'inf'"),
         ("predict r s --out o --speed 3 --gps g", "give only one of --speed and --gps"),
         ("predict r s --out o --distance 1 2 3", "--distance needs 4 values"),
@@ -158,6 +169,23 @@ def test_what_makes_no_command_is_told_in_one_line(
     )
     with pytest.raises(UsageError):
         parse(shlex.split(words))
+
+
+def test_no_option_of_any_command_is_given_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    """The last one would silently win; only values of several may follow in parts."""
+    for command in COMMANDS:
+        for name, field in load_command(command).model_fields.items():
+            metavars = [m for m in field.metadata if isinstance(m, Metavar | OptionsOf)]
+            if ... in get_args(field.annotation) or isinstance(
+                next(iter(metavars), None), Positional | OptionsOf
+            ):
+                continue
+            count = {"distance": 4, "pixel": 2}.get(name, int(field.annotation is not bool))
+            typed = [option_of(name, field), *["1"] * count]
+            assert main([*command.split(), *typed, *typed]) == 2
+            assert f"{typed[0]} is given twice" in capsys.readouterr().err, (command, name)
+    found = parse(shlex.split("predict r s --out o --formats npz --formats png"))
+    assert isinstance(found, Predict) and found.formats == ("npz", "png")
 
 
 def test_the_reference_shows_options_that_exist() -> None:

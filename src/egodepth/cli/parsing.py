@@ -16,6 +16,7 @@ from cyclopts import App, CycloptsError, Group, Parameter, Token
 from cyclopts.exceptions import (
     CoercionError,
     MissingArgumentError,
+    RepeatArgumentError,
     UnknownCommandError,
     UnknownOptionError,
     UnusedCliTokensError,
@@ -116,7 +117,7 @@ def make_app(names: Sequence[str] = tuple(COMMANDS), *, with_settings: bool = Tr
         names: names of commands in :data:`COMMANDS`.
         with_settings: whether ``train`` has its settings as options; listing them takes time.
     """
-    shared = Parameter(negative=(), negative_iterable=(), allow_repeating=True)
+    shared = Parameter(negative=(), negative_iterable=())
     app = App(
         name="egodepth", version=_version, version_flags=["--version"], help_format="plaintext",
         group_parameters=Group("Options"), result_action="return_value", default_parameter=shared,
@@ -287,6 +288,10 @@ def _explain(error: CycloptsError | ValidationError, app: App, kind: type[Comman
             typed = " ".join(token.value for token in error.argument.tokens)
             reason = error.__cause__.errors()[0]["type"]
             return _wrong_value(kind, error.argument.field_info.name, typed, reason)
+        case RepeatArgumentError():
+            return (
+                f"{_with_other_name(error.token.keyword or '', kind)} is given twice; leave one out"
+            )
         case UnknownOptionError():
             return _unknown_option(error)
         case UnknownCommandError():
@@ -310,6 +315,16 @@ def _explain(error: CycloptsError | ValidationError, app: App, kind: type[Comman
             types = get_args(error.target_type) if _are_several(error.target_type) else ()
             return f"{name} must be {allowed((*types, error.target_type)[0])}, got {value!r}"
     return _in_one_line(str(error))
+
+
+def _with_other_name(option: str, kind: type[Command]) -> str:
+    """An option as typed, and its other name in parentheses if it has one."""
+    for field in kind.model_fields.values():
+        if (options := _metavar(field, OptionsOf)) is not None:
+            for pair in options.shorthands.items():
+                if option.removeprefix("--") in pair:
+                    return f"{option} (--{' or --'.join(pair)})"
+    return option
 
 
 def _are_several(annotation: Any) -> bool:
