@@ -10,8 +10,9 @@ from typing import Literal, NamedTuple, Protocol, SupportsFloat
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, require_positive
-from egodepth.geometry.camera import Camera, too_wide
-from egodepth.geometry.limits import WIDEST_FOV
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.limits import NARROWEST_FOV, WIDEST_FOV
+from egodepth.geometry.plausible import camera_problem, impossible_view, pose_problem
 
 
 class Frame(NamedTuple):
@@ -92,7 +93,7 @@ CameraFrom = Literal["given", "metadata", "fov", "guess", "estimate"]
 
 @dataclass(frozen=True)
 class Sequence:
-    """Footage from one camera.
+    """Footage from one camera. Whatever reader makes it, its camera and poses are checked here.
 
     Attributes:
         name: unique within its data set.
@@ -118,6 +119,10 @@ class Sequence:
         camera_name: ``left`` or ``right`` for stereo rigs.
         rig: name shared by the sequences of one rig, as are their frame numbers; empty for a single camera.
         rig_from_camera: (4, 4) float64 in metres, pose of the camera in its rig.
+
+    Raises:
+        EgodepthError: a camera that cannot be, a number of poses other than that of the frames, or a pose that
+            is neither NaN nor a rigid motion.
     """
 
     name: str
@@ -137,6 +142,35 @@ class Sequence:
     opened: bool = False
     ground: tuple[float, float] | None = None
 
+    def __post_init__(self) -> None:
+        if self.camera is not None:
+            fx, fy, cx, cy = self.camera.focal_and_centre.tolist()
+            height, width = self.camera.height, self.camera.width
+            # Crops may lie beside their principal point.
+            problem = camera_problem(fx, fy, cx, cy, height, width, margin=1.0)
+            if problem:
+                raise EgodepthError(f"the camera of {self.name} {problem}")
+        rig = pose_problem(np.asarray(self.rig_from_camera)[None])
+        if rig:
+            raise EgodepthError(f"the pose of {self.name} in its rig is no rigid motion: {rig[1]}")
+        if self.world_from_camera is not None:
+            self._check_poses(self.world_from_camera)
+
+    def _check_poses(self, poses: np.ndarray) -> None:
+        if poses.shape != (len(self.frames), 4, 4):
+            raise EgodepthError(
+                f"{self.name} has poses of the shape {poses.shape} for {len(self.frames)} frames; it needs "
+                "(frames, 4, 4), NaN for frames without a pose"
+            )
+        known = ~np.isnan(poses).any((1, 2))
+        problem = pose_problem(poses[known])
+        if problem:
+            frame = self.frames.numbers[np.flatnonzero(known)[problem[0]]]
+            raise EgodepthError(
+                f"the pose of frame {frame} of {self.name} is no rigid motion: {problem[1]}; correct it, or "
+                "write nan where a pose is unknown"
+            )
+
     def ground_truth(
         self, kind: Literal["depth", "improved", "lidar_forward"]
     ) -> Mapping[int, Callable[[], np.ndarray]]:
@@ -148,12 +182,17 @@ class Sequence:
         """A copy with a camera of this horizontal field of view; unchanged if there already is a camera.
 
         Raises:
-            EgodepthError: a horizontal or vertical field of view that is not between 0 and WIDEST_FOV.
+            EgodepthError: a horizontal or vertical field of view that is not between NARROWEST_FOV and
+                WIDEST_FOV.
         """
         is_number = isinstance(degrees, SupportsFloat) and not isinstance(degrees, bool)
         if not is_number or not 0 < float(degrees) <= WIDEST_FOV:
             raise EgodepthError(
                 f"a field of view must be between 0 and {WIDEST_FOV:g} degrees, got {degrees!r}"
+            )
+        if degrees < NARROWEST_FOV:
+            raise EgodepthError(
+                f"a field of view of {degrees:g} degrees is less than any lens has ({NARROWEST_FOV:g})"
             )
         if self.camera is not None:
             return self
@@ -179,10 +218,10 @@ class Sequence:
 
     def _check_view(self, camera: Camera, given: str) -> None:
         fx, fy = camera.focal_and_centre[:2].tolist()
-        wide = too_wide(fx, fy, camera.height, camera.width)
-        if wide:
+        impossible = impossible_view(fx, fy, camera.height, camera.width)
+        if impossible:
             raise EgodepthError(
-                f"{self.name}: {given} gives {wide}; focal lengths are in pixels of the frames, "
+                f"{self.name}: {given} gives {impossible}; focal lengths are in pixels of the frames, "
                 f"{camera.width}x{camera.height}"
             )
 

@@ -11,20 +11,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from egodepth.geometry.limits import WIDEST_FOV
-
-
-def too_wide(fx: float, fy: float, height: int, width: int) -> str:
-    """Message for focal lengths whose field of view exceeds :data:`WIDEST_FOV`; empty if it does not."""
-    for name, focal, axis, size in (("fx", fx, "width", width), ("fy", fy, "height", height)):
-        fov = math.degrees(2 * math.atan(size / 2 / focal))
-        if fov > WIDEST_FOV + 1e-3:  # tolerates a focal length rounded at the limit
-            return (
-                f"{name} {focal:g} for a {axis} of {size:g} pixels, a field of view of {fov:.1f} degrees, "
-                f"which is more than the {WIDEST_FOV:g} that are possible"
-            )
-    return ""
-
 
 @dataclass(frozen=True)
 class Camera:

@@ -1,5 +1,6 @@
 """Lens distortion and undistortion of images."""
 
+import math
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -8,10 +9,13 @@ import numpy as np
 from jaxtyping import Float, Shaped
 from numpy import ndarray
 
+from egodepth.core.errors import EgodepthError
 from egodepth.geometry.camera import Camera
 
 LensModel = Literal["brown", "fisheye"]
 COEFFICIENTS: dict[LensModel, tuple[int, ...]] = {"brown": (4, 5, 8), "fisheye": (4,)}
+FOLD_POINTS = 33
+"""Points across and down an image at which a fold of its distortion is searched for."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,7 @@ class Lens:
         coefficients: as many as the model takes.
 
     Raises:
-        ValueError: a wrong number of coefficients.
+        ValueError: a wrong number of coefficients, or one that is not finite.
     """
 
     model: LensModel
@@ -37,6 +41,8 @@ class Lens:
                 f"a {self.model} lens has {' or '.join(map(str, counts))} coefficients, got "
                 f"{len(self.coefficients)}"
             )
+        if not all(map(math.isfinite, self.coefficients)):
+            raise ValueError(f"distortion coefficients that are no numbers: {self.coefficients}")
 
     def turn(self) -> "Lens":
         """The lens of the image turned by 90 degrees clockwise: tangential distortion turns with it."""
@@ -61,6 +67,17 @@ class Lens:
         else:
             bent, _ = cv2.projectPoints(rays[:, None], zero, zero, matrix, coefficients)
         return bent.reshape(-1, 2)
+
+    def folds(self, camera: Camera, straight: Camera) -> bool:
+        """Whether the undistorted image would show parts of the distorted one twice or mirrored, as beyond the
+        angle up to which a lens was calibrated."""
+        x, y = (np.linspace(0, n - 1.0, FOLD_POINTS) for n in (straight.width, straight.height))
+        grid = np.stack(np.meshgrid(x, y), axis=-1).reshape(-1, 2)
+        here, right, down = (
+            self.distort(camera, grid + step, straight) for step in ((0, 0), (0.1, 0), (0, 0.1))
+        )
+        (a, b), (c, d) = (right - here).T, (down - here).T
+        return not bool((a * d > b * c).all())
 
 
 class Undistortion:
@@ -119,7 +136,11 @@ class Undistortion:
 def undistorted_camera(cameras: list[tuple[Camera, Lens]]) -> Camera:
     """Camera for the undistorted images of one camera, or of several of a rig with one image size, that shows
     no black border. Principal point and ratio of focal lengths are means; the focal length is the shortest,
-    from half to twice the mean, at which all border pixels lie inside the distorted images."""
+    from half to twice the mean, at which all border pixels lie inside the distorted images and nothing folds.
+
+    Raises:
+        EgodepthError: there is no such focal length: no lens has this distortion.
+    """
     height, width = cameras[0][0].height, cameras[0][0].width
     x, y = np.arange(float(width)), np.arange(float(height))
     border = np.concatenate([
@@ -131,15 +152,25 @@ def undistorted_camera(cameras: list[tuple[Camera, Lens]]) -> Camera:
     def zoomed(factor: float) -> Camera:
         return Camera.from_parameters(fx * factor, fy * factor, cx, cy, height, width)
 
-    def shows_border(factor: float) -> bool:
+    def is_whole(factor: float) -> bool:
         straight = zoomed(factor)
-        places = np.concatenate(
-            [lens.distort(camera, border, straight) for camera, lens in cameras]
-        )
-        return bool(((places < -0.5) | (places > (width - 0.5, height - 0.5))).any())
+        with np.errstate(over="ignore", invalid="ignore"):
+            places = np.concatenate(
+                [lens.distort(camera, border, straight) for camera, lens in cameras]
+            )
+            inside = (places >= -0.5) & (places <= (width - 0.5, height - 0.5))
+            return bool(inside.all()) and not any(lens.folds(c, straight) for c, lens in cameras)
 
     low, high = 0.5, 2.0
+    if not is_whole(high):
+        lens = cameras[0][1]
+        coefficients = ", ".join(f"{value:g}" for value in lens.coefficients)
+        raise EgodepthError(
+            f"distortion coefficients [{coefficients}] ({lens.model}) that no lens of a focal length of "
+            f"{fx:.0f} pixels and images of {width}x{height} has: even the middle of the image is folded, or "
+            "reaches beyond its edge"
+        )
     while high - low > 1e-4:
         middle = (low + high) / 2
-        low, high = (middle, high) if shows_border(middle) else (low, middle)
+        low, high = (low, middle) if is_whole(middle) else (middle, high)
     return zoomed(high)

@@ -8,6 +8,9 @@ WIDEST_FOV = 170.0
 """Largest field of view of a pinhole camera in degrees, at a focal length of 4 % of the width. A larger one
 means that the focal length is normalised or in millimetres, or that the lens is a fisheye."""
 
+NARROWEST_FOV = 0.2
+"""Smallest field of view in degrees, of a telescope: a focal length of 286 times the width."""
+
 Sampling = Literal["exact", "published_shift"]
 """Where a pixel coordinate x is sampled. ``exact``: at x, with pixel centres at integers. ``published_shift``:
 at x W / (W - 1) - 0.5, up to half a pixel off, as in the published FeatDepth code since PyTorch 1.3 changed the

@@ -11,6 +11,7 @@ from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.times import TIME_UNITS
+from egodepth.geometry.plausible import FARTHEST_POSITION, ROTATION_TOLERANCE, off_rotation
 from egodepth.geometry.pose_table import EXAMPLE, ORDERS, Columns, PoseTable, Times, read_pose_table
 
 
@@ -110,8 +111,6 @@ FORMS = (
     "in nanoseconds (EuRoC: time x y z qw qx qy qz); an index or a time may precede KITTI's 12 or the 16 of "
     "a matrix, an index TUM's 8; or a header names the columns"
 )
-ROTATION_TOLERANCE = 0.01
-"""Largest deviation of a quaternion's length from 1, and of the entries of R R^T from the identity."""
 IDENTITY_TOLERANCE = 1e-3
 """Largest deviation of a quaternion's components from those of the identity rotation."""
 
@@ -203,12 +202,6 @@ def _timed(
     return found.times, found.poses
 
 
-def off_rotation(matrices: Float64[ndarray, "n 3 3"]) -> Float64[ndarray, "n"]:
-    """Largest deviation of the entries of R R^T from the identity, per matrix."""
-    off = np.abs(matrices @ matrices.transpose(0, 2, 1) - np.eye(3)).max((1, 2))
-    return np.asarray(off)
-
-
 def is_frame_count(values: Float64[ndarray, "n"]) -> bool:
     """Whether values count up by one from 0 or from 1."""
     start = values[0] if len(values) > 1 else -1
@@ -280,8 +273,9 @@ def _from_quaternions(
     form += f"quaternions {' '.join(order)}{table.separation})"
     positions, as_written = numbers[:, :3], numbers[:, 3:7]
     quaternions = as_written[:, [order.index(letter) for letter in "xyzw"]]
-    lengths = np.linalg.norm(quaternions, axis=1)
-    lost = ~np.isfinite(positions).all(1) | ~np.isfinite(lengths) | (lengths < ROTATION_TOLERANCE)
+    with np.errstate(over="ignore"):
+        lengths = np.linalg.norm(quaternions, axis=1)
+    lost = ~np.isfinite(numbers[:, :7]).all(1) | (lengths < ROTATION_TOLERANCE)
     table.refuse(
         ~lost & (np.abs(lengths - 1) > ROTATION_TOLERANCE), form,
         lambda row: f"its quaternion {' '.join(f'{v:g}' for v in as_written[row])} has length "
@@ -343,6 +337,10 @@ def _recorded(
     lost: ndarray,
     form: str,
 ) -> RecordedTrajectory:
+    table.refuse(
+        ~lost & (np.abs(positions).max(1) > FARTHEST_POSITION), form,
+        lambda row: f"its position, {np.abs(positions[row]).max():.3g} from the origin, is nowhere on Earth",
+    )  # fmt: skip
     if lost.all():
         raise EgodepthError(f"{table.path} holds no pose with a valid position and rotation")
     if lost.any():

@@ -25,8 +25,9 @@ from egodepth.data.footage.depth_map import (
 from egodepth.data.footage.image_names import check_names, check_others
 from egodepth.data.image_files import IMAGE_SUFFIXES, ImageFiles, list_images
 from egodepth.data.sequence import CameraFrom, ChangedFrames, Sequence
-from egodepth.geometry.camera import Camera, too_wide
+from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
+from egodepth.geometry.plausible import impossible_view
 from egodepth.geometry.pose_table import EXAMPLE
 from egodepth.geometry.trajectory import read_trajectory
 
@@ -134,10 +135,10 @@ def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | Non
         return with_camera_file(sequence, file)
     if focal is None:
         return sequence
-    wide = too_wide(focal, focal, sequence.frames.height, sequence.frames.width)
-    if wide:
+    impossible = impossible_view(focal, focal, sequence.frames.height, sequence.frames.width)
+    if impossible:
         warnings.warn(
-            f"{sequence.name}: its EXIF or container data tell {wide}; they are ignored",
+            f"{sequence.name}: its EXIF or container data tell {impossible}; they are ignored",
             EgodepthWarning,
             stacklevel=4,
         )

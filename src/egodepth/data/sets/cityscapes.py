@@ -20,7 +20,7 @@ from egodepth.data.sequence import ChangedFrames, Crop, Sequence
 from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import (
     FARTHEST_OFF_CENTRE,
-    check_centre,
+    centred_camera,
     off_centre,
     resized_camera,
 )
@@ -33,6 +33,8 @@ FRAMES_PER_SECOND = 17.0
 GAP = 5
 """Largest step between frame numbers within a snippet; one drive may contain several snippets."""
 SIDES = (("left", "leftImg8bit"), ("right", "rightImg8bit"))
+LONGEST_BASELINE = 10.0
+"""Metres by which two cameras of one car are apart at most."""
 DISPARITY_STEPS = 256
 """A disparity of d pixels is stored as 256 d + 1; 0 means unknown."""
 
@@ -128,10 +130,11 @@ def _read_camera(path: Path) -> dict[str, float]:
     try:
         values: dict[str, Any] = json.loads(read_text(path, "the camera file"))
         inner = values["intrinsic"]
-        return {
-            **{name: float(inner[name]) for name in ("fx", "fy", "u0", "v0")},
-            "baseline": float(values["extrinsic"]["baseline"]),
-        }
+        numbers = {name: float(inner[name]) for name in ("fx", "fy", "u0", "v0")}
+        numbers["baseline"] = float(values["extrinsic"]["baseline"])
+        if not 0 < numbers["baseline"] < LONGEST_BASELINE:
+            raise ValueError(f"a baseline of {numbers['baseline']:g} metres")
+        return numbers
     except (ValueError, KeyError, TypeError) as error:
         raise EgodepthError(
             f"broken camera file {path}: {error!r}; download the package camera again"
@@ -149,8 +152,7 @@ def _camera_of(values: dict[str, float], images: ImageFiles, where: Path) -> Cam
     height, width = min(sizes, key=lambda size: off_centre(cx, cy, *size))
     if off_centre(cx, cy, height, width) > FARTHEST_OFF_CENTRE:
         height, width = sizes[0]
-    camera = check_centre(Camera.from_parameters(fx, fy, cx, cy, height, width), where)
-    return resized_camera(camera, images, where)
+    return resized_camera(centred_camera(fx, fy, cx, cy, height, width, where), images, where)
 
 
 def _read_depth(path: Path, camera: dict[str, float]) -> np.ndarray:

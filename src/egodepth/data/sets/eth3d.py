@@ -18,11 +18,11 @@ from egodepth.core.files import find, natural_order, read_text
 from egodepth.data.image_files import ImageFiles, read_depth_png
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.missing_items import MissingItems
-from egodepth.data.sets.native_size import check_centre, resized_camera
+from egodepth.data.sets.native_size import calibrated_camera, centred_camera, resized_camera
 from egodepth.data.sets.point_cloud import depth_of_cloud, read_ply
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.trajectory import ROTATION_TOLERANCE
+from egodepth.geometry.plausible import FARTHEST_POSITION, ROTATION_TOLERANCE, require_rigid
 
 NANOSECONDS = 1e9
 NOT_HIDDEN = 255
@@ -85,6 +85,8 @@ def _read_pair(folder: Path, root: Path, missing: MissingItems) -> list[Sequence
         ]
         baseline, shift = float(values["baseline"]), float(values.get("doffs", 0))
         size = [int(values.get(name, 0)) for name in ("width", "height")]
+        if not (0 < baseline < FARTHEST_POSITION and abs(shift) < FARTHEST_POSITION):
+            raise ValueError(f"a baseline of {baseline:g} metres, a shift of {shift:g} pixels")
     except (KeyError, ValueError) as error:
         raise EgodepthError(f"broken calibration {folder / 'calib.txt'}: {error!r}") from error
     name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
@@ -99,11 +101,11 @@ def _read_pair(folder: Path, root: Path, missing: MissingItems) -> list[Sequence
             continue
         frames = ImageFiles([image])
         matrix = matrices[index]
-        native = Camera.from_parameters(
+        native = centred_camera(
             matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2],
-            size[1] or frames.height, size[0] or frames.width,
+            size[1] or frames.height, size[0] or frames.width, image,
         )  # fmt: skip
-        camera = resized_camera(check_centre(native, image), frames, image)
+        camera = resized_camera(native, frames, image)
         rig_from_camera = np.eye(4)
         rig_from_camera[0, 3] = index * baseline
         depth: dict[int, Callable[[], np.ndarray]] = {}
@@ -180,7 +182,7 @@ def _read_cameras(path: Path) -> dict[str, Camera]:
             raise EgodepthError(f"{path}: expected undistorted PINHOLE cameras, got {words[1:2]}")
         width, height = int(words[2]), int(words[3])
         fx, fy, cx, cy = (float(word) for word in words[4:])
-        cameras[words[0]] = Camera.from_parameters(fx, fy, cx - 0.5, cy - 0.5, height, width)
+        cameras[words[0]] = calibrated_camera(fx, fy, cx - 0.5, cy - 0.5, height, width, path)
     return cameras
 
 
@@ -196,7 +198,7 @@ def _read_images(path: Path) -> dict[str, tuple[str, np.ndarray]]:
                 raise ValueError("its quaternion has not the length 1")
             pose[:3, :3] = se3.matrix_from_quaternion(quaternion).numpy()
             pose[:3, 3] = translation
-            images[words[9]] = (words[8], pose)
+            images[words[9]] = (words[8], require_rigid(pose, f"{path}, image {words[9]}"))
         except (ValueError, IndexError) as error:
             raise EgodepthError(f"{path}: broken line {' '.join(words)[:60]!r}") from error
     return images
@@ -211,7 +213,8 @@ def _read_scans(scene: Path) -> list[tuple[Path, np.ndarray]]:
     try:
         for mesh in ElementTree.parse(project).iter("MLMesh"):
             matrix = np.array([float(v) for v in (mesh.findtext("MLMatrix44") or "").split()])
-            scans.append((project.parent / mesh.attrib["filename"], matrix.reshape(4, 4)))
+            place = project.parent / mesh.attrib["filename"]
+            scans.append((place, require_rigid(matrix.reshape(4, 4), project)))
     except (ElementTree.ParseError, ValueError, KeyError) as error:
         raise EgodepthError(f"broken {project}: {error!r}") from error
     return [scan for scan in scans if scan[0].exists()]

@@ -18,10 +18,11 @@ from egodepth.data.image_files import ImageFiles
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sets.image_list import read_image_list
 from egodepth.data.sets.missing_items import MissingItems
-from egodepth.data.sets.native_size import resized_camera
+from egodepth.data.sets.native_size import calibrated_camera, resized_camera
 from egodepth.data.sets.point_cloud import depth_of_cloud, read_ply
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, LensModel, Undistortion, undistorted_camera
+from egodepth.geometry.plausible import require_rigid
 from egodepth.geometry.trajectory import poses_at, read_euroc
 
 SIDES = (("left", "cam0"), ("right", "cam1"))
@@ -67,7 +68,10 @@ def _read_sequence(folder: Path, missing: MissingItems) -> list[Sequence]:
         body_from_camera, camera, lens = _read_camera(folder / sensor / "sensor.yaml", paths[0])
         found.append((side, sensor, times, paths, body_from_camera, camera, lens))
     # Both get the same undistorted camera, as stereo training requires.
-    straight = undistorted_camera([(camera, lens) for *_, camera, lens in found])
+    try:
+        straight = undistorted_camera([(camera, lens) for *_, camera, lens in found])
+    except EgodepthError as error:
+        raise EgodepthError(f"the sensor files of {folder} have {error}") from error
     start = min(times[0] for _, _, times, *_ in found)
     sequences = []
     for side, sensor, times, paths, body_from_camera, camera, lens in found:
@@ -120,9 +124,10 @@ def _read_sensor(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """``body_from_sensor``, and all values of the file."""
     try:
         values = yaml.safe_load(read_text(path, "the sensor file"))
-        return np.array(values["T_BS"]["data"], np.float64).reshape(4, 4), values
+        motion = np.array(values["T_BS"]["data"], np.float64).reshape(4, 4)
     except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
         raise EgodepthError(f"broken sensor file {path}: {' '.join(str(error).split())}") from error
+    return require_rigid(motion, f"T_BS of {path}"), values
 
 
 def _read_camera(path: Path, image: Path) -> tuple[np.ndarray, Camera, Lens]:
@@ -134,7 +139,7 @@ def _read_camera(path: Path, image: Path) -> tuple[np.ndarray, Camera, Lens]:
         coefficients = tuple(float(v) for v in values["distortion_coefficients"])
         width, height = (int(v) for v in values["resolution"])
         model: LensModel = "fisheye" if "equi" in str(values["distortion_model"]) else "brown"
-        camera = Camera.from_parameters(fx, fy, cx, cy, height, width)
+        camera = calibrated_camera(fx, fy, cx, cy, height, width, path)
         lens = Lens(model, coefficients)
     except (KeyError, TypeError, ValueError) as error:
         raise EgodepthError(f"broken sensor file {path}: {error!r}") from error

@@ -19,8 +19,9 @@ from egodepth.data.image_files import ImageFiles, list_images
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.kitti_depth import find_improved_depth
 from egodepth.data.sets.missing_items import MissingItems
-from egodepth.data.sets.native_size import check_centre, resized_camera
+from egodepth.data.sets.native_size import centred_camera, resized_camera
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.plausible import FARTHEST_POSITION, require_rigid
 from egodepth.geometry.trajectory import read_kitti
 from egodepth.geometry.z_buffer import z_buffer
 
@@ -124,7 +125,7 @@ def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
     """Read the named lines (``NAME: numbers``) of a KITTI calibration file.
 
     Raises:
-        EgodepthError: the file or a line is missing, or a line does not consist of numbers.
+        EgodepthError: the file or a line is missing, or a line does not consist of finite numbers.
     """
     lines = dict(
         line.split(":", 1)
@@ -137,6 +138,8 @@ def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
             raise EgodepthError(f"{path} has no line {name!r}; download the calibration again")
         try:
             numbers = np.array([float(word) for word in lines[name].split()])
+            if not np.isfinite(numbers).all():
+                raise ValueError("not finite")
             values[name] = numbers.reshape(3, -1) if len(numbers) > 3 else numbers
         except ValueError as error:
             raise EgodepthError(
@@ -164,7 +167,9 @@ def _read_drive(drive: Path, root: Path, missing: MissingItems) -> list[Sequence
         frames = _numbered_frames(folder / "data", _read_timestamps(folder / "timestamps.txt"))
         native, camera_from_rectified = _split_projection(calibration[name], frames, size, folder)
         camera = resized_camera(native, frames, folder)
-        rectified_from_cam0 = _motion(calibration["R_rect_00"], np.zeros(3))
+        rectified_from_cam0 = _rigid(
+            calibration["R_rect_00"], np.zeros(3), date / "calib_cam_to_cam.txt"
+        )
         cam0_from_velodyne = _read_rigid(date / "calib_velo_to_cam.txt")
         camera_from_velodyne = camera_from_rectified @ rectified_from_cam0 @ cam0_from_velodyne
         world_from_imu = _read_oxts(drive / "oxts" / "data", frames.numbers)
@@ -229,9 +234,8 @@ def _read_odometry(folder: Path, root: Path, missing: MissingItems) -> list[Sequ
             world_from_camera = padded[frames.numbers] @ np.linalg.inv(camera_from_cam0)
         depth: dict[int, Callable[[], np.ndarray]] = {}
         if (folder / "velodyne").is_dir():
-            cam0_from_velodyne = np.vstack(
-                [read_calibration(folder / "calib.txt", "Tr")["Tr"], [0, 0, 0, 1]]
-            )
+            motion = read_calibration(folder / "calib.txt", "Tr")["Tr"]
+            cam0_from_velodyne = _rigid(motion[:, :3], motion[:, 3], folder / "calib.txt")
             depth = _lidar_depth(
                 folder / "velodyne",
                 "{:06d}.bin",
@@ -297,8 +301,13 @@ def _split_projection(
     k = projection[:, :3]
     known = [s for focal, s in IMAGE_SIZES.items() if abs(k[0, 0] - focal) < 0.005]
     width, height = size or (known or [(frames.width, frames.height)])[0]
-    camera = Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], height, width)
-    return check_centre(camera, where), _motion(np.eye(3), np.linalg.solve(k, projection[:, 3]))
+    camera = centred_camera(k[0, 0], k[1, 1], k[0, 2], k[1, 2], height, width, where)
+    pinhole = np.array([[k[0, 0], 0, k[0, 2]], [0, k[1, 1], k[1, 2]], [0, 0, 1]])
+    if not np.allclose(k, pinhole):
+        raise EgodepthError(
+            f"{where}: the calibration's projection matrix is not [fx 0 cx; 0 fy cy; 0 0 1]"
+        )
+    return camera, _rigid(np.eye(3), np.linalg.solve(k, projection[:, 3]), where)
 
 
 def _lidar_depth(
@@ -318,15 +327,15 @@ def _lidar_depth(
     return {i: partial(read, path) for i, path in scans.items() if path.exists()}
 
 
-def _motion(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+def _rigid(rotation: np.ndarray, translation: np.ndarray, where: Path) -> np.ndarray:
     motion = np.eye(4)
     motion[:3, :3], motion[:3, 3] = rotation, translation
-    return motion
+    return require_rigid(motion, where)
 
 
 def _read_rigid(path: Path) -> np.ndarray:
     calibration = read_calibration(path, "R", "T")
-    return _motion(calibration["R"], calibration["T"])
+    return _rigid(calibration["R"], calibration["T"], path)
 
 
 def _read_numbers(path: Path) -> np.ndarray | None:
@@ -375,14 +384,19 @@ def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
             continue
         try:
             words = read_text(path, "the GPS/IMU record").split()
-            latitude, longitude, altitude, roll, pitch, yaw = (float(word) for word in words[:6])
+            record = latitude, longitude, altitude, roll, pitch, yaw = [float(w) for w in words[:6]]
+            limits = (89.9, 180, FARTHEST_POSITION, *3 * (2 * np.pi,))
+            if not (np.abs(record) <= limits).all():
+                raise ValueError(
+                    f"latitude, longitude, altitude and angles are {' '.join(words[:6])}"
+                )
         except ValueError as error:
             raise EgodepthError(f"broken GPS/IMU record {path}: {error}") from error
         scale = np.cos(np.radians(latitude)) if scale is None else scale
         x = scale * EARTH_RADIUS * np.radians(longitude)
         y = scale * EARTH_RADIUS * np.log(np.tan(np.radians(90 + latitude) / 2))
         rotation = _about(2, yaw) @ _about(1, pitch) @ _about(0, roll)
-        poses.append(_motion(rotation, np.array([x, y, altitude])))
+        poses.append(_rigid(rotation, np.array([x, y, altitude]), path))
     stacked = np.stack(poses)
     first = np.isfinite(stacked[:, 0, 0]).argmax()
     stacked[:, :3, 3] -= stacked[first, :3, 3]

@@ -15,7 +15,7 @@ from egodepth.core.files import find, read_text
 from egodepth.data.image_files import ImageFiles, list_images, read_depth_png
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.missing_items import MissingItems
-from egodepth.data.sets.native_size import check_centre
+from egodepth.data.sets.native_size import centred_camera
 from egodepth.geometry.camera import Camera
 
 STEPS = 256
@@ -101,5 +101,5 @@ def _read_intrinsics(path: Path, frames: ImageFiles) -> Camera:
     except ValueError as error:
         raise EgodepthError(f"broken intrinsics {path}: it must hold 3x3 numbers") from error
     size = (frames.height, frames.width)
-    camera = Camera.from_parameters(k[0, 0], k[1, 1], k[0, 2], k[1, 2], *size)
-    return check_centre(camera, frames.paths[0].parent)
+    where = frames.paths[0].parent
+    return centred_camera(k[0, 0], k[1, 1], k[0, 2], k[1, 2], *size, where)

@@ -3,9 +3,29 @@
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Frames
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.plausible import camera_problem
 
 FARTHEST_OFF_CENTRE = 0.15
 """Largest distance of a principal point from the image centre, as a share of the image size."""
+
+
+def calibrated_camera(
+    fx: float, fy: float, cx: float, cy: float, height: int, width: int, where: object
+) -> Camera:
+    """The camera of a data set's calibration.
+
+    Args:
+        fx, fy, cx, cy: in pixels.
+        height, width: size of the images that it is for.
+        where: path of the calibration or the images, for the message.
+
+    Raises:
+        EgodepthError: numbers that are not finite, or that no camera has.
+    """
+    problem = camera_problem(fx, fy, cx, cy, height, width)
+    if problem:
+        raise EgodepthError(f"{where}: the calibration {problem}; download it again")
+    return Camera.from_parameters(fx, fy, cx, cy, height, width)
 
 
 def resized_camera(camera: Camera, frames: Frames, where: object) -> Camera:
@@ -32,16 +52,18 @@ def off_centre(cx: float, cy: float, height: int, width: int) -> float:
     return max(abs(cx + 0.5 - width / 2) / width, abs(cy + 0.5 - height / 2) / height)
 
 
-def check_centre(camera: Camera, where: object) -> Camera:
-    """Check the image size of a calibration by its principal point, and return the camera.
+def centred_camera(
+    fx: float, fy: float, cx: float, cy: float, height: int, width: int, where: object
+) -> Camera:
+    """Like :func:`calibrated_camera`, for a calibration that does not state its image size: the principal point
+    tells whether it is right.
 
     Raises:
-        EgodepthError: the principal point is far from the image centre.
+        EgodepthError: also if the principal point is far from the image centre.
     """
-    *_, cx, cy = camera.focal_and_centre.tolist()
-    if off_centre(cx, cy, camera.height, camera.width) > FARTHEST_OFF_CENTRE:
+    if off_centre(cx, cy, height, width) > FARTHEST_OFF_CENTRE and min(fx, fy) > 0:
         raise EgodepthError(
-            f"{where}: the images are {camera.width}x{camera.height}, and the principal point of the "
-            f"calibration is ({cx:.0f}, {cy:.0f}): they were resized or cropped; use the original images"
+            f"{where}: the images are {width}x{height}, and the principal point of the calibration is "
+            f"({cx:.0f}, {cy:.0f}): they were resized or cropped; use the original images"
         )
-    return camera
+    return calibrated_camera(fx, fy, cx, cy, height, width, where)

@@ -15,7 +15,7 @@ from egodepth.data.image_files import ImageFiles, read_depth_png
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.missing_items import MissingItems
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.trajectory import ROTATION_TOLERANCE, off_rotation
+from egodepth.geometry.plausible import require_rigid
 from egodepth.geometry.z_buffer import z_buffer
 
 COLOUR_FOCAL, DEPTH_FOCAL = 525.0, 585.0
@@ -76,18 +76,17 @@ def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
         for index, stem in enumerate(stems)
         if (path := stem.with_suffix(".depth.png")).exists()
     }
-    without_pose = [path for path in poses if not path.exists()]
-    if len(without_pose) < len(poses):
-        missing.add("frames without a pose", *(path.relative_to(root) for path in without_pose))
+    world_from_camera = np.stack([_read_pose(path) for path in poses])
+    lost = np.isnan(world_from_camera).all((1, 2))
+    if not lost.all():
+        missing.add(
+            "frames without a pose", *(poses[i].relative_to(root) for i in lost.nonzero()[0])
+        )
     return Sequence(
         name=folder.relative_to(root).as_posix() if folder != root else folder.name,
         frames=frames,
         camera=Camera.from_parameters(COLOUR_FOCAL, COLOUR_FOCAL, *CENTRE, HEIGHT, WIDTH),
-        world_from_camera=(
-            None
-            if len(without_pose) == len(poses)
-            else np.stack([_read_pose(path) for path in poses])
-        ),
+        world_from_camera=None if lost.all() else world_from_camera,
         depth=depth,
     )
 
@@ -106,14 +105,9 @@ def _read_pose(path: Path) -> np.ndarray:
         pose = np.array([float(word) for word in read_text(path, "the pose").split()]).reshape(4, 4)
     except ValueError as error:
         raise EgodepthError(f"broken pose {path}: it must hold 4x4 numbers") from error
-    if not np.isfinite(pose).all():
-        raise EgodepthError(f"broken pose {path}: it holds numbers that are not finite")
-    rotation = pose[:3, :3]
-    if off_rotation(rotation[None])[0] > ROTATION_TOLERANCE or np.linalg.det(rotation) < 0:
-        raise EgodepthError(f"broken pose {path}: its 3x3 part is no rotation")
-    if not np.allclose(pose[3], (0, 0, 0, 1)):
-        raise EgodepthError(f"broken pose {path}: its last row is not 0 0 0 1")
-    return pose
+    if not np.isfinite(pose[:3]).any():  # as trackers write it while they are lost
+        return np.full((4, 4), np.nan)
+    return require_rigid(pose, f"broken pose {path}")
 
 
 def _read_depth(path: Path) -> np.ndarray:

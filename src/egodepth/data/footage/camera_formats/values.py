@@ -1,6 +1,5 @@
 """Checks the values of camera files and builds calibrations from them."""
 
-import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -11,8 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.geometry.camera import Camera, too_wide
-from egodepth.geometry.lens import COEFFICIENTS, Lens, LensModel
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.lens import COEFFICIENTS, Lens, LensModel, undistorted_camera
+from egodepth.geometry.plausible import camera_problem
 
 LENSES: dict[str, LensModel] = {
     "brown": "brown", "radtan": "brown", "radial-tangential": "brown", "plumb_bob": "brown",
@@ -29,8 +29,6 @@ LIKE_DISTORTION = re.compile(
     r"(?i:.*distor|dist(?!ance)|.*coeff?s?$|.*coeffi|lens$|lens_model$|[kp]_?[1-6]$)|D[0-9]*$|D_"
 )
 """Keys that look like lens distortion; an error unless the format knows them."""
-MOST_STRETCHED = 2.0
-"""Largest ratio of the focal lengths fx and fy."""
 CENTRAL = 0.1
 """Share of the image at each edge in which a principal point is suspicious."""
 SIZE_NAMES = (
@@ -177,7 +175,10 @@ def lens_of(path: Path, model: str, values: list[float]) -> Lens | None:
             path,
             f"has {len(values)} distortion coefficients; a {kind} lens has at most {counts[-1]}",
         )
-    return Lens(kind, tuple(values))
+    try:
+        return Lens(kind, tuple(values))
+    except ValueError as error:
+        raise file_error(path, f"has a lens that can't be: {error}") from error
 
 
 def lens_by_name(path: Path, model: LensModel, values: Mapping[str, float]) -> Lens | None:
@@ -190,33 +191,9 @@ def checked_calibration(
 ) -> Calibration:
     """Build a calibration from fx, fy, cx, cy, width and height after checking that they are plausible."""
     fx, fy, cx, cy, width, height = map(float, numbers)
-    if not (all(map(math.isfinite, (fx, fy))) and min(fx, fy) > 0):
-        raise file_error(path, f"has the focal lengths {fx:g} and {fy:g}; they must be above 0")
-    if not all(size > 0 and size.is_integer() for size in (width, height)):
-        raise file_error(
-            path, f"has the image size {width:g}x{height:g}; it must be of whole pixels above 0"
-        )
-    if not (0 <= cx <= width - 1 and 0 <= cy <= height - 1):
-        raise file_error(
-            path,
-            f"has its principal point ({cx:g}, {cy:g}) outside of its image of {width:g}x{height:g}",
-        )
-    if lens is not None and not all(map(math.isfinite, lens.coefficients)):
-        raise file_error(
-            path, f"has distortion coefficients that are no numbers: {lens.coefficients}"
-        )
-    wide = too_wide(fx, fy, int(height), int(width))
-    if wide:
-        raise file_error(
-            path,
-            f"has {wide}; focal lengths are in pixels: is it normalised (times the width), or in millimetres?",
-        )
-    if max(fx, fy) > MOST_STRETCHED * min(fx, fy):
-        raise file_error(
-            path,
-            f"has fx {fx:g} and fy {fy:g}, more than a factor of {MOST_STRETCHED:g} apart; they are of "
-            "pixels that are square, or nearly",
-        )
+    problem = camera_problem(fx, fy, cx, cy, height, width)
+    if problem:
+        raise file_error(path, problem)
     shares = cx / width, cy / height
     where = (
         f"has its principal point (cx, cy) at ({cx:g}, {cy:g}) in its image of {width:g}x{height:g}"
@@ -232,4 +209,9 @@ def checked_calibration(
             stacklevel=5,
         )
     camera = Camera.from_parameters(fx, fy, cx, cy, int(height), int(width))
+    if lens is not None:
+        try:
+            undistorted_camera([(camera, lens)])
+        except EgodepthError as error:
+            raise file_error(path, f"has {error}") from error
     return Calibration(camera, lens, f"{form} {path}")
