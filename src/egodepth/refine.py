@@ -88,7 +88,7 @@ def refine_samples(
         EgodepthError: no run, a run without DepthNet, footage without the sources that the run needs, or
             broken frames.
     """
-    folder = RunFolder.at(folder)
+    folder = RunFolder.to_use(folder)
     settings, networks = _load(folder)
     if networks.depth is None:
         raise EgodepthError(f"{folder} was trained with method features: it predicts no depth")
@@ -252,7 +252,7 @@ def refine_split(
     Raises:
         EgodepthError: as :func:`egodepth.training.run.train`.
     """
-    run = RunFolder.at(folder)
+    run = RunFolder.to_use(folder)
     settings, known = run.settings(), settings_of_footage(run)
     sequences = open_footage(run, list(sequences))
     data: dict[str, Any] = {

@@ -90,3 +90,9 @@ class Train(Command):
         )
         if result.collapse:
             complain(f"this training may have learned nothing: {result.collapse}")
+        if result.comparison is not None and result.comparison.worse:
+            complain(
+                f"this training is not better than its start, {settings.init}: {result.comparison.worse}; both "
+                f"are kept, and {self.out} stands for its start (to use the trained networks, delete "
+                f"{self.out / 'start'})"
+            )

@@ -88,6 +88,25 @@ class RunFolder(os.PathLike[str]):
         return cls(Path(run), Path(run).resolve().name)
 
     @classmethod
+    def to_use(cls, run: "RunLike") -> "RunFolder":
+        """The folder of the networks to use of a run: its own, or, with a warning, those that its training
+        started from, if they were kept because the training made them worse.
+
+        Raises:
+            EgodepthError: as :meth:`at`.
+        """
+        found = cls.at(run)
+        if not found.start.exists:
+            return found
+        warnings.warn(
+            f"{found} ended worse than it started: the networks of its start are used; to use the trained "
+            f"ones, delete {found.start}",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+        return found.start
+
+    @classmethod
     def to_make(cls, path: str | Path) -> "RunFolder":
         """The folder of a run to make or to resume.
 
@@ -150,6 +169,11 @@ class RunFolder(os.PathLike[str]):
     def weights(self) -> Path:
         """Path of the weights that replace the checkpoint in a published run."""
         return self.path / "model.safetensors"
+
+    @property
+    def start(self) -> "RunFolder":
+        """Run with the networks that the training started from; exists only if the training made them worse."""
+        return RunFolder(self.path / "start", f"{self.name}/start")
 
     @property
     def camera(self) -> Path:

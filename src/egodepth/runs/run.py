@@ -91,7 +91,7 @@ class Run(
         Raises:
             EgodepthError: no run, a broken run, or a run without DepthNet.
         """
-        folder = RunFolder.at(folder)
+        folder = RunFolder.to_use(folder)
         settings, networks = read_run(folder)
         if networks.depth is None:
             raise EgodepthError(f"{folder} was trained with method features: it predicts no depth")

@@ -17,6 +17,7 @@ from egodepth.data.splits import get_split
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.devices import torch_device
+from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
 from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
@@ -62,7 +63,7 @@ def build_networks(settings: TrainSettings) -> Networks:
 
 def _start_from(networks: Networks, folder: Path) -> None:
     """Load the weights of all networks that a run has."""
-    for name, theirs in read_run(folder)[1].named_children():
+    for name, theirs in read_run(RunFolder.to_use(folder))[1].named_children():
         ours = getattr(networks, name)
         if ours is None:
             continue

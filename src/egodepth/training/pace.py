@@ -62,6 +62,11 @@ class Pace:
         long = self.budget is not None or self._wanted >= TOLD_STEPS
         return long and self._engine.world.size == 1
 
+    @property
+    def step_seconds(self) -> float:
+        """Seconds per step as measured before training; 0 without a time budget."""
+        return self.budget.times.mean() if self.budget is not None else 0.0
+
     def plan(self, compare: Comparisons) -> None:
         """Decide on the number of steps of a new training, and print the plan.
 

@@ -3,30 +3,22 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from egodepth.core import config, progress
 from egodepth.core.errors import EgodepthError, require
-from egodepth.core.provenance import provenance
-from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
-from egodepth.data.footage.frame_cache import default_cache_folder
-from egodepth.data.footage.own_footage import (
-    POSES_UNIT,
-)
 from egodepth.data.sequence import Sequence
-from egodepth.models.encoder import share_batch_statistics
 from egodepth.runs.cameras import keep_cameras
 from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.runs.destination import check_output_folder
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
-from egodepth.training.build import build_module, label_seconds, prepare
 from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,
@@ -34,15 +26,15 @@ from egodepth.training.callbacks import (
     Samples,
     TrainingProgress,
 )
-from egodepth.training.compilation import PLAIN, WORTH_STEPS, Comparisons
 from egodepth.training.engine import Engine, fit
 from egodepth.training.footage import read_training_sequences
-from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult, KeepBest
-from egodepth.training.label_rounds import LabelRounds
+from egodepth.training.held_out import HeldOutResult, KeepBest
 from egodepth.training.module import EgodepthModule
-from egodepth.training.pace import Pace
-from egodepth.training.plan import Plan, motion_gap
+from egodepth.training.plan import Plan
+from egodepth.training.set_up import Training, set_up
 from egodepth.training.snippets import SnippetStream
+from egodepth.training.start import Start
+from egodepth.training.start_comparison import Comparison
 from egodepth.training.threads import threads_kept
 
 
@@ -59,6 +51,7 @@ class TrainResult:
             structure from motion.
         collapse: signs of a collapse, in words; empty if there are none.
         held_out: result of a refinement on held-out frames; None for other trainings.
+        comparison: comparison with the run it started from (``init``); None for other trainings.
     """
 
     run: Path
@@ -69,6 +62,7 @@ class TrainResult:
     prepare_seconds: float
     collapse: str
     held_out: HeldOutResult | None = None
+    comparison: Comparison | None = None
 
     @property
     def data_wait(self) -> float:
@@ -126,7 +120,7 @@ def train(
         settings, refined = _with_own_camera(settings, run), run.facts().refined
     if sequences is None:
         sequences = read_training_sequences(settings.data)
-    training = _set_up(settings, sequences, engine, began, saved, refined)
+    training = set_up(settings, sequences, engine, began, saved, refined)
     stream, pace = training.stream, training.pace
     before = run.facts().seconds if saved else 0.0
     if world.is_main:
@@ -148,9 +142,14 @@ def train(
     fit(trainer, training.module, batches, run.checkpoint if resume else None)
     seconds = time.perf_counter() - started
     result = next((each.best.result for each in best), None)
+    comparison = None
     if world.is_main:
         kept = None if stop.stopped_by else result
-        run.write_facts(training.last_facts(trainer.global_step, before + seconds, kept))
+        if training.start is not None and not stop.stopped_by:
+            comparison = _compare_with_start(training.start, training.module, run)
+        run.write_facts(
+            training.last_facts(trainer.global_step, before + seconds, kept, comparison)
+        )
     done = TrainResult(
         run=run.path,
         steps=trainer.global_step,
@@ -160,6 +159,7 @@ def train(
         prepare_seconds=training.facts["prepare_seconds"],
         collapse=watch.found,
         held_out=result,
+        comparison=comparison,
     )
     if stop.stopped_by is not None:
         raise TrainingInterrupted(done, stop.stopped_by)
@@ -181,79 +181,18 @@ def read_saved(run: RunFolder) -> dict[str, Any]:
     return saved
 
 
-@dataclass
-class _Training:
-    """A training that is set up, before its first step.
-
-    Attributes:
-        settings: resolved settings.
-        stream: training snippets.
-        held_out: held-out snippets of a refinement; None for other trainings.
-        plan: plan of the footage.
-        pace: number of steps, time budget and threads.
-        rounds: callbacks that make labels during training.
-        module: module to train.
-        facts: initial content of ``run.json``.
-    """
-
-    settings: TrainSettings
-    stream: SnippetStream
-    held_out: SnippetStream | None
-    plan: Plan
-    pace: Pace
-    rounds: list[LabelRounds]
-    module: EgodepthModule
-    facts: dict[str, Any]
-
-    def last_facts(
-        self, steps: int, seconds: float, result: HeldOutResult | None
-    ) -> dict[str, Any]:
-        """Content of ``run.json`` after a number of steps and the total seconds of all sessions."""
-        plan = self.plan.lines + [line for each in self.rounds for line in each.lines]
-        facts = self.facts | {"seconds": seconds} | self.pace.facts(steps) | {"plan": plan}
-        return facts | ({} if result is None else {"held_out": str(result)})
+def _compare_with_start(start: Start, module: EgodepthModule, run: RunFolder) -> Comparison:
+    """Compare a finished training with its start, and keep the start as the run to use if it is better."""
+    found = start.compare(module.networks)
+    if found.worse:
+        start.keep(run)
+    elif run.start.exists:
+        rmtree(run.start)
+    progress.note(str(found))
+    return found
 
 
-def _set_up(
-    settings: TrainSettings,
-    sequences: list[Sequence],
-    engine: Engine,
-    began: float,
-    saved: dict[str, Any] | None,
-    refined: str,
-) -> _Training:
-    """Prepare footage, steps and networks.
-
-    Args:
-        settings: training settings.
-        sequences: footage.
-        engine: device, precision and processes.
-        began: start of the training, by ``time.perf_counter``.
-        saved: checkpoint to resume from, if any.
-        refined: see :func:`train`.
-    """
-    settings, stream, plan, prepare_seconds = prepare(settings, sequences)
-    held_out = None
-    if refined:
-        stream, held_out = stream.hold_out(HELD_OUT_EVERY)
-    compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
-    pace = Pace(settings, stream, engine, began)
-    rounds = _label_rounds(settings, stream) if settings.labels_in_rounds else []
-    pace.reserved = lambda: sum(each.seconds_left() for each in rounds)
-    if saved:
-        stream.first_step = saved["global_step"]
-        stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
-    else:
-        pace.plan(compare)
-    L.seed_everything(settings.seed, verbose=False)
-    module = _make_module(settings, stream, engine, compare)
-    settings = settings.changed(model=module.networks.settings)
-    facts = _first_facts(settings, sequences, stream, plan, engine)
-    facts |= {"prepare_seconds": prepare_seconds} | ({"refined": refined} if refined else {})
-    return _Training(settings, stream, held_out, plan, pace, rounds, module, facts)
-
-
-def _begin_folder(run: RunFolder, training: _Training, *, resumed: bool) -> None:
+def _begin_folder(run: RunFolder, training: Training, *, resumed: bool) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     config.save(training.settings, run.config)
     run.write_facts(training.facts)
@@ -266,24 +205,6 @@ def _with_own_camera(settings: TrainSettings, run: RunFolder) -> TrainSettings:
     if settings.data.camera is None or not run.camera.exists():
         return settings
     return settings.changed(data=settings.data.changed(camera=run.camera, focal=None, fov=None))
-
-
-def _first_facts(
-    settings: TrainSettings,
-    sequences: list[Sequence],
-    stream: SnippetStream,
-    plan: Plan,
-    engine: Engine,
-) -> dict[str, Any]:
-    """Content of ``run.json`` known before the first step."""
-    facts = {
-        **provenance(), "steps": stream.schedule.total, "schedule": stream.schedule.state(),
-        "precision": engine.precision, "poses": plan.poses, "plan": plan.lines,
-        **_unit_facts(settings, sequences),
-    }  # fmt: skip
-    if settings.method != "features" and settings.data.needs_pose_net:
-        facts |= motion_gap(plan.clips).facts()
-    return facts | ({"processes": engine.world.size} if engine.world.size > 1 else {})
 
 
 def _reports(
@@ -313,39 +234,6 @@ def loggers(run: RunFolder, first_step: int) -> list[Logger]:
         CSVLogger(run.path, run.logs.name, run.log_version(first_step)),
         TensorBoardLogger(run.path, run.logs.name, "tensorboard"),
     ]
-
-
-def _label_rounds(settings: TrainSettings, stream: SnippetStream) -> list[LabelRounds]:
-    """Callbacks that make labels during training; none, with a note, if there are several processes."""
-    if World.of_environment().size > 1:
-        progress.note(
-            "depth from many views: without poses before the training it takes one process"
-        )
-        return []
-    folder = settings.data.cache or default_cache_folder()
-    return [LabelRounds(stream, folder, label_seconds(settings))]
-
-
-def _make_module(
-    settings: TrainSettings, stream: SnippetStream, engine: Engine, compare: Comparisons
-) -> EgodepthModule:
-    """Build the module, which compares images with ``compare`` unless training is long enough to compile."""
-    module = build_module(settings, stream, engine.precision)
-    if engine.world.size > 1 and engine.accelerator != "cpu":
-        share_batch_statistics(module)
-    module.to(memory_format=torch.channels_last)
-    # Decided by the number of steps planned at first, so that a resumed training does the same.
-    long = settings.compile == "auto" and stream.schedule.revisions[0].total >= WORTH_STEPS
-    module.compare = Comparisons.compiled() if long else compare
-    return module
-
-
-def _unit_facts(settings: TrainSettings, sequences: list[Sequence]) -> dict[str, str]:
-    """Facts on the unit of length of a run."""
-    by_poses = settings.data.poses == "given" and settings.data.views == "mono"
-    if by_poses and not all(sequence.metric_poses for sequence in sequences):
-        return {"metric": "", "unit": POSES_UNIT}
-    return {"metric": settings.data.metric}
 
 
 def check_folder(run: RunFolder, *, resume: bool) -> None:

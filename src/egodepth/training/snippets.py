@@ -141,8 +141,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         one, two = self.clips[index], self.clips[other]
         if not torch.allclose(one.camera.matrix, two.camera.matrix, atol=0.5):
             raise EgodepthError(
-                f"{one.sequence.name} and {two.sequence.name} have different intrinsics; stereo "
-                "training needs a rectified pair"
+                f"{one.sequence.name} and {two.sequence.name} have different intrinsics: rectify them"
             )
         return other
 
@@ -179,6 +178,11 @@ class SnippetStream(IterableDataset[RawBatch]):
     def snippet_count(self) -> int:
         """Number of snippets per epoch."""
         return len(self._snippets)
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Clip and position of each snippet's target (N, 2)."""
+        return self._snippets[:, :2]
 
     @property
     def steps_per_epoch(self) -> int:
@@ -229,10 +233,9 @@ class SnippetStream(IterableDataset[RawBatch]):
                 "the footage has one snippet, and none to hold out: refining needs four frames or more"
             )
         held = np.arange(count) % every == min(every, count) // 2
+        self.__dict__.pop("_labelled", None)
         kept, held_out = copy(self), copy(self)
         kept._snippets, held_out._snippets = self._snippets[~held], self._snippets[held]
-        for part in (kept, held_out):
-            part.__dict__.pop("_labelled", None)
         return kept, held_out
 
     def in_order(self, size: int) -> Iterator[RawBatch]:

@@ -1,0 +1,66 @@
+"""The networks that a training starts from, kept if the trained ones are worse."""
+
+import math
+from copy import deepcopy
+from shutil import copyfile
+
+from egodepth.models.networks import Networks
+from egodepth.runs.checkpoint import read_run, write_weights
+from egodepth.runs.folder import RunFolder
+from egodepth.runs.hub import KEPT_FACTS, save_facts
+from egodepth.training.snippets import SnippetStream
+from egodepth.training.start_comparison import MAX_TARGETS, Comparison, Views, compare
+
+MIN_HELD_OUT_EVERY = 5
+"""At most one in this many snippets is held out."""
+
+
+class Start:
+    """The networks that a training starts from, and held-out frames to compare its end on.
+
+    Attributes:
+        init: run that they were read from.
+        networks: copies, in evaluation mode; those that ``init`` lacks are left out.
+        views: held-out frames.
+    """
+
+    def __init__(self, init: RunFolder, networks: Networks, views: list[Views]):
+        """Args:
+        init, views: see the class.
+        networks: of the training, before its first step.
+        """
+        self.init, self.views = init, views
+        self.networks = deepcopy(networks).eval()
+        theirs = {name for name, _ in read_run(init)[1].named_children()}
+        for name in {name for name, _ in self.networks.named_children()} - theirs:
+            setattr(self.networks, name, None)
+
+    def compare(self, trained: Networks) -> Comparison:
+        """Compare trained networks with these."""
+        was_training = trained.training
+        self.networks.to(next(trained.parameters()).device)
+        try:
+            return compare(self.networks, trained.eval(), self.views)
+        finally:
+            trained.train(was_training)
+
+    def keep(self, run: RunFolder) -> None:
+        """Write these networks into a run's folder, as the run to use in place of it."""
+        target = run.start
+        target.path.mkdir(exist_ok=True)
+        write_weights(self.networks, target.weights)
+        save_facts(run, target)
+        # With its sources, by which the cameras of this footage are found.
+        copyfile(run.config, target.config)
+        facts = self.init.facts().only(KEPT_FACTS)
+        facts.pop("sizes", None)  # compared at the size of this training
+        target.write_facts(facts)
+
+
+def held_out_targets(stream: SnippetStream) -> tuple[SnippetStream, SnippetStream]:
+    """Split a stream into the snippets to train on, and those to compare on; both are all of them if there are
+    too few to hold out any."""
+    every = max(MIN_HELD_OUT_EVERY, math.ceil(stream.snippet_count / MAX_TARGETS))
+    if stream.snippet_count < 2 * MIN_HELD_OUT_EVERY:
+        return stream, stream
+    return stream.hold_out(every)
