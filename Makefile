@@ -2,18 +2,22 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 MINUTES ?= 10
+COUNT ?= 3000
+SEED ?= 0
 # Python compiles what is imported; pip would compile 20,000 files, most of which nobody imports.
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # A process per core, up to four, each with one thread: threads of two processes would wait for each other.
 PYTEST = OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal
 
-.PHONY: help demo test pytest docs lint format gpu-wheels clean
+.PHONY: help demo test pytest fuzz docs lint format gpu-wheels clean
 
 help:
 	@echo "make demo   install and run the demo: depth and a trajectory from a synthetic drive"
 	@echo "            (MINUTES=10 by default), results in runs/demo"
 	@echo "make test   install what tests need, then lint, types and tests"
 	@echo "make pytest the tests alone, in a process per core"
+	@echo "make fuzz   break small inputs of every reader in many ways (COUNT=3000 SEED=0 by default), and list"
+	@echo "            those that end in a traceback, hang, crash, or are accepted without a word"
 	@echo "make docs   build the documentation into site"
 	@echo "make format put the code into shape"
 	@echo "make gpu-wheels  fetch what benchmarks/gpu_check.sh needs on a machine with a GPU and no network"
@@ -61,6 +65,10 @@ test: lint pytest
 pytest: $(VENV)/.installed-test
 	@echo "== tests"
 	@$(PYTEST)
+
+fuzz: $(VENV)/.installed-test
+	@echo "== fuzz"
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tests.fuzz --count $(COUNT) --seed $(SEED)
 
 format: $(VENV)/.installed-test
 	@$(BIN)/ruff format .

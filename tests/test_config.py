@@ -48,7 +48,10 @@ def test_override_parses_by_type() -> None:
         ),
         ({"data.stride": "0"}, "data.stride must be auto or a whole number of at least 1, got 0"),
         ({"data.poses": "slam"}, "must be one of network, aligned, sfm, given or auto, got 'slam'"),
-        ({"model.height": "100"}, "a whole number of at least 32 and a multiple of 32, got 100"),
+        (
+            {"model.height": "100"},
+            "a whole number of at least 32 and up to 8192 and a multiple of 32, got 100",
+        ),
         ({"method": "magic"}, "must be one of joint, frozen, photometric, images or features"),
         ({"data.fov": "200"}, "data.fov must be a number above 0 and up to 170 or null, got 200"),
         ({"steps": "1.5"}, "steps must be a whole number of at least 1, got 1.5"),
@@ -57,8 +60,14 @@ def test_override_parses_by_type() -> None:
         ({"automask": "maybe"}, "automask must be true or false, got 'maybe'"),
         ({"data.sources": "drive.mp4"}, "data.sources must be a list of strings, got 'drive.mp4'"),
         ({"data.sources": "[a, 3]"}, "data.sources must be a list of strings, got ['a', 3]"),
-        ({"model.pose_size": "[96]"}, "must be a list of 2 whole numbers or null, got [96]"),
-        ({"model.pose_size": "[1, 2, 3]"}, "must be a list of 2 whole numbers or null, got [1"),
+        (
+            {"model.pose_size": "[96]"},
+            "must be a list of 2 whole numbers of at least 1 or null, got [96]",
+        ),
+        (
+            {"model.pose_size": "[1, 2, 3]"},
+            "must be a list of 2 whole numbers of at least 1 or null, got [1",
+        ),
         ({"loss.feature_levels": "[-1]"}, "must be a list of numbers of at least 0, got [-1]"),
         ({"loss.feature_levels": "[true]"}, "must be a list of numbers of at least 0, got"),
         ({"model.depth_model_config": "3"}, "must be names and values, got 3"),

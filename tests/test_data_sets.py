@@ -179,7 +179,7 @@ def test_seven_scenes_frame_without_pose(tmp_path: Path) -> None:
 def test_seven_scenes_poses_are_rigid(tmp_path: Path, text: str, message: str) -> None:
     layouts.make_seven_scenes(tmp_path)
     next(tmp_path.rglob("frame-000000.pose.txt")).write_text(text)
-    with pytest.raises(EgodepthError, match=f"broken pose .*{message}"):
+    with pytest.raises(EgodepthError, match=f"the pose .*{message}"):
         read("seven_scenes", tmp_path)
 
 
@@ -224,7 +224,7 @@ def test_eth3d_pair(tmp_path: Path) -> None:
     assert depth[10, 10] == pytest.approx(50 * 0.06 / 4)
     assert right.rig_from_camera[0, 3] == 0.06
     (folder / "disp0GT.pfm").write_bytes(b"PF\n80 40\n-1\n")
-    with pytest.raises(EgodepthError, match="broken PFM file"):
+    with pytest.raises(EgodepthError, match=r"the PFM file .* is broken"):
         read_pfm(folder / "disp0GT.pfm")
 
 
@@ -276,7 +276,7 @@ def test_broken_point_clouds_are_named(tmp_path: Path) -> None:
     path = tmp_path / "a.ply"
     layouts.write_ply(path, np.zeros((5, 3), np.float32))
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(EgodepthError, match=r"broken point cloud .*a\.ply: 4 of 5 points"):
+    with pytest.raises(EgodepthError, match=r"point cloud .*a\.ply is broken: 4 of 5 points"):
         read_ply(path)
     path.write_text("ply\nformat ascii 1.0\nelement vertex 2\nproperty float x\nproperty float y\n"
                     "property float z\nend_header\n1 2 3\n4 5 6\n")  # fmt: skip

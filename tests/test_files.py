@@ -1,12 +1,14 @@
+import re
 import resource
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import pytest
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import atomic_path, read_text, write_text
+from egodepth.core.files import atomic_path, read_text, read_yaml, reading, write_text
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -52,5 +54,69 @@ def test_a_byte_order_mark_is_no_text(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "a.txt").write_bytes("1 é\r\n2\n".encode(encoding))
     assert read_text(tmp_path / "a.txt", "the table") == "1 é\n2\n"
     (tmp_path / "a.txt").write_bytes(b"\xe9\x80")
-    with pytest.raises(EgodepthError, match=r"cannot read the table .*a\.txt"):
+    with pytest.raises(
+        EgodepthError, match=r"the table .*a\.txt is broken: it is no text in UTF-8"
+    ):
         read_text(tmp_path / "a.txt", "the table")
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (KeyError("fx"), "the camera file a.txt is broken: it has no fx"),
+        (
+            zlib.error("Error -3"),
+            "the camera file a.txt is broken: the file is incomplete or damaged",
+        ),
+        (RecursionError(), "the camera file a.txt is broken: it is nested too deeply"),
+        (
+            MemoryError(),
+            "the camera file a.txt is broken: it claims a size that does not fit into memory",
+        ),
+        (
+            TypeError("'NoneType' object"),
+            "the camera file a.txt is broken: it holds other values than",
+        ),
+        (ValueError("line 1\nline 2"), "the camera file a.txt is broken: line 1 line 2"),
+        (
+            FileNotFoundError(2, "No such", "b.txt"),
+            "the camera file is missing: there is no file b.txt",
+        ),
+        (
+            IsADirectoryError(21, "Is a directory"),
+            "cannot read the camera file a.txt: Is a directory",
+        ),
+        (EgodepthError("as it is"), "as it is"),
+    ],
+)
+def test_whatever_a_reader_raises_names_the_file(error: Exception, reason: str) -> None:
+    with (
+        pytest.raises(EgodepthError, match=f"^{re.escape(reason)}"),
+        reading("a.txt", "the camera file"),
+    ):
+        raise error
+    with pytest.raises(KeyboardInterrupt), reading("a.txt", "the camera file"):
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("a: 2020-13-45", "month must be in 1..12"),
+        ("a: " + "9" * 5000, "Exceeds the limit"),
+        ("[" * 5000, "nested too deeply"),
+        ("a: &a [*a]", "its aliases repeat too many values"),
+        ("\n".join(["a0: &a0 [1, 1]"] + [f"a{i}: &a{i} [*a{i - 1}, *a{i - 1}]" for i in range(1, 40)]),
+         "its aliases repeat too many values"),
+        ("a: !!python/object/apply:os.system [ls]", "could not determine a constructor"),
+        ("a: [1", "expected ',' or ']'"),
+        ("- a\n" * 300_000, "longer than 1,000,000 characters"),
+    ],
+)  # fmt: skip
+def test_any_broken_yaml_is_one_line(text: str, reason: str, tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(text)
+    with pytest.raises(
+        EgodepthError, match=rf"the settings .*a\.yaml is broken: .*{re.escape(reason)}"
+    ) as e:
+        read_yaml(tmp_path / "a.yaml", "the settings")
+    assert "\n" not in str(e.value)

@@ -89,5 +89,5 @@ def test_too_few_times_are_told(tmp_path: Path) -> None:
 def test_a_truncated_scan_is_named(tmp_path: Path) -> None:
     make_raw(tmp_path, scan=np.zeros(7, np.float32))
     (sequence,) = read_kitti_raw(tmp_path)
-    with pytest.raises(EgodepthError, match=r"broken LiDAR scan .*0000000006\.bin"):
+    with pytest.raises(EgodepthError, match=r"LiDAR scan .*0000000006\.bin is broken"):
         sequence.depth[1]()

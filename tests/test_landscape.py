@@ -155,7 +155,7 @@ def test_seven_scenes(tmp_path: Path) -> None:
     # Column 100 of the depth camera: ((100 - 320) / 585 * 2 - 0.025) / 2 * 525 + 320 = 116.0
     assert (depth[240, :116] == 0).all() and (depth[240, 116:320] > 0).mean() > 0.8
     (folder / "frame-000001.pose.txt").write_text("1 2 3")
-    with pytest.raises(EgodepthError, match=r"broken pose .*frame-000001"):
+    with pytest.raises(EgodepthError, match=r"the pose .*frame-000001"):
         read_seven_scenes(tmp_path)
     with pytest.raises(EgodepthError, match="no 7-Scenes sequences under"):
         read_seven_scenes(tmp_path / "scene" / "none")

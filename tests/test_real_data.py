@@ -179,8 +179,10 @@ def test_lidar_projection_is_that_of_the_development_kit(data: Path) -> None:
     left = read_kitti_raw(root)[0]
     index, read = next(iter(left.depth.items()))
     date = root / "2011_09_26"
-    calibration = read_calibration(date / "calib_cam_to_cam.txt", "P_rect_02", "R_rect_00")
-    rigid = read_calibration(date / "calib_velo_to_cam.txt", "R", "T")
+    calibration = read_calibration(
+        date / "calib_cam_to_cam.txt", P_rect_02=(3, 4), R_rect_00=(3, 3)
+    )
+    rigid = read_calibration(date / "calib_velo_to_cam.txt", R=(3, 3), T=(3,))
     velodyne = np.eye(4)
     velodyne[:3, :3], velodyne[:3, 3] = rigid["R"], rigid["T"].ravel()
     rectify = np.eye(4)

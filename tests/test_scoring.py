@@ -445,7 +445,7 @@ def test_no_word_of_numpy_reaches_the_user(
     for read in (lambda: Predictions(path), lambda: read_depth_map(path, 256)):
         with pytest.raises(EgodepthError) as error:
             read()
-        assert str(error.value).startswith(f"broken array {path}: {reason}")
+        assert str(error.value).startswith(f"the array {path} is broken: {reason}")
 
 
 def test_the_array_of_several_is_chosen_by_its_name(footage: Path, tmp_path: Path) -> None:

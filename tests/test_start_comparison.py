@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from tests.conftest import tiny_settings, write_images
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthWarning
@@ -18,7 +19,6 @@ from egodepth.runs.run import Run
 from egodepth.settings.model import ModelSettings
 from egodepth.training.run import train
 from egodepth.training.start_comparison import Comparison, Views, compare
-from tests.conftest import tiny_settings, write_images
 
 TARGETS, GAP = (6, 12, 18), 3
 BETTER = Comparison(

@@ -189,7 +189,7 @@ def test_east_is_shorter_at_a_high_latitude(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("time,latitude\n0,1\n", "cannot read the GPS track.*longitude"),
+        ("time,latitude\n0,1\n", "the GPS track.* is broken.*longitude"),
         ('<gpx><trkpt lat="48" lon="9"/><trkpt lat="48" lon="9.1"/></gpx>', "track has no times"),
         ('<gpx><rtept lat="48" lon="9"/><rtept lat="48" lon="9.1"/></gpx>', "track has no times"),
         ("time,latitude,longitude\n0,48,9\n1,x,9\n", "line 3: could not convert"),
@@ -210,7 +210,7 @@ def test_east_is_shorter_at_a_high_latitude(tmp_path: Path) -> None:
         ("time,latitude,longitude\n2026-05-01,48,9\n2026-05-02,48.1,9\n", "86400 s apart, too far"),
         ('<kml><Point lat="48" lon="9"/></kml>', "it is kml, not gpx.*GPX with times"),
         ("sec,latitude,longitude\n" + "7,48,9\n7,48.1,9\n", "2 positions of .* all have one time"),
-        ("<gpx><trkpt", "cannot read the GPS track.*GPX with times"),
+        ("<gpx><trkpt", "the GPS track.* is broken.*GPX with times"),
         ("time,latitude,longitude\n0,48,9\n", "holds 1 positions"),
         (
             "time_s,latitude,longitude\n0,48,9\n30,48.00001,9\n",

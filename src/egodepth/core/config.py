@@ -16,7 +16,7 @@ from pydantic_core import PydanticCustomError
 
 from egodepth.core.allowed import allowed, got, types_within
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text, write_text
+from egodepth.core.files import parse_yaml, read_yaml, write_text
 from egodepth.core.suggestions import did_you_mean
 
 RENAMED = {"loss.standing": "loss.ground_contact"}
@@ -166,11 +166,9 @@ def save(settings: Settings, path: str | Path) -> None:
 
 
 def _read_tree(path: str | Path) -> dict[str, Any]:
-    text = read_text(path, "the settings file")
-    try:
-        tree = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
-        raise EgodepthError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    tree = read_yaml(path, "the settings file")
+    if tree is None:
+        raise EgodepthError(f"the settings file {path} is empty")
     if not isinstance(tree, dict):
         raise EgodepthError(f"{path} must hold names and values, got a {type(tree).__name__}")
     for old, new in RENAMED.items():
@@ -187,8 +185,8 @@ def _parse(value: Any, annotation: Any) -> Any:
     if is_text or not isinstance(value, str):
         return value
     try:
-        return yaml.safe_load(value)
-    except yaml.YAMLError:
+        return parse_yaml(value)
+    except (yaml.YAMLError, ValueError, RecursionError):
         return value
 
 

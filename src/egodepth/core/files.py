@@ -3,17 +3,28 @@
 import codecs
 import fnmatch
 import json
+import math
 import os
 import re
+import struct
 import tempfile
+import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+
+import yaml
 
 from egodepth.core.errors import EgodepthError
+
+MAX_YAML_CHARACTERS = 1_000_000
+"""Longest YAML that is parsed: PyYAML takes about ten seconds for it."""
+MAX_YAML_VALUES = 1_000_000
+"""Most values of a YAML file, with those that its aliases repeat."""
 
 
 @contextmanager
@@ -134,6 +145,67 @@ def find(root: Path, pattern: str) -> list[Path]:
     return natural_order(found)
 
 
+@contextmanager
+def reading(path: str | Path, description: str, hint: str = "") -> Iterator[None]:
+    """Turn whatever a reader raises for a missing or broken file into an error that names the file.
+
+    Parsers raise nearly anything for damaged bytes (KeyError, zlib.error, RecursionError, MemoryError), so a
+    reader needs no list of exceptions of its own. An EgodepthError within passes unchanged.
+
+    Args:
+        path: the file or folder that is read.
+        description: what it should be, with its article, such as "the calibration".
+        hint: what to do about a broken file, if that helps.
+
+    Raises:
+        EgodepthError: any exception within.
+    """
+    try:
+        yield
+    except EgodepthError:
+        raise
+    except FileNotFoundError as error:
+        missing = error.filename or path
+        raise EgodepthError(f"{description} is missing: there is no file {missing}") from error
+    except Exception as error:
+        # FFmpeg's errors, too, have a strerror.
+        system = getattr(error, "strerror", None) or (
+            isinstance(error, OSError) and _one_line(error)
+        )
+        found = f"{description} {path} is broken: {_reason(error)}"
+        found = f"cannot read {description} {path}: {system}" if system else found
+        raise EgodepthError(f"{found}; {hint}" if hint else found) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be parsed, in words."""
+    if isinstance(error, UnicodeError):
+        return "it is no text in UTF-8"
+    if isinstance(error, zlib.error | BadZipFile | EOFError | struct.error):
+        return "the file is incomplete or damaged"
+    if isinstance(error, yaml.YAMLError | json.JSONDecodeError):
+        form = "YAML" if isinstance(error, yaml.YAMLError) else "JSON"
+        return f"it is not valid {form}: {_one_line(error)}"
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    if isinstance(error, MemoryError):
+        return "it claims a size that does not fit into memory"
+    if isinstance(error, KeyError):
+        return f"it has no {error.args[0] if error.args else 'such name'}"[:MAX_REASON]
+    if isinstance(error, TypeError | AttributeError | IndexError):
+        return "it holds other values than expected, or too few"
+    return _one_line(error)
+
+
+MAX_REASON = 200
+"""Maximum number of characters of another library's error message."""
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= MAX_REASON else f"{text[: MAX_REASON - 3]}..."
+
+
 def read_text(path: str | Path, description: str) -> str:
     """Read a text file in UTF-8, or in UTF-16 with a byte order mark, without the mark and with Unix line
     ends. ``description`` names the file in errors.
@@ -141,12 +213,56 @@ def read_text(path: str | Path, description: str) -> str:
     Raises:
         EgodepthError: the file is missing, unreadable or not text.
     """
-    try:
+    with reading(path, description):
         content = Path(path).read_bytes()
         utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         text = content.decode("utf-16" if utf16 else "utf-8-sig")
         return text.replace("\r\n", "\n").replace("\r", "\n")
-    except FileNotFoundError as error:
-        raise EgodepthError(f"{description} is missing: there is no file {path}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise EgodepthError(f"cannot read {description} {path}: {error}") from error
+
+
+def read_json(path: str | Path, description: str) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        EgodepthError: as :func:`read_text`, or not JSON.
+    """
+    text = read_text(path, description)
+    with reading(path, description):
+        return json.loads(text)
+
+
+def read_yaml(path: str | Path, description: str) -> Any:
+    """Read a YAML file with plain values.
+
+    Raises:
+        EgodepthError: as :func:`read_text`, or not YAML.
+    """
+    text = read_text(path, description)
+    with reading(path, description):
+        return parse_yaml(text)
+
+
+def parse_yaml(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> Any:
+    """Parse the first YAML document of a text that holds values, None if there is none.
+
+    Raises:
+        ValueError, yaml.YAMLError, RecursionError: not YAML, too long, or aliases that repeat too much.
+    """
+    if len(text) > MAX_YAML_CHARACTERS:
+        raise ValueError(f"it is longer than {MAX_YAML_CHARACTERS:,} characters")
+    documents = yaml.load_all(text, Loader=loader)
+    tree = next((document for document in documents if document is not None), None)
+    if _count_values(tree, {}) > MAX_YAML_VALUES:
+        raise ValueError("its aliases repeat too many values")
+    return tree
+
+
+def _count_values(tree: Any, counted: dict[int, float]) -> float:
+    """Number of values of a tree, with those repeated by aliases; infinite if it contains itself."""
+    if not isinstance(tree, dict | list):
+        return 1
+    if id(tree) not in counted:
+        counted[id(tree)] = math.inf
+        parts = [*tree, *tree.values()] if isinstance(tree, dict) else tree
+        counted[id(tree)] = sum(_count_values(part, counted) for part in parts)
+    return counted[id(tree)]

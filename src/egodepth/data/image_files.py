@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import natural_order
+from egodepth.core.files import natural_order, reading
 from egodepth.data.pixels import (
     OWN_RANGE,
     NotFiniteError,
@@ -56,12 +56,9 @@ class ImageFiles:
         names = [path.stem for path in paths]
         apart = len({stem_of(name) for name in names}) == len(names)
         self.names = names if apart else [""] * len(names)
-        with open_image(paths[0]) as image:
+        with open_image(paths[0]) as image, reading(paths[0], "the image"):
             self._deep = is_deep(image)
-            try:
-                self.height, self.width = upright_size(image)
-            except (OSError, SyntaxError, ValueError) as error:
-                raise _broken(paths[0], error) from error
+            self.height, self.width = upright_size(image)
         self._range: ValueRange | None = None
         self._lock = Lock()
 
@@ -109,11 +106,8 @@ class ImageFiles:
 
     def _values(self, index: int) -> np.ndarray:
         path, first = self.paths[index], self.paths[0]
-        with open_image(path) as image:
-            try:
-                deep, values = is_deep(image), read_values(image)
-            except (OSError, SyntaxError, ValueError) as error:
-                raise _broken(path, error) from error
+        with open_image(path) as image, reading(path, "the image"):
+            deep, values = is_deep(image), read_values(image)
         height, width = values.shape[:2]
         if (height, width) != (self.height, self.width):
             raise EgodepthError(
@@ -129,10 +123,6 @@ class ImageFiles:
         return values
 
 
-def _broken(path: Path, error: Exception) -> EgodepthError:
-    return EgodepthError(f"broken image {path}: {error}; replace or remove it")
-
-
 def read_depth_png(
     path: Path, units_per_metre: float, unknown: tuple[int, ...] = (0,)
 ) -> np.ndarray:
@@ -141,13 +131,12 @@ def read_depth_png(
     Raises:
         EgodepthError: a missing or broken file, or one with several channels.
     """
-    with open_image(path) as image:
-        try:
-            values = np.asarray(image)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise EgodepthError(f"broken depth map {path}: {error}; replace it") from error
-    if values.ndim != 2:
-        raise EgodepthError(f"broken depth map {path}: it has {values.shape[2]} channels, not one")
+    with open_image(path) as image, reading(path, "the depth map"):
+        values = np.asarray(image)
+        if values.ndim != 2:
+            raise ValueError(f"it has {values.shape[2]} channels, not one")
+        if values.dtype.kind not in "iuf" or not (np.isfinite(values).all() and values.min() >= 0):
+            raise ValueError("it holds negative values, or values that are not finite")
     return np.where(np.isin(values, unknown), 0, values / units_per_metre).astype(np.float32)
 
 

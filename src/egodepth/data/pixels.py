@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import reading
 
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow modes with one channel of more than 8 bits."""
@@ -17,6 +18,8 @@ ORIENTATION = 0x0112
 """EXIF and TIFF tag for the orientation of an image."""
 SAMPLED_PIXELS = 100_000
 """Pixels per frame, about, from which the value range of a sequence is estimated."""
+MAX_MEGAPIXELS = 150
+"""Largest size of an image; the header of a small file may claim any size."""
 OWN_RANGE = "of this image alone; as a frame of a folder it is scaled from the range of all frames"
 """Part of the warning about a single image of more than 8 bits."""
 OUTLIERS = 0.1
@@ -31,15 +34,17 @@ def open_image(path: Path) -> Image.Image:
     """
     if not path.exists():
         raise EgodepthError(f"there is no image {path}")
-    try:
-        image = Image.open(path)
+    with reading(path, "the image"):
+        try:
+            image = Image.open(path)
+        except UnidentifiedImageError as error:
+            raise ValueError("it is in no format that can be read") from error
+        if image.width * image.height > MAX_MEGAPIXELS * 10**6:
+            raise ValueError(
+                f"it claims {image.width}x{image.height} pixels; at most {MAX_MEGAPIXELS} megapixels are read"
+            )
         # JPEGs from phones may also contain a preview or a depth map (MPO).
         pictures = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "not an image that can be read"
-        raise EgodepthError(f"broken image {path}: {reason}; replace or remove it") from error
-    except Image.DecompressionBombError as error:
-        raise EgodepthError(f"the image {path} is too large: {error}; make it smaller") from error
     if pictures > 1:
         form = f"{'multi-page' if image.format == 'TIFF' else 'animated'} {image.format}"
         image.close()
@@ -76,7 +81,7 @@ def read_values(image: Image.Image) -> np.ndarray:
     Images of more than 8 bits keep their type, as (H, W) or (H, W, 3) RGB.
 
     Raises:
-        OSError, SyntaxError, ValueError: a broken file.
+        Exception: a broken file; read it within :func:`egodepth.core.files.reading`.
     """
     deep_colour = is_deep(image) and image.mode not in DEEP_MODES
     if deep_colour:  # Pillow would reduce them to 8 bits
@@ -99,12 +104,13 @@ def _read_deep_colour(image: Image.Image) -> np.ndarray:
     image.fp.seek(0)
     file = np.frombuffer(image.fp.read(), np.uint8)
     image.fp.seek(place)
+    before = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         values = cv2.imdecode(file, cv2.IMREAD_UNCHANGED)
-    except cv2.error as error:
-        raise OSError(str(error)) from error
+    finally:
+        cv2.utils.logging.setLogLevel(before)
     if values is None:
-        raise OSError("its 16-bit colours can't be decoded")
+        raise ValueError("its 16-bit colours can't be decoded")
     return values if values.ndim == 2 else values[..., 2::-1]
 
 
@@ -170,13 +176,11 @@ def read_picture(image: Image.Image) -> np.ndarray:
     Raises:
         EgodepthError: a broken image, or values that are not finite.
     """
-    try:
+    with reading(getattr(image, "filename", ""), "the image"):
         values = read_values(image)
         if values.dtype == np.uint8:
             return values
         levels = ValueRange.of([values])
-    except (OSError, SyntaxError, ValueError) as error:
-        raise EgodepthError(f"broken image: {error}") from error
     warnings.warn(
         f"an image of more than 8 bits: values {levels} become black to white, the range {OWN_RANGE}",
         EgodepthWarning, stacklevel=3,

@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, require
+from egodepth.core.files import reading
 from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.own_footage import read_footage, read_pattern, read_video
 from egodepth.data.sequence import Sequence, with_unique_names
@@ -42,7 +43,8 @@ class DataSet:
         read: Callable[[Path], list[Sequence]] = getattr(
             import_module(f"egodepth.data.sets.{module}"), function
         )
-        return read(root)
+        with reading(root, f"the data set {self.title} in"):
+            return read(root)
 
 
 DATA_SETS = {

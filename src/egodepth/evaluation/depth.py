@@ -91,6 +91,13 @@ class DepthProtocol:
     flip: bool = False
     beyond: bool = False
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.min_depth < self.max_depth:
+            raise EgodepthError(
+                f"protocol {self.name}: max_depth must be above its min_depth, {self.min_depth:g} m, got "
+                f"{self.max_depth:g}"
+            )
+
     def __str__(self) -> str:
         low, high = f"{self.min_depth:g}", f"{self.max_depth:g} m"
         scored = (

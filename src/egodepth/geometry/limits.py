@@ -2,6 +2,8 @@
 
 from typing import Literal
 
+from egodepth.core.errors import EgodepthError
+
 MAX_SEED = 2**32 - 1
 """Largest seed that both NumPy and PyTorch accept."""
 WIDEST_FOV = 170.0
@@ -10,6 +12,17 @@ means that the focal length is normalised or in millimetres, or that the lens is
 
 NARROWEST_FOV = 0.2
 """Smallest field of view in degrees, of a telescope: a focal length of 286 times the width."""
+
+
+def require_seed(seed: object) -> None:
+    """Check a seed that was passed to a Python call.
+
+    Raises:
+        EgodepthError: not a whole number from 0 to MAX_SEED.
+    """
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
+        raise EgodepthError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed!r}")
+
 
 Sampling = Literal["exact", "published_shift"]
 """Where a pixel coordinate x is sampled. ``exact``: at x, with pixel centres at integers. ``published_shift``:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import read_text, reading
 from egodepth.core.times import EARLIEST, LENGTHS, TIME_UNITS, UNIT_WORDS, split_unit, time_unit
 
 COMMENTS = ("#", "%", "//")
@@ -248,7 +248,8 @@ def read_pose_table(path: str | Path) -> PoseTable:
     first = ""
     for number, line in enumerate(read_text(path, "the trajectory").splitlines(), start=1):
         text = line.strip()
-        words = _fields(text)
+        with reading(f"{path} line {number}", "the trajectory"):
+            words = _fields(text)
         named = not rows and all(_number(word) is None for word in words if word)
         if not text or text.startswith(COMMENTS) or named:
             headers += [line.rstrip()] if text and not rows else []

@@ -1,8 +1,10 @@
 """Reading files saved by PyTorch, without executing pickled code."""
 
+import warnings
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
 
@@ -20,11 +22,27 @@ def read_torch_file(path: Path, description: str) -> Any:
         EgodepthError: no such file, or not a PyTorch file, damaged, or with Python objects in it.
     """
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():  # PyTorch warns of old pickle protocols
+            warnings.simplefilter("ignore")
+            _check_sums(path)
+            return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise EgodepthError(f"there is no file {path}") from error
     except Exception as error:  # the unpickler may raise anything on bytes that are not a pickle
         raise EgodepthError(f"{path} is not {description}: {_reason(path, error)}") from error
+
+
+def _check_sums(path: Path) -> None:
+    """Compare the parts of an archive with their checksums, which PyTorch does not.
+
+    Raises:
+        BadZipFile: a part was changed.
+    """
+    if is_zipfile(path):
+        with ZipFile(path) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise BadZipFile(damaged)
 
 
 def _reason(path: Path, error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Tables of many evaluations, next to published results."""
 
 import html
-import json
+import math
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
+from egodepth.core.allowed import got
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import read_json, reading
 from egodepth.evaluation.depth import LABELS, METRICS, PROTOCOLS
 
 ODOMETRY = {
@@ -50,7 +51,9 @@ def collect(folder: Path, *, with_published: bool = True) -> list[Board]:
     for path in sorted(folder.rglob("*.json")):
         scores = _read(path)
         if scores is not None:
-            groups.setdefault(_key(scores), []).append(_row(scores))
+            with reading(path, "the evaluation"):
+                _check(scores)
+                groups.setdefault(_key(scores), []).append(_row(scores))
     if not groups:
         raise EgodepthError(
             f"no evaluation under {folder}: write some by `egodepth evaluate ... --json FILE`"
@@ -119,12 +122,33 @@ def _number(value: float | None) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     """Read an evaluation; None for other JSON files."""
-    try:
-        scores = json.loads(read_text(path, "the evaluation"))
-    except ValueError as error:
-        raise EgodepthError(f"broken JSON {path}: {error}") from error
+    scores = read_json(path, "the evaluation")
     is_one = isinstance(scores, dict) and scores.get("kind") in ("depth", "odometry")
     return {"name": path.stem, **scores} if is_one else None
+
+
+def _check(scores: dict[str, Any]) -> None:
+    """Check the types of what a table shows.
+
+    Raises:
+        ValueError: another type than :func:`egodepth.core.files.write_json` was given.
+    """
+    facts: dict[str, type] = {"name": str, "protocol": str}
+    facts |= {"sequence": str} if scores["kind"] == "odometry" else {"images": int, "data": str}
+    for name, kind in facts.items():
+        if not isinstance(scores.get(name), kind) or isinstance(scores[name], bool):
+            raise ValueError(f"its {name} must be a {kind.__name__}, got {got(scores.get(name))}")
+    shown = [*(ODOMETRY if scores["kind"] == "odometry" else METRICS), "seconds", "prepare_seconds"]
+    for name in shown:
+        value = scores.get(name, 0.0)
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not math.isfinite(value)
+        ):
+            raise ValueError(f"its {name} must be a finite number, got {got(value)}")
+    if not any(name in scores for name in shown[:-2]):
+        raise ValueError("it holds no scores")
 
 
 def _key(scores: dict[str, Any]) -> tuple[str, str]:

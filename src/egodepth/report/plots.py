@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from egodepth.core.files import atomic_path
+from egodepth.core.files import atomic_path, read_text, reading
 from egodepth.evaluation.odometry import Segment, TrajectoryAlignment, align_trajectory
 from egodepth.runs.folder import RunFolder
 
@@ -164,8 +164,9 @@ def read_log(run: RunFolder) -> dict[str, np.ndarray]:
     starts = list(files)
     columns: dict[str, list[tuple[float, float]]] = {}
     for start, end in itertools.pairwise([*starts, sys.maxsize]):
-        with files[start].open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
+        with reading(files[start], "the log"):
+            lines = read_text(files[start], "the log").splitlines()
+            for row in csv.DictReader(lines, strict=True):
                 step = float(row["step"])
                 for name, value in row.items():
                     if value and step < end:

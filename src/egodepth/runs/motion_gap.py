@@ -2,9 +2,10 @@
 
 import warnings
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from egodepth.core.errors import EgodepthWarning
 
@@ -23,8 +24,8 @@ class MotionGap:
         seconds: gap in seconds; None if the training footage had no times.
     """
 
-    frames: int = 1
-    seconds: float | None = None
+    frames: Annotated[int, Field(ge=1)] = 1
+    seconds: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
 
     @classmethod
     def of_stride(cls, stride: int | Literal["auto"], run: str) -> "MotionGap":

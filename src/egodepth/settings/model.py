@@ -1,11 +1,15 @@
 """Settings of the networks."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from egodepth.core.config import Settings
 
+Channels = Annotated[int, Field(ge=1, le=4096)]
+"""Number of channels of a decoder's level."""
+Pixels = Annotated[int, Field(ge=1)]
+"""A size in pixels."""
 EMBEDDED = "tf_efficientnet_lite0"
 """timm name of the encoder whose pretrained weights need no download."""
 
@@ -13,9 +17,9 @@ EMBEDDED = "tf_efficientnet_lite0"
 class ModelSettings(Settings):
     """Architecture and size of the networks."""
 
-    height: int = Field(96, multiple_of=32, ge=32)
+    height: int = Field(96, multiple_of=32, ge=32, le=8192)
     """height of the network input in pixels, a multiple of 32"""
-    width: int = Field(320, multiple_of=32, ge=32)
+    width: int = Field(320, multiple_of=32, ge=32, le=8192)
     """width of the network input in pixels, a multiple of 32"""
     depth_encoder: str = EMBEDDED
     """encoder of DepthNet, any timm model name"""
@@ -33,7 +37,13 @@ class ModelSettings(Settings):
     """configuration of depth_model, filled in during training"""
     pretrained: bool = True
     """start the encoders from ImageNet weights"""
-    decoder_channels: tuple[int, ...] = (16, 32, 64, 96, 128)
+    decoder_channels: tuple[Channels, Channels, Channels, Channels, Channels] = (
+        16,
+        32,
+        64,
+        96,
+        128,
+    )
     """decoder channels at 1/1, 1/2, 1/4, 1/8 and 1/16 of the input resolution"""
     min_depth: float = Field(0.1, gt=0)
     """smallest depth that DepthNet can predict, in its own unit"""
@@ -45,6 +55,14 @@ class ModelSettings(Settings):
     pose_decoder: Literal["short", "published"] = "short"
     """layers of PoseNet after its encoder; published: as in FeatDepth, with one more convolution and ReLU,
     which can die at high learning rates"""
-    pose_size: tuple[int, int] | None = None
+    pose_size: tuple[Pixels, Pixels] | None = None
     """height and width of PoseNet's input in pixels; by default half the network input, so that large motions
     are within reach"""
+
+    @model_validator(mode="after")
+    def _depths_ascend(self) -> Self:
+        if not self.min_depth < self.max_depth:
+            raise ValueError(
+                f"model.min_depth must be below model.max_depth, got {self.min_depth:g} and {self.max_depth:g}"
+            )
+        return self

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import read_text, reading
 from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.camera_formats.colmap import from_colmap, from_transforms, is_colmap
 from egodepth.data.footage.camera_formats.matrices import MATRIX_NAMES, from_kalibr, from_matrix
@@ -39,7 +39,11 @@ def read_calibration(path: Path) -> Calibration:
     """
     if path.suffix == ".bin":
         raise file_error(path, "is binary: colmap model_converter --output_type TXT makes it text")
-    text = read_text(path, "the camera file")
+    with reading(path, "the camera file"):
+        return _parse_calibration(path, read_text(path, "the camera file"))
+
+
+def _parse_calibration(path: Path, text: str) -> Calibration:
     if is_colmap(text):
         return from_colmap(path, text)
     tree = read_names(path, text)
@@ -62,10 +66,11 @@ def read_units(path: Path) -> Units:
     Raises:
         EgodepthError: ``depth_steps`` that is not a number above zero, or a ``poses_unit`` other than metres.
     """
-    text = read_text(path, "the camera file")
-    if is_colmap(text):
-        return Units()
-    tree = read_names(path, text)
+    with reading(path, "the camera file"):
+        text = read_text(path, "the camera file")
+        if is_colmap(text):
+            return Units()
+        tree = read_names(path, text)
     steps: float | None = None
     if "depth_steps" in tree:
         try:

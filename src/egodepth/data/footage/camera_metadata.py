@@ -25,7 +25,7 @@ def exif_focal(path: Path) -> float | None:
                 image.width,
             )  # as stored; rotating an image does not change its focal length
             tags = image.getexif().get_ifd(ExifTags.IFD.Exif)
-    except (OSError, ValueError, SyntaxError):
+    except Exception:  # Pillow raises anything for broken EXIF data, which only tell a focal length
         return None
     equivalent = _number(tags.get(ExifTags.Base.FocalLengthIn35mmFilm))
     if equivalent:
@@ -59,6 +59,6 @@ def _number(value: object) -> float | None:
     """The value as a number above zero, else None; some cameras write 0, or 0/0, for unknown."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError, ZeroDivisionError):
+    except (TypeError, ValueError, ArithmeticError):
         return None
     return number if math.isfinite(number) and number > 0 else None

@@ -1,21 +1,27 @@
 """Reads depth maps from NumPy arrays and 16-bit images."""
 
+import math
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
-from zipfile import BadZipFile, ZipFile
+from typing import IO, Any, NamedTuple
+from zipfile import ZipFile
 
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import reading
 from egodepth.data.image_files import read_depth_png
 from egodepth.data.pixels import open_image
 
 DEPTH_SUFFIXES = (".npy", ".npz", ".png")
 DEPTH_KEYS = ("depth",)
 """Names of the depth array in a .npz file with several arrays."""
-ARRAY_ERRORS = (OSError, ValueError, EOFError, IndexError, BadZipFile)
-"""Exceptions that NumPy raises for files that it cannot read."""
+LARGEST_PACKED = 1 << 30
+"""Bytes of an array that a .npz file may unpack to, however small the file is."""
+MAX_PACKING = 100
+"""Ratio of unpacked to packed bytes above which a larger array is refused; depth maps have about 2."""
 LIKE_DISPARITY = re.compile(r"disp|inv|idepth", re.IGNORECASE)
 
 
@@ -52,26 +58,58 @@ def read_array(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray[Any
     """Read the array of a .npy file, or the one that :func:`name_of` selects in a .npz file.
 
     Raises:
-        EgodepthError: a broken file, one without numbers, or one without the array.
+        EgodepthError: a broken file, one without numbers, one without the array, or one that claims more bytes
+            than it holds.
     """
-    try:
-        loaded = np.load(path)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        return np.asarray(loaded[name_of(loaded.files, path, keys)])
-    except ARRAY_ERRORS as error:
-        raise _broken(path, error) from error
+    with _opened(path, keys) as (file, size):
+        header = _read_header(file)
+        if header.kind.kind not in "fiu":
+            found = "Python objects" if header.kind.hasobject else f"values of type {header.kind}"
+            raise ValueError(
+                f"it holds {found}, not numbers; save an array of floating-point numbers"
+            )
+        held = size - file.tell()
+        if header.nbytes != held:
+            raise ValueError(
+                f"its shape {header.shape} needs {header.nbytes} bytes, it holds {held}"
+            )
+        content = file.read()
+        values = np.frombuffer(content, header.kind)
+        return values.reshape(header.shape, order="F" if header.in_columns else "C")
 
 
-def _broken(path: Path, error: Exception) -> EgodepthError:
-    if isinstance(error, OSError) and error.strerror:
-        return EgodepthError(f"cannot read {path}: {error.strerror}")
-    reason = "the file is incomplete or damaged"
-    if "Object arrays" in str(error):
-        reason = "it holds Python objects, not numbers; save an array of floating-point numbers"
-    elif "pickle" in str(error) or "magic" in str(error):
-        reason = "NumPy did not write it"
-    return EgodepthError(f"broken array {path}: {reason}")
+class _Header(NamedTuple):
+    """Header of an array: its shape, whether it is stored by columns, and its type."""
+
+    shape: tuple[int, ...]
+    in_columns: bool
+    kind: np.dtype[Any]
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the array in bytes."""
+        return math.prod(self.shape) * self.kind.itemsize
+
+
+@contextmanager
+def _opened(path: Path, keys: tuple[str, ...]) -> Iterator[tuple[IO[bytes], int]]:
+    """Open the array in a .npy or .npz file, whatever the file is called; yields it with its size in bytes.
+
+    Raises:
+        EgodepthError: a broken file, one without the array, or anything that is raised while reading it.
+    """
+    with reading(path, "the array"), path.open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            file.seek(0)
+            yield file, path.stat().st_size
+            return
+        with ZipFile(file) as archive:
+            names = [name.removesuffix(".npy") for name in archive.namelist()]
+            member = archive.getinfo(f"{name_of(names, path, keys)}.npy")
+            if member.file_size > max(LARGEST_PACKED, MAX_PACKING * member.compress_size):
+                raise ValueError(f"it would unpack to {member.file_size / 1e9:.1f} GB")
+            with archive.open(member) as inner:
+                yield inner, member.file_size
 
 
 def name_of(names: list[str], path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
@@ -109,28 +147,28 @@ def whole_numbers(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
     Raises:
         EgodepthError: a broken file, or one without the array.
     """
-    try:
-        if path.suffix.lower() == ".npz":
-            with ZipFile(path) as archive:
-                names = [name.removesuffix(".npy") for name in archive.namelist()]
-                with archive.open(f"{name_of(names, path, keys)}.npy") as file:
-                    kind = _dtype(file)
-        else:
-            with path.open("rb") as file:
-                kind = _dtype(file)
-    except ARRAY_ERRORS as error:
-        raise _broken(path, error) from error
+    with _opened(path, keys) as (file, _):
+        kind = _read_header(file).kind
     return str(kind) if kind.kind in "iu" else ""
 
 
-def _dtype(file: IO[bytes]) -> np.dtype[Any]:
-    version = np.lib.format.read_magic(file)
-    read = (
-        np.lib.format.read_array_header_1_0
-        if version == (1, 0)
-        else np.lib.format.read_array_header_2_0
-    )
-    return read(file)[2]
+def _read_header(file: IO[bytes]) -> _Header:
+    """Read the header of an array.
+
+    Raises:
+        ValueError, EOFError: another file, or a damaged one.
+    """
+    magic = file.read(8)
+    if not magic:
+        raise EOFError
+    if magic[:6] != b"\x93NUMPY":
+        raise ValueError("NumPy did not write it")
+    first = np.lib.format.read_array_header_1_0
+    read = first if magic[6] == 1 else np.lib.format.read_array_header_2_0
+    try:
+        return _Header(*read(file))
+    except Exception as error:  # it is evaluated as Python's literals
+        raise EOFError from error
 
 
 def read_depth_map(path: Path, steps: float, keys: tuple[str, ...] = DEPTH_KEYS) -> np.ndarray:
@@ -152,6 +190,9 @@ def read_depth_map(path: Path, steps: float, keys: tuple[str, ...] = DEPTH_KEYS)
                 )
         return read_depth_png(path, steps)
     values = read_array(path, keys)
-    if values.squeeze().ndim != 2:
-        raise EgodepthError(f"broken depth map {path}: its shape is {values.shape}, not (H, W)")
-    return values.squeeze().astype(np.float32)
+    if values.squeeze().ndim != 2 or not values.size:
+        raise EgodepthError(
+            f"the depth map {path} is broken: its shape is {values.shape}, not (H, W)"
+        )
+    with np.errstate(over="ignore"):
+        return values.squeeze().astype(np.float32)

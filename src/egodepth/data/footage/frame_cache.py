@@ -11,14 +11,16 @@ from PIL import Image
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import atomic_path
+from egodepth.core.files import atomic_path, reading
 from egodepth.data.footage.cache import cache_file, read_or_make
 from egodepth.data.sequence import Frames, Sequence
 
 
 def default_cache_folder() -> Path:
     """Default cache folder: ``$XDG_CACHE_HOME/egodepth/frames``, or ``~/.cache/egodepth/frames``."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "egodepth" / "frames"
+    chosen = os.environ.get("XDG_CACHE_HOME")
+    with reading("~", "the home folder"):
+        return (Path(chosen) if chosen else Path.home() / ".cache") / "egodepth" / "frames"
 
 
 def cached_frames(

@@ -3,19 +3,37 @@
 import hashlib
 import warnings
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
 import numpy as np
+from av.container import InputContainer
 from av.error import EOFError as EndOfFile
 from av.error import FFmpegError
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.video import reason, video_address
+from egodepth.core.files import reading
+from egodepth.core.video import video_address
 from egodepth.data.footage.camera_metadata import container_focal
 from egodepth.data.sequence import Frame
+
+
+@contextmanager
+def open_video(source: Path | str) -> Iterator[InputContainer]:
+    """Open a video file or address; it has at least one video stream.
+
+    Raises:
+        EgodepthError: not a video, or anything that is raised while it is read.
+    """
+    with reading(source, "the video"):
+        address = video_address(source)
+        with av.open(address, metadata_errors="replace") as container:
+            if not container.streams.video:
+                raise ValueError("it has no video stream")
+            yield container
 
 
 class VideoFile:
@@ -114,65 +132,67 @@ class VideoFile:
         """Yield frame numbers and intact frames, skipping those that fail to decode."""
         places = {stamp: i for i, stamp in enumerate(self._stamps)}
         last = -1
-        try:
-            with av.open(video_address(self.path)) as container:
-                stream = container.streams.video[0]
-                stream.thread_type = "AUTO"
-                packets = container.demux(stream)
-                while True:
-                    try:
-                        packet = next(packets, None)
-                        frames = [] if packet is None else packet.decode()
-                    except EndOfFile:
-                        return
-                    except FFmpegError:
+        with open_video(self.path) as container:
+            stream = container.streams.video[0]
+            stream.thread_type = "AUTO"
+            packets = container.demux(stream)
+            while True:
+                try:
+                    packet = next(packets, None)
+                    frames = [] if packet is None else packet.decode()
+                except EndOfFile:
+                    return
+                except FFmpegError:
+                    continue
+                if packet is None:
+                    return
+                for frame in frames:
+                    # Without time stamps, count the frames.
+                    index = places.get(frame.pts or 0, -1) if places else last + 1
+                    if frame.is_corrupt or not last < index < len(self):
                         continue
-                    if packet is None:
-                        return
-                    for frame in frames:
-                        # Without time stamps, count the frames.
-                        index = places.get(frame.pts or 0, -1) if places else last + 1
-                        if frame.is_corrupt or not last < index < len(self):
-                            continue
-                        last = index
-                        yield index, frame
-        except (FFmpegError, IndexError) as error:
-            raise self._error(error) from error
+                    last = index
+                    yield index, frame
 
     def _scan(self) -> tuple[list[int], int, float, dict[str, str]]:
         """Scan the packets: sorted time stamps of all frames (empty without any), number of frames, seconds
         per unit of a time stamp, and metadata."""
         stamps: list[int] = []
         count, complete = 0, True
-        try:
-            with av.open(video_address(self.path)) as container:
-                stream = container.streams.video[0]
-                self._pixel_aspect = pixel_aspect(stream)
-                unit = float(stream.time_base or 0)
-                metadata = {**container.metadata, **stream.metadata}
-                try:
-                    for packet in container.demux(stream):
-                        if not packet.size or packet.is_discard:
-                            continue
-                        count += 1
-                        if packet.pts is None:
-                            complete = False
-                        else:
-                            stamps.append(packet.pts)
-                except FFmpegError:
-                    pass  # a truncated file: use what is there
-        except (FFmpegError, IndexError) as error:
-            raise self._error(error) from error
+        with open_video(self.path) as container:
+            stream = container.streams.video[0]
+            self._pixel_aspect = pixel_aspect(stream)
+            unit = float(stream.time_base or 0)
+            metadata = {**container.metadata, **stream.metadata}
+            try:
+                for packet in container.demux(stream):
+                    if not packet.size or packet.is_discard:
+                        continue
+                    count += 1
+                    if packet.pts is None:
+                        complete = False
+                    else:
+                        stamps.append(packet.pts)
+            except FFmpegError:
+                pass  # a truncated file: use what is there
         ordered = sorted(set(stamps)) if complete and unit else []
         return ordered, len(ordered) or count, unit, metadata
 
-    def _error(self, error: FFmpegError | IndexError) -> EgodepthError:
-        return EgodepthError(f"cannot read the video {self.path}: {reason(error)}")
+
+MOST_STRETCHED_PIXEL = 10.0
+"""Largest ratio of a pixel's sides; a damaged file may claim any, and so an image of any size."""
 
 
 def pixel_aspect(stream: Any) -> float:
-    """Pixel aspect ratio (width over height) of a video stream, 1 if it is not specified."""
-    return float(stream.sample_aspect_ratio or 1)
+    """Pixel aspect ratio (width over height) of a video stream, 1 if it is not specified.
+
+    Raises:
+        ValueError: a ratio that no camera has.
+    """
+    aspect = float(stream.sample_aspect_ratio or 1)
+    if not 1 / MOST_STRETCHED_PIXEL <= aspect <= MOST_STRETCHED_PIXEL:
+        raise ValueError(f"its pixels are {aspect:g} times as wide as high")
+    return aspect
 
 
 def upright(frame: av.VideoFrame, aspect: float = 1.0) -> np.ndarray:

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import reading
 from egodepth.data.pixels import open_image, read_values
 from egodepth.data.preparation.clips import Clip
 
@@ -100,9 +101,9 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
         EgodepthError: not an image, or a mask of all pixels or of none.
     """
     try:
-        with open_image(path) as image:
+        with open_image(path) as image, reading(path, "the image"):
             values = read_values(image)
-    except (EgodepthError, OSError, SyntaxError, ValueError) as error:
+    except EgodepthError as error:
         raise EgodepthError(
             f"--data.mask: cannot read {path}: {error}; give an image whose black pixels are left out, "
             "auto or none"

@@ -4,17 +4,15 @@ Layout: ``leftImg8bit_sequence`` (or ``leftImg8bit``, single frames), ``rightImg
 ``disparity``, each with SPLIT/CITY/CITY_SEQUENCE_FRAME_*. https://www.cityscapes-dataset.com
 """
 
-import json
 from collections import defaultdict
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_text
+from egodepth.core.files import read_json, reading
 from egodepth.data.image_files import ImageFiles, list_images, read_depth_png
 from egodepth.data.sequence import ChangedFrames, Crop, Sequence
 from egodepth.data.sets.missing_items import MissingItems
@@ -74,7 +72,7 @@ def _read_city(folder: Path, side: str, root: Path, missing: MissingItems) -> li
     snippets: dict[tuple[str, int], list[tuple[int, Path]]] = defaultdict(list)
     for path in list_images(folder):
         words = path.stem.split("_")
-        if len(words) < 4 or not (words[-3].isdigit() and words[-2].isdigit()):
+        if len(words) < 4 or not (words[-3].isdecimal() and words[-2].isdecimal()):
             missing.add("images of another name, left out", path)
             continue
         number = int(words[-2])
@@ -119,26 +117,26 @@ def _read_city(folder: Path, side: str, root: Path, missing: MissingItems) -> li
 
 def _files(folder: Path, ending: str) -> dict[tuple[str, int], Path]:
     """Files of a folder by drive and frame number."""
-    found = {}
-    for path in sorted(folder.glob(f"*{ending}")):
-        words = path.name.removesuffix(ending).split("_")
-        found[words[-2], int(words[-1])] = path
-    return found
+    names = {
+        path: path.name.removesuffix(ending).split("_")
+        for path in sorted(folder.glob(f"*{ending}"))
+    }
+    return {
+        (words[-2], int(words[-1])): path
+        for path, words in names.items()
+        if len(words) > 2 and words[-1].isdecimal()
+    }
 
 
 def _read_camera(path: Path) -> dict[str, float]:
-    try:
-        values: dict[str, Any] = json.loads(read_text(path, "the camera file"))
+    with reading(path, "the camera file"):
+        values = read_json(path, "the camera file")
         inner = values["intrinsic"]
         numbers = {name: float(inner[name]) for name in ("fx", "fy", "u0", "v0")}
         numbers["baseline"] = float(values["extrinsic"]["baseline"])
         if not 0 < numbers["baseline"] < LONGEST_BASELINE:
             raise ValueError(f"a baseline of {numbers['baseline']:g} metres")
         return numbers
-    except (ValueError, KeyError, TypeError) as error:
-        raise EgodepthError(
-            f"broken camera file {path}: {error!r}; download the package camera again"
-        ) from error
 
 
 def _camera_of(values: dict[str, float], images: ImageFiles, where: Path) -> Camera:

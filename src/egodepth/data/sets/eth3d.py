@@ -14,10 +14,11 @@ import numpy as np
 import torch
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, natural_order, read_text
+from egodepth.core.files import find, natural_order, read_text, reading
 from egodepth.data.image_files import ImageFiles, read_depth_png
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.missing_items import MissingItems
+from egodepth.data.sets.names import name_of_folder
 from egodepth.data.sets.native_size import calibrated_camera, centred_camera, resized_camera
 from egodepth.data.sets.point_cloud import depth_of_cloud, read_ply
 from egodepth.geometry import se3
@@ -55,28 +56,22 @@ def read_pfm(path: Path) -> np.ndarray:
     Raises:
         EgodepthError: a missing or broken file.
     """
-    try:
-        with path.open("rb") as file:
-            kind = file.readline().strip()
-            width, height = (int(word) for word in file.readline().split())
-            order = "<" if float(file.readline()) < 0 else ">"
-            values = np.fromfile(file, f"{order}f4", width * height)
-            if kind != b"Pf":
-                raise ValueError("it does not begin with Pf")
-            return values.reshape(height, width)[::-1].astype(np.float32)
-    except OSError as error:
-        raise EgodepthError(f"cannot read {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise EgodepthError(f"broken PFM file {path}: {error}") from error
+    with reading(path, "the PFM file"), path.open("rb") as file:
+        if file.readline().strip() != b"Pf":
+            raise ValueError("it does not begin with Pf")
+        width, height = (int(word) for word in file.readline().split())
+        order = "<" if float(file.readline()) < 0 else ">"
+        content = file.read()
+        if min(width, height) < 1 or len(content) != 4 * width * height:
+            raise ValueError(f"{len(content)} bytes do not hold {width}x{height} values")
+        values = np.frombuffer(content, f"{order}f4").reshape(height, width)
+        return values[::-1].astype(np.float32)
 
 
 def _read_pair(folder: Path, root: Path, missing: MissingItems) -> list[Sequence]:
-    values = dict(
-        line.split("=", 1)
-        for line in read_text(folder / "calib.txt", "the calibration").splitlines()
-        if "=" in line
-    )
-    try:
+    with reading(folder / "calib.txt", "the calibration"):
+        text = read_text(folder / "calib.txt", "the calibration")
+        values = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
         matrices = [
             np.array(
                 [[float(v) for v in row.split()] for row in values[name].strip("[]").split(";")]
@@ -87,9 +82,9 @@ def _read_pair(folder: Path, root: Path, missing: MissingItems) -> list[Sequence
         size = [int(values.get(name, 0)) for name in ("width", "height")]
         if not (0 < baseline < FARTHEST_POSITION and abs(shift) < FARTHEST_POSITION):
             raise ValueError(f"a baseline of {baseline:g} metres, a shift of {shift:g} pixels")
-    except (KeyError, ValueError) as error:
-        raise EgodepthError(f"broken calibration {folder / 'calib.txt'}: {error!r}") from error
-    name = folder.relative_to(root).as_posix() if folder != root else folder.resolve().name
+        if any(matrix.shape != (3, 3) for matrix in matrices):
+            raise ValueError("cam0 and cam1 need 3x3 numbers each")
+    name = name_of_folder(folder, root)
     sequences = []
     truth = folder / "disp0GT.pfm"
     if not truth.exists():
@@ -141,7 +136,13 @@ def _read_rig(scene: Path, root: Path, missing: MissingItems) -> list[Sequence]:
     calibration = scene / "rig_calibration_undistorted"
     cameras = _read_cameras(calibration / "cameras.txt")
     images = _read_images(calibration / "images.txt")
-    name = scene.relative_to(root).as_posix() if scene != root else scene.resolve().name
+    unknown = sorted({camera for camera, _ in images.values()} - set(cameras))
+    if unknown or not images:
+        raise EgodepthError(
+            f"{calibration / 'images.txt'} names {f'the camera {unknown[0]}' if unknown else 'no images'}"
+            + (", which is not in cameras.txt" if unknown else "")
+        )
+    name = name_of_folder(scene, root)
     scans = _read_scans(scene)
     if not scans:
         missing.add("scenes without laser scans, so without depth", name)
@@ -156,7 +157,11 @@ def _read_rig(scene: Path, root: Path, missing: MissingItems) -> list[Sequence]:
         poses = np.stack([np.linalg.inv(images[image][1]) for image in there])
         camera = cameras[images[there[0]][0]]
         stems = [Path(image).stem for image in there]
-        times = np.array([float(s) for s in stems]) / NANOSECONDS if stems[0].isdigit() else None
+        times = (
+            np.array([float(s) for s in stems]) / NANOSECONDS
+            if all(map(str.isdecimal, stems))
+            else None
+        )
         frames = ImageFiles([scene / "images" / image for image in there], times=times)
         depth: dict[int, Callable[[], np.ndarray]] = {}
         if scans:
@@ -177,12 +182,16 @@ def _rows(path: Path) -> list[list[str]]:
 def _read_cameras(path: Path) -> dict[str, Camera]:
     """Cameras in COLMAP's cameras.txt, whose pixel corners are at integers; ours have their centres there."""
     cameras = {}
-    for words in filter(None, _rows(path)):
-        if words[1] != "PINHOLE" or len(words) != 8:
-            raise EgodepthError(f"{path}: expected undistorted PINHOLE cameras, got {words[1:2]}")
-        width, height = int(words[2]), int(words[3])
-        fx, fy, cx, cy = (float(word) for word in words[4:])
-        cameras[words[0]] = calibrated_camera(fx, fy, cx - 0.5, cy - 0.5, height, width, path)
+    with reading(path, "the calibration"):
+        for words in filter(None, _rows(path)):
+            if words[1:2] != ["PINHOLE"] or len(words) != 8:
+                raise ValueError(
+                    f"expected undistorted PINHOLE cameras (ID PINHOLE WIDTH HEIGHT FX FY CX CY), got "
+                    f"{' '.join(words)[:60]!r}"
+                )
+            width, height = int(words[2]), int(words[3])
+            fx, fy, cx, cy = (float(word) for word in words[4:])
+            cameras[words[0]] = calibrated_camera(fx, fy, cx - 0.5, cy - 0.5, height, width, path)
     return cameras
 
 
@@ -192,6 +201,8 @@ def _read_images(path: Path) -> dict[str, tuple[str, np.ndarray]]:
     for words in _rows(path)[::2]:
         try:
             w, x, y, z, *translation = (float(word) for word in words[1:8])
+            if len(words) != 10:
+                raise ValueError("it needs 10 words")
             pose = np.eye(4)
             quaternion = torch.tensor([x, y, z, w], dtype=torch.float64)
             if not abs(float(quaternion.norm()) - 1) <= ROTATION_TOLERANCE:
@@ -210,13 +221,11 @@ def _read_scans(scene: Path) -> list[tuple[Path, np.ndarray]]:
     if project is None:
         return []
     scans = []
-    try:
+    with reading(project, "the list of laser scans"):
         for mesh in ElementTree.parse(project).iter("MLMesh"):
             matrix = np.array([float(v) for v in (mesh.findtext("MLMatrix44") or "").split()])
             place = project.parent / mesh.attrib["filename"]
             scans.append((place, require_rigid(matrix.reshape(4, 4), project)))
-    except (ElementTree.ParseError, ValueError, KeyError) as error:
-        raise EgodepthError(f"broken {project}: {error!r}") from error
     return [scan for scan in scans if scan[0].exists()]
 
 

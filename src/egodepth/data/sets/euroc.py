@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, read_text
+from egodepth.core.files import find, read_yaml, reading
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sets.image_list import read_image_list
@@ -67,6 +66,8 @@ def _read_sequence(folder: Path, missing: MissingItems) -> list[Sequence]:
         times, paths = _read_images(folder / sensor, missing)
         body_from_camera, camera, lens = _read_camera(folder / sensor / "sensor.yaml", paths[0])
         found.append((side, sensor, times, paths, body_from_camera, camera, lens))
+    if not found:
+        raise EgodepthError(f"{folder} has no images: expected cam0/data.csv and cam0/data")
     # Both get the same undistorted camera, as stereo training requires.
     try:
         straight = undistorted_camera([(camera, lens) for *_, camera, lens in found])
@@ -122,11 +123,9 @@ def _read_images(folder: Path, missing: MissingItems) -> tuple[np.ndarray, list[
 
 def _read_sensor(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     """``body_from_sensor``, and all values of the file."""
-    try:
-        values = yaml.safe_load(read_text(path, "the sensor file"))
+    with reading(path, "the sensor file"):
+        values = read_yaml(path, "the sensor file")
         motion = np.array(values["T_BS"]["data"], np.float64).reshape(4, 4)
-    except (yaml.YAMLError, KeyError, TypeError, ValueError) as error:
-        raise EgodepthError(f"broken sensor file {path}: {' '.join(str(error).split())}") from error
     return require_rigid(motion, f"T_BS of {path}"), values
 
 
@@ -134,13 +133,11 @@ def _read_camera(path: Path, image: Path) -> tuple[np.ndarray, Camera, Lens]:
     """``body_from_camera``, camera at the size of the images, and lens distortion."""
     body_from_camera, values = _read_sensor(path)
     frames = ImageFiles([image])
-    try:
+    with reading(path, "the sensor file"):
         fx, fy, cx, cy = (float(v) for v in values["intrinsics"])
         coefficients = tuple(float(v) for v in values["distortion_coefficients"])
         width, height = (int(v) for v in values["resolution"])
         model: LensModel = "fisheye" if "equi" in str(values["distortion_model"]) else "brown"
         camera = calibrated_camera(fx, fy, cx, cy, height, width, path)
         lens = Lens(model, coefficients)
-    except (KeyError, TypeError, ValueError) as error:
-        raise EgodepthError(f"broken sensor file {path}: {error!r}") from error
     return body_from_camera, resized_camera(camera, frames, path.parent), lens

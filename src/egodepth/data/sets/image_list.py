@@ -39,7 +39,7 @@ def read_image_list(
             time, file = parse(line)
             if not math.isfinite(time):
                 raise ValueError(time)
-        except (ValueError, IndexError) as error:
+        except (ValueError, IndexError, OverflowError) as error:
             raise EgodepthError(
                 f"{path} line {number}: expected `{form}`, got {line[:60]!r}"
             ) from error

@@ -4,6 +4,7 @@ Images may be png or jpg, colour or grey, left and right. Calibration is require
 are optional. http://www.cvlibs.net/datasets/kitti
 """
 
+import math
 import re
 import warnings
 from collections.abc import Callable
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import read_text
+from egodepth.core.files import read_text, reading
 from egodepth.data.image_files import ImageFiles, list_images
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.kitti_depth import find_improved_depth
@@ -112,20 +113,22 @@ def read_velodyne(path: Path) -> np.ndarray:
     Raises:
         EgodepthError: a missing or truncated file.
     """
-    try:
-        values = np.fromfile(path, np.float32)
-    except OSError as error:
-        raise EgodepthError(f"cannot read the LiDAR scan {path}: {error.strerror}") from error
-    if len(values) == 0 or len(values) % 4:
-        raise EgodepthError(f"broken LiDAR scan {path}: {len(values)} numbers, not a multiple of 4")
-    return values.reshape(-1, 4)
+    with reading(path, "the LiDAR scan"):
+        content = path.read_bytes()
+        if not content or len(content) % 16:
+            raise ValueError(f"it holds {len(content)} bytes, not a multiple of 16")
+        return np.frombuffer(content, "<f4").reshape(-1, 4)
 
 
-def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Read the named lines (``NAME: numbers``) of a KITTI calibration file.
+def read_calibration(path: Path, **shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """Read lines (``NAME: numbers``) of a KITTI calibration file.
+
+    Args:
+        path: the file.
+        shapes: shape of the numbers of each wanted line, by its name.
 
     Raises:
-        EgodepthError: the file or a line is missing, or a line does not consist of finite numbers.
+        EgodepthError: the file or a line is missing, or a line does not hold as many finite numbers.
     """
     lines = dict(
         line.split(":", 1)
@@ -133,17 +136,17 @@ def read_calibration(path: Path, *names: str) -> dict[str, np.ndarray]:
         if ":" in line
     )
     values = {}
-    for name in names:
+    for name, shape in shapes.items():
         if name not in lines:
             raise EgodepthError(f"{path} has no line {name!r}; download the calibration again")
         try:
-            numbers = np.array([float(word) for word in lines[name].split()])
-            if not np.isfinite(numbers).all():
+            values[name] = np.array([float(word) for word in lines[name].split()]).reshape(shape)
+            if not np.isfinite(values[name]).all():
                 raise ValueError("not finite")
-            values[name] = numbers.reshape(3, -1) if len(numbers) > 3 else numbers
         except ValueError as error:
             raise EgodepthError(
-                f"{path}: line {name!r} is broken: {lines[name].strip()[:60]!r}"
+                f"{path}: line {name!r} is broken, it needs {math.prod(shape)} numbers: "
+                f"{lines[name].strip()[:60]!r}"
             ) from error
     return values
 
@@ -162,7 +165,9 @@ def _read_drive(drive: Path, root: Path, missing: MissingItems) -> list[Sequence
     for index, side in cameras:
         folder = drive / f"image_{index:02d}"
         name = f"P_rect_{index:02d}"
-        calibration = read_calibration(date / "calib_cam_to_cam.txt", name, "R_rect_00")
+        calibration = read_calibration(
+            date / "calib_cam_to_cam.txt", **{name: (3, 4), "R_rect_00": (3, 3)}
+        )
         size = _rectified_size(date / "calib_cam_to_cam.txt", f"S_rect_{index:02d}")
         frames = _numbered_frames(folder / "data", _read_timestamps(folder / "timestamps.txt"))
         native, camera_from_rectified = _split_projection(calibration[name], frames, size, folder)
@@ -211,8 +216,8 @@ def _read_odometry(folder: Path, root: Path, missing: MissingItems) -> list[Sequ
     if cameras and not (folder / "calib.txt").exists():
         missing.add("sequences without calibration, left out", folder.relative_to(root))
         return []
-    lines = [f"P{index}" for index, _ in cameras]
-    calibration = read_calibration(folder / "calib.txt", *lines) if lines else {}
+    lines = {f"P{index}": (3, 4) for index, _ in cameras}
+    calibration = read_calibration(folder / "calib.txt", **lines) if lines else {}
     for index, side in cameras:
         name = f"{folder.name}/image_{index}"
         frames = _numbered_frames(folder / f"image_{index}", times)
@@ -234,7 +239,7 @@ def _read_odometry(folder: Path, root: Path, missing: MissingItems) -> list[Sequ
             world_from_camera = padded[frames.numbers] @ np.linalg.inv(camera_from_cam0)
         depth: dict[int, Callable[[], np.ndarray]] = {}
         if (folder / "velodyne").is_dir():
-            motion = read_calibration(folder / "calib.txt", "Tr")["Tr"]
+            motion = read_calibration(folder / "calib.txt", Tr=(3, 4))["Tr"]
             cam0_from_velodyne = _rigid(motion[:, :3], motion[:, 3], folder / "calib.txt")
             depth = _lidar_depth(
                 folder / "velodyne",
@@ -261,7 +266,7 @@ def _cameras(folder: Path, pattern: str) -> list[tuple[int, str]]:
 
 
 def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
-    paths = [path for path in list_images(folder) if path.stem.isdigit()]
+    paths = [path for path in list_images(folder) if path.stem.isdecimal()]
     if not paths:
         raise EgodepthError(f"no images named by frame number (0000000000.png) in {folder}")
     numbers = [int(path.stem) for path in paths]
@@ -282,8 +287,11 @@ def _rectified_size(path: Path, name: str) -> tuple[int, int] | None:
     """Image width and height of a calibration; None for older copies of the file, which lack the line."""
     if not re.search(rf"^{name}:", read_text(path, "the calibration file"), re.M):
         return None
-    width, height = read_calibration(path, name)[name].ravel()[:2]
-    return int(width), int(height)
+    with reading(path, "the calibration file"):
+        width, height = (int(value) for value in read_calibration(path, **{name: (2,)})[name])
+        if min(width, height) < 1:
+            raise ValueError(f"line {name!r} is {width} {height}, no image size")
+    return width, height
 
 
 def _split_projection(
@@ -334,40 +342,42 @@ def _rigid(rotation: np.ndarray, translation: np.ndarray, where: Path) -> np.nda
 
 
 def _read_rigid(path: Path) -> np.ndarray:
-    calibration = read_calibration(path, "R", "T")
+    calibration = read_calibration(path, R=(3, 3), T=(3,))
     return _rigid(calibration["R"], calibration["T"], path)
 
 
 def _read_numbers(path: Path) -> np.ndarray | None:
     if not path.exists():
         return None
-    lines = [line for line in read_text(path, "the times").splitlines() if line.strip()]
-    try:
-        times = np.array([float(line) for line in lines])
-    except ValueError as error:
-        raise EgodepthError(f"{path} must hold one number a line: {error}") from error
-    late = ~(np.diff(times, prepend=-np.inf) > 0) | ~np.isfinite(times)
-    if late.any():
-        raise EgodepthError(
-            f"{path} line {late.argmax() + 1}: the times must grow, got {lines[late.argmax()][:60]!r}"
-        )
-    return times
+    times: list[float] = []
+    for number, line in enumerate(read_text(path, "the times").splitlines(), start=1):
+        if not line.strip():
+            continue
+        with reading(f"{path} line {number}", "the time in"):
+            times.append(float(line))
+        if not math.isfinite(times[-1]) or times[-1] <= max(times[:-1], default=-math.inf):
+            raise EgodepthError(f"{path} line {number}: the times must grow, got {line[:60]!r}")
+    return np.array(times)
 
 
 def _read_timestamps(path: Path) -> np.ndarray | None:
     """Seconds since the first line of a raw ``timestamps.txt``, truncated to microseconds; None without it."""
     if not path.exists():
         return None
-    lines = read_text(path, "the time stamps").split("\n")
-    try:
-        stamps = [
-            datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", line.strip()))
-            for line in lines
-            if line.strip()
-        ]
-    except ValueError as error:
-        raise EgodepthError(f"{path} is not a list of time stamps: {error}") from error
-    return np.array([(stamp - stamps[0]).total_seconds() for stamp in stamps])
+    times = []
+    first: datetime | None = None
+    for number, line in enumerate(read_text(path, "the time stamps").split("\n"), start=1):
+        if not line.strip():
+            continue
+        with reading(f"{path} line {number}", "the time stamp in"):
+            stamp = datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", line.strip()))
+            first = first or stamp
+            times.append((stamp - first).total_seconds())
+        if times[-1] < times[max(len(times) - 2, 0)]:
+            raise EgodepthError(
+                f"{path} line {number}: the time stamps must grow, got {line[:60]!r}"
+            )
+    return np.array(times)
 
 
 def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
@@ -382,7 +392,7 @@ def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
         if not path.exists():
             poses.append(np.full((4, 4), np.nan))
             continue
-        try:
+        with reading(path, "the GPS/IMU record"):
             words = read_text(path, "the GPS/IMU record").split()
             record = latitude, longitude, altitude, roll, pitch, yaw = [float(w) for w in words[:6]]
             limits = (89.9, 180, FARTHEST_POSITION, *3 * (2 * np.pi,))
@@ -390,8 +400,6 @@ def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
                 raise ValueError(
                     f"latitude, longitude, altitude and angles are {' '.join(words[:6])}"
                 )
-        except ValueError as error:
-            raise EgodepthError(f"broken GPS/IMU record {path}: {error}") from error
         scale = np.cos(np.radians(latitude)) if scale is None else scale
         x = scale * EARTH_RADIUS * np.radians(longitude)
         y = scale * EARTH_RADIUS * np.log(np.tan(np.radians(90 + latitude) / 2))

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, read_text
+from egodepth.core.files import find, read_text, reading
 from egodepth.data.image_files import ImageFiles, list_images, read_depth_png
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.missing_items import MissingItems
@@ -68,7 +68,7 @@ def _read_selection(folder: Path, missing: MissingItems) -> list[Sequence]:
         match = re.fullmatch(r"(.+_sync)_image_(\d+)_image_(0[23])", path.stem)
         if match:
             groups[match[1], match[3]].append((int(match[2]), path))
-        elif path.stem.isdigit():
+        elif path.stem.isdecimal():
             groups[()].append((int(path.stem), path))
         else:
             missing.add("images of another name, left out", path)
@@ -96,10 +96,11 @@ def _read_selection(folder: Path, missing: MissingItems) -> list[Sequence]:
 
 
 def _read_intrinsics(path: Path, frames: ImageFiles) -> Camera:
-    try:
-        k = np.array([float(w) for w in read_text(path, "the intrinsics").split()]).reshape(3, 3)
-    except ValueError as error:
-        raise EgodepthError(f"broken intrinsics {path}: it must hold 3x3 numbers") from error
+    with reading(path, "the file of intrinsics"):
+        words = read_text(path, "the file of intrinsics").split()
+        if len(words) != 9:
+            raise ValueError(f"it must hold 3x3 numbers, got {len(words)}")
+        k = np.array([float(word) for word in words]).reshape(3, 3)
     size = (frames.height, frames.width)
     where = frames.paths[0].parent
     return centred_camera(k[0, 0], k[1, 1], k[0, 2], k[1, 2], *size, where)

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.io import loadmat  # type: ignore[attr-defined]
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find
+from egodepth.core.files import find, reading
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.sequence import ChangedFrames, Crop, Sequence
 from egodepth.data.sets.missing_items import MissingItems
@@ -57,11 +57,9 @@ def read_make3d(root: Path) -> list[Sequence]:
 
 
 def _read_laser(path: Path) -> np.ndarray:
-    try:
+    with reading(path, "the laser depth"):
         depth = loadmat(path)["Position3DGrid"][..., 3]
-    except (OSError, ValueError, KeyError, IndexError, NotImplementedError) as error:
-        raise EgodepthError(f"broken laser depth {path}: {error!r}") from error
-    if depth.shape != GRID:
-        raise EgodepthError(f"broken laser depth {path}: it is {depth.shape}, not {GRID}")
+        if depth.shape != GRID or depth.dtype.kind not in "fiu":
+            raise ValueError(f"it is {depth.shape} {depth.dtype}, not {GRID} numbers")
     top = (GRID[0] - KEPT_ROWS) // 2
     return depth[top : top + KEPT_ROWS].astype(np.float32)

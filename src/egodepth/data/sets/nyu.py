@@ -5,6 +5,7 @@ with splits.mat) for testing. https://cs.nyu.edu/~fergus/datasets/nyu_depth_v2.h
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,11 @@ import numpy as np
 from scipy.io import loadmat  # type: ignore[attr-defined]
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find
+from egodepth.core.files import find, reading
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.sequence import ChangedFrames, Frame, Sequence
 from egodepth.data.sets.missing_items import MissingItems
+from egodepth.data.sets.names import name_of_folder
 from egodepth.data.sets.native_size import resized_camera
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
@@ -111,7 +113,7 @@ def _read_raw(folder: Path, root: Path) -> Sequence:
     camera = resized_camera(nyu_camera(), frames, folder)
     change = Undistortion(camera, LENS, camera)
     return Sequence(
-        name=folder.relative_to(root).as_posix(),
+        name=name_of_folder(folder, root),
         frames=ChangedFrames(frames, change),
         camera=change.camera,
     )
@@ -133,36 +135,42 @@ def _read_labelled(path: Path) -> Sequence:
             f"{path} needs {TEST_SPLIT} beside it, which tells its 654 test images; it is on the "
             "page of the data set"
         )
-    try:
+    with reading(split, "the list of test images"):
         numbers = loadmat(split)["testNdxs"].astype(int).ravel()
-    except (OSError, ValueError, KeyError, NotImplementedError) as error:
-        raise EgodepthError(f"broken {split}: {error!r}") from error
+        if not numbers.size:
+            raise ValueError("it names no image")
     count = _count(path)
     if numbers.min() < 1 or numbers.max() > count:
-        raise EgodepthError(f"{split} names image {numbers.max()} of {path}, which has {count}")
+        raise EgodepthError(
+            f"{split} names the images {numbers.min()} to {numbers.max()} of {path}, which has {count}"
+        )
     frames = LabelledImages(path, sorted(int(n) - 1 for n in numbers))
     depth = {index: partial(frames.depth, index) for index in range(len(frames))}
     return Sequence(TEST_NAME, frames, nyu_camera(), depth=depth)
 
 
+SHAPES = {"images": (3, WIDTH, HEIGHT), "depths": (WIDTH, HEIGHT)}
+"""Shapes of one entry of the arrays in the labelled file, in MATLAB's order."""
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    what = "the labelled file (2.8 GB, MATLAB 7.3)"
+    with reading(path, what), h5py.File(path, "r") as file:  # type: ignore[attr-defined]
+        yield file
+
+
 def _count(path: Path) -> int:
-    with _open(path) as file:
-        return int(file["images"].shape[0])
+    with _opened(path) as file:
+        counts = {int(file[name].shape[0]) for name in SHAPES}
+        if len(counts) != 1:
+            raise ValueError(f"its images and depths differ in number: {sorted(counts)}")
+        return counts.pop()
 
 
 def _read_array(path: Path, name: str, place: int) -> np.ndarray:
-    with _open(path) as file:
-        return np.asarray(file[name][place])
-
-
-def _open(path: Path) -> Any:
-    try:
-        file = h5py.File(path, "r")  # type: ignore[attr-defined]
-    except OSError as error:
-        raise EgodepthError(
-            f"cannot read {path}: {error}; download it again (2.8 GB, MATLAB 7.3)"
-        ) from error
-    if not {"images", "depths"} <= set(file):
-        file.close()
-        raise EgodepthError(f"{path} holds no images and depths")
-    return file
+    with _opened(path) as file:
+        values = np.asarray(file[name][place])
+        if values.shape != SHAPES[name] or (name == "images" and values.dtype != np.uint8):
+            raise ValueError(f"entry {place} of {name} is {values.shape} {values.dtype}")
+        return values

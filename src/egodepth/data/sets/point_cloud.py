@@ -6,7 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.files import reading
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.z_buffer import z_buffer
 
@@ -28,27 +28,24 @@ def read_ply(path: Path) -> np.ndarray:
     Raises:
         EgodepthError: a missing file, or not a PLY file with vertices.
     """
-    try:
-        with path.open("rb") as file:
-            header = _read_header(file)
-            count, names, types, encoding = header
-            if encoding == "ascii":
-                table = np.loadtxt(file, max_rows=count, ndmin=2)
-                vertices = np.stack([table[:, names.index(axis)] for axis in "xyz"], axis=1)
-            else:
-                order = "<" if "little" in encoding else ">"
-                kinds = [(n, order + PLY_TYPES[t]) for n, t in zip(names, types, strict=True)]
-                rows = np.fromfile(file, np.dtype(kinds), count)
-                vertices = np.stack([rows[axis] for axis in "xyz"], axis=1)
-    except OSError as error:
-        raise EgodepthError(f"cannot read the point cloud {path}: {error.strerror}") from error
-    except (ValueError, KeyError, IndexError) as error:
-        raise EgodepthError(f"broken point cloud {path}: {error}") from error
-    if len(vertices) != count:
-        raise EgodepthError(
-            f"broken point cloud {path}: {len(vertices)} of {count} points are there"
-        )
-    return vertices.astype(np.float64)
+    with reading(path, "the point cloud"), path.open("rb") as file:
+        count, names, types, encoding = _read_header(file)
+        if encoding == "ascii":
+            table = np.loadtxt(file, max_rows=count, ndmin=2)
+            vertices = np.stack([table[:, names.index(axis)] for axis in "xyz"], axis=1)
+        else:
+            order = "<" if "little" in encoding else ">"
+            kinds = [(n, order + PLY_TYPES[t]) for n, t in zip(names, types, strict=True)]
+            row = np.dtype(kinds)
+            content = file.read()
+            there = min(count, len(content) // row.itemsize)
+            rows = np.frombuffer(content, row, there)
+            vertices = np.stack([rows[axis] for axis in "xyz"], axis=1)
+        if len(vertices) != count or not count:
+            raise ValueError(f"{len(vertices)} of {count} points are there")
+        if not np.isfinite(vertices).all():
+            raise ValueError("it holds coordinates that are not finite")
+        return vertices.astype(np.float64)
 
 
 def _read_header(file: object) -> tuple[int, list[str], list[str], str]:

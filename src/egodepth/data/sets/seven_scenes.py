@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, natural_order, read_text
+from egodepth.core.files import find, natural_order, read_text, reading
 from egodepth.data.image_files import ImageFiles, read_depth_png
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.missing_items import MissingItems
+from egodepth.data.sets.names import name_of_folder
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.plausible import require_rigid
 from egodepth.geometry.z_buffer import z_buffer
@@ -83,7 +84,7 @@ def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
             "frames without a pose", *(poses[i].relative_to(root) for i in lost.nonzero()[0])
         )
     return Sequence(
-        name=folder.relative_to(root).as_posix() if folder != root else folder.name,
+        name=name_of_folder(folder, root),
         frames=frames,
         camera=Camera.from_parameters(COLOUR_FOCAL, COLOUR_FOCAL, *CENTRE, HEIGHT, WIDTH),
         world_from_camera=None if lost.all() else world_from_camera,
@@ -93,7 +94,7 @@ def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
 
 def _number(path: Path) -> int:
     word = path.name.split(".")[0].removeprefix("frame-")
-    if not word.isdigit():
+    if not word.isdecimal():
         raise EgodepthError(f"{path}: frames of 7-Scenes are named like frame-000000.color.png")
     return int(word)
 
@@ -101,13 +102,14 @@ def _number(path: Path) -> int:
 def _read_pose(path: Path) -> np.ndarray:
     if not path.exists():
         return np.full((4, 4), np.nan)
-    try:
-        pose = np.array([float(word) for word in read_text(path, "the pose").split()]).reshape(4, 4)
-    except ValueError as error:
-        raise EgodepthError(f"broken pose {path}: it must hold 4x4 numbers") from error
+    with reading(path, "the pose"):
+        words = read_text(path, "the pose").split()
+        if len(words) != 16:
+            raise ValueError(f"it must hold 4x4 numbers, got {len(words)}")
+        pose = np.array([float(word) for word in words]).reshape(4, 4)
     if not np.isfinite(pose[:3]).any():  # as trackers write it while they are lost
         return np.full((4, 4), np.nan)
-    return require_rigid(pose, f"broken pose {path}")
+    return require_rigid(pose, f"the pose {path}")
 
 
 def _read_depth(path: Path) -> np.ndarray:

@@ -16,6 +16,7 @@ from egodepth.data.image_files import ImageFiles, read_depth_png
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sets.image_list import read_image_list
 from egodepth.data.sets.missing_items import MissingItems
+from egodepth.data.sets.names import name_of_folder
 from egodepth.data.sets.native_size import resized_camera
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
@@ -79,7 +80,7 @@ def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
         without = np.flatnonzero(np.isnan(poses).any((1, 2))).tolist()
         missing.add("images without a pose in time", *(paths[i].relative_to(root) for i in without))
     return Sequence(
-        name=folder.relative_to(root).as_posix() if folder != root else folder.resolve().name,
+        name=name_of_folder(folder, root),
         frames=ChangedFrames(frames, change) if change else frames,
         camera=change.camera if change else camera,
         world_from_camera=poses,

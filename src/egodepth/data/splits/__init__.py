@@ -150,7 +150,7 @@ def _is_of(sequence: Sequence, folder: str) -> bool:
 
 
 def _same_number(one: str, other: str) -> bool:
-    return one.isdigit() and other.isdigit() and int(one) == int(other)
+    return one.isdecimal() and other.isdecimal() and int(one) == int(other)
 
 
 def _read_eigen() -> tuple[Entry, ...]:

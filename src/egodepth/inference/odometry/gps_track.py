@@ -12,7 +12,7 @@ from typing import NamedTuple, Self
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import read_text
+from egodepth.core.files import read_text, reading
 from egodepth.core.times import NAMES, TIME_UNITS, split_unit, time_unit
 
 EARTH_RADIUS = 6_378_137.0
@@ -47,12 +47,8 @@ def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
             time, or fewer than two positions.
     """
     text = read_text(path, "the GPS track")
-    try:
+    with reading(path, "the GPS track", f"it must be {FORM}"):
         rows = _read_gpx(text) if text.lstrip().startswith("<") else _read_csv(text, path)
-    except (ET.ParseError, csv.Error, ValueError) as error:
-        raise EgodepthError(
-            f"cannot read the GPS track {path}: {error}; it must be {FORM}"
-        ) from error
     times, places = rows[:, 0], rows[:, 1:]
     if len(rows) and np.isnan(times).all():
         raise EgodepthError(

@@ -21,6 +21,7 @@ from egodepth.evaluation.landscape import (
     texture_groups,
 )
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.limits import require_seed
 from egodepth.geometry.warp import sample
 from egodepth.inference.odometry.motion_chain import gap_of
 from egodepth.losses.feature_metric import common_scale, feature_metric_loss
@@ -124,6 +125,7 @@ def draw_landscape(
         raise EgodepthError(
             f"landscape needs 0 < step <= radius / 2 and count >= 1, got {step:g}, {radius:g}, {count}"
         )
+    require_seed(seed)
     if offset == 0:
         raise EgodepthError("offset 0: a frame compared with itself has no motion to look at")
     settings, networks = read_run(run)

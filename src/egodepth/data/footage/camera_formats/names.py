@@ -10,6 +10,7 @@ from typing import Any
 import cv2
 import yaml
 
+from egodepth.core.files import parse_yaml
 from egodepth.data.footage.camera_formats.values import file_error
 
 KNOWN_FORMATS = (
@@ -19,7 +20,8 @@ KNOWN_FORMATS = (
 
 
 def read_names(path: Path, text: str) -> dict[str, Any]:
-    """Parse a camera file, other than COLMAP's, into keys and values."""
+    """Parse a camera file, other than COLMAP's, into keys and values; call it within
+    :func:`egodepth.core.files.reading`."""
     is_storage = text.lstrip().startswith(("%YAML", "<?xml")) or "!!opencv-matrix" in text
     return _read_file_storage(path, text) if is_storage else _read_tree(path, text)
 
@@ -52,8 +54,7 @@ def _parse(text: str) -> Any:
     try:
         return json.loads(text, object_pairs_hook=_pairs)
     except ValueError:
-        documents = yaml.load_all(text, Loader=_Loader)
-        return next((t for t in documents if t is not None), None)
+        return parse_yaml(text, _Loader)
 
 
 def _read_tree(path: Path, text: str) -> dict[str, Any]:
@@ -62,7 +63,7 @@ def _read_tree(path: Path, text: str) -> dict[str, Any]:
         tree = _parse(text)
     except _NameTwiceError as error:
         raise file_error(path, f"has the name {str(error)!r} twice; leave one in it") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = mark.line + 1 if mark is not None else 1
         raise file_error(
