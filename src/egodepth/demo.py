@@ -3,14 +3,16 @@
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import rmtree
 from typing import Any
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
+from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS, TOO_FAR
-from egodepth.inference.predict import predict_sequence, write_predictions
+from egodepth.inference.predict import Format, predict_sequence, write_predictions
 from egodepth.inference.scoring.depth_scores import DepthScores, evaluate_depth
 from egodepth.inference.scoring.trajectory_files import OdometryScores
 from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
@@ -18,9 +20,11 @@ from egodepth.report.html_report import ReportContent, write_report
 from egodepth.report.plots import plot_trajectory
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
-from egodepth.settings.recipes import demo as demo_recipe
+from egodepth.settings.recipes import BUILTIN
+from egodepth.training.requested import requested_settings
 from egodepth.training.run import train
 
+BEFORE = "before.mp4"
 SCORED_STREET = "synthetic:100"
 """A street that no training uses."""
 OVERHEAD_SHARE = 0.15
@@ -31,32 +35,46 @@ STREETS_A_MINUTE = 0.6
 
 @dataclass(frozen=True)
 class DemoResult:
-    """Scores of the demo, and its folder."""
+    """Scores of the demo, and its folder.
+
+    Attributes:
+        out: run folder.
+        depth, odometry: scores of the trained run.
+        before: depth scores of the run that the training started from; None if it started from ImageNet.
+    """
 
     out: Path
     depth: DepthScores
     odometry: OdometryScores
+    before: DepthScores | None
 
 
-def run_demo(out: Path, *, minutes: float = 10, seed: int = 0) -> DemoResult:
+def run_demo(
+    out: Path, *, minutes: float = 10, seed: int = 0, init: str | Path | None = BUILTIN
+) -> DemoResult:
     """Run the demo and write it to ``out``, replacing an earlier demo there.
 
-    Writes the run folder, ``metrics.json``, ``depth.mp4``, ``trajectory.png``, ``report.html`` and,
-    in ``prediction``, the predictions for the scored street.
+    Writes ``before.mp4`` at once, the depth of the run to start from for the scored street; then the run
+    folder, ``metrics.json``, ``depth.mp4``, ``trajectory.png``, ``report.html`` and, in ``prediction``, the
+    predictions for the scored street.
 
     Args:
         out: run folder to make.
         minutes: total time budget; the number of training steps is chosen to fit.
         seed: seed of the training.
+        init: run to start from; None for ImageNet weights.
 
     Raises:
-        EgodepthError: too few minutes, or a folder that holds anything but an earlier demo.
+        EgodepthError: no run to start from, too few minutes, or a folder that holds anything but an earlier
+            demo.
     """
     if minutes < 1.5:
         raise EgodepthError(f"the demo needs at least 1.5 minutes, got {minutes:g}")
     started = time.perf_counter()
     _clear(out)
-    settings = demo_recipe()
+    settings = requested_settings("demo", changes={"init": "none" if init is None else str(init)})
+    street = read_source(SCORED_STREET)[0]
+    before = None if settings.init is None else _look_before(settings.init, street, out)
     streets = settings.data.sources[: max(1, round(STREETS_A_MINUTE * minutes))]
     settings = settings.changed(
         minutes=(1 - OVERHEAD_SHARE) * minutes,
@@ -66,7 +84,6 @@ def run_demo(out: Path, *, minutes: float = 10, seed: int = 0) -> DemoResult:
     progress.note(f"training on {len(streets)} synthetic street{'s' * (len(streets) > 1)}")
     trained = train(settings, out)
     run = Run.load(out)
-    street = read_source(SCORED_STREET)[0]
     count = len(street.frames)
     for _ in write_predictions(predict_sequence(run, street), out / "prediction"):
         pass
@@ -78,6 +95,7 @@ def run_demo(out: Path, *, minutes: float = 10, seed: int = 0) -> DemoResult:
     metrics: dict[str, Any] = {
         "depth": depth.summary,
         "depth_constant": depth.constant,
+        "depth_before": None if before is None else before.summary,
         "odometry": odometry.summary,
         "protocol": {"depth": depth.caption, "odometry": odometry.to_json()["protocol"]},
         "steps": trained.steps,
@@ -90,8 +108,10 @@ def run_demo(out: Path, *, minutes: float = 10, seed: int = 0) -> DemoResult:
         subtitle=f"{trained.steps} steps on synthetic streets, then {count} frames of a street that "
         f"the training never saw; {seconds / 60:.1f} minutes in all",
         video=out / "depth.mp4",
+        before=None if before is None else out / BEFORE,
         trajectory=out / "trajectory.png",
         depth=depth.summary,
+        depth_before=None if before is None else before.summary,
         constant=depth.constant,
         odometry=odometry.summary,
         notes=[
@@ -102,7 +122,22 @@ def run_demo(out: Path, *, minutes: float = 10, seed: int = 0) -> DemoResult:
         ],
     )
     write_report(out, content)
-    return DemoResult(out, depth, odometry)
+    return DemoResult(out, depth, odometry, before)
+
+
+def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:
+    """Predict the scored street by the run that the training will start from, and score it."""
+    run = Run.load(init)
+    formats: tuple[Format, ...] = ("video",)
+    for _ in write_predictions(predict_sequence(run, street), out / "prediction", formats=formats):
+        pass
+    (out / "prediction" / "depth.mp4").replace(out / BEFORE)
+    scores = evaluate_depth(run, [street], PROTOCOLS["synthetic"])
+    progress.note(
+        f"before any training, {init} has Abs Rel {scores.summary['abs_rel']:.3f} and delta 1 "
+        f"{scores.summary['a1']:.3f} on {street.name}; see {out / BEFORE}"
+    )
+    return scores
 
 
 def _clear(out: Path) -> None:
@@ -115,5 +150,7 @@ def _clear(out: Path) -> None:
             f"{out} holds something else than a demo; name another folder with --out"
         )
     run.checkpoint.unlink(missing_ok=True)
+    if run.start.exists:
+        rmtree(run.start)
     for sample in run.sample_files().values():
         sample.unlink()

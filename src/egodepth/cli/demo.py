@@ -15,6 +15,9 @@ class Demo(SeedOption, Command):
     minutes: Annotated[Positive, Metavar("M")] = 10
     """time budget for everything, in minutes"""
 
+    init: Annotated[str, Metavar("RUN")] = "builtin"
+    """run to start from; none for ImageNet weights"""
+
     def run(self) -> int:
         """See the class."""
         from egodepth.demo import run_demo
@@ -23,12 +26,16 @@ class Demo(SeedOption, Command):
         from egodepth.training.run import TrainingInterrupted
 
         try:
-            result = run_demo(self.out, minutes=self.minutes, seed=self.seed)
+            result = run_demo(
+                self.out, minutes=self.minutes, seed=self.seed,
+                init=None if self.init == "none" else self.init,
+            )  # fmt: skip
         except TrainingInterrupted as stop:
             complain(f"{stop}; run the demo again")
             return INTERRUPTED
         depth, odometry = result.depth, result.odometry
-        print_table(depth_table(depth.summary, depth.constant, depth.caption))
+        before = None if result.before is None else result.before.summary
+        print_table(depth_table(depth.summary, depth.constant, depth.caption, before))
         print_table(more_depth_table(depth.summary))
         print_table(odometry_table(odometry.summary, odometry.sequence, odometry.caption))
         run = RunFolder.at(self.out)

@@ -23,7 +23,9 @@ class ReportContent:
         title, subtitle: heading of the page.
         video: path of the depth video.
         trajectory: path of the trajectory plot.
-        depth, constant: depth summaries of the run and of a constant prediction.
+        before: path of the depth video of the run that the training started from.
+        depth, depth_before, constant: depth summaries of the run, of the run that the training started from,
+            and of a constant prediction.
         odometry: odometry summary.
         notes: sentences below the tables, such as protocols.
     """
@@ -31,8 +33,10 @@ class ReportContent:
     title: str
     subtitle: str = ""
     video: Path | None = None
+    before: Path | None = None
     trajectory: Path | None = None
     depth: dict[str, float] | None = None
+    depth_before: dict[str, float] | None = None
     constant: dict[str, float] | None = None
     odometry: dict[str, float] | None = None
     notes: list[str] = field(default_factory=list)
@@ -56,6 +60,7 @@ def write_report(run: RunLike, content: ReportContent, out: Path | None = None) 
         content=content,
         labels=list(zip(METRICS, LABELS, strict=True)),
         video=_data_uri(content.video),
+        before=_data_uri(content.before),
         trajectory=_data_uri(content.trajectory),
         curves=_data_uri(folder.curves if has_curves else None),
         samples=[(f"step {step}", _data_uri(path)) for step, path in samples[::-1][::every][::-1]],

@@ -6,9 +6,13 @@ from egodepth.evaluation.depth import LABELS, LOW, METRICS, MORE, MORE_LABELS
 
 
 def depth_table(
-    summary: dict[str, float], constant: dict[str, float] | None, caption: str
+    summary: dict[str, float],
+    constant: dict[str, float] | None,
+    caption: str,
+    before: dict[str, float] | None = None,
 ) -> Table:
-    """Depth metrics as means over images and over pixels, and those of a constant prediction."""
+    """Depth metrics as means over images and over pixels, those of the run that the training started from, and
+    those of a constant prediction."""
     table = Table(
         padding=(0, 0),
         title="depth",
@@ -18,7 +22,8 @@ def depth_table(
     table.add_column("", no_wrap=True)
     for label in LABELS:
         table.add_column(label, justify="right", no_wrap=True)
-    rows = {"prediction": summary} | ({"constant depth": constant} if constant else {})
+    rows = {"prediction": summary} | ({"before training": before} if before else {})
+    rows |= {"constant depth": constant} if constant else {}
     for name, values in rows.items():
         table.add_row(name, *(f"{values[key]:.3f}" for key in METRICS))
         if name == "prediction":

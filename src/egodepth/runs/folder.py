@@ -16,12 +16,11 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import find, natural_order, read_text, write_json
 from egodepth.core.quiet import quiet_hub
 from egodepth.runs.motion_gap import MotionGap
+from egodepth.settings.recipes import BUILTIN
 from egodepth.settings.training import DataSettings, TrainSettings
 
 HUB = "hf:"
 """Prefix for the name of a run on the hub, wherever a run is named."""
-BUILTIN = "builtin"
-"""Name of the run that comes with the package."""
 BUILTIN_FOLDER = Path(__file__).parents[1] / "builtin"
 
 

@@ -1,6 +1,7 @@
 """Recipes: named sets of training settings."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.suggestions import did_you_mean
@@ -155,8 +156,33 @@ RECIPES: dict[str, Callable[[], TrainSettings]] = {
 }
 
 
+FROM_BUILTIN = ("footage", "kitti_small", "demo")
+"""Recipes that start from the run builtin unless another start is given; the functions above are those from
+ImageNet."""
+BUILTIN = "builtin"
+"""Name of the run that comes with the package."""
+ADAPTATION = {"learning_rate": 1e-4, "decoder_rate": 1.0}
+"""Settings for training from an existing run: learning rates low enough not to forget what it learned."""
+
+
+def start_from(settings: TrainSettings, init: str | Path, model: ModelSettings) -> TrainSettings:
+    """Change settings to start from a run instead of ImageNet weights, with the run's model settings and the
+    learning rates ADAPTATION."""
+    return settings.changed(init=init, model=model, **ADAPTATION)
+
+
 def get_recipe(name: str) -> TrainSettings:
-    """Return the settings of a recipe by name.
+    """Return the settings of a recipe by name; those in FROM_BUILTIN start from the run ``builtin``.
+
+    Raises:
+        EgodepthError: no recipe has that name.
+    """
+    settings = imagenet_recipe(name)
+    return start_from(settings, BUILTIN, worlds().model) if name in FROM_BUILTIN else settings
+
+
+def imagenet_recipe(name: str) -> TrainSettings:
+    """Return the settings of a recipe by name, to start from ImageNet weights.
 
     Raises:
         EgodepthError: no recipe has that name.

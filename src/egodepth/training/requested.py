@@ -4,16 +4,26 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from egodepth.core import config
+from egodepth.core import config, progress
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sources import is_footage
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.model import ModelSettings
-from egodepth.settings.recipes import RECIPES, get_recipe
+from egodepth.settings.recipes import (
+    BUILTIN,
+    FROM_BUILTIN,
+    RECIPES,
+    get_recipe,
+    imagenet_recipe,
+    start_from,
+    worlds,
+)
 from egodepth.settings.training import TrainSettings
 
-ADAPTATION = {"learning_rate": 1e-4, "decoder_rate": 1.0}
-"""Settings for training from an existing run: learning rates low enough not to forget what it learned."""
+NETWORKS = (
+    "depth_encoder", "pose_encoder", "depth_decoder", "depth_model", "decoder_channels", "pose_decoder",
+)  # fmt: skip
+"""Model settings that decide which weights fit."""
 
 
 def requested_settings(
@@ -25,26 +35,39 @@ def requested_settings(
         what: a recipe name, or footage to train on with the recipe ``footage``. A recipe takes precedence
             over a file of the same name.
         config_file: YAML file with settings that override the recipe.
-        changes: settings by dotted name that override both. ``init`` also sets the model settings to those of
-            that run and the learning rates to ADAPTATION, unless they are overridden.
+        changes: settings by dotted name that override both. ``init``, here or in the file, also sets the model
+            settings to those of that run and the learning rates to ADAPTATION, unless they are overridden.
+
+    A recipe that starts from ``builtin`` starts from ImageNet weights, with a note, if other networks are asked
+    for.
 
     Raises:
         EgodepthError: neither a recipe nor footage, a broken file, an unknown name or an invalid value.
     """
-    typed = dict(changes or {})
-    if len(what) > 1 or (what[0] not in RECIPES and is_footage(what[0])):
+    typed, name = dict(changes or {}), what[0]
+    if len(what) > 1 or (name not in RECIPES and is_footage(name)):
         if "data.sources" in typed:
             raise EgodepthError(
                 f"footage is named twice: {' '.join(what)} and --data.sources; leave one of them out"
             )
         typed["data.sources"] = list(what)
-        settings = get_recipe("footage")
-    else:
-        settings = get_recipe(what[0])
-    init: Any = typed.get("init", settings.init)
-    if str(init).lower() not in ("none", "null"):
-        model = RunFolder.at(init).section(ModelSettings, "model")
-        settings = settings.changed(model=model, **ADAPTATION)
-    if config_file:
-        settings = config.merge_file(settings, config_file)
-    return config.override(settings, typed)
+        name = "footage"
+
+    def applied(settings: TrainSettings) -> TrainSettings:
+        if config_file:
+            settings = config.merge_file(settings, config_file)
+        return config.override(settings, typed)
+
+    asked = applied(get_recipe(name))
+    other = [
+        each for each in NETWORKS if getattr(asked.model, each) != getattr(worlds().model, each)
+    ]
+    if name in FROM_BUILTIN and str(asked.init) == BUILTIN and "init" not in typed and other:
+        progress.note(
+            f"starting from ImageNet weights: {BUILTIN} has other networks (model.{', model.'.join(other)})"
+        )
+        typed["init"] = "none"
+    elif asked.init is not None:
+        model = RunFolder.at(asked.init).section(ModelSettings, "model")
+        return applied(start_from(imagenet_recipe(name), asked.init, model))
+    return applied(imagenet_recipe(name))
