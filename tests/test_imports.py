@@ -45,7 +45,8 @@ from tests.conftest import TINY
 folder = Path(sys.argv[1])
 sources = [str(folder / "frames")]
 settings = override(egodepth.get_recipe("footage"), TINY | {
-    "data.sources": sources, "data.fov": 60.0, "data.poses": "network", "data.cache": str(folder),
+    "init": "none", "data.sources": sources, "data.fov": 60.0, "data.poses": "network",
+    "data.cache": str(folder),
 })
 egodepth.train(settings, folder / "run")
 run = egodepth.load(folder / "run")

@@ -72,7 +72,7 @@ def _start_from(networks: Networks, folder: Path) -> None:
         except RuntimeError as error:
             raise EgodepthError(
                 f"init: the {name} network of {folder} is of another kind: "
-                f"{str(error).splitlines()[1].strip()}; use its settings of model"
+                f"{str(error).splitlines()[1].strip()}; use its settings of model, or init none"
             ) from error
         # An imported feature extractor has no decoder; ours keeps its initial weights.
         wrong = [k for k in missing.missing_keys if not k.startswith(("decoder.", "heads."))]
@@ -80,7 +80,7 @@ def _start_from(networks: Networks, folder: Path) -> None:
             raise EgodepthError(
                 f"init: the {name} network of {folder} is of another kind, it "
                 + (f"lacks {wrong[0]}" if wrong else f"has {missing.unexpected_keys[0]}")
-                + "; use its settings of model"
+                + "; use its settings of model, or init none"
             )
 
 
