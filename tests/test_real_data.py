@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from egodepth.data.sequence import Sequence
-from egodepth.data.sets.kitti import read_calibration, read_kitti_odometry, read_kitti_raw
+from egodepth.data.sets.kitti import read_kitti_odometry, read_kitti_raw
+from egodepth.data.sets.kitti_files import read_calibration
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import sample

@@ -24,10 +24,13 @@ import numpy as np
 from tests.fuzz.breaks import DESTROYING, breaks_for
 from tests.fuzz.inputs import KINDS, NonsenseError, copy_of, files_of
 
+import egodepth.report.leaderboard
+import egodepth.runs.run
+import egodepth.training.run  # noqa: F401  imported before the workers start, so that they need not
 from egodepth.cli import main as command_line
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 
-TIME_OUT = 20.0
+TIME_OUT = 60.0
 """Seconds after which an input counts as a hang."""
 MAX_MEMORY = 6 << 30
 """Address space in bytes of the process that reads the inputs."""

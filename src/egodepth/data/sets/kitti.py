@@ -4,11 +4,8 @@ Images may be png or jpg, colour or grey, left and right. Calibration is require
 are optional. http://www.cvlibs.net/datasets/kitti
 """
 
-import math
-import re
 import warnings
 from collections.abc import Callable
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +16,13 @@ from egodepth.core.files import read_text, reading
 from egodepth.data.image_files import ImageFiles, list_images
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.kitti_depth import find_improved_depth
+from egodepth.data.sets.kitti_files import (
+    read_calibration,
+    read_rectified_size,
+    read_times,
+    read_timestamps,
+    read_velodyne,
+)
 from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.native_size import centred_camera, resized_camera
 from egodepth.geometry.camera import Camera
@@ -107,50 +111,6 @@ def project_lidar(
     return z_buffer(uv, depth, camera.height, camera.width)
 
 
-def read_velodyne(path: Path) -> np.ndarray:
-    """Read a ``.bin`` scan as (N, 4) float32: x forward, y left, z up in metres, and reflectance.
-
-    Raises:
-        EgodepthError: a missing or truncated file.
-    """
-    with reading(path, "the LiDAR scan"):
-        content = path.read_bytes()
-        if not content or len(content) % 16:
-            raise ValueError(f"it holds {len(content)} bytes, not a multiple of 16")
-        return np.frombuffer(content, "<f4").reshape(-1, 4)
-
-
-def read_calibration(path: Path, **shapes: tuple[int, ...]) -> dict[str, np.ndarray]:
-    """Read lines (``NAME: numbers``) of a KITTI calibration file.
-
-    Args:
-        path: the file.
-        shapes: shape of the numbers of each wanted line, by its name.
-
-    Raises:
-        EgodepthError: the file or a line is missing, or a line does not hold as many finite numbers.
-    """
-    lines = dict(
-        line.split(":", 1)
-        for line in read_text(path, "the calibration file").splitlines()
-        if ":" in line
-    )
-    values = {}
-    for name, shape in shapes.items():
-        if name not in lines:
-            raise EgodepthError(f"{path} has no line {name!r}; download the calibration again")
-        try:
-            values[name] = np.array([float(word) for word in lines[name].split()]).reshape(shape)
-            if not np.isfinite(values[name]).all():
-                raise ValueError("not finite")
-        except ValueError as error:
-            raise EgodepthError(
-                f"{path}: line {name!r} is broken, it needs {math.prod(shape)} numbers: "
-                f"{lines[name].strip()[:60]!r}"
-            ) from error
-    return values
-
-
 def _read_drive(drive: Path, root: Path, missing: MissingItems) -> list[Sequence]:
     date = drive.parent
     files = ("calib_cam_to_cam.txt", "calib_velo_to_cam.txt", "calib_imu_to_velo.txt")
@@ -168,8 +128,8 @@ def _read_drive(drive: Path, root: Path, missing: MissingItems) -> list[Sequence
         calibration = read_calibration(
             date / "calib_cam_to_cam.txt", **{name: (3, 4), "R_rect_00": (3, 3)}
         )
-        size = _rectified_size(date / "calib_cam_to_cam.txt", f"S_rect_{index:02d}")
-        frames = _numbered_frames(folder / "data", _read_timestamps(folder / "timestamps.txt"))
+        size = read_rectified_size(date / "calib_cam_to_cam.txt", f"S_rect_{index:02d}")
+        frames = _numbered_frames(folder / "data", read_timestamps(folder / "timestamps.txt"))
         native, camera_from_rectified = _split_projection(calibration[name], frames, size, folder)
         camera = resized_camera(native, frames, folder)
         rectified_from_cam0 = _rigid(
@@ -209,7 +169,7 @@ def _read_drive(drive: Path, root: Path, missing: MissingItems) -> list[Sequence
 
 def _read_odometry(folder: Path, root: Path, missing: MissingItems) -> list[Sequence]:
     sequences = []
-    times = _read_numbers(folder / "times.txt")
+    times = read_times(folder / "times.txt")
     pose_file = root / "poses" / f"{folder.name}.txt"
     world_from_cam0 = read_kitti(pose_file) if pose_file.exists() else None
     cameras = _cameras(folder, "image_{}")
@@ -283,17 +243,6 @@ def _numbered_frames(folder: Path, times: np.ndarray | None) -> ImageFiles:
     return ImageFiles(paths, numbers, times[numbers])
 
 
-def _rectified_size(path: Path, name: str) -> tuple[int, int] | None:
-    """Image width and height of a calibration; None for older copies of the file, which lack the line."""
-    if not re.search(rf"^{name}:", read_text(path, "the calibration file"), re.M):
-        return None
-    with reading(path, "the calibration file"):
-        width, height = (int(value) for value in read_calibration(path, **{name: (2,)})[name])
-        if min(width, height) < 1:
-            raise ValueError(f"line {name!r} is {width} {height}, no image size")
-    return width, height
-
-
 def _split_projection(
     projection: np.ndarray, frames: ImageFiles, size: tuple[int, int] | None, where: Path
 ) -> tuple[Camera, np.ndarray]:
@@ -344,40 +293,6 @@ def _rigid(rotation: np.ndarray, translation: np.ndarray, where: Path) -> np.nda
 def _read_rigid(path: Path) -> np.ndarray:
     calibration = read_calibration(path, R=(3, 3), T=(3,))
     return _rigid(calibration["R"], calibration["T"], path)
-
-
-def _read_numbers(path: Path) -> np.ndarray | None:
-    if not path.exists():
-        return None
-    times: list[float] = []
-    for number, line in enumerate(read_text(path, "the times").splitlines(), start=1):
-        if not line.strip():
-            continue
-        with reading(f"{path} line {number}", "the time in"):
-            times.append(float(line))
-        if not math.isfinite(times[-1]) or times[-1] <= max(times[:-1], default=-math.inf):
-            raise EgodepthError(f"{path} line {number}: the times must grow, got {line[:60]!r}")
-    return np.array(times)
-
-
-def _read_timestamps(path: Path) -> np.ndarray | None:
-    """Seconds since the first line of a raw ``timestamps.txt``, truncated to microseconds; None without it."""
-    if not path.exists():
-        return None
-    times = []
-    first: datetime | None = None
-    for number, line in enumerate(read_text(path, "the time stamps").split("\n"), start=1):
-        if not line.strip():
-            continue
-        with reading(f"{path} line {number}", "the time stamp in"):
-            stamp = datetime.fromisoformat(re.sub(r"(\.\d{6})\d*", r"\1", line.strip()))
-            first = first or stamp
-            times.append((stamp - first).total_seconds())
-        if times[-1] < times[max(len(times) - 2, 0)]:
-            raise EgodepthError(
-                f"{path} line {number}: the time stamps must grow, got {line[:60]!r}"
-            )
-    return np.array(times)
 
 
 def _read_oxts(folder: Path, numbers: list[int]) -> np.ndarray | None:
