@@ -6,7 +6,7 @@ from pathlib import Path
 
 import jinja2
 
-from egodepth.core.files import write_text
+from egodepth.core.files import read_text, reading, write_text
 from egodepth.evaluation.depth import LABELS, METRICS
 from egodepth.report.plots import plot_losses
 from egodepth.runs.folder import RunFolder, RunLike
@@ -48,7 +48,8 @@ def write_report(run: RunLike, content: ReportContent, out: Path | None = None) 
     Raises:
         EgodepthError: not a run folder, or the file can't be written.
     """
-    folder = RunFolder.at(run).check()
+    folder = RunFolder.at(run)
+    folder.settings_tree()  # refuses settings that are broken or cut off
     out = out or folder.report
     has_curves = plot_losses(folder.curves, folder)
     samples = list(folder.sample_files().items())
@@ -64,7 +65,7 @@ def write_report(run: RunLike, content: ReportContent, out: Path | None = None) 
         trajectory=_data_uri(content.trajectory),
         curves=_data_uri(folder.curves if has_curves else None),
         samples=[(f"step {step}", _data_uri(path)) for step, path in samples[::-1][::every][::-1]],
-        config=folder.config.read_text(encoding="utf-8"),
+        config=read_text(folder.config, "the run's settings"),
         provenance=folder.facts().model_dump(exclude_unset=True),
     )
     write_text(out, page)
@@ -74,5 +75,6 @@ def write_report(run: RunLike, content: ReportContent, out: Path | None = None) 
 def _data_uri(path: Path | None) -> str | None:
     if path is None:
         return None
-    data = base64.b64encode(path.read_bytes()).decode()
+    with reading(path, "the picture"):
+        data = base64.b64encode(path.read_bytes()).decode()
     return f"data:{_TYPES[path.suffix]};base64,{data}"

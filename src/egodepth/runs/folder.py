@@ -1,22 +1,22 @@
 """Run folders: the paths of their files, and the facts stored in them."""
 
-import json
 import os
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
 
 from egodepth.core import config, progress
+from egodepth.core.allowed import got
 from egodepth.core.config import SettingsT
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
-from egodepth.core.files import find, natural_order, read_text, write_json
+from egodepth.core.files import find, natural_order, read_json, write_json
 from egodepth.core.quiet import quiet_hub
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.recipes import BUILTIN
+from egodepth.settings.stored import read_whole_settings
 from egodepth.settings.training import DataSettings, TrainSettings
 
 HUB = "hf:"
@@ -46,9 +46,9 @@ class RunFacts(BaseModel):
     unit: str = "the run's unit"
     poses: str = "network"
     motion_gap: MotionGap | None = None
-    seconds: float = 0.0
-    steps: int | None = None
-    sizes: tuple[tuple[int, int], ...] = ()
+    seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
+    steps: int | None = Field(None, ge=0)
+    sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
 
     def only(self, names: Iterable[str]) -> dict[str, Any]:
         """The named facts, as far as the run has stored them."""
@@ -214,7 +214,8 @@ class RunFolder(os.PathLike[str]):
 
     def sample_files(self) -> dict[int, Path]:
         """The sample images by step, in order."""
-        return {int(p.stem[5:]): p for p in natural_order(self.samples.glob("step_*.png"))}
+        files = natural_order(self.samples.glob("step_*.png"))
+        return {int(p.stem[5:]): p for p in files if p.stem[5:].isdecimal()}
 
     def log_version(self, step: int) -> str:
         """Lightning's version name for the log of a session that starts at a step."""
@@ -227,8 +228,8 @@ class RunFolder(os.PathLike[str]):
 
     def log_files(self) -> dict[int, Path]:
         """The logs of losses by the first step of their session, in order."""
-        files = {int(p.parent.name[4:]): p for p in self.logs.glob("csv_*/metrics.csv")}
-        return dict(sorted(files.items()))
+        files = {p.parent.name[4:]: p for p in self.logs.glob("csv_*/metrics.csv")}
+        return dict(sorted((int(step), p) for step, p in files.items() if step.isdecimal()))
 
     @property
     def curves(self) -> Path:
@@ -266,7 +267,8 @@ class RunFolder(os.PathLike[str]):
         Raises:
             EgodepthError: no run, or settings that this version does not know.
         """
-        return config.load(TrainSettings, self.check().config)
+        read_whole_settings(self.check().config)
+        return config.load(TrainSettings, self.config)
 
     def section(self, kind: type[SettingsT], name: str) -> SettingsT:
         """Read one section of the settings.
@@ -274,7 +276,8 @@ class RunFolder(os.PathLike[str]):
         Raises:
             EgodepthError: as :meth:`settings`.
         """
-        return config.load(kind, self.check().config, name)
+        read_whole_settings(self.check().config)
+        return config.load(kind, self.config, name)
 
     def data_settings(self) -> DataSettings:
         """Read the data settings of the training, without those that this version does not know.
@@ -282,22 +285,16 @@ class RunFolder(os.PathLike[str]):
         Raises:
             EgodepthError: no run, or a broken file.
         """
-        return config.load(DataSettings, self.check().config, "data", strict=False)
+        read_whole_settings(self.check().config)
+        return config.load(DataSettings, self.config, "data", strict=False)
 
     def settings_tree(self) -> dict[str, Any]:
-        """The settings as names and values, unchecked.
+        """The settings as names and values, as they are in the file.
 
         Raises:
             EgodepthError: no run, or a broken file.
         """
-        text = read_text(self.check().config, "the run's settings")
-        try:
-            tree = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise EgodepthError(
-                f"{self.config} is broken: {' '.join(str(error).split())}"
-            ) from error
-        return tree if isinstance(tree, dict) else {}
+        return read_whole_settings(self.check().config)
 
     def facts(self) -> RunFacts:
         """Read run.json; defaults if there is none.
@@ -306,11 +303,11 @@ class RunFolder(os.PathLike[str]):
             EgodepthError: a broken file.
         """
         try:
-            return RunFacts.model_validate(read_json(self.facts_file))
+            return RunFacts.model_validate(read_facts(self.facts_file))
         except ValidationError as error:
             first = error.errors()[0]
             raise EgodepthError(
-                f"{self.facts_file} is broken: {first['loc'][0]} is {first['input']!r}"
+                f"{self.facts_file} is broken: {first['loc'][0]} is {got(first['input'])}"
             ) from error
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
@@ -338,20 +335,17 @@ RunLike = str | Path | RunFolder
 """Anything that names a run."""
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON file of a run folder; empty if there is none.
+def read_facts(path: Path) -> dict[str, Any]:
+    """Read the names and values in a JSON file of a run folder; empty if there is none.
 
     Raises:
         EgodepthError: a broken file.
     """
     if not path.exists():
         return {}
-    try:
-        facts = json.loads(read_text(path, "what is known of the run"))
-    except ValueError as error:
-        raise EgodepthError(f"{path} is broken: {error}") from error
+    facts = read_json(path, "the file")
     if not isinstance(facts, dict):
-        raise EgodepthError(f"{path} is broken: it holds no names and values")
+        raise EgodepthError(f"the file {path} is broken: it holds no names and values")
     return facts
 
 

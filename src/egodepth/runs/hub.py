@@ -6,8 +6,9 @@ from typing import Any
 
 import yaml
 
-from egodepth.core.files import atomic_path, write_text
-from egodepth.runs.folder import RunFolder, read_json
+from egodepth.core.files import atomic_path, reading, write_text
+from egodepth.data.footage.camera_file import read_calibration
+from egodepth.runs.folder import RunFolder, read_facts
 from egodepth.runs.motion_gap import FACT as MOTION_GAP
 
 CARD_TEMPLATE = (files("egodepth.runs") / "model_card.md.jinja").read_text(encoding="utf-8")
@@ -26,16 +27,18 @@ PRIVATE: dict[str, Any] = {
 def save_facts(source: RunFolder, target: RunFolder) -> None:
     """Write everything but the weights of a run: settings without paths, facts and cameras."""
     tree = source.settings_tree()
-    for name, value in PRIVATE.items():
-        if isinstance(value, dict):
-            tree[name] = {**tree.get(name, {}), **value}
-        else:
-            tree[name] = value
+    with reading(source.config, "the file of the run's settings"):
+        for name, value in PRIVATE.items():
+            if isinstance(value, dict):
+                tree[name] = {**(tree.get(name) or {}), **value}
+            else:
+                tree[name] = value
     write_text(target.config, yaml.safe_dump(tree, sort_keys=False))
     target.write_facts(source.facts().only(KEPT_FACTS))
     for stale in target.camera_files().values():
         stale.unlink()
     for name, file in source.camera_files().items():
+        read_calibration(file)
         with atomic_path(target.camera_of(name) if name else target.camera) as partial:
             copyfile(file, partial)
 
@@ -43,19 +46,25 @@ def save_facts(source: RunFolder, target: RunFolder) -> None:
 def card_values(folder: RunFolder) -> dict[str, Any]:
     """Values for the template of a run's model card."""
     tree, facts = folder.settings_tree(), folder.facts()
-    told, model = facts.only(KEPT_FACTS), tree.get("model", {})
+    told, model = facts.only(KEPT_FACTS), tree["model"]
+    data = tree.get("data")
     encoder = model.get("depth_model") or model.get("depth_encoder")
     rows = [
         ("image size", f"{model.get('width')} x {model.get('height')}"),
         ("DepthNet", encoder),
         ("method", tree.get("method")),
-        ("motion in training", told.get("poses", tree.get("data", {}).get("poses"))),
+        (
+            "motion in training",
+            told.get("poses", data.get("poses") if isinstance(data, dict) else None),
+        ),
         ("steps", facts.steps),
         ("training time", f"{facts.seconds / 60:.0f} min" if facts.seconds else None),
         ("egodepth", told.get("egodepth")),
         ("refined", facts.refined),
     ]
-    depth = read_json(folder.metrics).get("depth", {})
+    with reading(folder.metrics, "the file of scores"):
+        scores = read_facts(folder.metrics).get("depth") or {}
+        depth = {name: float(value) for name, value in scores.items()}
     names = {"abs_rel": "Abs Rel", "rmse": "RMSE", "a1": "delta 1"}
     return {
         "title": folder.name,

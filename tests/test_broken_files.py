@@ -1,0 +1,254 @@
+"""Broken files that once ended in a traceback or were taken as they were; the fuzz finds more."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+from tests import layouts
+from tests.fuzz import breaks
+from tests.fuzz.inputs import make_run
+
+from egodepth.cli import main
+from egodepth.core.errors import EgodepthError
+from egodepth.data.footage.depth_map import read_depth_map
+from egodepth.data.footage.frame_cache import default_cache_folder
+from egodepth.data.footage.video_file import VideoFile
+from egodepth.data.image_files import ImageFiles
+from egodepth.data.sources import read_source
+from egodepth.evaluation.depth import get_protocol
+from egodepth.geometry.limits import require_seed
+from egodepth.inference.odometry.gps_track import read_gps
+from egodepth.inference.scoring.requested import requested_protocol
+from egodepth.runs.checkpoint import read_run, write_weights
+from egodepth.settings.model import ModelSettings
+
+RNG = np.random.default_rng(0)
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def euroc_without_lists(root: Path) -> str:
+    folder = layouts.make_euroc(root)
+    for sensor in ("cam0", "cam1"):
+        (folder / sensor / "data.csv").unlink()
+    return "mav0 has no images"
+
+
+def eth3d_with_a_word(root: Path) -> str:
+    scene = layouts.make_eth3d_rig(root)
+    replace(scene / "rig_calibration_undistorted" / "cameras.txt", "80 40", "80 wide")
+    return r"cameras\.txt is broken"
+
+
+def eth3d_with_another_camera(root: Path) -> str:
+    scene = layouts.make_eth3d_rig(root)
+    replace(scene / "rig_calibration_undistorted" / "images.txt", " 0 images", " 7 images")
+    return r"images\.txt names the camera 7, which is not in cameras\.txt"
+
+
+def cityscapes_list_for_a_camera(root: Path) -> str:
+    layouts.make_cityscapes(root)
+    next(root.rglob("*_camera.json")).write_text("[1, 2]")
+    return r"_camera\.json is broken"
+
+
+def raw_with_few_numbers(root: Path) -> str:
+    layouts.make_raw(root)
+    replace(next(root.rglob("calib_velo_to_cam.txt")), "T: 0 0 0", "T: 0 0")
+    return r"calib_velo_to_cam\.txt: line 'T' is broken, it needs 3 numbers"
+
+
+def raw_beyond_the_pole(root: Path) -> str:
+    layouts.make_raw(root)
+    record = next(root.rglob("oxts/data/*.txt"))
+    record.write_text("500 " + record.read_text().split(" ", 1)[1])
+    return r"GPS/IMU record .*\.txt is broken"
+
+
+def odometry_times_after_blank_lines(root: Path) -> str:
+    (layouts.make_odometry(root) / "times.txt").write_text("0\n\n\n0.1\n0.1\n")
+    return r"times\.txt line 5: the times must grow"
+
+
+def make3d_cut(root: Path) -> str:
+    layouts.make_make3d(root)
+    path = next(root.rglob("*.mat"))
+    path.write_bytes(path.read_bytes()[:100])
+    return r"laser depth .*\.mat is broken"
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("euroc", euroc_without_lists),
+        ("eth3d", eth3d_with_a_word),
+        ("eth3d", eth3d_with_another_camera),
+        ("cityscapes", cityscapes_list_for_a_camera),
+        ("kitti_raw", raw_with_few_numbers),
+        ("kitti_raw", raw_beyond_the_pole),
+        ("kitti_odometry", odometry_times_after_blank_lines),
+        ("make3d", make3d_cut),
+    ],
+)
+def test_data_sets_name_the_broken_file(
+    tmp_path: Path, kind: str, make: Callable[[Path], str]
+) -> None:
+    message = make(tmp_path)
+    with pytest.raises(EgodepthError, match=message):
+        for sequence in read_source(f"{kind}:{tmp_path}"):
+            for read in sequence.depth.values():
+                read()
+
+
+def test_a_camera_of_another_name_does_not_stop_cityscapes(tmp_path: Path) -> None:
+    layouts.make_cityscapes(tmp_path)
+    camera = next(tmp_path.rglob("*_camera.json"))
+    (camera.parent / "my_camera.json").write_text("{}")
+    (camera.parent / "aachen_000000_first_camera.json").write_text("{}")
+    assert len(read_source(f"cityscapes:{tmp_path}")) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "make", "name"),
+    [
+        ("seven_scenes", layouts.make_seven_scenes, "seq-03"),
+        ("nyu", layouts.make_nyu, "kitchen_0001a"),
+    ],
+)
+def test_a_sequence_in_the_working_folder_has_a_name(
+    tmp_path: Path,
+    kind: str,
+    make: Callable[[Path], object],
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    make(tmp_path)
+    monkeypatch.chdir(next(tmp_path.rglob(name)))
+    assert read_source(f"{kind}:.")[0].name == name
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("array_of_strings", "not numbers"),
+        ("array_of_complex", "not numbers"),
+        ("array_of_objects", "it holds Python objects, not numbers"),
+        ("huge_array", "its shape|incomplete or damaged"),
+        ("array_bomb", "it would unpack to 2.4 GB"),
+        ("encrypted", "encrypted"),
+        ("unknown_compression", "compression"),
+        ("broken_deflate", "incomplete or damaged|Bad CRC"),
+    ],
+)
+def test_broken_arrays(tmp_path: Path, name: str, reason: str) -> None:
+    path = tmp_path / "a.npz"
+    breaks.ARRAY[name](path, RNG)
+    with pytest.raises(EgodepthError, match=rf"a\.npz.*({reason})"):
+        read_depth_map(path, 256)
+
+
+def test_an_image_of_900_megapixels_is_refused_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (8, 8)).save(path)
+    for name in ("huge_png", "png_text_bomb"):
+        Image.new("RGB", (8, 8)).save(path)
+        breaks.PNG[name](path, RNG)
+        with pytest.raises(EgodepthError, match=r"the image .*a\.png is broken"):
+            next(ImageFiles([path]).at())
+
+
+def test_metadata_in_another_encoding(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as container:
+        container.metadata["title"] = "Strasse"
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        stream.pix_fmt = "yuv420p"
+        for _ in range(3):
+            image = np.zeros((32, 32, 3), np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    path.write_bytes(path.read_bytes().replace(b"Strasse", b"Stra\xdfe\xff"))
+    assert len(list(VideoFile(path).at())) == 3
+
+
+@pytest.mark.parametrize("cut", [0, 40, 700, -3])
+def test_settings_that_were_cut_off_are_not_filled_in(
+    tmp_path: Path, cut: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text[:cut])
+    with pytest.raises(EgodepthError, match=r"config\.yaml is broken: it is (empty or )?cut off"):
+        read_run(run)
+    assert main(["report", str(run)]) == 1
+    assert main(["export", "hub", str(run), "--out", str(tmp_path / "hub")]) == 1
+    assert "config.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["run.json", "metrics.json", "camera.yaml"])
+@pytest.mark.parametrize("text", ["", "{", "[1]", '{"depth": 5, "seconds": "x"}', "\x00"])
+def test_broken_facts_of_a_run(
+    tmp_path: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = make_run(tmp_path)
+    (run / name).write_text(text)
+    assert main(["export", "hub", str(run), "--out", str(tmp_path / "hub")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(run / name) in line
+
+
+def test_flipped_bits_in_weights_are_found(tmp_path: Path) -> None:
+    run = make_run(tmp_path)
+    weights = run / "model.safetensors"
+    write_weights(read_run(run)[1], weights)
+    for path in (run / "checkpoint.ckpt", weights):
+        content = bytearray(path.read_bytes())
+        content[-len(content) // 3] ^= 1
+        path.write_bytes(bytes(content))
+        with pytest.raises(EgodepthError, match=f"{path.name}.*damaged"):
+            read_run(run)
+        path.unlink()
+
+
+@pytest.mark.parametrize(
+    "scores",
+    [
+        "{", "", "\x00",
+        {"kind": "depth", "protocol": 5}, {"kind": "odometry", "protocol": "x", "sequence": "07"},
+        {"kind": "depth", "protocol": "x", "images": 2, "data": "y", "abs_rel": [1]},
+        {"kind": "depth", "protocol": "x", "images": 2, "data": "y", "abs_rel": 0.1, "seconds": "long"},
+        {"kind": "depth", "protocol": "x", "images": 2, "data": "y", "abs_rel": float("nan")},
+    ],
+)  # fmt: skip
+def test_leaderboards_name_the_broken_evaluation(
+    tmp_path: Path, scores: str | dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(scores if isinstance(scores, str) else json.dumps(scores))
+    assert main(["leaderboard", str(tmp_path)]) == 1
+    assert f"the evaluation {path} is broken" in capsys.readouterr().err
+
+
+def test_numbers_beyond_their_range(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(EgodepthError, match=r"model\.min_depth must be below model\.max_depth"):
+        ModelSettings().changed(min_depth=5.0, max_depth=2.0)
+    low = get_protocol("indoor").min_depth
+    with pytest.raises(EgodepthError, match="max_depth must be above its min_depth"):
+        requested_protocol("mine", "indoor", max_depth=low / 2)
+    with pytest.raises(EgodepthError, match="seed must be a whole number from 0"):
+        require_seed(-1)
+    (tmp_path / "a.csv").write_text("time,latitude,longitude\n0,500,11\n1,500.1,11\n")
+    with pytest.raises(EgodepthError, match="latitude 500"):
+        read_gps(tmp_path / "a.csv")
+    monkeypatch.setenv("XDG_CACHE_HOME", "")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert default_cache_folder() == tmp_path / ".cache" / "egodepth" / "frames"
