@@ -88,6 +88,13 @@ def test_exact_losses_have_known_values() -> None:
     torch.testing.assert_close(twice, torch.full_like(twice, 0.2 * math.log(2)), atol=1e-5, rtol=0)
     labels[:, 1] = 0
     assert exact_depth_loss(2 * truth, labels).abs().max() < 1e-5
+    # One wrong pixel of the sky: its own difference and all its gradients count by its weight.
+    wrong = truth.clone()
+    wrong[:, :, 2, 3] *= 3
+    labels[:, 1] = 1
+    full = exact_depth_loss(wrong, labels).sum()
+    labels[:, 1, 2, 3] = 0.3
+    torch.testing.assert_close(exact_depth_loss(wrong, labels).sum(), 0.3 * full)
     motion = torch.eye(4).repeat(3, 1, 1)
     motion[:, :3, 3] = torch.tensor([0.0, 0.0, 1.0])
     vector = torch.tensor([[0, 0, 0, 0, 0, 1.0], [0, 0, 0, 0, 0, 3.0], [1, 1, 1, 1, 1, 1.0]])

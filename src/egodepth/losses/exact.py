@@ -26,7 +26,7 @@ def exact_depth_loss(
 
     Args:
         inverse_depth: predicted, at the size of the labels.
-        labels: true inverse depth > 0, and the weight of its difference; gradients are not weighted.
+        labels: true inverse depth > 0, and its weight; a gradient has the smaller weight of its two pixels.
     """
     truth, weight = labels.split(1, dim=1)
     error = inverse_depth.log() - truth.log()
@@ -34,8 +34,10 @@ def exact_depth_loss(
     loss = (1 - SCALE_SHARE) * (error - scale).abs() + SCALE_SHARE * error.abs()
     loss = weight * loss
     for dim, step, change in gradients(error):
+        length = change.shape[dim]
+        both = torch.minimum(weight.narrow(dim, step, length), weight.narrow(dim, 0, length))
         pad = (0, 0, 0, step) if dim == 2 else (0, step)
-        loss = loss + GRADIENT_WEIGHT * F.pad(change.abs(), pad)
+        loss = loss + GRADIENT_WEIGHT * F.pad(both * change.abs(), pad)
     return loss
 
 
