@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import timm
 import torch
 from tests.conftest import TINY, raw_batch, tiny_settings, write_images
 from tests.layouts import make_odometry
 
+from egodepth.cli.parsing import parse
+from egodepth.cli.pretrain import Pretrain
 from egodepth.core import config
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
@@ -348,7 +351,7 @@ def test_devices_are_checked() -> None:
 
 def test_checkpoints_of_something_else(tmp_path: Path, tiny_run: Path) -> None:
     path = tmp_path / "checkpoint.ckpt"
-    with pytest.raises(EgodepthError, match="there is no checkpoint"):
+    with pytest.raises(EgodepthError, match=r"no checkpoint .*train or pretrain\) ended before"):
         read_checkpoint(path)
     path.write_bytes(b"garbage")
     with pytest.raises(EgodepthError, match="not a checkpoint of egodepth"):
@@ -412,6 +415,42 @@ def test_a_baseline_and_structure_from_motion_have_two_units(
         EgodepthError, match=r"metres.*--data\.poses sfm has a unit of its own: use"
     ):
         train(settings, tmp_path / "run", sequences=pair)
+
+
+def test_a_start_with_other_networks_is_refused_at_once(
+    frames: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is asked of the hub, which is asked for nothing that the run has."""
+    asked: list[str] = []
+    create = timm.create_model
+
+    def create_model(name: str, *, pretrained: bool, **options: Any) -> Any:
+        asked.extend([name] * pretrained)
+        return create(name, pretrained=False, **options)
+
+    monkeypatch.setattr(timm, "create_model", create_model)
+    start = {"init": str(tiny_run), "model__pretrained": True}
+    for setting, value, network in (
+        ("depth_encoder", "resnet10t", "depth"), ("pose_encoder", "resnet10t", "pose"),
+        ("decoder_channels", "[8, 8, 8, 8, 16]", "depth"), ("depth_decoder", "cascaded", "depth"),
+        ("pose_decoder", "published", "pose"),
+    ):  # fmt: skip
+        settings = tiny_settings(frames, **start, **{f"model__{setting}": value})
+        with pytest.raises(
+            EgodepthError,
+            match=rf"the {network} network of .* has {setting} .*, not .*{value[1:-1]}",
+        ):
+            build_networks(settings)
+    assert not asked
+    networks = build_networks(tiny_settings(frames, **start))
+    assert not asked and networks.settings.pretrained
+    found = read_run(tiny_run)[1]
+    assert networks.pose is not None and found.pose is not None
+    for own, theirs in zip(networks.pose.parameters(), found.pose.parameters(), strict=True):
+        assert torch.equal(own, theirs)
+    command = parse(["pretrain", "--out", "x", "--init", str(tiny_run)])
+    assert isinstance(command, Pretrain)
+    assert command._settings().model.depth_encoder == "test_efficientnet"
 
 
 @pytest.mark.parametrize(

@@ -66,9 +66,14 @@ class Pretrain(Command):
 
     def _settings(self) -> "TrainSettings":
         from egodepth.runs.folder import RunFolder
+        from egodepth.settings.model import ModelSettings
 
         if self.resume:
             if self.changes or "hours" in self.model_fields_set:
                 raise EgodepthError("--resume takes the settings of the run; leave the others out")
             return RunFolder.to_make(self.out).settings()
-        return override(worlds(), self.changes).changed(minutes=60 * self.hours)
+        settings, init = worlds(), self.changes.get("init")
+        if init is not None and str(init).lower() not in ("none", "null"):
+            model = RunFolder.at(init).section(ModelSettings, "model")
+            settings = settings.changed(model=model)
+        return override(settings, self.changes).changed(minutes=60 * self.hours)

@@ -1,10 +1,14 @@
 """Building the parts of a training: snippets, networks and module."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from torch import nn
+
 from egodepth.core import progress
+from egodepth.core.allowed import got
 from egodepth.core.errors import EgodepthError
 from egodepth.core.outputs import check_destination
 from egodepth.core.world import World
@@ -18,6 +22,7 @@ from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder
+from egodepth.settings.model import ModelSettings
 from egodepth.settings.training import TrainSettings
 from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
@@ -27,6 +32,12 @@ from egodepth.training.snippets import SnippetStream, find_partner
 
 LABELS_SHARE = 0.3
 """Share of a time budget that dense labels may take."""
+DEFINED_BY = {
+    "depth": ("depth_model", "depth_encoder", "depth_decoder", "decoder_channels"),
+    "pose": ("pose_encoder", "pose_decoder"),
+    "features": ("feature_encoder",),
+}
+"""Settings of the model that define the weights of each network."""
 
 
 def build_networks(settings: TrainSettings) -> Networks:
@@ -35,14 +46,15 @@ def build_networks(settings: TrainSettings) -> Networks:
     Raises:
         EgodepthError: ``init`` or ``feature_run`` is not a run, or does not fit.
     """
-    networks = Networks(
-        settings.model,
-        depth=settings.method != "features",
-        pose=settings.method != "features" and settings.data.needs_pose_net,
-        features=settings.method in ("joint", "features"),
-    )
-    if settings.init is not None:
-        _start_from(networks, settings.init)
+    wanted = {
+        "depth": settings.method != "features",
+        "pose": settings.method != "features" and settings.data.needs_pose_net,
+        "features": settings.method in ("joint", "features"),
+    }
+    if settings.init is None:
+        networks = Networks(settings.model, **wanted)
+    else:
+        networks = _networks_of_init(settings.model, wanted, settings.init)
     if settings.method == "frozen":
         source = settings.feature_run or settings.init
         if source is None:
@@ -61,12 +73,30 @@ def build_networks(settings: TrainSettings) -> Networks:
     return networks
 
 
-def _start_from(networks: Networks, folder: Path) -> None:
-    """Load the weights of all networks that a run has."""
-    for name, theirs in read_run(RunFolder.to_use(folder))[1].named_children():
+def _networks_of_init(model: ModelSettings, wanted: Mapping[str, bool], folder: Path) -> Networks:
+    """Make the wanted networks, with the weights of all networks that a run has."""
+    settings, found = read_run(RunFolder.to_use(folder))
+    shared = {name: net for name, net in found.named_children() if wanted[name]}
+    for name in shared:
+        for setting in DEFINED_BY[name]:
+            theirs, own = getattr(settings, setting), getattr(model, setting)
+            if theirs != own:
+                raise EgodepthError(
+                    f"init: the {name} network of {folder} has {setting} {got(theirs)}, not "
+                    f"{got(own)}: a training that starts from a run takes its networks; leave "
+                    f"--model.{setting} out, or name another run"
+                )
+    # Weights of ImageNet may take a download, and would be replaced.
+    needed = model.pretrained and any(wanted[name] and name not in shared for name in wanted)
+    networks = Networks(model.changed(pretrained=needed), **wanted)
+    networks.settings = networks.settings.changed(pretrained=model.pretrained)
+    _load_weights(networks, shared, folder)
+    return networks
+
+
+def _load_weights(networks: Networks, shared: Mapping[str, nn.Module], folder: Path) -> None:
+    for name, theirs in shared.items():
         ours = getattr(networks, name)
-        if ours is None:
-            continue
         try:
             missing = ours.load_state_dict(theirs.state_dict(), strict=False)
         except RuntimeError as error:
