@@ -195,6 +195,7 @@ def test_the_reference_shows_options_that_exist() -> None:
 
 def test_the_usage_shows_what_may_be_left_out_and_what_may_be_repeated() -> None:
     page = PAGE.read_text(encoding="utf-8")
+    assert "`egodepth pretrain`, `builtin`" in " ".join(page[:800].split())
     assert "egodepth view RUN [SOURCE] [OPTIONS]\n" in page and "ARGS" not in page
     assert "egodepth train RECIPE|FOOTAGE... --out FOLDER [OPTIONS]\n" in page
     assert "egodepth evaluate depth RUN|PREDICTIONS --data KIND:ROOT [OPTIONS]\n" in page

@@ -192,7 +192,7 @@ def test_tum_associates_by_time(tmp_path: Path) -> None:
     np.testing.assert_allclose(sequence.world_from_camera[:, 0, 3], [0, 1, 2, 3])
     assert sequence.depth[0]()[240, 320] == pytest.approx(1.5)
     (tmp_path / "rgbd_dataset_freiburg1_tiny").rename(tmp_path / "mine")
-    with pytest.raises(EgodepthError, match="tells no camera"):
+    with pytest.raises(EgodepthError, match="which camera it is of"):
         read("tum_rgbd", tmp_path)
 
 

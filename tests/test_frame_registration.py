@@ -160,7 +160,7 @@ def test_parts_share_one_focal_length() -> None:
         ([(48, 250.0), (3, 900.0)], "250 to 900 pixels in its 2 parts"),
         ([(30, 250.0), (20, 260.0)], ""),
         ([(30, 270.0), (20, 11110.0)], "270 to 11110 pixels in its 2 parts.*240, is kept"),
-        ([(30, 310.0)], "1.29 times as long"),
+        ([(30, 310.0)], "1.29 times that of"),
     ],
 )
 def test_focal_lengths_are_taken_where_parts_agree(

@@ -37,6 +37,7 @@ from egodepth.training.objective import (
     warping_terms,
     weighted_sum,
 )
+from egodepth.training.plan import describe_plan
 from egodepth.training.run import train
 from egodepth.training.snippets import SnippetStream
 
@@ -469,3 +470,32 @@ def test_a_trained_depth_net_keeps_its_unit(street: Clip) -> None:
     own = 1 / depth.eval()(torch.from_numpy(street.frames[:1]).float() / 255, scales=1)[0]
     expected = torch.tensor([0.5, 1.0]) * own.median()
     torch.testing.assert_close(motions.log_scale.detach().exp(), expected, rtol=0.2, atol=0)
+
+
+@pytest.mark.parametrize("factor", [1.0, 1.1])
+def test_the_plan_says_which_camera_is_used(
+    street: Clip, factor: float, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A single part may refine a typed field of view by less than 15 %, and the line must not hide it."""
+    clip = replace(street, sequence=replace(street.sequence, camera=None).with_fov(60))
+    camera = clip.sequence.camera
+    assert camera is not None
+    before = float(camera.matrix[0, 0])
+    matrix = camera.resize(96, 320).matrix.clone()
+    matrix[:2, :2] *= factor
+
+    def refine(clip: Clip, folder: Path) -> Clip:
+        motion = KnownMotion.given(clip.sequence)
+        return replace(clip, camera=replace(street.camera, matrix=matrix), motion=motion)
+
+    monkeypatch.setattr(pose_source, "reconstruct", refine)
+    placed, (line,) = pose_source.reconstruct_all([clip], tmp_path)
+    rows = dict(describe_plan(tiny_settings(tmp_path), make_stream(placed), 10, None))
+    shown = f"focal length {factor * before:.0f} pixels"
+    assert rows["camera"].startswith(shown)
+    if factor == 1:
+        assert rows["camera"].endswith("by its field of view") and "refined" not in line
+    else:
+        by = f"refined by structure from motion from {before:.0f} pixels by its field of view"
+        assert rows["camera"].endswith(by)
+        assert line.endswith(f"focal length refined from {before:.0f} to {1.1 * before:.0f} pixels")

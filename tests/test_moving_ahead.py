@@ -13,7 +13,7 @@ import egodepth
 from egodepth.data.preparation.clips import KnownMotion, read_clips
 from egodepth.data.preparation.dense_depth import LabelMaker
 from egodepth.geometry.camera import Camera, camera_rays
-from egodepth.geometry.moving_ahead import SHADOW_MARGIN, moving_ahead
+from egodepth.geometry.moving_ahead import SHADOW_MARGIN, depth_moving_ahead
 
 HEIGHT, WIDTH = 96, 320
 CAMERA = Camera(torch.tensor([[[180.0, 0, 160], [0, 180, 40], [0, 0, 1]]]), HEIGHT, WIDTH)
@@ -45,7 +45,7 @@ def with_thing(inverse_depth: float, seen: float) -> tuple[Tensor, Tensor]:
 
 def test_a_car_ahead_gets_the_depth_of_the_ground_at_its_foot() -> None:
     swept, known = with_thing(1e-3, torch.nan)
-    found = moving_ahead(swept, known, motions(0.8), CAMERA)[0]
+    found = depth_moving_ahead(swept, known, motions(0.8), CAMERA)[0]
     inside = torch.zeros(HEIGHT, WIDTH, dtype=torch.bool)
     inside[TOP : FOOT + 1, LEFT:RIGHT] = True
     assert torch.equal(found.isfinite(), inside)
@@ -56,17 +56,17 @@ def test_a_car_ahead_gets_the_depth_of_the_ground_at_its_foot() -> None:
 def test_what_stands_on_the_road_is_left_alone() -> None:
     at_foot = float(road()[0, FOOT + 1, 160])
     swept, known = with_thing(at_foot, at_foot)
-    assert moving_ahead(swept, known, motions(0.8), CAMERA).isnan().all()
+    assert depth_moving_ahead(swept, known, motions(0.8), CAMERA).isnan().all()
 
 
 def test_nothing_is_told_without_parallax_ground_or_foot() -> None:
     swept, known = with_thing(1e-3, torch.nan)
-    assert moving_ahead(swept, known, motions(0.05), CAMERA).isnan().all()
+    assert depth_moving_ahead(swept, known, motions(0.05), CAMERA).isnan().all()
     wall = torch.full_like(swept, 0.2)
-    assert moving_ahead(swept, wall, motions(0.8), CAMERA).isnan().all()
+    assert depth_moving_ahead(swept, wall, motions(0.8), CAMERA).isnan().all()
     unseen = known.clone()
     unseen[:, FOOT + 1 : FOOT + 9, LEFT:RIGHT] = torch.nan
-    assert moving_ahead(swept, unseen, motions(0.8), CAMERA).isnan().all()
+    assert depth_moving_ahead(swept, unseen, motions(0.8), CAMERA).isnan().all()
 
 
 def test_the_van_of_kitti_04_is_labelled_where_it_is(data: Path, tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_runs_of_older_versions(tmp_path: Path, tiny_run: Path) -> None:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", EgodepthWarning)
             assert focal(open_footage(run, frames)[0]) == pytest.approx(expected)
-        assert ["nothing tells the camera" in str(w.message) for w in caught] == [True] * (
+        assert ["its camera is unknown" in str(w.message) for w in caught] == [True] * (
             change["fov"] is None
         )
     for change in ({"focal": 100.0}, {"focal": None, "camera": "cam.yaml"}):
@@ -260,7 +260,7 @@ def test_one_limit_for_what_a_camera_sees(
         exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.Base.FocalLengthIn35mmFilm] = 1
         image.save(place, exif=exif.tobytes())
         source = place if place.name == "b.jpg" else place.parent
-        with pytest.warns(EgodepthWarning, match=r"EXIF or container data tell fx .* are ignored"):
+        with pytest.warns(EgodepthWarning, match=r"EXIF or container data give fx .* are ignored"):
             (sequence,) = read_source(str(source))
         assert sequence.camera is None
 
@@ -314,7 +314,7 @@ def test_the_lens_of_a_run_is_undone_in_live_images(tmp_path: Path) -> None:
     assert undistortion_of_run(tmp_path, 40, 41, "0") is None
     write_camera(tmp_path / "camera.yaml", camera, Lens("brown", (-0.2, 0.05, 0.0, 0.0)))
     change = undistortion_of_run(tmp_path, 80, 160, "0")
-    assert change is not None and float(change.bent.matrix[0, 0]) == 140
+    assert change is not None and float(change.distorted_camera.matrix[0, 0]) == 140
     with pytest.raises(EgodepthError, match="another aspect ratio"):
         undistortion_of_run(tmp_path, 40, 41, "0")
 

@@ -135,7 +135,9 @@ def test_a_doubtful_estimate_is_told_and_not_taken(
     estimate = CameraEstimate(30.0, np.array([40.0, 19.0]), 0.01, 60, doubt=doubt)
     monkeypatch.setattr(plan_cameras, "estimate_unknown_camera", lambda *_: estimate)
     if doubt:
-        with pytest.warns(EgodepthWarning, match="do not tell the focal length .the camera turns"):
+        with pytest.warns(
+            EgodepthWarning, match="do not determine the focal length .the camera turns"
+        ):
             (found,), lines = plan_cameras.find_cameras([sequence], tmp_path)
         assert found is sequence and not lines
     else:

@@ -9,9 +9,9 @@ HEAD = """# Commands
 
 <!-- made by: .venv/bin/python -c "from egodepth.cli.page import write; write()" -->
 
-RUN is a folder made by `egodepth train`, or `hf:OWNER/NAME` on the Hugging Face hub. SOURCE is footage: the
-path of a video or a folder, a pattern of paths, `KIND:ROOT` of a [data set](data_sets.md), `synthetic:SEED` or
-`synthetic:KIND:SEED`.
+RUN is a folder made by `egodepth train` or `egodepth pretrain`, `builtin` (the run that comes with egodepth),
+or `hf:OWNER/NAME` on the Hugging Face hub. SOURCE is footage: the path of a video or a folder, a pattern of
+paths, `KIND:ROOT` of a [data set](data_sets.md), `synthetic:SEED` or `synthetic:KIND:SEED`.
 Options may be written with hyphens or underscores. `egodepth COMMAND --help` says what is below;
 [Recipes](recipes.md) has what `train` starts from.
 

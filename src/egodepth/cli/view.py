@@ -37,7 +37,7 @@ class ViewRun(
         sources = trained.sources if self.source is None else (self.source,)
         if not sources:
             raise EgodepthError(
-                f"{self.run_folder} does not tell what it was trained on: name the footage"
+                f"{self.run_folder} does not say what it was trained on: name the footage"
             )
         # Relative sources of a run are relative to its --data.root, typed ones to the working folder.
         root = trained.root if self.source is None else None

@@ -20,6 +20,7 @@ from zipfile import BadZipFile
 import yaml
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.suggestions import similar_path
 
 MAX_YAML_CHARACTERS = 1_000_000
 """Longest YAML that is parsed: PyYAML takes about ten seconds for it."""
@@ -166,7 +167,10 @@ def reading(path: str | Path, description: str, hint: str = "") -> Iterator[None
         raise
     except FileNotFoundError as error:
         missing = error.filename or path
-        raise EgodepthError(f"{description} is missing: there is no file {missing}") from error
+        meant = similar_path(missing, Path.is_file)
+        raise EgodepthError(
+            f"{description} is missing: there is no file {missing}{meant}"
+        ) from error
     except Exception as error:
         # FFmpeg's errors, too, have a strerror.
         system = getattr(error, "strerror", None) or (

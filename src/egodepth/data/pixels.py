@@ -11,6 +11,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import reading
+from egodepth.core.suggestions import similar_path
 
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
 """Pillow modes with one channel of more than 8 bits."""
@@ -33,7 +34,7 @@ def open_image(path: Path) -> Image.Image:
         EgodepthError: a missing file, not an image, or a file with several images.
     """
     if not path.exists():
-        raise EgodepthError(f"there is no image {path}")
+        raise EgodepthError(f"there is no image {path}{similar_path(path, Path.is_file)}")
     with reading(path, "the image"):
         try:
             image = Image.open(path)

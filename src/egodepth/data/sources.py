@@ -8,7 +8,7 @@ from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import reading
-from egodepth.core.suggestions import did_you_mean
+from egodepth.core.suggestions import did_you_mean, similar_path
 from egodepth.data.footage.own_footage import read_footage, read_pattern, read_video
 from egodepth.data.sequence import Sequence, with_unique_names
 
@@ -38,7 +38,8 @@ class DataSet:
             EgodepthError: no such folder, no sequences in it, or something in it is broken.
         """
         if not root.is_dir():
-            raise EgodepthError(f"there is no folder {root}; name the root of {self.title}")
+            meant = similar_path(root, Path.is_dir) or f"; name the root of {self.title}"
+            raise EgodepthError(f"there is no folder {root}{meant}")
         module, function = self.reader.split(":")
         read: Callable[[Path], list[Sequence]] = getattr(
             import_module(f"egodepth.data.sets.{module}"), function

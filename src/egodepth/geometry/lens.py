@@ -85,7 +85,7 @@ class Undistortion:
 
     Attributes:
         camera: of the undistorted images, which have the same size.
-        bent, lens: camera of the distorted images, and their distortion.
+        distorted_camera, lens: camera of the distorted images, and their distortion.
         key: identifies the undistortion, for example in a cache.
     """
 
@@ -97,14 +97,14 @@ class Undistortion:
             lens: their distortion.
             straight: camera of the undistorted images; by default :func:`undistorted_camera`.
         """
-        self.bent, self.lens = camera, lens
+        self.distorted_camera, self.lens = camera, lens
         self.camera = straight or undistorted_camera([(camera, lens)])
         self._maps: dict[tuple[int, int], tuple[ndarray, ndarray]] = {}
         self.key = f"{lens} {camera.matrix.tolist()} {self.camera.matrix.tolist()}"
 
     def __call__(self, image: Shaped[ndarray, "h w *c"]) -> Shaped[ndarray, "h w *c"]:
         """Undistort an image (H, W) or (H, W, C) by bilinear interpolation; black beyond its edge."""
-        maps = self._map(self.bent.height, self.bent.width)
+        maps = self._map(self.distorted_camera.height, self.distorted_camera.width)
         return np.asarray(cv2.remap(image, *maps, cv2.INTER_LINEAR))
 
     def depth(self, depth: Float[ndarray, "h w"]) -> Float[ndarray, "h w"]:
@@ -115,19 +115,22 @@ class Undistortion:
             ValueError: another aspect ratio.
         """
         height, width = depth.shape
-        if not self.bent.has_aspect_of(height, width):
+        image = self.distorted_camera
+        if not image.has_aspect_of(height, width):
             raise ValueError(
-                f"it is {width}x{height}, its image {self.bent.width}x{self.bent.height}: of another "
-                "aspect ratio, so that nothing tells which pixels belong together"
+                f"it is {width}x{height}, its image {image.width}x{image.height}: with another aspect ratio, "
+                "their pixels cannot be matched"
             )
         return np.asarray(cv2.remap(depth, *self._map(height, width), cv2.INTER_NEAREST))
 
     def _map(self, height: int, width: int) -> tuple[ndarray, ndarray]:
         """X and y (height, width), in the distorted image of this size, of every undistorted pixel."""
         if (height, width) not in self._maps:
-            bent, straight = (c.resize(height, width) for c in (self.bent, self.camera))
+            distorted, straight = (
+                camera.resize(height, width) for camera in (self.distorted_camera, self.camera)
+            )
             grid = np.stack(np.meshgrid(np.arange(width), np.arange(height)), axis=-1)
-            places = self.lens.distort(bent, grid.reshape(-1, 2).astype(np.float64), straight)
+            places = self.lens.distort(distorted, grid.reshape(-1, 2).astype(np.float64), straight)
             x, y = places.reshape(height, width, 2).astype(np.float32).transpose(2, 0, 1).copy()
             self._maps[height, width] = x, y
         return self._maps[height, width]

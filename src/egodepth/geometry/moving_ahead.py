@@ -30,7 +30,7 @@ SHADOW_MARGIN = 0.075
 """How much farther away an object is than the first ground pixels below it, since its shadow moves with it."""
 
 
-def moving_ahead(
+def depth_moving_ahead(
     inverse_depth: Float[Tensor, "1 h w"],
     known: Float[Tensor, "1 h w"],
     source_from_target: Float[Tensor, "n 1 4 4"],

@@ -10,7 +10,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.moving_ahead import moving_ahead
+from egodepth.geometry.moving_ahead import depth_moving_ahead
 from egodepth.geometry.plane_sweep import (
     Describe,
     agreeing_views,
@@ -147,7 +147,7 @@ class PosedViews:
     def ahead(
         self, position: int, sources: list[int], agreed: Float[Tensor, "1 h w"]
     ) -> Float[Tensor, "1 h w"]:
-        """Inverse depth of objects that move with the camera, NaN elsewhere; see :func:`moving_ahead`.
+        """Inverse depth of objects that move with the camera, NaN elsewhere; see :func:`depth_moving_ahead`.
 
         Args:
             position: of a frame that :meth:`agreed` was called for.
@@ -155,7 +155,7 @@ class PosedViews:
             agreed: inverse depth returned by :meth:`agreed`.
         """
         motions = torch.stack([self._motion_to(s, position) for s in sources])
-        return moving_ahead(self._depths[position], agreed, motions, self._camera)
+        return depth_moving_ahead(self._depths[position], agreed, motions, self._camera)
 
     def _depth(
         self, position: int, sources_of: Callable[[int], list[int]], nearest: float

@@ -9,7 +9,7 @@ from numpy import ndarray
 from egodepth.core.errors import EgodepthError
 from egodepth.geometry.limits import NARROWEST_FOV, WIDEST_FOV
 
-MOST_STRETCHED = 2.0
+MAX_FOCAL_RATIO = 2.0
 """Largest ratio of the focal lengths fx and fy."""
 ROTATION_TOLERANCE = 0.01
 """Largest deviation of a quaternion's length from 1, and of the entries of R R^T from the identity."""
@@ -50,9 +50,9 @@ def camera_problem(
             f"has {impossible}; focal lengths are in pixels: is it normalised (times the width), or in "
             "millimetres?"
         )
-    if max(fx, fy) > MOST_STRETCHED * min(fx, fy):
+    if max(fx, fy) > MAX_FOCAL_RATIO * min(fx, fy):
         return (
-            f"has fx {fx:g} and fy {fy:g}, more than a factor of {MOST_STRETCHED:g} apart; they are of pixels "
+            f"has fx {fx:g} and fy {fy:g}, more than a factor of {MAX_FOCAL_RATIO:g} apart; they are of pixels "
             "that are square, or nearly"
         )
     return ""

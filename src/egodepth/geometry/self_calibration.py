@@ -63,7 +63,7 @@ MAX_K1 it compensates for something else."""
 MAX_DEVIATION, MAX_DEVIATION_OF_PAIRS = 0.035, 0.02
 """Largest relative standard deviations of a focal length that counts as determined: from the shape of the
 minimum, and from the differences between pairs."""
-LEAST_COMMON, MOST_COMMON, UNCOMMON = 0.458, 1.374, 0.5
+MIN_COMMON_FOCAL, MAX_COMMON_FOCAL, UNCOMMON_FACTOR = 0.458, 1.374, 0.5
 """Focal lengths over the longer side (95 and 40 degrees) beyond which cameras are rare, but most false minima
 caused by traffic are found: there the deviations must be smaller by this factor."""
 MAX_DISAGREEMENT = 0.1
@@ -150,7 +150,7 @@ def _doubt(problem: "_Problem", x: CameraAndMotions, shape: float, between: floa
     focal = np.exp(x.shared[FOCAL])
     if not MIN_FOCAL < focal < MAX_FOCAL:
         return "the best one is beyond what cameras have"
-    limit = 1.0 if LEAST_COMMON < focal < MOST_COMMON else UNCOMMON
+    limit = 1.0 if MIN_COMMON_FOCAL < focal < MAX_COMMON_FOCAL else UNCOMMON_FACTOR
     if shape > limit * MAX_DEVIATION:
         return "the camera turns too little"
     if between > limit * MAX_DEVIATION_OF_PAIRS:

@@ -235,7 +235,7 @@ def _order_by_start(table: PoseTable, quaternions: ndarray) -> str:
         if np.abs(quaternions[0] - unturned).max() < IDENTITY_TOLERANCE:
             return order
     raise EgodepthError(
-        f"{table.path}: its header numbers the parts of the quaternion and does not tell whether w is the "
+        f"{table.path}: its header numbers the parts of the quaternion and does not say whether w is the "
         f"first or the last; name them like {EXAMPLE}"
     )
 

@@ -151,8 +151,8 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) ->
     require_times(sequence, known)
     if not run.has_motion:
         raise EgodepthError(
-            f"{run.folder} has no PoseNet, so that speed and GPS tell it nothing; use --camera_height or "
-            "--distance, or egodepth odometry"
+            f"{run.folder} has no PoseNet, so there is no motion to compare with --speed or --gps; use "
+            "--camera_height or --distance, or egodepth odometry"
         )
     found = predict_trajectory(run, sequence)
     assert found.times is not None

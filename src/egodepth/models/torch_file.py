@@ -9,6 +9,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 import torch
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.suggestions import similar_path
 
 
 def read_torch_file(path: Path, description: str) -> Any:
@@ -27,7 +28,7 @@ def read_torch_file(path: Path, description: str) -> Any:
             _check_sums(path)
             return torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise EgodepthError(f"there is no file {path}") from error
+        raise EgodepthError(f"there is no file {path}{similar_path(path, Path.is_file)}") from error
     except Exception as error:  # the unpickler may raise anything on bytes that are not a pickle
         raise EgodepthError(f"{path} is not {description}: {_reason(path, error)}") from error
 

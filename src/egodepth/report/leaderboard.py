@@ -12,6 +12,7 @@ import yaml
 from egodepth.core.allowed import got
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_json, reading
+from egodepth.core.suggestions import similar_path
 from egodepth.evaluation.depth import LABELS, METRICS, PROTOCOLS
 
 ODOMETRY = {
@@ -46,7 +47,7 @@ def collect(folder: Path, *, with_published: bool = True) -> list[Board]:
         EgodepthError: no such folder, or no evaluation in it.
     """
     if not folder.is_dir():
-        raise EgodepthError(f"there is no folder {folder}")
+        raise EgodepthError(f"there is no folder {folder}{similar_path(folder, Path.is_dir)}")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for path in sorted(folder.rglob("*.json")):
         scores = _read(path)

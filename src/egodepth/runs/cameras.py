@@ -102,7 +102,7 @@ def _keep_camera(clip: Clip, path: Path, factor: float) -> None:
     if isinstance(frames, ChangedFrames) and isinstance(frames.change, Undistortion):
         # Structure from motion changed the focal length of the undistorted camera.
         factor *= float(camera.matrix[0, 0] / frames.change.camera.matrix[0, 0])
-        camera, lens = frames.change.bent, frames.change.lens
+        camera, lens = frames.change.distorted_camera, frames.change.lens
     scale = camera.matrix.new_tensor([[factor, 1, 1], [1, factor, 1], [1, 1, 1]])
     write_camera(path, replace(camera, matrix=camera.matrix * scale), lens)
 
@@ -126,7 +126,7 @@ def with_run_camera(sequence: Sequence, run: RunLike) -> Sequence:
     if sequence.camera is not None:
         return sequence
     warnings.warn(
-        f"nothing tells the camera of {sequence.name}: {GUESSED_FOV:.0f} degrees from left to right edge are "
+        f"{sequence.name}: its camera is unknown; {GUESSED_FOV:.0f} degrees from left to right edge are "
         "assumed; give --fov or --camera",
         EgodepthWarning,
         stacklevel=2,

@@ -30,7 +30,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise EgodepthError(
-            f"there is no checkpoint {path}; name a run folder made by egodepth train"
+            f"there is no checkpoint {path}: the training (egodepth train or pretrain) ended before it wrote "
+            "one, or has yet to; name another run"
         )
     content = read_torch_file(path, "a checkpoint of egodepth")
     state = content.get("state_dict") if isinstance(content, dict) else None

@@ -110,7 +110,7 @@ class GracefulStop(StepCallback):
             if self.stopped_by is not None:
                 raise KeyboardInterrupt
             self.stopped_by = signal.Signals(number).name
-            progress.note("stopping after the step under way; once more ends at once")
+            progress.note("stopping after this step; press Ctrl-C again to stop at once")
             trainer.should_stop = trainer.world_size == 1
 
         if threading.current_thread() is threading.main_thread():

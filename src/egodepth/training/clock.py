@@ -77,7 +77,7 @@ class Budget:
         clock: returns the time in seconds.
         """
         self.seconds, self.times = seconds, times
-        self._most_steps, self._started, self._clock = most_steps, started, clock
+        self._max_steps, self._started, self._clock = most_steps, started, clock
         self._before = self._looked = 0.0
         self._last: float | None = None
         self._recent: deque[float] = deque(maxlen=RECENT_STEPS)
@@ -95,7 +95,7 @@ class Budget:
 
     def first_fit(self, reserved: float = 0.0) -> int:
         """Number of steps that fit before the first one; may be 0. ``reserved``: see :meth:`revise`."""
-        return max(0, min(self._most_steps, int((self.left - reserved) / self.times.mean())))
+        return max(0, min(self._max_steps, int((self.left - reserved) / self.times.mean())))
 
     def begin(self) -> None:
         """Start timing, at the first step of a session."""
@@ -146,7 +146,7 @@ class Budget:
             return min(schedule.total, done + int(left / step))
         left -= BATCHES_AHEAD * step
         more = int(left / times.mean(schedule.progress(fixed)))
-        return min(self._most_steps, fixed + more)
+        return min(self._max_steps, fixed + more)
 
     def describe(self, schedule: Schedule, done: int) -> str:
         """Describe the use of the budget in one line."""
@@ -160,7 +160,7 @@ class Budget:
                 f"; {schedule.revisions[0].total} were planned at first, and the plan changed "
                 f"{changes} time{'s' * (changes > 1)} with the machine's speed"
             )
-        if done >= self._most_steps:
+        if done >= self._max_steps:
             text += "; these are all steps that were asked for"
         return text
 

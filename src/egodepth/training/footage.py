@@ -1,8 +1,10 @@
 """Reading the footage of a training, with its cameras."""
 
 import warnings
+from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.suggestions import similar_path
 from egodepth.data.footage.own_footage import (
     CAMERA_FILE,
 )
@@ -22,7 +24,8 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
     if not data.sources:
         raise EgodepthError("nothing to train on: name a video or folder, or set --data.sources")
     if data.root is not None and not data.root.is_dir():
-        raise EgodepthError(f"--data.root: there is no folder {data.root}")
+        meant = similar_path(data.root, Path.is_dir)
+        raise EgodepthError(f"--data.root: there is no folder {data.root}{meant}")
     found = read_sources(data.sources, data.root)
     if data.split is not None:
         split = get_split(data.split)
@@ -50,7 +53,7 @@ def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:
         return
     if len(typed) > 1:
         raise EgodepthError(
-            f"give only one of {' and '.join(f'--data.{name}' for name in typed)}: each tells the camera"
+            f"give only one of {' and '.join(f'--data.{name}' for name in typed)}: each defines the camera"
         )
     name, value = typed[0], getattr(data, typed[0])
     own = [s for s in sequences if brings_camera(s)]

@@ -121,7 +121,7 @@ class LabelRounds(StepCallback):
             factor, complaint = _factor(networks, clip)
             made.factors.append(factor)
             if complaint:
-                lines.append(f"{clip.sequence.name}: {complaint}, and teach nothing")
+                lines.append(f"{clip.sequence.name}: {complaint}, and are left out")
         made.line = f"step {made.step}: " + "; ".join([*plan.lines, *lines])
         progress.note(made.line)
         self._give(made, plan.clips)

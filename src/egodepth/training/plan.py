@@ -278,9 +278,8 @@ def describe_plan(
     clips = stream.clips
     cameras = sorted(
         {
-            f"{describe_camera(c.sequence, c.camera)}, "
-            f"{c.sequence.camera_note or CAMERAS_FROM[c.sequence.camera_from]}"
-            for c in clips
+            f"{describe_camera(clip.sequence, clip.camera)}, {_source_of_camera(clip)}"
+            for clip in clips
         }
     )
     strides = sorted({clip.stride for clip in clips})
@@ -296,6 +295,16 @@ def describe_plan(
     if seconds_per_step is not None:
         rows.append(("time", f"about {progress.describe_seconds(steps * seconds_per_step)}"))
     return rows
+
+
+def _source_of_camera(clip: Clip) -> str:
+    """Where the camera of a clip comes from, in words; structure from motion may have refined it."""
+    sequence = clip.sequence
+    source = sequence.camera_note or CAMERAS_FROM[sequence.camera_from]
+    refined = clip.refined_focal()
+    if refined is None:
+        return source
+    return f"refined by structure from motion from {refined[0]:.0f} pixels {source}"
 
 
 def restrict(clips: list[Clip], split: Split) -> list[Clip]:

@@ -42,7 +42,7 @@ def find_cameras(sequences: list[Sequence], folder: Path) -> tuple[list[Sequence
                 f"{100 * found.deviation:.0f} %"
             )
             warnings.warn(
-                f"{sequence.name}: the frames do not tell the focal length ({reason}); "
+                f"{sequence.name}: the frames do not determine the focal length ({reason}); "
                 f"{describe_camera(sequence)} is a guess, and depth and turns will be off as far as it "
                 "is: give --data.fov, --data.focal or --data.camera",
                 EgodepthWarning,

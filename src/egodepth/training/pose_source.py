@@ -62,7 +62,7 @@ def choose_poses(
     if key_frames > MAX_KEY_FRAMES:
         return otherwise, (
             f"{reason}, and structure from motion of {key_frames} frames (more than {MAX_KEY_FRAMES}) takes "
-            "hours; --data.poses sfm does it all the same"
+            "hours; --data.poses sfm runs it anyway"
         )
     return "sfm", f"{reason}, with parallax enough for structure from motion"
 
@@ -113,8 +113,12 @@ def reconstruct_all(clips: list[Clip], folder: Path) -> tuple[list[Clip], list[s
         else:
             between = ""
         parts = len(np.unique(placed.motion.part[known]))
-        focal = float(placed.camera.matrix[0, 0] / clip.camera.matrix[0, 0])
-        changed = f"; focal length times {focal:.3f}" if clip.sequence.camera_guessed else ""
+        refined = placed.refined_focal()
+        changed = (
+            f"; focal length refined from {refined[0]:.0f} to {refined[1]:.0f} pixels"
+            if refined
+            else ""
+        )
         lines.append(
             f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
             f"{len(clip.frames)} frames in {parts} part{'s' if parts > 1 else ''}{between}{changed}"

@@ -23,7 +23,7 @@ from egodepth.training.world_stream import WorldStream
 
 MOTION_WEIGHT = 0.1
 """Weight of the motion loss relative to the depth loss."""
-AVERAGED_SHARE, MOST_AVERAGED = 0.05, 1000
+AVERAGED_SHARE, MAX_AVERAGED_STEPS = 0.05, 1000
 """Averaging window of the weights: share of the steps so far, and maximum in steps."""
 LATEST, WORLDS = "egodepth_latest", "egodepth_worlds"
 """Checkpoint keys: the latest weights, from which a training is resumed, since ``state_dict`` contains the
@@ -109,7 +109,7 @@ class PretrainingModule(EgodepthModule):
 
 def _average(average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
     """Update the moving average of the weights, whose window is a share of the steps so far."""
-    steps = min(1 + AVERAGED_SHARE * float(count), MOST_AVERAGED)
+    steps = min(1 + AVERAGED_SHARE * float(count), MAX_AVERAGED_STEPS)
     return average + (latest - average) / steps
 
 

@@ -243,7 +243,12 @@ def check_folder(run: RunFolder, *, resume: bool) -> None:
         EgodepthError: the folder already contains a run, has none to resume, or cannot be written.
     """
     if resume and not run.checkpoint.exists():
-        raise EgodepthError(f"cannot resume: {run} holds no {run.checkpoint.name}")
+        instead = (
+            f"it holds weights alone; start a new run from them with --init {run} and another --out"
+            if run.weights.exists()
+            else "its training ended before the first one; leave --resume out to start anew"
+        )
+        raise EgodepthError(f"cannot resume: {run} holds no {run.checkpoint.name}: {instead}")
     if not resume and run.checkpoint.exists():
         raise EgodepthError(
             f"{run} already holds a run: add --resume to go on, or name another folder"

@@ -19,7 +19,8 @@ from egodepth.geometry.lens import Undistortion
 from egodepth.runs.run import Run
 from egodepth.view.page import Server, html_page
 
-WIDEST = 960
+MAX_SIDE = 960
+"""Largest width and height in pixels of a frame that is shown."""
 SETTLE = 0.05
 """Weight of each frame in the running mean of the brightest depth, which keeps colours from flickering."""
 
@@ -116,7 +117,7 @@ class LiveView:
         if self._undistortion is not None:
             image = self._undistortion(image)
         small = Image.fromarray(image)
-        small.thumbnail((WIDEST, WIDEST))
+        small.thumbnail((MAX_SIDE, MAX_SIDE))
         shown = np.asarray(small)
         depth = self.run.depth(image, shown.shape[:2])
         nearest = float(np.percentile(depth, 2))

@@ -22,7 +22,7 @@ from egodepth.view.scene import Scene
 from egodepth.view.session import Session
 
 COLOUR_MAPS = ("magma", "viridis", "turbo", "gray")
-MOST_CURVE_POINTS = 400
+MAX_CURVE_POINTS = 400
 
 
 class View:
@@ -135,7 +135,7 @@ def _curves(run: RunFolder) -> dict[str, list[list[float]]]:
     """Steps and values of every loss term, subsampled."""
     found = {}
     for name, rows in read_log(run).items():
-        every = max(1, -(-len(rows) // MOST_CURVE_POINTS))
+        every = max(1, -(-len(rows) // MAX_CURVE_POINTS))
         thin = rows[::every]
         found[name] = [thin[:, 0].tolist(), thin[:, 1].tolist()]
     return found

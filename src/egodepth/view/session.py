@@ -23,10 +23,10 @@ from egodepth.inference.predict import find_unit, predict_sequence
 from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
 
-MOST_FRAMES = 600
+MAX_FRAMES = 600
 """Maximum number of frames kept; longer footage is subsampled."""
-WIDEST_IMAGE, WIDEST_DEPTH = 1280, 640
-CLOUD_FRAMES, MOST_POINTS = 40, 300_000
+MAX_IMAGE_WIDTH, MAX_DEPTH_WIDTH = 1280, 640
+MAX_CLOUD_FRAMES, MAX_CLOUD_POINTS = 40, 300_000
 SHOWN_SCORES = ("abs_rel", "rmse", "a1")
 
 
@@ -86,7 +86,7 @@ class Session:
         self.unit: Unit = OWN_UNIT
         self.nearest = 0.0
         self.problem, self.state = "", "starting"
-        self._every = max(1, -(-len(sequence.frames) // MOST_FRAMES))
+        self._every = max(1, -(-len(sequence.frames) // MAX_FRAMES))
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._gather, daemon=True)
         self._thread.start()
@@ -160,10 +160,10 @@ class Session:
         found = Trajectory(np.stack(poses), numbers, unit=self.unit)
         self.poses = found.first_from_frame
         self.state = "fusing points"
-        every = max(1, len(numbers) // CLOUD_FRAMES)
+        every = max(1, len(numbers) // MAX_CLOUD_FRAMES)
         # Multi-view stereo would take too long for someone who is waiting.
         cloud = fuse_cloud(self.run, self.sequence, found, every, depth="network")
-        chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MOST_POINTS]
+        chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MAX_CLOUD_POINTS]
         self.cloud = Cloud(cloud.points[chosen], cloud.colours[chosen])
 
     def _add(self, frame: Frame, depth: np.ndarray, place: int) -> None:
@@ -179,7 +179,7 @@ class Session:
             if depth.shape != size:
                 as_large = self.run.depth(frame.image, size) * np.float32(self.unit.factor)
             scores = _score(as_large, truth, self.protocol)
-        grid = min(width, max(self.run.settings.width, 1), WIDEST_DEPTH)
+        grid = min(width, max(self.run.settings.width, 1), MAX_DEPTH_WIDTH)
         rows = round(height * grid / width)
         inverse = np.asarray(
             Image.fromarray(1 / depth).resize((grid, rows), Image.Resampling.BILINEAR)
@@ -214,8 +214,8 @@ def _score(depth: np.ndarray, truth: np.ndarray, protocol: DepthProtocol) -> dic
 
 def _jpeg(image: np.ndarray) -> bytes:
     height, width = image.shape[:2]
-    if width > WIDEST_IMAGE:
-        image = resize_frame(image, round(height * WIDEST_IMAGE / width), WIDEST_IMAGE)
+    if width > MAX_IMAGE_WIDTH:
+        image = resize_frame(image, round(height * MAX_IMAGE_WIDTH / width), MAX_IMAGE_WIDTH)
     file = io.BytesIO()
     Image.fromarray(image).save(file, "jpeg", quality=88)
     return file.getvalue()

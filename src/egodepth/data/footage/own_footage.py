@@ -12,6 +12,7 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import natural_order, write_text
+from egodepth.core.suggestions import similar_path
 from egodepth.data.footage.camera_file import read_calibration, read_units
 from egodepth.data.footage.camera_formats.values import Calibration, Units
 from egodepth.data.footage.camera_metadata import exif_focal
@@ -68,7 +69,7 @@ def read_footage(path: Path) -> Sequence:
         check_others(path)
         return read_images(path.resolve(), images)
     if not path.exists():
-        raise EgodepthError(f"there is no file or folder {path}")
+        raise EgodepthError(f"there is no file or folder {path}{similar_path(path)}")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return read_images(_named_place(path), [path])
     return read_video(path)
@@ -138,7 +139,7 @@ def _with_own_camera(sequence: Sequence, folder: Path | None, focal: float | Non
     impossible = impossible_view(focal, focal, sequence.frames.height, sequence.frames.width)
     if impossible:
         warnings.warn(
-            f"{sequence.name}: its EXIF or container data tell {impossible}; they are ignored",
+            f"{sequence.name}: its EXIF or container data give {impossible}; they are ignored",
             EgodepthWarning,
             stacklevel=4,
         )
@@ -276,7 +277,7 @@ def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> 
     if path.suffix.lower() != ".png" and whole_numbers(path):
         if not known:
             raise EgodepthError(
-                f"{path} holds whole numbers ({whole_numbers(path)}), whose unit nothing tells; save metres as "
+                f"{path} holds whole numbers ({whole_numbers(path)}) in an unknown unit; save metres as "
                 f"floating-point numbers, or give depth_steps in {CAMERA_FILE} (1000 for millimetres)"
             )
         depth = depth / steps

@@ -179,7 +179,7 @@ class VideoFile:
         return ordered, len(ordered) or count, unit, metadata
 
 
-MOST_STRETCHED_PIXEL = 10.0
+MAX_SAMPLE_ASPECT = 10.0
 """Largest ratio of a pixel's sides; a damaged file may claim any, and so an image of any size."""
 
 
@@ -190,7 +190,7 @@ def pixel_aspect(stream: Any) -> float:
         ValueError: a ratio that no camera has.
     """
     aspect = float(stream.sample_aspect_ratio or 1)
-    if not 1 / MOST_STRETCHED_PIXEL <= aspect <= MOST_STRETCHED_PIXEL:
+    if not 1 / MAX_SAMPLE_ASPECT <= aspect <= MAX_SAMPLE_ASPECT:
         raise ValueError(f"its pixels are {aspect:g} times as wide as high")
     return aspect
 

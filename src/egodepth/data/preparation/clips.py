@@ -13,6 +13,8 @@ from egodepth.geometry.camera import Camera
 
 MIN_SIDE = 16
 """Smallest side in pixels of images that depth can be learned from."""
+MIN_FOCAL_CHANGE = 1e-3
+"""Relative change of the focal length from which it counts as refined."""
 NO_PART = -1
 
 
@@ -108,6 +110,16 @@ class Clip:
     def is_used(self) -> bool:
         """Whether any frame may be a target."""
         return self.targets is None or len(self.targets) > 0
+
+    def refined_focal(self) -> tuple[float, float] | None:
+        """Focal lengths before and after refinement, in pixels of the footage; None if it was not refined."""
+        before = self.sequence.camera
+        assert before is not None
+        focals = (
+            float(before.matrix[0, 0]),
+            float(self.camera.matrix[0, 0]) * before.width / self.camera.width,
+        )
+        return focals if abs(focals[1] / focals[0] - 1) > MIN_FOCAL_CHANGE else None
 
     def pairs(self, stride: int) -> list[tuple[int, int]]:
         """Positions of all pairs of frames that are ``stride`` frames apart, the earlier one first."""

@@ -43,13 +43,13 @@ def focal_doubt(models: list[Any], given: float) -> str:
     largest = focals[counts.argmax()]
     if abs(np.log(largest / given)) > np.log1p(MAX_FOCAL_CHANGE):
         return (
-            f"structure from motion would have the focal length {largest / given:.2f} times as long as the "
-            "field of view says, which a camera that moves straight on does not show: it is kept"
+            f"structure from motion estimates a focal length {largest / given:.2f} times that of the field of "
+            "view; straight forward motion does not determine it, and that of the field of view is kept"
         )
     if np.abs(np.log(focals / largest)).max() > np.log1p(MAX_FOCAL_CHANGE):
         return (
             f"structure from motion found focal lengths of {focals.min():.0f} to {focals.max():.0f} pixels in "
-            f"its {len(models)} parts, which tells nothing: that of the field of view, {given:.0f}, is kept"
+            f"its {len(models)} parts, so none is reliable: that of the field of view, {given:.0f}, is kept"
         )
     return ""
 

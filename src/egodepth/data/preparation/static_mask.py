@@ -36,7 +36,7 @@ USUAL = 0.8
 """Surroundings that change more than this share of the typical change at moving edges count as moving."""
 MIN_PIXELS = 20_000
 """Smaller frames get no mask: in them, most of a street moves by less than a pixel."""
-MOST_AREA = 0.6
+MAX_AREA_SHARE = 0.6
 """Share of the image above which the mask is discarded, as from a camera that stands still."""
 
 
@@ -80,7 +80,7 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
         fixed = bonnet or edges[inside].sum() >= MIN_EDGE_SHARE * area
         if fixed:
             mask |= inside
-    return mask if 0 < mask.mean() < MOST_AREA else None
+    return mask if 0 < mask.mean() < MAX_AREA_SHARE else None
 
 
 def _rims(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

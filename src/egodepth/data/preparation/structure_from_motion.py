@@ -49,7 +49,7 @@ SEEDS = (0, 1)
 """Random seeds of the mapping attempts, of which the best is kept. COLMAP's choice of initial frames and
 outliers decides whether the scale drifts where frames share few points, as in a turn; bundle adjustment cannot
 repair that later."""
-MOST_FEWER_FRAMES = 0.02
+MAX_SHARE_UNPLACED = 0.02
 """Share of frames by which an attempt may fall short of the most complete one and still be chosen."""
 # By default COLMAP starts from a pair with a triangulation angle of 16 degrees and no forward motion. With
 # forward motion there is no such pair, and the defaults find nothing.
@@ -264,7 +264,7 @@ def better_attempt(attempts: list[dict[int, Any]]) -> dict[int, Any]:
         attempts: reconstructions of the same frames, each a dict of COLMAP models by number.
     """
     placed = [sum(model.num_reg_images() for model in found.values()) for found in attempts]
-    enough = (1 - MOST_FEWER_FRAMES) * max(placed)
+    enough = (1 - MAX_SHARE_UNPLACED) * max(placed)
 
     def error(found: dict[int, Any]) -> float:
         errors = [point.error for model in found.values() for point in model.points3D.values()]

@@ -14,7 +14,7 @@ SAMPLES = 24
 """Number of frame pairs from which a stride is judged."""
 WANTED_PARALLAX = 0.015
 """Wanted median parallax, without rotation, as a share of the image width."""
-LEAST_TRACKED = 0.8
+MIN_TRACKED_SHARE = 0.8
 """Smallest median share of corners that must still be tracked at strides above 1."""
 CUT = 0.1
 """Share of tracked corners below which there is a cut between two frames."""
@@ -24,7 +24,7 @@ BLANK_LEVELS = 4
 """Largest difference in grey levels between the darkest and the brightest pixel of a blank frame."""
 STANDING_GAP = 8
 """Distance in frames at which a standing camera is detected; repeated frames do not look like one at it."""
-MOST_STANDING = 0.9
+MAX_STANDING_SHARE = 0.9
 """If the camera stands in at least this share of the frames, all frames are used."""
 FROZEN = 0.1
 """Pairs with less than this share of the clip's median parallax are excluded."""
@@ -108,7 +108,7 @@ def _choose_stride(clip: Clip, standing: Bool[ndarray, "n"]) -> int:
         places = np.unique(np.linspace(0, len(pairs) - 1, SAMPLES).astype(int))
         seen = [view for place in places if (view := _compare(clip, pairs[place]))]
         known = [view.motion for view in seen if view.motion]
-        if not known or np.median([view.tracked for view in seen]) < LEAST_TRACKED:
+        if not known or np.median([view.tracked for view in seen]) < MIN_TRACKED_SHARE:
             break
         parallax = np.median([motion.parallax for motion in known])
         best = stride
@@ -130,7 +130,7 @@ def _where_it_stands(clip: Clip) -> Bool[ndarray, "n"]:
     frames = np.arange(count)[:, None]
     standing = still[np.abs(frames - ends.mean(1)).argmin(1)]
     standing |= (still & (ends[:, 0] <= frames) & (frames <= ends[:, 1])).any(1)
-    return standing if standing.mean() < MOST_STANDING else np.zeros(count, bool)
+    return standing if standing.mean() < MAX_STANDING_SHARE else np.zeros(count, bool)
 
 
 def _is_still(clip: Clip, pair: tuple[int, int]) -> bool:

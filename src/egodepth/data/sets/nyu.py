@@ -132,7 +132,7 @@ def _read_labelled(path: Path) -> Sequence:
     split = path.parent / TEST_SPLIT
     if not split.exists():
         raise EgodepthError(
-            f"{path} needs {TEST_SPLIT} beside it, which tells its 654 test images; it is on the "
+            f"{path} needs {TEST_SPLIT} beside it, which lists its 654 test images; it is on the "
             "page of the data set"
         )
     with reading(split, "the list of test images"):

@@ -59,8 +59,8 @@ def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
     camera_name = re.search(r"freiburg[123]", folder.resolve().name)
     if camera_name is None:
         raise EgodepthError(
-            f"{folder} tells no camera: its name must hold freiburg1, freiburg2 or freiburg3, like "
-            "rgbd_dataset_freiburg1_xyz"
+            f"{folder} does not say which camera it is of: its name must hold freiburg1, freiburg2 or "
+            "freiburg3, like rgbd_dataset_freiburg1_xyz"
         )
     times, paths = _read_list(folder / "rgb.txt", missing)
     frames = ImageFiles(paths, times=times)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text
-from egodepth.core.suggestions import did_you_mean
+from egodepth.core.suggestions import did_you_mean, similar_path
 from egodepth.data.footage.frame_cache import default_cache_folder
 from egodepth.data.sequence import Sequence
 
@@ -85,9 +85,9 @@ def get_split(name: str | Path) -> Split:
         return replace(read_split(_fetch(str(name))), name=str(name))
     path = Path(name)
     if not path.exists():
-        raise EgodepthError(
-            f"unknown split {str(name)!r}, and there is no such file; {did_you_mean(str(name), SPLITS)}"
-        )
+        file = similar_path(path, Path.is_file).removeprefix("; ")
+        hint = did_you_mean(str(name), SPLITS, file)
+        raise EgodepthError(f"unknown split {str(name)!r}, and there is no such file; {hint}")
     return read_split(path)
 
 

@@ -19,7 +19,7 @@ from egodepth.inference.multi_view import DepthFrom
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.runs.run import Run
 
-MOST_VOXELS = 24_000_000
+MAX_VOXELS = 24_000_000
 TRUNCATION, UNCERTAIN = 4.0, 0.1
 """Truncation distance: this many voxels or this share of the depth, whichever is more. It must exceed the
 differences between the depths of two frames, or each frame makes a surface of its own."""
@@ -157,7 +157,7 @@ def fuse_mesh(
         run, sequence, trajectory, every, depth: as in
             :func:`egodepth.inference.export.cloud.consistent_views`.
         voxel: side length of a voxel, in the trajectory's unit; by default COARSEST times the median depth,
-            or larger where MOST_VOXELS require it.
+            or larger where MAX_VOXELS require it.
 
     Raises:
         EgodepthError: no camera, no surface, or voxels that need too much memory.
@@ -173,7 +173,7 @@ def fuse_mesh(
     if len(together) == 0:
         raise EgodepthError("no surface was found: no two frames agree; is the trajectory right?")
     low, high = np.quantile(together, [(1 - COVERED) / 2, (1 + COVERED) / 2], axis=0)
-    finest = float(np.prod(np.maximum(high - low, 1e-6)) / MOST_VOXELS) ** (1 / 3)
+    finest = float(np.prod(np.maximum(high - low, 1e-6)) / MAX_VOXELS) ** (1 / 3)
     usual = COARSEST * float(np.median([np.median(view.depth) for view in views]))
     factor = trajectory.unit.factor
     if voxel is not None and voxel < finest * factor:

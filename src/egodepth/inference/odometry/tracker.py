@@ -39,7 +39,7 @@ from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.arguments import check_run
 from egodepth.runs.run import Run
 
-AGREES, MIN_SCALE_POINTS = 0.5, 20
+MIN_INLIER_WEIGHT, MIN_SCALE_POINTS = 0.5, 20
 """Smallest weight of a point that counts as an inlier, and fewest inliers that give a scale."""
 REDUCTIONS = (8, 4)
 """Reductions at which a frame is aligned to a key frame; the window's points refine its pose."""
@@ -285,7 +285,7 @@ class Odometry:
         inverse = points.inverse_depth * (state.log_scale[:, None] + state.factor).exp()
         here = points.rays[:, :, 0] / inverse[..., None]
         motion = pose @ se3.inverse(state.camera_from_world)
-        moved = se3.transform(motion, here)[weights[0] > AGREES]
+        moved = se3.transform(motion, here)[weights[0] > MIN_INLIER_WEIGHT]
         if len(moved) < MIN_SCALE_POINTS:
             return self._window.frames[-1].log_scale
         x, y = self.camera.project(moved).round().long().unbind(-1)

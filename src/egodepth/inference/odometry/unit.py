@@ -27,7 +27,7 @@ GROUND_FRAMES = 32
 """Number of evenly spaced frames in which the ground is searched for."""
 MIN_GROUND_VIEWS_SHARE = 0.1
 """Smallest share of frames in which it must be found."""
-LEAST_TRAVEL = 10.0
+MIN_TRAVEL = 10.0
 """Smallest distance in metres between two GPS positions that give a scale; their noise is itself metres."""
 MAX_RATIO_SPREAD = 1.5
 """Largest ratio of upper to lower quartile of the metres per unit from parts of a track, without a warning."""
@@ -131,7 +131,7 @@ def unit_by_motion(
     seconds, since the jitter of single frames adds up.
 
     For a GPS track, the unit is the median ratio of displacements over pairs of times whose GPS positions are
-    at least a tenth of the track's extent and LEAST_TRAVEL apart, which is robust to drift and bad fixes.
+    at least a tenth of the track's extent and MIN_TRAVEL apart, which is robust to drift and bad fixes.
 
     Args:
         positions: (N, 3) of the camera, in the run's unit.
@@ -231,7 +231,7 @@ def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) ->
     _check_motion(positions, since, gap, "--gps")
     places = np.column_stack([np.interp(since, moments, column) for column in track.T])
     # Not a tenth of the path's length, which grows with the noise of every position.
-    wanted = max(LEAST_TRAVEL, float(np.linalg.norm(np.ptp(places, axis=0))) / 10)
+    wanted = max(MIN_TRAVEL, float(np.linalg.norm(np.ptp(places, axis=0))) / 10)
     ratios = []
     for i in range(len(places)):
         apart = np.linalg.norm(places[i:] - places[i], axis=1)

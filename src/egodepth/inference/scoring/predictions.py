@@ -34,7 +34,7 @@ KEYS: dict[Kind, tuple[str, ...]] = {
     "inverse": ("inverse_depth", "disp", "disparity", "inverse"),
 }
 """Names of the map in .npz files with several arrays."""
-MOST_STRETCH = 0.1
+MAX_ASPECT_DIFFERENCE = 0.1
 """Largest relative difference between the aspect ratios of map and image; networks have sizes of their own."""
 
 
@@ -119,7 +119,7 @@ class Predictions:
             path = self.path
             values = np.asarray(self._stack[self._place(sequence, frame.number)], np.float32)
         image = sequence.frames.height, sequence.frames.width
-        check_aspect(path, values.shape, image, MOST_STRETCH)
+        check_aspect(path, values.shape, image, MAX_ASPECT_DIFFERENCE)
         with np.errstate(divide="ignore"):
             inverse = values if self.kind == "inverse" else 1 / values
             if inverse.shape != size:
@@ -254,7 +254,7 @@ def _pair_numbers(
 
 def _whole_numbers(path: Path, kind: str) -> str:
     return (
-        f"{path} holds whole numbers ({kind}), whose unit nothing tells, and nothing scales them to the truth; "
+        f"{path} holds whole numbers ({kind}) in an unknown unit, and nothing scales them to the truth; "
         "save metres as floating-point numbers, or give --scaling median"
     )
 

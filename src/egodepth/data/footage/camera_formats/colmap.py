@@ -103,7 +103,7 @@ def from_transforms(path: Path, tree: Mapping[str, Any]) -> Calibration:
     fx = values.get("fl_x") or _focal(width, values.get("camera_angle_x"))
     fy = values.get("fl_y") or _focal(height, values.get("camera_angle_y")) or fx
     if fx is None or fy is None:
-        raise file_error(path, "lacks fl_x and camera_angle_x, which tell the focal length")
+        raise file_error(path, "lacks fl_x and camera_angle_x, which give the focal length")
     cx, cy = values.get("cx", width / 2), values.get("cy", height / 2)
     model = COLMAP_MODELS[kind][0]
     if model == "brown" and values.get("k4"):
