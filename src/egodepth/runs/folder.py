@@ -14,6 +14,7 @@ from egodepth.core.config import SettingsT
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import find, natural_order, read_json, write_json
 from egodepth.core.quiet import quiet_hub
+from egodepth.core.suggestions import similar_path
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.recipes import BUILTIN
 from egodepth.settings.stored import read_whole_settings
@@ -258,8 +259,14 @@ class RunFolder(os.PathLike[str]):
             EgodepthError: it is not.
         """
         if not self.exists:
-            raise EgodepthError(f"{self} is not a run folder: it holds no {self.config.name}")
+            if self.path.exists():
+                raise EgodepthError(f"{self} is not a run folder: it holds no {self.config.name}")
+            raise EgodepthError(f"there is no run folder {self}{self.similar()}")
         return self
+
+    def similar(self) -> str:
+        """Return "; did you mean 'RUN'?" for the run that was probably meant, or an empty string."""
+        return similar_path(self.path, lambda path: (path / self.config.name).exists(), [BUILTIN])
 
     def settings(self) -> TrainSettings:
         """Read the settings that the run was trained with.

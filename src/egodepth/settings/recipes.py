@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.suggestions import did_you_mean
+from egodepth.core.suggestions import did_you_mean, similar_path
 from egodepth.settings.model import ModelSettings
 from egodepth.settings.training import DataSettings, LossWeights, TrainSettings
 
@@ -188,6 +188,7 @@ def imagenet_recipe(name: str) -> TrainSettings:
         EgodepthError: no recipe has that name.
     """
     if not isinstance(name, str) or name not in RECIPES:
-        hint = did_you_mean(str(name), RECIPES, f"the recipes are {', '.join(RECIPES)}")
+        footage = similar_path(str(name)).removeprefix("; ")
+        hint = did_you_mean(str(name), RECIPES, footage or f"the recipes are {', '.join(RECIPES)}")
         raise EgodepthError(f"{name!r} is neither a recipe nor an existing video or folder; {hint}")
     return RECIPES[name]()

@@ -84,7 +84,7 @@ def _networks_of_init(model: ModelSettings, wanted: Mapping[str, bool], folder: 
                 raise EgodepthError(
                     f"init: the {name} network of {folder} has {setting} {got(theirs)}, not "
                     f"{got(own)}: a training that starts from a run takes its networks; leave "
-                    f"--model.{setting} out, or name another run"
+                    f"--model.{setting} out, or name another run or init none"
                 )
     # Weights of ImageNet may take a download, and would be replaced.
     needed = model.pretrained and any(wanted[name] and name not in shared for name in wanted)

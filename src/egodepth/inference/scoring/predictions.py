@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.suggestions import similar_path
 from egodepth.data.footage.depth_map import (
     DEPTH_KEYS,
     check_aspect,
@@ -20,6 +21,7 @@ from egodepth.data.footage.depth_map import (
 )
 from egodepth.data.sequence import Frame, Sequence, frame_names, stem_of
 from egodepth.data.splits import Split
+from egodepth.runs.folder import RunFolder
 
 Kind = Literal["depth", "inverse"]
 LIKE_DISPARITY = re.compile(
@@ -61,7 +63,8 @@ class Predictions:
 
     def __post_init__(self) -> None:
         if not self.path.exists():
-            raise EgodepthError(f"there are no predictions {self.path}")
+            meant = RunFolder.at(self.path).similar() or similar_path(self.path)
+            raise EgodepthError(f"there is no run and there are no predictions {self.path}{meant}")
         if self.path.is_file():
             self._stack = _read_stack(self.path, KEYS[self.kind])
             if self.split is None or self.split.size is None:
