@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def test_broken_inputs_of_every_reader_end_in_one_line() -> None:
-    words = [sys.executable, "-m", "tests.fuzz", "--count", "150"]
+    words = [sys.executable, "-m", "tests.fuzz", "--count", "100"]
     found = subprocess.run(
         words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )

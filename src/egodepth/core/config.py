@@ -229,4 +229,4 @@ def explain(kind: type[BaseModel], error: ValidationError, given: Mapping[str, A
         kind = field.annotation
     if first["type"] == "finite_number":
         wanted = wanted.replace("a number", "a finite number")
-    return f"{'.'.join(names)} must be {wanted}, got {got(value)}"
+    return f"{'.'.join(names) or 'the whole'} must be {wanted}, got {got(value)}"

@@ -22,8 +22,8 @@ import yaml
 from egodepth.core.errors import EgodepthError
 from egodepth.core.suggestions import similar_path
 
-MAX_YAML_CHARACTERS = 1_000_000
-"""Longest YAML that is parsed: PyYAML takes about ten seconds for it."""
+MAX_YAML_CHARACTERS = 300_000
+"""Longest YAML document that is parsed: PyYAML takes some seconds for it."""
 MAX_YAML_VALUES = 1_000_000
 """Most values of a YAML file, with those that its aliases repeat."""
 
@@ -252,7 +252,7 @@ def parse_yaml(text: str, loader: type[yaml.SafeLoader] = yaml.SafeLoader) -> An
     Raises:
         ValueError, yaml.YAMLError, RecursionError: not YAML, too long, or aliases that repeat too much.
     """
-    if len(text) > MAX_YAML_CHARACTERS:
+    if max(map(len, re.split("^---", text, flags=re.M))) > MAX_YAML_CHARACTERS:
         raise ValueError(f"it is longer than {MAX_YAML_CHARACTERS:,} characters")
     documents = yaml.load_all(text, Loader=loader)
     tree = next((document for document in documents if document is not None), None)

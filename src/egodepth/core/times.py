@@ -22,6 +22,8 @@ UNIT_WORDS = {
 OTHER_TIMES = ("min", "minute", "minutes", "h", "hour", "hours", "day", "days")
 LENGTHS = {"m": 1.0, "metres": 1.0, "meters": 1.0, "cm": 1e-2, "mm": 1e-3, "km": 1e3}
 """Length of each unit in metres."""
+LONGEST_NAME = 100
+"""Characters of a column's name that are looked at; patterns would take minutes for a thousandfold."""
 NAMES = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 STEPS = {"s": (0.0, 60.0), "ms": (0.01, 5.0), "us": (0.001, 5.0), "ns": (0.001, 5.0)}
 """Range of the median time step, in seconds, for which an unnamed unit is plausible."""
@@ -35,7 +37,7 @@ def split_unit(name: str) -> tuple[str, str]:
     """Split the name of a column into the name in lower case and its unit of time or length, or an empty
     string: ``time[ms]``, ``t (s)``, ``timestamp_ns``, ``timestampMs``. A number in brackets stays part of the
     name (``q[0]``)."""
-    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()).lower()
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name.strip()[:LONGEST_NAME]).lower()
     match = re.fullmatch(r"(.*?)\s*[\[(]\s*([^\])]*?)\s*[\])]", words)
     if match and not match[2].isdigit():
         rest, unit = split_unit(match[1])

@@ -64,7 +64,8 @@ class ImageFiles:
 
     @property
     def fingerprint(self) -> str:
-        states = ((p, p.stat()) for p in self.paths)
+        with reading(self.paths[0].parent, "the image"):
+            states = [(path, path.stat()) for path in self.paths]
         text = "\n".join(f"{p.resolve()} {s.st_size} {s.st_mtime_ns}" for p, s in states)
         levels = self.value_range if self._deep else ""
         return hashlib.sha256(f"{text} upright {levels}".encode()).hexdigest()

@@ -116,6 +116,11 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
             f"a source is one path, address or KIND:ROOT, got {source!r}; read several one by one"
         )
     require(root, (str, Path, type(None)), "root", "a path")
+    with reading(source, "the footage"):
+        return _read_source(source, root)
+
+
+def _read_source(source: str | Path, root: str | Path | None) -> list[Sequence]:
     base, source = Path(root or ""), str(source)
     if is_address(source):
         return [read_video(source)]

@@ -15,6 +15,8 @@ from egodepth.core.files import read_text, reading
 from egodepth.core.times import EARLIEST, LENGTHS, TIME_UNITS, UNIT_WORDS, split_unit, time_unit
 
 COMMENTS = ("#", "%", "//")
+LONGEST_LINE = 5000
+"""Most characters of a line, header or pose."""
 EXAMPLE = "# time[ms] x y z qx qy qz qw"
 QUATERNION = r"(?:q|quat|quaternion|rot|rotation|o|ori|orientation)"
 POSITION = r"(?:t|p|pos|position|trans|translation|loc|location|cam|camera|pose)"
@@ -247,6 +249,10 @@ def read_pose_table(path: str | Path) -> PoseTable:
     headers: list[str] = []
     first = ""
     for number, line in enumerate(read_text(path, "the trajectory").splitlines(), start=1):
+        if len(line) > LONGEST_LINE:
+            raise EgodepthError(
+                f"{path} line {number}: it has {len(line)} characters, no pose has more than {LONGEST_LINE}"
+            )
         text = line.strip()
         with reading(f"{path} line {number}", "the trajectory"):
             words = _fields(text)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from egodepth.core import config, progress
 from egodepth.core.errors import EgodepthError, require
+from egodepth.core.files import reading
 from egodepth.core.world import World
 from egodepth.data.sequence import Sequence
 from egodepth.runs.cameras import keep_cameras
@@ -125,6 +126,11 @@ def train(
     before = run.facts().seconds if saved else 0.0
     if world.is_main:
         _begin_folder(run, training, resumed=resume)
+    if saved:
+        with reading(
+            run.checkpoint, "the checkpoint"
+        ):  # here, since Lightning's errors name no file
+            training.module.load_state_dict(saved["state_dict"])
     stop, watch = GracefulStop(), CollapseWatch()
     best = [] if training.held_out is None else [KeepBest(training.held_out)]
     callbacks = [
@@ -166,6 +172,10 @@ def train(
     return done
 
 
+RESUMED = ("epoch", "global_step", "loops", "callbacks", "optimizer_states", "lr_schedulers")
+"""What Lightning needs of a checkpoint to resume from it."""
+
+
 def read_saved(run: RunFolder) -> dict[str, Any]:
     """Read the checkpoint to resume a training from.
 
@@ -177,6 +187,11 @@ def read_saved(run: RunFolder) -> dict[str, Any]:
         raise EgodepthError(
             f"cannot resume: {run} was imported, or trained by an earlier version; start a new run with "
             f"--init {run}"
+        )
+    missing = [name for name in RESUMED if name not in saved]
+    if missing:
+        raise EgodepthError(
+            f"cannot resume: {run.checkpoint} lacks {missing[0]}; start a new run with --init {run}"
         )
     return saved
 

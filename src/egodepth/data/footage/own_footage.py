@@ -267,7 +267,8 @@ def _warn_of_maps_without_image(folder: Path, images: set[str]) -> None:
 
 
 def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> np.ndarray:
-    """Read the depth (H, W) of an image of size (height, width); 0 where it is not finite, as in the sky.
+    """Read the depth (H, W) of an image of size (height, width); 0 where it is negative or not finite, as
+    in the sky.
 
     Raises:
         EgodepthError: an integer array of unknown unit, or another aspect ratio than the image's.
@@ -282,7 +283,7 @@ def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> 
             )
         depth = depth / steps
     check_aspect(path, depth.shape, size, 0.01)
-    return np.where(np.isfinite(depth), depth, 0)
+    return np.where(np.isfinite(depth) & (depth > 0), depth, 0)
 
 
 def with_camera_file(sequence: Sequence, path: Path) -> Sequence:
