@@ -20,7 +20,7 @@ from egodepth.core.files import write_text
 from egodepth.data.synthetic.worlds import pairs
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
-from egodepth.runs.folder import BUILTIN_FOLDER, RunFolder, read_json
+from egodepth.runs.folder import BUILTIN_FOLDER, RunFolder, read_facts
 from egodepth.runs.run import Run
 from egodepth.training.held_out_worlds import HeldOutWorlds
 
@@ -40,7 +40,7 @@ def ship(source: Path, out: Path, worlds: HeldOutWorlds | None = None) -> dict[s
         EgodepthError: another run, or weights that are too large.
     """
     run = RunFolder.at(source).check()
-    facts = read_json(run.facts_file)
+    facts = read_facts(run.facts_file)
     if "rendered_worlds" not in facts or not run.checkpoint.exists():
         raise EgodepthError(f"{source} is no run of egodepth pretrain")
     Run.load(source, "cpu").save_pretrained(out)
