@@ -13,6 +13,7 @@ import torch
 from tests.conftest import TINY
 
 from egodepth.core.config import override
+from egodepth.core.errors import EgodepthWarning
 from egodepth.core.schedule import Schedule
 from egodepth.data.preparation import dense_depth
 from egodepth.data.preparation.clips import NO_PART, Clip, KnownMotion, SparsePoints, read_clips
@@ -184,7 +185,27 @@ def test_labels_that_were_cut_short_are_made_again(
     add_labels(street, path, CPU)
     for size in (5000, 0):
         os.truncate(next(path.iterdir()), size)
-        np.testing.assert_array_equal(add_labels(street, path, CPU).dense, labelled.dense)
+        with pytest.warns(EgodepthWarning, match="is made again"):
+            found = add_labels(street, path, CPU).dense
+        np.testing.assert_array_equal(found, labelled.dense)
+
+
+def test_a_damaged_piece_of_labels_is_made_again(
+    street: Clip, labelled: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dense_depth, "LABELS_PER_FILE", 1)
+
+    def stop(done: int, _: int) -> None:
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        add_labels(street, tmp_path, CPU, stop)
+    cut, zeros = sorted(tmp_path.iterdir())
+    os.truncate(cut, 5000)
+    zeros.write_bytes(bytes(zeros.stat().st_size))
+    np.testing.assert_array_equal(add_labels(street, tmp_path, CPU).dense, labelled.dense)
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_labels_end_with_their_time(

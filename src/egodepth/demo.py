@@ -8,7 +8,7 @@ from typing import Any
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import write_json
+from egodepth.core.files import visible, write_json
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS, TOO_FAR
@@ -18,6 +18,7 @@ from egodepth.inference.scoring.trajectory_files import OdometryScores
 from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
 from egodepth.report.html_report import ReportContent, write_report
 from egodepth.report.plots import plot_trajectory
+from egodepth.runs.destination import claim_folder
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import BUILTIN
@@ -70,6 +71,11 @@ def run_demo(
     """
     if minutes < 1.5:
         raise EgodepthError(f"the demo needs at least 1.5 minutes, got {minutes:g}")
+    with claim_folder(out, for_run=True):
+        return _run_demo(out, minutes, seed, init)
+
+
+def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> DemoResult:
     started = time.perf_counter()
     _clear(out)
     settings = requested_settings("demo", changes={"init": "none" if init is None else str(init)})
@@ -142,7 +148,7 @@ def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:
 
 def _clear(out: Path) -> None:
     """Remove an earlier demo from ``out``, and nothing else."""
-    if not out.exists() or not any(out.iterdir()):
+    if not visible(out):
         return
     run = RunFolder.to_make(out)
     if not run.exists or run.settings_tree().get("recipe") != "demo":

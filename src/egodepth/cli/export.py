@@ -42,13 +42,12 @@ class ExportFootage(OnFootage):
 
     def run(self) -> int:
         """See the class."""
-        from egodepth.core.outputs import check_destination
-        from egodepth.runs.destination import check_output_folder
+        from egodepth.runs.destination import claim_file, claim_folder
 
-        if self.suffixes:
-            check_destination(self.out, self.suffixes)
-        else:
-            check_output_folder(self.out)
+        with claim_file(self.out, self.suffixes) if self.suffixes else claim_folder(self.out):
+            return self._export()
+
+    def _export(self) -> int:
         run, (sequence, *_) = self.load()
         found, no_unit = self.track(run, sequence)
         written = f"{self.write(run, sequence, found)}, lengths in {found.unit}, are in {self.out}"

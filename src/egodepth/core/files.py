@@ -7,10 +7,9 @@ import math
 import os
 import re
 import struct
-import tempfile
 import zlib
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -21,6 +20,7 @@ import yaml
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.suggestions import similar_path
+from egodepth.core.temporary import temporary_file
 
 MAX_YAML_CHARACTERS = 300_000
 """Longest YAML document that is parsed: PyYAML takes some seconds for it."""
@@ -29,11 +29,16 @@ MAX_YAML_VALUES = 1_000_000
 
 
 @contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
+def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path next to ``path``, and move it to ``path`` when the block succeeds.
 
     The temporary name keeps the suffix, because writers choose their format by it. Missing parent
-    folders are created. On any error the temporary file is removed and ``path`` is left unchanged.
+    folders are created. On any error the temporary file is removed and ``path`` is left unchanged; what a
+    killed process left is removed by the next one that writes there.
+
+    Args:
+        path: the file to write.
+        durable: wait until the disk has the content, so that not even a power cut leaves an empty file.
 
     Raises:
         EgodepthError: the file cannot be written (disk full, no permission, a folder in the way).
@@ -41,36 +46,36 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(
-            prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent
-        )
-        os.close(handle)
+        with temporary_file(path) as partial:
+            yield partial
+            umask = os.umask(0)
+            os.umask(umask)
+            partial.chmod(0o666 & ~umask)
+            if durable:
+                with partial.open("rb") as file:
+                    os.fsync(file.fileno())
+            partial.replace(path)
     except OSError as error:
         raise EgodepthError(f"cannot write {path}: {error.strerror or error}") from error
-    partial = Path(name)
-    try:
-        yield partial
-        umask = os.umask(0)
-        os.umask(umask)
-        partial.chmod(0o666 & ~umask)
-        partial.replace(path)
-    except BaseException as error:
-        with suppress(OSError):
-            partial.unlink()
-        if isinstance(error, OSError):
-            raise EgodepthError(f"cannot write {path}: {error.strerror or error}") from error
-        raise
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write ``text`` as UTF-8, atomically."""
-    with atomic_path(path) as partial:
+    """Write ``text`` as UTF-8, atomically and durably."""
+    with atomic_path(path, durable=True) as partial:
         partial.write_text(text, encoding="utf-8")
 
 
 def write_json(path: str | Path, values: dict[str, Any]) -> None:
     """Write ``values`` as indented JSON, atomically."""
     write_text(path, json.dumps(values, indent=2) + "\n")
+
+
+def visible(folder: Path) -> list[Path]:
+    """Files and folders in a folder, sorted by name, without hidden ones: temporary files, and those that macOS
+    and editors write. Empty if there is no such folder."""
+    if not folder.is_dir():
+        return []
+    return sorted(path for path in folder.iterdir() if path.name[0] != ".")
 
 
 def natural_order(paths: Iterable[Path]) -> list[Path]:
@@ -135,10 +140,11 @@ def _natural(parts: Iterable[str]) -> list[list[str | int]]:
 
 def find(root: Path, pattern: str) -> list[Path]:
     """Find files and folders below ``root`` whose names match a pattern like ``frame-*.png``, in natural
-    order; symbolic links are followed, and each folder is visited once."""
+    order and without hidden ones; symbolic links are followed, and each folder is visited once."""
     found: list[Path] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:], names = ([n for n in each if n[0] != "."] for each in (folders, names))
         real = {name: os.path.realpath(f"{folder}/{name}") for name in folders}
         folders[:] = [name for name in folders if real[name] not in seen]
         seen.update(real.values())

@@ -7,7 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import read_text
+from egodepth.core.files import read_text, visible
+from egodepth.core.locks import Hold
+from egodepth.core.temporary import remove_leftovers
 
 LIST = "files.txt"
 HEAD = "# written by egodepth, "
@@ -30,24 +32,20 @@ class OutputFolder:
         path: the folder.
     """
 
-    def __init__(self, path: Path, kind: str):
+    def __init__(self, path: Path, kind: str, hold: Hold | None = None):
         """Look for earlier results.
 
         Args:
             path: folder; created with its first file.
             kind: kind of results, in words.
+            hold: keeps other processes from writing there as long as this object lives.
 
         Raises:
             EgodepthError: the folder contains results of another kind.
         """
         self.path, self._root, self._kind = path, path, kind
-        self._folders = {path}
+        self._folders, self._hold = {path}, hold
         self._earlier = [_Earlier(path, self._listed())] if (path / LIST).exists() else []
-
-    @classmethod
-    def at(cls, out: "str | Path | OutputFolder", kind: str) -> "OutputFolder":
-        """Return ``out`` as an output folder."""
-        return out if isinstance(out, OutputFolder) else cls(Path(out), kind)
 
     def each(self, names: list[str]) -> list[Self]:
         """Return a folder for each of several results: this folder for a single one, else subfolders."""
@@ -71,8 +69,7 @@ class OutputFolder:
             self._remove(self._earlier.pop(0))
         path = self.path / name
         if path.parent not in self._folders:
-            entries = path.parent.iterdir() if path.parent.is_dir() else iter(())
-            other = next((p for p in entries if not p.name.startswith(".")), None)
+            other = next(iter(visible(path.parent)), None)
             self._check(other, f"no earlier {self._kind} wrote")
             self._folders.update(path.parents)
         self._check(path if path.exists() else None, f"no earlier {self._kind} wrote")
@@ -112,6 +109,7 @@ class OutputFolder:
                 {p for n in names for p in PurePosixPath(n).parents}, reverse=True
             ):
                 place = top / folder
+                remove_leftovers(place)
                 if str(folder) != "." and place.is_dir() and not any(place.iterdir()):
                     place.rmdir()
         except OSError as error:

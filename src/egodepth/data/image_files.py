@@ -9,7 +9,7 @@ from threading import Lock
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import natural_order, reading
+from egodepth.core.files import natural_order, reading, visible
 from egodepth.data.pixels import (
     OWN_RANGE,
     NotFiniteError,
@@ -143,10 +143,4 @@ def read_depth_png(
 
 def list_images(folder: Path) -> list[Path]:
     """Image files of a folder in natural order, without hidden files; empty if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return natural_order(
-        path
-        for path in folder.iterdir()
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    return natural_order(p for p in visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES)

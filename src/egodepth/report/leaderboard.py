@@ -11,7 +11,7 @@ import yaml
 
 from egodepth.core.allowed import got
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_json, reading
+from egodepth.core.files import find, read_json, reading
 from egodepth.core.suggestions import similar_path
 from egodepth.evaluation.depth import LABELS, METRICS, PROTOCOLS
 
@@ -49,7 +49,7 @@ def collect(folder: Path, *, with_published: bool = True) -> list[Board]:
     if not folder.is_dir():
         raise EgodepthError(f"there is no folder {folder}{similar_path(folder, Path.is_dir)}")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for path in sorted(folder.rglob("*.json")):
+    for path in find(folder, "*.json"):
         scores = _read(path)
         if scores is not None:
             with reading(path, "the evaluation"):

@@ -1,7 +1,6 @@
 """Backends for DepthNet: ONNX export, and faster runtimes for CPUs."""
 
 import io
-import tempfile
 import warnings
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stdout
@@ -18,6 +17,7 @@ from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.core.quiet import quiet_loggers
+from egodepth.core.temporary import temporary_folder
 from egodepth.models.networks import DepthNet
 from egodepth.models.transformers_depth import TransformersDepth
 
@@ -99,8 +99,8 @@ def make_compute(
                 return depth(images, scales=1)[0]
 
         return in_bf16
-    with tempfile.TemporaryDirectory() as folder, progress.phase(f"preparing {backend}"):
-        path = Path(folder) / "depth.onnx"
+    with temporary_folder("backend") as folder, progress.phase(f"preparing {backend}"):
+        path = folder / "depth.onnx"
         export_onnx(depth, height, width, path)
         run_one = (
             _onnxruntime(path) if backend == "onnxruntime" else _openvino(path, backend, frames)

@@ -45,7 +45,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
 def write_weights(networks: nn.Module, path: Path) -> None:
     """Write weights as safetensors, under the names that :func:`read_run` expects."""
     state = {name: value.contiguous().cpu() for name, value in networks.state_dict().items()}
-    with atomic_path(path) as partial:
+    with atomic_path(path, durable=True) as partial:
         save_file(state, partial, metadata={"format": "pt", CHECKSUM: _checksum(state)})
 
 

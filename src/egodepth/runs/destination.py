@@ -3,7 +3,9 @@
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.locks import Hold, hold
 from egodepth.core.outputs import LIST, OutputFolder, check_destination
+from egodepth.core.temporary import remove_leftovers
 from egodepth.data.image_files import list_images
 from egodepth.runs.folder import RunFolder
 
@@ -35,12 +37,45 @@ def check_output_folder(path: Path, *, for_run: bool = False) -> None:
             )
 
 
-def output_folder(out: str | Path | OutputFolder, kind: str) -> OutputFolder:
-    """Return the output folder for results of a kind, checked by :func:`check_output_folder`.
+def claim_folder(path: Path, *, for_run: bool = False) -> Hold:
+    """Keep other processes from writing to a folder, and remove what killed ones left there.
+
+    Args:
+        path: the folder; made if it is missing, and removed again if nothing was written.
+        for_run: whether a run will be written there.
 
     Raises:
-        EgodepthError: as :func:`check_output_folder`, or the folder contains results of another kind.
+        EgodepthError: as :func:`check_output_folder`, or another process writes there.
     """
-    if not isinstance(out, OutputFolder):
-        check_output_folder(Path(out))
-    return OutputFolder.at(out, kind)
+    check_output_folder(path, for_run=for_run)
+    held = hold(path, folder=True)
+    remove_leftovers(path)
+    return held
+
+
+def claim_file(path: Path, suffixes: tuple[str, ...]) -> Hold:
+    """Keep other processes from writing to a file.
+
+    Args:
+        path: the file.
+        suffixes: allowed suffixes, in lower case.
+
+    Raises:
+        EgodepthError: as :func:`check_destination`, or another process writes it.
+    """
+    check_destination(path, suffixes)
+    return hold(path, folder=False)
+
+
+def output_folder(out: str | Path | OutputFolder, kind: str) -> OutputFolder:
+    """Return the output folder for results of a kind, checked by :func:`check_output_folder`. No other process
+    can write there as long as it lives.
+
+    Raises:
+        EgodepthError: as :func:`check_output_folder`, the folder contains results of another kind, or another
+            process writes there.
+    """
+    if isinstance(out, OutputFolder):
+        return out
+    path = Path(out)
+    return OutputFolder(path, kind, claim_folder(path))

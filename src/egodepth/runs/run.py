@@ -33,6 +33,7 @@ from egodepth.runs.backends import (
 )
 from egodepth.runs.cameras import undistortion_of_run
 from egodepth.runs.checkpoint import read_run, write_weights
+from egodepth.runs.destination import claim_folder
 from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder, RunLike, download
 from egodepth.runs.footage import Source, open_footage
@@ -107,8 +108,9 @@ class Run(
             raise EgodepthError(
                 f"{target} is a run, whose settings would be lost: name another folder"
             )
-        write_weights(parts, target.weights)
-        save_facts(self.folder, target)
+        with claim_folder(target.path, for_run=True):
+            write_weights(parts, target.weights)
+            save_facts(self.folder, target)
 
     @classmethod
     def _from_pretrained(cls, *, model_id: str, device: str = "auto", **options: Any) -> Self:

@@ -91,7 +91,7 @@ class Checkpoints(StepCallback):
     def save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint, and the files that belong to it."""
         if trainer.is_global_zero:
-            with atomic_path(self.path) as partial:
+            with atomic_path(self.path, durable=True) as partial:
                 trainer.save_checkpoint(partial)
             self.beside()
         else:

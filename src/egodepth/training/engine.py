@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import lightning as L
 import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.memory import keep_large_allocations
@@ -18,6 +19,18 @@ from egodepth.runs.devices import choose_device, choose_precision, torch_device
 from egodepth.settings.training import TrainSettings
 from egodepth.training.batch import RawBatch
 from egodepth.training.module import EgodepthModule
+
+
+class PlainFiles(TorchCheckpointIO):
+    """Writes checkpoints straight to their path. Lightning writes them among the system's temporary files
+    first, where a killed training leaves them."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        """Write a checkpoint."""
+        with Path(path).open("wb") as file:
+            torch.save(checkpoint, file)
 
 
 @dataclass(frozen=True)
@@ -73,6 +86,7 @@ class Engine:
             enable_model_summary=False,
             num_sanity_val_steps=0,
             use_distributed_sampler=False,
+            plugins=[PlainFiles()],
             **options,
         )
 

@@ -27,7 +27,7 @@ from egodepth.training.pretraining_module import WORLDS, PretrainingModule
 from egodepth.training.run import (
     TrainingInterrupted,
     TrainResult,
-    check_folder,
+    claim_run,
     loggers,
     read_saved,
 )
@@ -50,8 +50,7 @@ def pretrain(
     workers: int | None = None,
     held_out: HeldOutWorlds | None = None,
 ) -> TrainResult:
-    """Train DepthNet and PoseNet on rendered worlds into a run folder. Long, since it puts together all that
-    takes part, once.
+    """Train DepthNet and PoseNet on rendered worlds into a run folder.
 
     Args:
         settings: training settings, as in the recipe ``worlds``; those for footage, FeatureNet and other
@@ -68,10 +67,24 @@ def pretrain(
             can be resumed.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
-    began = time.perf_counter()
     run, engine = RunFolder.to_make(out), Engine.of(settings)
-    check_folder(run, resume=resume)
     stream = _make_stream(settings, engine, draws, workers)
+    with claim_run(run, resume=resume):
+        return _pretrain(settings, run, engine, stream, held_out, resume=resume)
+
+
+def _pretrain(
+    settings: TrainSettings,
+    run: RunFolder,
+    engine: Engine,
+    stream: WorldStream,
+    held_out: HeldOutWorlds | None,
+    *,
+    resume: bool,
+) -> TrainResult:
+    """Train into a claimed run folder, see :func:`pretrain`. Long, since it puts together all that takes part,
+    once."""
+    began = time.perf_counter()
     budget = _make_budget(settings, began)
     stream.schedule = Schedule(max(1, budget.first_fit()) if budget else settings.steps)
     record = _Record(run, stream, _first_facts(engine), began)

@@ -11,7 +11,7 @@ from egodepth.core.files import atomic_path
 from egodepth.core.provenance import provenance
 from egodepth.models.published import read_published
 from egodepth.runs.checkpoint import networks_checkpoint
-from egodepth.runs.destination import check_output_folder
+from egodepth.runs.destination import check_output_folder, claim_folder
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import TrainSettings
@@ -52,9 +52,9 @@ def import_featdepth(
             already contains a run.
     """
     run = RunFolder.to_make(out)
+    check_output_folder(run.path, for_run=True)
     if run.checkpoint.exists():
         raise EgodepthError(f"{out} already holds a run; name another folder with --out")
-    check_output_folder(run.path, for_run=True)
     if height % 32 or width % 32 or min(height, width) < 32:
         raise EgodepthError(f"height and width must be multiples of 32, got {height} and {width}")
     published = read_published(path, height=height, width=width)
@@ -63,10 +63,10 @@ def import_featdepth(
     settings = TrainSettings(
         recipe="imported", method="joint" if has_depth else "features", model=published.settings
     )
-    out.mkdir(parents=True, exist_ok=True)
-    config.save(settings, run.config)
-    run.write_facts({**provenance(), "imported": str(path), **PUBLISHED_GAP.facts()})
-    with atomic_path(run.checkpoint) as partial:
-        torch.save(networks_checkpoint(networks), partial)
+    with claim_folder(run.path, for_run=True):
+        config.save(settings, run.config)
+        run.write_facts({**provenance(), "imported": str(path), **PUBLISHED_GAP.facts()})
+        with atomic_path(run.checkpoint, durable=True) as partial:
+            torch.save(networks_checkpoint(networks), partial)
     found = [name for name, part in networks.named_children() if part is not None]
     return ImportResult(out, found, published.mapped, published.unused)

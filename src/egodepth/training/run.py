@@ -1,6 +1,7 @@
 """Running a training: run folder, data, trainer, stopping and resuming."""
 
 import time
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from shutil import rmtree
@@ -13,11 +14,12 @@ from torch.utils.data import DataLoader
 from egodepth.core import config, progress
 from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import reading
+from egodepth.core.locks import Hold
 from egodepth.core.world import World
 from egodepth.data.sequence import Sequence
 from egodepth.runs.cameras import keep_cameras
 from egodepth.runs.checkpoint import read_checkpoint
-from egodepth.runs.destination import check_output_folder
+from egodepth.runs.destination import claim_folder
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
 from egodepth.training.callbacks import (
@@ -111,11 +113,23 @@ def train(
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     run = RunFolder.to_make(out)
-    began = time.perf_counter()
     engine = Engine.of(settings)
+    with claim_run(run, resume=resume) if engine.world.is_main else nullcontext():
+        return _train(settings, run, engine, sequences, refined, resume=resume)
+
+
+def _train(
+    settings: TrainSettings,
+    run: RunFolder,
+    engine: Engine,
+    sequences: list[Sequence] | None,
+    refined: str,
+    *,
+    resume: bool,
+) -> TrainResult:
+    """Train into a claimed run folder, see :func:`train`."""
+    began = time.perf_counter()
     world = engine.world
-    if world.is_main:
-        check_folder(run, resume=resume)
     saved = read_saved(run) if resume else None
     if saved:
         settings, refined = _with_own_camera(settings, run), run.facts().refined
@@ -251,12 +265,22 @@ def loggers(run: RunFolder, first_step: int) -> list[Logger]:
     ]
 
 
-def check_folder(run: RunFolder, *, resume: bool) -> None:
-    """Check that a training can be written to a folder, or resumed from it.
+def claim_run(run: RunFolder, *, resume: bool) -> Hold:
+    """Keep other processes from writing to the folder of a training to start or to resume.
 
     Raises:
-        EgodepthError: the folder already contains a run, has none to resume, or cannot be written.
+        EgodepthError: the folder already contains a run, has none to resume, cannot be written, or another
+            process writes there.
     """
+    held = claim_folder(run.path, for_run=True)
+    with ExitStack() as on_error:
+        on_error.callback(held.release)
+        _check_run(run, resume=resume)
+        on_error.pop_all()
+    return held
+
+
+def _check_run(run: RunFolder, *, resume: bool) -> None:
     if resume and not run.checkpoint.exists():
         instead = (
             f"it holds weights alone; start a new run from them with --init {run} and another --out"
@@ -268,4 +292,3 @@ def check_folder(run: RunFolder, *, resume: bool) -> None:
         raise EgodepthError(
             f"{run} already holds a run: add --resume to go on, or name another folder"
         )
-    check_output_folder(run.path, for_run=True)

@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import reading
+from egodepth.core.files import reading, visible
 from egodepth.data.image_files import read_depth_png
 from egodepth.data.pixels import open_image
 
@@ -28,9 +28,8 @@ LIKE_DISPARITY = re.compile(r"disp|inv|idepth", re.IGNORECASE)
 def depth_maps(folder: Path) -> dict[str, Path]:
     """Depth maps in a folder by file name without suffix; arrays take precedence over images."""
     found: dict[str, Path] = {}
-    paths = sorted(folder.iterdir()) if folder.is_dir() else []
     for suffix in DEPTH_SUFFIXES:
-        for path in paths:
+        for path in visible(folder):
             if path.suffix.lower() == suffix:
                 found.setdefault(path.stem, path)
     return found

@@ -11,7 +11,7 @@ from PIL import Image
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import atomic_path, reading
+from egodepth.core.files import reading
 from egodepth.data.footage.cache import cache_file, read_or_make
 from egodepth.data.sequence import Frames, Sequence
 
@@ -45,20 +45,16 @@ def cached_frames(
         EgodepthError: a broken frame (nothing is cached then), or a folder that can't be written.
     """
     key = f"{sequence.frames.fingerprint} {height}x{width}"
-    path, numbers_path = (cache_file(folder, key, ending) for ending in (".npy", "-numbers.npy"))
+    path = cache_file(folder, key, "-frames.npy")
 
-    def make() -> None:
-        numbers: list[int] = []
-        with atomic_path(path) as partial:
-            count = _write_frames(partial, sequence, height, width, numbers)
-        if count == 0:
-            path.unlink()
-            raise EgodepthError(f"{sequence.name} holds no frames")
-        with atomic_path(numbers_path) as partial:
-            np.save(partial, np.array(numbers))
+    def make(partial: Path) -> None:
+        _write_frames(partial, sequence, height, width)
 
     def read() -> tuple[np.ndarray, np.ndarray]:
-        return np.load(path, mmap_mode="r"), np.load(numbers_path)
+        frames = np.load(path, mmap_mode="r")
+        with path.open("rb") as file:
+            file.seek(frames.offset + frames.nbytes)
+            return frames, np.load(file)
 
     return read_or_make(path, make, read)
 
@@ -70,11 +66,9 @@ def resize_frame(image: np.ndarray, height: int, width: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.LANCZOS))
 
 
-def _write_frames(
-    path: Path, sequence: Sequence, height: int, width: int, numbers: list[int]
-) -> int:
-    """Stream frames into an .npy file, writing its fixed-length header last; returns the number of frames."""
-    count = 0
+def _write_frames(path: Path, sequence: Sequence, height: int, width: int) -> None:
+    """Stream frames into an .npy file, writing its fixed-length header last, and their numbers after them."""
+    numbers: list[int] = []
     with path.open("wb") as file:
         _write_header(file, 0, height, width)
         frames = _resized(sequence.frames, height, width)
@@ -83,10 +77,11 @@ def _write_frames(
         ):
             file.write(resized.transpose(2, 0, 1).tobytes())
             numbers.append(number)
-            count += 1
+        if not numbers:
+            raise EgodepthError(f"{sequence.name} holds no frames")
+        np.save(file, np.array(numbers))
         file.seek(0)
-        _write_header(file, count, height, width)
-    return count
+        _write_header(file, len(numbers), height, width)
 
 
 def _write_header(file: object, count: int, height: int, width: int) -> None:

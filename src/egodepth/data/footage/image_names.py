@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthWarning
-from egodepth.core.files import count_in_hex
+from egodepth.core.files import count_in_hex, visible
 
 OTHER_PICTURES = (
     ".gif", ".apng", ".heic", ".heif", ".avif", ".jp2", ".jxl", ".tga", ".exr", ".hdr", ".dng", ".pfm",
@@ -72,9 +72,7 @@ def check_others(folder: Path) -> None:
     Args:
         folder: image folder.
     """
-    others = [
-        p for p in folder.iterdir() if p.suffix.lower() in OTHER_PICTURES and p.name[0] != "."
-    ]
+    others = [p for p in visible(folder) if p.suffix.lower() in OTHER_PICTURES]
     if others:
         warnings.warn(
             f"{len(others)} files in {folder}, as {min(others).name}, are left out: a folder's frames are "

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import natural_order, write_text
+from egodepth.core.files import natural_order, visible, write_text
 from egodepth.core.suggestions import similar_path
 from egodepth.data.footage.camera_file import read_calibration, read_units
 from egodepth.data.footage.camera_formats.values import Calibration, Units
@@ -153,10 +153,7 @@ def warn_of_unread_camera(sequence: Sequence) -> None:
     if not sequence.place or not place.exists():
         return
     folder = place if place.is_dir() else place.parent
-    beside = [
-        *folder.iterdir(),
-        *((folder / IMAGES).iterdir() if (folder / IMAGES).is_dir() else ()),
-    ]
+    beside = visible(folder) + visible(folder / IMAGES)
     found = [
         f
         for f in sorted(beside)
@@ -246,7 +243,7 @@ def _read_prepared(folder: Path) -> Sequence:
 
 
 def _warn_of_maps_without_image(folder: Path, images: set[str]) -> None:
-    maps = sorted(folder.iterdir()) if folder.is_dir() else []
+    maps = visible(folder)
     known = depth_maps(folder)
     others = [p for p in maps if p.stem in images and p.stem not in known]
     if others:

@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -15,8 +16,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from egodepth.core import progress
-from egodepth.core.files import atomic_path
-from egodepth.data.footage.cache import cache_file, read_or_make
+from egodepth.data.footage.cache import cache_file, is_whole, read_or_make, write_sealed
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.preparation.clips import NO_PART, Clip
 from egodepth.data.sequence import read_numbered
@@ -83,7 +83,7 @@ def add_labels(
     )
     path = cache_file(folder, key, "-dense.npy")
 
-    def make() -> None:
+    def make(out: Path) -> None:
         name = f"depth from many views of {clip.sequence.name}"
         with progress.phase(name, len(key_positions(clip)), "labels") as phase:
 
@@ -91,9 +91,11 @@ def add_labels(
                 phase.update(done)
                 on_frame(done, total)
 
-            _make_labels(clip, path, device, tell, seconds)
+            _make_labels(clip, path, out, device, tell, seconds)
 
     dense = read_or_make(path, make, lambda: np.load(path, mmap_mode="r"))
+    for piece in path.parent.glob(f"{path.stem}-*.npy"):
+        piece.unlink(missing_ok=True)
     return replace(clip, dense=dense)
 
 
@@ -127,8 +129,8 @@ def _shortest_baseline(clip: Clip, position: int) -> float:
 
 
 def _make_labels(
-    clip: Clip, path: Path, device: torch.device, on_frame: Callable[[int, int], None],
-    seconds: float | None,
+    clip: Clip, path: Path, out: Path, device: torch.device,
+    on_frame: Callable[[int, int], None], seconds: float | None,
 ) -> None:  # fmt: skip
     keys = key_positions(clip)
     pieces = [
@@ -141,27 +143,23 @@ def _make_labels(
         maker: LabelMaker | None = None
         for piece, name in zip(pieces[order], names[order], strict=True):
             labels = []
-            for position in [] if name.exists() else piece:
+            for position in [] if is_whole(name) else piece:
                 if seconds is not None and time.perf_counter() - started >= seconds:
                     break
                 maker = maker or LabelMaker(clip, piece[0], device)
                 labels.append(maker.label(position))
                 on_frame(done + len(labels), len(keys))
             if labels:
-                with atomic_path(name) as partial:
-                    np.save(partial, np.stack(labels))
+                write_sealed(name, partial(np.save, arr=np.stack(labels)))
             done += len(piece)
-    with atomic_path(path) as partial:
-        shape = (len(clip.frames), 2, *clip.frames.shape[-2:])
-        whole = np.lib.format.open_memmap(partial, mode="w+", dtype=np.float16, shape=shape)
-        for piece, name in zip(pieces, names, strict=True):
-            if name.exists():
-                labels = np.load(name)
-                whole[piece[: len(labels)]] = labels
-        _label_between(clip, whole)
-        whole.flush()
-    for name in names:
-        name.unlink(missing_ok=True)
+    shape = (len(clip.frames), 2, *clip.frames.shape[-2:])
+    whole = np.lib.format.open_memmap(out, mode="w+", dtype=np.float16, shape=shape)
+    for piece, name in zip(pieces, names, strict=True):
+        if is_whole(name):
+            labels = np.load(name)
+            whole[piece[: len(labels)]] = labels
+    _label_between(clip, whole)
+    whole.flush()
 
 
 def _label_between(clip: Clip, dense: np.ndarray) -> None:

@@ -8,7 +8,6 @@ import itertools
 import math
 import shutil
 import signal
-import tempfile
 import threading
 import warnings
 from collections.abc import Generator, Iterator
@@ -25,8 +24,8 @@ import torch
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import atomic_path
 from egodepth.core.prefetch import prefetch
+from egodepth.core.temporary import temporary_folder
 from egodepth.data.footage.cache import cache_file, read_or_make
 from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
 from egodepth.data.preparation.feature_matching import FeatureFinder, FrameFeatures, match_frames
@@ -114,10 +113,8 @@ def reconstruct(clip: Clip, folder: Path) -> Clip:
     )
     path = cache_file(folder, key, "-sfm.npz")
 
-    def make() -> None:
-        found = _run_colmap(clip)
-        with atomic_path(path) as partial:
-            np.savez(partial, **found)  # type: ignore[arg-type]
+    def make(partial: Path) -> None:
+        np.savez(partial, **_run_colmap(clip))  # type: ignore[arg-type]
 
     def read() -> dict[str, np.ndarray]:
         with np.load(path) as stored:
@@ -155,8 +152,7 @@ def _run_colmap(clip: Clip) -> dict[str, np.ndarray]:
             f"structure from motion needs {MIN_KEY_FRAMES} frames{apart}, and {clip.sequence.name} has "
             f"{len(keys)}"
         )
-    with tempfile.TemporaryDirectory(prefix="egodepth-sfm-") as name:
-        work = Path(name)
+    with temporary_folder("sfm") as work:
         database = work / "database.db"
         assert clip.sequence.camera is not None
         frames = clip.sequence.frames

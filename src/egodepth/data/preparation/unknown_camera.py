@@ -9,8 +9,7 @@ import cv2
 import numpy as np
 
 from egodepth.core import progress
-from egodepth.core.files import write_json
-from egodepth.data.footage.cache import cache_file, read_or_make
+from egodepth.data.footage.cache import cache_file, content, read_or_make
 from egodepth.data.footage.own_footage import with_lens
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
@@ -91,12 +90,13 @@ def estimate_unknown_camera(sequence: Sequence, folder: Path) -> CameraEstimate 
     key = f"{sequence.frames.fingerprint} {PAIRS} {WANTED_FLOW} {METHOD}"
     path = cache_file(folder, key, "-camera.json")
 
-    def make() -> None:
+    def make(partial: Path) -> None:
         found = _estimate(sequence)
-        write_json(path, found._asdict() | {"centre": found.centre.tolist()} if found else {})
+        values = found._asdict() | {"centre": found.centre.tolist()} if found else {}
+        partial.write_text(json.dumps(values), encoding="utf-8")
 
     def read() -> CameraEstimate | None:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = json.loads(content(path))
         if not stored:
             return None
         return CameraEstimate(**stored | {"centre": np.array(stored["centre"])})

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import read_json, reading
+from egodepth.core.files import read_json, reading, visible
 from egodepth.data.image_files import ImageFiles, list_images, read_depth_png
 from egodepth.data.sequence import ChangedFrames, Crop, Sequence
 from egodepth.data.sets.missing_items import MissingItems
@@ -51,7 +51,7 @@ def read_cityscapes(root: Path) -> list[Sequence]:
         folder = next(
             (root / n for n in (f"{kind}_sequence", kind) if (root / n).is_dir()), root / kind
         )
-        for city in sorted(p for p in folder.glob("*/*") if p.is_dir()):
+        for city in [p for part in visible(folder) for p in visible(part) if p.is_dir()]:
             sequences += _read_city(city, side, root, missing)
     if not any(s.camera_name == "left" for s in sequences):
         raise EgodepthError(
@@ -119,7 +119,8 @@ def _files(folder: Path, ending: str) -> dict[tuple[str, int], Path]:
     """Files of a folder by drive and frame number."""
     names = {
         path: path.name.removesuffix(ending).split("_")
-        for path in sorted(folder.glob(f"*{ending}"))
+        for path in visible(folder)
+        if path.name.endswith(ending)
     }
     return {
         (words[-2], int(words[-1])): path

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, read_yaml, reading
+from egodepth.core.files import find, read_yaml, reading, visible
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.sequence import ChangedFrames, Sequence
 from egodepth.data.sets.image_list import read_image_list
@@ -55,7 +55,7 @@ def _read_sequence(folder: Path, missing: MissingItems) -> list[Sequence]:
     poses = _read_state(folder / "state_groundtruth_estimate0")
     if poses is None:
         missing.add("sequences without ground-truth state", name)
-    cloud = next(iter(sorted((folder / "pointcloud0").glob("*.ply"))), None)
+    cloud = next((p for p in visible(folder / "pointcloud0") if p.suffix == ".ply"), None)
     if cloud is None:
         missing.add("sequences without a point cloud, so without depth", name)
     found = []

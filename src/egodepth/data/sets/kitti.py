@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import read_text, reading
+from egodepth.core.files import read_text, reading, visible
 from egodepth.data.image_files import ImageFiles, list_images
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.kitti_depth import find_improved_depth
@@ -73,7 +73,7 @@ def read_kitti_odometry(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: no sequences, or a broken calibration or pose file.
     """
-    folders = sorted(p for p in (root / "sequences").glob("*") if p.is_dir())
+    folders = [p for p in visible(root / "sequences") if p.is_dir()]
     missing = MissingItems("kitti_odometry", root)
     sequences = [
         sequence for folder in folders for sequence in _read_odometry(folder, root, missing)
