@@ -19,6 +19,7 @@ from PIL import Image
 from scipy.spatial.transform import Rotation
 
 from egodepth.core.files import write_json
+from egodepth.core.provenance import provenance
 from egodepth.data.synthetic.worlds.world import World
 from egodepth.evaluation.depth import PROTOCOLS, score_depth
 from egodepth.runs.run import Run
@@ -184,7 +185,7 @@ def main() -> None:
                     flush=True,
                 )
     if arguments.json:
-        write_json(arguments.json, {"run": arguments.run.name, "rows": rows})
+        write_json(arguments.json, {**provenance(), "run": arguments.run.name, "rows": rows})
 
 
 if __name__ == "__main__":
