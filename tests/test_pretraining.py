@@ -154,7 +154,7 @@ def test_an_interrupted_pretraining_goes_on(
     with monkeypatch.context() as patch:
         patch.setattr(held_out_worlds, "LOOK_EVERY", 0.5)
         patch.setattr(
-            tiny_worlds, "score", lambda networks: stop() or {"all": {"abs_rel": 1.0, "a1": 0.0}}
+            tiny_worlds, "score", lambda *_: stop() or {"all": {"abs_rel": 1.0, "a1": 0.0}}
         )
         with pytest.raises(TrainingInterrupted) as stopped:
             pretrain(settings, out, workers=0, held_out=tiny_worlds)

@@ -13,7 +13,6 @@ from tests.layouts import make_raw
 
 from egodepth import refine
 from egodepth.cli import main
-from egodepth.cli.command import INTERRUPTED
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.own_footage import read_camera, read_footage
 from egodepth.data.preparation.clips import read_clips
@@ -174,7 +173,7 @@ def test_what_was_refined_is_told_when_scoring_fails_or_work_is_interrupted(
 
     monkeypatch.setattr(refine, "refine_samples", interrupted)
     words[2] = str(frames)
-    assert main([*words, str(tmp_path / "some")]) == INTERRUPTED
+    assert main([*words, str(tmp_path / "some")]) == 130
     assert f"interrupted after 1 of 5 frames; {tmp_path / 'some'} holds" in capsys.readouterr().err
 
 

@@ -9,18 +9,29 @@ from typing import Any
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.progress import reporting
 from egodepth.core.quiet import quiet_loggers
+from egodepth.core.signals import command_signals, exit_status, was_received
 
 FAILED, MISUSED = 1, 2
 """Exit statuses after an error and after wrong usage."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return the exit status."""
-    from egodepth.cli.command import INTERRUPTED
+    """Run one command and return the exit status.
+
+    Args:
+        arguments: words of the command; by default those of this process, whose signals are handled until it
+            ends: see :mod:`egodepth.core.signals`.
+    """
+    with command_signals(own=arguments is None):
+        return _run(list(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(words: list[str]) -> int:
+    from egodepth.cli.command import START_OVER
     from egodepth.cli.output import complain
     from egodepth.cli.parsing import UsageError, make_app, parse
 
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    interrupted = f"interrupted; nothing is left half written; {START_OVER}"
     quiet_loggers()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
@@ -40,15 +51,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except EgodepthError as error:
         complain(str(error))
         return FAILED
-    except KeyboardInterrupt:
-        complain("interrupted")
-        return INTERRUPTED
+    except KeyboardInterrupt as stop:
+        complain(str(stop) or interrupted)
+        return exit_status()
     except BrokenPipeError:
         return FAILED
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         complain(f"I/O error{where}: {error.strerror or error}")
         return FAILED
+    except Exception:
+        if not was_received():
+            raise
+        complain(interrupted)  # code of another package made another error of it
+        return exit_status()
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:

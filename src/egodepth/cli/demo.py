@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from egodepth.cli.command import INTERRUPTED, Command, Metavar, Positive, SeedOption
-from egodepth.cli.output import complain, print_table
+from egodepth.cli.command import START_OVER, Command, Metavar, Positive, SeedOption
+from egodepth.cli.output import print_table
 
 
 class Demo(SeedOption, Command):
@@ -31,8 +31,7 @@ class Demo(SeedOption, Command):
                 init=None if self.init == "none" else self.init,
             )  # fmt: skip
         except TrainingInterrupted as stop:
-            complain(f"{stop}; run the demo again")
-            return INTERRUPTED
+            raise KeyboardInterrupt(f"{stop}; {START_OVER}") from stop
         depth, odometry = result.depth, result.odometry
         before = None if result.before is None else result.before.summary
         print_table(depth_table(depth.summary, depth.constant, depth.caption, before))

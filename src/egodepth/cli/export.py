@@ -5,8 +5,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from egodepth.cli.command import INTERRUPTED, Metavar, OnFootage, Positive, TakesRun
-from egodepth.cli.output import complain
+from egodepth.cli.command import START_OVER, Metavar, OnFootage, Positive, TakesRun
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
@@ -50,10 +49,14 @@ class ExportFootage(OnFootage):
     def _export(self) -> int:
         run, (sequence, *_) = self.load()
         found, no_unit = self.track(run, sequence)
-        written = f"{self.write(run, sequence, found)}, lengths in {found.unit}, are in {self.out}"
+        try:
+            what = self.write(run, sequence, found)
+        except KeyboardInterrupt as stop:
+            left = f"{self.out} is {'not written' if self.suffixes else 'incomplete'}"
+            raise KeyboardInterrupt(f"interrupted; {left}; {START_OVER}") from stop
+        written = f"{what}, lengths in {found.unit}, are in {self.out}"
         if found.interrupted:
-            complain(f"{found.interrupted}; this is a part: {written}")
-            return INTERRUPTED
+            raise KeyboardInterrupt(f"{found.interrupted}; this is a part: {written}; {START_OVER}")
         print(written)
         if no_unit is not None:
             raise EgodepthError(f"{no_unit}; {self.out} is in the run's own unit") from no_unit
@@ -150,7 +153,12 @@ class ExportHub(TakesRun):
 
         check_output_folder(self.out, for_run=True)
         run = Run.load(self.run_folder)
-        run.save_pretrained(self.out)
+        try:
+            run.save_pretrained(self.out)
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(
+                f"interrupted; {self.out} is incomplete; {START_OVER}"
+            ) from stop
         print(f"{self.out} holds the run for others: model.safetensors, config.yaml, README.md")
         if self.push:
             try:

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from egodepth.cli.command import INTERRUPTED, Metavar, OnFootage
-from egodepth.cli.output import complain, print_table
+from egodepth.cli.command import START_OVER, Metavar, OnFootage
+from egodepth.cli.output import print_table
 from egodepth.core.errors import EgodepthError
 
 
@@ -53,8 +53,9 @@ class Odometry(OnFootage):
                 caption += describe("sim3", scores)
                 print_table(odometry_table(scores, sequence.name, caption))
             if found.interrupted:
-                complain(f"{found.interrupted}; what was found is in {out.path}")
-                return INTERRUPTED
+                raise KeyboardInterrupt(
+                    f"{found.interrupted}; their trajectory is in {out.path}; {START_OVER}"
+                )
             if no_unit is not None:
                 raise EgodepthError(
                     f"{no_unit}; the trajectory is in the run's own unit"

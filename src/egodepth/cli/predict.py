@@ -3,8 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from egodepth.cli.command import INTERRUPTED, Metavar, OnFootage
-from egodepth.cli.output import complain
+from egodepth.cli.command import START_OVER, Metavar, OnFootage
 
 
 class Predict(OnFootage):
@@ -44,10 +43,12 @@ class Predict(OnFootage):
             try:
                 for _ in predictions:
                     count += 1
-            except KeyboardInterrupt:
-                complain(f"interrupted after {count} of {total} frames; {out.path} holds them without a "
-                         "trajectory")  # fmt: skip
-                return INTERRUPTED
+            except KeyboardInterrupt as stop:
+                kept = "no video" if set(self.formats) == {"video"} else "depth maps, but no video"
+                raise KeyboardInterrupt(
+                    f"interrupted after {count} of {total} frames of {sequence.name}; {out.path} holds "
+                    f"{kept} or trajectory; {START_OVER}"
+                ) from stop
             what = "the trajectory" if run.has_motion else "no trajectory (there is no PoseNet)"
             print(f"{count} depth maps and {what} are in {out.path}; lengths in {unit.text}")
         return 0

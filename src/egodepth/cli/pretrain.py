@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from egodepth.cli.command import INTERRUPTED, Command, Metavar, OptionsOf, Positive
-from egodepth.cli.output import complain
+from egodepth.cli.command import BEFORE_FIRST_STEP, Command, Metavar, OptionsOf, Positive
 from egodepth.core.config import list_settings, override
 from egodepth.core.errors import EgodepthError
 from egodepth.settings.recipes import worlds
 
 if TYPE_CHECKING:
     from egodepth.settings.training import TrainSettings
+    from egodepth.training.run import TrainResult
 
 SETTINGS = (
     "init", "batch_size", "learning_rate", "decoder_rate", "weight_decay", "gradient_clip", "seed", "device",
@@ -48,21 +48,27 @@ class Pretrain(Command):
         from egodepth.training.pretraining import pretrain
         from egodepth.training.run import TrainingInterrupted
 
-        settings, stop = self._settings(), None
         try:
             result = pretrain(
-                settings, self.out, resume=self.resume, draws=self.draws, workers=self.workers
+                self._settings(),
+                self.out,
+                resume=self.resume,
+                draws=self.draws,
+                workers=self.workers,
             )
-        except TrainingInterrupted as interrupt:
-            result, stop = interrupt.result, interrupt
+        except TrainingInterrupted as stop:
+            self._print_result(stop.result)
+            again = shlex.join(["--out", str(self.out), "--resume"])
+            raise KeyboardInterrupt(f"{stop}; go on with: egodepth pretrain {again}") from stop
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(BEFORE_FIRST_STEP) from stop
+        self._print_result(result)
+        return 0
+
+    def _print_result(self, result: "TrainResult") -> None:
         print(
             f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s; the run is in {self.out}"
         )
-        if stop is not None:
-            again = shlex.join(["--out", str(self.out), "--resume"])
-            complain(f"{stop}; go on with: egodepth pretrain {again}")
-            return INTERRUPTED
-        return 0
 
     def _settings(self) -> "TrainSettings":
         from egodepth.runs.folder import RunFolder

@@ -1,12 +1,13 @@
 """``egodepth refine``."""
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
 from egodepth.cli.command import (
-    INTERRUPTED,
+    START_OVER,
     CameraOptions,
     DeviceOption,
     Metavar,
@@ -64,8 +65,8 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
                 learning_rate=self.learning_rate, device=self.device,
             )  # fmt: skip
         except TrainingInterrupted as stop:
-            complain(f"{stop}; go on with: egodepth train {self.source} --out {self.out} --resume")
-            return INTERRUPTED
+            again = shlex.join([self.source, "--out", str(self.out), "--resume"])
+            raise KeyboardInterrupt(f"{stop}; go on with: egodepth train {again}") from stop
         print(f"{result.steps} steps; {result.held_out}; the refined run is in {self.out}, its scores are "
               "marked as refined")  # fmt: skip
         return 0
@@ -97,10 +98,11 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
             try:
                 for _ in write_predictions(predictions, out):
                     count += 1
-            except KeyboardInterrupt:
-                complain(f"interrupted after {count} of {total} frames; {out.path} holds their depth maps, "
-                         "which are not scored")  # fmt: skip
-                return INTERRUPTED
+            except KeyboardInterrupt as stop:
+                raise KeyboardInterrupt(
+                    f"interrupted after {count} of {total} frames of {sequence.name}; {out.path} holds their "
+                    f"depth maps, which are not scored; {START_OVER}"
+                ) from stop
             print(f"depth maps, each {how}, are in {out.path}")
         self._tell_improved(found, str(how), folder)
         try:

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from egodepth.cli.command import INTERRUPTED, Command, Metavar, OptionsOf, Positional
+from egodepth.cli.command import BEFORE_FIRST_STEP, Command, Metavar, OptionsOf, Positional
 from egodepth.cli.output import complain
 from egodepth.core.errors import EgodepthError
 from egodepth.settings.recipes import footage
@@ -44,17 +44,18 @@ class Train(Command):
         settings = self._settings()
         if self.estimate:
             return self._print_estimate(settings)
-        stop: TrainingInterrupted | None = None
         try:
             result = train(settings, self.out, resume=self.resume)
-        except TrainingInterrupted as interrupt:
-            result, stop = interrupt.result, interrupt
+        except TrainingInterrupted as stop:
+            if World.of_environment().is_main:
+                self._print_result(settings, stop.result)
+            again = shlex.join([*self.what, "--out", str(self.out), "--resume"])
+            raise KeyboardInterrupt(f"{stop}; go on with: egodepth train {again}") from stop
+        except KeyboardInterrupt as stop:
+            raise KeyboardInterrupt(BEFORE_FIRST_STEP) from stop
         if World.of_environment().is_main:
             self._print_result(settings, result)
-            if stop is not None:
-                again = shlex.join([*self.what, "--out", str(self.out), "--resume"])
-                complain(f"{stop}; go on with: egodepth train {again}")
-        return 0 if stop is None else INTERRUPTED
+        return 0
 
     def _settings(self) -> "TrainSettings":
         from egodepth.runs.folder import RunFolder

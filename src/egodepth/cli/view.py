@@ -13,6 +13,7 @@ from egodepth.cli.command import (
     UnitOptions,
 )
 from egodepth.core.errors import EgodepthError
+from egodepth.core.signals import exit_status
 
 
 class ViewRun(
@@ -53,7 +54,7 @@ class ViewRun(
             view.wait()
         except KeyboardInterrupt:
             view.stop()
-        return 0
+        return exit_status()
 
 
 class ViewLive(TakesRun, PageOptions, DeviceOption):
@@ -72,12 +73,12 @@ class ViewLive(TakesRun, PageOptions, DeviceOption):
 
         run = Run.load(self.run_folder, self.device)
         run.use_backend(self.backend)
-        view = LiveView(run, LiveCamera(self.source), self.port)
+        view, status = LiveView(run, LiveCamera(self.source), self.port), 0
         self.announce(view.address)
         try:
             view.wait()
         except KeyboardInterrupt:
-            pass
+            status = exit_status()
         finally:
             view.stop()
         if view.problem:
@@ -85,4 +86,4 @@ class ViewLive(TakesRun, PageOptions, DeviceOption):
         print(
             f"{view.frames} of {view.camera.seen} frames, the last ones at {view.rate:.1f} frames/s"
         )
-        return 0
+        return status

@@ -1,12 +1,9 @@
 """Callbacks: progress, checkpoints, stopping, collapse detection, sample pictures."""
 
-import signal
-import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import lightning as L
@@ -17,6 +14,7 @@ from PIL import Image
 from egodepth.core import progress
 from egodepth.core.colours import colourize_depth
 from egodepth.core.files import atomic_path
+from egodepth.core.signals import call_on_signal
 from egodepth.runs.folder import RunFolder
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule
@@ -99,23 +97,29 @@ class Checkpoints(StepCallback):
 
 
 class GracefulStop(StepCallback):
-    """Stops training after the current step on Ctrl-C or SIGTERM; a second signal stops at once."""
+    """Stops training after the current step on Ctrl-C, SIGTERM or SIGHUP; before the first step, they raise
+    KeyboardInterrupt, and so does a second signal. See :mod:`egodepth.core.signals`.
+
+    Attributes:
+        stopped_by: name of the signal, or "another process" if another rank received it; None so far.
+    """
 
     def __init__(self) -> None:
         self.stopped_by: str | None = None
-        self._previous: dict[int, Any] = {}
+        self._stack = ExitStack()
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        def stop(number: int, frame: FrameType | None) -> None:
-            if self.stopped_by is not None:
-                raise KeyboardInterrupt
-            self.stopped_by = signal.Signals(number).name
+    def on_train_batch_start(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if batch_idx > 0:
+            return
+
+        def stop(name: str) -> None:
+            self.stopped_by = name
             progress.note("stopping after this step; press Ctrl-C again to stop at once")
             trainer.should_stop = trainer.world_size == 1
 
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, stop)
+        self._stack.enter_context(call_on_signal(stop))
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         if trainer.world_size > 1:
@@ -126,17 +130,12 @@ class GracefulStop(StepCallback):
                 self.stopped_by = "another process"
 
     def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
-        self._give_back()
+        self._stack.close()
 
     def on_exception(
         self, trainer: L.Trainer, pl_module: L.LightningModule, exception: BaseException
     ) -> None:
-        self._give_back()
-
-    def _give_back(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-        self._previous = {}
+        self._stack.close()
 
 
 class CollapseWatch(StepCallback):

@@ -32,38 +32,49 @@ class HeldOutWorlds:
         self._sizes = sizes
         self._frames: list[tuple[str, np.ndarray, np.ndarray]] = []
 
-    def _rendered(self) -> list[tuple[str, np.ndarray, np.ndarray]]:
+    def _rendered(self, stopped: Callable[[], bool]) -> list[tuple[str, np.ndarray, np.ndarray]]:
         """Return kind, image, and depth in the canonical unit of each frame; rendered once."""
         if not self._frames:
+            frames = []
             worlds = [
                 World(kind, HELD_OUT_SEEDS + place, FRAMES[-1] + 1, *size)
                 for kind in KINDS
                 for place, size in enumerate(self._sizes)
             ]
             for world in progress.track(worlds, "rendering held-out worlds", unit="worlds"):
+                if stopped():
+                    return []
                 unit = CANONICAL_FOCAL / float(world.camera.matrix[0, 0])
                 for index in FRAMES:
                     image, depth, _ = world.render(index)
-                    self._frames.append((world.kind, image, unit * depth))
+                    frames.append((world.kind, image, unit * depth))
+            self._frames = frames
         return self._frames
 
     @torch.inference_mode()
-    def score(self, networks: Networks) -> dict[str, dict[str, float]]:
+    def score(
+        self, networks: Networks, stopped: Callable[[], bool] = lambda: False
+    ) -> dict[str, dict[str, float]]:
         """Compute Abs Rel and delta 1 (``abs_rel``, ``a1``) with median scaling, averaged per kind and over
-        kinds.
+        kinds; empty if it was stopped.
 
         Args:
             networks: networks in evaluation mode.
+            stopped: whether to stop; asked before every frame.
         """
         depth_net = networks.depth
         assert depth_net is not None
         device = next(depth_net.parameters()).device
         scores: dict[str, list[dict[str, float]]] = {}
-        for kind, image, truth in self._rendered():
+        for kind, image, truth in self._rendered(stopped):
+            if stopped():
+                break
             levels = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float() / 255
             inverse = depth_net(levels.contiguous(memory_format=torch.channels_last), scales=1)[0]
             predicted = 1 / inverse[0, 0].cpu().numpy()
             scores.setdefault(kind, []).append(score_depth(predicted, truth, PROTOCOL))
+        if stopped():
+            return {}
         means = {kind: _mean(found) for kind, found in scores.items()}
         return {**means, "all": _mean(list(means.values()))}
 
@@ -102,8 +113,10 @@ class ScoreWorlds(StepCallback):
         done = module.schedule.progress(step)
         if not trainer.is_global_zero or (done < 1 and done - self._scored < LOOK_EVERY):
             return
+        scores = self._worlds.score(module.average, lambda: trainer.should_stop)
+        if not scores:  # a resumed training scores first
+            return
         self._scored = done
-        scores = self._worlds.score(module.average)
         self.curve.append({"step": step, **scores})
         each = ", ".join(
             f"{kind} {s['abs_rel']:.3f}" for kind, s in scores.items() if kind != "all"

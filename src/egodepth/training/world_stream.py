@@ -1,6 +1,5 @@
 """Batches of rendered worlds, from a buffer that worker processes keep filling."""
 
-import signal
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from egodepth.core import progress
 from egodepth.core.schedule import Schedule
+from egodepth.core.signals import ignore_signals
 from egodepth.data.preparation.clips import NO_PART
 from egodepth.data.synthetic.worlds.pairs import MAX_DEPTH, Pair, world_pairs
 from egodepth.training.batch import RawBatch
@@ -166,6 +166,5 @@ def _as_it_is(pairs: list[Pair]) -> list[Pair]:
 
 
 def _begin_worker(_: int) -> None:
-    # Ctrl-C reaches all processes of a terminal; only the main process handles it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    ignore_signals()  # which reach all processes of a terminal
     cv2.setNumThreads(1)

@@ -1,0 +1,209 @@
+"""Ctrl-C, SIGTERM and SIGHUP: what every long command does, and keeps."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.conftest import TINY, write_images
+
+from egodepth.cli import main
+from egodepth.core import signals
+from egodepth.core.progress import Phase
+from egodepth.runs.checkpoint import read_checkpoint
+
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
+WAITING = """
+import sys, time
+from egodepth.core.signals import command_signals, exit_status
+with command_signals(own=True):
+    print("ready", flush=True)
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("stopping", flush=True)
+        {then}
+        sys.exit(exit_status())
+"""
+"""A command that waits, and then does something else before it ends."""
+
+
+@pytest.fixture
+def frames(tmp_path: Path) -> Path:
+    write_images(tmp_path / "frames", 7)
+    return tmp_path / "frames"
+
+
+@pytest.fixture
+def own_signals(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Lets a command own the signals of this process, and takes them back."""
+    before = {number: signal.getsignal(number) for number in STATUS}
+    monkeypatch.setattr(signals._Process, "owned", False)
+    monkeypatch.setattr(signals._Process, "received", None)
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def run_until(
+    monkeypatch: pytest.MonkeyPatch, phase: str, count: int, number: int, *words: object
+) -> int:
+    """Run a command as the shell does, and send it a signal when a phase has done so much."""
+    update, sent = Phase.update, []
+
+    def watched(self: Phase, done: int, *others: object) -> None:
+        update(self, done, *others)  # type: ignore[arg-type]
+        if self.name.startswith(phase) and done >= count and not sent:
+            sent.append(done)
+            os.kill(os.getpid(), number)
+            time.sleep(0)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Phase, "update", watched)
+        patch.setattr(sys, "argv", ["egodepth", *map(str, words)])
+        status = main()
+    assert sent, f"there was no phase {phase}"
+    return status
+
+
+def files_of(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+def assert_whole(folder: Path) -> None:
+    """Nothing temporary is left, and what is there can be read."""
+    for path in files_of(folder):
+        assert not path.name.startswith("."), path
+        if path.suffix == ".npz":
+            assert np.load(path)["depth"].ndim == 2
+
+
+@pytest.mark.usefixtures("own_signals")
+@pytest.mark.parametrize(
+    ("words", "phase", "count", "said", "kept"),
+    [
+        (["predict"], "predicting", 4, "after 4 of 7 frames", "depth/000003.npz"),
+        (["predict", "--formats", "video"], "predicting", 4, "no video or trajectory", "files.txt"),
+        (["odometry"], "tracking", 4, "after 4 of 7 frames; their traj", "trajectory_tum.txt"),
+        (["refine"], "refining", 2, "not scored", "depth/000001.npz"),
+        (["export", "colmap"], "tracking", 4, "this is a part", "sparse/0/images.txt"),
+        (["landscape", "--frame", "3"], "", 0, "nothing is left half written", None),
+    ],
+)  # fmt: skip
+def test_a_command_keeps_what_is_whole(
+    tiny_run: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, words: list[str], phase: str, count: int, said: str, kept: str | None,
+) -> None:  # fmt: skip
+    number = [*STATUS][count % 3]
+    out = tmp_path / "out"
+    options = ["--fov", 60, "--out", out]
+    command = [w for w in words if not w.startswith("--") and w not in ("video", "3")]
+    given = [*command, tiny_run, frames, *words[len(command) :], *options]
+    assert run_until(monkeypatch, phase, count, number, *given) == STATUS[number]
+    error = capsys.readouterr().err.splitlines()
+    assert said in error[-1] and error[-1].endswith("the same command starts over")
+    assert_whole(tmp_path)
+    assert kept is None or (out / kept).exists()
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_a_training_is_resumed_after_a_closed_terminal(
+    frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    words = ["train", frames, "--out", tmp_path / "run"]
+    for name, value in (TINY | {"steps": 50, "data.fov": 60, "minutes": "null"}).items():
+        words += [f"--{name}", str(list(value) if isinstance(value, tuple) else value)]
+    assert run_until(monkeypatch, "training", 2, signal.SIGHUP, *words) == 129
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "stopped by SIGHUP; go on with: egodepth train" in error and "--resume" in error
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.ckpt")["global_step"] == 3
+    assert_whole(tmp_path / "run")
+
+
+@pytest.mark.usefixtures("own_signals")
+def test_before_the_first_step_there_is_nothing_to_keep(
+    frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    words = ["train", frames, "--out", tmp_path / "run", "--data.fov", 60]
+    assert run_until(monkeypatch, "", 1, signal.SIGTERM, *words) == 143
+    assert "interrupted before the first step; the same command" in capsys.readouterr().err
+    assert not (tmp_path / "run" / "checkpoint.ckpt").exists()
+    small = ["pretrain", "--out", tmp_path / "worlds", "--workers", 0]
+    for name in ("height", "width", "pretrained", "depth_encoder", "pose_encoder"):
+        small += [f"--model.{name}", str(TINY[f"model.{name}"])]
+    monkeypatch.setattr(signals._Process, "received", None)
+    assert run_until(monkeypatch, "rendering worlds", 1, signal.SIGINT, *small) == 130
+    assert "interrupted before the first step; the same command" in capsys.readouterr().err
+
+
+def waiting(then: str = "pass", **options: object) -> subprocess.Popen[str]:
+    """Start a command that waits, and does something else after the first signal."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING.replace("{then}", then)], text=True,
+        **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **options},
+    )  # type: ignore[call-overload]  # fmt: skip
+    if process.stdout is not None:
+        assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("number", STATUS)
+def test_the_second_signal_ends_it_at_once(number: signal.Signals) -> None:
+    with waiting("time.sleep(60)") as process:
+        process.send_signal(number)
+        assert process.stdout.readline() == "stopping\n"
+        process.send_signal(number)
+        assert process.wait(5) == STATUS[number]
+        assert process.stderr.read() == ""
+    with waiting() as process:
+        process.send_signal(number)
+        assert process.wait(5) == STATUS[number]
+
+
+def test_an_interrupt_that_python_would_drop_arrives() -> None:
+    """Raised in a finalizer, an error is printed and forgotten."""
+    dropped = WAITING.replace(
+        "time.sleep(60)",
+        "\n        class Slow:\n            def __del__(self): time.sleep(1)\n"
+        "        del (s := [Slow()])[0]\n        time.sleep(60)",
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", dropped.format(then="pass")],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as process:  # fmt: skip
+        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
+        assert process.stderr.read() == ""
+
+
+def test_a_closed_terminal_takes_no_words() -> None:
+    """Writing to it would fail, and end a training before its checkpoint."""
+    main_end, terminal = pty.openpty()
+    process = waiting(
+        "print('more', flush=True); print('more', file=sys.stderr)",
+        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+    )  # fmt: skip
+    os.close(terminal)
+    assert b"ready" in os.read(main_end, 100)
+    process.send_signal(signal.SIGHUP)
+    os.close(main_end)
+    assert process.wait(5) == 129
+
+
+def test_nohup_is_obeyed() -> None:
+    with waiting(preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN)) as process:
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        assert process.poll() is None
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(5) == 143
