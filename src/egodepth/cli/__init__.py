@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.memory import is_out_of_memory
 from egodepth.core.progress import reporting
 from egodepth.core.quiet import quiet_loggers
 from egodepth.core.signals import command_signals, exit_status, was_received
@@ -60,11 +61,17 @@ def _run(words: list[str]) -> int:
         where = f" {error.filename}" if error.filename else ""
         complain(f"I/O error{where}: {error.strerror or error}")
         return FAILED
-    except Exception:
-        if not was_received():
-            raise
-        complain(interrupted)  # code of another package made another error of it
-        return exit_status()
+    except Exception as error:
+        if was_received():  # code of another package made another error of it
+            complain(interrupted)
+            return exit_status()
+        if is_out_of_memory(error):
+            complain(
+                "out of memory: end other programs, raise the limit (ulimit -v), or choose smaller images or "
+                "batches"
+            )
+            return FAILED
+        raise
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:

@@ -1,6 +1,7 @@
 """Reading files, writing them atomically, and sorting them in natural order."""
 
 import codecs
+import errno
 import fnmatch
 import json
 import math
@@ -56,7 +57,26 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
                     os.fsync(file.fileno())
             partial.replace(path)
     except OSError as error:
-        raise EgodepthError(f"cannot write {path}: {error.strerror or error}") from error
+        raise write_error(path, error) from error
+
+
+def write_error(path: str | Path, error: OSError) -> EgodepthError:
+    """The error of a file that cannot be written, with advice if the disk is full."""
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "; free some space there, or choose another place" if full else ""
+    return EgodepthError(f"cannot write {path}: {error.strerror or error}{advice}")
+
+
+def reserve(path: Path) -> None:
+    """Reserve the disk space of a file that is written through a memory map, where a full disk would end the
+    process with a bus error.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    if hasattr(os, "posix_fallocate"):
+        with path.open("r+b") as file:
+            os.posix_fallocate(file.fileno(), 0, path.stat().st_size)
 
 
 def write_text(path: str | Path, text: str) -> None:

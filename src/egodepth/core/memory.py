@@ -1,10 +1,16 @@
-"""Memory allocation on the CPU."""
+"""Memory allocation on the CPU, and lack of it."""
 
 import ctypes
+import mmap
 import platform
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 _LARGEST = 1 << 30
+_LACK_OF_MEMORY = (
+    "out of memory", "allocate memory", "memory allocation", "insufficient memory", "bad_alloc",
+    "failed to map segment", "can't start new thread",
+)  # fmt: skip
+"""Texts by which libraries report it, in errors of many types, in lower case."""
 
 
 def keep_large_allocations() -> bool:
@@ -20,3 +26,25 @@ def keep_large_allocations() -> bool:
     return bool(
         libc.mallopt(_M_MMAP_THRESHOLD, _LARGEST) and libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
     )
+
+
+def require_memory(size: int) -> None:
+    """Check that a library, which would crash without it, can get some memory now.
+
+    Raises:
+        MemoryError: there is not as much left, as under ``ulimit -v``.
+    """
+    try:
+        mmap.mmap(-1, size).close()
+    except OSError as error:
+        raise MemoryError(str(error)) from error
+
+
+def is_out_of_memory(error: BaseException | None) -> bool:
+    """Whether an error, or one that led to it, came from lack of memory."""
+    while error is not None:
+        text = str(error).lower()
+        if isinstance(error, MemoryError) or any(each in text for each in _LACK_OF_MEMORY):
+            return True
+        error = error.__cause__ or error.__context__
+    return False

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import read_text, visible
+from egodepth.core.files import read_text, visible, write_error
 from egodepth.core.locks import Hold
 from egodepth.core.temporary import remove_leftovers
 
@@ -84,7 +84,7 @@ class OutputFolder:
             with listing.open("a", encoding="utf-8") as file:
                 file.write(f"{start}{name}\n")
         except OSError as error:
-            raise EgodepthError(f"cannot write {listing}: {error.strerror or error}") from error
+            raise write_error(listing, error) from error
 
     def _check(self, other: Path | None, why: str) -> None:
         if other is not None:

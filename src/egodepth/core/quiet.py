@@ -1,6 +1,7 @@
 """Silencing the terminal output of other packages."""
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,23 @@ def quiet_loggers() -> None:
     """Let the loggers in CHATTY show errors only."""
     for name in CHATTY:
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+@contextmanager
+def quiet_writers() -> Iterator[None]:
+    """Hide the traces of I/O errors in threads inside the ``with`` block: TensorBoard's writer raises its error
+    once more where it is used."""
+    before = threading.excepthook
+
+    def show(found: threading.ExceptHookArgs) -> None:
+        if not isinstance(found.exc_value, OSError):
+            before(found)
+
+    threading.excepthook = show
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 @contextmanager

@@ -103,6 +103,8 @@ def _handler(stop: Callable[[str], None]) -> Callable[[int, FrameType | None], N
     def handle(number: int, _: FrameType | None) -> None:
         nonlocal asked
         if _Process.owned and _Process.received is not None:
+            if number == HANGUP:
+                return  # a closed terminal sends it, and its shell once more
             _end_at_once(number)
         if asked and not _Process.owned:
             raise KeyboardInterrupt
@@ -136,6 +138,7 @@ def _raise_again(found: "sys.UnraisableHookArgs") -> None:
     if found.exc_type is KeyboardInterrupt and _Process.received is not None:
         number, _Process.received = _Process.received, None
         with suppress(RuntimeError):  # at the very end Python starts no threads any more
-            threading.Timer(0.05, signal.raise_signal, [number]).start()
+            again = [threading.main_thread().ident, number]
+            threading.Timer(0.05, signal.pthread_kill, again).start()
     else:
         sys.__unraisablehook__(found)

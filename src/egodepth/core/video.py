@@ -10,11 +10,13 @@ import av
 import numpy as np
 from av.error import FFmpegError
 
-from egodepth.core.errors import EgodepthError
-from egodepth.core.files import atomic_path
+from egodepth.core.files import atomic_path, write_error
+from egodepth.core.memory import require_memory
 
 DEFAULT_RATE = 10.0
 """Frames per second of videos made from frames without times."""
+ENCODER_FRAMES = 60
+"""Frames for which memory is required before x264 begins, which crashes without."""
 TICKS = 60_000
 """Clock ticks per second: a multiple of all common frame rates, 29.97 included. MPEG-4 allows up to 65,535."""
 
@@ -58,6 +60,7 @@ class VideoWriter:
         even = np.ascontiguousarray(image[: image.shape[0] & ~1, : image.shape[1] & ~1])
         try:
             if self._container is None:
+                require_memory(ENCODER_FRAMES * even.nbytes)
                 self._container = av.open(video_address(self._partial), "w", format="mp4")
                 codec = "libx264" if "libx264" in av.codecs_available else "mpeg4"
                 self._stream = self._container.add_stream(codec, rate=round(self.rate))
@@ -71,7 +74,7 @@ class VideoWriter:
             frame.pts, frame.time_base = self._ticks(time), Fraction(1, TICKS)
             self._mux(self._stream.encode(frame))
         except FFmpegError as error:
-            raise EgodepthError(f"cannot write {self.path}: {reason(error)}") from error
+            raise write_error(self.path, _as_os_error(error)) from error
 
     def _ticks(self, time: float | None) -> int:
         """Return the time stamp of the next frame, in ticks."""
@@ -102,10 +105,14 @@ class VideoWriter:
                 self._container.close()
         except FFmpegError as failed:
             if error is None:
-                error = EgodepthError(f"cannot write {self.path}: {reason(failed)}")
+                error = write_error(self.path, _as_os_error(failed))
                 self._stack.__exit__(type(error), error, None)
                 raise error from failed
         self._stack.__exit__(kind, error, trace)
+
+
+def _as_os_error(error: FFmpegError) -> OSError:
+    return OSError(error.errno, reason(error))
 
 
 def reason(error: FFmpegError | OSError | IndexError) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
 from egodepth.core.errors import EgodepthError
@@ -46,7 +46,7 @@ def write_weights(networks: nn.Module, path: Path) -> None:
     """Write weights as safetensors, under the names that :func:`read_run` expects."""
     state = {name: value.contiguous().cpu() for name, value in networks.state_dict().items()}
     with atomic_path(path, durable=True) as partial:
-        save_file(state, partial, metadata={"format": "pt", CHECKSUM: _checksum(state)})
+        partial.write_bytes(save(state, metadata={"format": "pt", CHECKSUM: _checksum(state)}))
 
 
 def _checksum(state: Mapping[str, torch.Tensor]) -> str:

@@ -13,6 +13,7 @@ from PIL import Image
 
 from egodepth.core import progress
 from egodepth.core.colours import colourize_depth
+from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.core.signals import call_on_signal
 from egodepth.runs.folder import RunFolder
@@ -77,6 +78,7 @@ class Checkpoints(StepCallback):
         beside: called in the main process after each checkpoint, to write files that belong to it.
         """
         self.path, self.every, self.beside = path, every, beside
+        self._saved: int | None = None
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
         if trainer.global_step % self.every == 0 and trainer.global_step < trainer.max_steps:
@@ -89,9 +91,17 @@ class Checkpoints(StepCallback):
     def save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint, and the files that belong to it."""
         if trainer.is_global_zero:
-            with atomic_path(self.path, durable=True) as partial:
-                trainer.save_checkpoint(partial)
-            self.beside()
+            try:
+                with atomic_path(self.path, durable=True) as partial:
+                    trainer.save_checkpoint(partial)
+                self._saved = trainer.global_step
+                self.beside()
+            except EgodepthError as error:
+                if self._saved is None:
+                    raise
+                raise EgodepthError(
+                    f"{error}; the checkpoint of step {self._saved} is kept: --resume goes on from it"
+                ) from error
         else:
             trainer.save_checkpoint(self.path)  # all ranks must call it; this one writes nothing
 

@@ -12,8 +12,9 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.files import write_error
 from egodepth.core.memory import keep_large_allocations
-from egodepth.core.quiet import quiet_loggers
+from egodepth.core.quiet import quiet_loggers, quiet_writers
 from egodepth.core.world import World
 from egodepth.runs.devices import choose_device, choose_precision, torch_device
 from egodepth.settings.training import TrainSettings
@@ -100,12 +101,12 @@ def fit(
     """Run the training, from a checkpoint if one is given.
 
     Raises:
-        EgodepthError: loss, depth or motion is not finite.
+        EgodepthError: loss, depth or motion is not finite, or the logs cannot be written.
         KeyboardInterrupt: on Ctrl-C.
     """
     on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), quiet_writers():
             warnings.simplefilter("ignore")
             warnings.simplefilter("always", EgodepthWarning)
             trainer.fit(module, batches, ckpt_path=checkpoint, weights_only=True)
@@ -115,6 +116,8 @@ def fit(
             raise
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
+    except OSError as error:
+        raise write_error(error.filename or trainer.log_dir or "the logs", error) from error
     except FloatingPointError as error:
         raise EgodepthError(
             f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "

@@ -16,6 +16,7 @@ from numpy import ndarray
 from torch import Tensor
 
 from egodepth.core import progress
+from egodepth.core.files import reserve
 from egodepth.data.footage.cache import cache_file, is_whole, read_or_make, write_sealed
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.preparation.clips import NO_PART, Clip
@@ -154,6 +155,7 @@ def _make_labels(
             done += len(piece)
     shape = (len(clip.frames), 2, *clip.frames.shape[-2:])
     whole = np.lib.format.open_memmap(out, mode="w+", dtype=np.float16, shape=shape)
+    reserve(out)
     for piece, name in zip(pieces, names, strict=True):
         if is_whole(name):
             labels = np.load(name)

@@ -1,7 +1,5 @@
 """Rerun recordings (rerun.io) of whole footage: image, depth, camera, trajectory and points."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,15 +31,6 @@ def load_rerun() -> Any:
     return rerun
 
 
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Turn errors of rerun's writer into OSError."""
-    try:
-        yield
-    except RuntimeError as error:
-        raise OSError(str(error)) from error
-
-
 def write_rerun(
     path: Path, run: Run, sequence: Sequence, trajectory: Trajectory, cloud: Cloud,
     *, every: int = 1, comment: str = "",
@@ -67,38 +56,36 @@ def write_rerun(
     poses, factor = trajectory.shown(every), trajectory.unit.factor
     camera = sequence.camera
     recording: Any = rerun.RecordingStream("egodepth")
-    with atomic_path(path) as partial, _writing():
-        recording.save(str(partial))
-        recording.log("world", rerun.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
+    # Written by rerun itself, a recording that fills the disk would wait for ever.
+    stream = recording.binary_stream()
+    recording.log("world", rerun.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
+    recording.log("world/points", rerun.Points3D(cloud.points, colors=cloud.colours), static=True)
+    recording.log(
+        "world/path", rerun.LineStrips3D([trajectory.first_from_frame[:, :3, 3].astype(np.float32)]),
+        static=True,
+    )  # fmt: skip
+    if comment:
+        recording.log("comment", rerun.TextDocument(comment), static=True)
+    frames = read_numbered(sequence.frames, poses)
+    for frame in progress.track(frames, f"recording {sequence.name}", len(poses)):
+        pose = poses[frame.number]
+        recording.set_time("frame", sequence=frame.number)
+        if frame.time is not None:
+            recording.set_time("time", duration=frame.time)
         recording.log(
-            "world/points", rerun.Points3D(cloud.points, colors=cloud.colours), static=True
+            "world/camera", rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3])
         )
         recording.log(
-            "world/path", rerun.LineStrips3D([trajectory.first_from_frame[:, :3, 3].astype(np.float32)]),
-            static=True,
-        )  # fmt: skip
-        if comment:
-            recording.log("comment", rerun.TextDocument(comment), static=True)
-        frames = read_numbered(sequence.frames, poses)
-        for frame in progress.track(frames, f"recording {sequence.name}", len(poses)):
-            pose = poses[frame.number]
-            recording.set_time("frame", sequence=frame.number)
-            if frame.time is not None:
-                recording.set_time("time", duration=frame.time)
-            recording.log(
-                "world/camera", rerun.Transform3D(translation=pose[:3, 3], mat3x3=pose[:3, :3])
-            )
-            recording.log(
-                "world/camera/image",
-                rerun.Pinhole(
-                    image_from_camera=camera.matrix.double().numpy(),
-                    resolution=[camera.width, camera.height],
-                    camera_xyz=rerun.ViewCoordinates.RDF,
-                ),
-            )
-            recording.log("world/camera/image", rerun.Image(frame.image).compress(jpeg_quality=85))
-            depth = run.depth(frame.image) * np.float32(factor)
-            recording.log("world/camera/image/depth", rerun.DepthImage(depth, meter=1.0))
-        recording.flush()
-        recording.disconnect()
+            "world/camera/image",
+            rerun.Pinhole(
+                image_from_camera=camera.matrix.double().numpy(),
+                resolution=[camera.width, camera.height],
+                camera_xyz=rerun.ViewCoordinates.RDF,
+            ),
+        )
+        recording.log("world/camera/image", rerun.Image(frame.image).compress(jpeg_quality=85))
+        depth = run.depth(frame.image) * np.float32(factor)
+        recording.log("world/camera/image/depth", rerun.DepthImage(depth, meter=1.0))
+    with atomic_path(path) as partial:
+        partial.write_bytes(stream.read() or b"")
     return len(poses)
