@@ -63,7 +63,7 @@ def _run(words: list[str]) -> int:
         return FAILED
     except Exception as error:
         if was_received():  # code of another package made another error of it
-            complain(interrupted)
+            complain(f"interrupted, as {type(error).__name__}: {' '.join(str(error).split())}")
             return exit_status()
         if is_out_of_memory(error):
             complain(

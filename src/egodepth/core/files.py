@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import stat
 import struct
 import zlib
 from collections.abc import Iterable, Iterator
@@ -172,6 +173,24 @@ def find(root: Path, pattern: str) -> list[Path]:
     return natural_order(found)
 
 
+def require_regular(path: str | Path, description: str) -> None:
+    """Refuse a pipe, socket or device, from which reading may never end; a missing file passes.
+
+    Raises:
+        EgodepthError: it is neither a file nor a folder.
+    """
+    try:
+        mode = Path(path).stat().st_mode
+    except (OSError, ValueError):
+        return  # whoever opens it says what is wrong
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+        kinds = {stat.S_ISFIFO: "pipe", stat.S_ISSOCK: "socket"}
+        kind = next((word for test, word in kinds.items() if test(mode)), "device")
+        raise EgodepthError(
+            f"cannot read {description} {path}: it is a {kind}; name a regular file"
+        )
+
+
 @contextmanager
 def reading(path: str | Path, description: str, hint: str = "") -> Iterator[None]:
     """Turn whatever a reader raises for a missing or broken file into an error that names the file.
@@ -185,8 +204,9 @@ def reading(path: str | Path, description: str, hint: str = "") -> Iterator[None
         hint: what to do about a broken file, if that helps.
 
     Raises:
-        EgodepthError: any exception within.
+        EgodepthError: any exception within; or a pipe, socket or device, from which reading may never end.
     """
+    require_regular(path, description)
     try:
         yield
     except EgodepthError:

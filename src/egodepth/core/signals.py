@@ -3,6 +3,7 @@
 The first one stops the work at the next safe point, the second ends the process at once.
 """
 
+import atexit
 import multiprocessing
 import os
 import signal
@@ -49,6 +50,9 @@ def command_signals(*, own: bool) -> Iterator[None]:
             if not _stays_ignored(number):
                 signal.signal(number, _handler(_interrupt))
         sys.unraisablehook = _raise_again
+        atexit.register(
+            ignore_signals
+        )  # Python's own handlers, at its very end, would change the status
     try:
         yield
     finally:

@@ -9,6 +9,7 @@ from zipfile import BadZipFile, ZipFile, is_zipfile
 import torch
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import require_regular
 from egodepth.core.suggestions import similar_path
 
 
@@ -22,6 +23,7 @@ def read_torch_file(path: Path, description: str) -> Any:
     Raises:
         EgodepthError: no such file, or not a PyTorch file, damaged, or with Python objects in it.
     """
+    require_regular(path, "the file")
     try:
         with warnings.catch_warnings():  # PyTorch warns of old pickle protocols
             warnings.simplefilter("ignore")
