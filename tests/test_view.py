@@ -254,7 +254,7 @@ def test_the_command_runs_until_it_is_interrupted(tiny_run: Path, tmp_path: Path
         state = json.loads(browser.getresponse().read())
         assert state["sequence"] == "frames"
         process.send_signal(signal.SIGINT)  # while the browser keeps its connection
-        assert process.wait(20) == 0
+        assert process.wait(20) == 130
         assert process.stderr.read() == ""
 
 
@@ -279,5 +279,5 @@ def test_the_command_may_be_interrupted_while_it_predicts(tiny_run: Path, tmp_pa
             time.sleep(0.1)
         assert state["state"] == "predicting depth"
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 0
+        assert process.wait(20) == 130
         assert process.stderr.read() == ""

@@ -10,6 +10,7 @@ import av
 from av.error import FFmpegError
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import require_regular
 from egodepth.core.video import video_address
 from egodepth.data.footage.video_file import pixel_aspect, upright
 from egodepth.data.sequence import Frame
@@ -50,6 +51,7 @@ class LiveCamera:
         elif "://" in source:
             options = {"timeout": str(int(PATIENCE * 1e6))}
         else:
+            require_regular(source, "the video")
             name = video_address(source)
         try:
             self._container: Any = av.open(name, format=kind, options=options, timeout=PATIENCE)
