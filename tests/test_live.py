@@ -60,6 +60,29 @@ def test_the_page(tiny_run: Path, tmp_path: Path) -> None:
     assert view.frames >= 1 and view.problem == ""
 
 
+def test_browsers_that_wait_for_a_frame_hold_up_nobody(tiny_run: Path, tmp_path: Path) -> None:
+    """There are 40 threads for requests; 60 wait while the camera stalls."""
+    camera = LiveCamera(str(make_video(tmp_path / "drive.mp4", 3, 30)))
+    view = LiveView(Run.load(tiny_run), camera)
+    view.wait()
+    view.ended = False  # as if no frame came for a while
+    waiting = [
+        threading.Thread(target=urlopen_quietly, args=(view.address + "frame",)) for _ in range(60)
+    ]
+    try:
+        for browser in waiting:
+            browser.start()
+        time.sleep(0.5)
+        started = time.perf_counter()
+        assert json.loads(get(view, "state.json"))["frames"] >= 1  # type: ignore[arg-type]
+        assert time.perf_counter() - started < 2
+    finally:
+        view.ended = True
+        for browser in waiting:
+            browser.join()
+        view.stop()
+
+
 @pytest.mark.parametrize("source", ["/nowhere/drive.mp4", "/dev/video97", "97"])
 def test_nothing_there(source: str) -> None:
     with pytest.raises(EgodepthError, match=f"cannot open {source}: .*number of a camera"):

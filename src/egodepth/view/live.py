@@ -1,5 +1,6 @@
 """Live depth of a camera, on a web page."""
 
+import asyncio
 import io
 import threading
 import time
@@ -21,6 +22,8 @@ from egodepth.view.page import Server, html_page
 
 MAX_SIDE = 960
 """Largest width and height in pixels of a frame that is shown."""
+SECONDS_TO_WAIT = 5
+"""Seconds that a browser waits for the next frame before it gets the last one again."""
 SETTLE = 0.05
 """Weight of each frame in the running mean of the brightest depth, which keeps colours from flickering."""
 
@@ -51,7 +54,6 @@ class LiveView:
         self._nearest = 0.0
         self._undistortion: Undistortion | None = None
         self._moments: deque[float] = deque(maxlen=30)
-        self._change = threading.Condition()
         self._server = Server(self._routes(), port)
         self.address = self._server.address
         self._over = threading.Event()
@@ -88,14 +90,14 @@ class LiveView:
             "ended": self.ended, "problem": self.problem,
         })  # fmt: skip
 
-    def _frame(self, request: Request) -> Response:
-        """Respond with the next frame."""
-        with self._change:
-            before = self.frames
-            self._change.wait_for(lambda: self.frames > before or self.ended, 5)
-            if not self._picture:
-                raise KeyError("no frame yet")
-            return Response(self._picture, media_type="image/jpeg")
+    async def _frame(self, request: Request) -> Response:
+        """Respond with the next frame; a browser that waits for it takes no thread from the others."""
+        before, until = self.frames, time.monotonic() + SECONDS_TO_WAIT
+        while self.frames == before and not self.ended and time.monotonic() < until:
+            await asyncio.sleep(0.01)
+        if not self._picture:
+            raise KeyError("no frame yet")
+        return Response(self._picture, media_type="image/jpeg")
 
     def _predict(self) -> None:
         try:
@@ -104,9 +106,7 @@ class LiveView:
         except EgodepthError as error:
             self.problem = str(error)
         finally:
-            with self._change:
-                self.ended = True
-                self._change.notify_all()
+            self.ended = True
             self._over.set()
 
     def _add(self, image: np.ndarray) -> None:
@@ -125,8 +125,6 @@ class LiveView:
         file = io.BytesIO()
         picture: Any = np.vstack([shown, colourize_depth(depth, self._nearest)])
         Image.fromarray(picture).save(file, "jpeg", quality=85)
-        with self._change:
-            self._picture = file.getvalue()
-            self.frames += 1
-            self._moments.append(time.perf_counter())
-            self._change.notify_all()
+        self._picture = file.getvalue()
+        self._moments.append(time.perf_counter())
+        self.frames += 1
