@@ -6,7 +6,9 @@ import pytest
 from tests.conftest import write_images
 
 from egodepth.cli import main
+from egodepth.core.errors import EgodepthError
 from egodepth.core.suggestions import similar_path
+from egodepth.data.footage.live_camera import LiveCamera
 
 
 @pytest.fixture
@@ -62,6 +64,13 @@ def test_a_misspelt_path(
     assert main(words.split()) in (1, 2)
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
+
+
+def test_a_misspelt_live_video(folder: Path) -> None:
+    with pytest.raises(
+        EgodepthError, match=r"cannot open vna\.mp4: .*; did you mean 'van\.mp4'\?$"
+    ):
+        LiveCamera("vna.mp4")
 
 
 def test_paths_that_resemble_nothing(folder: Path) -> None:

@@ -4,6 +4,7 @@ import platform
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import av
@@ -11,6 +12,7 @@ from av.error import FFmpegError
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import require_regular
+from egodepth.core.suggestions import similar_path
 from egodepth.core.video import video_address
 from egodepth.data.footage.video_file import pixel_aspect, upright
 from egodepth.data.sequence import Frame
@@ -57,10 +59,12 @@ class LiveCamera:
             self._container: Any = av.open(name, format=kind, options=options, timeout=PATIENCE)
             self._stream = self._container.streams.video[0]
         except (FFmpegError, IndexError, ValueError) as error:
-            raise EgodepthError(
-                f"cannot open {source}: {getattr(error, 'strerror', None) or 'it holds no video'}; give the "
-                "number of a camera (0 is the first), the address of a stream, or a video file"
-            ) from error
+            reason = getattr(error, "strerror", None) or "it holds no video"
+            missing = isinstance(error, FileNotFoundError) and "://" not in source
+            hint = (similar_path(source, Path.is_file) if missing else "") or (
+                "; give the number of a camera (0 is the first), the address of a stream, or a video file"
+            )
+            raise EgodepthError(f"cannot open {source}: {reason}{hint}") from error
         self._paced = kind is None and "://" not in source
         self._newest: Frame | None = None
         self._fresh = False
