@@ -23,7 +23,7 @@ from egodepth.runs.checkpoint import read_run
 from egodepth.runs.devices import choose_precision, torch_device
 from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.runs.footage import open_footage
-from egodepth.runs.run import Run
+from egodepth.runs.run import Run, naming
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch
@@ -183,7 +183,9 @@ def _refined_frames(
         networks.use_bf16(False)
         on_frame(found)
         image = run.prepare(frame.image)
-        yield Prepared(frame, image, run.depth_of_frames(image[None], *frame.image.shape[:2])[0])
+        with naming(frame):
+            depth = run.depth_of_frames(image[None], *frame.image.shape[:2])[0]
+        yield Prepared(frame, image, depth)
 
 
 def _refine(

@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float64
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError
+from egodepth.geometry.plausible import FARTHEST_POSITION
 from egodepth.geometry.trajectory import align_similarity
 
 TrajectoryAlignment = Literal["none", "origin", "scale", "se3", "sim3", "segments"]
@@ -61,10 +62,11 @@ def score_trajectory(
         itself, as in Zhou et al. (CVPR 2017): the root of the sum of squares over the number of frames;
         ``t_rel_percent``, ``r_rel_deg_100m``: KITTI's errors, absent if the path is too short for any segment;
         ``segments``: number of segments; ``scale``: metres per unit of the estimate; ``frames``: number of
-        frames.
+        frames that are scored; ``of_frames``: number of frames given.
 
     Raises:
-        EgodepthError: different lengths, fewer than three poses, or a camera that never moves.
+        EgodepthError: different lengths, fewer than three poses, positions that are nowhere on Earth, or a
+            camera that never moves.
     """
     if estimate.shape != truth.shape:
         raise EgodepthError(
@@ -75,6 +77,12 @@ def score_trajectory(
     estimate, truth = estimate[known], truth[known]
     if len(truth) < MIN_POSES:
         raise EgodepthError(f"a trajectory needs at least 3 poses to be scored, got {len(truth)}")
+    for poses, what in ((estimate, "estimate"), (truth, "ground truth")):
+        far = float(np.abs(poses[:, :3, 3]).max())
+        if far > FARTHEST_POSITION:
+            raise EgodepthError(
+                f"the {what} has a position {far:.3g} from the origin, nowhere on Earth"
+            )
     path = float(path_lengths(truth)[-1])
     if path == 0:
         raise EgodepthError("the true camera never moves: there is no trajectory to score")
@@ -92,6 +100,7 @@ def score_trajectory(
         "rpe_translation_m": float(np.linalg.norm(error[:, :3, 3], axis=1).mean()),
         "scale": float(np.median(scales)),
         "frames": len(truth),
+        "of_frames": len(known),
         "segments": len(segments),
     }
     if len(snippets):

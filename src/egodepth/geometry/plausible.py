@@ -3,7 +3,7 @@
 import math
 
 import numpy as np
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
 from numpy import ndarray
 
 from egodepth.core.errors import EgodepthError
@@ -16,6 +16,12 @@ ROTATION_TOLERANCE = 0.01
 FARTHEST_POSITION = 1e10
 """Largest coordinate of a position: more than the Earth's radius in millimetres. Beyond it, float64 soon loses
 the steps between frames."""
+
+JUMP = 300.0
+"""Ratio of a step to a neighbouring one above which it is no motion of a camera."""
+STANDING = 0.01
+"""Share of the median step below which a camera stands."""
+MIN_STEPS = 4
 
 
 def camera_problem(
@@ -103,6 +109,26 @@ def pose_problem(poses: Float[ndarray, "n 4 4"]) -> tuple[int, str] | None:
     if mirrored[i]:
         return i, "its 3x3 part is no rotation but a mirror image: the determinant is -1"
     return i, f"its position, {far[i]:.3g} from the origin, is nowhere on Earth"
+
+
+def pose_jumps(poses: Float64[ndarray, "n 4 4"], numbers: Int[ndarray, "n"]) -> Int[ndarray, "j"]:
+    """Places of the poses before which a camera's path jumps, as where its unit changes, a tracker starts anew
+    or footage of two places was joined: by more than :data:`JUMP` times a neighbouring step.
+
+    Args:
+        poses: ``world_from_camera``; NaN where unknown.
+        numbers: of the frames; steps are divided by their difference.
+    """
+    known = np.flatnonzero(np.isfinite(poses).all((1, 2)))
+    steps = np.linalg.norm(np.diff(poses[known, :3, 3], axis=0), axis=1)
+    steps = steps / np.maximum(np.diff(numbers[known]), 1)
+    if len(steps) < MIN_STEPS or not steps.any():
+        return known[:0]
+    # While the camera stands, rounding and jitter are its steps.
+    floored = np.maximum(steps, STANDING * np.median(steps[steps > 0]))
+    around = np.pad(floored, 1, mode="edge")
+    smaller = np.minimum(around[:-2], around[2:])
+    return known[1:][floored > JUMP * smaller]
 
 
 def require_rigid(motion: Float64[ndarray, "4 4"], where: object) -> Float64[ndarray, "4 4"]:

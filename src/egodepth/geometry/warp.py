@@ -28,10 +28,22 @@ def sample(
     size = vector_like(pixels, width, height)
     unit = (pixels + 0.5) / size if sampling == "exact" else pixels / (size - 1)
     normalized = (2 * unit - 1).flatten(1, -3)
-    values = F.grid_sample(
-        image, normalized, mode="bilinear", padding_mode="border", align_corners=False
-    )
-    return values.unflatten(2, pixels.shape[1:-2])
+    return _grid_sample(image, normalized).unflatten(2, pixels.shape[1:-2])
+
+
+def _grid_sample(image: Tensor, places: Tensor) -> Tensor:
+    """Sample (B, C, H, W) bilinearly at normalised places (B, h, w, 2).
+
+    Raises:
+        FloatingPointError: on the CPU, a place that is not finite, at which grid_sample would read arbitrary
+            memory and its backward pass crash. On a GPU, neither happens, and checking would wait for it.
+    """
+    if places.device.type == "cpu":
+        known = places.detach()
+        # The sum is checked first since it is ten times as fast.
+        if not bool(known.sum().isfinite()) and not bool(known.isfinite().all()):
+            raise FloatingPointError("the place of a pixel in another image is not finite")
+    return F.grid_sample(image, places, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def sample_with_slopes(
@@ -153,11 +165,5 @@ def sweep(
             torch.addcmul(start, inverse_depths, shift[:, axis, None]), scale, out=places[..., axis]
         )
     valid = (places[..., 0].abs() <= 1 - 1 / width) & (places[..., 1].abs() <= 1 - 1 / height)
-    values = F.grid_sample(
-        source_image,
-        places.flatten(1, 2),
-        mode="bilinear",
-        padding_mode="border",
-        align_corners=False,
-    )
+    values = _grid_sample(source_image, places.flatten(1, 2))
     return values.unflatten(2, places.shape[1:3]), valid & (z > MIN_DEPTH_RATIO)

@@ -21,7 +21,7 @@ from egodepth.geometry.multi_view import (
 )
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.runs.run import Run
+from egodepth.runs.run import Run, naming
 
 DepthFrom = Literal["views", "network"]
 """Source of depth. ``views``: plane sweep over neighbouring frames where they agree, DepthNet elsewhere;
@@ -105,9 +105,10 @@ def frame_depths(
         for frame in prefetch(read_numbered(frames, posed)):
             position = positions[frame.number]
             if position % every == 0:
+                with naming(frame):
+                    predicted = run.depth(frame.image, (height, width)).astype(np.float64)
                 waiting[position] = FrameDepth(
-                    frame.number, resize_frame(frame.image, height, width),
-                    run.depth(frame.image, (height, width)).astype(np.float64),
+                    frame.number, resize_frame(frame.image, height, width), predicted,
                     np.zeros((height, width), bool), posed[frame.number],
                 )  # fmt: skip
             image = resize_frame(frame.image, *size).transpose(2, 0, 1)

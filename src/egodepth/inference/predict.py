@@ -22,7 +22,7 @@ from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import require_times, unit_by_motion, unit_by_view
 from egodepth.runs.destination import output_folder
-from egodepth.runs.run import Run
+from egodepth.runs.run import Run, naming
 from egodepth.runs.unit import OWN_UNIT, Unit
 
 if TYPE_CHECKING:
@@ -95,7 +95,9 @@ def _predicted(run: Run, sequence: Sequence, unit: Unit) -> Iterator[Prepared[np
         for frames in batches:
             prepared = torch.stack([run.prepare(frame.image) for frame in frames])
             height, width = frames[0].image.shape[:2]
-            depths = run.depth_of_frames(prepared, height, width) * np.float32(unit.factor)
+            with naming(*frames):
+                depths = run.depth_of_frames(prepared, height, width)
+            depths *= np.float32(unit.factor)
             yield from map(Prepared, frames, prepared, depths)
             phase.advance(len(frames))
 

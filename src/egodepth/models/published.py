@@ -10,7 +10,7 @@ from torch import Tensor
 
 from egodepth.core.errors import EgodepthError
 from egodepth.models.networks import Networks
-from egodepth.models.torch_file import read_torch_file
+from egodepth.models.torch_file import read_torch_file, require_finite_weights
 from egodepth.settings.model import ModelSettings
 
 # Published name and our name; the number in braces is one less in ours.
@@ -76,6 +76,7 @@ def read_published(path: Path, *, height: int = 320, width: int = 1024) -> Publi
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise EgodepthError(f"{path} is not a checkpoint of FeatDepth: it holds no state_dict")
     try:
+        require_finite_weights(state, "it")
         return convert_published(state, height=height, width=width)
     except EgodepthError as error:
         raise EgodepthError(f"{path}: {error}") from error

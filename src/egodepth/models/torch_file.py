@@ -1,12 +1,14 @@
 """Reading files saved by PyTorch, without executing pickled code."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile, ZipFile, is_zipfile
 
 import torch
+from torch import Tensor
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import require_regular
@@ -46,6 +48,33 @@ def _check_sums(path: Path) -> None:
             damaged = archive.testzip()
         if damaged is not None:
             raise BadZipFile(damaged)
+
+
+def not_finite(state: Mapping[str, Any]) -> list[str]:
+    """Names of the weights that are not all finite numbers; entries that are no tensors are skipped."""
+    return [
+        name
+        for name, value in state.items()
+        if isinstance(value, Tensor) and not bool(value.isfinite().all())
+    ]
+
+
+def require_finite_weights(state: Mapping[str, Any], where: object) -> None:
+    """Check that all weights are finite numbers.
+
+    Args:
+        state: weights by name; entries that are no tensors are skipped.
+        where: what they belong to, for the message.
+
+    Raises:
+        EgodepthError: some are not.
+    """
+    wrong = not_finite(state)
+    if wrong:
+        raise EgodepthError(
+            f"{where} holds weights that are not finite, {wrong[0]} for one ({len(wrong)} of {len(state)} "
+            "entries): its training diverged, or it is damaged; train it again with a lower --learning_rate"
+        )
 
 
 def _reason(path: Path, error: Exception) -> str:

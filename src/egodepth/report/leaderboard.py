@@ -168,7 +168,10 @@ def _row(scores: dict[str, Any]) -> dict[str, Any]:
         cost += f" on {scores['cores']} cores"
     # By the full description, not the name: eigen of older egodepth versions used the camera's z.
     whole = str(scores["protocol"]).startswith(str(PROTOCOLS["eigen"])) and scores.get("complete")
-    return {**scores, "cost": cost, "_whole_eigen": bool(whole)}
+    name = scores["name"]
+    if scores["kind"] == "odometry" and not scores.get("complete", True):
+        name = f"{name} ({scores['frames']} of {scores['of_frames']} poses)"
+    return {**scores, "name": name, "cost": cost, "_whole_eigen": bool(whole)}
 
 
 def _published() -> list[dict[str, Any]]:

@@ -55,8 +55,11 @@ def odometry_table(summary: dict[str, float], sequence: str, caption: str) -> Ta
         caption=caption,
         title_justify="left",
     )
+    whole = summary["frames"] == summary["of_frames"]
     columns = {
-        "frames": f"{summary['frames']}",
+        "frames": f"{summary['frames']}"
+        if whole
+        else f"{summary['frames']} of {summary['of_frames']}",
         "path": f"{summary['path_m']:.1f} m",
         "ATE": f"{summary['ate_m']:.3f} m",
         "of the path": f"{summary['ate_percent']:.2f} %",

@@ -13,7 +13,7 @@ from torch import nn
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, reading
 from egodepth.models.networks import Networks
-from egodepth.models.torch_file import read_torch_file
+from egodepth.models.torch_file import read_torch_file, require_finite_weights
 from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.settings.model import ModelSettings
 
@@ -26,7 +26,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint's dictionary on the CPU; tensors and plain values only.
 
     Raises:
-        EgodepthError: missing, truncated, or not a checkpoint of egodepth.
+        EgodepthError: missing, truncated, not a checkpoint of egodepth, or with weights that are not finite.
     """
     if not path.exists():
         raise EgodepthError(
@@ -39,6 +39,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise EgodepthError(
             f"{path} is a checkpoint of something else: it holds no egodepth networks"
         )
+    require_finite_weights(state, path)
     return content
 
 
@@ -65,7 +66,8 @@ def _read_weights(path: Path) -> dict[str, torch.Tensor]:
             told = (file.metadata() or {}).get(CHECKSUM)
         if told not in (None, _checksum(state)):
             raise ValueError("its weights differ from those that were written: the file is damaged")
-        return state
+    require_finite_weights(state, path)
+    return state
 
 
 def networks_checkpoint(networks: Networks) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """A trained run as an object: depth of an image, motion between two images."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -19,7 +20,7 @@ from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.footage.own_footage import read_lens
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.pixels import read_picture
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.landscape import texture
 from egodepth.geometry.lens import Undistortion
 from egodepth.models.networks import DepthNet, PoseNet
@@ -44,6 +45,34 @@ from egodepth.settings.model import ModelSettings
 
 ImageLike = str | Path | Image.Image | np.ndarray
 """A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
+
+
+class NotFiniteError(EgodepthError):
+    """A prediction of a run that is not finite.
+
+    Attributes:
+        run: name of the run.
+        what: what is not finite, in words.
+        place: of the image, or of the pair's later one, in its batch.
+    """
+
+    def __init__(self, run: str, what: str, place: int, image: str = "an image"):
+        super().__init__(
+            f"{run} predicts {what} that is not finite for {image}: its weights are broken, as after a "
+            "training that diverged; train it again with a lower --learning_rate"
+        )
+        self.run, self.what, self.place = run, what, place
+
+
+@contextmanager
+def naming(*frames: Frame) -> Iterator[None]:
+    """Say in which of these frames, one for each image of the batch, a prediction is not finite."""
+    try:
+        yield
+    except NotFiniteError as error:
+        frame = frames[error.place]
+        name = f"frame {frame.number}" + (f" ({frame.name})" if frame.name else "")
+        raise NotFiniteError(error.run, error.what, error.place, name) from None
 
 
 class Run(
@@ -215,6 +244,9 @@ class Run(
             image: path, Pillow image or array.
             size: height and width of the result; by default those of the image.
             flip: average with the prediction for the mirrored image; see :func:`blend_mirrored`.
+
+        Raises:
+            EgodepthError: a broken image, or as :meth:`depth_of_frames`.
         """
         self._warn_of_lens(image)
         array = load_image(image)
@@ -265,10 +297,16 @@ class Run(
 
     @torch.inference_mode()
     def depth_of_frames(self, frames: Tensor, height: int, width: int) -> np.ndarray:
-        """Depth (B, height, width) float32 of prepared frames (B, 3, h, w)."""
+        """Depth (B, height, width) float32 of prepared frames (B, 3, h, w).
+
+        Raises:
+            NotFiniteError: depth that is not above 0 and finite.
+        """
         inverse = self._compute(frames.contiguous(memory_format=torch.channels_last))
         resized = F.interpolate(inverse, (height, width), mode="bilinear", align_corners=False)
-        return (1 / resized[:, 0]).cpu().numpy()
+        depth: np.ndarray = (1 / resized[:, 0]).cpu().numpy()
+        self._require("depth", (depth > 0) & (depth < np.inf))
+        return depth
 
     @torch.inference_mode()
     def motions_of_frames(self, first: Tensor, second: Tensor) -> np.ndarray:
@@ -276,12 +314,20 @@ class Run(
 
         Raises:
             EgodepthError: a run without PoseNet.
+            NotFiniteError: a motion that is not finite.
         """
         if self._pose is None:
             raise EgodepthError(
                 f"{self.folder} has no PoseNet: all motions were known when it was trained"
             )
-        return self._pose.second_from_first(first, second).cpu().numpy().astype(np.float64)
+        motions = self._pose.second_from_first(first, second).cpu().numpy().astype(np.float64)
+        self._require("a motion", np.isfinite(motions))
+        return motions
+
+    def _require(self, what: str, right: np.ndarray) -> None:
+        wrong = ~right.reshape(len(right), -1).all(1)
+        if wrong.any():
+            raise NotFiniteError(str(self.folder), what, int(wrong.argmax()))
 
 
 def _is_size(size: object) -> bool:

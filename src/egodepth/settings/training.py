@@ -69,14 +69,6 @@ class DataSettings(Settings):
         """Whether PoseNet has a motion to learn."""
         return self.views != "stereo" and self.poses != "given"
 
-    @property
-    def metric(self) -> str:
-        """Source of metric scale, in words; empty if there is none. Given poses count here even if they are
-        not in metres, see :attr:`egodepth.data.sequence.Sequence.metric_poses`."""
-        if self.views != "mono":
-            return "the baseline of the rig that the run was trained with"
-        return "the poses that the run was trained with" if self.poses == "given" else ""
-
 
 class LossWeights(Settings):
     """Weight of each term of the objective."""

@@ -16,6 +16,7 @@ from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.core.signals import call_on_signal
+from egodepth.models.torch_file import not_finite
 from egodepth.runs.folder import RunFolder
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule
@@ -86,10 +87,21 @@ class Checkpoints(StepCallback):
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         # An earlier callback may have replaced the last weights by the best ones.
+        assert isinstance(pl_module, EgodepthModule)
+        _require_prediction(pl_module)
         self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
-        """Write the checkpoint, and the files that belong to it."""
+        """Write the checkpoint, and the files that belong to it.
+
+        Raises:
+            FloatingPointError: weights that are not finite, which would replace the last good ones.
+        """
+        wrong = not_finite(trainer.lightning_module.state_dict())
+        if wrong:
+            raise FloatingPointError(
+                f"the weights are not finite at step {trainer.global_step} ({wrong[0]})"
+            )
         if trainer.is_global_zero:
             try:
                 with atomic_path(self.path, durable=True) as partial:
@@ -104,6 +116,24 @@ class Checkpoints(StepCallback):
                 ) from error
         else:
             trainer.save_checkpoint(self.path)  # all ranks must call it; this one writes nothing
+
+
+@torch.no_grad()
+def _require_prediction(module: EgodepthModule) -> None:
+    """Check that the depth of the last batch is finite with the weights that are kept, which no step has seen.
+
+    Raises:
+        FloatingPointError: it is not.
+    """
+    networks = module.networks
+    if networks.depth is None or module.last is None:
+        return
+    was_training = networks.depth.training
+    networks.depth.eval()
+    inverse = networks.depth(module.last[0].target_input, scales=1)[0]
+    networks.depth.train(was_training)
+    if not bool(inverse.isfinite().all()):
+        raise FloatingPointError("the trained networks' depth is not finite")
 
 
 class GracefulStop(StepCallback):

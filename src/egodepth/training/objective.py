@@ -87,6 +87,7 @@ def compute_objective(
         inverse_depth = inverse_depths[0]
         require_finite(inverse_depth, "depth")
         motions, pose_terms = motions_of_batch(networks, batch, inverse_depth, settings)
+        require_finite(motions, "motion")
         terms |= pose_terms
         if batch.points is not None:
             full = at_size(inverse_depth, batch.target)

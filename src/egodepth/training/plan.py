@@ -101,6 +101,7 @@ def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
         lines.append(f"poses: {poses}, since {reason}")
     if poses == "given" and data.directions:
         clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
+        _warn_of_jumps(clips)
     if poses == "sfm" and data.directions:
         try:
             placed, found = reconstruct_all(clips, data.cache or default_cache_folder())
@@ -118,6 +119,24 @@ def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
             poses = "aligned" if is_hand_held(used) else "network"
             lines.append(f"poses: {poses} after all, since {error}")
     return Plan(clips, poses, lines)
+
+
+def _warn_of_jumps(clips: list[Clip]) -> None:
+    """Warn of given poses whose path jumps; no frames are compared across a jump."""
+    for clip in clips:
+        assert clip.motion is not None
+        known = np.flatnonzero(clip.motion.part != NO_PART)
+        after = known[1:][np.diff(clip.motion.part[known]) > 0]
+        if len(after):
+            numbers = clip.sequence.frames.numbers
+            some = ", ".join(str(numbers[i]) for i in after[:SHOWN_CAMERAS])
+            warnings.warn(
+                f"{clip.sequence.name}: the path of its poses jumps before frame {some}"
+                f"{', ...' if len(after) > SHOWN_CAMERAS else ''} to hundreds of times its steps; no frames "
+                "are compared across it, but if their unit changes there, depth will be wrong",
+                EgodepthWarning,
+                stacklevel=3,
+            )
 
 
 class LabelsStoppedError(Exception):

@@ -159,8 +159,11 @@ def _make_module(
 
 
 def _unit_facts(settings: TrainSettings, sequences: list[Sequence]) -> dict[str, str]:
-    """Facts on the unit of length of a run."""
-    by_poses = settings.data.poses == "given" and settings.data.views == "mono"
-    if by_poses and not all(sequence.metric_poses for sequence in sequences):
+    """Facts on the unit of length of a run: what makes it metric, in words, or the unit of its poses."""
+    if settings.data.views != "mono":
+        return {"metric": "the baseline of the rig that the run was trained with"}
+    if settings.data.poses != "given":
+        return {"metric": ""}
+    if not all(sequence.metric_poses for sequence in sequences):
         return {"metric": "", "unit": POSES_UNIT}
-    return {"metric": settings.data.metric}
+    return {"metric": "the poses that the run was trained with"}

@@ -17,7 +17,7 @@ from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.live_camera import LiveCamera
 from egodepth.geometry.lens import Undistortion
-from egodepth.runs.run import Run
+from egodepth.runs.run import Run, naming
 from egodepth.view.page import Server, html_page
 
 MAX_SIDE = 960
@@ -102,7 +102,8 @@ class LiveView:
     def _predict(self) -> None:
         try:
             for frame in self.camera:
-                self._add(frame.image)
+                with naming(frame):
+                    self._add(frame.image)
         except EgodepthError as error:
             self.problem = str(error)
         finally:

@@ -20,7 +20,7 @@ from egodepth.inference.odometry.known_length import KnownLength
 from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.predict import find_unit, predict_sequence
-from egodepth.runs.run import Run
+from egodepth.runs.run import Run, naming
 from egodepth.runs.unit import OWN_UNIT, Unit
 
 MAX_FRAMES = 600
@@ -177,7 +177,8 @@ class Session:
             size = (truth.shape[0], truth.shape[1])
             as_large = depth
             if depth.shape != size:
-                as_large = self.run.depth(frame.image, size) * np.float32(self.unit.factor)
+                with naming(frame):
+                    as_large = self.run.depth(frame.image, size) * np.float32(self.unit.factor)
             scores = _score(as_large, truth, self.protocol)
         grid = min(width, max(self.run.settings.width, 1), MAX_DEPTH_WIDTH)
         rows = round(height * grid / width)

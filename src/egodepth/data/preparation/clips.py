@@ -10,6 +10,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.frame_cache import cached_frames
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.plausible import pose_jumps
 
 MIN_SIDE = 16
 """Smallest side in pixels of images that depth can be learned from."""
@@ -53,7 +54,7 @@ class KnownMotion:
 
     @classmethod
     def given(cls, sequence: Sequence) -> "KnownMotion":
-        """The poses that come with a sequence.
+        """The poses that come with a sequence; where they jump, a new part begins.
 
         Raises:
             EgodepthError: it has none.
@@ -62,8 +63,10 @@ class KnownMotion:
             raise EgodepthError(f"{sequence.name} has no poses; use --data.poses network")
         poses = sequence.world_from_camera
         known = np.isfinite(poses).all((1, 2))
+        jumps = pose_jumps(poses, np.array(sequence.frames.numbers))
+        part = np.cumsum(np.isin(np.arange(len(poses)), jumps))
         return cls(
-            np.where(known[:, None, None], poses, np.eye(4)), np.where(known, 0, NO_PART), {}
+            np.where(known[:, None, None], poses, np.eye(4)), np.where(known, part, NO_PART), {}
         )
 
 

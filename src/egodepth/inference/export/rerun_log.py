@@ -13,7 +13,7 @@ from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.export.cloud import Cloud
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.runs.run import Run
+from egodepth.runs.run import Run, naming
 
 
 def load_rerun() -> Any:
@@ -84,7 +84,8 @@ def write_rerun(
             ),
         )
         recording.log("world/camera/image", rerun.Image(frame.image).compress(jpeg_quality=85))
-        depth = run.depth(frame.image) * np.float32(factor)
+        with naming(frame):
+            depth = run.depth(frame.image) * np.float32(factor)
         recording.log("world/camera/image/depth", rerun.DepthImage(depth, meter=1.0))
     with atomic_path(path) as partial:
         partial.write_bytes(stream.read() or b"")

@@ -73,7 +73,7 @@ def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
             EgodepthWarning,
             stacklevel=2,
         )
-    start = np.nanmin(times)
+    start = times[np.isfinite(times)].min()
     times, first = np.unique(times[~lost], return_index=True)
     if len(times) < 2:
         raise EgodepthError(

@@ -14,6 +14,7 @@ from egodepth.core.errors import EgodepthWarning
 from egodepth.data.sequence import Frame, Frames, time_per_frame
 from egodepth.geometry import se3
 from egodepth.runs.motion_gap import MotionGap
+from egodepth.runs.run import naming
 
 MAX_GAP_RATIO = 1.5
 """Largest ratio, without a warning, of the time between neighbouring frames to that between PoseNet's training
@@ -104,7 +105,8 @@ def chain_poses(
             EgodepthWarning,
             stacklevel=2,
         )
-    motion = np.linalg.inv(motions(anchor.image[None], last.image[None])[0])
+    with naming(last.frame):
+        motion = np.linalg.inv(motions(anchor.image[None], last.image[None])[0])
     whole = np.linalg.inv(pose) @ anchor_pose @ motion
     yield from _spread((begin, pose), waiting, whole)
 
@@ -116,7 +118,8 @@ def _place(
     motions: Motions,
 ) -> Iterator[tuple[Prepared[T], np.ndarray]]:
     images = [start[0].image, *(waiting[end].image for end in ends)]
-    found = np.linalg.inv(motions(torch.stack(images[:-1]), torch.stack(images[1:])))
+    with naming(*(waiting[end].frame for end in ends)):
+        found = np.linalg.inv(motions(torch.stack(images[:-1]), torch.stack(images[1:])))
     begin = 0
     for end, motion in zip(ends, found, strict=True):
         for placed in _spread(start, waiting[begin : end + 1], motion):

@@ -37,7 +37,7 @@ from egodepth.geometry.key_frame_window import (
 )
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.arguments import check_run
-from egodepth.runs.run import Run
+from egodepth.runs.run import Run, naming
 
 MIN_INLIER_WEIGHT, MIN_SCALE_POINTS = 0.5, 20
 """Smallest weight of a point that counts as an inlier, and fewest inliers that give a scale."""
@@ -138,7 +138,15 @@ class Odometry:
 
     @torch.inference_mode()
     def track(self, frame: Frame) -> FrameMotion:
-        """Estimate the pose of the next frame."""
+        """Estimate the pose of the next frame.
+
+        Raises:
+            NotFiniteError: the run predicts depth or motion that is not finite.
+        """
+        with naming(frame):
+            return self._next(frame)
+
+    def _next(self, frame: Frame) -> FrameMotion:
         image = self.run.prepare(frame.image)
         levels = [m[0].cpu() for m in image_pyramid(image[None], REDUCTIONS)]
         if not self._window.frames:

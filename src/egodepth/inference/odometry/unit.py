@@ -20,7 +20,7 @@ from egodepth.inference.odometry.known_length import (
     MeanSpeed,
     MeasuredDistance,
 )
-from egodepth.runs.run import Run
+from egodepth.runs.run import Run, naming
 from egodepth.runs.unit import Unit
 
 GROUND_FRAMES = 32
@@ -74,10 +74,11 @@ def unit_by_view(run: Run, sequence: Sequence, known: KnownLength) -> Unit:
     camera = sequence.camera.resize(*size)
     count = len(sequence.frames)
     chosen = np.unique(np.linspace(0, count - 1, min(count, GROUND_FRAMES)).astype(int))
-    heights = [
-        ground_height(torch.from_numpy(1 / run.depth(frame.image, size)), camera)
-        for frame in sequence.frames.at(chosen.tolist())
-    ]
+    heights = []
+    for frame in sequence.frames.at(chosen.tolist()):
+        with naming(frame):
+            depth = run.depth(frame.image, size)
+        heights.append(ground_height(torch.from_numpy(1 / depth), camera))
     return unit_by_heights(heights, known)
 
 
@@ -113,7 +114,8 @@ def _by_distance(run: Run, sequence: Sequence, known: MeasuredDistance) -> Unit:
     frame = next(read_numbered(sequence.frames, [number]), None)
     if frame is None:
         raise EgodepthError(f"--distance: frame {number} is broken; take another")
-    depth = run.depth(frame.image)[round(y), round(x)]
+    with naming(frame):
+        depth = run.depth(frame.image)[round(y), round(x)]
     pixel = torch.tensor([[x, y]], dtype=torch.float64)
     ray = sequence.camera.to(torch.float64).unproject(pixel, torch.ones(1, dtype=torch.float64))
     length = float(depth) * float(ray.norm())

@@ -25,7 +25,7 @@ from egodepth.evaluation.depth import (
 )
 from egodepth.geometry.camera import pixel_grid
 from egodepth.inference.arguments import check_run, check_sequences, footage_of
-from egodepth.runs.run import Run, texture_at
+from egodepth.runs.run import Run, naming, texture_at
 
 
 @dataclass(frozen=True)
@@ -175,7 +175,8 @@ class RunPredictor:
 
     def predict(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> np.ndarray:
         """See :class:`Predictor`."""
-        return self.run.depth(frame.image, size, flip=self.flip)
+        with naming(frame):
+            return self.run.depth(frame.image, size, flip=self.flip)
 
 
 def evaluate_predictor(

@@ -1,6 +1,6 @@
 """Score a trajectory file against another file or the poses of a data set; needs no PyTorch."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,11 @@ class OdometryScores:
     by: str = "PoseNet's motions, chained"
 
     @property
+    def complete(self) -> bool:
+        """Whether every frame has a pose that is scored."""
+        return self.summary["frames"] == self.summary["of_frames"]
+
+    @property
     def caption(self) -> str:
         """The protocol in words."""
         return f"{self.by}; {describe(self.alignment, self.summary)}"
@@ -46,7 +51,7 @@ class OdometryScores:
     def to_json(self) -> dict[str, Any]:
         """Content for ``--json``."""
         return {**self.summary, "sequence": self.sequence, "alignment": self.alignment,
-                "protocol": self.caption}  # fmt: skip
+                "protocol": self.caption, "complete": self.complete}  # fmt: skip
 
 
 def unit_of_truth(truth: "Sequence") -> str:
@@ -70,6 +75,8 @@ def compare_trajectories(
 
 MIN_ASSOCIATED_SHARE = 0.25
 """Smallest share of the shorter trajectory's poses that must be associated; fewer may be chance."""
+WHOLE = 0.95
+"""Share of the truth's duration below which an estimate is said to cover a part of it."""
 LONGER = 1.5
 """Ratio of durations above which consecutive integers as times are taken for frame numbers."""
 
@@ -111,7 +118,14 @@ def evaluate_trajectory_file(
         f", {len(pairs)} of {len(found.times)} poses associated with one of {len(true.times)} true ones "
         f"within {apart:g} s"
     )
-    return compare_trajectories(estimate[pairs[:, 0]], poses[pairs[:, 1]], name, alignment, by)
+    covered = np.ptp(true_times[pairs[:, 1]]) / np.ptp(true_times)
+    if covered < WHOLE:
+        by += f", over {100 * covered:.0f} % of its time"
+    scores = compare_trajectories(estimate[pairs[:, 0]], poses[pairs[:, 1]], name, alignment, by)
+    # A data set has one true pose for each frame; a file may come from a faster instrument.
+    per_frame = len(poses) if not isinstance(truth, Path) else 0
+    wanted = max(min(len(found.times), len(poses)), per_frame)
+    return replace(scores, summary=scores.summary | {"of_frames": wanted})
 
 
 def _known_poses(trajectory: RecordedTrajectory) -> tuple[np.ndarray, np.ndarray]:
