@@ -43,7 +43,8 @@ def spoil(run: Path, value: float) -> str:
     """Write ``value`` into one weight of a run's checkpoint, and return its name."""
     content = torch.load(run / "checkpoint.ckpt", weights_only=True)
     name = next(n for n in content["state_dict"] if n.startswith("networks.depth.decoder"))
-    content["state_dict"][name].view(-1)[0] = value
+    weights = content["state_dict"][name]
+    weights[(0,) * weights.ndim] = value
     torch.save(content, run / "checkpoint.ckpt")
     return str(name)
 
@@ -150,7 +151,7 @@ def test_the_last_good_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.Monk
     def spoilt(self: object, trainer: object, module: torch.nn.Module) -> None:
         if trainer.global_step == 4:  # type: ignore[attr-defined]
             with torch.no_grad():
-                next(module.parameters()).view(-1)[0] = torch.nan
+                next(module.parameters()).fill_(torch.nan)
 
     monkeypatch.setattr(callbacks.CollapseWatch, "after_step", spoilt)
     settings = tiny_settings(tmp_path / "frames", checkpoint_every=2)
@@ -164,7 +165,7 @@ def test_places_that_are_not_finite_are_not_sampled() -> None:
     pixels = torch.zeros(1, 4, 5, 2, dtype=torch.float64)
     pixels[0, 1, 1] = 1e300  # finite: the border
     assert sample(image, pixels).isfinite().all()
-    camera = Camera(Camera.from_parameters(9, 9, 4.5, 3.5, 8, 10).matrix[None].double(), 8, 10)
+    camera = Camera(Camera.from_parameters(9.0, 9.0, 4.5, 3.5, 8, 10).matrix[None].double(), 8, 10)
     depth, motion = torch.ones(1, 8, 10, dtype=torch.float64), torch.eye(4).double()[None]
     warp(image, depth, motion, camera, camera)
     for value in (torch.nan, torch.inf):
