@@ -26,6 +26,8 @@ PREFIX = ".egodepth-"
 """Start of the names of temporary files and lock files. They are hidden, so no reader takes them for data."""
 HELD = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 """Errors of a lock that another process holds; all others mean that the file system has no locks."""
+PATIENCE = 0.5
+"""Seconds to wait for a lock, which another process may hold just to check whether it is a leftover."""
 
 _open: set[int] = set()
 
@@ -155,9 +157,14 @@ def _release(file: Path) -> None:
 
 def _take(file: Path, path: Path) -> int:
     """Open and lock a lock file."""
+    ends = time.monotonic() + PATIENCE
     while True:
         descriptor = open_lockable(file, os.O_RDWR | os.O_CREAT)
         taken = try_lock(descriptor)
+        if taken is False and time.monotonic() < ends:
+            close_locked(descriptor)
+            time.sleep(PATIENCE / 10)
+            continue
         if taken is False:
             text = os.read(descriptor, 4096).decode("utf-8", "replace").strip()
             close_locked(descriptor)

@@ -51,7 +51,7 @@ def read_kitti_raw(root: Path) -> list[Sequence]:
     Raises:
         EgodepthError: no usable drives, or a calibration file with missing lines.
     """
-    drives = sorted(p for p in root.glob("[0-9]*_*_*/*_drive_*_sync") if p.is_dir())
+    drives = sorted(p for p in root.glob("[0-9]*_*_*/[!.]*_drive_*_sync") if p.is_dir())
     if not drives:
         raise EgodepthError(
             f"no KITTI raw drives under {root}: expected folders like "

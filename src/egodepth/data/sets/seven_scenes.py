@@ -63,7 +63,7 @@ def register_depth(depth: np.ndarray) -> np.ndarray:
 
 
 def _read_folder(folder: Path, root: Path, missing: MissingItems) -> Sequence:
-    paths = natural_order(p for p in folder.glob("frame-*.color.*") if not p.name.startswith("."))
+    paths = natural_order(folder.glob("frame-*.color.*"))
     numbers = [_number(path) for path in paths]
     frames = ImageFiles(paths, numbers, np.array(numbers) / FRAMES_PER_SECOND)
     if (frames.width, frames.height) != (WIDTH, HEIGHT):
