@@ -37,7 +37,8 @@ class Kind:
         command: arguments of the command line that reads it, or None.
         files: pattern of the files that are broken.
         weight: its share of the inputs.
-        optional: parts of names of files that may be empty or absent without a word.
+        optional: parts of names of files that may be destroyed without a word, since the command does not read
+            them, or they are made anew.
     """
 
     make: Callable[[Path], object]
@@ -126,7 +127,7 @@ def _data_set(name: str, make: Callable[[Path], object]) -> Kind:
     return Kind(
         make, lambda root: read_sequences(f"{name}:{root}"),
         lambda root: ["data", "check", f"{name}:{root}", "--out", str(root.parent / "check.png")],
-        weight=4, optional=("right",),
+        weight=4,
     )  # fmt: skip
 
 
@@ -257,7 +258,7 @@ def _settings() -> Kind:
     return Kind(make, read, lambda folder: [
         "train", str(folder / "no_footage"), "--out", str(folder.parent / "run"),
         "--config", str(folder / "settings.yaml"), "--data.sources", str(folder / "nothing_is_here"),
-    ], "settings.yaml", weight=5, optional=("settings.yaml",))  # fmt: skip
+    ], "settings.yaml", weight=5)  # fmt: skip
 
 
 def _footage() -> Kind:
@@ -410,6 +411,7 @@ def _run(files: str, weight: int, *words: str, optional: tuple[str, ...] = ()) -
 
     def read(folder: Path) -> None:
         from egodepth.report.html_report import ReportContent, write_report
+        from egodepth.runs.hub import card_values
         from egodepth.runs.run import Run
 
         run = Run.load(folder / "run", "cpu")
@@ -421,6 +423,7 @@ def _run(files: str, weight: int, *words: str, optional: tuple[str, ...] = ()) -
         size = (run.settings.height, run.settings.width)
         _require(size == (32, 64), f"networks at {size}")
         write_report(folder / "run", ReportContent("run"), folder.parent / "report.html")
+        card_values(run.folder)
 
     def command(folder: Path) -> list[str]:
         names = {
@@ -483,9 +486,7 @@ def _scores() -> Kind:
             "nan in a table",
         )
 
-    return Kind(
-        make, read, lambda folder: ["leaderboard", str(folder)], weight=5, optional=("json",)
-    )
+    return Kind(make, read, lambda folder: ["leaderboard", str(folder)], weight=5)
 
 
 def _mask() -> Kind:
@@ -524,7 +525,7 @@ def _cache() -> Kind:
         _require(list(numbers) == [0, 1, 2], f"frame numbers {numbers}")
         _require(np.array_equal(frames, true), "frames that differ from those of the images")
 
-    return Kind(make, read, weight=3)
+    return Kind(make, read, weight=3, optional=(".npy",))
 
 
 KINDS: dict[str, Kind] = {
@@ -542,8 +543,13 @@ KINDS: dict[str, Kind] = {
     "video mkv": _video(".mkv", "mpeg4"),
     **{f"data {name}": _data_set(name, make) for name, make in layouts.MAKERS.items()},
     "data eth3d rig": _data_set("eth3d", layouts.make_eth3d_rig),
-    "run predicts": _run("run/*.*", 10, "predict", "RUN", "FRAMES", "--out", "OUT"),
-    "run report": _run("run/**/*", 6, "report", "RUN", "--out", "OUT.html"),
+    "run predicts": _run(
+        "run/*.*", 10, "predict", "RUN", "FRAMES", "--out", "OUT", optional=("metrics.json",)
+    ),
+    "run report": _run(
+        "run/**/*", 6, "report", "RUN", "--out", "OUT.html",
+        optional=("metrics.json", "checkpoint", "camera"),
+    ),
     "run export": _run("run/*.*", 6, "export", "hub", "RUN", "--out", "OUT"),
     "run config": _run("run/config.yaml", 5, "predict", "RUN", "FRAMES", "--out", "OUT"),
     "run facts": _run("run/run.json", 4, "predict", "RUN", "FRAMES", "--out", "OUT"),

@@ -86,10 +86,17 @@ def _read_selection(folder: Path, missing: MissingItems) -> list[Sequence]:
             }
             depth = {i: partial(read_depth_png, m, STEPS) for i, m in maps.items() if m.exists()}
             missing.add("images without depth", *(paths[i] for i in maps if i not in depth))
+        cameras = [_read_intrinsics(folder / "intrinsics" / f"{p.stem}.txt", frames) for p in paths]
+        others = [
+            path
+            for path, camera in zip(paths, cameras, strict=True)
+            if not camera.matrix.allclose(cameras[0].matrix, rtol=1e-3)
+        ]
+        missing.add("images whose intrinsics differ from the first one's, which are used", *others)
         drive, camera = key or ("anonymous", "02")
         sequences.append(Sequence(
             name=f"{folder.name}/{drive}/image_{camera}", frames=frames,
-            camera=_read_intrinsics(folder / "intrinsics" / f"{paths[0].stem}.txt", frames),
+            camera=cameras[0],
             depth=depth, improved_depth=depth, camera_name="right" if camera == "03" else "left",
         ))  # fmt: skip
     return sequences
