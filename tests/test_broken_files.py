@@ -187,7 +187,7 @@ def test_settings_that_were_cut_off_are_not_filled_in(
     run = make_run(tmp_path)
     text = (run / "config.yaml").read_text()
     (run / "config.yaml").write_text(text[:cut])
-    with pytest.raises(EgodepthError, match=r"config\.yaml is broken: it is (empty or )?cut off"):
+    with pytest.raises(EgodepthError, match=r"config\.yaml is broken"):
         read_run(run)
     assert main(["report", str(run)]) == 1
     assert main(["export", "hub", str(run), "--out", str(tmp_path / "hub")]) == 1

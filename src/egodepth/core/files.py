@@ -235,7 +235,7 @@ def _reason(error: Exception) -> str:
         return "the file is incomplete or damaged"
     if isinstance(error, yaml.YAMLError | json.JSONDecodeError):
         form = "YAML" if isinstance(error, yaml.YAMLError) else "JSON"
-        return f"it is not valid {form}: {_one_line(error)}"
+        return f"it is not valid {form}: {_one_line(error)}".replace('in "<unicode string>", ', "")
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
     if isinstance(error, MemoryError):
