@@ -344,9 +344,8 @@ def list_longer(path: Path, rng: np.random.Generator) -> None:
 def name_changed(path: Path, rng: np.random.Generator) -> None:
     def change(node: Any, key: Any) -> None:
         if isinstance(node, dict):
-            node[rng.choice(["x", "depth", "K", "intrinsics", "frames", "fl_x", ""])] = node.pop(
-                key
-            )
+            names = ["x", "depth", "K", "intrinsics", "frames", "fl_x", ""]
+            node[names[int(rng.integers(len(names)))]] = node.pop(key)
 
     _edit(path, rng, change)
 
