@@ -89,7 +89,7 @@ def assert_whole(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "phase", "count", "number", "said", "kept"),
     [
-        (["predict"], "predicting", 4, signal.SIGTERM, "after 4 of 7 frames", "depth/0000000003.npz"),
+        (["predict"], "predicting", 4, signal.SIGTERM, "no video or trajectory", "depth/0000000000.npz"),
         (["odometry"], "tracking", 4, signal.SIGINT, "after 4 of 7 frames; their traj", "trajectory_tum.txt"),
         (["export", "colmap"], "tracking", 4, signal.SIGHUP, "this is a part", "sparse/0/images.txt"),
     ],
@@ -108,13 +108,19 @@ def test_a_command_keeps_what_is_whole(
     assert (out / kept).exists()
 
 
+def training_of(frames: Path, out: Path) -> list[object]:
+    """Words of a tiny training."""
+    words: list[object] = ["train", frames, "--out", out]
+    for name, value in (TINY | {"steps": 50, "data.fov": 60, "minutes": "null"}).items():
+        words += [f"--{name}", list(value) if isinstance(value, tuple) else value]
+    return words
+
+
 @pytest.mark.usefixtures("own_signals")
 def test_a_training_is_resumed_after_a_closed_terminal(
     frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    words = ["train", frames, "--out", tmp_path / "run"]
-    for name, value in (TINY | {"steps": 50, "data.fov": 60, "minutes": "null"}).items():
-        words += [f"--{name}", str(list(value) if isinstance(value, tuple) else value)]
+    words = training_of(frames, tmp_path / "run")
     assert run_until(monkeypatch, "training", 2, signal.SIGHUP, *words) == 129
     error = capsys.readouterr().err.splitlines()[-1]
     assert "stopped by SIGHUP; go on with: egodepth train" in error and "--resume" in error
@@ -126,8 +132,8 @@ def test_a_training_is_resumed_after_a_closed_terminal(
 def test_before_the_first_step_there_is_nothing_to_keep(
     frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    words = ["train", frames, "--out", tmp_path / "run", "--data.fov", 60]
-    assert run_until(monkeypatch, "", 1, signal.SIGTERM, *words) == 143
+    words = training_of(frames, tmp_path / "run")
+    assert run_until(monkeypatch, "reading", 1, signal.SIGTERM, *words) == 143
     assert "interrupted before the first step; the same command" in capsys.readouterr().err
     assert not (tmp_path / "run" / "checkpoint.ckpt").exists()
     small = ["pretrain", "--out", tmp_path / "worlds", "--workers", 0]

@@ -63,7 +63,7 @@ def pretrain(
 
     Raises:
         EgodepthError: anything wrong with settings, folder or device.
-        TrainingInterrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, after the current step; the training
+        TrainingInterrupted: a KeyboardInterrupt, by a signal, after the current step; the training
             can be resumed.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")

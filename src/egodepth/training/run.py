@@ -74,7 +74,7 @@ class TrainResult:
 
 
 class TrainingInterrupted(KeyboardInterrupt):
-    """Training was interrupted by Ctrl-C or SIGTERM, after finishing the current step and saving a checkpoint.
+    """Training was interrupted by a signal, after finishing the current step and saving a checkpoint.
 
     Attributes:
         result: result so far.
@@ -108,7 +108,7 @@ def train(
 
     Raises:
         EgodepthError: anything wrong with settings, footage, folder or device.
-        TrainingInterrupted: a KeyboardInterrupt, by Ctrl-C or SIGTERM, after the current step; the training
+        TrainingInterrupted: a KeyboardInterrupt, by a signal, after the current step; the training
             can be resumed.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")

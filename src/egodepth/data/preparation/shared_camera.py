@@ -97,6 +97,7 @@ def _adjust(colmap: ModuleType, model: Any) -> None:
     """
     options = colmap.BundleAdjustmentOptions()
     options.refine_focal_length = options.print_summary = False
+    options.ceres.solver_options.num_threads = 1  # more would sum in another order each time
     config = colmap.BundleAdjustmentConfig()
     for image in model.reg_image_ids():
         config.add_image(image)
