@@ -6,6 +6,7 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+from egodepth.cli.output import START_OVER, complain
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.memory import is_out_of_memory
 from egodepth.core.progress import reporting
@@ -14,6 +15,7 @@ from egodepth.core.signals import command_signals, exit_status, was_received
 
 FAILED, MISUSED = 1, 2
 """Exit statuses after an error and after wrong usage."""
+OUT_OF_MEMORY = "out of memory: raise the limit (ulimit -v), or choose smaller images or batches"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,15 +26,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ends: see :mod:`egodepth.core.signals`.
     """
     with command_signals(own=arguments is None):
-        return _run(list(sys.argv[1:] if arguments is None else arguments))
+        try:
+            return _run(list(sys.argv[1:] if arguments is None else arguments))
+        except KeyboardInterrupt as stop:
+            complain(str(stop) or f"interrupted; nothing is left half written; {START_OVER}")
+            return exit_status()
+        except Exception as error:
+            if was_received():  # code of another package made another error of it
+                reason = " ".join(str(error).split()) or type(error).__name__
+                complain(f"interrupted ({reason}); {START_OVER}")
+                return exit_status()
+            if is_out_of_memory(error):
+                complain(OUT_OF_MEMORY)
+                return FAILED
+            raise
 
 
 def _run(words: list[str]) -> int:
-    from egodepth.cli.command import START_OVER
-    from egodepth.cli.output import complain
     from egodepth.cli.parsing import UsageError, make_app, parse
 
-    interrupted = f"interrupted; nothing is left half written; {START_OVER}"
     quiet_loggers()
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     try:
@@ -52,26 +64,12 @@ def _run(words: list[str]) -> int:
     except EgodepthError as error:
         complain(str(error))
         return FAILED
-    except KeyboardInterrupt as stop:
-        complain(str(stop) or interrupted)
-        return exit_status()
     except BrokenPipeError:
         return FAILED
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         complain(f"I/O error{where}: {error.strerror or error}")
         return FAILED
-    except Exception as error:
-        if was_received():  # code of another package made another error of it
-            complain(f"interrupted, as {type(error).__name__}: {' '.join(str(error).split())}")
-            return exit_status()
-        if is_out_of_memory(error):
-            complain(
-                "out of memory: end other programs, raise the limit (ulimit -v), or choose smaller images or "
-                "batches"
-            )
-            return FAILED
-        raise
 
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:

@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from egodepth.inference.odometry.tracker import OdometrySettings
     from egodepth.runs.run import Run
 
-BEFORE_FIRST_STEP = "interrupted before the first step; the same command starts again"
-START_OVER = "the same command starts over"
-"""How to go on after an interruption that left no checkpoint."""
-
 
 @dataclass(frozen=True)
 class Metavar:

@@ -3,8 +3,8 @@
 from pathlib import Path
 from typing import Annotated
 
-from egodepth.cli.command import START_OVER, Command, Metavar, Positive, SeedOption
-from egodepth.cli.output import print_table
+from egodepth.cli.command import Command, Metavar, Positive, SeedOption
+from egodepth.cli.output import START_OVER, print_table
 
 
 class Demo(SeedOption, Command):

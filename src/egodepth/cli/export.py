@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from egodepth.cli.command import START_OVER, Metavar, OnFootage, Positive, TakesRun
+from egodepth.cli.command import Metavar, OnFootage, Positive, TakesRun
+from egodepth.cli.output import START_OVER
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from egodepth.cli.command import START_OVER, Metavar, OnFootage
-from egodepth.cli.output import print_table
+from egodepth.cli.command import Metavar, OnFootage
+from egodepth.cli.output import START_OVER, print_table
 from egodepth.core.errors import EgodepthError
 
 

@@ -5,6 +5,9 @@ from typing import Any
 
 TABLE_WIDTH = 110
 """Width in characters of tables written to a file or a pipe."""
+BEFORE_FIRST_STEP = "interrupted before the first step; the same command starts again"
+START_OVER = "the same command starts over"
+"""How to go on after an interruption that left no checkpoint."""
 
 
 def print_table(table: Any) -> None:

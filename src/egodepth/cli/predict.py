@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from egodepth.cli.command import START_OVER, Metavar, OnFootage
+from egodepth.cli.command import Metavar, OnFootage
+from egodepth.cli.output import START_OVER
 
 
 class Predict(OnFootage):

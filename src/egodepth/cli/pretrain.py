@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from egodepth.cli.command import BEFORE_FIRST_STEP, Command, Metavar, OptionsOf, Positive
+from egodepth.cli.command import Command, Metavar, OptionsOf, Positive
+from egodepth.cli.output import BEFORE_FIRST_STEP
 from egodepth.core.config import list_settings, override
 from egodepth.core.errors import EgodepthError
 from egodepth.settings.recipes import worlds

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from egodepth.cli.command import (
-    START_OVER,
     CameraOptions,
     DeviceOption,
     Metavar,
@@ -17,7 +16,7 @@ from egodepth.cli.command import (
     TakesRun,
     TakesSource,
 )
-from egodepth.cli.output import complain, print_table
+from egodepth.cli.output import START_OVER, complain, print_table
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from egodepth.cli.command import BEFORE_FIRST_STEP, Command, Metavar, OptionsOf, Positional
-from egodepth.cli.output import complain
+from egodepth.cli.command import Command, Metavar, OptionsOf, Positional
+from egodepth.cli.output import BEFORE_FIRST_STEP, complain
 from egodepth.core.errors import EgodepthError
 from egodepth.settings.recipes import footage
 

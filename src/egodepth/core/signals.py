@@ -16,6 +16,9 @@ from typing import Any, NoReturn
 
 HANGUP = getattr(signal, "SIGHUP", None)  # Windows has none
 STOPPING = [number for number in (signal.SIGINT, signal.SIGTERM, HANGUP) if number is not None]
+Handler = Callable[[int, FrameType | None], None]
+HAS_TIMER = hasattr(signal, "setitimer")  # Windows has none
+SECONDS_UNTIL_AGAIN = 0.05
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -49,15 +52,21 @@ def command_signals(*, own: bool) -> Iterator[None]:
         for number in STOPPING:
             if not _stays_ignored(number):
                 signal.signal(number, _handler(_interrupt))
-        sys.unraisablehook = _raise_again
-        atexit.register(
-            ignore_signals
-        )  # Python's own handlers, at its very end, would change the status
+        if HAS_TIMER:
+            signal.signal(signal.SIGALRM, _interrupt)
+            sys.unraisablehook = _raise_again
+        # At its very end, Python's own handlers would change the exit status.
+        atexit.register(ignore_signals)
     try:
         yield
     finally:
-        if own:  # while Python shuts down, nothing is left to be stopped
+        if own:
+            # While Python shuts down, nothing is left to be stopped.
             _Process.received = signal.SIGINT
+            if HAS_TIMER:
+                signal.setitimer(signal.ITIMER_REAL, 0)
+            # Else CPython remembers a KeyboardInterrupt that passed an exec(), and ends itself by SIGINT.
+            exec("")
 
 
 @contextmanager
@@ -66,7 +75,7 @@ def call_on_signal(stop: Callable[[str], None]) -> Iterator[None]:
     or on the command line ends the process at once. Does nothing outside of the main thread."""
     before: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
-        handler = _handler(stop)
+        handler = _handler(lambda number, _: stop(signal.Signals(number).name))
         for number in STOPPING:
             if not _stays_ignored(number):
                 before[number] = signal.signal(number, handler)
@@ -97,14 +106,26 @@ def _stays_ignored(number: int) -> bool:
     return number == HANGUP and signal.getsignal(number) == signal.SIG_IGN
 
 
-def _interrupt(_: str) -> NoReturn:
-    raise KeyboardInterrupt
+def _interrupt(_: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt; within an import only after it, since code of C++ that imports may abort."""
+    if HAS_TIMER and _is_importing(frame):
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_UNTIL_AGAIN)
+    else:
+        raise KeyboardInterrupt
 
 
-def _handler(stop: Callable[[str], None]) -> Callable[[int, FrameType | None], None]:
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _handler(stop: Handler) -> Handler:
     asked = False
 
-    def handle(number: int, _: FrameType | None) -> None:
+    def handle(number: int, frame: FrameType | None) -> None:
         nonlocal asked
         if _Process.owned and _Process.received is not None:
             if number == HANGUP:
@@ -115,7 +136,7 @@ def _handler(stop: Callable[[str], None]) -> Callable[[int, FrameType | None], N
         asked, _Process.received = True, signal.Signals(number)
         if _Process.owned and number == HANGUP:
             _leave_terminals()
-        stop(_Process.received.name)
+        stop(number, frame)
 
     return handle
 
@@ -138,11 +159,8 @@ def _leave_terminals() -> None:
 
 
 def _raise_again(found: "sys.UnraisableHookArgs") -> None:
-    """Send a signal again if its KeyboardInterrupt was raised where Python drops it, as in a finalizer."""
+    """Raise a KeyboardInterrupt again that was raised where Python drops it, as in a finalizer."""
     if found.exc_type is KeyboardInterrupt and _Process.received is not None:
-        number, _Process.received = _Process.received, None
-        with suppress(RuntimeError):  # at the very end Python starts no threads any more
-            again = [threading.main_thread().ident, number]
-            threading.Timer(0.05, signal.pthread_kill, again).start()
+        signal.setitimer(signal.ITIMER_REAL, SECONDS_UNTIL_AGAIN)
     else:
         sys.__unraisablehook__(found)
