@@ -21,8 +21,10 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.plausible import pose_jumps
 from egodepth.geometry.warp import sample, sweep, warp
+from egodepth.inference.align import align_images
 from egodepth.inference.odometry.gps_track import read_gps
 from egodepth.inference.odometry.track import track_sequence
+from egodepth.inference.odometry.tracker import Odometry
 from egodepth.inference.predict import predict_sequence
 from egodepth.inference.scoring.depth_scores import RunPredictor
 from egodepth.models.published import read_published
@@ -30,6 +32,7 @@ from egodepth.report.leaderboard import as_markdown, collect
 from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
+from egodepth.runs.unit import Unit
 from egodepth.training.run import train
 
 
@@ -66,7 +69,9 @@ def test_weights_that_are_not_finite(
     assert "holds weights that are not finite" in " ".join(said.split()) and "Traceback" not in said
     assert main(["train", str(tmp_path / "frames"), "--out", str(run), "--resume"]) == 1
     state = torch.load(run / "checkpoint.ckpt", weights_only=True)["state_dict"]
-    weights = {n.removeprefix("networks."): v for n, v in state.items() if "networks." in n}
+    weights = {
+        n.removeprefix("networks."): v.contiguous() for n, v in state.items() if "networks." in n
+    }
     (run / "checkpoint.ckpt").unlink()
     save_file(weights, RunFolder.at(run).weights)
     with pytest.raises(
@@ -278,3 +283,20 @@ def test_frames_across_a_jump_are_not_compared(tmp_path: Path) -> None:
         warnings.simplefilter("error", EgodepthWarning)
         facts = RunFolder.at(tmp_path / "run").facts()
     assert facts.metric == "" and facts.unit == "the unit of poses.txt"
+
+
+def test_impossible_arguments_from_python(tiny_run: Path, footage: Sequence) -> None:
+    run = Run.load(tiny_run)
+    images = [frame.image for frame in footage.frames.at([0, 1])]
+    good = Camera.from_field_of_view(60.0, 40, 80)
+    for numbers in ((-60.0, 60.0, 40.0, 20.0), (60.0, 60.0, 1e9, 20.0), (60.0, 1e-30, 40.0, 20.0)):
+        wrong = Camera.from_parameters(*numbers, 40, 80)
+        for call in (Odometry, lambda run, camera: align_images(run, *images, camera)):
+            with pytest.raises(EgodepthError, match="the camera has"):
+                call(run, wrong)
+    for start in (np.full((4, 4), np.nan), np.diag([1.0, 1.0, -1.0, 1.0])):
+        with pytest.raises(EgodepthError, match="start: not a rigid motion"):
+            align_images(run, *images, good, start=start)
+    for metres in (1e-300, 1e300, 0.0, float("nan")):
+        with pytest.raises(EgodepthError, match=r"unit of|metres of a unit"):
+            Unit(metres)

@@ -94,6 +94,13 @@ def test_calibrations_and_poses_of_data_sets(
         read_edited(tmp_path, kind, file, old, new)
 
 
+def test_lidar_points_are_finite(tmp_path: Path) -> None:
+    layouts.make_raw(tmp_path, scan=np.array([[10, 0, 0, 1], [9, np.nan, 0, 1]], np.float32))
+    (sequence,) = read_source(f"kitti_raw:{tmp_path}")
+    with pytest.raises(EgodepthError, match="not finite"):
+        sequence.depth[1]()
+
+
 def test_a_lost_frame_of_seven_scenes_has_no_pose(tmp_path: Path) -> None:
     folder = layouts.make_seven_scenes(tmp_path, 4)
     (folder / "frame-000001.pose.txt").write_text("-inf -inf -inf -inf\n" * 3 + "0 0 0 1\n")

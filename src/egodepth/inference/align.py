@@ -5,12 +5,13 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from egodepth.core.errors import EgodepthError, require
+from egodepth.core.errors import EgodepthError
 from egodepth.geometry.alignment import Alignment, AlignSettings, align
 from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.plausible import require_rigid
 from egodepth.geometry.pyramid import MIN_LEVEL_ROWS, image_pyramid, make_levels
-from egodepth.inference.arguments import check_run
+from egodepth.inference.arguments import check_camera, check_run
 from egodepth.models.networks import FeatureNet
 from egodepth.runs.run import ImageLike, Run, load_pair
 
@@ -61,9 +62,11 @@ def align_images(
             wrong type or shape.
     """
     check_run(run)
-    require(camera, Camera, "camera", "a Camera")
+    check_camera(camera)
     if start is not None and np.shape(start) != (4, 4):
         raise EgodepthError(f"start must be a motion (4, 4), got shape {np.shape(start)}")
+    if start is not None:
+        require_rigid(np.asarray(start, np.float64), "start")
     images = load_pair(target, source)
     for image in images:
         if image.shape[:2] != (camera.height, camera.width):

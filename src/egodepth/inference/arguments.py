@@ -4,6 +4,8 @@ from typing import Any
 
 from egodepth.core.errors import EgodepthError, require
 from egodepth.data.sequence import Sequence
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.plausible import camera_problem
 from egodepth.runs.cameras import brings_camera
 from egodepth.runs.run import Run
 
@@ -32,6 +34,19 @@ def footage_of(run: Run, sequence: Sequence) -> Sequence:
         return sequence
     check_run(run)
     return run.open(sequence)[0]
+
+
+def check_camera(camera: Any) -> None:
+    """Check that an argument is a camera that can be.
+
+    Raises:
+        EgodepthError: it is something else, or has impossible intrinsics.
+    """
+    require(camera, Camera, "camera", "a Camera")
+    fx, fy, cx, cy = camera.focal_and_centre.tolist()
+    problem = camera_problem(fx, fy, cx, cy, camera.height, camera.width, margin=1.0)
+    if problem:
+        raise EgodepthError(f"the camera {problem}")
 
 
 def check_sequence(sequence: Any) -> None:

@@ -2,8 +2,11 @@
 
 from dataclasses import dataclass
 
-from egodepth.core.errors import require_positive
+from egodepth.core.errors import EgodepthError, require_positive
 from egodepth.runs.folder import RunFacts
+
+SHORTEST, LONGEST = 1e-6, 1e6
+"""Limits of a unit's length in metres. Depth is between a tenth and a hundred units, or near that."""
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,9 @@ class Unit:
     Attributes:
         metres: length of the unit in metres; None if unknown.
         text: the unit in words, and how it is known.
+
+    Raises:
+        EgodepthError: a length that is not positive, or far from any that depth of a scene can have.
     """
 
     metres: float | None = None
@@ -21,6 +27,10 @@ class Unit:
     def __post_init__(self) -> None:
         if self.metres is not None:
             require_positive(self.metres, "metres of a unit")
+            if not SHORTEST <= self.metres <= LONGEST:
+                raise EgodepthError(
+                    f"a unit of {self.metres:g} metres ({self.text}) fits no scene; is that length right?"
+                )
 
     @classmethod
     def of_facts(cls, facts: RunFacts) -> "Unit":

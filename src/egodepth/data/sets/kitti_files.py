@@ -15,13 +15,16 @@ def read_velodyne(path: Path) -> np.ndarray:
     """Read a ``.bin`` scan as (N, 4) float32: x forward, y left, z up in metres, and reflectance.
 
     Raises:
-        EgodepthError: a missing or truncated file.
+        EgodepthError: a missing or truncated file, or numbers that are not finite.
     """
     with reading(path, "the LiDAR scan"):
         content = path.read_bytes()
         if not content or len(content) % 16:
             raise ValueError(f"it holds {len(content)} bytes, not a multiple of 16")
-        return np.frombuffer(content, "<f4").reshape(-1, 4)
+        points = np.frombuffer(content, "<f4").reshape(-1, 4)
+        if not np.isfinite(points).all():
+            raise ValueError("it holds numbers that are not finite")
+        return points
 
 
 def read_calibration(path: Path, **shapes: tuple[int, ...]) -> dict[str, np.ndarray]:

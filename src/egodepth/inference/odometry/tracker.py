@@ -36,7 +36,7 @@ from egodepth.geometry.key_frame_window import (
     KeyFrameWindow,
 )
 from egodepth.geometry.pyramid import image_pyramid, make_levels
-from egodepth.inference.arguments import check_run
+from egodepth.inference.arguments import check_camera, check_run
 from egodepth.runs.run import Run, naming
 
 MIN_INLIER_WEIGHT, MIN_SCALE_POINTS = 0.5, 20
@@ -116,7 +116,7 @@ class Odometry:
             gap: frames between the two of a pair given to PoseNet; by default as in its training.
         """
         check_run(run)
-        require(camera, Camera, "camera", "a Camera")
+        check_camera(camera)
         require(settings, (OdometrySettings, type(None)), "settings", "OdometrySettings")
         self.run, self.settings = run, settings or OdometrySettings()
         trust = self.settings.trust_depth
