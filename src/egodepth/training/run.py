@@ -127,7 +127,8 @@ def _train(
     *,
     resume: bool,
 ) -> TrainResult:
-    """Train into a claimed run folder, see :func:`train`."""
+    """Train into a claimed run folder, see :func:`train`. Long, since it puts together all that takes part,
+    once."""
     began = time.perf_counter()
     world = engine.world
     saved = read_saved(run) if resume else None
