@@ -188,8 +188,9 @@ def _take(file: Path, path: Path) -> int:
 
 
 def _this_process() -> str:
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else ["python"]
-    command = shlex.join(words)
+    program = Path(sys.argv[0]) if sys.argv else Path("python")
+    name = "egodepth" if program.name == "__main__.py" else program.name  # python -m egodepth.cli
+    command = shlex.join([name, *sys.argv[1:]])
     command = command if len(command) <= 200 else f"{command[:200]} ..."
     since = time.strftime("%Y-%m-%d %H:%M:%S")
     return f"process {os.getpid()} on {socket.gethostname()} since {since} ({command})"
