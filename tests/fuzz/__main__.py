@@ -228,6 +228,8 @@ def fuzz(chosen: list[Case], show: bool, seconds: float = 1e9) -> list[tuple[Cas
             _make_valid(case.kind, valid)
             outcome = worker.run(case)
             verdicts[outcome.verdict] += 1
+            if show and verdicts.total() % 200 == 0:
+                print(f"{verdicts.total()} of {len(chosen)} inputs: {dict(verdicts)}", flush=True)
             if outcome.verdict != "fine":
                 failed.append((case, outcome))
             if show and outcome.verdict != "fine":
