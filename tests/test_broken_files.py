@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from tests import layouts
 from tests.fuzz import breaks
-from tests.fuzz.inputs import make_run
+from tests.fuzz.inputs import KINDS, make_run
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
@@ -178,6 +178,21 @@ def test_metadata_in_another_encoding(tmp_path: Path) -> None:
         container.mux(stream.encode())
     path.write_bytes(path.read_bytes().replace(b"Strasse", b"Stra\xdfe\xff"))
     assert len(list(VideoFile(path).at())) == 3
+
+
+def test_a_video_whose_middle_is_broken_is_not_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    KINDS["video mkv"].make(tmp_path)
+    read = VideoFile.at
+    for whole, status in ((3, 0), (2, 1)):
+        monkeypatch.setattr(
+            VideoFile, "at",
+            lambda self, indices=None, end=whole: (f for f in read(self, indices) if f.number < end),
+        )  # fmt: skip
+        words = ["data", "check", str(tmp_path / "drive.mkv"), "--out", str(tmp_path / "a.png")]
+        assert main(words) == status
+    assert "of drive.mkv can be decoded" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("cut", [0, 40, 700, -3])

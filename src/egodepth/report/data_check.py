@@ -10,7 +10,7 @@ from PIL import Image
 from rich.table import Table
 
 from egodepth.core.colours import colourize_depth
-from egodepth.core.errors import EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import DATA_SETS, read_source, select
@@ -143,12 +143,18 @@ def _draw(sequence: Sequence, path: Path) -> None:
     middle = with_depth[len(with_depth) // 2] if with_depth else count // 2
     indices = [i for i in (middle - 1, middle, middle + 1) if 0 <= i < count]
     pictures = []
-    for index, frame in zip(indices, sequence.frames.at(indices), strict=False):
+    places = {sequence.frames.numbers[index]: index for index in indices}
+    for frame in sequence.frames.at(indices):
+        index = places[frame.number]
         height = round(WIDTH * frame.image.shape[0] / frame.image.shape[1])
         image = cv2.resize(frame.image, (WIDTH, height), interpolation=cv2.INTER_AREA)
         if index == middle and index in sequence.depth:
             image = _overlay(image, sequence.depth[index]())
         pictures.append(image)
+    if not pictures:
+        raise EgodepthError(
+            f"none of the frames {', '.join(map(str, places))} of {sequence.name} can be decoded"
+        )
     with atomic_path(path) as partial:
         Image.fromarray(np.vstack(pictures)).save(partial)
 

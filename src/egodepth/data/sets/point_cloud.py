@@ -21,14 +21,21 @@ OCCLUDER_WINDOW = 5
 """Side in pixels of the square around a point in which others may occlude it."""
 
 
-@lru_cache(maxsize=1)
 def read_ply(path: Path) -> np.ndarray:
-    """Read the vertices (N, 3) float64 of a PLY file, ascii or binary.
+    """Read the vertices (N, 3) float64 of a PLY file, ascii or binary; the last file is kept in memory.
 
     Raises:
         EgodepthError: a missing file, or not a PLY file with vertices.
     """
-    with reading(path, "the point cloud"), path.open("rb") as file:
+    with reading(path, "the point cloud"):
+        state = path.stat()
+        return _read_vertices(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=1)
+def _read_vertices(path: Path, changed: int, size: int) -> np.ndarray:
+    """The vertices of a file that was changed at this time and has this size."""
+    with path.open("rb") as file:
         count, names, types, encoding = _read_header(file)
         if encoding == "ascii":
             table = np.loadtxt(file, max_rows=count, ndmin=2)

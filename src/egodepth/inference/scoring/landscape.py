@@ -207,7 +207,12 @@ def find_matches(
     if sequence.camera is None:
         raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
     order = sorted((index, other))
-    read = dict(zip(order, (f.image for f in frames.at(order)), strict=True))
+    images = [frame.image for frame in frames.at(order)]
+    if len(images) < len(order):
+        raise EgodepthError(
+            f"frames {order[0]} and {order[1]} of {sequence.name} cannot be decoded"
+        )
+    read = dict(zip(order, images, strict=True))
     depth, source_from_target, origin = _depth_and_motion(sequence, index, other, read, run)
     camera = sequence.camera.to(torch.float64)
     if pixel is None:
