@@ -44,7 +44,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train fraems --out o", "did you mean 'frames'?"),
         ("train kitti_smal --out o", "did you mean 'kitti_small'?"),
         (
-            "train frames vna.mp4 --out o",
+            "train frames vna.mp4 --out o --init none",
             "there is no file or folder vna.mp4; did you mean 'van.mp4'?",
         ),
         ("data check vna.mp4", "there is no file or folder vna.mp4; did you mean 'van.mp4'?"),
@@ -52,7 +52,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("data check van.mov", "did you mean 'van.mp4'?"),
         ("data check xyz.mp4", "there is no file or folder xyz.mp4\n"),
         ("data check kitti_raw:kiti/raw", "there is no folder kiti/raw; did you mean 'kitti/raw'?"),
-        ("train frames --out o --camera camra.yaml", "did you mean 'camera.yaml'?"),
+        ("train frames --out o --init none --camera camra.yaml", "did you mean 'camera.yaml'?"),
         ("train frames --out o --config camra.yaml", "did you mean 'camera.yaml'?"),
         ("leaderboard rnus", "there is no folder rnus; did you mean 'runs'?"),
         ("import featdepth vna.mp4 --out o", "did you mean 'van.mp4'?"),
