@@ -1,14 +1,22 @@
+import os
 import re
 import resource
+import socket
 import subprocess
 import sys
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path, read_text, read_yaml, reading, write_text
+from egodepth.data.footage.depth_map import read_array
+from egodepth.data.footage.live_camera import LiveCamera
+from egodepth.data.footage.own_footage import read_camera
+from egodepth.data.sources import read_source
+from egodepth.runs.checkpoint import read_checkpoint
 
 
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -120,3 +128,31 @@ def test_any_broken_yaml_is_one_line(text: str, reason: str, tmp_path: Path) -> 
     ) as e:
         read_yaml(tmp_path / "a.yaml", "the settings")
     assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+@pytest.mark.parametrize(
+    ("name", "read"),
+    [
+        ("a.txt", lambda path: read_text(path, "the table")),
+        ("a.png", lambda path: read_source(str(path))),
+        ("a.mp4", lambda path: read_source(str(path))),
+        ("a.mp4", lambda path: LiveCamera(str(path))),
+        ("a.npy", read_array),
+        ("a.yaml", read_camera),
+        ("a.ckpt", read_checkpoint),
+    ],
+)
+def test_what_never_ends_is_not_read(
+    tmp_path: Path, kind: str, name: str, read: Callable[[Path], object], monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)  # the address of a socket must be short
+    path = Path(name)
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        socket.socket(socket.AF_UNIX).bind(name)
+    with pytest.raises(EgodepthError, match=rf"{name}: it is a {kind}; name a regular file$"):
+        read(path)

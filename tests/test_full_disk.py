@@ -47,15 +47,15 @@ def training(out: Path, **changes: object) -> list[str]:
 @pytest.mark.parametrize(
     ("kilobytes", "words", "name"),
     [
-        (4, ["predict"], "unit.json"),
-        (32, ["predict"], ".npz"),
-        (4, ["odometry"], "trajectory_kitti.txt"),
+        (4, ["predict"], "files.txt"),
+        (32, ["predict"], "depth"),
+        (4, ["odometry"], "files.txt"),
         (24, ["export", "points"], "c.ply"),
         (40, ["export", "mesh"], "c.glb"),
         (40, ["export", "colmap"], "points3D.txt"),
         (24, ["export", "rerun"], "c.rrd"),
         (24, ["export", "hub"], "model.safetensors"),
-        (12, ["train"], "logs"),
+        (20, ["train"], ""),
         (40, ["train"], "checkpoint.ckpt"),
         (4, ["train", "--data.cache"], ".npy"),
     ],
@@ -99,6 +99,9 @@ def test_a_full_disk(
         if path.suffix == ".npz":
             assert np.load(path)["depth"].ndim == 2
     assert file is None or not (out / file).exists()
+    if name == "files.txt":
+        (disk / "other").unlink()
+        assert main(words) == 0  # as if nothing had happened
 
 
 def test_lack_of_memory_is_recognized() -> None:

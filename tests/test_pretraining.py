@@ -24,6 +24,7 @@ from egodepth.runs.folder import RunFolder
 from egodepth.settings.recipes import worlds
 from egodepth.settings.training import TrainSettings
 from egodepth.training import held_out_worlds, world_stream
+from egodepth.training.build import build_networks
 from egodepth.training.held_out_worlds import HeldOutWorlds
 from egodepth.training.pretraining import pretrain
 from egodepth.training.pretraining_module import LATEST
@@ -168,6 +169,13 @@ def test_an_interrupted_pretraining_goes_on(
     assert after["seconds"] > before["seconds"]
     _, networks = read_run(out)
     assert networks.depth is not None and networks.pose is not None
+
+
+def test_an_interrupt_ends_the_scoring(tiny_worlds: HeldOutWorlds) -> None:
+    networks = build_networks(_settings()).eval()
+    assert tiny_worlds.score(networks, lambda: True) == {}
+    asked = iter([False, False, True, True])  # after one of two frames
+    assert tiny_worlds.score(networks, lambda: next(asked)) == {}
 
 
 def test_resuming_takes_no_new_hours(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

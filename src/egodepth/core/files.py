@@ -30,6 +30,10 @@ MAX_YAML_VALUES = 1_000_000
 """Most values of a YAML file, with those that its aliases repeat."""
 
 
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Errors of a full disk."""
+
+
 @contextmanager
 def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path next to ``path``, and move it to ``path`` when the block succeeds.
@@ -59,11 +63,27 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
             partial.replace(path)
     except OSError as error:
         raise write_error(path, error) from error
+    except EgodepthError:
+        raise
+    except Exception as error:
+        lack = _full_disk(error)  # of which a library made another error
+        if lack is None:
+            raise
+        raise write_error(path, lack) from error
+
+
+def _full_disk(error: BaseException | None) -> OSError | None:
+    """The error of a full disk that led to an error, if any."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in FULL:
+            return error
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def write_error(path: str | Path, error: OSError) -> EgodepthError:
     """The error of a file that cannot be written, with advice if the disk is full."""
-    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    full = error.errno in FULL
     advice = "; free some space there, or choose another place" if full else ""
     return EgodepthError(f"cannot write {path}: {error.strerror or error}{advice}")
 

@@ -3,6 +3,7 @@
 import copy
 import os
 import warnings
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self
 
@@ -78,12 +79,18 @@ class OutputFolder:
 
     def _add(self, name: str) -> None:
         listing = self._root / LIST
+        size = listing.stat().st_size if listing.exists() else 0
         try:
             self._root.mkdir(parents=True, exist_ok=True)
-            start = "" if listing.exists() else f"{HEAD}{self._kind}\n"
+            start = "" if size else f"{HEAD}{self._kind}\n"
             with listing.open("a", encoding="utf-8") as file:
                 file.write(f"{start}{name}\n")
         except OSError as error:
+            with suppress(OSError):  # take back what was written
+                if size:
+                    os.truncate(listing, size)
+                else:
+                    listing.unlink()
             raise write_error(listing, error) from error
 
     def _check(self, other: Path | None, why: str) -> None:
