@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthWarning
 from egodepth.data.synthetic.street import StreetDrive
+from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.warp import warp
 from egodepth.models.networks import Networks
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
@@ -103,6 +105,34 @@ def test_still_frames_tell_nothing(street: tuple[Tensor, Tensor, Views]) -> None
     found = compare(same, same, [still])
     assert found.told == 0
     assert math.isnan(found.error[0])
+    assert "parallax" in found.worse
+
+
+@pytest.mark.parametrize("degrees", [1, 10])
+def test_a_camera_that_only_turns_tells_nothing(degrees: int) -> None:
+    drive = StreetDrive(3, 24, 96, 480)
+    rendered = [drive.render(number)[:2] for number in TARGETS]
+    wide = torch.stack([torch.from_numpy(i).permute(2, 0, 1).float() / 255 for i, _ in rendered])
+    whole = Camera(drive.camera.matrix.float().expand(len(TARGETS), 3, 3), 96, 480)
+    moved = whole.matrix.clone()
+    moved[:, 0, 2] -= 80
+    camera = Camera(moved, 96, 320)
+    depth = torch.full((len(TARGETS), 96, 320), 1e4)
+
+    def seen_at(angle: float) -> Tensor:
+        turn = se3.exp(torch.tensor([0, math.radians(angle), 0, 0, 0, 0])).expand(
+            len(TARGETS), 4, 4
+        )
+        return warp(wide, depth, turn, camera, whole)[0]
+
+    target, sources = wide[..., 80:400], torch.stack([seen_at(-degrees), seen_at(degrees)])
+    static = torch.zeros(len(TARGETS), 96, 320, dtype=torch.bool)
+    true = torch.stack([torch.from_numpy(np.where(d > 0, d, 200.0)) for _, d in rendered]).float()
+    images = torch.cat([target, *sources])
+    right = (1 / true[..., 80:400]).repeat(3, 1, 1)
+    views = Views(target, sources, camera, static)
+    found = compare(networks_of(images, right), networks_of(images, right.flip(-2)), [views])
+    assert found.told == 0
     assert "parallax" in found.worse
 
 

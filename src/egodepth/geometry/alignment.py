@@ -44,6 +44,8 @@ class AlignSettings:
         depth: correction of the target's inverse depth to solve for: ``fixed`` (none), ``scale``, or
             ``affine`` (scale and shift). A scale needs a prior on the motion, since depth and translation
             share one scale.
+        turn_only: solve for the rotation and keep the translation; at a distant background, a translation has
+            the same effect as a rotation.
         brightness: also solve for gain and bias, for intensities.
         damping: initial damping.
         tolerance: mean displacement in pixels below which a step is the last.
@@ -53,6 +55,7 @@ class AlignSettings:
 
     iterations: int = 20
     depth: str = "fixed"
+    turn_only: bool = False
     brightness: bool = False
     damping: float = 1e-3
     tolerance: float = 0.01
@@ -60,7 +63,7 @@ class AlignSettings:
 
     def free(self, device: torch.device) -> Int64[Tensor, " p"]:
         """Indices of the unknowns that are solved for."""
-        free = list(range(6))
+        free = list(range(3)) if self.turn_only else list(range(6))
         if self.depth in ("scale", "affine"):
             free.append(SCALE)
         if self.depth == "affine":

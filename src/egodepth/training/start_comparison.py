@@ -7,11 +7,12 @@ each; how well the depths of these frames agree; and whether something is seen t
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
@@ -19,12 +20,13 @@ from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.data.preparation.clips import Clip
 from egodepth.evaluation.depth import TOO_FAR
+from egodepth.geometry import se3
 from egodepth.geometry.alignment import MIN_VISIBLE_SHARE, AlignSettings, align
 from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.camera import Camera, camera_rays
 from egodepth.geometry.ground import fit_ground
 from egodepth.geometry.pyramid import image_pyramid, make_levels
-from egodepth.geometry.warp import reproject, sample
+from egodepth.geometry.warp import reproject, sample, warp
 from egodepth.losses.masking import minimum_over_sources
 from egodepth.losses.photometric import photometric_loss, target_statistics
 from egodepth.models.networks import Networks
@@ -37,14 +39,18 @@ MAX_TARGETS = 12
 BASELINE = 2
 """Distance between target and source, in strides of the training."""
 BATCH = 4
-ALIGNMENT = AlignSettings(iterations=10, brightness=True, tolerance=0.05)
+ALIGNMENT = AlignSettings(iterations=10, brightness=True, tolerance=0.02)
 REDUCTIONS = (8, 4, 2)
 FAR = 1e-4
-"""Inverse depth of the distant background, relative to a translation of 1."""
+"""Inverse depth of the distant background."""
+YAWS, PITCHES = range(-24, 25, 2), range(-6, 7, 2)
+"""Rotations in degrees from which alignment starts, whichever fits best."""
+TURN_REDUCTION, MIN_TURN_OVERLAP = 8, 0.3
+"""Factor by which images are reduced to find it, and minimum share of the pixels that both must show."""
 MIN_GAIN, MIN_RELATIVE_GAIN = 0.02, 0.15
 """Decrease of the loss, absolute and relative, by which depth must explain a pixel better than a distant
 background does; other pixels tell nothing about depth."""
-MIN_TOLD_SHARE, MIN_TOLD_TARGETS = 0.01, 3
+MIN_TOLD_SHARE, MIN_TOLD_TARGETS = 0.03, 3
 """Minimum share of pixels of a frame that tell about depth, and minimum number of such frames."""
 MAX_DISAGREEMENT = 1.0
 """Larger differences of log depth between frames count as this; most are occlusions."""
@@ -237,17 +243,17 @@ def _compare(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Whether depth shows in each target (B,), and of start and end (2, B): loss, disagreement between frames,
     and share of the ground seen through, NaN where the start finds no ground."""
-    identity = torch.eye(4, device=views.target.device).expand(2, len(views.target), 4, 4)
-    guesses = [identity]
+    guesses = [_guess_turns(views)]
     if end.pose is not None:
         guesses.append(end.pose.sources_from_target(views.target, views.sources, (-1, 1)))
         require_finite(guesses[-1], "motion")
     both = [_judge(networks, views, guesses) for networks in (start, end)]
-    turns = [judged.motions.clone() for judged in both]
+    # Where the camera only turns, a wrong depth with a translation must not seem to explain more.
+    turns = [motions.clone() for motions in (*guesses, *(judged.motions for judged in both))]
     for turn in turns:
         turn[..., :3, 3] = 0
     far = torch.full_like(both[0].inverse_depth, FAR)
-    _, background, _ = _best(far, views, turns)
+    _, background, _ = _best(far, views, turns, turn_only=True)
     gain = background - torch.minimum(both[0].loss, both[1].loss)
     shows = (gain > MIN_GAIN) & (gain > MIN_RELATIVE_GAIN * background) & ~views.static
     shows &= both[0].seen & both[1].seen
@@ -261,6 +267,31 @@ def _compare(
     ])  # fmt: skip
     through[1] = np.where(np.isnan(through[1]), 1.0, through[1])
     return told.cpu().numpy(), errors.cpu().numpy(), disagreements.cpu().numpy(), through
+
+
+def _guess_turns(views: Views) -> Float[Tensor, "2 b 4 4"]:
+    """The rotation among YAWS and PITCHES by which each small source resembles its target most; without
+    translation."""
+    height, width = (max(1, size // TURN_REDUCTION) for size in views.target.shape[-2:])
+    size = (height, width)
+    target = F.interpolate(views.target, size, mode="area").repeat(2, 1, 1, 1)
+    sources = F.interpolate(views.sources.flatten(0, 1), size, mode="area")
+    camera, far = views.camera.resize(*size).repeat(2), torch.full_like(target[:, 0], 1 / FAR)
+    turns, differences = [], []
+    for pitch in PITCHES:
+        for yaw in YAWS:
+            vector = torch.tensor([pitch, yaw, 0.0, 0.0, 0.0, 0.0], device=target.device).deg2rad()
+            turn = se3.exp(vector).expand(len(target), 4, 4)
+            warped, valid = warp(sources, far, turn, camera, camera)
+            count = valid.sum((1, 2))
+            difference = ((warped - target).abs().mean(1) * valid).sum((1, 2)) / count.clamp(min=1)
+            enough = count > MIN_TURN_OVERLAP * valid[0].numel()
+            turns.append(turn)
+            differences.append(torch.where(enough, difference, torch.inf))
+    best = torch.stack(differences).argmin(0)
+    return torch.stack(turns)[best, torch.arange(len(best), device=best.device)].unflatten(
+        0, (2, -1)
+    )
 
 
 def _judge(networks: Networks, views: Views, guesses: list[Tensor]) -> _Judged:
@@ -284,7 +315,7 @@ def _judge(networks: Networks, views: Views, guesses: list[Tensor]) -> _Judged:
 
 
 def _best(
-    inverse: Float[Tensor, "b h w"], views: Views, guesses: list[Tensor]
+    inverse: Float[Tensor, "b h w"], views: Views, guesses: list[Tensor], *, turn_only: bool = False
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Align motions from each guess and take, for each pair, those that fit best. Returns the motions
     (2, B, 4, 4), the loss (B, H, W), minimum over sources, and whether a pixel is seen in some source."""
@@ -295,11 +326,10 @@ def _best(
         image_pyramid(sources, REDUCTIONS),
         inverses, camera, views.static[:, None].repeat(2, 1, 1, 1),
     )  # fmt: skip
+    how = replace(ALIGNMENT, turn_only=turn_only)
     tried = []
     for guess in guesses:
-        motions = align(
-            levels, State.start(guess.flatten(0, 1)), ALIGNMENT
-        ).state.source_from_target
+        motions = align(levels, State.start(guess.flatten(0, 1)), how).state.source_from_target
         pixels, _, valid = reproject(1 / inverses, motions, camera, camera)
         warped = sample(sources, pixels)
         loss = photometric_loss(warped.unflatten(0, (2, -1)), statistics)
