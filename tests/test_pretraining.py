@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks.ship import ship
-from tests.conftest import TINY, write_images
+from tests.conftest import TINY, Heard, write_images
 
 import egodepth
 from egodepth.cli import main
@@ -21,7 +21,8 @@ from egodepth.losses.exact import exact_depth_loss, exact_motion_loss
 from egodepth.runs import folder
 from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.runs.folder import RunFolder
-from egodepth.settings.recipes import worlds
+from egodepth.settings.model import ModelSettings
+from egodepth.settings.recipes import get_recipe, imagenet_recipe, worlds
 from egodepth.settings.training import TrainSettings
 from egodepth.training import held_out_worlds, world_stream
 from egodepth.training.build import build_networks
@@ -269,7 +270,36 @@ def test_names_of_runs_elsewhere_are_no_place_to_write(
 
 def test_a_training_from_a_run_keeps_what_it_knows(tiny_run: Path) -> None:
     plain = requested_settings("kitti_small", changes={"init": "none"})
-    assert plain == requested_settings("kitti_small") and plain.init is None
+    assert plain == imagenet_recipe("kitti_small") and plain.init is None
+    assert plain.learning_rate > 1e-4
     started = requested_settings("kitti_small", changes={"init": str(tiny_run), "decoder_rate": 2})
     assert (started.learning_rate, started.decoder_rate) == (1e-4, 2)
     assert started.model == read_run(tiny_run)[0]
+
+
+def test_recipes_start_from_builtin_but_the_published_ones(tmp_path: Path) -> None:
+    settings = requested_settings("kitti_small")
+    assert str(settings.init) == "builtin"
+    assert settings == get_recipe("kitti_small")
+    shipped = RunFolder.at("builtin")
+    assert settings.model == shipped.section(ModelSettings, "model")
+    assert read_run(shipped)[1].pose is not None
+    assert shipped.weights.stat().st_size < 20_000_000
+    assert get_recipe("featdepth_kitti_mono").init is None
+    file = tmp_path / "mine.yaml"
+    file.write_text("init: null\nsteps: 7\n")
+    assert requested_settings("demo", config_file=file) == imagenet_recipe("demo").changed(steps=7)
+
+
+def test_other_networks_start_from_imagenet() -> None:
+    heard = Heard(lambda name, count: None)
+    with egodepth.reporting(heard):
+        settings = requested_settings("kitti_small", changes={"model.depth_encoder": "resnet18"})
+        larger = requested_settings("kitti_small", changes={"model.width": 640})
+    assert settings.init is None and settings.learning_rate > 1e-4
+    assert str(larger.init) == "builtin"
+    assert heard.notes == [
+        "starting from ImageNet weights: builtin has other networks (model.depth_encoder)"
+    ]
+    named = {"model.depth_encoder": "resnet18", "init": "builtin"}
+    assert str(requested_settings("kitti_small", changes=named).init) == "builtin"
