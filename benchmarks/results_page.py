@@ -158,6 +158,24 @@ def van(facts: dict[str, Any]) -> Rows:
     return rows
 
 
+def builtin(facts: dict[str, Any]) -> Rows:
+    """Scores of the run builtin without training."""
+    rows = [["footage", "Abs Rel", "a constant depth", "delta 1", "RMSE (m)", "ATE of odometry"]]
+    for name, v in facts["results"].items():
+        ate = f"{v['ate_m']:.3f} m" if "ate_m" in v else ""
+        rows.append(
+            [
+                name,
+                f"{v['abs_rel']:.3f}",
+                f"{v['constant']:.3f}",
+                f"{v['a1']:.3f}",
+                f"{v['rmse']:.2f}",
+                ate,
+            ]
+        )
+    return rows
+
+
 def unknown_camera(facts: dict[str, Any]) -> Rows:
     """Self-calibrated focal lengths of real footage."""
     rows = [["sequence", "found / true focal length", "stated deviation", "accepted"]]
@@ -282,6 +300,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "dense_kitti": dense,
     "clouds": clouds,
     "van": van,
+    "builtin": builtin,
     "unknown_camera": unknown_camera,
     "unknown_camera_simulated": simulated_cameras,
     "training_step": training_step,

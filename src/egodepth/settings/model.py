@@ -10,6 +10,12 @@ Channels = Annotated[int, Field(ge=1, le=4096)]
 """Number of channels of a decoder's level."""
 Pixels = Annotated[int, Field(ge=1)]
 """A size in pixels."""
+DEFINED_BY = {
+    "depth": ("depth_model", "depth_encoder", "depth_decoder", "decoder_channels"),
+    "pose": ("pose_encoder", "pose_decoder"),
+    "features": ("feature_encoder",),
+}
+"""Settings of the model that define the weights of each network."""
 EMBEDDED = "tf_efficientnet_lite0"
 """timm name of the encoder whose pretrained weights need no download."""
 

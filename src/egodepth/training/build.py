@@ -22,7 +22,7 @@ from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder
-from egodepth.settings.model import ModelSettings
+from egodepth.settings.model import DEFINED_BY, ModelSettings
 from egodepth.settings.training import TrainSettings
 from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
@@ -32,12 +32,6 @@ from egodepth.training.snippets import SnippetStream, find_partner
 
 LABELS_SHARE = 0.3
 """Share of a time budget that dense labels may take."""
-DEFINED_BY = {
-    "depth": ("depth_model", "depth_encoder", "depth_decoder", "decoder_channels"),
-    "pose": ("pose_encoder", "pose_decoder"),
-    "features": ("feature_encoder",),
-}
-"""Settings of the model that define the weights of each network."""
 
 
 def build_networks(settings: TrainSettings) -> Networks:

@@ -8,7 +8,7 @@ from egodepth.core import config, progress
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sources import is_footage
 from egodepth.runs.folder import RunFolder
-from egodepth.settings.model import ModelSettings
+from egodepth.settings.model import DEFINED_BY, ModelSettings
 from egodepth.settings.recipes import (
     BUILTIN,
     FROM_BUILTIN,
@@ -19,11 +19,6 @@ from egodepth.settings.recipes import (
     worlds,
 )
 from egodepth.settings.training import TrainSettings
-
-NETWORKS = (
-    "depth_encoder", "pose_encoder", "depth_decoder", "depth_model", "decoder_channels", "pose_decoder",
-)  # fmt: skip
-"""Model settings that decide which weights fit."""
 
 
 def requested_settings(
@@ -59,15 +54,15 @@ def requested_settings(
         return config.override(settings, typed)
 
     asked = applied(get_recipe(name))
-    other = [
-        each for each in NETWORKS if getattr(asked.model, each) != getattr(worlds().model, each)
-    ]
+    known, model = worlds().model, asked.model
+    defining = (*DEFINED_BY["depth"], *DEFINED_BY["pose"])
+    other = [each for each in defining if getattr(model, each) != getattr(known, each)]
     if name in FROM_BUILTIN and str(asked.init) == BUILTIN and "init" not in typed and other:
         progress.note(
             f"starting from ImageNet weights: {BUILTIN} has other networks (model.{', model.'.join(other)})"
         )
         typed["init"] = "none"
     elif asked.init is not None:
-        model = RunFolder.at(asked.init).section(ModelSettings, "model")
-        return applied(start_from(imagenet_recipe(name), asked.init, model))
+        theirs = RunFolder.at(asked.init).section(ModelSettings, "model")
+        return applied(start_from(imagenet_recipe(name), asked.init, theirs))
     return applied(imagenet_recipe(name))
