@@ -271,9 +271,9 @@ def test_names_of_runs_elsewhere_are_no_place_to_write(
 def test_a_training_from_a_run_keeps_what_it_knows(tiny_run: Path) -> None:
     plain = requested_settings("kitti_small", changes={"init": "none"})
     assert plain == imagenet_recipe("kitti_small") and plain.init is None
-    assert plain.learning_rate > 1e-4
-    started = requested_settings("kitti_small", changes={"init": str(tiny_run), "decoder_rate": 2})
-    assert (started.learning_rate, started.decoder_rate) == (1e-4, 2)
+    assert plain.learning_rate == 3e-4
+    started = requested_settings("kitti_small", changes={"init": str(tiny_run), "decoder_rate": 7})
+    assert (started.learning_rate, started.decoder_rate) == (4e-4, 7)
     assert started.model == read_run(tiny_run)[0]
 
 
@@ -296,7 +296,7 @@ def test_other_networks_start_from_imagenet() -> None:
     with egodepth.reporting(heard):
         settings = requested_settings("kitti_small", changes={"model.depth_encoder": "resnet18"})
         larger = requested_settings("kitti_small", changes={"model.width": 640})
-    assert settings.init is None and settings.learning_rate > 1e-4
+    assert settings.init is None and settings.learning_rate == 3e-4
     assert str(larger.init) == "builtin"
     assert heard.notes == [
         "starting from ImageNet weights: builtin has other networks (model.depth_encoder)"

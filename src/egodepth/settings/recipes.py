@@ -161,8 +161,9 @@ FROM_BUILTIN = ("footage", "kitti_small", "demo")
 ImageNet."""
 BUILTIN = "builtin"
 """Name of the run that comes with the package."""
-ADAPTATION = {"learning_rate": 1e-4, "decoder_rate": 1.0}
-"""Settings for training from an existing run: learning rates low enough not to forget what it learned."""
+ADAPTATION = {"learning_rate": 4e-4, "decoder_rate": 3.0}
+"""Settings for training from an existing run. After 80 steps on KITTI's multi-view labels, a start from builtin
+was behind one from ImageNet at 1e-4 and 1, and ahead of it at 3e-4 and 2, and more so at these."""
 
 
 def start_from(settings: TrainSettings, init: str | Path, model: ModelSettings) -> TrainSettings:
