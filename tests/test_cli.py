@@ -142,7 +142,7 @@ BAD = [
         ["train", "{frames}", "--out", "{tmp}/r", "--config", "{tmp}/c.yaml"],
         "settings file is missing",
     ),
-    (["train", "{frames}", "--out", "{tmp}/r", "--resume"], "it holds no config.yaml"),
+    (["train", "{frames}", "--out", "{tmp}/r", "--resume"], "there is no run folder"),
     (
         ["train", "{frames}", "--out", "{tmp}/r", "--seed", "-1"],
         "seed must be a whole number of at least 0 and up to 4294967295, got -1",
@@ -171,7 +171,7 @@ BAD = [
     (["evaluate", "odometry", "{run}", "--data", "{frames}"], "no ground-truth poses"),
     (["evaluate", "odometry", "{run}", "--data", "synthetic:one"], "write synthetic:SEED"),
     (["demo", "--minutes", "0.1", "--out", "{tmp}/d"], "at least 1.5 minutes"),
-    (["demo", "--out", "{frames}"], "something else than a demo"),
+    (["demo", "--out", "{frames}"], "which results would mix with"),
     (["report", "{tmp}"], "is not a run folder"),
     (["train", "footage"], "--out is missing: run folder to make"),
 ]

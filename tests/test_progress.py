@@ -132,7 +132,7 @@ def test_a_reporter_hears_begin_steps_and_end() -> None:
 
 
 def test_the_library_neither_prints_nor_ends_the_process() -> None:
-    """That is the command line's."""
+    """That is the command line's; but a second signal ends any command at once."""
     package = Path(egodepth.__file__).parent
     found = []
     for path in package.rglob("*.py"):
@@ -142,7 +142,7 @@ def test_the_library_neither_prints_nor_ends_the_process() -> None:
             word = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if word in ("print", "os._exit", "sys.exit", "sys.stdout.write", "sys.stderr.write"):
                 found.append(f"{path.name}:{node.lineno}: {word}")
-    assert found == []
+    assert [each for each in found if not each.startswith("signals.py:")] == []
 
 
 def test_every_long_phase_is_reported(tiny_run: Path, tmp_path: Path) -> None:

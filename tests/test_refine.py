@@ -174,7 +174,10 @@ def test_what_was_refined_is_told_when_scoring_fails_or_work_is_interrupted(
     monkeypatch.setattr(refine, "refine_samples", interrupted)
     words[2] = str(frames)
     assert main([*words, str(tmp_path / "some")]) == 130
-    assert f"interrupted after 1 of 5 frames; {tmp_path / 'some'} holds" in capsys.readouterr().err
+    assert (
+        f"interrupted after 1 of 5 frames of frames; {tmp_path / 'some'} holds"
+        in capsys.readouterr().err
+    )
 
 
 def test_a_sample_is_refined_by_the_networks_that_the_run_keeps(

@@ -34,6 +34,14 @@ with command_signals(own=True):
 """A command that waits, and then does something else before it ends."""
 
 
+@pytest.fixture(autouse=True)
+def _not_ignored() -> Iterator[None]:
+    """A signal that whatever runs the tests ignores, as nohup does, would be ignored by commands, too."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
 @pytest.fixture
 def frames(tmp_path: Path) -> Path:
     write_images(tmp_path / "frames", 7)

@@ -33,7 +33,7 @@ from egodepth.report.plots import read_log
 from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.runs.devices import choose_device
 from egodepth.runs.folder import RunFolder
-from egodepth.settings.recipes import RECIPES, get_recipe
+from egodepth.settings.recipes import RECIPES, get_recipe, imagenet_recipe
 from egodepth.settings.training import TrainSettings
 from egodepth.training import build
 from egodepth.training.augment import augment
@@ -230,7 +230,7 @@ def test_losses_fall_on_one_batch(frames: Path) -> None:
 @pytest.mark.parametrize("name", sorted(RECIPES))
 def test_two_steps_of_every_recipe(name: str, tiny_run: Path, tmp_path: Path) -> None:
     make_odometry(tmp_path)
-    recipe = get_recipe(name)
+    recipe = imagenet_recipe(name)
     changes = {
         "data.sources": [f"kitti_odometry:{tmp_path}"], **TINY, "model.pose_size": None,
         "data.stride": 1, "steps": 2, "minutes": None, "epochs": None,

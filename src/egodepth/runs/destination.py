@@ -18,10 +18,11 @@ def check_output_folder(path: Path, *, for_run: bool = False) -> None:
         for_run: whether a run will be written there, which may replace an earlier one.
 
     Raises:
-        EgodepthError: the folder contains footage or a run, or is not writable.
+        EgodepthError: the folder contains footage or a run, is the name of a run kept elsewhere, or is not
+            writable.
     """
     check_destination(path, folder=True)
-    is_run = RunFolder.at(path).exists
+    is_run = RunFolder.to_make(path).exists
     if is_run and not for_run:
         raise EgodepthError(
             f"{path} is a run folder; name another one with --out, for example {path / 'results'}"
