@@ -1,7 +1,8 @@
 """The demo: render streets, train on some of them, predict and score another one, and write a report."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from shutil import rmtree
 from typing import Any
@@ -12,7 +13,7 @@ from egodepth.core.files import visible, write_json
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import PROTOCOLS, TOO_FAR
-from egodepth.inference.predict import Format, predict_sequence, write_predictions
+from egodepth.inference.predict import PREDICTION, Format, predict_sequence, write_predictions
 from egodepth.inference.scoring.depth_scores import DepthScores, evaluate_depth
 from egodepth.inference.scoring.trajectory_files import OdometryScores
 from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
@@ -26,6 +27,8 @@ from egodepth.training.requested import requested_settings
 from egodepth.training.run import train
 
 BEFORE = "before.mp4"
+SHOWN_BEFORE, SCORED_BEFORE = 50, 4
+"""Before the training, this many frames are shown, and every n-th is scored."""
 SCORED_STREET = "synthetic:100"
 """A street that no training uses."""
 OVERHEAD_SHARE = 0.15
@@ -91,11 +94,11 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
     trained = train(settings, out)
     run = Run.load(out)
     count = len(street.frames)
-    for _ in write_predictions(predict_sequence(run, street), out / "prediction"):
+    for _ in write_predictions(predict_sequence(run, street), out / PREDICTION):
         pass
     depth = evaluate_depth(run, [street], PROTOCOLS["synthetic"])
     odometry = evaluate_odometry(run, street, by="alignment")
-    (out / "prediction" / "depth.mp4").replace(out / "depth.mp4")
+    (out / PREDICTION / "depth.mp4").replace(out / "depth.mp4")
     plot_trajectory(out / "trajectory.png", odometry.estimate, odometry.truth)
     seconds = time.perf_counter() - started
     metrics: dict[str, Any] = {
@@ -121,7 +124,8 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
         constant=depth.constant,
         odometry=odometry.summary,
         notes=[
-            f"Depth protocol {depth.caption}.",
+            f"Depth protocol {depth.caption}."
+            + (f" Before training, of every {SCORED_BEFORE}th frame." if before else ""),
             f"{100 * depth.summary['ground_too_far']:.1f} % of the ground's pixels are predicted "
             f"{TOO_FAR} times too far or more.",
             f"Odometry: {metrics['protocol']['odometry']}.",
@@ -132,13 +136,16 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
 
 
 def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:
-    """Predict the scored street by the run that the training will start from, and score it."""
+    """Predict the beginning of the scored street by the run that the training will start from, and score some
+    of all its frames: within seconds."""
     run = Run.load(init)
     formats: tuple[Format, ...] = ("video",)
-    for _ in write_predictions(predict_sequence(run, street), out / "prediction", formats=formats):
+    shown = islice(predict_sequence(run, street), SHOWN_BEFORE)
+    for _ in write_predictions(shown, out / PREDICTION, formats=formats):
         pass
-    (out / "prediction" / "depth.mp4").replace(out / BEFORE)
-    scores = evaluate_depth(run, [street], PROTOCOLS["synthetic"])
+    (out / PREDICTION / "depth.mp4").replace(out / BEFORE)
+    some = {frame: street.depth[frame] for frame in list(street.depth)[::SCORED_BEFORE]}
+    scores = evaluate_depth(run, [replace(street, depth=some)], PROTOCOLS["synthetic"])
     progress.note(
         f"before any training, {init} has Abs Rel {scores.summary['abs_rel']:.3f} and delta 1 "
         f"{scores.summary['a1']:.3f} on {street.name}; see {out / BEFORE}"
@@ -148,8 +155,8 @@ def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:
 
 def _clear(out: Path) -> None:
     """Remove an earlier demo from ``out``, and nothing else."""
-    if not visible(out):
-        return
+    if {path.name for path in visible(out)} <= {BEFORE, PREDICTION}:
+        return  # an earlier demo that was interrupted before its training, if anything
     run = RunFolder.to_make(out)
     if not run.exists or run.settings_tree().get("recipe") != "demo":
         raise EgodepthError(
