@@ -180,8 +180,8 @@ def find_matches(
     seed: int = 0,
     run: RunLike | None = None,
 ) -> TrueMatches:
-    """Match pixels of a frame with a neighbouring frame, by ground truth or else a run's prediction. Long,
-    since each of its many choices is checked where it is made.
+    """Match pixels of a frame with a neighbouring frame, by ground truth or else a run's prediction.
+    Long, since each of its many choices is checked where it is made.
 
     Args:
         sequence: footage with a camera.
