@@ -26,7 +26,7 @@ from egodepth.settings.recipes import BUILTIN
 from egodepth.training.requested import requested_settings
 from egodepth.training.run import train
 
-BEFORE = "before.mp4"
+BEFORE, BEFORE_FOLDER = "before.mp4", "before"
 SHOWN_BEFORE, SCORED_BEFORE = 50, 4
 """Before the training, this many frames are shown, and every n-th is scored."""
 SCORED_STREET = "synthetic:100"
@@ -141,9 +141,11 @@ def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:
     run = Run.load(init)
     formats: tuple[Format, ...] = ("video",)
     shown = islice(predict_sequence(run, street), SHOWN_BEFORE)
-    for _ in write_predictions(shown, out / PREDICTION, formats=formats):
+    folder = out / BEFORE_FOLDER
+    for _ in write_predictions(shown, folder, formats=formats):
         pass
-    (out / PREDICTION / "depth.mp4").replace(out / BEFORE)
+    (folder / "depth.mp4").replace(out / BEFORE)
+    rmtree(folder)
     some = {frame: street.depth[frame] for frame in list(street.depth)[::SCORED_BEFORE]}
     scores = evaluate_depth(run, [replace(street, depth=some)], PROTOCOLS["synthetic"])
     progress.note(
@@ -155,7 +157,7 @@ def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:
 
 def _clear(out: Path) -> None:
     """Remove an earlier demo from ``out``, and nothing else."""
-    if {path.name for path in visible(out)} <= {BEFORE, PREDICTION}:
+    if {path.name for path in visible(out)} <= {BEFORE, BEFORE_FOLDER}:
         return  # an earlier demo that was interrupted before its training, if anything
     run = RunFolder.to_make(out)
     if not run.exists or run.settings_tree().get("recipe") != "demo":
