@@ -31,8 +31,9 @@ SHOWN_BEFORE, SCORED_BEFORE = 50, 4
 """Before the training, this many frames are shown, and every n-th is scored."""
 SCORED_STREET = "synthetic:100"
 """A street that no training uses."""
-OVERHEAD_SHARE = 0.15
-"""Share of the time that is reserved for prediction, scoring and the report after the training."""
+OVERHEAD_SHARE, SHORTEST = 0.17, 0.5
+"""Share of the time that is reserved for prediction, scoring and the report after the training, and minimum
+training time in minutes."""
 STREETS_A_MINUTE = 0.6
 """Streets of the recipe per minute of budget (at least one): each must be rendered, posed and labelled."""
 
@@ -86,7 +87,9 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
     before = None if settings.init is None else _look_before(settings.init, street, out)
     streets = settings.data.sources[: max(1, round(STREETS_A_MINUTE * minutes))]
     settings = settings.changed(
-        minutes=(1 - OVERHEAD_SHARE) * minutes,
+        minutes=max(
+            SHORTEST, (1 - OVERHEAD_SHARE) * minutes - (time.perf_counter() - started) / 60
+        ),
         seed=seed,
         data=settings.data.changed(sources=streets),
     )
