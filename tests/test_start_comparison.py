@@ -3,6 +3,7 @@
 import math
 import warnings
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from tests.conftest import tiny_settings, write_images
 from torch import Tensor, nn
 
-from egodepth.core.errors import EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.synthetic.street import StreetDrive
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
@@ -168,13 +169,27 @@ def test_a_training_that_ends_worse_keeps_its_start(tmp_path: Path, tiny_run: Pa
     before = Run.load(tiny_run, "cpu").depth(image)
     assert np.allclose(used.depth(image), before, rtol=1e-4)
     assert used.folder.path == kept.path
-    for file in kept.path.iterdir():
-        file.unlink()
-    kept.path.rmdir()
+    with pytest.raises(EgodepthError, match="already holds a run"):
+        train(settings, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint.ckpt").rename(tmp_path / "trained.ckpt")
+    again = train(settings.changed(init=None), tmp_path / "run")
+    assert again.comparison is None and not kept.path.exists(), "a start outlived its training"
+    (tmp_path / "trained.ckpt").rename(tmp_path / "run" / "checkpoint.ckpt")
     with warnings.catch_warnings():
         warnings.simplefilter("error", EgodepthWarning)
         trained = Run.load(tmp_path / "run", "cpu").depth(image)
     assert not np.allclose(trained, before, rtol=1e-4)
+
+
+def test_a_run_named_start_is_neither_used_nor_replaced(tmp_path: Path, tiny_run: Path) -> None:
+    copytree(tiny_run, tmp_path / "runs" / "start")
+    copytree(tiny_run, tmp_path / "runs", dirs_exist_ok=True)
+    assert RunFolder.to_use(tmp_path / "runs").path == tmp_path / "runs"
+    (tmp_path / "runs" / "checkpoint.ckpt").unlink()
+    write_images(tmp_path / "frames", 5)
+    with pytest.raises(EgodepthError, match="is a run of its own"):
+        train(tiny_settings(tmp_path / "frames", steps=1), tmp_path / "runs")
+    assert (tmp_path / "runs" / "start" / "checkpoint.ckpt").exists()
 
 
 def test_a_training_from_imagenet_is_not_compared(tmp_path: Path) -> None:

@@ -26,6 +26,10 @@ from egodepth.settings.recipes import BUILTIN
 from egodepth.training.requested import requested_settings
 from egodepth.training.run import train
 
+STARTED_FROM_BUILTIN = (
+    "The training started from the run builtin, which learned from rendered worlds with their exact depth; the "
+    "streets' own depth is used for scoring alone."
+)
 BEFORE, BEFORE_FOLDER = "before.mp4", "before"
 SHOWN_BEFORE, SCORED_BEFORE = 50, 4
 """Before the training, this many frames are shown, and every n-th is scored."""
@@ -132,6 +136,7 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
             f"{100 * depth.summary['ground_too_far']:.1f} % of the ground's pixels are predicted "
             f"{TOO_FAR} times too far or more.",
             f"Odometry: {metrics['protocol']['odometry']}.",
+            *([STARTED_FROM_BUILTIN] if str(settings.init) == BUILTIN else []),
         ],
     )
     write_report(out, content)
@@ -168,7 +173,5 @@ def _clear(out: Path) -> None:
             f"{out} holds something else than a demo; name another folder with --out"
         )
     run.checkpoint.unlink(missing_ok=True)
-    if run.start.exists:
-        rmtree(run.start)
     for sample in run.sample_files().values():
         sample.unlink()

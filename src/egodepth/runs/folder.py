@@ -38,6 +38,7 @@ class RunFacts(BaseModel):
         seconds: training time; 0 if the training was killed before it was written.
         steps: number of training steps.
         sizes: heights and widths of the training images, if there were several sizes.
+        kept_start: whether it is the start of a training, kept because the training made it worse.
     """
 
     model_config = ConfigDict(extra="allow", frozen=True)
@@ -50,6 +51,7 @@ class RunFacts(BaseModel):
     seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
     steps: int | None = Field(None, ge=0)
     sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    kept_start: bool = False
 
     def only(self, names: Iterable[str]) -> dict[str, Any]:
         """The named facts, as far as the run has stored them."""
@@ -96,7 +98,7 @@ class RunFolder(os.PathLike[str]):
             EgodepthError: as :meth:`at`.
         """
         found = cls.at(run)
-        if not found.start.exists:
+        if not found.has_kept_start:
             return found
         warnings.warn(
             f"{found} ended worse than it started: the networks of its start are used; to use the trained "
@@ -172,8 +174,13 @@ class RunFolder(os.PathLike[str]):
 
     @property
     def start(self) -> "RunFolder":
-        """Run with the networks that the training started from; exists only if the training made them worse."""
+        """Run with the networks that the training started from, kept if the training made them worse."""
         return RunFolder(self.path / "start", f"{self.name}/start")
+
+    @property
+    def has_kept_start(self) -> bool:
+        """Whether a training kept its start here; a run of that name may be there for another reason."""
+        return self.start.exists and self.start.facts().kept_start
 
     @property
     def camera(self) -> Path:

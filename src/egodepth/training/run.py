@@ -216,14 +216,14 @@ def _compare_with_start(start: Start, module: EgodepthModule, run: RunFolder) ->
     found = start.compare(module.networks)
     if found.worse:
         start.keep(run)
-    elif run.start.exists:
-        rmtree(run.start)
     progress.note(str(found))
     return found
 
 
 def _begin_folder(run: RunFolder, training: Training, *, resumed: bool) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
+    if run.has_kept_start:  # of an earlier end
+        rmtree(run.start)
     config.save(training.settings, run.config)
     run.write_facts(training.facts)
     if not resumed:  # a resumed run keeps the cameras it has learned
@@ -292,4 +292,8 @@ def _check_run(run: RunFolder, *, resume: bool) -> None:
     if not resume and run.checkpoint.exists():
         raise EgodepthError(
             f"{run} already holds a run: add --resume to go on, or name another folder"
+        )
+    if run.start.exists and not run.has_kept_start:
+        raise EgodepthError(
+            f"{run.start} is a run of its own, in whose place a start may have to be kept: name another folder"
         )

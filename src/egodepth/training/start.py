@@ -54,7 +54,7 @@ class Start:
         copyfile(run.config, target.config)
         facts = self.init.facts().only(KEPT_FACTS)
         facts.pop("sizes", None)  # compared at the size of this training
-        target.write_facts(facts)
+        target.write_facts(facts | {"kept_start": True})
 
 
 def held_out_targets(stream: SnippetStream) -> tuple[SnippetStream, SnippetStream]:
