@@ -90,10 +90,9 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
     street = read_source(SCORED_STREET)[0]
     before = None if settings.init is None else _look_before(settings.init, street, out)
     streets = settings.data.sources[: max(1, round(STREETS_A_MINUTE * minutes))]
+    left = (1 - OVERHEAD_SHARE) * minutes - (time.perf_counter() - started) / 60
     settings = settings.changed(
-        minutes=max(
-            SHORTEST, (1 - OVERHEAD_SHARE) * minutes - (time.perf_counter() - started) / 60
-        ),
+        minutes=round(max(SHORTEST, left), 2),
         seed=seed,
         data=settings.data.changed(sources=streets),
     )
@@ -158,7 +157,7 @@ def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:
     scores = evaluate_depth(run, [replace(street, depth=some)], PROTOCOLS["synthetic"])
     progress.note(
         f"before any training, {init} has Abs Rel {scores.summary['abs_rel']:.3f} and delta 1 "
-        f"{scores.summary['a1']:.3f} on {street.name}; see {out / BEFORE}"
+        f"{scores.summary['a1']:.3f} on every {SCORED_BEFORE}th frame of {street.name}; see {out / BEFORE}"
     )
     return scores
 

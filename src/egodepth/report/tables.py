@@ -22,7 +22,8 @@ def depth_table(
     table.add_column("", no_wrap=True)
     for label in LABELS:
         table.add_column(label, justify="right", no_wrap=True)
-    rows = {"prediction": summary} | ({"before training": before} if before else {})
+    rows = {"prediction": summary}
+    rows |= {f"before, {before['images']} images": before} if before else {}
     rows |= {"constant depth": constant} if constant else {}
     for name, values in rows.items():
         table.add_row(name, *(f"{values[key]:.3f}" for key in METRICS))
