@@ -1,5 +1,6 @@
 """Tests of the comparison of a training with its start."""
 
+import json
 import math
 import warnings
 from pathlib import Path
@@ -12,7 +13,8 @@ from tests.conftest import tiny_settings, write_images
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.data.synthetic.street import StreetDrive
+from egodepth.data.synthetic.street import StreetDrive, read_street
+from egodepth.demo import KEPT_START, run_demo
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.warp import warp
@@ -179,6 +181,22 @@ def test_a_training_that_ends_worse_keeps_its_start(tmp_path: Path, tiny_run: Pa
         warnings.simplefilter("error", EgodepthWarning)
         trained = Run.load(tmp_path / "run", "cpu").depth(image)
     assert not np.allclose(trained, before, rtol=1e-4)
+
+
+def test_the_demo_says_that_it_kept_its_start(
+    tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_images(tmp_path / "frames", 12)
+    settings = tiny_settings(tmp_path / "frames", steps=2, init=tiny_run)
+    monkeypatch.setattr("egodepth.demo.requested_settings", lambda *_, **__: settings)
+    monkeypatch.setattr("egodepth.demo.read_source", lambda _: [read_street(3, frames=12)])
+    monkeypatch.setattr("egodepth.demo.train", lambda _, out: train(settings, out))
+    with pytest.warns(EgodepthWarning, match="ended worse than it started"):
+        result = run_demo(tmp_path / "demo", minutes=2)
+    assert result.kept_start
+    metrics = json.loads((tmp_path / "demo" / "metrics.json").read_text())
+    assert metrics["kept_start"] == result.kept_start
+    assert KEPT_START[1:] in (tmp_path / "demo" / "report.html").read_text()
 
 
 def test_a_run_named_start_is_neither_used_nor_replaced(tmp_path: Path, tiny_run: Path) -> None:

@@ -30,6 +30,10 @@ STARTED_FROM_BUILTIN = (
     "The training started from the run builtin, which learned from rendered worlds with their exact depth; the "
     "streets' own depth is used for scoring alone."
 )
+KEPT_START = (
+    "in this time the training did not get better than its start, whose depth and motion these are; give it "
+    "more minutes. Why"
+)
 BEFORE, BEFORE_FOLDER = "before.mp4", "before"
 SHOWN_BEFORE, SCORED_BEFORE = 50, 4
 """Before the training, this many frames are shown, and every n-th is scored."""
@@ -48,14 +52,17 @@ class DemoResult:
 
     Attributes:
         out: run folder.
-        depth, odometry: scores of the trained run.
+        depth, odometry: scores of the run's networks to use: the trained ones, or those of its start.
         before: depth scores of the run that the training started from; None if it started from ImageNet.
+        kept_start: why the scored networks are those of the start, which the training made worse; empty if
+            they are the trained ones.
     """
 
     out: Path
     depth: DepthScores
     odometry: OdometryScores
     before: DepthScores | None
+    kept_start: str = ""
 
 
 def run_demo(
@@ -98,7 +105,8 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
     )
     progress.note(f"training on {len(streets)} synthetic street{'s' * (len(streets) > 1)}")
     trained = train(settings, out)
-    run = Run.load(out)
+    folder, run = RunFolder.at(out), Run.load(out)
+    worse = "" if trained.comparison is None else trained.comparison.worse
     count = len(street.frames)
     for _ in write_predictions(predict_sequence(run, street), out / PREDICTION):
         pass
@@ -113,11 +121,12 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
         "depth_before": None if before is None else before.summary,
         "odometry": odometry.summary,
         "protocol": {"depth": depth.caption, "odometry": odometry.to_json()["protocol"]},
+        "kept_start": worse,
         "steps": trained.steps,
         "data_wait": trained.data_wait,
         "seconds": seconds,
     }
-    write_json(run.folder.metrics, metrics)
+    write_json(folder.metrics, metrics)
     content = ReportContent(
         title="Depth and egomotion from an unlabelled drive",
         subtitle=f"{trained.steps} steps on synthetic streets, then {count} frames of a street that "
@@ -135,11 +144,12 @@ def _run_demo(out: Path, minutes: float, seed: int, init: str | Path | None) -> 
             f"{100 * depth.summary['ground_too_far']:.1f} % of the ground's pixels are predicted "
             f"{TOO_FAR} times too far or more.",
             f"Odometry: {metrics['protocol']['odometry']}.",
+            *([f"{KEPT_START[0].upper()}{KEPT_START[1:]}: {worse}."] if worse else []),
             *([STARTED_FROM_BUILTIN] if str(settings.init) == BUILTIN else []),
         ],
     )
     write_report(out, content)
-    return DemoResult(out, depth, odometry, before)
+    return DemoResult(out, depth, odometry, before, worse)
 
 
 def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:

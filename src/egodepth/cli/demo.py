@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from egodepth.cli.command import Command, Metavar, Positive, SeedOption
-from egodepth.cli.output import START_OVER, print_table
+from egodepth.cli.output import START_OVER, complain, print_table
 
 
 class Demo(SeedOption, Command):
@@ -20,7 +20,7 @@ class Demo(SeedOption, Command):
 
     def run(self) -> int:
         """See the class."""
-        from egodepth.demo import run_demo
+        from egodepth.demo import KEPT_START, run_demo
         from egodepth.report.tables import depth_table, more_depth_table, odometry_table
         from egodepth.runs.folder import RunFolder
         from egodepth.training.run import TrainingInterrupted
@@ -37,6 +37,8 @@ class Demo(SeedOption, Command):
         print_table(depth_table(depth.summary, depth.constant, depth.caption, before))
         print_table(more_depth_table(depth.summary))
         print_table(odometry_table(odometry.summary, odometry.sequence, odometry.caption))
+        if result.kept_start:
+            complain(f"{KEPT_START}: {result.kept_start}")
         run = RunFolder.at(self.out)
         print(f"open {run.report} in a browser; the numbers are in {run.metrics}")
         return 0
