@@ -7,12 +7,14 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from tests import layouts
 from tests.fuzz import breaks
 from tests.fuzz.inputs import KINDS, make_run
 
 from egodepth.cli import main
+from egodepth.core.config import count_settings
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.depth_map import read_depth_map
 from egodepth.data.footage.frame_cache import default_cache_folder
@@ -24,6 +26,8 @@ from egodepth.geometry.limits import require_seed
 from egodepth.inference.odometry.gps_track import read_gps
 from egodepth.inference.scoring.requested import requested_protocol
 from egodepth.runs.checkpoint import read_run, write_weights
+from egodepth.runs.folder import RunFolder
+from egodepth.runs.run import Run
 from egodepth.settings.model import ModelSettings
 
 RNG = np.random.default_rng(0)
@@ -207,6 +211,35 @@ def test_settings_that_were_cut_off_are_not_filled_in(
     assert main(["report", str(run)]) == 1
     assert main(["export", "hub", str(run), "--out", str(tmp_path / "hub")]) == 1
     assert "config.yaml" in capsys.readouterr().err
+
+
+def test_settings_that_a_run_lost_are_told_from_those_of_a_later_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = make_run(tmp_path) / "config.yaml"
+    *lines, end = file.read_text().splitlines(keepends=True)
+    assert end == f"# end of {count_settings(yaml.safe_load(file.read_text()))} settings\n"
+    for name in ("height", "max_depth", "start_depth", "pose_size"):
+        left = "".join(line for line in lines if not line.startswith(f"  {name}:"))
+        file.write_text(left + end)
+        with pytest.raises(EgodepthError, match=rf"lacks 1 of the \d+ .*, such as model\.{name}"):
+            read_run(tmp_path / "run")
+        file.write_text(left)  # before files had an end line
+        with pytest.raises(EgodepthError, match=f"lacks model.{name}"):
+            read_run(tmp_path / "run")
+
+    class Later(ModelSettings):
+        """Settings of a later version."""
+
+        sharpness: float = 2.0
+
+    monkeypatch.setattr("egodepth.settings.stored.ModelSettings", Later)
+    for text in (lines, [*lines, end]):
+        file.write_text("".join(text))
+        assert RunFolder.at(tmp_path / "run").section(Later, "model").sharpness == 2.0
+    Run.load(tmp_path / "run").save_pretrained(tmp_path / "hub")
+    assert (tmp_path / "hub" / "config.yaml").read_text().endswith(end)
+    assert RunFolder.at("builtin").section(Later, "model").sharpness == 2.0
 
 
 @pytest.mark.parametrize("name", ["run.json", "metrics.json", "camera.yaml"])

@@ -162,7 +162,19 @@ def merge_file(settings: SettingsT, path: str | Path) -> SettingsT:
 
 def save(settings: Settings, path: str | Path) -> None:
     """Write all settings, including defaults, as YAML."""
-    write_text(path, yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False))
+    save_tree(settings.model_dump(mode="json"), path)
+
+
+def save_tree(tree: Mapping[str, Any], path: str | Path) -> None:
+    """Write settings given as names and values as YAML. The last line says how many there are, so that a file
+    that lost some can be told from one of an earlier version, which had fewer."""
+    end = f"# end of {count_settings(tree)} settings\n"
+    write_text(path, yaml.safe_dump(dict(tree), sort_keys=False) + end)
+
+
+def count_settings(tree: Mapping[str, Any]) -> int:
+    """Number of names at the top and in the groups below it."""
+    return len(tree) + sum(len(value) for value in tree.values() if isinstance(value, dict))
 
 
 def _read_tree(path: str | Path) -> dict[str, Any]:

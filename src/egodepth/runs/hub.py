@@ -4,9 +4,8 @@ from importlib.resources import files
 from shutil import copyfile
 from typing import Any
 
-import yaml
-
-from egodepth.core.files import atomic_path, reading, write_text
+from egodepth.core.config import save_tree
+from egodepth.core.files import atomic_path, reading
 from egodepth.data.footage.camera_file import read_calibration
 from egodepth.runs.folder import RunFolder, read_facts
 from egodepth.runs.motion_gap import FACT as MOTION_GAP
@@ -33,7 +32,7 @@ def save_facts(source: RunFolder, target: RunFolder) -> None:
                 tree[name] = {**(tree.get(name) or {}), **value}
             else:
                 tree[name] = value
-    write_text(target.config, yaml.safe_dump(tree, sort_keys=False))
+    save_tree(tree, target.config)
     target.write_facts(source.facts().only(KEPT_FACTS))
     for stale in target.camera_files().values():
         stale.unlink()
