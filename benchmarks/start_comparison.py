@@ -169,7 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for seed in arguments.seeds:
             for name in arguments.only:
-                row = compare(name, arguments.run.resolve(), changes, seed, Path(folder))
+                row = compare(name, arguments.run, changes, seed, Path(folder))
                 rows.append(row)
                 before, after = row["abs_rel"]
                 print(

@@ -183,6 +183,19 @@ def test_a_training_that_ends_worse_keeps_its_start(tmp_path: Path, tiny_run: Pa
     assert not np.allclose(trained, before, rtol=1e-4)
 
 
+def test_a_training_is_compared_halfway_too(
+    tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    monkeypatch.setattr("egodepth.core.progress.note", said.append)
+    monkeypatch.setattr("egodepth.training.callbacks.COMPARED_AFTER", 2)
+    write_images(tmp_path / "frames", 12)
+    train(tiny_settings(tmp_path / "frames", steps=4, init=tiny_run), tmp_path / "run")
+    found = [line for line in said if "so far this training is not better than its start" in line]
+    assert len(found) == 1
+    assert found[0].startswith("step 2: ")
+
+
 def test_the_demo_says_that_it_kept_its_start(
     tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

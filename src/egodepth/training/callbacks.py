@@ -20,11 +20,15 @@ from egodepth.models.torch_file import not_finite
 from egodepth.runs.folder import RunFolder
 from egodepth.training.collapse import find_collapse
 from egodepth.training.module import EgodepthModule
+from egodepth.training.start import Start
 from egodepth.training.step_callback import StepCallback
 
 FIRST_CHECK, FIRST_CHECK_SHARE, CHECK_EVERY, IN_A_ROW = 100, 0.1, 20, 4
 """Schedule of collapse checks: earliest step, earliest share of the training, steps between checks, and
 consecutive positive checks required."""
+COMPARED_AFTER = 250
+"""A training is compared with its start halfway if half of it has at least so many steps: a comparison takes
+as long as about 12."""
 SHOWN = {
     "total": "loss", "photometric": "ph", "feature_metric": "fm", "reconstruction": "rec",
     "exact_depth": "depth", "exact_motion": "motion",
@@ -179,18 +183,23 @@ class GracefulStop(StepCallback):
 
 
 class CollapseWatch(StepCallback):
-    """Warns once during training if it seems to have collapsed.
+    """Warns once during training if it seems to have collapsed, and halfway if it is worse than its start.
 
     Attributes:
-        found: problem confirmed at the last check, in words; empty if there is none.
+        found: sign of a collapse confirmed at the last check, in words; empty if there is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, start: Start | None = None) -> None:
+        """Args:
+        start: what to compare with halfway.
+        """
         self.found = ""
         self._row = 0
         self._told = False
+        self._start = start
 
     def after_step(self, trainer: L.Trainer, module: EgodepthModule) -> None:
+        self._compare(trainer, module)
         step = trainer.global_step
         late = step >= max(FIRST_CHECK, FIRST_CHECK_SHARE * trainer.max_steps)
         if step % CHECK_EVERY or not late or module.last is None:
@@ -204,6 +213,19 @@ class CollapseWatch(StepCallback):
         if self.found and not self._told:
             self._told = True
             progress.note(f"step {step}: this training may learn nothing: {self.found}")
+
+    def _compare(self, trainer: L.Trainer, module: EgodepthModule) -> None:
+        step = trainer.global_step
+        halfway = max(COMPARED_AFTER, trainer.max_steps / 2) <= step < trainer.max_steps
+        if self._start is None or not halfway or not trainer.is_global_zero:
+            return
+        worse = self._start.compare(module.networks).worse
+        self._start = None
+        if worse:
+            progress.note(
+                f"step {step}: so far this training is not better than its start: {worse}; it is compared "
+                "again at its end, and the better networks are used"
+            )
 
 
 class Samples(StepCallback):

@@ -146,7 +146,7 @@ def _train(
             run.checkpoint, "the checkpoint"
         ):  # here, since Lightning's errors name no file
             training.module.load_state_dict(saved["state_dict"])
-    stop, watch = GracefulStop(), CollapseWatch()
+    stop, watch = GracefulStop(), CollapseWatch(training.start)
     best = [] if training.held_out is None else [KeepBest(training.held_out)]
     callbacks = [
         *pace.callbacks(), *_reports(settings, run, stream, world), *best,
