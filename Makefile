@@ -4,7 +4,9 @@ BIN := $(VENV)/bin
 MINUTES ?= 10
 COUNT ?= 3000
 SEED ?= 0
-# Python compiles what is imported; pip would compile 20,000 files, most of which nobody imports.
+# Python compiles what is imported, and keeps it; pip would compile 20,000 files, most of which nobody imports.
+# Where nothing may be kept, as in many containers, every process would compile PyTorch anew: 17 seconds more each.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile
 # A process per core, up to four, each with one thread: threads of two processes would wait for each other.
 PYTEST = OMP_NUM_THREADS=1 OPENCV_FOR_THREADS_NUM=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist worksteal

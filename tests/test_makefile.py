@@ -1,0 +1,16 @@
+"""The Makefile, and so the CI, keep what they make."""
+
+import os
+import subprocess
+from pathlib import Path
+
+
+def test_bytecode_is_kept() -> None:
+    """Containers often forbid it, and then every process compiles all of PyTorch."""
+    command = ["make", "--no-print-directory", "--eval", "probe:; @printenv PYTHONDONTWRITEBYTECODE || echo unset",
+               "probe"]  # fmt: skip
+    done = subprocess.run(
+        command, cwd=Path(__file__).parents[1], env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert done.stdout == "unset\n"
