@@ -7,8 +7,8 @@ from pathlib import Path
 
 def test_bytecode_is_kept() -> None:
     """Containers often forbid it, and then every process compiles all of PyTorch."""
-    command = ["make", "--no-print-directory", "--eval", "probe:; @printenv PYTHONDONTWRITEBYTECODE || echo unset",
-               "probe"]  # fmt: skip
+    rule = "probe:; @printenv PYTHONDONTWRITEBYTECODE || echo unset"
+    command = ["make", "--no-print-directory", "--eval", rule, "probe"]
     done = subprocess.run(
         command, cwd=Path(__file__).parents[1], env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True, text=True, check=True,
