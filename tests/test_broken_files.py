@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import h5py
 import numpy as np
 import pytest
 import yaml
@@ -89,9 +90,37 @@ def make3d_cut(root: Path) -> str:
     return r"laser depth .*\.mat is broken"
 
 
+def nyu_with_infinite_depth(root: Path) -> str:
+    layouts.make_nyu(root)
+    path = next(root.rglob("nyu_depth_v2_labeled.mat"))
+    with h5py.File(path, "r+") as file:
+        file["depths"][:, 5, 5] = np.nan
+    return r"nyu_depth_v2_labeled\.mat is broken: it holds .* not finite"
+
+
+def raw_lidar_beyond_the_earth(root: Path) -> str:
+    layouts.make_raw(root)
+    for scan in root.rglob("velodyne_points/data/*.bin"):
+        points = np.fromfile(scan, "<f4")
+        points[0] = 1e30
+        points.tofile(scan)
+    return r"LiDAR scan .*\.bin is broken: .* impossibly large"
+
+
+def eth3d_without_parallax(root: Path) -> str:
+    layouts.make_eth3d_pair(root)
+    path = next(root.rglob("disp0GT.pfm"))
+    content = path.read_bytes()
+    path.write_bytes(content[:-4] + np.float32(1e-30).astype("<f4").tobytes())
+    return r"disp0GT\.pfm is broken: it holds .* metres"
+
+
 @pytest.mark.parametrize(
     ("kind", "make"),
     [
+        ("nyu", nyu_with_infinite_depth),
+        ("kitti_raw", raw_lidar_beyond_the_earth),
+        ("eth3d", eth3d_without_parallax),
         ("euroc", euroc_without_lists),
         ("eth3d", eth3d_with_a_word),
         ("eth3d", eth3d_with_another_camera),
@@ -252,6 +281,17 @@ def test_broken_facts_of_a_run(
     assert main(["export", "hub", str(run), "--out", str(tmp_path / "hub")]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert str(run / name) in line
+
+
+def test_an_empty_log_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = make_run(tmp_path)
+    log = run / "logs" / "csv_0000000" / "metrics.csv"
+    log.write_text("")
+    assert main(["report", str(run)]) == 0
+    assert f"the log {log} is empty" in capsys.readouterr().err
+    log.write_text("\x00\x00\x00")
+    assert main(["report", str(run)]) == 1
+    assert f"the log {log} is broken: it has no column step" in capsys.readouterr().err
 
 
 def test_flipped_bits_in_weights_are_found(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from egodepth.data.pixels import (
     upright_size,
 )
 from egodepth.data.sequence import Frame, stem_of
+from egodepth.geometry.plausible import depth_problem
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff")
 RANGE_FRAMES = 64
@@ -124,6 +125,18 @@ class ImageFiles:
         return values
 
 
+def require_depth(depth: np.ndarray) -> np.ndarray:
+    """Check depth in metres that was read, 0 where unknown, and return it.
+
+    Raises:
+        ValueError: negative values, or ones that are not finite or impossibly large.
+    """
+    problem = depth_problem(depth)
+    if problem:
+        raise ValueError(f"it {problem}")
+    return depth
+
+
 def read_depth_png(
     path: Path, units_per_metre: float, unknown: tuple[int, ...] = (0,)
 ) -> np.ndarray:
@@ -136,9 +149,11 @@ def read_depth_png(
         values = np.asarray(image)
         if values.ndim != 2:
             raise ValueError(f"it has {values.shape[2]} channels, not one")
-        if values.dtype.kind not in "iuf" or not (np.isfinite(values).all() and values.min() >= 0):
-            raise ValueError("it holds negative values, or values that are not finite")
-    return np.where(np.isin(values, unknown), 0, values / units_per_metre).astype(np.float32)
+        if values.dtype.kind not in "iuf":
+            raise ValueError(f"it holds {values.dtype}, not numbers")
+        depth = np.where(np.isin(values, unknown), 0, values / units_per_metre).astype(np.float32)
+        require_depth(depth)
+    return depth
 
 
 def list_images(folder: Path) -> list[Path]:

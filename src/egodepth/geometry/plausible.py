@@ -17,6 +17,9 @@ FARTHEST_POSITION = 1e10
 """Largest coordinate of a position: more than the Earth's radius in millimetres. Beyond it, float64 soon loses
 the steps between frames."""
 
+FARTHEST_DEPTH = 1e6
+"""Largest depth, and coordinate of a LiDAR point, in metres: what is farther is damage, or means the sky."""
+
 JUMP = 300.0
 """Ratio of a step to a neighbouring one above which it is no motion of a camera."""
 STANDING = 0.01
@@ -129,6 +132,15 @@ def pose_jumps(poses: Float64[ndarray, "n 4 4"], numbers: Int[ndarray, "n"]) -> 
     around = np.pad(floored, 1, mode="edge")
     smaller = np.minimum(around[:-2], around[2:])
     return known[1:][floored > JUMP * smaller]
+
+
+def depth_problem(depth: ndarray) -> str:
+    """What is wrong with depth in metres, 0 where unknown, in words that follow "it"; empty if nothing is."""
+    if not (np.isfinite(depth).all() and depth.min(initial=0) >= 0):
+        return "holds negative values, or values that are not finite"
+    if depth.max(initial=0) > FARTHEST_DEPTH:
+        return f"holds {depth.max():.3g} metres, farther than anything that can be measured"
+    return ""
 
 
 def require_rigid(motion: Float64[ndarray, "4 4"], where: object) -> Float64[ndarray, "4 4"]:

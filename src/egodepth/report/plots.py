@@ -3,6 +3,7 @@
 import csv
 import itertools
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from egodepth.core.errors import EgodepthWarning
 from egodepth.core.files import atomic_path, read_text, reading
 from egodepth.evaluation.odometry import Segment, TrajectoryAlignment, align_trajectory
 from egodepth.runs.folder import RunFolder
@@ -166,6 +168,10 @@ def read_log(run: RunFolder) -> dict[str, np.ndarray]:
     for start, end in itertools.pairwise([*starts, sys.maxsize]):
         with reading(files[start], "the log"):
             lines = read_text(files[start], "the log").splitlines()
+            if not lines:  # as a process leaves it that is killed before its first step
+                warnings.warn(f"the log {files[start]} is empty", EgodepthWarning, stacklevel=2)
+            elif "step" not in next(csv.reader(lines)):
+                raise ValueError("it has no column step")
             for row in csv.DictReader(lines, strict=True):
                 step = float(row["step"])
                 for name, value in row.items():

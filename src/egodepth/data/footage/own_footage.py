@@ -28,7 +28,7 @@ from egodepth.data.image_files import IMAGE_SUFFIXES, ImageFiles, list_images
 from egodepth.data.sequence import CameraFrom, ChangedFrames, Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
-from egodepth.geometry.plausible import impossible_view
+from egodepth.geometry.plausible import FARTHEST_DEPTH, impossible_view
 from egodepth.geometry.pose_table import EXAMPLE
 from egodepth.geometry.trajectory import read_trajectory
 
@@ -264,8 +264,8 @@ def _warn_of_maps_without_image(folder: Path, images: set[str]) -> None:
 
 
 def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> np.ndarray:
-    """Read the depth (H, W) of an image of size (height, width); 0 where it is negative or not finite, as
-    in the sky.
+    """Read the depth (H, W) of an image of size (height, width); 0 where it is negative, not finite or
+    impossibly large, as in the sky.
 
     Raises:
         EgodepthError: an integer array of unknown unit, or another aspect ratio than the image's.
@@ -280,7 +280,7 @@ def _read_true_depth(path: Path, steps: float | None, size: tuple[int, int]) -> 
             )
         depth = depth / steps
     check_aspect(path, depth.shape, size, 0.01)
-    return np.where(np.isfinite(depth) & (depth > 0), depth, 0)
+    return np.where((depth > 0) & (depth <= FARTHEST_DEPTH), depth, 0)
 
 
 def with_camera_file(sequence: Sequence, path: Path) -> Sequence:

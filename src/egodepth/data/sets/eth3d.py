@@ -15,7 +15,7 @@ import torch
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, natural_order, read_text, reading
-from egodepth.data.image_files import ImageFiles, read_depth_png
+from egodepth.data.image_files import ImageFiles, read_depth_png, require_depth
 from egodepth.data.sequence import Sequence
 from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.names import name_of_folder
@@ -129,7 +129,8 @@ def _depth_of_disparity(path: Path, focal_baseline: float, shift: float) -> np.n
     depth = np.zeros_like(disparity)
     pixels = disparity[known] + np.float32(shift)
     depth[known] = np.where(pixels > 0, focal_baseline / np.maximum(pixels, 1e-6), 0)
-    return depth
+    with reading(path, "the disparity"):
+        return require_depth(depth)
 
 
 def _read_rig(scene: Path, root: Path, missing: MissingItems) -> list[Sequence]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import read_text, reading
+from egodepth.geometry.plausible import FARTHEST_DEPTH
 
 
 def read_velodyne(path: Path) -> np.ndarray:
@@ -22,8 +23,8 @@ def read_velodyne(path: Path) -> np.ndarray:
         if not content or len(content) % 16:
             raise ValueError(f"it holds {len(content)} bytes, not a multiple of 16")
         points = np.frombuffer(content, "<f4").reshape(-1, 4)
-        if not np.isfinite(points).all():
-            raise ValueError("it holds numbers that are not finite")
+        if not (np.abs(points) <= FARTHEST_DEPTH).all():
+            raise ValueError("it holds numbers that are not finite, or impossibly large")
         return points
 
 

@@ -12,7 +12,7 @@ from scipy.io import loadmat  # type: ignore[attr-defined]
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, reading
-from egodepth.data.image_files import ImageFiles
+from egodepth.data.image_files import ImageFiles, require_depth
 from egodepth.data.sequence import ChangedFrames, Crop, Sequence
 from egodepth.data.sets.missing_items import MissingItems
 from egodepth.geometry.camera import Camera
@@ -61,5 +61,6 @@ def _read_laser(path: Path) -> np.ndarray:
         depth = loadmat(path)["Position3DGrid"][..., 3]
         if depth.shape != GRID or depth.dtype.kind not in "fiu":
             raise ValueError(f"it is {depth.shape} {depth.dtype}, not {GRID} numbers")
+        require_depth(depth)
     top = (GRID[0] - KEPT_ROWS) // 2
     return depth[top : top + KEPT_ROWS].astype(np.float32)

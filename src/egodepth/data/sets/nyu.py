@@ -16,7 +16,7 @@ from scipy.io import loadmat  # type: ignore[attr-defined]
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import find, reading
-from egodepth.data.image_files import ImageFiles
+from egodepth.data.image_files import ImageFiles, require_depth
 from egodepth.data.sequence import ChangedFrames, Frame, Sequence
 from egodepth.data.sets.missing_items import MissingItems
 from egodepth.data.sets.names import name_of_folder
@@ -173,4 +173,4 @@ def _read_array(path: Path, name: str, place: int) -> np.ndarray:
         values = np.asarray(file[name][place])
         if values.shape != SHAPES[name] or (name == "images" and values.dtype != np.uint8):
             raise ValueError(f"entry {place} of {name} is {values.shape} {values.dtype}")
-        return values
+        return values if name == "images" else require_depth(values)

@@ -8,6 +8,7 @@ import numpy as np
 
 from egodepth.core.files import reading
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.plausible import FARTHEST_DEPTH
 from egodepth.geometry.z_buffer import z_buffer
 
 PLY_TYPES = {
@@ -50,8 +51,8 @@ def _read_vertices(path: Path, changed: int, size: int) -> np.ndarray:
             vertices = np.stack([rows[axis] for axis in "xyz"], axis=1)
         if len(vertices) != count or not count:
             raise ValueError(f"{len(vertices)} of {count} points are there")
-        if not np.isfinite(vertices).all():
-            raise ValueError("it holds coordinates that are not finite")
+        if not (np.abs(vertices) <= FARTHEST_DEPTH).all():
+            raise ValueError("it holds coordinates that are not finite, or impossibly large")
         return vertices.astype(np.float64)
 
 
