@@ -3,11 +3,13 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from benchmarks.ship import ship
+from PIL import Image
 from tests.conftest import TINY, Heard, write_images
 
 import egodepth
@@ -289,6 +291,31 @@ def test_recipes_start_from_builtin_but_the_published_ones(tmp_path: Path) -> No
     file = tmp_path / "mine.yaml"
     file.write_text("init: null\nsteps: 7\n")
     assert requested_settings("demo", config_file=file) == imagenet_recipe("demo").changed(steps=7)
+
+
+@pytest.mark.parametrize(
+    ("frames", "size"),
+    [
+        ((375, 1242), (96, 320)),
+        ((48, 64), (192, 256)),
+        ((72, 128), (128, 224)),
+        ((64, 48), (224, 128)),
+    ],
+)
+def test_footage_is_trained_at_its_aspect_ratio(
+    frames: tuple[int, int], size: tuple[int, int], tmp_path: Path, tiny_run: Path
+) -> None:
+    Image.new("RGB", frames[::-1]).save(tmp_path / "0.png")
+
+    def asked(**changes: Any) -> tuple[int, int]:
+        model = requested_settings(str(tmp_path), changes=changes).model
+        return model.height, model.width
+
+    assert asked() == asked(init="none") == size
+    assert asked(**{"model.height": 64}) == (64, 320)
+    assert asked(**{"model.height": 96, "model.width": 320}) == (96, 320)
+    tiny = read_run(tiny_run)[0]
+    assert asked(init=str(tiny_run)) == (tiny.height, tiny.width)
 
 
 def test_other_networks_start_from_imagenet() -> None:

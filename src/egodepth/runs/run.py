@@ -41,7 +41,7 @@ from egodepth.runs.footage import Source, open_footage
 from egodepth.runs.hub import CARD_TEMPLATE, card_values, save_facts
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.runs.unit import Unit
-from egodepth.settings.model import ModelSettings
+from egodepth.settings.model import ModelSettings, closest_size
 
 ImageLike = str | Path | Image.Image | np.ndarray
 """A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
@@ -215,8 +215,7 @@ class Run(
         """Switch to the training size whose aspect ratio is closest to an image's."""
         if not self._sizes:
             return
-        wanted = np.log(width / height)
-        best = min(self._sizes, key=lambda size: abs(np.log(size[1] / size[0]) - wanted))
+        best = closest_size(self._sizes, width / height)
         self.settings = self.settings.changed(height=best[0], width=best[1])
 
     def undistortion(self, height: int, width: int, name: str) -> Undistortion | None:

@@ -1,5 +1,7 @@
 """Settings of the networks."""
 
+import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -16,8 +18,15 @@ DEFINED_BY = {
     "features": ("feature_encoder",),
 }
 """Settings of the model that define the weights of each network."""
+FOOTAGE_SIZES = ((96, 320), (192, 256), (128, 224), (224, 128))
+"""Heights and widths of network inputs for footage of any aspect ratio; ``builtin`` knows them."""
 EMBEDDED = "tf_efficientnet_lite0"
 """timm name of the encoder whose pretrained weights need no download."""
+
+
+def closest_size(sizes: Iterable[tuple[int, int]], aspect: float) -> tuple[int, int]:
+    """Choose the size (height, width) whose aspect ratio is closest to ``aspect``, width over height."""
+    return min(sizes, key=lambda size: abs(math.log(size[1] / size[0] / aspect)))
 
 
 class ModelSettings(Settings):

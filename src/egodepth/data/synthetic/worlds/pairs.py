@@ -13,10 +13,11 @@ from jaxtyping import Float, UInt8
 from numpy import ndarray
 
 from egodepth.data.synthetic.worlds.world import World
+from egodepth.settings.model import FOOTAGE_SIZES
 
 CANONICAL_FOCAL = 180.0
 """Focal length of the canonical camera in pixels."""
-SIZES = {(96, 320): 0.4, (192, 256): 0.25, (128, 224): 0.25, (224, 128): 0.1}
+SIZES = dict(zip(FOOTAGE_SIZES, (0.4, 0.25, 0.25, 0.1), strict=True))
 """Probability of each image size (height, width)."""
 KIND_SHARES = {
     "town": 0.22, "country": 0.12, "motorway": 0.08, "yard": 0.13, "room": 0.19, "corridor": 0.06,
