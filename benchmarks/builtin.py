@@ -1,10 +1,11 @@
 """What the run builtin brings, without training and as a start of one.
 
     .venv/bin/python -m benchmarks.builtin depth --data DIR --out docs/results/builtin.json
-    .venv/bin/python -m benchmarks.builtin start --data DIR --out docs/results/builtin_start.json --steps 30 100
+    .venv/bin/python -m benchmarks.builtin start --data DIR --out docs/results/builtin_start.json
 
 depth: scores of its depth and of odometry by direct alignment with it, on footage that it never saw.
-start: kitti_small on the excerpts, from ImageNet and from builtin, scored on drive 0009 after equal steps.
+start: trainings of so many minutes on each footage from ImageNet and from builtin; poses and labels, which are
+the same for all, are made before.
 """
 
 import argparse
@@ -53,18 +54,38 @@ def track(name: str, root: Path) -> dict[str, float]:
     return {each: summary[each] for each in ("ate_m", "ate_percent", "frames")}
 
 
-def compare_starts(root: Path, steps: list[int]) -> dict[str, Any]:
-    """Scores on 0009 after trainings of so many steps from each start."""
-    rows: dict[str, Any] = {BUILTIN: {"0": score(BUILTIN, "KITTI 0009", root)}, "none": {}}
+STARTED = ("KITTI 0009", "RedKitchen")
+
+
+def adapt(name: str, init: str, seed: int, minutes: float, root: Path) -> dict[str, float]:
+    """Scores after a training of its own from a start, and its steps."""
+    source = FOOTAGE[name][0].format(root)
+    changes = {"init": init, "seed": seed, "minutes": minutes}
+    if name == "KITTI 0009":
+        settings = requested_settings("kitti_small", changes=changes | {"data.root": str(root)})
+    else:
+        settings = requested_settings(source, changes=changes)
     with tempfile.TemporaryDirectory() as folder:
-        for count in steps:
-            for init in (BUILTIN, "none"):
-                out = Path(folder) / f"{init}_{count}"
-                changes = {"init": init, "data.root": str(root), "minutes": None, "steps": count}
-                train(requested_settings("kitti_small", changes=changes), out)
-                rows[init][str(count)] = score(out, "KITTI 0009", root)
-                print(init, count, rows[init][str(count)], flush=True)
-    return rows
+        steps = train(settings, Path(folder) / "run").steps
+        return score(Path(folder) / "run", name, root) | {"steps": steps}
+
+
+def compare_starts(
+    root: Path, names: list[str], minutes: list[float], seeds: list[int]
+) -> dict[str, Any]:
+    """Scores of each footage by start and minutes, one per seed."""
+    results: dict[str, Any] = {}
+    for name in names:
+        adapt(name, "none", 0, 0.1, root)  # makes poses and labels
+        rows: dict[str, Any] = {BUILTIN: {"0": [score(BUILTIN, name, root)]}, "none": {}}
+        for length in minutes:
+            for init in rows:
+                rows[init][f"{length:g}"] = [
+                    adapt(name, init, seed, length, root) for seed in seeds
+                ]
+                print(name, init, length, rows[init][f"{length:g}"], flush=True)
+        results[name] = rows
+    return results
 
 
 def main() -> None:
@@ -73,12 +94,14 @@ def main() -> None:
     parser.add_argument("what", choices=("depth", "start"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, nargs="+", default=[30, 100])
+    parser.add_argument("--only", nargs="+", choices=STARTED, default=list(STARTED))
+    parser.add_argument("--minutes", type=float, nargs="+", default=[2, 4, 12])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
     results: dict[str, Any]
     with reporting():
         if options.what == "start":
-            results = compare_starts(options.data, options.steps)
+            results = compare_starts(options.data, options.only, options.minutes, options.seeds)
         else:
             results = {name: score(BUILTIN, name, options.data) for name in FOOTAGE}
             for name in TRACKED:

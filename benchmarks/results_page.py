@@ -176,6 +176,30 @@ def builtin(facts: dict[str, Any]) -> Rows:
     return rows
 
 
+def builtin_start(facts: dict[str, Any]) -> Rows:
+    """Abs Rel over minutes of training from each start: mean, and the worst of the seeds."""
+    rows = [["footage", "start", "minutes", "steps", "Abs Rel", "worst", "delta 1"]]
+    for name, starts in facts["results"].items():
+        for init, lengths in starts.items():
+            for length, runs in lengths.items():
+                errors = [run["abs_rel"] for run in runs]
+                steps = f"{median(run['steps'] for run in runs):.0f}" if "steps" in runs[0] else ""
+                a1 = fmean(run["a1"] for run in runs)
+                start = "ImageNet" if init == "none" else init
+                cells = [f"{fmean(errors):.3f}", f"{max(errors):.3f}", f"{a1:.3f}"]
+                rows.append([name, start, length, steps, *cells])
+    return rows
+
+
+def start_comparison(facts: dict[str, Any]) -> Rows:
+    """What the comparison with the start says, and whether depth was better or worse."""
+    rows = [["footage", "seed", "Abs Rel before", "after", "the comparison says"]]
+    for row in facts["rows"]:
+        before, after = row["abs_rel"]
+        rows.append([row["case"], str(row["seed"]), f"{before:.3f}", f"{after:.3f}", row["says"]])
+    return rows
+
+
 def unknown_camera(facts: dict[str, Any]) -> Rows:
     """Self-calibrated focal lengths of real footage."""
     rows = [["sequence", "found / true focal length", "stated deviation", "accepted"]]
@@ -301,6 +325,8 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "clouds": clouds,
     "van": van,
     "builtin": builtin,
+    "builtin_start": builtin_start,
+    "start_comparison": start_comparison,
     "unknown_camera": unknown_camera,
     "unknown_camera_simulated": simulated_cameras,
     "training_step": training_step,
