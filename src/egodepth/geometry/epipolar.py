@@ -61,11 +61,11 @@ def undistorted(points: ndarray, k1: float) -> ndarray:
     """Points (N, 2), relative to the image centre, without the distortion x (1 + k1 |x|^2)."""
     if k1 == 0:
         return points
-    straight = points
+    squares = k1 * (points**2).sum(-1, keepdims=True)
+    scale = np.ones_like(squares)
     for _ in range(8):
-        stretch = 1 + k1 * (straight**2).sum(-1, keepdims=True)
-        straight = points / np.maximum(stretch, MIN_STRETCH)
-    return straight
+        scale = 1 / np.maximum(1 + squares * scale**2, MIN_STRETCH)
+    return points * scale
 
 
 def essential_matrices(x: CameraAndMotions) -> ndarray:
@@ -79,10 +79,13 @@ def fundamental_matrices(x: CameraAndMotions) -> ndarray:
 
 
 def in_pixels(shared: ndarray, essential: ndarray) -> ndarray:
-    """Fundamental matrices (P, 3, 3) of essential ones, given the camera's parameters."""
-    focal, cx, cy = np.exp(shared[FOCAL]), *shared[1:3]
-    inverse = np.array([[1 / focal, 0, -cx / focal], [0, 1 / focal, -cy / focal], [0, 0, 1]])
-    return np.asarray(inverse.T @ essential @ inverse)
+    """Fundamental matrices (..., P, 3, 3) of essential ones, given parameters (..., 4) of cameras."""
+    focal, cx, cy = np.exp(shared[..., FOCAL]), shared[..., 1], shared[..., 2]
+    inverse = np.zeros((*shared.shape[:-1], 1, 3, 3))
+    inverse[..., 0, 0, 0] = inverse[..., 0, 1, 1] = 1 / focal
+    inverse[..., 0, 0, 2], inverse[..., 0, 1, 2] = -cx / focal, -cy / focal
+    inverse[..., 0, 2, 2] = 1
+    return np.asarray(inverse.swapaxes(-1, -2) @ essential @ inverse)
 
 
 def move_by(
@@ -108,12 +111,17 @@ def _normalised(vectors: ndarray) -> ndarray:
 
 def cross_matrices(vectors: ndarray) -> ndarray:
     """Matrices (..., 3, 3) of the cross product with vectors (..., 3)."""
-    x, y, z = np.moveaxis(vectors, -1, 0)
-    zero = np.zeros_like(x)
-    return np.stack([zero, -z, y, z, zero, -x, -y, x, zero], axis=-1).reshape(*vectors.shape, 3)
+    x, y, z = vectors[..., 0], vectors[..., 1], vectors[..., 2]
+    matrices = np.zeros((*vectors.shape, 3))
+    matrices[..., 0, 1], matrices[..., 0, 2] = -z, y
+    matrices[..., 1, 0], matrices[..., 1, 2] = z, -x
+    matrices[..., 2, 0], matrices[..., 2, 1] = -y, x
+    return matrices
 
 
 def tangents(directions: ndarray) -> ndarray:
     """Two orthogonal unit vectors (P, 2, 3) perpendicular to each direction."""
-    beside = _normalised(np.cross(directions, np.eye(3)[np.abs(directions).argmin(-1)]))
-    return np.stack([beside, np.cross(directions, beside)], axis=1)
+    cross = cross_matrices(directions)
+    smallest = np.abs(directions).argmin(-1)
+    beside = _normalised(cross[np.arange(len(directions)), :, smallest])
+    return np.stack([beside, (cross @ beside[..., None])[..., 0]], axis=1)

@@ -71,6 +71,7 @@ MAX_DISAGREEMENT = 0.1
 MIN_FOCAL, MAX_FOCAL = 0.24, 1.9
 """Focal lengths over the longer side (129 and 30 degrees) outside which an estimate counts as undetermined."""
 _STEP, _K1_STEP = 1e-6, 1e-4
+_TURNS = cross_matrices(np.eye(3))
 
 
 class CameraEstimate(NamedTuple):
@@ -254,13 +255,15 @@ class _Problem:
         self.forms, self.norms = np.array(forms), np.array(norms)
 
     def _vectors(self, shared: ndarray, essential: ndarray, rows: ndarray) -> ndarray:
-        """Vectors (P, 18): fundamental matrices, scaled so that distances are in pixels, and their products
-        with the change of k1."""
-        deformed = np.tile(np.eye(3), (self.pairs, 1, 1))
-        deformed[:, :2, 1] += rows
-        vector = (in_pixels(shared, essential) @ deformed).reshape(-1, 9)
-        vector /= np.sqrt(np.einsum("pi,pij,pj->p", vector, self.norms, vector))[:, None]
-        return np.concatenate([vector, (shared[K1] - self.k1) * vector], axis=1)
+        """Vectors (..., P, 18) of cameras (..., 4) and motions (..., P, 3, 3) and (..., P, 2): fundamental
+        matrices, scaled so that distances are in pixels, and their products with the change of k1."""
+        matrix = in_pixels(shared, essential)
+        stretched = matrix[..., 0] * rows[..., :1] + matrix[..., 1] * (1 + rows[..., 1:])
+        vector = np.stack([matrix[..., 0], stretched, matrix[..., 2]], axis=-1)
+        vector = vector.reshape(*vector.shape[:-2], 9)
+        squares = ((vector[..., None, :] @ self.norms)[..., 0, :] * vector).sum(-1)
+        vector /= np.sqrt(squares)[..., None]
+        return np.concatenate([vector, (shared[..., None, K1:] - self.k1) * vector], axis=-1)
 
     def _pair_costs(self, x: CameraAndMotions) -> ndarray:
         vector = self._vectors(x.shared, essential_matrices(x), x.rows)
@@ -276,24 +279,20 @@ class _Problem:
         """Normal equations of each pair: Hessian blocks of shared parameters, shared and own, and own ones; and
         the gradients of both."""
         essential = essential_matrices(x)
-        vector = self._vectors(x.shared, essential, x.rows)
-
-        def change(moved: ndarray) -> ndarray:
-            return np.asarray((moved - vector) / _STEP)
-
-        unit = np.eye(SHARED) * _STEP
-        shared = [change(self._vectors(x.shared + unit[k], essential, x.rows)) for k in free]
-        turned = cross_matrices(x.direction)[:, None] @ (
-            cross_matrices(np.eye(3)) @ x.rotation[:, None]
-        )
+        turned = cross_matrices(x.direction)[:, None] @ (_TURNS @ x.rotation[:, None])
         aside = cross_matrices(tangents(x.direction)) @ x.rotation[:, None]
-        moves = np.concatenate([turned, aside], axis=1)
-        own = [
-            change(self._vectors(x.shared, essential + _STEP * moves[:, k], x.rows))
-            for k in range(moves.shape[1])
-        ]
-        own += [change(self._vectors(x.shared, essential, x.rows + s)) for s in np.eye(2) * _STEP]
-        by_shared, by_own = np.stack(shared, axis=-1), np.stack(own, axis=-1)
+        # In one call: x itself, then x with each of its parameters moved a little.
+        count = 1 + len(free) + OWN
+        cameras = np.tile(x.shared, (count, 1))
+        cameras[range(1, 1 + len(free)), free] += _STEP
+        motions, rows = (np.tile(v, (count, *[1] * v.ndim)) for v in (essential, x.rows))
+        first = 1 + len(free)
+        moves = np.concatenate([turned, aside], axis=1).swapaxes(0, 1)
+        motions[first : first + ROWS.start] += _STEP * moves
+        rows[first + ROWS.start :] += _STEP * np.eye(2)[:, None]
+        vector, *moved = self._vectors(cameras, motions, rows)
+        change = (np.stack(moved, axis=-1) - vector[..., None]) / _STEP
+        by_shared, by_own = change[..., : len(free)], change[..., len(free) :]
         weighted, residual = self.forms @ by_own, (self.forms @ vector[..., None])
         own_own = by_own.transpose(0, 2, 1) @ weighted
         own_gradient = (by_own.transpose(0, 2, 1) @ residual)[..., 0]
