@@ -39,12 +39,20 @@ class SceneMesh:
 
     def polygon(self, corners: np.ndarray, texels: np.ndarray, texture: int) -> None:
         """Add a convex planar polygon as a fan of triangles, one surface."""
-        number = len(self.corners)
-        for i in range(1, len(corners) - 1):
-            self.corners.append(np.asarray(corners)[[0, i, i + 1]])
-            self.texels.append(np.asarray(texels)[[0, i, i + 1]])
-            self.texture.append(texture)
-            self.surface.append(number)
+        count, number = len(corners) - 2, len(self.corners)
+        fan = np.array([(0, i, i + 1) for i in range(1, count + 1)])
+        self.corners.extend(np.asarray(corners)[fan])
+        self.texels.extend(np.asarray(texels)[fan])
+        self.texture.extend([texture] * count)
+        self.surface.extend([number] * count)
+
+    def facets(self, corners: np.ndarray, texels: np.ndarray, texture: int) -> None:
+        """Add triangles (n, 3, 3) with texels (n, 3, 2), a surface each."""
+        first = len(self.corners)
+        self.corners.extend(corners)
+        self.texels.extend(texels)
+        self.texture.extend([texture] * len(corners))
+        self.surface.extend(range(first, first + len(corners)))
 
     def quad(
         self, origin: Vector, right: Vector, down: Vector, texture: int,

@@ -3,6 +3,7 @@
 import itertools
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from egodepth.data.synthetic import textures as paint
 from egodepth.data.synthetic.ray_casting import Renderer, SceneMesh, Vector
@@ -71,8 +72,7 @@ def _arm(
         _roadside(rng, mesh, baked, shared, reach, side)
     end = paint.facade(rng, 12, 2 * PATH_EDGE, FACADE_DENSITY)
     baked.quad(mesh, (-PATH_EDGE, -12, reach), (2 * PATH_EDGE, 0, 0), (0, 12, 0), end)
-    for i in range(first, len(mesh.corners)):
-        mesh.corners[i] = mesh.corners[i] @ turn.T
+    mesh.corners[first:] = np.stack(mesh.corners[first:]) @ turn.T
     for i in range(started, len(baked)):
         index, *vectors = baked[i]
         baked[i] = (index, *(turn @ vector for vector in vectors))
@@ -184,13 +184,16 @@ def _car(
     outline[:, 1] *= tall
     belt, half, length = 0.96 * tall, 0.87, 4.3
 
-    def place(along: float, up: float, across: float) -> np.ndarray:
-        inset = max(0.0, up - belt) * 0.4
-        return np.array([x + across * (half - inset), -up, z + way * (along - length / 2)])
+    def place(outline: ArrayLike, across: ArrayLike) -> np.ndarray:
+        """Corners of points (along, up)."""
+        along, up = np.moveaxis(np.asarray(outline, float), -1, 0)
+        inset = np.maximum(0.0, up - belt) * 0.4
+        sideways = x + np.asarray(across) * (half - inset)
+        return np.stack([sideways, -up, z + way * (along - length / 2)], axis=-1)
 
     covers = [body, body, glass, body, glass, body, body, body]
     for (a0, u0), (a1, u1), cover in zip(outline[:-1], outline[1:], covers, strict=True):
-        roof = np.stack([place(a0, u0, -1), place(a1, u1, -1), place(a1, u1, 1), place(a0, u0, 1)])
+        roof = place([(a0, u0), (a1, u1), (a1, u1), (a0, u0)], (-1, -1, 1, 1))
         mesh.polygon(roof, np.array([[0, 0], [1, 0], [1, 1], [0, 1]]), cover)
         for across in (-1.0, 1.0):
             low0, low1 = min(u0, belt), min(u1, belt)
@@ -198,25 +201,17 @@ def _car(
             if max(u0, u1) > belt:
                 bands.append(((a0, low0), (a1, low1), (a1, u1), (a0, u0)))
             for band in bands:
-                corners = np.stack([place(a, u, across) for a, u in band])
                 texels = np.array([(a / length, 1 - u / (1.45 * tall)) for a, u in band])
-                mesh.polygon(corners, texels, side_texture)
+                mesh.polygon(place(band, across), texels, side_texture)
     for along in (0.82, 3.45):
         turns = np.arange(10) * 2 * np.pi / 10
         rim = np.stack([along + 0.32 * np.cos(turns), 0.32 + 0.32 * np.sin(turns)], 1)
         for across in (-1.02, 1.02):
-            mesh.polygon(np.stack([place(a, u, across) for a, u in rim]), rim, tyre)
-            mesh.polygon(np.stack([place(along + 0.55 * (a - along), 0.32 + 0.55 * (u - 0.32), across * 1.01)
-                                   for a, u in rim]), rim, shared["metal"][0])  # fmt: skip
-        for (a0, u0), (a1, u1) in zip(rim, np.roll(rim, 1, 0), strict=True):
-            tread = np.stack(
-                [
-                    place(a0, u0, -1.02),
-                    place(a1, u1, -1.02),
-                    place(a1, u1, 1.02),
-                    place(a0, u0, 1.02),
-                ]
-            )
+            mesh.polygon(place(rim, across), rim, tyre)
+            hub = np.array([along, 0.32]) + 0.55 * (rim - [along, 0.32])
+            mesh.polygon(place(hub, across * 1.01), rim, shared["metal"][0])
+        treads = np.stack([rim, np.roll(rim, 1, 0), np.roll(rim, 1, 0), rim], axis=1)
+        for tread in place(treads, (-1.02, -1.02, 1.02, 1.02)):
             mesh.polygon(tread, np.array([[0, 0], [1, 0], [1, 1], [0, 1]]), tyre)
 
 
@@ -243,12 +238,11 @@ def _ball(
                        np.outer(np.sin(tilt), np.sin(turn))], -1) * lumps + centre  # fmt: skip
     points[0], points[-1] = points[0, 0], points[-1, 0]
     start = rng.random(2)
-    for i in range(rings - 1):
-        for j in range(segments):
-            texels = start + np.array([[j, i], [j + 1, i], [j + 1, i + 1], [j, i + 1]]) / 8
-            corners = [points[i, j], points[i, j + 1], points[i + 1, j + 1], points[i + 1, j]]
-            for pick in ([0, 1, 2], [0, 2, 3]):
-                mesh.polygon(np.stack(corners)[pick], texels[pick], texture)
+    ring, segment = (places.reshape(-1, 1) for places in np.mgrid[: rings - 1, :segments])
+    # Two triangles of each patch.
+    i, j = ring + np.array([0, 0, 1, 0, 1, 1]), segment + np.array([0, 1, 1, 0, 1, 0])
+    texels = start + np.stack([j, i], -1) / 8
+    mesh.facets(points[i, j].reshape(-1, 3, 3), texels.reshape(-1, 3, 2), texture)
 
 
 def _lamp(mesh: SceneMesh, shared: dict[str, list[int]], x: float, z: float, side: int) -> None:
