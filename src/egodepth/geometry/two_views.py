@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float64, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 from numpy import ndarray
 
 CORNERS = 400
@@ -96,13 +96,18 @@ def compare_views(
     return TwoViews(tracked, ImageMotion(flow / width, angle, min(left, flow) / width))
 
 
+def fine_corners(image: UInt8[ndarray, "h w"]) -> Float32[ndarray, "n 1 2"]:
+    """Corners of a grey image for :func:`track_both_ways`."""
+    corners = cv2.goodFeaturesToTrack(image, FINE_CORNERS, CORNER_QUALITY, FINE_SPACING)
+    return np.empty((0, 1, 2), np.float32) if corners is None else corners
+
+
 def track_both_ways(
-    first: UInt8[ndarray, "h w"], second: UInt8[ndarray, "h w"]
-) -> tuple[Float64[ndarray, "n 2"], Float64[ndarray, "n 2"]]:
+    first: UInt8[ndarray, "h w"], second: UInt8[ndarray, "h w"], corners: Float32[ndarray, "n 1 2"]
+) -> tuple[Float64[ndarray, "m 2"], Float64[ndarray, "m 2"]]:
     """Corners of the first image and their positions in the second, if tracking them back confirms them. More
     accurate than :func:`compare_views`, for full-size images."""
-    corners = cv2.goodFeaturesToTrack(first, FINE_CORNERS, CORNER_QUALITY, FINE_SPACING)
-    if corners is None:
+    if not len(corners):
         return np.empty((0, 2)), np.empty((0, 2))
     moved, found_forward = _track(first, second, corners, FINE_WINDOW)
     back, found_back = _track(second, first, moved, FINE_WINDOW)

@@ -15,7 +15,7 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens
 from egodepth.geometry.self_calibration import CameraEstimate, CornerMatches, estimate_camera
-from egodepth.geometry.two_views import track_both_ways
+from egodepth.geometry.two_views import fine_corners, track_both_ways
 
 PAIRS = 60
 STEPS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48)
@@ -34,6 +34,7 @@ class _Open:
 
     place: int
     image: np.ndarray
+    corners: np.ndarray
     best: CornerMatches | None = None
     flow: float = 0.0
 
@@ -52,7 +53,7 @@ class _Pairs:
             step = place - start.place
             if step not in STEPS:
                 continue
-            first, second = track_both_ways(start.image, image)
+            first, second = track_both_ways(start.image, image, start.corners)
             if len(first) >= MIN_TRACKED_CORNERS:
                 start.best = first, second
                 start.flow = float(np.median(np.linalg.norm(second - first, axis=1)))
@@ -60,7 +61,7 @@ class _Pairs:
             if lost or start.flow > WANTED_FLOW * image.shape[1] or step == STEPS[-1]:
                 self._close(start)
         if place in self.starts:
-            self._open.append(_Open(place, image))
+            self._open.append(_Open(place, image, fine_corners(image)))
 
     def end(self) -> list[CornerMatches]:
         """Finish and return all pairs."""
