@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,28 @@ def _images(suffix: str) -> Kind:
     return Kind(make, lambda folder: read_sequences(str(folder)), command, weight=2)
 
 
+RECORDINGS = ("ros1.bag", "ros2_sqlite", "single.mcap")
+
+
+def _recording(kind: str) -> Kind:
+    def make(folder: Path) -> None:
+        from tests.robot_logs import START, STEP, Log, ros_of
+
+        log = Log(ros_of(kind))
+        rng = np.random.default_rng(0)
+        for i in range(6):
+            stamp = START + i * STEP
+            log.add_image(stamp, rng.integers(0, 255, (24, 40, 3), dtype=np.uint8))
+            log.add_camera(stamp, (24, 40), 30.0, [-0.2, 0.05, 0.001, -0.001, 0.0])
+            log.add_tf(stamp, log.transform(stamp, "map", "camera_optical", (i, 0, 0)))
+        log.write(folder, kind)
+
+    def command(folder: Path) -> list[str]:
+        return ["data", "check", str(folder / kind), "--out", str(folder.parent / "check.png")]
+
+    return Kind(make, lambda folder: read_sequences(str(folder / kind)), command, weight=2)
+
+
 def _video(suffix: str, codec: str) -> Kind:
     def make(folder: Path) -> None:
         rng = np.random.default_rng(0)
@@ -541,6 +564,7 @@ KINDS: dict[str, Kind] = {
     "video mp4": _video(".mp4", "mpeg4"),
     "video avi": _video(".avi", "mjpeg"),
     "video mkv": _video(".mkv", "mpeg4"),
+    **({f"recording {k}": _recording(k) for k in RECORDINGS} if find_spec("rosbags") else {}),
     **{f"data {name}": _data_set(name, make) for name, make in layouts.MAKERS.items()},
     "data eth3d rig": _data_set("eth3d", layouts.make_eth3d_rig),
     "run predicts": _run(

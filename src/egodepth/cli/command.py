@@ -86,7 +86,8 @@ class TakesSource(Command):
     """A command that takes footage."""
 
     source: Annotated[str, Positional("SOURCE")]
-    """footage: path of a video or folder, a pattern such as 'drive/*.mp4', KIND:ROOT of a data set
+    """footage: path of a video, a folder, an MCAP file or ROS bag (drive.mcap#/camera/image chooses a topic), a
+    pattern such as 'drive/*.mp4', KIND:ROOT of a data set
     (`egodepth data sets` lists them), synthetic:SEED or synthetic:KIND:SEED"""
 
 
@@ -120,7 +121,7 @@ class UnitOptions(Command):
     """mean speed over the footage, stops included, in metres per second; makes lengths metric"""
     gps: Annotated[Path | None, Metavar("FILE")] = None
     """GPS track recorded with the footage, starting at the first frame (GPX, or CSV with the columns
-    time,latitude,longitude); makes lengths metric"""
+    time,latitude,longitude), or the recording with its NavSatFix messages; makes lengths metric"""
     distance: Annotated[tuple[int, float, float, float] | None, Metavar("FRAME X Y M")] = None
     """measured distance in metres from the camera to the point seen at pixel X, Y of a frame; makes lengths
     metric"""

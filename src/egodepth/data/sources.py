@@ -10,6 +10,7 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import reading
 from egodepth.core.suggestions import did_you_mean, similar_path
 from egodepth.data.footage.own_footage import read_footage, read_pattern, read_video
+from egodepth.data.footage.robot_logs.recording import split_topics
 from egodepth.data.sequence import Sequence, with_unique_names
 
 
@@ -104,8 +105,9 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
 
     Args:
         source: ``KIND:ROOT`` with a kind of :data:`DATA_SETS`, ``synthetic:SEED``,
-            ``synthetic:KIND:SEED``, the path of an image folder or a video, a pattern of such paths
-            (``*``, ``?``, ``[...]``), or the address of a video (with ``://``).
+            ``synthetic:KIND:SEED``, the path of an image folder, a video or a recording of a robot (with
+            ``#/TOPIC`` if it has several image topics), a pattern of such paths (``*``, ``?``, ``[...]``), or
+            the address of a video (with ``://``).
         root: folder that relative paths start from; by default the working directory.
 
     Raises:
@@ -187,7 +189,8 @@ def is_pattern(source: str) -> bool:
 def is_footage(word: str) -> bool:
     """Whether a command-line word looks like a source for :func:`read_source`."""
     named = word in DATA_SETS or _names_a_kind(word)
-    return named or Path(word).exists() or is_address(word) or is_pattern(word)
+    there = Path(word).exists() or Path(split_topics(word)[0]).exists()
+    return named or there or is_address(word) or is_pattern(word)
 
 
 def default_protocol(source: str) -> str:

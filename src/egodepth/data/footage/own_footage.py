@@ -24,6 +24,8 @@ from egodepth.data.footage.depth_map import (
     whole_numbers,
 )
 from egodepth.data.footage.image_names import check_names, check_others
+from egodepth.data.footage.robot_logs.reader import read_recording
+from egodepth.data.footage.robot_logs.recording import is_recording, split_topics
 from egodepth.data.image_files import IMAGE_SUFFIXES, ImageFiles, list_images
 from egodepth.data.sequence import CameraFrom, ChangedFrames, Sequence
 from egodepth.geometry.camera import Camera
@@ -47,20 +49,27 @@ MILLIMETRES = 1000
 
 
 def read_footage(path: Path) -> Sequence:
-    """Read a folder of images (ordered by name), an image, a video file or a prepared folder.
+    """Read a folder of images (ordered by name), an image, a video file, a prepared folder or a recording of a
+    robot.
 
     The camera is that of a ``camera.yaml`` next to them, or else comes from their metadata. A prepared folder
     contains a folder ``images`` and optionally ``depth`` (maps named like their images), ``poses.txt`` (KITTI,
-    TUM or EuRoC format) and ``camera.yaml``.
+    TUM or EuRoC format) and ``camera.yaml``. A recording is an MCAP file, a ROS 1 bag or the folder of a ROS 2
+    bag; ``#/TOPIC`` after its path names the topic of the images, see :func:`.read_recording`.
 
     Raises:
         EgodepthError: no such path, an empty folder, images both in the folder and in its ``images``, not a
             video, or poses or a ``camera.yaml`` that do not match the images.
     """
+    whole, topics = (str(path), []) if path.exists() else split_topics(str(path))
+    if topics and is_recording(Path(whole)) and Path(whole).exists():
+        return _read_recording(Path(whole), topics)
     if path.is_dir() and _is_prepared(path):
         return _read_prepared(path)
     if path.is_dir():
         images = list_images(path)
+        if not images and is_recording(path):
+            return _read_recording(path, [])
         if not images:
             raise EgodepthError(
                 f"the folder {path} holds no images ({' '.join(IMAGE_SUFFIXES)}); name a folder "
@@ -72,7 +81,17 @@ def read_footage(path: Path) -> Sequence:
         raise EgodepthError(f"there is no file or folder {path}{similar_path(path)}")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return read_images(_named_place(path), [path])
-    return read_video(path)
+    return _read_recording(path, []) if is_recording(path) else read_video(path)
+
+
+def _read_recording(path: Path, topics: list[str]) -> Sequence:
+    """Read a recording with the camera of a ``camera.yaml`` next to it, or else of its own camera_info."""
+    sequence, calibration = read_recording(path, topics)
+    if calibration is None or (path.parent / CAMERA_FILE).exists():
+        sequence = _with_own_camera(sequence, path.parent, None)
+    if calibration is None or sequence.camera is not None:
+        return sequence
+    return with_calibration(sequence, calibration)
 
 
 def _is_prepared(folder: Path) -> bool:
@@ -189,10 +208,13 @@ def read_pattern(pattern: str) -> list[Sequence]:
     Raises:
         EgodepthError: nothing matches, or a match can't be read.
     """
+    pattern, topics = split_topics(pattern)
     found = glob(_keep_folders(pattern), recursive=True)  # noqa: PTH207
     paths = natural_order(Path(name) for name in found)
     if not paths:
         raise EgodepthError(f"nothing matches {pattern}")
+    if topics:
+        return [read_footage(Path(f"{path}#{','.join(topics)}")) for path in paths]
     if all(path.suffix.lower() in IMAGE_SUFFIXES for path in paths):
         folders: dict[Path, list[Path]] = {}
         for path in paths:

@@ -14,6 +14,8 @@ import numpy as np
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import read_text, reading
 from egodepth.core.times import NAMES, TIME_UNITS, split_unit, time_unit
+from egodepth.data.footage.robot_logs.fixes import read_fixes
+from egodepth.data.footage.robot_logs.recording import is_recording, split_topics
 
 EARTH_RADIUS = 6_378_137.0
 LONGEST_FIX_STEP = 60.0
@@ -35,20 +37,27 @@ TIME_NAMES = (
 """Patterns of names of time columns, without their unit, best first."""
 
 
-def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_gps(path: Path, clock: float | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Read a track: (N,) seconds since its start, ascending, and (N, 2) metres east and north of the start.
     Positions without time or coordinates are left out with a warning.
 
     Args:
-        path: GPX, or CSV with a header that names time (number or date), latitude and longitude (degrees).
+        path: GPX, CSV with a header that names time (number or date), latitude and longitude (degrees), or a
+            recording of a robot with NavSatFix messages.
+        clock: time of the footage's first frame. A recording's seconds count from it, since its frames and
+            positions have one clock; others are taken to start with the footage.
 
     Raises:
         EgodepthError: a missing or broken file, no times, times of ambiguous unit, positions too far apart in
             time, or fewer than two positions.
     """
-    text = read_text(path, "the GPS track")
-    with reading(path, "the GPS track", f"it must be {FORM}"):
-        rows = _read_gpx(text) if text.lstrip().startswith("<") else _read_csv(text, path)
+    recorded = is_recording(Path(split_topics(str(path))[0]))
+    if recorded:
+        rows = read_fixes(path)
+    else:
+        text = read_text(path, "the GPS track")
+        with reading(path, "the GPS track", f"it must be {FORM}"):
+            rows = _read_gpx(text) if text.lstrip().startswith("<") else _read_csv(text, path)
     times, places = rows[:, 0], rows[:, 1:]
     if len(rows) and np.isnan(times).all():
         raise EgodepthError(
@@ -73,7 +82,7 @@ def read_gps(path: Path) -> tuple[np.ndarray, np.ndarray]:
             EgodepthWarning,
             stacklevel=2,
         )
-    start = times[np.isfinite(times)].min()
+    start = clock if recorded and clock is not None else times[np.isfinite(times)].min()
     times, first = np.unique(times[~lost], return_index=True)
     if len(times) < 2:
         raise EgodepthError(

@@ -224,11 +224,14 @@ def _jitter(positions: np.ndarray, times: np.ndarray) -> float:
 
 
 def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) -> Unit:
-    moments, track = read_gps(path)
+    moments, track = read_gps(path, float(times[0]))
     since = times - times[0]
-    covered = since <= moments[-1]
+    covered = (since >= moments[0]) & (since <= moments[-1])
     if covered.sum() < 2:
-        raise EgodepthError(f"{path} covers {moments[-1]:g} s, too little of the footage")
+        raise EgodepthError(
+            f"{path} has positions from {moments[0]:g} to {moments[-1]:g} s after the first frame and covers "
+            "too little of the footage"
+        )
     positions, since = positions[covered], since[covered]
     _check_motion(positions, since, gap, "--gps")
     places = np.column_stack([np.interp(since, moments, column) for column in track.T])
