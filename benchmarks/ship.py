@@ -53,11 +53,13 @@ def ship(source: Path, out: Path, worlds: HeldOutWorlds | None = None) -> dict[s
     scores = (worlds or HeldOutWorlds()).score(networks)
     config = run.settings()
     kept = target.facts().model_dump(exclude_unset=True)
+    earlier = run.facts().only(("rendered_worlds", "earlier_steps", "earlier_seconds"))
     told = {"commit": facts["commit"], "date": facts["date"], "worlds": scores,
-            "rendered_worlds": facts["rendered_worlds"], "sizes": list(pairs.SIZES)}  # fmt: skip
+            "sizes": list(pairs.SIZES), **earlier}  # fmt: skip
     target.write_facts({**kept, **told})
+    every = {"earlier_steps": 0, "earlier_seconds": 0.0, **facts, **kept, **told}
     values: dict[str, Any] = {
-        "facts": {**facts, **kept, **told}, "scores": scores, "settings": config, "model": settings,
+        "facts": every, "scores": scores, "settings": config, "model": settings,
         "difference": _difference(read_run(source)[1], networks),
         "megabytes": size / 1e6, "first_held_out": pairs.HELD_OUT_SEEDS,
     }  # fmt: skip

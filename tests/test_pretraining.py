@@ -142,6 +142,50 @@ def test_pretraining_makes_a_run_that_predicts_and_resumes(
         pretrain(_settings(steps=3), out, workers=0, held_out=tiny_worlds)
 
 
+def test_a_pretraining_goes_on_from_another_with_new_worlds(
+    tmp_path: Path, tiny_worlds: HeldOutWorlds, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrain(_settings(steps=2), tmp_path / "one", workers=0, held_out=tiny_worlds)
+    one = RunFolder.at(tmp_path / "one").facts()
+    rendered: list[int] = []
+    known = world_stream.world_pairs
+    monkeypatch.setattr(
+        world_stream,
+        "world_pairs",
+        lambda seed, number: rendered.append(number) or known(seed, number),
+    )
+    two = _settings(steps=1, init=tmp_path / "one")
+    pretrain(two, tmp_path / "two", workers=0, held_out=tiny_worlds)
+    facts = RunFolder.at(tmp_path / "two").facts()
+    assert rendered == list(range(one.rendered_worlds, facts.rendered_worlds))
+    assert (facts.earlier_steps, facts.steps) == (2, 1)
+    assert facts.earlier_seconds == one.seconds > 0
+
+
+@pytest.mark.parametrize("method", ["features", "joint"])
+def test_a_feature_net_is_pretrained_alone_or_along(
+    method: str, tmp_path: Path, tiny_worlds: HeldOutWorlds
+) -> None:
+    settings = _settings(steps=2, method=method, log_every=1)
+    pretrain(settings, tmp_path / "run", workers=0, held_out=tiny_worlds)
+    networks = read_run(tmp_path / "run")[1]
+    assert networks.features is not None
+    assert (networks.depth is None) == (networks.pose is None) == (method == "features")
+    log = next((tmp_path / "run").glob("logs/csv_*/metrics.csv"))
+    terms = set(log.read_text().splitlines()[0].split(","))
+    assert {"reconstruction", "discriminative", "convergent"} <= terms
+    assert ("exact_depth" in terms) == (method == "joint")
+    before = build_networks(settings).features
+    assert before is not None
+    pairs_of = zip(before.parameters(), networks.features.parameters(), strict=True)
+    assert not all(torch.equal(old, new) for old, new in pairs_of)
+
+
+def test_pretraining_takes_no_frozen_features(tmp_path: Path) -> None:
+    with pytest.raises(EgodepthError, match="photometric, features, joint, not frozen"):
+        pretrain(_settings(method="frozen"), tmp_path / "run")
+
+
 def test_an_interrupted_pretraining_goes_on(
     tmp_path: Path, tiny_worlds: HeldOutWorlds, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from egodepth.training.run import TrainResult
 
 SETTINGS = (
-    "init", "batch_size", "learning_rate", "decoder_rate", "weight_decay", "gradient_clip", "seed", "device",
-    "precision", "log_every", "sample_every", "checkpoint_every",
+    "method", "init", "batch_size", "learning_rate", "decoder_rate", "weight_decay", "gradient_clip", "seed",
+    "device", "precision", "log_every", "sample_every", "checkpoint_every",
 )  # fmt: skip
 """Training settings that apply here, besides those of the networks."""
 WITHOUT = tuple(

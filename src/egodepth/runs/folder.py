@@ -38,6 +38,8 @@ class RunFacts(BaseModel):
         seconds: training time; 0 if the training was killed before it was written.
         steps: number of training steps.
         sizes: heights and widths of the training images, if there were several sizes.
+        rendered_worlds: number of rendered worlds that it learned from, in earlier pretrainings too.
+        earlier_steps, earlier_seconds: of the pretrainings that a pretraining goes on from.
         kept_start: whether it is the start of a training, kept because the training made it worse.
     """
 
@@ -51,6 +53,9 @@ class RunFacts(BaseModel):
     seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
     steps: int | None = Field(None, ge=0)
     sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    rendered_worlds: int = Field(0, ge=0)
+    earlier_steps: int = Field(0, ge=0)
+    earlier_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
     kept_start: bool = False
 
     def only(self, names: Iterable[str]) -> dict[str, Any]:

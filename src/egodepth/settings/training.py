@@ -136,8 +136,8 @@ class TrainSettings(Settings):
     feature_run: Path | None = None
     """run folder with the FeatureNet to use, for method frozen"""
     init: Path | None = None
-    """initial weights: a run folder, builtin (comes with egodepth), or none (ImageNet encoders); on the command
-    line, also uses that run's model settings and lower learning rates (learning_rate 1e-4, decoder_rate 1)"""
+    """initial weights: a run folder, builtin (comes with egodepth), or none (ImageNet encoders); egodepth train
+    then also takes that run's model settings, learning_rate 4e-4 and decoder_rate 3"""
     data: DataSettings = DataSettings()
     model: ModelSettings = ModelSettings()
     loss: LossWeights = LossWeights()

@@ -1,4 +1,4 @@
-"""Pretraining of DepthNet and PoseNet on rendered worlds with exact depth and motion."""
+"""Pretraining on rendered worlds with exact depth and motion."""
 
 import os
 import time
@@ -36,6 +36,8 @@ from egodepth.training.world_stream import WorldStream
 
 DRAWS = 4.0
 """Average number of uses of each frame pair, at which rendering takes a sixth of the time on one core."""
+METHODS = ("photometric", "features", "joint")
+"""Methods whose networks can be pretrained."""
 FIRST_GUESS = 1.0
 """Assumed seconds per step, until steps are timed."""
 
@@ -50,11 +52,12 @@ def pretrain(
     workers: int | None = None,
     held_out: HeldOutWorlds | None = None,
 ) -> TrainResult:
-    """Train DepthNet and PoseNet on rendered worlds into a run folder.
+    """Train on rendered worlds into a run folder: DepthNet and PoseNet by exact depth and motion (method
+    photometric), FeatureNet by its own losses (features), or all three (joint).
 
     Args:
-        settings: training settings, as in the recipe ``worlds``; those for footage, FeatureNet and other
-            losses have no effect. With ``minutes``, the number of steps adapts to the time budget.
+        settings: training settings, as in the recipe ``worlds``; those for footage and for losses on it have
+            no effect. With ``minutes``, the number of steps adapts to the time budget.
         out: run folder; must not contain a run unless ``resume``.
         resume: resume from the checkpoint in ``out``.
         draws: average number of times that each frame pair is used; fewer if there are spare cores to render.
@@ -67,6 +70,8 @@ def pretrain(
             can be resumed.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
+    if settings.method not in METHODS:
+        raise EgodepthError(f"pretraining takes method {', '.join(METHODS)}, not {settings.method}")
     run, engine = RunFolder.to_make(out), Engine.of(settings)
     stream = _make_stream(settings, engine, draws, workers)
     with claim_run(run, resume=resume):
@@ -87,7 +92,10 @@ def _pretrain(
     began = time.perf_counter()
     budget = _make_budget(settings, began)
     stream.schedule = Schedule(max(1, budget.first_fit()) if budget else settings.steps)
-    record = _Record(run, stream, _first_facts(engine), began)
+    facts = _first_facts(engine)
+    if settings.init is not None:
+        facts |= _go_on_from(RunFolder.at(settings.init), stream)
+    record = _Record(run, stream, facts, began)
     if resume:
         record.go_on(read_saved(run))
     L.seed_everything(settings.seed, verbose=False)
@@ -97,11 +105,13 @@ def _pretrain(
     run.path.mkdir(parents=True, exist_ok=True)
     config.save(settings.changed(model=networks.settings), run.config)
     record.keep()
-    scores = ScoreWorlds(held_out or HeldOutWorlds(), record.keep)
+    scores: list[L.Callback] = []
+    if networks.depth is not None:
+        scores = [ScoreWorlds(held_out or HeldOutWorlds(), record.keep)]
     follow = [FollowClock(budget, stream.schedule, lambda: 0.0)] if budget else []
     shown, stop = TrainingProgress(settings.batch_size * stream.frames_per_snippet), GracefulStop()
     callbacks: list[L.Callback] = [
-        *follow, shown, Samples(run, settings.sample_every), scores,
+        *follow, shown, Samples(run, settings.sample_every), *scores,
         Checkpoints(run.checkpoint, settings.checkpoint_every, record.keep), stop,
     ]  # fmt: skip
     trainer = engine.trainer(
@@ -197,6 +207,19 @@ def _make_budget(settings: TrainSettings, began: float) -> Budget | None:
         return None
     times = StepTimes(FIRST_GUESS, FIRST_GUESS)
     return Budget(60 * settings.minutes, settings.steps, times, began)
+
+
+def _go_on_from(init: RunFolder, stream: WorldStream) -> dict[str, Any]:
+    """Begin with the worlds that come after those which ``init`` learned from; what it learned before, as
+    facts."""
+    earlier = init.facts()
+    if not earlier.rendered_worlds:  # a training on footage
+        return {}
+    stream.worlds = earlier.rendered_worlds
+    return {
+        "earlier_steps": earlier.earlier_steps + (earlier.steps or 0),
+        "earlier_seconds": earlier.earlier_seconds + earlier.seconds,
+    }
 
 
 def _first_facts(engine: Engine) -> dict[str, Any]:

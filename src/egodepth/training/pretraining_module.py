@@ -1,4 +1,4 @@
-"""The LightningModule for pretraining on exact depth and motion of rendered worlds."""
+"""The LightningModule for pretraining on rendered worlds, with their exact depth and motion."""
 
 from typing import Any
 
@@ -17,8 +17,8 @@ from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch
 from egodepth.training.module import EgodepthModule, step_seed
 from egodepth.training.motion_alignment import require_finite
-from egodepth.training.objective import ObjectiveResult
-from egodepth.training.terms import at_size
+from egodepth.training.objective import ObjectiveResult, weighted_sum
+from egodepth.training.terms import at_size, feature_terms
 from egodepth.training.world_stream import WorldStream
 
 MOTION_WEIGHT = 0.1
@@ -35,7 +35,7 @@ MAX_NOISE, SMALLEST_BLUR = 0.04, 0.4
 
 
 class PretrainingModule(EgodepthModule):
-    """Trains DepthNet and PoseNet on rendered worlds.
+    """Trains DepthNet and PoseNet by exact depth and motion, FeatureNet by its own losses, on rendered worlds.
 
     Attributes:
         average: networks with averaged weights, which a loaded run uses.
@@ -44,7 +44,7 @@ class PretrainingModule(EgodepthModule):
     def __init__(self, settings: TrainSettings, networks: Networks, stream: WorldStream):
         """Args:
         settings: training settings.
-        networks: DepthNet and PoseNet.
+        networks: DepthNet and PoseNet, FeatureNet, or all three.
         stream: stream of rendered worlds.
         """
         super().__init__(settings, networks, stream.schedule)
@@ -66,23 +66,42 @@ class PretrainingModule(EgodepthModule):
         generator = torch.Generator().manual_seed(seed)
         both = torch.cat([batch.target_input[None], batch.sources_input])
         target, source = vary_film(both, generator)
-        assert self.networks.depth is not None and self.networks.pose is not None
-        assert batch.dense is not None and batch.motions is not None
+        total, terms, inverse_depth = torch.zeros((), device=target.device), {}, None
+        if self.networks.depth is not None:
+            depth, inverse_depth = self._depth_loss(batch, target)
+            motion = self._motion_loss(raw, batch, target, source)
+            terms |= {"exact_depth": depth, "exact_motion": motion}
+            total = depth + MOTION_WEIGHT * motion
+        reconstruction = None
+        if self.networks.features is not None:
+            levels, images = self.networks.features(target)
+            reconstruction = images[0]
+            own = feature_terms(levels, images, target, self.settings.loss)
+            terms |= own
+            total = total + weighted_sum(own, self.settings.loss)
+        return batch, ObjectiveResult(total, terms, inverse_depth, None, reconstruction)
+
+    def _depth_loss(self, batch: SnippetBatch, target: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss of exact depth, and the finest inverse depth (B, 1, H, W)."""
+        assert self.networks.depth is not None and batch.dense is not None
         inverse_depths = self.networks.depth(target)
         require_finite(inverse_depths[0], "depth")
-        depth = torch.stack([
+        loss = torch.stack([
             exact_depth_loss(at_size(level, target), batch.dense).mean() / 2**scale
             for scale, level in enumerate(inverse_depths)
         ]).sum()  # fmt: skip
+        return loss, inverse_depths[0]
+
+    def _motion_loss(
+        self, raw: RawBatch, batch: SnippetBatch, target: Tensor, source: Tensor
+    ) -> Tensor:
+        assert self.networks.pose is not None and batch.motions is not None
         forth = bool(raw.frame_ids[0, 0] < raw.frame_ids[1, 0])
         pair = (target, source) if forth else (source, target)
         true = batch.motions[0] if forth else se3.inverse(batch.motions[0])
         vector = self.networks.pose(*pair)
         require_finite(vector, "motion")
-        motion = exact_motion_loss(vector, true, raw.parts != NO_PART).mean()
-        terms = {"exact_depth": depth, "exact_motion": motion}
-        total = depth + MOTION_WEIGHT * motion
-        return batch, ObjectiveResult(total, terms, inverse_depths[0], None, None)
+        return exact_motion_loss(vector, true, raw.parts != NO_PART).mean()
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
