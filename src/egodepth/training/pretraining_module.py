@@ -66,7 +66,8 @@ class PretrainingModule(EgodepthModule):
         generator = torch.Generator().manual_seed(seed)
         both = torch.cat([batch.target_input[None], batch.sources_input])
         target, source = vary_film(both, generator)
-        total, terms, inverse_depth = torch.zeros((), device=target.device), {}, None
+        total, inverse_depth = torch.zeros((), device=target.device), None
+        terms: dict[str, Tensor] = {}
         if self.networks.depth is not None:
             depth, inverse_depth = self._depth_loss(batch, target)
             motion = self._motion_loss(raw, batch, target, source)
