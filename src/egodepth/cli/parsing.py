@@ -47,6 +47,7 @@ COMMANDS = {
     "data protocols": "data:ListProtocols",
     "import featdepth": "published:ImportFeatDepth",
     "landscape": "landscape:DrawLandscape",
+    "judge": "judge:JudgeLosses",
     "export points": "export:ExportPoints",
     "export mesh": "export:ExportMesh",
     "export colmap": "export:ExportColmap",
@@ -222,14 +223,15 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     """Convert a field to a parameter for cyclopts."""
     metavar = _metavar(field)
     positional = isinstance(metavar, Positional)
+    is_list = ... in get_args(field.annotation)
     default = inspect.Parameter.empty if field.is_required() else field.default
     shown = Parameter(
         name=metavar.text if positional else option_of(name, field),
         help=_in_one_line(field.description),
         metavar=metavar.text if metavar and not positional else None,
         show_default=False if default is None or isinstance(default, bool) else _show_value,
-        converter=_as_text if int in types_within(field.annotation) else None,
-        consume_multiple=(1, None) if ... in get_args(field.annotation) else None,
+        converter=partial(_as_text, is_list) if int in types_within(field.annotation) else None,
+        consume_multiple=(1, None) if is_list else None,
     )
     kind = inspect.Parameter.POSITIONAL_ONLY if positional else inspect.Parameter.KEYWORD_ONLY
     return inspect.Parameter(
@@ -237,10 +239,10 @@ def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
     )
 
 
-def _as_text(_: Any, tokens: Sequence[Token]) -> Any:
+def _as_text(is_list: bool, _: Any, tokens: Sequence[Token]) -> Any:
     """Pass on the text as typed for pydantic to convert: cyclopts would round 1.5 to an integer."""
     values = tuple(token.value for token in tokens)
-    return values[0] if len(values) == 1 else values
+    return values[0] if len(values) == 1 and not is_list else values
 
 
 def _setting_parameters(options: OptionsOf) -> Iterator[inspect.Parameter]:

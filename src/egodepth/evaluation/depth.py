@@ -219,7 +219,7 @@ def score_depth(
     if protocol.scaling.startswith("affine"):
         scores["shift"] = shift
     if texture is not None:
-        low = texture[mask] <= np.percentile(texture[mask], 100 / 3)
+        low = has_least_texture(texture[mask])
         scores |= {LOW + n: v for n, v in depth_metrics(clamped[low], true[low]).items()}
     if rays is not None:
         scores["f_score"] = f_score(
@@ -229,6 +229,11 @@ def score_depth(
         holes = clamped >= TOO_FAR * true
         scores["ground_too_far"] = float(holes[ground[mask]].mean())
     return scores | edge_scores(scaled, truth, mask)
+
+
+def has_least_texture(texture: Float[ndarray, "n"]) -> Bool[ndarray, "n"]:
+    """Which of the scored pixels of an image are among the third with the least texture."""
+    return texture <= np.percentile(texture, 100 / 3)
 
 
 def scored_pixels(

@@ -21,6 +21,19 @@ def minimum_over_sources(
     return per_source.masked_fill(hidden, torch.inf).amin(0).masked_fill(hidden.all(0), 0)
 
 
+def mean_over_sources(
+    per_source: Float[Tensor, "s *shape"], hidden: Bool[Tensor, "s *shape"] | None = None
+) -> Float[Tensor, "*shape"]:
+    """Mean loss over the sources that are not hidden; arguments as of :func:`minimum_over_sources`."""
+    if hidden is None:
+        return per_source.mean(0)
+    return per_source.masked_fill(hidden, 0).sum(0) / (~hidden).sum(0).clamp(min=1)
+
+
+OVER_SOURCES = {"minimum": minimum_over_sources, "mean": mean_over_sources}
+"""Ways to combine the losses of several sources, by the value of the setting ``loss.over_sources``."""
+
+
 def automask(
     reprojection: Float[Tensor, "b h w"], identity: Float[Tensor, "b h w"]
 ) -> Float[Tensor, "b h w"]:

@@ -1,8 +1,13 @@
 """Tables for the terminal."""
 
+from typing import TYPE_CHECKING
+
 from rich.table import Table
 
 from egodepth.evaluation.depth import LABELS, LOW, METRICS, MORE, MORE_LABELS
+
+if TYPE_CHECKING:  # for scores of two trajectory files, PyTorch is not imported
+    from egodepth.training.judgement import LossJudgement
 
 
 def depth_table(
@@ -90,4 +95,26 @@ def landscape_table(groups: dict[str, dict[str, dict[str, float]]], caption: str
                 f"{values['minima']:.1f}", f"{100 * values['plateau']:.1f} %",
                 f"{values['miss']:.2f} px", f"{values['near_miss']:.2f} px",
             )  # fmt: skip
+    return table
+
+
+def judgement_table(results: "dict[str, LossJudgement]") -> Table:
+    """Shares of pixels at which each loss prefers the true depth, in percent, by group of pixels."""
+    first = next(iter(results.values()))
+    table = Table(
+        title="losses at the true depth", title_justify="left", padding=(0, 0),
+        caption="% of the pixels with ground truth at which the loss is lower at the true inverse depth than "
+        "at one that is off by so many %; masked: left out by the automask (of L_ph, L_fm) at the truth; "
+        f"{first.pixels} pixels of {len(first.frames)} frames",
+    )  # fmt: skip
+    for name in ("loss", "pixels"):
+        table.add_column(name, overflow="fold")
+    for name in (*(f"{100 * offset:+.0f}" for offset in first.offsets), "mean", "masked"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for name, found in results.items():
+        for row, (group, shares) in enumerate(found.better.items()):
+            dropped = " ".join(f"{100 * share:.0f}" for share in found.dropped[group].values())
+            values = [f"{100 * share:.0f}" for share in (*shares, found.mean(group))]
+            table.add_row(name if row == 0 else "", group, *values, dropped or "-")
+        table.add_section()
     return table

@@ -114,6 +114,15 @@ class LossWeights(Settings):
     """share of each level of FeatureNet's encoder in L_fm, finest first"""
     feature_comparison: Literal["robust", "structural"] = "robust"
     """how L_fm compares features; robust: L1, as in the paper; structural: SSIM and L1, as in L_ph"""
+    feature_scale: float = Field(1.0, gt=0, le=8)
+    """size of the images whose features L_fm compares, relative to model.height and model.width; 2 makes
+    features twice as fine"""
+    feature_mask: Literal["own", "photometric"] = "own"
+    """pixels that the automask leaves out of L_fm; own: those whose features the unwarped source explains
+    better; photometric: those that are left out of L_ph"""
+    over_sources: Literal["minimum", "mean"] = "minimum"
+    """loss of a pixel in L_ph and L_fm; minimum: that of the source that matches best, since others may not see
+    it, as in the paper; mean: the mean over all sources"""
     regularize: Literal["used", "all"] = "used"
     """levels regularized by L_dis and L_cvt; used: those in L_fm, as in the paper; all: every level, with the
     weight halved at each coarser one, as in the published code"""
@@ -215,6 +224,8 @@ class TrainSettings(Settings):
             raise ValueError("loss.feature_levels needs one share above zero")
         if self.method == "images" and self.loss.feature_levels != (1.0,):
             raise ValueError("method images has one level: leave loss.feature_levels alone")
+        if self.method == "images" and self.loss.feature_scale != 1:
+            raise ValueError("method images has no features: leave loss.feature_scale alone")
         if self.method != "frozen" and self.feature_run is not None:
             raise ValueError("feature_run is for method frozen alone")
         return self

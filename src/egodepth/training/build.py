@@ -18,7 +18,7 @@ from egodepth.data.preparation.static_mask import read_mask
 from egodepth.data.preparation.structure_from_motion import require_colmap
 from egodepth.data.sequence import Sequence
 from egodepth.data.splits import get_split
-from egodepth.models.networks import Networks
+from egodepth.models.networks import FeatureNet, Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder
@@ -50,21 +50,38 @@ def build_networks(settings: TrainSettings) -> Networks:
     else:
         networks = _networks_of_init(settings.model, wanted, settings.init)
     if settings.method == "frozen":
-        source = settings.feature_run or settings.init
-        if source is None:
-            raise EgodepthError(
-                "method frozen needs --feature_run RUN, a run with a FeatureNet (method features)"
-            )
-        theirs, found = read_run(source)
-        if found.features is None:
-            raise EgodepthError(
-                f"{source} has no FeatureNet: it was trained with method photometric"
-            )
-        # A frozen FeatureNet needs no decoder, whose channels may differ from these settings.
-        networks.features = found.features
-        networks.features.decoder = networks.features.heads = None
-        networks.settings = networks.settings.changed(feature_encoder=theirs.feature_encoder)
+        networks.features, encoder = _frozen_features(settings)
+        networks.settings = networks.settings.changed(feature_encoder=encoder)
     return networks
+
+
+def build_feature_net(settings: TrainSettings) -> FeatureNet | None:
+    """Build the FeatureNet of a method, as :func:`build_networks` does, without the other networks; None for a
+    method without one.
+
+    Raises:
+        EgodepthError: ``init`` or ``feature_run`` is not a run, or does not fit.
+    """
+    if settings.method in ("photometric", "images"):
+        return None
+    if settings.method == "frozen":
+        return _frozen_features(settings)[0]
+    return build_networks(settings.changed(method="features")).features
+
+
+def _frozen_features(settings: TrainSettings) -> tuple[FeatureNet, str]:
+    """The FeatureNet of ``feature_run`` or ``init``, and the name of its encoder. Frozen, it needs no decoder,
+    whose channels may differ from these settings."""
+    source = settings.feature_run or settings.init
+    if source is None:
+        raise EgodepthError(
+            "method frozen needs --feature_run RUN, a run with a FeatureNet (method features)"
+        )
+    theirs, found = read_run(source)
+    if found.features is None:
+        raise EgodepthError(f"{source} has no FeatureNet: it was trained with method photometric")
+    found.features.decoder = found.features.heads = None
+    return found.features, theirs.feature_encoder
 
 
 def _networks_of_init(model: ModelSettings, wanted: Mapping[str, bool], folder: Path) -> Networks:

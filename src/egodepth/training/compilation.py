@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from egodepth.core.errors import EgodepthWarning
-from egodepth.losses.masking import minimum_over_sources
+from egodepth.losses.masking import OVER_SOURCES
 from egodepth.losses.photometric import TargetStatistics, photometric_loss
 
 Arguments = ParamSpec("Arguments")
@@ -22,19 +22,27 @@ tenth to a fifth of every step."""
 
 
 def match_views(
-    views: Tensor, statistics: TargetStatistics, sources: int, hidden: Hidden = None
+    views: Tensor,
+    statistics: TargetStatistics,
+    sources: int,
+    hidden: Hidden = None,
+    over_sources: str = "minimum",
 ) -> Tensor:
-    """L_ph of views (scales S, B, 3, H, W), scales outermost: the minimum over sources, (scales B, H, W).
-    ``hidden`` is (S, scales B, H, W)."""
+    """L_ph of views (scales S, B, 3, H, W), scales outermost: the minimum or mean over sources,
+    (scales B, H, W). ``hidden`` is (S, scales B, H, W)."""
     per_source = photometric_loss(views, statistics).unflatten(0, (-1, sources))
-    return minimum_over_sources(per_source.transpose(0, 1).flatten(1, 2), hidden)
+    return OVER_SOURCES[over_sources](per_source.transpose(0, 1).flatten(1, 2), hidden)
 
 
 def match_features(
-    warped: Tensor, target: Tensor, compare: FeatureComparison, hidden: Hidden = None
+    warped: Tensor,
+    target: Tensor,
+    compare: FeatureComparison,
+    hidden: Hidden = None,
+    over_sources: str = "minimum",
 ) -> Tensor:
-    """L_fm of warped features (S, B, C, H, W): the minimum over sources, (B, H, W)."""
-    return minimum_over_sources(compare(warped, target), hidden)
+    """L_fm of warped features (S, B, C, H, W): the minimum or mean over sources, (B, H, W)."""
+    return OVER_SOURCES[over_sources](compare(warped, target), hidden)
 
 
 class Compiled(Generic[Arguments]):
@@ -80,8 +88,8 @@ class Comparisons(NamedTuple):
         features: :func:`match_features`, or a compiled version.
     """
 
-    views: Callable[[Tensor, TargetStatistics, int, Hidden], Tensor] = match_views
-    features: Callable[[Tensor, Tensor, FeatureComparison, Hidden], Tensor] = match_features
+    views: Callable[[Tensor, TargetStatistics, int, Hidden, str], Tensor] = match_views
+    features: Callable[[Tensor, Tensor, FeatureComparison, Hidden, str], Tensor] = match_features
 
     @classmethod
     def compiled(cls) -> "Comparisons":

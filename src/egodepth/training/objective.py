@@ -20,10 +20,11 @@ from egodepth.training.terms import (
     consistency_term,
     dense_term,
     depth_differences,
+    enlarged,
     feature_metric_term,
     feature_terms,
     half_size,
-    photometric_terms,
+    photometric_term,
     scale_term,
     smoothness_terms,
 )
@@ -142,10 +143,9 @@ def depth_loss(
     statistics = target_statistics(batch.target)
     identity = photometric_loss(batch.sources, statistics) if settings.automask else None
     weight = None if batch.static is None else (~batch.static).float()
-    terms = photometric_terms(
+    return photometric_term(
         [inverse_depth], motions, batch, settings, PLAIN, statistics, identity, weight
-    )
-    return terms["photometric"]
+    )[0]
 
 
 def weighted_sum(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
@@ -181,9 +181,10 @@ def warping_terms(
     if settings.automask or settings.loss.ground_contact > 0:
         with torch.no_grad():
             identity = photometric_loss(batch.sources, statistics)
-    terms = photometric_terms(
+    photometric, kept = photometric_term(
         inverse_depths, motions, batch, settings, compare, statistics, identity, weight
     )
+    terms = {"photometric": photometric}
     if settings.loss.ground_contact > 0 and identity is not None:
         full = at_size(inverse_depth, batch.target)[:, 0]
         still = still_pixels(identity, statistics.contrast.sqrt().mean(1))
@@ -202,10 +203,11 @@ def warping_terms(
     if settings.method == "images":
         target_features, source_features = [half_size(batch.target)], [half_size(sources)]
     elif features is not None:
-        levels = len(settings.loss.feature_levels)
+        levels, scale = len(settings.loss.feature_levels), settings.loss.feature_scale
         with torch.no_grad():
-            if target_features is None:
-                both = features.features(torch.cat([batch.target, sources]), levels)
+            if target_features is None or scale != 1:
+                images = enlarged(torch.cat([batch.target, sources]), scale)
+                both = features.features(images, levels)
                 count = len(batch.target)
                 target_features = [level[:count] for level in both]
                 source_features = [level[count:] for level in both]
@@ -213,6 +215,8 @@ def warping_terms(
                 source_features = features.features(sources, levels)
     if source_features is not None:
         assert target_features is not None
+        if settings.loss.feature_mask == "photometric" and kept is not None:
+            weight = kept if weight is None else kept * weight
         terms["feature_metric"] = feature_metric_term(
             inverse_depth, motions, target_features, source_features, batch, settings, compare,
             weight,

@@ -17,7 +17,7 @@ from egodepth.losses.feature_regularizers import (
     reconstruction_loss,
 )
 from egodepth.losses.known_depth import dense_depth_loss, dense_gradient_loss
-from egodepth.losses.masking import automask, minimum_over_sources
+from egodepth.losses.masking import OVER_SOURCES, automask, minimum_over_sources
 from egodepth.losses.photometric import TargetStatistics, photometric_loss, target_statistics
 from egodepth.losses.smoothness import (
     first_order_smoothness,
@@ -96,6 +96,16 @@ def at_size(inverse_depth: Tensor, image: Tensor) -> Tensor:
     return F.interpolate(inverse_depth, size, mode="bilinear", align_corners=False)
 
 
+def enlarged(image: Tensor, scale: float) -> Tensor:
+    """Resize an image (N, 3, H, W) by a factor, bilinearly."""
+    if scale == 1:
+        return image
+    height, width = (round(scale * side) for side in image.shape[-2:])
+    return F.interpolate(
+        image, (height, width), mode="bilinear", align_corners=False, antialias=scale < 1
+    )
+
+
 def half_size(image: Tensor) -> Tensor:
     """Downsample an image to (..., H // 2, W // 2) by area."""
     height, width = image.shape[-2:]
@@ -108,7 +118,7 @@ def dense_term(inverse_depths: list[Tensor], labels: Tensor) -> Tensor:
     return dense_depth_loss(scales, labels) + dense_gradient_loss(scales, labels)
 
 
-def photometric_terms(
+def photometric_term(
     inverse_depths: list[Tensor],
     motions: Tensor,
     batch: SnippetBatch,
@@ -117,8 +127,9 @@ def photometric_terms(
     statistics: TargetStatistics,
     identity: Tensor | None,
     weight: Tensor | None,
-) -> dict[str, Tensor]:
-    """L_ph, averaged over scales and pixels, with all scales at full size."""
+) -> tuple[Tensor, Tensor | None]:
+    """L_ph, averaged over scales and pixels, with all scales at full size; and which pixels the automask leaves
+    in at the finest scale (B, 1, H, W), None without an automask."""
     count = len(batch.sources)
     depth = 1 / torch.cat([at_size(inverse, batch.target) for inverse in inverse_depths], dim=1)
     cameras = batch.camera.repeat(count)
@@ -136,11 +147,14 @@ def photometric_terms(
     hidden = _hidden(batch.static, depths, motions, cameras)
     if hidden is not None:
         hidden = hidden.transpose(1, 2).flatten(1, 2)
-    loss = compare.views(views, statistics, count, hidden)
+    how = settings.loss.over_sources
+    loss, kept = compare.views(views, statistics, count, hidden, how), None
     if settings.automask:
         assert identity is not None
-        loss = automask(loss, minimum_over_sources(identity).repeat(scales, 1, 1))
-    return {"photometric": _mean(loss, weight)}
+        unwarped = OVER_SOURCES[how](identity)
+        kept = (loss[: len(unwarped)] <= unwarped)[:, None].float()
+        loss = automask(loss, unwarped.repeat(scales, 1, 1))
+    return _mean(loss, weight), kept
 
 
 def coarse_term(
@@ -181,7 +195,7 @@ def feature_metric_term(
     weight: Tensor | None,
 ) -> Tensor:
     """L_fm of the finest depth: sum over the feature levels, each at its own size, weighted by share."""
-    count = motions.shape[0]
+    count, how = motions.shape[0], settings.loss.over_sources
     per_source = (
         feature_metric_loss
         if settings.loss.feature_comparison == "robust"
@@ -198,10 +212,10 @@ def feature_metric_term(
         warped, _ = warp(theirs, depths, motions.flatten(0, 1), cameras, cameras, settings.sampling)
         hidden = _hidden(batch.static, depths, motions, cameras)
         ours, theirs = ours.detach(), theirs.unflatten(0, (count, -1))
-        loss = compare.features(warped.unflatten(0, (count, -1)), ours, per_source, hidden)
-        if settings.automask:
+        loss = compare.features(warped.unflatten(0, (count, -1)), ours, per_source, hidden, how)
+        if settings.automask and settings.loss.feature_mask == "own":
             with torch.no_grad():
-                identity = compare.features(theirs, ours, per_source, None)
+                identity = compare.features(theirs, ours, per_source, None, how)
             loss = automask(loss, identity)
         losses.append(share * _mean(loss, weight))
     return torch.stack(losses).sum()
