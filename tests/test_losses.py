@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from scipy.ndimage import uniform_filter
 
 from egodepth.losses import feature_regularizers, smoothness
@@ -115,11 +116,55 @@ def test_feature_regularizers_known_values() -> None:
     assert feature_regularizers.reconstruction_loss(0.25 * ones, ones).unique().item() == 0.75
 
 
+def roughness(features: torch.Tensor) -> float:
+    flat = torch.zeros(1, 3, *features.shape[-2:])
+    dis = feature_regularizers.discriminative_loss(features, flat).mean()
+    return float(-feature_regularizers.convergent_loss(features).mean() / dis)
+
+
+def test_the_ratio_of_the_regularizers_tells_rough_features_from_smooth_ones() -> None:
+    noise = torch.randn(1, 8, 160, 160)
+    # Differences of white noise are normal: sqrt(6) twice and 2 twice, over sqrt(2) twice.
+    white = (2 * 6**0.5 + 2 * 2) / (2 * 2**0.5)
+    assert roughness(noise) == pytest.approx(white, rel=0.01) == pytest.approx(3.14, abs=0.02)
+    assert roughness(0.01 * noise) == pytest.approx(white, rel=0.01)  # shrinking changes nothing
+    blurred = F.avg_pool2d(noise, 5, stride=1)
+    # Of 5x5 cells, four rows of five, four corners, and two rows of five are left over.
+    smooth = (2 * 20**0.5 + 2 * 4**0.5) / (2 * 10**0.5)
+    assert roughness(blurred) == pytest.approx(smooth, rel=0.02) == pytest.approx(2.05, abs=0.05)
+    assert roughness(torch.arange(8.0).expand(1, 1, 8, 8)) == pytest.approx(0)
+
+
+def test_normalized_features_do_not_get_smooth_by_shrinking() -> None:
+    features = images(2, 3, 6, 7) * torch.tensor([0.1, 1.0, 30.0]).view(3, 1, 1).double()
+    once = feature_regularizers.normalized(features)
+    torch.testing.assert_close(
+        once.std((0, 2, 3), correction=0), torch.ones(3).double(), rtol=1e-3, atol=0
+    )
+    twice = feature_regularizers.normalized(5 * features)
+    torch.testing.assert_close(once, twice, rtol=1e-3, atol=1e-3)
+    # The derivative along the features themselves, which is how they would shrink, is zero.
+    size = torch.ones((), dtype=torch.float64, requires_grad=True)
+    for loss in (
+        feature_regularizers.convergent_loss,
+        lambda f: feature_regularizers.discriminative_loss(f, torch.zeros(1, 3, 6, 7).double()),
+    ):
+        (raw,) = torch.autograd.grad(loss(size * features).mean(), size)
+        (slope,) = torch.autograd.grad(
+            loss(feature_regularizers.normalized(size * features)).mean(), size
+        )
+        assert abs(slope) < 1e-3 * abs(raw)
+    constant = torch.ones(1, 2, 4, 4, requires_grad=True)
+    feature_regularizers.convergent_loss(feature_regularizers.normalized(constant)).sum().backward()
+    assert constant.grad is not None and bool(constant.grad.isfinite().all())
+
+
 @pytest.mark.parametrize(
     "loss",
     [
         lambda f: feature_regularizers.discriminative_loss(f, torch.zeros(1, 3, 4, 5).double()),
         feature_regularizers.convergent_loss,
+        lambda f: feature_regularizers.convergent_loss(feature_regularizers.normalized(f)),
         lambda f: smoothness.first_order_smoothness(f[:, :1], torch.zeros(1, 3, 4, 5).double()),
         lambda f: smoothness.second_order_smoothness(f[:, :1], torch.zeros(1, 3, 4, 5).double()),
     ],

@@ -10,6 +10,20 @@ from egodepth.losses.smoothness import (
     on_full_map,
 )
 
+MIN_SPREAD = 1e-3
+"""Smallest standard deviation that a channel is divided by; one that varies less has nothing to regularize."""
+
+
+def normalized(features: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Features divided by the standard deviation of their channel over the batch, with its gradient.
+
+    L_dis and L_cvt of the features themselves both fall in magnitude when all features shrink, which is the
+    easiest way to lower their sum. Of normalized features they measure how smooth features are, whatever their
+    size; not in the paper.
+    """
+    variance = features.transpose(0, 1).flatten(1).var(1, correction=0)
+    return features / (variance + MIN_SPREAD**2).sqrt().view(-1, 1, 1)
+
 
 def discriminative_loss(
     features: Float[Tensor, "b c h w"], image: Float[Tensor, "b 3 h w"]

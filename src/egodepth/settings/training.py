@@ -126,6 +126,9 @@ class LossWeights(Settings):
     regularize: Literal["used", "all"] = "used"
     """levels regularized by L_dis and L_cvt; used: those in L_fm, as in the paper; all: every level, with the
     weight halved at each coarser one, as in the published code"""
+    regularizer_norm: Literal["none", "spread"] = "none"
+    """normalization of the features in L_dis and L_cvt; none: as in the paper, where smaller features lower
+    both; spread: each channel by its standard deviation, so that features get smooth instead of small"""
 
     @property
     def terms(self) -> dict[str, float]:

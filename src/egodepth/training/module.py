@@ -83,6 +83,11 @@ class EgodepthModule(L.LightningModule):
             raise FloatingPointError(f"the loss is not finite at step {raw.step}")
         values = {"total": result.total.detach()}
         values |= {name: value.detach() for name, value in result.terms.items()}
+        if "convergent" in result.terms:
+            # Unlike both terms, it does not fall where features merely shrink; 3.1 for white noise.
+            values["feature_roughness"] = values["convergent"] / (-values["discriminative"]).clamp(
+                min=1e-12
+            )
         self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=raw.frames.shape[1])
         return result.total * raw.weight if raw.weight != 1 else result.total
 

@@ -14,6 +14,7 @@ from egodepth.losses.feature_metric import feature_metric_loss, structural_featu
 from egodepth.losses.feature_regularizers import (
     convergent_loss,
     discriminative_loss,
+    normalized,
     reconstruction_loss,
 )
 from egodepth.losses.known_depth import dense_depth_loss, dense_gradient_loss
@@ -282,6 +283,8 @@ def feature_terms(
     else:
         shares = zip(levels, loss.feature_levels, strict=False)
         chosen = [(features, 1.0) for features, share in shares if share]
+    if loss.regularizer_norm == "spread":
+        chosen = [(normalized(features), w) for features, w in chosen]
     discriminative = [w * discriminative_loss(f, resized(f)).mean() for f, w in chosen]
     convergent = [w * convergent_loss(f).mean() for f, w in chosen]
     return {
