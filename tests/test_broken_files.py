@@ -1,6 +1,7 @@
 """Broken files that once ended in a traceback or were taken as they were; the fuzz finds more."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,21 +16,25 @@ from tests.fuzz import breaks
 from tests.fuzz.inputs import KINDS, make_run
 
 from egodepth.cli import main
-from egodepth.core.config import count_settings
+from egodepth.core.config import count_settings, load
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import write_text
 from egodepth.data.footage.depth_map import read_depth_map
 from egodepth.data.footage.frame_cache import default_cache_folder
 from egodepth.data.footage.video_file import VideoFile
 from egodepth.data.image_files import ImageFiles
+from egodepth.data.pixels import open_image
 from egodepth.data.sources import read_source
 from egodepth.evaluation.depth import get_protocol
 from egodepth.geometry.limits import require_seed
 from egodepth.inference.odometry.gps_track import read_gps
 from egodepth.inference.scoring.requested import requested_protocol
+from egodepth.report.leaderboard import collect
 from egodepth.runs.checkpoint import read_run, write_weights
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.model import ModelSettings
+from egodepth.settings.training import TrainSettings
 
 RNG = np.random.default_rng(0)
 
@@ -98,6 +103,13 @@ def nyu_with_infinite_depth(root: Path) -> str:
     return r"nyu_depth_v2_labeled\.mat is broken: it holds .* not finite"
 
 
+def raw_lidar_of_zeros(root: Path) -> str:
+    layouts.make_raw(root)
+    for scan in root.rglob("velodyne_points/data/*.bin"):
+        scan.write_bytes(bytes(scan.stat().st_size))
+    return r"LiDAR scan .*\.bin is broken: all of its numbers are 0"
+
+
 def raw_lidar_beyond_the_earth(root: Path) -> str:
     layouts.make_raw(root)
     for scan in root.rglob("velodyne_points/data/*.bin"):
@@ -119,6 +131,7 @@ def eth3d_without_parallax(root: Path) -> str:
     ("kind", "make"),
     [
         ("nyu", nyu_with_infinite_depth),
+        ("kitti_raw", raw_lidar_of_zeros),
         ("kitti_raw", raw_lidar_beyond_the_earth),
         ("eth3d", eth3d_without_parallax),
         ("euroc", euroc_without_lists),
@@ -272,7 +285,10 @@ def test_settings_that_a_run_lost_are_told_from_those_of_a_later_version(
 
 
 @pytest.mark.parametrize("name", ["run.json", "metrics.json", "camera.yaml"])
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"depth": 5, "seconds": "x"}', "\x00"])
+@pytest.mark.parametrize(
+    "text",
+    ["", "{", "[1]", '{"depth": 5, "seconds": "x"}', '{"depth": 5, "sizes": [[96, 33]]}', "\x00"],
+)
 def test_broken_facts_of_a_run(
     tmp_path: Path, name: str, text: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -340,3 +356,42 @@ def test_numbers_beyond_their_range(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache_folder() == tmp_path / ".cache" / "egodepth" / "frames"
+
+
+def test_a_file_replaces_no_pipe_or_device(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As root, one that replaced /dev/null would break the whole system."""
+    run, pipe = make_run(tmp_path), tmp_path / "a.html"
+    os.mkfifo(pipe)
+    (tmp_path / "link.html").symlink_to(pipe)
+    for place in (pipe, tmp_path / "link.html"):
+        assert main(["report", str(run), "--out", str(place)]) == 1
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line == f"egodepth: cannot write {place}: it is a pipe; name a regular file"
+        with pytest.raises(EgodepthError, match="it is a pipe"):
+            write_text(place, "a")
+    assert pipe.is_fifo() and (tmp_path / "link.html").is_symlink()
+    link = tmp_path / "link.txt"
+    link.symlink_to("target.txt")
+    write_text(link, "through")
+    assert link.is_symlink() and (tmp_path / "target.txt").read_text() == "through"
+
+
+def open_named_image(name: str) -> None:
+    open_image(Path(name))
+
+
+def load_settings(name: str) -> None:
+    load(TrainSettings, name)
+
+
+def test_names_that_no_file_can_have(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for name in ("x" * 5000, "a\0b", str(tmp_path / "loop"), str(tmp_path / "loop" / "a")):
+        for read in (Run.load, read_source, collect, open_named_image, load_settings):
+            with pytest.raises(EgodepthError):
+                read(name)
+    assert main(["report", "x" * 5000]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 300

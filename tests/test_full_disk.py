@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import TINY, write_images
+from tests.layouts import make_footage
+from tests.test_start_comparison import small_demo
 
 from egodepth.cli import main
 from egodepth.core.locks import PREFIX
@@ -55,6 +57,10 @@ def training(out: Path, **changes: object) -> list[str]:
         (40, ["export", "colmap"], "points3D.txt"),
         (24, ["export", "rerun"], "c.rrd"),
         (24, ["export", "hub"], "model.safetensors"),
+        (4, ["report"], "report.html"),
+        (0, ["evaluate"], "scores.json"),
+        (4, ["refine", "--iterations", "1"], "files.txt"),
+        (32, ["refine", "--iterations", "1"], "depth"),
         (20, ["train"], ""),
         (40, ["train"], "checkpoint.ckpt"),
         (4, ["train", "--data.cache"], ".npy"),
@@ -83,6 +89,11 @@ def test_a_full_disk(
                 option,
                 str(out),
             ]
+        case ["report"]:
+            words = [*words, str(tiny_run), "--out", str(out / name)]
+        case ["evaluate"]:
+            drive = str(make_footage(tmp_path))
+            words = ["evaluate", "depth", str(tiny_run), "--data", drive, "--json", str(out / name)]
         case ["export", "hub"]:
             words = [*words, str(tiny_run), "--out", str(out)]
         case _:
@@ -102,6 +113,22 @@ def test_a_full_disk(
     if name == "files.txt":
         (disk / "other").unlink()
         assert main(words) == 0  # as if nothing had happened
+
+
+def test_a_full_disk_in_a_demo(
+    tiny_run: Path, tmp_path: Path, disk: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    write_images(tmp_path / "frames", 12)
+    small_demo(monkeypatch, tiny_run, tmp_path / "frames")
+    leave(disk, 40)
+    assert main(["demo", "--minutes", "2", "--out", str(disk / "demo")]) == 1
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    last = error.splitlines()[-1]
+    assert last.startswith(f"egodepth: cannot write {disk / 'demo'}")
+    assert "No space left on device; free some space there, or choose another place" in last
+    assert {path.name for path in disk.rglob(f"{PREFIX}*")} <= {f"{PREFIX}lock"}
 
 
 def test_lack_of_memory_is_recognized() -> None:

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,11 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests import layouts
 from tests.conftest import TINY, write_images
+from tests.fuzz.inputs import OWN
+from tests.test_start_comparison import small_demo
 
 from egodepth.cli import main
 from egodepth.core import signals
 from egodepth.core.progress import Phase
+from egodepth.demo import _clear
 from egodepth.runs.checkpoint import read_checkpoint
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
@@ -81,6 +86,28 @@ def run_until(
     return status
 
 
+def run_until_named(
+    monkeypatch: pytest.MonkeyPatch, suffix: str, number: int, *words: object
+) -> int:
+    """Run a command as the shell does, and send it a signal when its first file with a suffix is written, but
+    has no name yet."""
+    replace, sent = Path.replace, []
+
+    def watched(self: Path, target: Path) -> Path:
+        if target.suffix == suffix and not sent:
+            sent.append(target)
+            os.kill(os.getpid(), number)
+            time.sleep(0)
+        return replace(self, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", watched)
+        patch.setattr(sys, "argv", ["egodepth", *map(str, words)])
+        status = main()
+    assert sent, f"no file {suffix} was written"
+    return status
+
+
 def files_of(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.is_file()]
 
@@ -114,6 +141,104 @@ def test_a_command_keeps_what_is_whole(
     assert said in error[-1] and error[-1].endswith("the same command starts over")
     assert_whole(tmp_path)
     assert (out / kept).exists()
+
+
+@pytest.fixture
+def drive(tmp_path: Path) -> Path:
+    """Frames with a camera, depth and poses."""
+    folder = layouts.make_footage(tmp_path / "data")
+    (folder / "camera.yaml").write_text(OWN)
+    poses = "".join(f"1 0 0 {0.1 * i * i:g} 0 1 0 0 0 0 1 {0.3 * i:g}\n" for i in range(3))
+    (folder / "poses.txt").write_text(poses)
+    return folder
+
+
+NOTHING_LEFT = "interrupted; nothing is left half written; the same command starts over"
+
+
+@pytest.mark.usefixtures("own_signals")
+@pytest.mark.parametrize(
+    ("words", "when", "number", "said", "kept"),
+    [
+        ("evaluate depth RUN --data DRIVE --json OUT/a.json", ("scoring", 1), signal.SIGINT, NOTHING_LEFT, []),
+        ("evaluate depth RUN --data DRIVE --worst OUT", ("drawing", 1), signal.SIGTERM, NOTHING_LEFT,
+         ["01_mine_2.png", "files.txt"]),
+        ("evaluate odometry RUN --data DRIVE --json OUT/a.json", ".json", signal.SIGTERM,
+         NOTHING_LEFT, []),
+        ("evaluate odometry RUN --data DRIVE --by alignment --plot OUT/a.png", ("tracking", 2),
+         signal.SIGINT, NOTHING_LEFT, []),
+        ("refine RUN DRIVE --iterations 1 --out OUT", ("refining", 2), signal.SIGTERM, "are not scored", None),
+        ("export points RUN FRAMES --out OUT/a.ply", ("depth of", 1), signal.SIGHUP,
+         "a.ply is not written", []),
+        ("export mesh RUN FRAMES --every 2 --out OUT/a.glb", ("fusing", 1), signal.SIGINT,
+         "a.glb is not written", []),
+        ("export colmap RUN FRAMES --out OUT", ("writing frames", 1), signal.SIGTERM, "is incomplete", None),
+        ("export rerun RUN FRAMES --out OUT/a.rrd", ("recording", 1), signal.SIGHUP,
+         "a.rrd is not written", []),
+        ("export hub RUN --out OUT", ".json", signal.SIGTERM, "is incomplete", ["model.safetensors"]),
+        ("export onnx RUN --out OUT/a.onnx", ".onnx", signal.SIGINT, NOTHING_LEFT, []),
+        ("report RUN --out OUT/a.html", ".html", signal.SIGHUP, NOTHING_LEFT, []),
+        ("data check FRAMES --out OUT/a.png", ".png", signal.SIGINT, NOTHING_LEFT, []),
+    ],
+)  # fmt: skip
+def test_every_long_command_ends_in_one_line(
+    tiny_run: Path, frames: Path, drive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, words: str, when: str | tuple[str, int], number: int, said: str,
+    kept: list[str] | None,
+) -> None:  # fmt: skip
+    if "rerun" in words:
+        pytest.importorskip("rerun")
+    run = tmp_path / "run"
+    shutil.copytree(tiny_run, run)
+    before = files_of(run)
+    places = {"RUN": run, "FRAMES": frames, "DRIVE": drive}
+    given = [places.get(w, w.replace("OUT", str(tmp_path / "out"))) for w in words.split()]
+    if "FRAMES" in words and "export" in words:
+        given += ["--fov", 60]
+    if isinstance(when, str):
+        status = run_until_named(monkeypatch, when, number, *given)
+    else:
+        status = run_until(monkeypatch, *when, number, *given)
+    assert status == STATUS[number]
+    last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("egodepth: ")][
+        -1
+    ]
+    assert said in last and last.endswith("the same command starts over"), last
+    assert_whole(tmp_path)
+    assert {*before} <= {*files_of(run)}
+    if kept is not None:
+        assert sorted(path.name for path in files_of(tmp_path / "out")) == kept
+
+
+@pytest.mark.usefixtures("own_signals")
+@pytest.mark.parametrize(
+    ("phase", "count", "number", "said", "whole"),
+    [
+        ("predicting", 3, signal.SIGTERM, "nothing is left half written", False),
+        ("training", 1, signal.SIGHUP, "stopped by SIGHUP", True),
+        pytest.param("tracking", 2, signal.SIGINT, "nothing is left half written", True,
+                     marks=pytest.mark.slow),
+    ],
+)  # fmt: skip
+def test_an_interrupted_demo_starts_over(
+    tiny_run: Path, frames: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch, phase: str, count: int, number: int, said: str, whole: bool,
+) -> None:  # fmt: skip
+    small_demo(monkeypatch, tiny_run, frames)
+    out = tmp_path / "demo"
+    status = run_until(monkeypatch, phase, count, number, "demo", "--minutes", 2, "--out", out)
+    assert status == STATUS[number]
+    last = [line for line in capsys.readouterr().err.splitlines() if line.startswith("egodepth: ")][
+        -1
+    ]
+    assert said in last and last.endswith("the same command starts over")
+    assert_whole(out)
+    assert (out / "checkpoint.ckpt").exists() == whole
+    assert not (out / "report.html").exists() and not (out / "metrics.json").exists()
+    (out / "report.html").write_text("of an earlier demo")
+    if whole:
+        _clear(out)
+        assert not (out / "report.html").exists()
 
 
 def training_of(frames: Path, out: Path) -> list[object]:

@@ -196,14 +196,19 @@ def test_a_training_is_compared_halfway_too(
     assert found[0].startswith("step 2: ")
 
 
+def small_demo(monkeypatch: pytest.MonkeyPatch, init: Path, frames: Path) -> None:
+    """Let the demo train two steps on these frames, and score a short street."""
+    settings = tiny_settings(frames, steps=2, init=init, recipe="demo")
+    monkeypatch.setattr("egodepth.demo.requested_settings", lambda *_, **__: settings)
+    monkeypatch.setattr("egodepth.demo.read_source", lambda _: [read_street(3, frames=12)])
+    monkeypatch.setattr("egodepth.demo.train", lambda _, out: train(settings, out))
+
+
 def test_the_demo_says_that_it_kept_its_start(
     tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_images(tmp_path / "frames", 12)
-    settings = tiny_settings(tmp_path / "frames", steps=2, init=tiny_run)
-    monkeypatch.setattr("egodepth.demo.requested_settings", lambda *_, **__: settings)
-    monkeypatch.setattr("egodepth.demo.read_source", lambda _: [read_street(3, frames=12)])
-    monkeypatch.setattr("egodepth.demo.train", lambda _, out: train(settings, out))
+    small_demo(monkeypatch, tiny_run, tmp_path / "frames")
     with pytest.warns(EgodepthWarning, match="ended worse than it started"):
         result = run_demo(tmp_path / "demo", minutes=2)
     assert result.kept_start

@@ -35,6 +35,7 @@ KEPT_START = (
     "more minutes. Why"
 )
 BEFORE, BEFORE_FOLDER = "before.mp4", "before"
+RESULTS = ("depth.mp4", "trajectory.png")
 SHOWN_BEFORE, SCORED_BEFORE = 50, 4
 """Before the training, this many frames are shown, and every n-th is scored."""
 SCORED_STREET = "synthetic:100"
@@ -181,6 +182,10 @@ def _clear(out: Path) -> None:
         raise EgodepthError(
             f"{out} holds something else than a demo; name another folder with --out"
         )
-    run.checkpoint.unlink(missing_ok=True)
+    # None of it may stand beside a new run that is interrupted.
+    rmtree(out / PREDICTION, ignore_errors=True)
+    results = [run.metrics, run.report, *(out / name for name in RESULTS)]
+    for path in (run.checkpoint, *results):
+        path.unlink(missing_ok=True)
     for sample in run.sample_files().values():
         sample.unlink()

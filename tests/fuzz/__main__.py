@@ -70,7 +70,7 @@ def run_case(case: Case, valid: Path, scratch: Path) -> Outcome:
     copy_of(valid / case.kind.replace(" ", "_"), folder)
     files = files_of(kind, folder)
     path = files[int(rng.integers(len(files)))]
-    table = breaks_for(path)
+    table = kind.table or breaks_for(path)
     name = list(table)[int(rng.integers(len(table)))]
     before = path.read_bytes()
     try:
@@ -78,12 +78,13 @@ def run_case(case: Case, valid: Path, scratch: Path) -> Outcome:
     except (UnicodeDecodeError, ValueError) as error:
         return Outcome("fine", f"{name} could not be applied: {error}")
     changed = path.is_symlink() or path.is_dir() or path.read_bytes() != before
-    by_command = kind.command is not None and rng.random() < COMMAND_SHARE
+    by_command = kind.command is not None and (kind.table or rng.random() < COMMAND_SHARE)
     how = f"{'command' if by_command else 'python'}, {path.relative_to(folder)} {name}"
     os.chdir(scratch)
     if by_command:
         assert kind.command is not None
         words = kind.command(folder)
+        how += f" {' '.join(word[:40] for word in words)}" if kind.table else ""
         verdict, detail, silent = _by_command(words)
         silent = silent and words[:2] != [
             "data",

@@ -14,6 +14,8 @@ import torch
 from PIL import Image
 from tests import layouts
 from tests.conftest import TINY, write_images
+from tests.fuzz import options
+from tests.fuzz.breaks import Break
 
 from egodepth.core import config
 from egodepth.core.config import override
@@ -38,6 +40,7 @@ class Kind:
         command: arguments of the command line that reads it, or None.
         files: pattern of the files that are broken.
         weight: its share of the inputs.
+        table: ways to break the files; by default those that suit them.
         optional: parts of names of files that may be destroyed without a word, since the command does not read
             them, or they are made anew.
     """
@@ -48,6 +51,7 @@ class Kind:
     files: str = "**/*"
     weight: int = 2
     optional: tuple[str, ...] = ()
+    table: dict[str, Break] | None = None
 
 
 def _require(fine: object, what: str) -> None:
@@ -551,7 +555,23 @@ def _cache() -> Kind:
     return Kind(make, read, weight=3, optional=(".npy",))
 
 
+def _options() -> Kind:
+    def make(folder: Path) -> None:
+        make_run(folder)
+        write_images(folder / "frames", 3)
+        layouts.make_footage(folder)
+        (folder / "words.json").write_text(json.dumps(["data", "sets"]))
+        (folder / "file").write_text("x")
+        (folder / "loop").symlink_to("loop")
+
+    return Kind(
+        make, lambda folder: None, options.command_of, "words.json", 24,
+        table={"odd_option": options.odd_option},
+    )  # fmt: skip
+
+
 KINDS: dict[str, Kind] = {
+    "options": _options(),
     **{f"camera {name}": _camera(text) for name, text in CAMERAS.items()},
     **{f"trajectory {name}": _trajectory(text) for name, text in TRAJECTORIES.items()},
     "gps gpx": _gps(GPX),
@@ -593,4 +613,4 @@ def files_of(kind: Kind, folder: Path) -> list[Path]:
 
 def copy_of(valid: Path, target: Path) -> None:
     """A fresh copy of a valid input."""
-    shutil.copytree(valid, target)
+    shutil.copytree(valid, target, symlinks=True)

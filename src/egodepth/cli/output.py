@@ -1,8 +1,11 @@
 """Output of commands: tables to standard output, error messages to standard error."""
 
+import re
 import sys
 from typing import Any
 
+LONGEST_WORD = 500
+"""Number of characters from which a word is cut in error messages."""
 TABLE_WIDTH = 110
 """Width in characters of tables written to a file or a pipe."""
 BEFORE_FIRST_STEP = "interrupted before the first step; the same command starts again"
@@ -18,5 +21,6 @@ def print_table(table: Any) -> None:
 
 
 def complain(text: str) -> None:
-    """Print one line to standard error."""
-    print(f"egodepth: {text}", file=sys.stderr)
+    """Print one line to standard error, without the rest of words that are longer than any path."""
+    short = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda found: f"{found[0][:100]}...", text)
+    print(f"egodepth: {short}", file=sys.stderr)

@@ -15,7 +15,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from egodepth.core.allowed import allowed, got, types_within
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import parse_yaml, read_yaml, write_text
 from egodepth.core.suggestions import did_you_mean
 
@@ -178,6 +178,7 @@ def count_settings(tree: Mapping[str, Any]) -> int:
 
 
 def _read_tree(path: str | Path) -> dict[str, Any]:
+    require(path, (str, Path), "path", "the path of a settings file")
     tree = read_yaml(path, "the settings file")
     if tree is None:
         raise EgodepthError(f"the settings file {path} is empty")

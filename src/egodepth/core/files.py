@@ -39,17 +39,20 @@ def atomic_path(path: str | Path, *, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path next to ``path``, and move it to ``path`` when the block succeeds.
 
     The temporary name keeps the suffix, because writers choose their format by it. Missing parent
-    folders are created. On any error the temporary file is removed and ``path`` is left unchanged; what a
-    killed process left is removed by the next one that writes there.
+    folders are created, and links followed. On any error the temporary file is removed and ``path`` is left
+    unchanged; what a killed process left is removed by the next one that writes there.
 
     Args:
         path: the file to write.
         durable: wait until the disk has the content, so that not even a power cut leaves an empty file.
 
     Raises:
-        EgodepthError: the file cannot be written (disk full, no permission, a folder in the way).
+        EgodepthError: the file cannot be written (disk full, no permission, a folder or a device in the way).
     """
     path = Path(path)
+    require_writable_kind(path)
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary_file(path) as partial:
@@ -199,6 +202,19 @@ def require_regular(path: str | Path, description: str) -> None:
     Raises:
         EgodepthError: it is neither a file nor a folder.
     """
+    _require_no_device(path, f"cannot read {description}")
+
+
+def require_writable_kind(path: str | Path) -> None:
+    """Refuse a pipe, socket or device, which a file would replace; a missing file passes.
+
+    Raises:
+        EgodepthError: it is neither a file nor a folder.
+    """
+    _require_no_device(path, "cannot write")
+
+
+def _require_no_device(path: str | Path, cannot: str) -> None:
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError):
@@ -206,9 +222,26 @@ def require_regular(path: str | Path, description: str) -> None:
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         kinds = {stat.S_ISFIFO: "pipe", stat.S_ISSOCK: "socket"}
         kind = next((word for test, word in kinds.items() if test(mode)), "device")
+        raise EgodepthError(f"{cannot} {path}: it is a {kind}; name a regular file")
+
+
+def require_name(path: str | Path, description: str) -> None:
+    """Refuse a name that no file can have, for which the functions of pathlib raise.
+
+    Raises:
+        EgodepthError: it is too long, or holds a null character.
+    """
+    try:
+        os.lstat(path)
+    except ValueError as error:
         raise EgodepthError(
-            f"cannot read {description} {path}: it is a {kind}; name a regular file"
-        )
+            f"{description} cannot be called {str(path)[:60]!r}: {error}"
+        ) from error
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            raise EgodepthError(
+                f"{description} cannot be called {str(path)[:60]!r}...: {error.strerror}"
+            ) from error
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def hold(path: Path, *, folder: bool) -> Hold:
     Raises:
         EgodepthError: another process holds it, or no file can be written there.
     """
-    place = path.resolve() if folder else path.parent.resolve()
+    place = Path(os.path.realpath(path if folder else path.parent))
     file = place / (f"{PREFIX}lock" if folder else f"{PREFIX}lock-{path.name}")
     with _guard:
         if file in _held:

@@ -8,7 +8,13 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, Self
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import read_text, visible, write_error
+from egodepth.core.files import (
+    read_text,
+    require_name,
+    require_writable_kind,
+    visible,
+    write_error,
+)
 from egodepth.core.locks import Hold
 from egodepth.core.temporary import remove_leftovers
 
@@ -144,6 +150,8 @@ def check_destination(path: Path, suffixes: tuple[str, ...] = (), *, folder: boo
     if suffixes and path.suffix.lower() not in suffixes:
         wanted = " or ".join(filter(None, (", ".join(suffixes[:-1]), suffixes[-1])))
         raise EgodepthError(f"cannot write {path}: its name must end in {wanted}")
+    require_name(path, "an output")
+    require_writable_kind(path)
     if path.exists() and path.is_dir() != folder:
         raise EgodepthError(
             f"cannot write {path}: there is a {'file' if folder else 'folder'} of that name"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
-from egodepth.core.files import reading
+from egodepth.core.files import reading, require_name
 from egodepth.core.suggestions import similar_path
 
 DEEP_MODES = ("I", "F", "I;16", "I;16B", "I;16L", "I;16N")
@@ -33,6 +33,7 @@ def open_image(path: Path) -> Image.Image:
     Raises:
         EgodepthError: a missing file, not an image, or a file with several images.
     """
+    require_name(path, "an image")
     if not path.exists():
         raise EgodepthError(f"there is no image {path}{similar_path(path, Path.is_file)}")
     with reading(path, "the image"):

@@ -10,8 +10,8 @@ from typing import Any
 import yaml
 
 from egodepth.core.allowed import got
-from egodepth.core.errors import EgodepthError
-from egodepth.core.files import find, read_json, reading
+from egodepth.core.errors import EgodepthError, require
+from egodepth.core.files import find, read_json, reading, require_name
 from egodepth.core.suggestions import similar_path
 from egodepth.evaluation.depth import LABELS, METRICS, PROTOCOLS
 
@@ -39,13 +39,16 @@ class Board:
     rows: list[dict[str, Any]]
 
 
-def collect(folder: Path, *, with_published: bool = True) -> list[Board]:
+def collect(folder: str | Path, *, with_published: bool = True) -> list[Board]:
     """Make tables from all JSON files of evaluations below a folder. Only results with the same protocol on the
     same data share a table; published results appear only with those of the complete protocol ``eigen``.
 
     Raises:
         EgodepthError: no such folder, or no evaluation in it.
     """
+    require(folder, (str, Path), "folder", "a folder of evaluations")
+    require_name(folder, "a folder of evaluations")
+    folder = Path(folder)
     if not folder.is_dir():
         raise EgodepthError(f"there is no folder {folder}{similar_path(folder, Path.is_dir)}")
     groups: dict[tuple[str, str], list[dict[str, Any]]] = {}

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from egodepth.core import progress
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path
 from egodepth.core.quiet import quiet_loggers
 from egodepth.core.temporary import temporary_folder
@@ -50,13 +50,16 @@ class _Finest(nn.Module):
         return self.depth(image, scales=1)[0]
 
 
-def export_onnx(depth: DepthNet | TransformersDepth, height: int, width: int, path: Path) -> None:
+def export_onnx(
+    depth: DepthNet | TransformersDepth, height: int, width: int, path: str | Path
+) -> None:
     """Export DepthNet as ONNX, from ``image`` (1, 3, height, width) in [0, 1], RGB, to ``inverse_depth``
     (1, 1, h, w), both float32.
 
     Raises:
         EgodepthError: onnx is not installed, or the file can't be written.
     """
+    require(path, (str, Path), "path", "the file to write")
     onnx = _package("onnx")
     device = next(depth.parameters()).device
     image = torch.zeros(1, 3, height, width, device=device)

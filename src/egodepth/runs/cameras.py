@@ -4,6 +4,7 @@
 has one file for each, by name. All are at the size of the frames, with the lens.
 """
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
@@ -237,7 +238,7 @@ def _was_trained_on(run: RunFolder, place: str) -> bool:
         for typed in (source, source.partition(":")[2]):  # KIND:ROOT
             fixed = takewhile(lambda part: not has_magic(part), Path(typed).parts)
             path = Path(told.root or "").joinpath(*fixed)
-            tops = (path.resolve(), path.parent.resolve() / path.name)
+            tops = (Path(os.path.realpath(path)), Path(os.path.realpath(path.parent)) / path.name)
             if typed and (typed == place or any(Path(place).is_relative_to(top) for top in tops)):
                 return True
     return False

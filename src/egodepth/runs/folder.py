@@ -6,16 +6,17 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from egodepth.core import config, progress
 from egodepth.core.allowed import got
 from egodepth.core.config import SettingsT
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
-from egodepth.core.files import find, natural_order, read_json, write_json
+from egodepth.core.files import find, natural_order, read_json, require_name, write_json
 from egodepth.core.quiet import quiet_hub
 from egodepth.core.suggestions import similar_path
 from egodepth.runs.motion_gap import MotionGap
+from egodepth.settings.model import Side
 from egodepth.settings.recipes import BUILTIN
 from egodepth.settings.stored import read_whole_settings
 from egodepth.settings.training import DataSettings, TrainSettings
@@ -52,7 +53,7 @@ class RunFacts(BaseModel):
     motion_gap: MotionGap | None = None
     seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
     steps: int | None = Field(None, ge=0)
-    sizes: tuple[tuple[PositiveInt, PositiveInt], ...] = ()
+    sizes: tuple[tuple[Side, Side], ...] = ()
     rendered_worlds: int = Field(0, ge=0)
     earlier_steps: int = Field(0, ge=0)
     earlier_seconds: float = Field(0.0, ge=0, allow_inf_nan=False)
@@ -88,11 +89,12 @@ class RunFolder(os.PathLike[str]):
         require(run, (str, Path), "folder", "the path of a run, builtin, or hf:OWNER/NAME")
         if str(run) == BUILTIN:
             return cls._builtin()
+        require_name(run, "a run")
         # Works for a Path too: in hf:OWNER/NAME there is nothing that Path would normalize.
         hub_name = str(run).removeprefix(HUB)
         if hub_name != str(run):
             return cls(download(hub_name), hub_name)
-        return cls(Path(run), Path(run).resolve().name)
+        return cls(Path(run), Path(os.path.realpath(run)).name)
 
     @classmethod
     def to_use(cls, run: "RunLike") -> "RunFolder":

@@ -32,7 +32,7 @@ def save_facts(source: RunFolder, target: RunFolder) -> None:
                 tree[name] = {**(tree.get(name) or {}), **value}
             else:
                 tree[name] = value
-    save_tree(tree, target.config)
+    target.config.unlink(missing_ok=True)  # it makes the folder a run, so it is written last
     target.write_facts(source.facts().only(KEPT_FACTS))
     for stale in target.camera_files().values():
         stale.unlink()
@@ -40,6 +40,7 @@ def save_facts(source: RunFolder, target: RunFolder) -> None:
         read_calibration(file)
         with atomic_path(target.camera_of(name) if name else target.camera) as partial:
             copyfile(file, partial)
+    save_tree(tree, target.config)
 
 
 def card_values(folder: RunFolder) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
+from egodepth.core.files import write_error
 from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.footage.own_footage import read_lens
@@ -128,10 +129,16 @@ class Run(
         run = cls(folder, settings, networks.depth, networks.pose)
         return run.to(device)
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the run for others, see huggingface_hub; raises EgodepthError if it cannot be written."""
+        require(save_directory, (str, Path), "save_directory", "a folder")
+        try:
+            return super().save_pretrained(save_directory, **options)
+        except OSError as error:  # of the model card
+            raise write_error(Path(save_directory) / "README.md", error) from error
+
     def _save_pretrained(self, save_directory: Path) -> None:
-        parts = nn.ModuleDict({"depth": self._depth})
-        if self._pose is not None:
-            parts["pose"] = self._pose
+        parts = nn.ModuleDict({"depth": self._depth} | ({"pose": self._pose} if self._pose else {}))
         target = RunFolder.to_make(save_directory)
         if target.checkpoint.exists():
             raise EgodepthError(
@@ -173,6 +180,7 @@ class Run(
             EgodepthError: an unknown backend, a runtime that is not installed, or a CPU backend on another
                 device.
         """
+        require(backend, str, "backend", f"one of {', '.join(BACKENDS)}")
         if backend not in BACKENDS:
             raise EgodepthError(f"unknown backend {backend!r}; {did_you_mean(backend, BACKENDS)}")
         if isinstance(images, Sequence):
@@ -191,7 +199,7 @@ class Run(
 
     def export_onnx(self, path: str | Path) -> None:
         """Write DepthNet as ONNX; see :func:`egodepth.runs.backends.export_onnx`."""
-        export_onnx(self._depth, self.settings.height, self.settings.width, Path(path))
+        export_onnx(self._depth, self.settings.height, self.settings.width, path)
 
     def open(
         self,

@@ -12,6 +12,8 @@ Channels = Annotated[int, Field(ge=1, le=4096)]
 """Number of channels of a decoder's level."""
 Pixels = Annotated[int, Field(ge=1)]
 """A size in pixels."""
+Side = Annotated[int, Field(multiple_of=32, ge=32, le=8192)]
+"""Height or width of the networks' input, in pixels."""
 DEFINED_BY = {
     "depth": ("depth_model", "depth_encoder", "depth_decoder", "decoder_channels"),
     "pose": ("pose_encoder", "pose_decoder"),
@@ -32,9 +34,9 @@ def closest_size(sizes: Iterable[tuple[int, int]], aspect: float) -> tuple[int, 
 class ModelSettings(Settings):
     """Architecture and size of the networks."""
 
-    height: int = Field(96, multiple_of=32, ge=32, le=8192)
+    height: Side = 96
     """height of the network input in pixels, a multiple of 32"""
-    width: int = Field(320, multiple_of=32, ge=32, le=8192)
+    width: Side = 320
     """width of the network input in pixels, a multiple of 32"""
     depth_encoder: str = EMBEDDED
     """encoder of DepthNet, any timm model name"""

@@ -25,6 +25,8 @@ def read_velodyne(path: Path) -> np.ndarray:
         points = np.frombuffer(content, "<f4").reshape(-1, 4)
         if not (np.abs(points) <= FARTHEST_DEPTH).all():
             raise ValueError("it holds numbers that are not finite, or impossibly large")
+        if not points.any():
+            raise ValueError("all of its numbers are 0")
         return points
 
 

@@ -6,7 +6,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.odometry import TrajectoryAlignment
 from egodepth.inference.arguments import check_run, footage_of
-from egodepth.inference.odometry.track import track_sequence
+from egodepth.inference.odometry.track import TrackingInterrupted, track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.predict import predict_trajectory
 from egodepth.inference.scoring.trajectory_files import (
@@ -41,7 +41,10 @@ def evaluate_odometry(
         raise EgodepthError(f"{sequence.name} has no ground-truth poses")
     unit = unit_of_truth(sequence)
     if by == "alignment":
-        found = track_sequence(run, sequence)
+        try:
+            found = track_sequence(run, sequence)
+        except TrackingInterrupted as stop:
+            raise KeyboardInterrupt from stop  # a part is not scored
         return score_found(found, sequence, alignment, f"direct alignment{unit}")
     chained = predict_trajectory(run, sequence)
     return score_found(chained, sequence, alignment, f"PoseNet's motions, chained{unit}")
