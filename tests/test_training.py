@@ -317,7 +317,7 @@ def test_ctrl_c_of_the_command_writes_a_checkpoint(frames: Path, tmp_path: Path)
         text=True,
     )
     log = tmp_path / "run" / "logs" / "csv_0000000" / "metrics.csv"
-    for _ in range(600):
+    for _ in range(3000):
         time.sleep(0.1)
         if log.exists() or process.poll() is not None:
             break
