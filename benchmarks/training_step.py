@@ -34,7 +34,12 @@ from egodepth.settings.recipes import get_recipe
 from egodepth.settings.training import TrainSettings
 from egodepth.training.batch import SnippetBatch
 from egodepth.training.compilation import PLAIN, Comparisons
-from egodepth.training.objective import compute_objective, warping_terms, weighted_sum
+from egodepth.training.objective import (
+    compute_objective,
+    features_to_compare,
+    warping_terms,
+    weighted_sum,
+)
 
 HEIGHT, WIDTH, BATCH = 192, 640, 2
 ENCODERS = {"R50": "resnet50", "R18": "resnet18"}
@@ -122,8 +127,9 @@ def make_step(task: str, variant: str, *, exact: bool) -> tuple[Callable[[], Ten
 
         def losses() -> Tensor:
             if ours:
+                features = features_to_compare(networks.features, None, batch, settings)
                 terms = warping_terms(
-                    networks.features, None, inverse_depths, motions, batch, settings, 1.0, compare
+                    features, inverse_depths, motions, batch, settings, 1.0, compare
                 )
                 return weighted_sum(terms, settings.loss)
             return reference_losses(

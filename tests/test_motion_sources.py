@@ -261,7 +261,7 @@ def test_a_pose_that_is_wrong_is_corrected(street: Clip, tmp_path: Path) -> None
         batch = augment(motions(raw), 0, enabled=False)
         off = torch.nn.functional.interpolate(torch.randn(2, 1, 6, 20), (96, 320), mode="bicubic")
         inverse = known[raw.frame_ids[0]] * (0.1 * off).exp()
-        terms = warping_terms(None, None, [inverse], batch.motions, batch, module.settings, 1.0)
+        terms = warping_terms(None, [inverse], batch.motions, batch, module.settings, 1.0)
         terms["pose_prior"] = motions.prior(raw)
         return torch.autograd.grad(weighted_sum(terms, module.settings.loss), motions.twist)[0]
 

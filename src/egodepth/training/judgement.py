@@ -21,8 +21,10 @@ from egodepth.settings.recipes import RECIPES, get_recipe
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_feature_net
 from egodepth.training.known_snippets import KnownSnippet, find_known_snippets
-from egodepth.training.objective import warping_terms
+from egodepth.training.objective import features_to_compare, warping_terms
 
+Features = tuple[list[Tensor], list[Tensor]]
+"""Features of the target and of its sources."""
 OFFSETS = (-0.4, -0.2, -0.1, 0.1, 0.2, 0.4)
 """Relative errors of inverse depth that the truth is compared with."""
 TERMS = ("photometric", "coarse", "feature_metric")
@@ -144,7 +146,7 @@ def _require_terms(name: str, settings: TrainSettings, progress_at: float) -> No
 
 
 def _judge(
-    features: FeatureNet | None,
+    net: FeatureNet | None,
     snippets: list[KnownSnippet],
     settings: TrainSettings,
     progress_at: float,
@@ -156,8 +158,8 @@ def _judge(
     dropped: dict[str, list[ndarray]] = {name: [] for name in masked}
     for snippet in snippets:
         judged = torch.from_numpy(snippet.judged)
-
-        losses = partial(_losses_at, judged, features, snippet, progress_at)
+        compared = features_to_compare(net, None, snippet.batch, settings)
+        losses = partial(_losses_at, judged, compared, snippet, progress_at)
         at_truth = losses(0.0, free)
         truth = _total(at_truth)
         others = torch.stack([_total(losses(offset, free)) for offset in OFFSETS], dim=1)
@@ -183,7 +185,7 @@ def _judge(
 
 def _losses_at(
     judged: Tensor,
-    features: FeatureNet | None,
+    features: Features | None,
     snippet: KnownSnippet,
     progress_at: float,
     offset: float,
@@ -199,7 +201,7 @@ def _total(maps: dict[str, Tensor]) -> Tensor:
 
 
 def pixel_losses(
-    features: FeatureNet | None,
+    features: Features | None,
     snippet: KnownSnippet,
     offset: float,
     settings: TrainSettings,
@@ -213,7 +215,7 @@ def pixel_losses(
     batch, inverse_depth = snippet.batch, (1 + offset) * snippet.inverse_depth
     weight = torch.ones_like(inverse_depth, requires_grad=True)
     terms = warping_terms(
-        features, None, [inverse_depth], snippet.motions, batch, settings, progress_at,
+        features, [inverse_depth], snippet.motions, batch, settings, progress_at,
         weight=weight,
     )  # fmt: skip
     of_term = settings.loss.terms

@@ -101,10 +101,10 @@ def compute_objective(
             terms |= smoothness_terms(inverse_depths, batch.target)
         else:
             weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)
+            features = features_to_compare(networks.features, target_features, batch, settings)
             terms |= warping_terms(
-                networks.features, target_features, inverse_depths, motions, batch, settings, progress,
-                compare, weight,
-            )  # fmt: skip
+                features, inverse_depths, motions, batch, settings, progress, compare, weight
+            )
         if settings.data.poses == "aligned" and settings.loss.consistency > 0:
             terms["consistency"] = consistency_term(networks, inverse_depth, motions, batch)
     total = weighted_sum(terms, settings.loss)
@@ -154,9 +154,36 @@ def weighted_sum(terms: dict[str, Tensor], weights: LossWeights) -> Tensor:
     return torch.stack([by_name[name] * value for name, value in terms.items()]).sum()
 
 
-def warping_terms(
-    features: FeatureNet | None,
+def features_to_compare(
+    net: FeatureNet | None,
     target_features: list[Tensor] | None,
+    batch: SnippetBatch,
+    settings: TrainSettings,
+) -> tuple[list[Tensor], list[Tensor]] | None:
+    """Features of the targets and of all sources that L_fm compares, without gradient, finest level first; None
+    if the method has no L_fm.
+
+    Args:
+        net: FeatureNet, if there is one.
+        target_features: features of the targets, if they are already computed.
+        batch, settings: see :func:`compute_objective`.
+    """
+    sources = batch.sources.flatten(0, 1)
+    if settings.method == "images":
+        return [half_size(batch.target)], [half_size(sources)]
+    if net is None:
+        return None
+    levels, scale = len(settings.loss.feature_levels), settings.loss.feature_scale
+    with torch.no_grad():
+        if target_features is not None and scale == 1:
+            return target_features, net.features(sources, levels)
+        both = net.features(enlarged(torch.cat([batch.target, sources]), scale), levels)
+    count = len(batch.target)
+    return [level[:count] for level in both], [level[count:] for level in both]
+
+
+def warping_terms(
+    features: tuple[list[Tensor], list[Tensor]] | None,
     inverse_depths: list[Tensor],
     motions: Tensor,
     batch: SnippetBatch,
@@ -168,8 +195,7 @@ def warping_terms(
     """Terms on depth and motions: L_ph, L_fm, smoothness, ground contact and scale.
 
     Args:
-        features: FeatureNet, if there is one.
-        target_features: features of the targets, if they are already computed.
+        features: features of targets and sources, see :func:`features_to_compare`.
         inverse_depths: DepthNet's scales, finest first.
         motions: (S, B, 4, 4) ``source_from_target``.
         batch, settings, progress, compare: see :func:`compute_objective`.
@@ -198,29 +224,12 @@ def warping_terms(
         # Aligned motions follow the depth immediately, so only this term fixes the scale.
         tied = settings.data.poses == "aligned"
         terms["scale"] = scale_term(inverse_depth, settings.model.start_depth, tied=tied)
-    sources = batch.sources.flatten(0, 1)
-    source_features = None
-    if settings.method == "images":
-        target_features, source_features = [half_size(batch.target)], [half_size(sources)]
-    elif features is not None:
-        levels, scale = len(settings.loss.feature_levels), settings.loss.feature_scale
-        with torch.no_grad():
-            if target_features is None or scale != 1:
-                images = enlarged(torch.cat([batch.target, sources]), scale)
-                both = features.features(images, levels)
-                count = len(batch.target)
-                target_features = [level[:count] for level in both]
-                source_features = [level[count:] for level in both]
-            else:
-                source_features = features.features(sources, levels)
-    if source_features is not None:
-        assert target_features is not None
+    if features is not None:
         if settings.loss.feature_mask == "photometric" and kept is not None:
             weight = kept if weight is None else kept * weight
         terms["feature_metric"] = feature_metric_term(
-            inverse_depth, motions, target_features, source_features, batch, settings, compare,
-            weight,
-        )  # fmt: skip
+            inverse_depth, motions, *features, batch, settings, compare, weight
+        )
     return terms
 
 
