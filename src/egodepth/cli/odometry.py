@@ -19,10 +19,15 @@ class Odometry(OnFootage):
     """key frames in the sliding window"""
     trust_depth: Literal["auto", "yes", "no"] = "auto"
     """use DepthNet's depth as a strong prior; auto: if depth was learned with motion from more than PoseNet"""
+    formats: tuple[Literal["mcap", "foxglove"], ...] = ()
+    """formats of the trajectory besides text; mcap: ROS 2 messages (nav_msgs/Path, /tf), foxglove: Foxglove's
+    schemas, as MCAP files; these need egodepth[robotics]"""
 
     def run(self) -> int:
         """See the class."""
+        from egodepth.data.footage.robot_logs.recording import require_robotics
         from egodepth.evaluation.odometry import describe
+        from egodepth.inference.export.robot_log import ROBOT_LOGS, write_trajectory_log
         from egodepth.inference.odometry.track import ODOMETRY, write_trajectory
         from egodepth.inference.odometry.tracker import OdometrySettings
         from egodepth.inference.scoring.trajectory_files import unit_of_truth
@@ -30,6 +35,8 @@ class Odometry(OnFootage):
         from egodepth.report.tables import odometry_table
         from egodepth.runs.destination import output_folder
 
+        if self.formats:
+            require_robotics("MCAP files")
         folder = output_folder(self.out, ODOMETRY)
         run, sequences = self.load()
         trust = {"auto": None, "yes": True, "no": False}[self.trust_depth]
@@ -38,6 +45,9 @@ class Odometry(OnFootage):
         for sequence, out in zip(sequences, places, strict=True):
             found, no_unit = self.track(run, sequence, settings)
             scores = write_trajectory(found, sequence, out)
+            for form in self.formats:
+                path = out.file(f"trajectory{ROBOT_LOGS[form].ending}")
+                write_trajectory_log(found, path, sequence, form)
             plot_trajectory(out.file("trajectory.png"), found.first_from_frame,
                             found.true_poses(sequence) if scores else None)  # fmt: skip
             count = len(found)

@@ -56,6 +56,7 @@ COMMANDS = {
     "export onnx": "export:ExportOnnx",
     "view": "view:ViewRun",
     "live": "view:ViewLive",
+    "ros": "ros:RosNode",
     "report": "report:WriteReport",
 }
 """Module (in this package) and class of every command, by name."""

@@ -12,8 +12,14 @@ class Predict(OnFootage):
 
     out: Annotated[Path, Metavar("FOLDER")]
     """folder to write to"""
-    formats: tuple[Literal["npz", "png", "exr", "video"], ...] = ("npz", "png", "video")
-    """formats of the depth maps; exr needs the package OpenEXR"""
+    formats: tuple[Literal["npz", "png", "exr", "video", "mcap", "mcap-mm", "foxglove"], ...] = (
+        "npz",
+        "png",
+        "video",
+    )
+    """formats of the depth maps; exr needs the package OpenEXR. mcap: one file of ROS 2 messages with depth
+    (32FC1, metres), camera, cloud and trajectory; mcap-mm: with depth as 16UC1 in millimetres; foxglove: with
+    Foxglove's schemas; these need egodepth[robotics]"""
     backend: Literal[
         "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8"
     ] = "torch"
@@ -21,7 +27,11 @@ class Predict(OnFootage):
 
     def run(self) -> int:
         """See the class."""
+        from egodepth.data.footage.robot_logs.recording import require_robotics
+        from egodepth.inference.export.robot_log import ROBOT_LOGS, write_depth_log
         from egodepth.inference.predict import (
+            EXR,
+            FORMATS,
             PREDICTION,
             check_formats,
             find_unit,
@@ -30,7 +40,11 @@ class Predict(OnFootage):
         )
         from egodepth.runs.destination import output_folder
 
-        check_formats(self.formats)
+        logs = [name for name in ROBOT_LOGS if name in self.formats]
+        maps = [name for name in (*FORMATS, EXR) if name in self.formats]
+        check_formats(maps)
+        if logs:
+            require_robotics("MCAP files")
         folder = output_folder(self.out, PREDICTION)
         run, sequences = self.load()
         run.use_backend(self.backend, sequences[0])
@@ -38,14 +52,18 @@ class Predict(OnFootage):
         for sequence, out in zip(sequences, places, strict=True):
             unit = find_unit(run, sequence, self.known_length())
             predictions = write_predictions(
-                predict_sequence(run, sequence, unit=unit), out, unit, self.formats
+                predict_sequence(run, sequence, unit=unit), out, unit, maps
             )
+            for form in logs:
+                path = out.file(f"depth{ROBOT_LOGS[form].ending}")
+                predictions = write_depth_log(predictions, path, sequence, unit, form)
             count, total = 0, len(sequence.frames)
             try:
                 for _ in predictions:
                     count += 1
             except KeyboardInterrupt as stop:
-                kept = "no video" if set(self.formats) == {"video"} else "depth maps, but no video"
+                whole = "video, MCAP file" if logs else "video"
+                kept = f"depth maps, but no {whole}" if set(maps) - {"video"} else f"no {whole}"
                 raise KeyboardInterrupt(
                     f"interrupted after {count} of {total} frames of {sequence.name}; {out.path} holds "
                     f"{kept} or trajectory; {START_OVER}"

@@ -88,6 +88,15 @@ def frame_names(frames: Frames) -> list[str]:
     return names
 
 
+def frame_stamps(frames: Frames) -> dict[int, int] | None:
+    """Times of the frames in nanoseconds by frame number: header stamps of a recording to the last digit; None
+    if there are no times."""
+    stamps = getattr(frames, "stamps", None)
+    if stamps is None and frames.times is not None:
+        stamps = np.rint(np.asarray(frames.times) * 1e9).astype(np.int64)
+    return None if stamps is None else dict(zip(frames.numbers, map(int, stamps), strict=True))
+
+
 CameraFrom = Literal["given", "metadata", "fov", "guess", "estimate"]
 
 
@@ -309,6 +318,7 @@ class ChangedFrames:
         self._frames, self.change = frames, change
         self.height, self.width = change.camera.height, change.camera.width
         self.seekable, self.names = frames.seekable, frame_names(frames)
+        self.stamps = getattr(frames, "stamps", None)
 
     @property
     def fingerprint(self) -> str:

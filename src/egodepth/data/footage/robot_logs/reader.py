@@ -71,7 +71,7 @@ def read_recording(path: Path, topics: Iterable[str] = ()) -> tuple[Sequence, Ca
     found = _scan(recording, image)
     frames = RecordedFrames(recording, image, found.images)
     info = _camera_topic(recording, image, found, named)
-    calibration = _calibration(path, image, info, found.cameras[info]) if info else None
+    calibration = calibration_of(path, image, info, found.cameras[info]) if info else None
     frame = found.image_frame or (frame_of(found.cameras[info][0]) if info else "")
     place = (path.parent.resolve() / path.name).as_posix()
     sequence = Sequence(
@@ -201,7 +201,20 @@ def _camera_topic(recording: Recording, image: str, found: _Found, named: list[s
     return alike[0] if len(alike) == 1 else None
 
 
-def _calibration(path: Path, image: str, topic: str, messages: list[Any]) -> Calibration | None:
+def calibration_of(
+    path: Path | str, image: str, topic: str, messages: list[Any]
+) -> Calibration | None:
+    """The calibration in camera messages, None, with a warning, if the camera was not calibrated.
+
+    Args:
+        path: of the recording, for messages.
+        image: topic of the images; those of rectified ones have the camera of the projection matrix.
+        topic: of the messages.
+        messages: those that differ, oldest first; the first is used.
+
+    Raises:
+        EgodepthError: an unknown lens model, or impossible values.
+    """
     where = f"{path}#{topic}"
     tree = _tree(messages[0])
     if len(messages) > 1:
