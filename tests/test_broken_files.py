@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -353,6 +354,11 @@ def test_numbers_beyond_their_range(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "a.csv").write_text("time,latitude,longitude\n0,500,11\n1,500.1,11\n")
     with pytest.raises(EgodepthError, match="latitude 500"):
         read_gps(tmp_path / "a.csv")
+    (tmp_path / "a.csv").write_text("time,latitude,longitude\n0,48,11\n" + "1 " * 300_000)
+    started = time.process_time()
+    with pytest.raises(EgodepthError, match=r"a\.csv"):
+        read_gps(tmp_path / "a.csv")
+    assert time.process_time() - started < 5
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert default_cache_folder() == tmp_path / ".cache" / "egodepth" / "frames"

@@ -82,6 +82,8 @@ def test_a_street_is_meshed_where_it_is(tmp_path: Path) -> None:
         write_mesh(tmp_path / "mesh.dae", mesh)
     with pytest.raises(EgodepthError, match="too small for a scene"):
         fuse_mesh(true, true.sequence, found, 2, voxel=1e-3, depth="network")  # type: ignore[arg-type]
+    with pytest.raises(EgodepthError, match="larger than the whole scene"):
+        fuse_mesh(true, true.sequence, found, 2, voxel=1e308, depth="network")  # type: ignore[arg-type]
     metres = replace(found, unit=Unit(0.5, "metres, by a ruler"))
     half = fuse_mesh(true, true.sequence, metres, 2, mesh.voxel, depth="network")  # type: ignore[arg-type]
     np.testing.assert_allclose(half.vertices, coarse.vertices / 2, rtol=1e-4, atol=1e-4)

@@ -362,6 +362,7 @@ def _images(suffix: str) -> Kind:
 
 
 RECORDINGS = ("ros1.bag", "ros2_sqlite", "single.mcap")
+ROBOTICS = find_spec("mcap") and find_spec("rosbags")
 
 
 def _recording(kind: str) -> Kind:
@@ -584,7 +585,7 @@ KINDS: dict[str, Kind] = {
     "video mp4": _video(".mp4", "mpeg4"),
     "video avi": _video(".avi", "mjpeg"),
     "video mkv": _video(".mkv", "mpeg4"),
-    **({f"recording {k}": _recording(k) for k in RECORDINGS} if find_spec("rosbags") else {}),
+    **({f"recording {k}": _recording(k) for k in RECORDINGS} if ROBOTICS else {}),
     **{f"data {name}": _data_set(name, make) for name, make in layouts.MAKERS.items()},
     "data eth3d rig": _data_set("eth3d", layouts.make_eth3d_rig),
     "run predicts": _run(

@@ -182,6 +182,12 @@ def fuse_mesh(
             f"{finest * factor:.3g}, lengths in {trajectory.unit}; use larger ones, or --sequence and shorter "
             "footage"
         )
+    largest = float((high - low).max()) * factor
+    if voxel is not None and voxel > largest:
+        raise EgodepthError(
+            f"voxels of {voxel:g} are larger than the whole scene, {largest:.3g} wide, lengths in "
+            f"{trajectory.unit}; use smaller ones"
+        )
     voxel = voxel / factor if voxel else max(finest, usual)
     volume = Volume(low - TRUNCATION * voxel, high + TRUNCATION * voxel, voxel)
     for view in progress.track(views, f"fusing depth of {sequence.name}", len(views)):

@@ -23,6 +23,8 @@ LONGEST_FIX_STEP = 60.0
 FORM = "GPX with times, or CSV with the columns time,latitude,longitude"
 PREAMBLE = 20
 """Number of lines among which the header is searched for; others, such as ``sep=,``, may precede it."""
+LONGEST_HEADER = 10_000
+"""Maximum number of characters of the line that names the columns."""
 EXAMPLE = "time[ms],latitude,longitude"
 LATITUDES, LONGITUDES = {"lat", "latitude"}, {"lon", "lng", "long", "longitude"}
 NO_POSITION = {
@@ -157,7 +159,7 @@ class _Head(NamedTuple):
     @classmethod
     def of(cls, line: str) -> Self:
         """Parse a line as a header."""
-        line = line.lstrip("#% ")
+        line = line.lstrip("#% ")[:LONGEST_HEADER]
         mark = next((mark for mark in ";\t," if mark in line), " ")
         names = _split(line, mark)
         return cls(
