@@ -11,7 +11,6 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import atomic_path
-from egodepth.core.video import DEFAULT_RATE
 from egodepth.data.footage.robot_logs.recording import require_robotics
 from egodepth.data.sequence import Sequence, frame_stamps
 from egodepth.geometry.camera import Camera
@@ -147,6 +146,8 @@ def _stamps(sequence: Sequence) -> dict[int, int]:
     stamps = frame_stamps(sequence.frames)
     if stamps is not None:
         return stamps
+    from egodepth.core.video import DEFAULT_RATE  # needs PyAV, which most footage does without
+
     warnings.warn(
         f"{sequence.name} has no times: the header stamps are those of {DEFAULT_RATE:g} frames per second; "
         "give its own with --fps",
