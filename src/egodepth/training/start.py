@@ -4,6 +4,7 @@ import math
 from copy import deepcopy
 from shutil import copyfile
 
+from egodepth.core.files import atomic_path
 from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run, write_weights
 from egodepth.runs.folder import RunFolder
@@ -50,11 +51,12 @@ class Start:
         target.path.mkdir(exist_ok=True)
         write_weights(self.networks, target.weights)
         save_facts(run, target)
-        # With its sources, by which the cameras of this footage are found.
-        copyfile(run.config, target.config)
         facts = self.init.facts().only(KEPT_FACTS)
         facts.pop("sizes", None)  # compared at the size of this training
         target.write_facts(facts | {"kept_start": True})
+        # With its sources, by which the cameras of this footage are found; last, since it makes it a run.
+        with atomic_path(target.config) as partial:
+            copyfile(run.config, partial)
 
 
 def held_out_targets(stream: SnippetStream) -> tuple[SnippetStream, SnippetStream]:
