@@ -34,7 +34,7 @@ from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.runs.devices import choose_device
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.recipes import RECIPES, get_recipe, imagenet_recipe
-from egodepth.settings.training import TrainSettings
+from egodepth.settings.training import LossWeights, TrainSettings
 from egodepth.training import build
 from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch
@@ -42,6 +42,7 @@ from egodepth.training.build import build_networks
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
 from egodepth.training.run import TrainingInterrupted, train
+from egodepth.training.terms import feature_terms
 
 TERMS = {
     "photometric": {"photometric", "coarse", "smooth_first", "smooth_second", "scale"},
@@ -553,3 +554,18 @@ def test_feature_levels_are_weighed_and_regularized(frames: Path) -> None:
     ]
     halved = torch.stack([value / 2**level for level, value in enumerate(alone)])
     torch.testing.assert_close(terms["convergent"], halved.mean())
+
+
+def test_normalized_regularizers_do_not_depend_on_the_size_of_features(tiny_run: Path) -> None:
+    levels, image = [torch.rand(2, 4, 16, 24), torch.rand(2, 6, 8, 12)], torch.rand(2, 3, 32, 48)
+    for norm, factor in (("none", 5.0), ("spread", 1.0)):
+        loss = LossWeights(regularizer_norm=norm, regularize="all")
+        terms, larger = (
+            feature_terms([scale * level for level in levels], [image], image, loss)
+            for scale in (1.0, 5.0)
+        )
+        for name in ("discriminative", "convergent"):
+            torch.testing.assert_close(larger[name], factor * terms[name], rtol=1e-3, atol=1e-4)
+    # Rough features have 3.1; those of the tiny run are hardly trained.
+    log = read_log(RunFolder.at(tiny_run))
+    assert (log["feature_roughness"][:, 1] > 0.5).all() and len(log["feature_roughness"]) == 4
