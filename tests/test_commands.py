@@ -105,7 +105,7 @@ def test_an_option_has_one_default_and_one_form_everywhere() -> None:
         ("predict r s --out ''", "there is an empty word after '--out': is a variable not set?"),
         (
             "predict r s --out o --formats '[npz, png]'",
-            "must be one of npz, png, exr or video, got",
+            "must be one of npz, png, exr, video, mcap, mcap-mm or foxglove, got",
         ),
         (
             "demo --seed 1.5",
@@ -131,7 +131,7 @@ def test_an_option_has_one_default_and_one_form_everywhere() -> None:
         ("predict r s --out o --distance 1 2 3", "--distance needs 4 values"),
         (
             "predict r s --out o --formats tiff",
-            "--formats must be one of npz, png, exr or video, got",
+            "--formats must be one of npz, png, exr, video, mcap, mcap-mm or foxglove, got",
         ),
         (
             "export mesh r s --out o --every 0",
