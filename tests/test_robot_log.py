@@ -212,7 +212,8 @@ def test_kitti_in_a_bag_gives_the_depth_of_its_images(
         opened.camera.matrix.double(), drive.camera.matrix.double()
     )
     for found, frame in zip(egodepth.predict_sequence(run, opened), frames, strict=True):
-        np.testing.assert_array_equal(found.depth, run.depth(frame.image))
+        # A batch of frames differs from one in its last digit.
+        np.testing.assert_allclose(found.depth, run.depth(frame.image), rtol=1e-5)
 
 
 class FakeRun:
