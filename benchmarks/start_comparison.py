@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from scipy.spatial.transform import Rotation
 
+from egodepth.core.errors import EgodepthError
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.data.synthetic.worlds.world import World
@@ -142,7 +143,17 @@ def compare(
     own = {"init": str(run), "data.fov": round(footage.fov, 3), "data.cache": str(folder / "cache")}
     settings = requested_settings(str(source), changes={**own, **changes})
     out = folder / f"run_{name}_{seed}"
-    result = train(settings, out)
+    try:
+        result = train(settings, out)
+    except EgodepthError as error:  # of a camera that does not move
+        before = score(Run.load(run), footage)
+        return {
+            "case": name,
+            "seed": seed,
+            "steps": 0,
+            "abs_rel": [before, before],
+            "says": str(error),
+        }
     assert result.comparison is not None
     kept = out / "start"
     if kept.exists():
@@ -176,14 +187,8 @@ def main() -> None:
                     f"{name:<10} {seed} Abs Rel {before:.3f} -> {after:.3f}  {row['says']}",
                     flush=True,
                 )
-                print(
-                    "          ",
-                    {
-                        k: row[k]
-                        for k in ("told", "targets", "error", "disagreement", "through_ground")
-                    },
-                    flush=True,
-                )
+                seen = ("told", "targets", "error", "disagreement", "through_ground")
+                print("          ", {k: row[k] for k in seen if k in row}, flush=True)
     if arguments.json:
         write_json(arguments.json, {**provenance(), "run": arguments.run.name, "rows": rows})
 

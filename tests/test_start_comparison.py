@@ -99,6 +99,18 @@ def test_a_hole_in_the_road_is_found(street: tuple[Tensor, Tensor, Views]) -> No
     assert found.worse
 
 
+def test_ground_in_few_frames_is_none(street: tuple[Tensor, Tensor, Views]) -> None:
+    images, inverse, views = street
+    walls = torch.full_like(inverse, 0.2)
+    one = walls.clone()
+    shown = (images - views.target[0]).abs().flatten(1).mean(1).argmin()
+    one[shown] = inverse[shown]
+    found = compare(networks_of(images, one), networks_of(images, walls), [views])
+    assert all(math.isnan(share) for share in found.through_ground)
+    found = compare(networks_of(images, inverse), networks_of(images, walls), [views])
+    assert found.through_ground == (pytest.approx(0, abs=0.01), 1)
+
+
 def test_still_frames_tell_nothing(street: tuple[Tensor, Tensor, Views]) -> None:
     images, inverse, views = street
     generator = torch.Generator().manual_seed(0)
