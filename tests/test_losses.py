@@ -147,7 +147,7 @@ def test_normalized_features_do_not_get_smooth_by_shrinking() -> None:
     size = torch.ones((), dtype=torch.float64, requires_grad=True)
     for loss in (
         feature_regularizers.convergent_loss,
-        lambda f: feature_regularizers.discriminative_loss(f, torch.zeros(1, 3, 6, 7).double()),
+        lambda f: feature_regularizers.discriminative_loss(f, torch.zeros(2, 3, 6, 7).double()),
     ):
         (raw,) = torch.autograd.grad(loss(size * features).mean(), size)
         (slope,) = torch.autograd.grad(

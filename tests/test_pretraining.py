@@ -16,6 +16,7 @@ import egodepth
 from egodepth.cli import main
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data.sources import read_source
 from egodepth.data.synthetic.worlds import pairs
 from egodepth.data.synthetic.worlds.world import World
 from egodepth.geometry.camera import Camera
@@ -27,7 +28,7 @@ from egodepth.settings.model import ModelSettings
 from egodepth.settings.recipes import get_recipe, imagenet_recipe, worlds
 from egodepth.settings.training import TrainSettings
 from egodepth.training import held_out_worlds, world_stream
-from egodepth.training.build import build_networks
+from egodepth.training.build import build_networks, fit_size
 from egodepth.training.held_out_worlds import HeldOutWorlds
 from egodepth.training.pretraining import pretrain
 from egodepth.training.pretraining_module import LATEST
@@ -351,15 +352,17 @@ def test_footage_is_trained_at_its_aspect_ratio(
 ) -> None:
     Image.new("RGB", frames[::-1]).save(tmp_path / "0.png")
 
-    def asked(**changes: Any) -> tuple[int, int]:
-        model = requested_settings(str(tmp_path), changes=changes).model
-        return model.height, model.width
+    def found(**changes: Any) -> tuple[int, int]:
+        settings = requested_settings(str(tmp_path), changes=changes)
+        if settings.data.fit_size:
+            settings, _ = fit_size(settings, read_source(str(tmp_path)))
+        return settings.model.height, settings.model.width
 
-    assert asked() == asked(init="none") == size
-    assert asked(**{"model.height": 64}) == (64, 320)
-    assert asked(**{"model.height": 96, "model.width": 320}) == (96, 320)
+    assert found() == found(init="none") == size
+    assert found(**{"model.height": 64}) == (64, 320)
+    assert found(**{"model.height": 96, "model.width": 320}) == (96, 320)
     tiny = read_run(tiny_run)[0]
-    assert asked(init=str(tiny_run)) == (tiny.height, tiny.width)
+    assert found(init=str(tiny_run)) == (tiny.height, tiny.width)
 
 
 def test_other_networks_start_from_imagenet() -> None:

@@ -266,7 +266,8 @@ def hub(exported: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_every_command_with_a_run_is_looked_at() -> None:
     taken = commands(lambda names: any(name.split("|")[0] == "RUN" for name in names))
-    assert taken == {name.removesuffix(" split") for name in COMMANDS} | WITHOUT_FOOTAGE.keys()
+    looked_at = {name.removesuffix(" split") for name in COMMANDS} | WITHOUT_FOOTAGE.keys()
+    assert taken - {"ros"} == looked_at  # ros needs rclpy, and is tested in test_recordings
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *WITHOUT_FOOTAGE])

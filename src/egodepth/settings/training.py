@@ -43,6 +43,9 @@ class DataSettings(Settings):
     """camera file, for footage without a camera: egodepth's own (YAML: fx, fy, cx, cy, width, height; optional
     distortion: [k1, k2, p1, p2, k3], or lens: fisheye with distortion: [k1, k2, k3, k4]), or a file of OpenCV,
     ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
+    fit_size: bool = False
+    """change model.height and model.width to the size whose aspect ratio is closest to the footage's: 320x96,
+    256x192, 224x128 or 128x224"""
     dense_labels: bool = False
     """make multi-view depth labels by plane sweep, for the loss ``dense``: before training if poses are known
     (sfm and given), else with PoseNet's poses after one third and again after two thirds of the steps"""

@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 
 from torch import nn
 
@@ -22,7 +23,7 @@ from egodepth.models.networks import FeatureNet, Networks
 from egodepth.runs.checkpoint import read_run
 from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder
-from egodepth.settings.model import DEFINED_BY, ModelSettings
+from egodepth.settings.model import DEFINED_BY, FOOTAGE_SIZES, ModelSettings, closest_size
 from egodepth.settings.training import TrainSettings
 from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
@@ -171,6 +172,21 @@ def prepare(
     return settings, stream, plan, time.perf_counter() - started
 
 
+def fit_size(settings: TrainSettings, sequences: list[Sequence]) -> tuple[TrainSettings, str]:
+    """Settings with the size of the network input for all footage, that of its median aspect ratio, and a line
+    that says so."""
+    aspect = median(sequence.frames.width / sequence.frames.height for sequence in sequences)
+    height, width = closest_size(FOOTAGE_SIZES, aspect)
+    fitted = settings.changed(
+        model=settings.model.changed(height=height, width=width),
+        data=settings.data.changed(fit_size=False),
+    )
+    return fitted, (
+        f"network input {width}x{height}, by the footage's aspect ratio; --model.width and --model.height set "
+        "another"
+    )
+
+
 def make_stream(
     settings: TrainSettings, sequences: list[Sequence]
 ) -> tuple[TrainSettings, SnippetStream, Plan]:
@@ -184,6 +200,9 @@ def make_stream(
     found: list[str] = []
     if data.directions:
         sequences, found = find_cameras(sequences, folder)
+    if data.fit_size:
+        settings, line = fit_size(settings, sequences)
+        found.append(line)
     clips = read_clips(sequences, settings.model.height, settings.model.width, folder)
     if data.split is not None:
         clips = restrict(clips, get_split(data.split))

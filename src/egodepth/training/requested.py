@@ -2,14 +2,13 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from egodepth.core import config, progress
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sources import is_footage
 from egodepth.runs.folder import RunFolder
-from egodepth.settings.model import DEFINED_BY, FOOTAGE_SIZES, ModelSettings, closest_size
+from egodepth.settings.model import DEFINED_BY, ModelSettings
 from egodepth.settings.recipes import (
     BUILTIN,
     FROM_BUILTIN,
@@ -19,8 +18,7 @@ from egodepth.settings.recipes import (
     start_from,
     worlds,
 )
-from egodepth.settings.training import DataSettings, TrainSettings
-from egodepth.training.footage import read_training_sequences
+from egodepth.settings.training import TrainSettings
 
 
 def requested_settings(
@@ -35,8 +33,8 @@ def requested_settings(
         changes: settings by dotted name that override both. ``init``, here or in the file, also sets the model
             settings to those of that run and the learning rates to ADAPTATION, unless they are overridden.
 
-    With the recipe ``footage``, a size of the network input that is not set becomes that of FOOTAGE_SIZES whose
-    aspect ratio is closest to the footage's, unless it starts from a run that was trained at one size.
+    The recipe ``footage`` fits the size of the network input to the footage (``data.fit_size``), unless a size
+    is set, or the training starts from a run of one size.
     A recipe that starts from ``builtin`` starts from ImageNet weights, with a note, if other networks are asked
     for.
 
@@ -67,25 +65,13 @@ def requested_settings(
         )
         typed["init"] = "none"
         asked = asked.changed(init=None)
-    base, any_size = imagenet_recipe(name), True
+    base = imagenet_recipe(name)
+    fits = base.data.fit_size
     if asked.init is not None:
         run = RunFolder.at(asked.init)
         base = start_from(base, asked.init, run.section(ModelSettings, "model"))
-        any_size = bool(run.facts().sizes)
-    if name == "footage" and any_size and asked.data.sources:
-        height, width = _footage_size(asked.data)
-        fitted = applied(base.changed(model=base.model.changed(height=height, width=width)))
-        if (fitted.model.height, fitted.model.width) == (height, width):
-            progress.note(
-                f"network input {width}x{height}, by the footage's aspect ratio; --model.width and "
-                "--model.height set another"
-            )
-            return fitted
-    return applied(base)
-
-
-def _footage_size(data: DataSettings) -> tuple[int, int]:
-    """Height and width of the network input for all footage: that of the median aspect ratio."""
-    found = read_training_sequences(data)
-    aspects = [sequence.frames.width / sequence.frames.height for sequence in found]
-    return closest_size(FOOTAGE_SIZES, median(aspects))
+        fits = fits and bool(run.facts().sizes)
+    larger = base.model.changed(height=base.model.height + 32, width=base.model.width + 32)
+    small, large = applied(base).model, applied(base.changed(model=larger)).model
+    fits = fits and small.height != large.height and small.width != large.width  # else it is set
+    return applied(base.changed(data=base.data.changed(fit_size=fits)))
