@@ -2,7 +2,7 @@
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from threading import Lock
 
@@ -80,18 +80,9 @@ class ImageFiles:
         """
         with self._lock:
             if self._range is None:
-                places = np.linspace(0, len(self) - 1, min(len(self), RANGE_FRAMES)).astype(int)
-                where = self.paths[0] if len(self) == 1 else self.paths[0].parent
-                try:
-                    self._range = ValueRange.of(self._values(int(i)) for i in np.unique(places))
-                except NotFiniteError as error:
-                    raise EgodepthError(f"{where} {error}") from error
-                warnings.warn(
-                    f"{where}: values of more than 8 bits, of which {self._range} become black to white"
-                    + (f", the range {OWN_RANGE}" if len(self) == 1 else " in all frames"),
-                    EgodepthWarning,
-                    stacklevel=2,
-                )
+                alone = len(self) == 1
+                where = self.paths[0] if alone else self.paths[0].parent
+                self._range = sampled_range(self._values, len(self), where, alone=alone)
             return self._range
 
     def __len__(self) -> int:
@@ -159,3 +150,31 @@ def read_depth_png(
 def list_images(folder: Path) -> list[Path]:
     """Image files of a folder in natural order, without hidden files; empty if there is no such folder."""
     return natural_order(p for p in visible(folder) if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def sampled_range(
+    values: Callable[[int], np.ndarray], count: int, where: object, *, alone: bool = False
+) -> ValueRange:
+    """Value range of images of more than 8 bits, from up to RANGE_FRAMES of them, and a warning that says so.
+
+    Args:
+        values: reads the values of the image of an index.
+        count: number of images.
+        where: name of the footage.
+        alone: whether it is a single image rather than a frame of footage.
+
+    Raises:
+        EgodepthError: a broken image, or values that are not finite.
+    """
+    places = np.linspace(0, count - 1, min(count, RANGE_FRAMES)).astype(int)
+    try:
+        found = ValueRange.of(values(int(place)) for place in np.unique(places))
+    except NotFiniteError as error:
+        raise EgodepthError(f"{where} {error}") from error
+    warnings.warn(
+        f"{where}: values of more than 8 bits, of which {found} become black to white"
+        + (f", the range {OWN_RANGE}" if alone else " in all frames"),
+        EgodepthWarning,
+        stacklevel=3,
+    )
+    return found

@@ -18,8 +18,8 @@ from egodepth.data.footage.robot_logs.pictures import (
     warn_of_encoding,
 )
 from egodepth.data.footage.robot_logs.recording import Message, Recording
-from egodepth.data.image_files import RANGE_FRAMES
-from egodepth.data.pixels import NotFiniteError, ValueRange
+from egodepth.data.image_files import sampled_range
+from egodepth.data.pixels import ValueRange
 from egodepth.data.sequence import Frame
 
 NEAR = 32
@@ -125,17 +125,7 @@ class RecordedFrames:
         """
         with self._range_lock:
             if self._range is None:
-                chosen = np.linspace(0, len(self) - 1, min(len(self), RANGE_FRAMES)).astype(int)
-                try:
-                    self._range = ValueRange.of(self._values(int(i)) for i in np.unique(chosen))
-                except NotFiniteError as error:
-                    raise EgodepthError(f"{self._where} {error}") from error
-                warnings.warn(
-                    f"{self._where}: values of more than 8 bits, of which {self._range} become black to white "
-                    "in all frames",
-                    EgodepthWarning,
-                    stacklevel=2,
-                )
+                self._range = sampled_range(self._values, len(self), self._where)
             return self._range
 
     def __len__(self) -> int:
