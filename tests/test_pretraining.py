@@ -358,6 +358,7 @@ def test_footage_is_trained_at_its_aspect_ratio(
             settings, _ = fit_size(settings, read_source(str(tmp_path)))
         return settings.model.height, settings.model.width
 
+    assert not get_recipe("footage").data.fit_size  # else a size set in Python would be replaced
     assert found() == found(init="none") == size
     assert found(**{"model.height": 64}) == (64, 320)
     assert found(**{"model.height": 96, "model.width": 320}) == (96, 320)

@@ -12,9 +12,7 @@ from egodepth.settings.training import DataSettings, LossWeights, TrainSettings
 def footage() -> TrainSettings:
     """Your own videos and image folders; the default of `egodepth train FOOTAGE`."""
     return TrainSettings(
-        data=DataSettings(
-            poses="auto", stride="auto", mask="auto", dense_labels=True, fit_size=True
-        ),
+        data=DataSettings(poses="auto", stride="auto", mask="auto", dense_labels=True),
         # The labels outweigh L_ph five times; without more smoothness, depth is grainy.
         loss=LossWeights(ground_contact=0.03, smooth_first=5e-3),
         steps=4000,

@@ -45,7 +45,7 @@ class DataSettings(Settings):
     ROS, kalibr, COLMAP (cameras.txt) or nerfstudio (transforms.json)"""
     fit_size: bool = False
     """change model.height and model.width to the size whose aspect ratio is closest to the footage's: 320x96,
-    256x192, 224x128 or 128x224"""
+    256x192, 224x128 or 128x224; egodepth train FOOTAGE does so unless one of them is set"""
     dense_labels: bool = False
     """make multi-view depth labels by plane sweep, for the loss ``dense``: before training if poses are known
     (sfm and given), else with PoseNet's poses after one third and again after two thirds of the steps"""

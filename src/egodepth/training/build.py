@@ -190,7 +190,7 @@ def fit_size(settings: TrainSettings, sequences: list[Sequence]) -> tuple[TrainS
 def make_stream(
     settings: TrainSettings, sequences: list[Sequence]
 ) -> tuple[TrainSettings, SnippetStream, Plan]:
-    """Prepare footage; return the settings with the motion source decided, the snippets, and the plan.
+    """Prepare footage; return the settings with size and motion source decided, the snippets, and the plan.
 
     Raises:
         EgodepthError: anything wrong with the footage.

@@ -33,8 +33,8 @@ def requested_settings(
         changes: settings by dotted name that override both. ``init``, here or in the file, also sets the model
             settings to those of that run and the learning rates to ADAPTATION, unless they are overridden.
 
-    The recipe ``footage`` fits the size of the network input to the footage (``data.fit_size``), unless a size
-    is set, or the training starts from a run of one size.
+    With the recipe ``footage``, the size of the network input is fitted to the footage (``data.fit_size``),
+    unless a size is set here, or the training starts from a run of one size.
     A recipe that starts from ``builtin`` starts from ImageNet weights, with a note, if other networks are asked
     for.
 
@@ -65,8 +65,7 @@ def requested_settings(
         )
         typed["init"] = "none"
         asked = asked.changed(init=None)
-    base = imagenet_recipe(name)
-    fits = base.data.fit_size
+    base, fits = imagenet_recipe(name), name == "footage"
     if asked.init is not None:
         run = RunFolder.at(asked.init)
         base = start_from(base, asked.init, run.section(ModelSettings, "model"))
