@@ -215,8 +215,8 @@ class CollapseWatch(StepCallback):
             progress.note(f"step {step}: this training may learn nothing: {self.found}")
 
     def _compare(self, trainer: L.Trainer, module: EgodepthModule) -> None:
-        step = trainer.global_step
-        halfway = max(COMPARED_AFTER, trainer.max_steps / 2) <= step < trainer.max_steps
+        step, half = trainer.global_step, trainer.max_steps / 2
+        halfway = COMPARED_AFTER <= half <= step < trainer.max_steps
         if self._start is None or not halfway or not trainer.is_global_zero:
             return
         worse = self._start.compare(module.networks).worse
