@@ -17,6 +17,11 @@ DELAY = 7_000_000
 """Nanoseconds after its header stamp at which a message is recorded."""
 KINDS = ("ros1.bag", "ros2_sqlite", "ros2_mcap", "single.mcap")
 VIDEO = "builtin_interfaces/Time timestamp\nstring frame_id\nuint8[] data\nstring format\n"
+ODOMETRY = (
+    "builtin_interfaces/Time timestamp\nstring frame_id\nstring child_frame_id\n"
+    "geometry_msgs/Pose pose\n"
+)
+FOXGLOVE = {"foxglove_msgs/CompressedVideo": VIDEO, "foxglove_msgs/Odometry": ODOMETRY}
 
 
 class Log:
@@ -28,8 +33,8 @@ class Log:
         if ros == 1:
             transforms = "geometry_msgs/TransformStamped[] transforms\n"
             self.store.register(get_types_from_msg(transforms, "tf2_msgs/msg/TFMessage"))
-        if ros == 2:
-            self.store.register(get_types_from_msg(VIDEO, "foxglove_msgs/msg/CompressedVideo"))
+        for name, text in FOXGLOVE.items() if ros == 2 else ():
+            self.store.register(get_types_from_msg(text, name.replace("/", "/msg/")))
         self.messages: list[tuple[str, str, int, Any]] = []
 
     def make(self, kind: str, **values: Any) -> Any:
@@ -58,7 +63,7 @@ class Log:
     def add(self, topic: str, kind: str, stamp: int, **values: Any) -> None:
         """Add a message with a header."""
         frame = values.pop("frame", "")
-        if kind == "foxglove_msgs/CompressedVideo":
+        if kind in FOXGLOVE:
             header = self.header(stamp)
             message = self.make(kind, timestamp=header.stamp, frame_id=frame, **values)
         else:

@@ -111,6 +111,19 @@ def test_raw_encodings(encoding: str, tmp_path: Path) -> None:
     assert difference.max() <= tolerance
 
 
+def test_nv12(tmp_path: Path) -> None:
+    frame = av.VideoFrame.from_ndarray(PLAIN, format="rgb24").reformat(format="nv12")
+    planes = [np.frombuffer(p, np.uint8).reshape(p.height, p.line_size) for p in frame.planes]
+    rows = np.concatenate([plane[:, :64] for plane in planes])
+    log = Log()
+    log.add_image(START, rows, "nv12", padding=12)
+    log.messages[0][3].height = 40
+    (sequence,) = egodepth.read_source(log.write(tmp_path, "single.mcap"))
+    (read,) = sequence.frames.at()
+    assert read.image.shape == PLAIN.shape
+    assert np.abs(read.image.astype(int) - PLAIN)[2:-2, 2:-2].max() <= 8
+
+
 @pytest.mark.parametrize("encoding", ["mono16", "rgb16", "bayer_grbg16"])
 @pytest.mark.parametrize("big", [False, True])
 def test_more_than_eight_bits_have_one_range(encoding: str, big: bool, tmp_path: Path) -> None:
@@ -194,7 +207,8 @@ def test_h264_that_begins_between_key_frames_loses_frames_with_a_word(tmp_path: 
     ("model", "values"),
     [("plumb_bob", [-0.2, 0.05, 0.001, -0.001, 0.0]),
      ("rational_polynomial", [-0.2, 0.05, 0.001, -0.001, 0.0, 0.01, 0.0, 0.0]),
-     ("equidistant", [0.05, -0.01, 0.002, 0.0])],
+     ("equidistant", [0.05, -0.01, 0.002, 0.0]),
+     ("kannala_brandt", [0.05, -0.01, 0.002, 0.0])],
 )  # fmt: skip
 def test_lenses_are_undistorted(kind: str, model: str, values: list[float], tmp_path: Path) -> None:
     log = Log(ros_of(kind))
@@ -207,7 +221,7 @@ def test_lenses_are_undistorted(kind: str, model: str, values: list[float], tmp_
     old = np.array([[50, 0, 31.5], [0, 50, 19.5], [0, 0, 1.0]])
     undistort = (
         cv2.fisheye.initUndistortRectifyMap
-        if model == "equidistant"
+        if model in ("equidistant", "kannala_brandt")
         else cv2.initUndistortRectifyMap
     )
     maps = undistort(old, np.array(values), np.eye(3), new, (64, 40), cv2.CV_32FC1)
@@ -308,23 +322,20 @@ def test_a_frame_with_the_axes_of_its_body_gives_no_poses(tmp_path: Path) -> Non
 def add_odometry(log: Log, kind: str = "nav_msgs/Odometry") -> None:
     for i in range(4):
         pose = log.pose((i, 0, 0))
-        if kind == "nav_msgs/Odometry":
-            inner = log.make("geometry_msgs/PoseWithCovariance", pose=pose)
+        if kind.endswith("Odometry"):
+            if kind == "nav_msgs/Odometry":
+                pose = log.make("geometry_msgs/PoseWithCovariance", pose=pose)
             log.add(
-                "/odom",
-                kind,
-                START + i * STEP,
-                frame="odom",
-                child_frame_id="base_link",
-                pose=inner,
+                "/odom", kind, START + i * STEP, frame="odom", child_frame_id="base_link", pose=pose
             )
         else:
             log.add("/pose", kind, START + i * STEP, frame="map", pose=pose)
 
 
-def test_poses_of_odometry_need_the_mount_of_the_camera(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["nav_msgs/Odometry", "foxglove_msgs/Odometry"])
+def test_poses_of_odometry_need_the_mount_of_the_camera(kind: str, tmp_path: Path) -> None:
     log = drive()
-    add_odometry(log)
+    add_odometry(log, kind)
     with pytest.warns(EgodepthWarning, match="no static transform leads from the body of /odom"):
         (sequence,) = egodepth.read_source(log.write(tmp_path / "1", "single.mcap"))
     assert sequence.world_from_camera is None

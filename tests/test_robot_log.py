@@ -120,6 +120,16 @@ def test_frames_follow_rep_103(tmp_path: Path) -> None:
     assert [p.pose.position.x for p in track.poses] == pytest.approx([0, 1, 2])
 
 
+FOXGLOVE_FIELDS = {
+    "RawImage": "timestamp frame_id width height encoding step data",
+    "CameraCalibration": "timestamp frame_id width height distortion_model d k r p",
+    "PointCloud": "timestamp frame_id pose point_stride fields data",
+    "PosesInFrame": "timestamp frame_id poses",
+    "FrameTransform": "timestamp parent_frame_id child_frame_id translation rotation",
+}
+"""Fields of foxglove_msgs for ROS 2 (schemas/ros2 in foxglove-sdk), in their order."""
+
+
 def test_foxglove_schemas(tmp_path: Path) -> None:
     sequence = recorded(tmp_path / "in")
     path = tmp_path / "depth.mcap"
@@ -131,6 +141,12 @@ def test_foxglove_schemas(tmp_path: Path) -> None:
         "/egodepth/points": "PointCloud", "/egodepth/path": "PosesInFrame", "/tf": "FrameTransform",
         "/tf_static": "FrameTransform",
     }  # fmt: skip
+    for message in found.values():
+        name = message.__msgtype__.rsplit("/", 1)[-1]
+        fields = [n for n in message.__dataclass_fields__ if n != "__msgtype__"]
+        assert fields == FOXGLOVE_FIELDS[name].split()
+    camera = found["/egodepth/depth/camera_info"]
+    np.testing.assert_allclose(camera.k, [60, 0, 39.5, 0, 60, 19.5, 0, 0, 1])
     image = found["/egodepth/depth/image"]
     assert stamp(image) == START + 2 * STEP
     np.testing.assert_array_equal(image.data.view("<f4").reshape(40, 80), made[2].depth)

@@ -53,14 +53,15 @@ _FOXGLOVE = {
     "RawImage": _TIME + "string frame_id\nuint32 width\nuint32 height\nstring encoding\n"
     "uint32 step\nuint8[] data\n",
     "CameraCalibration": _TIME + "string frame_id\nuint32 width\nuint32 height\n"
-    "string distortion_model\nfloat64[] D\nfloat64[9] K\nfloat64[9] R\nfloat64[12] P\n",
+    "string distortion_model\nfloat64[] d\nfloat64[9] k\nfloat64[9] r\nfloat64[12] p\n",
     "PointCloud": _TIME + "string frame_id\ngeometry_msgs/Pose pose\nuint32 point_stride\n"
     "foxglove_msgs/PackedElementField[] fields\nuint8[] data\n",
     "FrameTransform": _TIME + "string parent_frame_id\nstring child_frame_id\n"
     "geometry_msgs/Vector3 translation\ngeometry_msgs/Quaternion rotation\n",
     "PosesInFrame": _TIME + "string frame_id\ngeometry_msgs/Pose[] poses\n",
 }
-"""Foxglove's schemas as ROS 2 messages."""
+"""Foxglove's schemas as ROS 2 messages, with the names of the package foxglove_msgs (lower case, as in all of
+ROS 2; in Protobuf the matrices are D, K, R and P)."""
 
 
 def check_robot_log(form: RobotLog, unit: Unit) -> None:

@@ -180,8 +180,8 @@ class FoxgloveMessages(RosMessages):
         matrix, projection = camera_matrices(camera)
         return "foxglove_msgs/CameraCalibration", self.make(
             "foxglove_msgs/CameraCalibration", timestamp=self.stamp(stamp), frame_id=self.optical,
-            width=camera.width, height=camera.height, distortion_model="", D=np.zeros(0), K=matrix,
-            R=np.eye(3).ravel(), P=projection,
+            width=camera.width, height=camera.height, distortion_model="", d=np.zeros(0), k=matrix,
+            r=np.eye(3).ravel(), p=projection,
         )  # fmt: skip
 
     def cloud(self, stamp: int, points: np.ndarray, colours: np.ndarray) -> tuple[str, Any]:

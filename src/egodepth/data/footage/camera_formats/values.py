@@ -17,7 +17,7 @@ from egodepth.geometry.plausible import camera_problem
 LENSES: dict[str, LensModel] = {
     "brown": "brown", "radtan": "brown", "radial-tangential": "brown", "plumb_bob": "brown",
     "rational_polynomial": "brown", "opencv": "brown", "fisheye": "fisheye", "equidistant": "fisheye",
-    "equi": "fisheye", "opencv_fisheye": "fisheye",
+    "equi": "fisheye", "opencv_fisheye": "fisheye", "kannala_brandt": "fisheye",
 }  # fmt: skip
 """Lens models by their names in other programs."""
 ORDER: dict[LensModel, tuple[str, ...]] = {

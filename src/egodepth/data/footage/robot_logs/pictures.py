@@ -29,6 +29,7 @@ _ENCODINGS: dict[str, tuple[int, int, int | None]] = {
     "rgb16": (2, 3, None), "bgr16": (2, 3, cv2.COLOR_BGR2RGB),
     "yuv422": (1, 2, cv2.COLOR_YUV2RGB_UYVY), "uyvy": (1, 2, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": (1, 2, cv2.COLOR_YUV2RGB_YUY2), "yuyv": (1, 2, cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": (1, 1, cv2.COLOR_YUV2RGB_NV12),
     **{f"bayer_{p}8": (1, 1, code) for p, code in _BAYER.items()},
     **{f"bayer_{p}16": (2, 1, code) for p, code in _BAYER.items()},
 }  # fmt: skip
@@ -69,15 +70,17 @@ def _read_raw(message: Any) -> np.ndarray:
     size, channels, conversion = _ENCODINGS[encoding]
     height, width, row = int(message.height), int(message.width), int(message.step)
     used = width * channels * size
+    # In nv12, half as many rows of colour follow those of brightness.
+    stored = height + height // 2 if encoding == "nv12" else height
     data = np.frombuffer(message.data, np.uint8)
     row = row or used
-    if not height * width or row < used or len(data) < row * (height - 1) + used:
+    if not height * width or row < used or len(data) < row * (stored - 1) + used:
         raise ValueError(
             f"an image of {width}x{height} pixels ({encoding}, {row} bytes per row) has {len(data)} bytes"
         )
-    if len(data) < row * height:  # the last row may lack its padding
-        data = np.pad(data, (0, row * height - len(data)))
-    rows = np.ascontiguousarray(data[: row * height].reshape(height, row)[:, :used])
+    if len(data) < row * stored:  # the last row may lack its padding
+        data = np.pad(data, (0, row * stored - len(data)))
+    rows = np.ascontiguousarray(data[: row * stored].reshape(stored, row)[:, :used])
     if size == 2:
         rows = rows.view(np.uint16)
         if bool(getattr(message, "is_bigendian", False)) != (sys.byteorder == "big"):

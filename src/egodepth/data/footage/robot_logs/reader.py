@@ -31,7 +31,7 @@ IMAGES = (*RAW, *COMPRESSED)
 CAMERAS = ("sensor_msgs/CameraInfo", "foxglove/CameraCalibration")
 POSES = (
     "nav_msgs/Odometry", "geometry_msgs/PoseStamped", "geometry_msgs/PoseWithCovarianceStamped",
-    "foxglove/PoseInFrame",
+    "foxglove/PoseInFrame", "foxglove/Odometry",
 )  # fmt: skip
 TRANSFORMS = (
     "tf2_msgs/TFMessage", "tf/tfMessage", "foxglove/FrameTransform", "foxglove/FrameTransforms",
@@ -168,7 +168,9 @@ def _add_pose(found: _Found, topic: str, content: Any) -> None:
     found.poses.setdefault(topic, PoseSamples()).add(
         stamp_of(content), pose.position, pose.orientation
     )
-    found.bodies[topic] = str(getattr(content, "child_frame_id", "")).lstrip("/")
+    # Foxglove's Odometry calls it body_frame_id in Protobuf.
+    body = getattr(content, "child_frame_id", "") or getattr(content, "body_frame_id", "")
+    found.bodies[topic] = str(body).lstrip("/")
 
 
 def _tree(message: Any) -> dict[str, Any]:
