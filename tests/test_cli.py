@@ -93,6 +93,7 @@ def test_train_and_report(frames: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert "4 of 4 steps" in out and "of preparation" in out
     page = (tmp_path / "run" / "report.html").read_text()
     assert page.count("data:image/png;base64,") >= 2 and 'src="http' not in page
+    assert "<h2>Loss landscape</h2>" in page and "L_fm" not in page
     status, out, _ = run(capsys, "train", frames, "--out", tmp_path / "run", "--resume")
     assert status == 0 and "4 of 4 steps" in out
     (tmp_path / "run" / "report.html").unlink()

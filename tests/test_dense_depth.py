@@ -26,6 +26,8 @@ from egodepth.losses.known_depth import (
     dense_gradient_loss,
     robust_log_difference,
 )
+from egodepth.report.plots import read_log
+from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.motion_refinement import MotionRefinement
@@ -312,6 +314,12 @@ def test_training_learns_from_labels(tmp_path: Path) -> None:
     assert "dense" in log.splitlines()[0].split(",")
     assert result.steps == 3
     assert "labels of 5 frames" in (tmp_path / "run" / "run.json").read_text()
+    both = override(settings, {"method": "joint", "labels_first": 0.4, "log_every": 1})
+    train(both, tmp_path / "both", sequences=[read_street(5, frames=5)])
+    logged = read_log(RunFolder.at(tmp_path / "both"))
+    # FeatureNet rests while depth learns from labels alone.
+    assert len(logged["dense"]) == 3 and len(logged["reconstruction"]) == 1
+    assert len(logged["feature_metric"]) == 1
     none = override(settings, {"loss.dense": 0.0, "steps": 1})
     train(none, tmp_path / "none", sequences=[read_street(5, frames=5)])
     log = next((tmp_path / "none" / "logs").glob("csv_*/metrics.csv")).read_text()

@@ -149,6 +149,21 @@ def test_one_image_has_one_feature_map_whatever_the_batch() -> None:
     )
 
 
+def test_a_shallow_feature_net_is_the_beginning_of_the_whole() -> None:
+    whole = FeatureNet(SMALL.changed(feature_encoder=EMBEDDED, pretrained=True)).eval()
+    shallow = FeatureNet(
+        SMALL.changed(feature_encoder=EMBEDDED, pretrained=True, feature_depth=3)
+    ).eval()
+    image = torch.rand(2, 3, 64, 96)
+    levels, reconstructions = shallow(image)
+    for ours, theirs in zip(levels, whole.features(image, 3), strict=True):
+        torch.testing.assert_close(ours, theirs)
+    assert [r.shape[-2:] for r in reconstructions] == [(64, 96), (32, 48), (16, 24)]
+    assert sum(p.numel() for p in shallow.encoder.parameters()) < 60_000
+    with pytest.raises(EgodepthError, match="has no 8 levels"):
+        Encoder(EMBEDDED, pretrained=True, levels=8)
+
+
 def test_bad_encoders_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(EgodepthError, match="timm knows no encoder 'resnet19'; did you mean"):
         Encoder("resnet19", pretrained=False)

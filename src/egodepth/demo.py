@@ -184,7 +184,7 @@ def _clear(out: Path) -> None:
         )
     # None of it may stand beside a new run that is interrupted.
     rmtree(out / PREDICTION, ignore_errors=True)
-    results = [run.metrics, run.report, *(out / name for name in RESULTS)]
+    results = [run.metrics, run.report, run.landscape, *(out / name for name in RESULTS)]
     for path in (run.checkpoint, *results):
         path.unlink(missing_ok=True)
     for sample in run.sample_files().values():

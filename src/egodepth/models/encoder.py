@@ -23,7 +23,7 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: str, *, pretrained: bool, frames: int = 1):
+    def __init__(self, name: str, *, pretrained: bool, frames: int = 1, levels: int | None = None):
         """Make the network.
 
         Args:
@@ -33,13 +33,15 @@ class Encoder(nn.Module):
                 convolution are repeated for them, and scaled to keep the magnitude of its output. Every second
                 filter gets the opposite sign for later frames, so that it responds to changes: filters that
                 only see the sum can't tell forward from backward motion.
+            levels: number of levels, finest first; the rest of the network is left out. By default all.
 
         Raises:
-            EgodepthError: an unknown model, a model without feature maps, or weights that are not available.
+            EgodepthError: an unknown model, a model without feature maps or with fewer levels, or weights that
+                are not available.
         """
         super().__init__()
         embedded = name == EMBEDDED and pretrained
-        self.net = _create(name, pretrained and not embedded, 3 * frames)
+        self.net = _create(name, pretrained and not embedded, 3 * frames, levels)
         self.frames = frames
         self.channels: list[int] = self.net.feature_info.channels()
         self.reductions: list[int] = self.net.feature_info.reduction()
@@ -49,7 +51,8 @@ class Encoder(nn.Module):
             weights = embedded_weights()
             first = "conv_stem.weight"
             weights[first] = adapt_input_conv(3 * frames, weights[first])
-            self.net.model.load_state_dict(weights)
+            own = self.net.model.state_dict()
+            self.net.model.load_state_dict({layer: weights[layer] for layer in own})
         if frames > 1:
             self._see_differences()
         for module in self.net.modules():
@@ -166,7 +169,7 @@ def _their_layer(name: str, *, expands: bool) -> str:
     return f"{pairs[layer]}.{rest}"
 
 
-def _create(name: str, pretrained: bool, channels: int) -> Any:
+def _create(name: str, pretrained: bool, channels: int, levels: int | None = None) -> Any:
     """Create a timm model with feature outputs; image sizes other than its training size are allowed."""
     import timm  # as slow to import as PyTorch itself, and many commands need no network
 
@@ -179,6 +182,8 @@ def _create(name: str, pretrained: bool, channels: int) -> Any:
         "feature_cls": "getter",
         "in_chans": channels,
     }
+    if levels is not None:
+        arguments["out_indices"] = tuple(range(levels))
     # Transformers with position embeddings or windows need these arguments; other models reject
     # them.
     extras: tuple[dict[str, Any], ...] = (
@@ -192,7 +197,10 @@ def _create(name: str, pretrained: bool, channels: int) -> Any:
         except TypeError:
             continue
         except (AttributeError, AssertionError, NotImplementedError) as error:
-            raise EgodepthError(f"the encoder {name!r} gives no feature maps: {error}") from error
+            few = "" if levels is None else f" has no {levels} levels, or"
+            raise EgodepthError(
+                f"the encoder {name!r}{few} gives no feature maps: {error}"
+            ) from error
         except Exception as error:
             if not pretrained:
                 raise

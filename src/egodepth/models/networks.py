@@ -176,7 +176,9 @@ class FeatureNet(Network):
             reconstructs: whether to make the decoder, which is needed for training.
         """
         super().__init__()
-        self.encoder = Encoder(settings.feature_encoder, pretrained=settings.pretrained)
+        self.encoder = Encoder(
+            settings.feature_encoder, pretrained=settings.pretrained, levels=settings.feature_depth
+        )
         self.decoder, self.heads = None, None
         self.train()  # Lightning keeps the mode that modules are in
         if not reconstructs:
@@ -184,8 +186,9 @@ class FeatureNet(Network):
         self.decoder = Decoder(
             self.encoder.channels, self.encoder.reductions, settings.decoder_channels, skips=False
         )
+        stages = min(SCALES, self.decoder.stages)
         self.heads = nn.ModuleList(
-            MirroredConvolution(channels, 3) for channels in settings.decoder_channels[:SCALES]
+            MirroredConvolution(channels, 3) for channels in settings.decoder_channels[:stages]
         )
 
     def train(self, mode: bool = True) -> "FeatureNet":
@@ -208,7 +211,7 @@ class FeatureNet(Network):
         self, image: Float[Tensor, "b 3 h w"]
     ) -> tuple[list[Float[Tensor, "b _ _ _"]], list[Float[Tensor, "b 3 _ _"]]]:
         """All levels of features, and reconstructions of the image in [0, 1] at 1, 1/2, 1/4 and 1/8
-        of its size, all float32."""
+        of its size, as far as they are finer than the last level, all float32."""
         assert self.decoder is not None and self.heads is not None
         levels = self.encoder(image)
         outputs = self.decoder(levels, *image.shape[-2:])

@@ -9,6 +9,7 @@ import jinja2
 from egodepth.core.files import read_text, reading, write_text
 from egodepth.evaluation.depth import LABELS, METRICS
 from egodepth.report.plots import plot_losses
+from egodepth.report.run_landscape import draw_run_landscape
 from egodepth.runs.folder import RunFolder, RunLike
 
 SHOWN_SAMPLES = 6
@@ -52,6 +53,7 @@ def write_report(run: RunLike, content: ReportContent, out: Path | None = None) 
     folder.settings_tree()  # refuses settings that are broken or cut off
     out = out or folder.report
     has_curves = plot_losses(folder.curves, folder)
+    shown = draw_run_landscape(folder, folder.landscape)
     samples = list(folder.sample_files().items())
     every = max(1, -(-len(samples) // SHOWN_SAMPLES))
     environment = jinja2.Environment(
@@ -64,6 +66,8 @@ def write_report(run: RunLike, content: ReportContent, out: Path | None = None) 
         before=_data_uri(content.before),
         trajectory=_data_uri(content.trajectory),
         curves=_data_uri(folder.curves if has_curves else None),
+        landscape=_data_uri(folder.landscape if shown else None),
+        landscape_note=shown,
         samples=[(f"step {step}", _data_uri(path)) for step, path in samples[::-1][::every][::-1]],
         config=read_text(folder.config, "the run's settings"),
         provenance=folder.facts().model_dump(exclude_unset=True),

@@ -252,6 +252,11 @@ class RunFolder(os.PathLike[str]):
         return self.path / "losses.png"
 
     @property
+    def landscape(self) -> Path:
+        """Path of the plot of the loss landscape."""
+        return self.path / "landscape.png"
+
+    @property
     def report(self) -> Path:
         """Path of the report."""
         return self.path / "report.html"

@@ -17,7 +17,7 @@ Side = Annotated[int, Field(multiple_of=32, ge=32, le=8192)]
 DEFINED_BY = {
     "depth": ("depth_model", "depth_encoder", "depth_decoder", "decoder_channels"),
     "pose": ("pose_encoder", "pose_decoder"),
-    "features": ("feature_encoder",),
+    "features": ("feature_encoder", "feature_depth"),
 }
 """Settings of the model that define the weights of each network."""
 FOOTAGE_SIZES = ((96, 320), (192, 256), (128, 224), (224, 128))
@@ -44,6 +44,9 @@ class ModelSettings(Settings):
     """encoder of PoseNet, any timm model name"""
     feature_encoder: str = EMBEDDED
     """encoder of FeatureNet, any timm model name"""
+    feature_depth: int | None = Field(None, ge=1, le=8)
+    """number of levels of FeatureNet's encoder, finest first; with 3, most encoders end at 1/8 of the image,
+    which takes half the time; by default all, as in the paper"""
     depth_decoder: Literal["unet", "cascaded"] = "unet"
     """decoder of DepthNet; unet: skip connections, finest depth at full resolution; cascaded: as published with
     FeatDepth, chained residual pooling, finest depth at half resolution"""

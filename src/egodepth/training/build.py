@@ -51,8 +51,10 @@ def build_networks(settings: TrainSettings) -> Networks:
     else:
         networks = _networks_of_init(settings.model, wanted, settings.init)
     if settings.method == "frozen":
-        networks.features, encoder = _frozen_features(settings)
-        networks.settings = networks.settings.changed(feature_encoder=encoder)
+        networks.features, theirs = _frozen_features(settings)
+        networks.settings = networks.settings.changed(
+            **{name: getattr(theirs, name) for name in DEFINED_BY["features"]}
+        )
     return networks
 
 
@@ -70,9 +72,9 @@ def build_feature_net(settings: TrainSettings) -> FeatureNet | None:
     return build_networks(settings.changed(method="features")).features
 
 
-def _frozen_features(settings: TrainSettings) -> tuple[FeatureNet, str]:
-    """The FeatureNet of ``feature_run`` or ``init``, and the name of its encoder. Frozen, it needs no decoder,
-    whose channels may differ from these settings."""
+def _frozen_features(settings: TrainSettings) -> tuple[FeatureNet, ModelSettings]:
+    """The FeatureNet of ``feature_run`` or ``init``, and the model settings of that run. Frozen, it needs no
+    decoder, whose channels may differ from these settings."""
     source = settings.feature_run or settings.init
     if source is None:
         raise EgodepthError(
@@ -82,7 +84,7 @@ def _frozen_features(settings: TrainSettings) -> tuple[FeatureNet, str]:
     if found.features is None:
         raise EgodepthError(f"{source} has no FeatureNet: it was trained with method photometric")
     found.features.decoder = found.features.heads = None
-    return found.features, theirs.feature_encoder
+    return found.features, theirs
 
 
 def _networks_of_init(model: ModelSettings, wanted: Mapping[str, bool], folder: Path) -> Networks:

@@ -33,7 +33,8 @@ MASKED = ("photometric", "feature_metric")
 """Those of them that have an automask."""
 SETTINGS = (
     "method", "feature_run", "init", "automask", "sampling", "data.stride", "data.views",
-    "model.height", "model.width", "model.feature_encoder", "model.pretrained", "loss.photometric",
+    "model.height", "model.width", "model.feature_encoder", "model.feature_depth", "model.pretrained",
+    "loss.photometric",
     "loss.coarse", "loss.feature_metric", "loss.feature_levels", "loss.feature_comparison",
     "loss.feature_scale", "loss.feature_mask", "loss.over_sources",
 )  # fmt: skip
@@ -122,6 +123,7 @@ def judge_losses(
             settings.feature_run,
             settings.init,
             model.feature_encoder,
+            model.feature_depth,
             model.pretrained,
         )
         if key not in nets:

@@ -78,7 +78,11 @@ def compute_objective(
     terms = dict(known_terms or {})
     target_features: list[Tensor] | None = None
     reconstruction = None
-    if networks.features is not None and settings.method != "frozen":
+    dense = batch.dense if settings.loss.dense > 0 else None
+    labels_alone = (
+        dense is not None and not settings.labels_in_rounds and progress < settings.labels_first
+    )
+    if networks.features is not None and settings.method != "frozen" and not labels_alone:
         target_features, reconstructions = networks.features(batch.target)
         reconstruction = reconstructions[0]
         terms |= feature_terms(target_features, reconstructions, batch.target, settings.loss)
@@ -93,11 +97,9 @@ def compute_objective(
         if batch.points is not None:
             full = at_size(inverse_depth, batch.target)
             terms["points"] = sparse_depth_loss(full, batch.points).mean()
-        dense = batch.dense if settings.loss.dense > 0 else None
         if dense is not None:
             terms["dense"] = dense_term(inverse_depths, dense)
-        alone = not settings.labels_in_rounds and progress < settings.labels_first
-        if dense is not None and alone:
+        if labels_alone:
             terms |= smoothness_terms(inverse_depths, batch.target)
         else:
             weight = _pixel_weight(networks, inverse_depth, motions, batch, settings)
