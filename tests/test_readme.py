@@ -22,7 +22,7 @@ from egodepth.settings.recipes import RECIPES
 from egodepth.settings.training import TrainSettings
 
 README = Path(__file__).parents[1] / "README.md"
-METHOD = README.parent / "docs" / "method.md"
+METHOD_PAGES = [README.parent / "docs" / f"{name}.md" for name in ("method", "beyond")]
 
 
 def test_the_readme_runs(
@@ -86,8 +86,8 @@ def test_the_page_of_commands_is_up_to_date() -> None:
     assert all(f"(#egodepth-{name.replace(' ', '-')})" in made for name in COMMANDS)
 
 
-def test_the_method_page_names_functions_and_settings_that_exist() -> None:
-    text = METHOD.read_text()
+def test_the_pages_of_the_method_name_functions_and_settings_that_exist() -> None:
+    text = "".join(page.read_text() for page in METHOD_PAGES)
     functions = set(re.findall(r"`((?:losses|geometry)\.\w+\.\w+)`", text))
     assert len(functions) >= 10
     for function in functions:
