@@ -88,6 +88,20 @@ def landscape(facts: dict[str, Any]) -> Rows:
     return rows
 
 
+def judge(facts: dict[str, Any]) -> Rows:
+    """Mean shares over all offsets, on all pixels and on the third with the least texture."""
+    names = list(facts["results"])
+    rows = [["loss", *(f"{name}{part}" for name in names for part in ("", ", low"))]]
+    for loss in facts["results"][names[0]]:
+        cells = [
+            f"{100 * facts['results'][name][loss][group]:.1f}"
+            for name in names
+            for group in ("all", "least texture")
+        ]
+        rows.append([loss, *cells])
+    return rows
+
+
 def basin(facts: dict[str, Any]) -> Rows:
     """Share of the starts from which direct alignment comes back."""
     starts = next(iter(facts["results"].values()))
@@ -314,6 +328,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "ablation_kitti_smooth0": ablation,
     "landscape_kitti": landscape,
     "landscape_redkitchen": landscape,
+    "judge": judge,
     "basin_kitti": basin,
     "basin_redkitchen": basin,
     "poses_kitti": poses,

@@ -12,6 +12,7 @@ from benchmarks import (
     ablation,
     basin,
     before_after,
+    judge,
     landscape,
     odometry,
     poses,
@@ -44,6 +45,21 @@ def small(kitti: list[str], monkeypatch: pytest.MonkeyPatch) -> list[str]:
     for name in ("model.height", "model.width"):
         monkeypatch.setitem(EXCERPTS["kitti"].training, name, TINY[name])
     return kitti
+
+
+def test_losses_are_judged_and_become_a_table(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = "data.stride=3 model.height=32 model.width=64"
+    monkeypatch.setattr(judge, "FOOTAGE", {"street 5": ("synthetic:5", small)})
+    monkeypatch.setattr(judge, "FRAMES", 1)
+    chosen = {name: judge.LOSSES[name] for name in ("L_ph", "L_ph + 0.7 of it")}
+    monkeypatch.setattr(judge, "LOSSES", chosen)
+    run(judge, monkeypatch, "--data", str(tmp_path), "--out", str(tmp_path / "judge.json"))
+    facts = json.loads((tmp_path / "judge.json").read_text())
+    assert facts["results"]["street 5"]["L_ph"]["all"] > 0.6
+    rows = results_page.judge(facts)
+    assert rows[0] == ["loss", "street 5", "street 5, low"] and len(rows) == 3
 
 
 def test_the_ablation_scores_every_variant_and_goes_on(
