@@ -29,6 +29,7 @@ from egodepth.settings.recipes import get_recipe, imagenet_recipe, worlds
 from egodepth.settings.training import TrainSettings
 from egodepth.training import held_out_worlds, world_stream
 from egodepth.training.build import build_networks, fit_size
+from egodepth.training.film import vary_style
 from egodepth.training.held_out_worlds import HeldOutWorlds
 from egodepth.training.pretraining import pretrain
 from egodepth.training.pretraining_module import LATEST
@@ -378,3 +379,17 @@ def test_other_networks_start_from_imagenet() -> None:
     ]
     named = {"model.depth_encoder": "resnet18", "init": "builtin"}
     assert str(requested_settings("kitti_small", changes=named).init) == "builtin"
+
+
+def test_another_style_moves_no_edge() -> None:
+    images = torch.full((64, 3, 32, 48), 0.3)
+    images[..., 20:] = 0.7
+    varied = vary_style(images, torch.Generator().manual_seed(0))
+    again = vary_style(images, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(varied, again)
+    assert varied.min() >= 0 and varied.max() <= 1
+    changed = (varied != images).flatten(1).any(1)
+    assert changed.float().mean() > 0.9  # one of five changes, each at one half
+    # Away from the borders, the largest step of each image stays where the edge is.
+    steps = varied[..., 2:-2, 2:-2].diff(dim=-1).abs().mean((1, 2))
+    assert ((steps.argmax(1) + 2 - 19).abs() <= 1).float().mean() > 0.95

@@ -3,8 +3,6 @@
 from typing import Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -15,6 +13,7 @@ from egodepth.models.networks import Networks
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch
+from egodepth.training.film import vary_film, vary_style
 from egodepth.training.module import EgodepthModule, step_seed
 from egodepth.training.motion_alignment import require_finite
 from egodepth.training.objective import ObjectiveResult, weighted_sum
@@ -28,10 +27,6 @@ AVERAGED_SHARE, MAX_AVERAGED_STEPS = 0.05, 1000
 LATEST, WORLDS = "egodepth_latest", "egodepth_worlds"
 """Checkpoint keys: the latest weights, from which a training is resumed, since ``state_dict`` contains the
 averaged ones; and the number of rendered worlds."""
-GAMMA = (0.7, 1.4)
-GREY_PROBABILITY, BLUR_PROBABILITY, NOISE_PROBABILITY = 0.08, 0.2, 0.3
-MAX_NOISE, SMALLEST_BLUR = 0.04, 0.4
-"""Maximum standard deviation of the noise, and minimum scale to which an image is shrunk for blurring."""
 
 
 class PretrainingModule(EgodepthModule):
@@ -69,7 +64,8 @@ class PretrainingModule(EgodepthModule):
         total, inverse_depth = torch.zeros((), device=target.device), None
         terms: dict[str, Tensor] = {}
         if self.networks.depth is not None:
-            depth, inverse_depth = self._depth_loss(batch, target)
+            # Not the pair: a change of one frame alone would mislead PoseNet.
+            depth, inverse_depth = self._depth_loss(batch, vary_style(target, generator))
             motion = self._motion_loss(raw, batch, target, source)
             terms |= {"exact_depth": depth, "exact_motion": motion}
             total = depth + MOTION_WEIGHT * motion
@@ -131,31 +127,3 @@ def _average(average: Tensor, latest: Tensor, count: Tensor | int) -> Tensor:
     """Update the moving average of the weights, whose window is a share of the steps so far."""
     steps = min(1 + AVERAGED_SHARE * float(count), MAX_AVERAGED_STEPS)
     return average + (latest - average) / steps
-
-
-def vary_film(
-    images: Float[Tensor, "n b 3 h w"], generator: torch.Generator
-) -> Float[Tensor, "n b 3 h w"]:
-    """Simulate different cameras: gamma, missing colours, blur and noise; the same camera for all N frames of a
-    snippet."""
-    count, device = images.shape[1], images.device
-
-    def uniform(low: float, high: float) -> Tensor:
-        values = low + (high - low) * torch.rand(count, generator=generator)
-        return values[:, None, None, None].to(device)
-
-    def chance(probability: float) -> Tensor:
-        return (torch.rand(count, generator=generator) < probability)[:, None, None, None]
-
-    images = images.clamp(min=1e-4) ** uniform(*GAMMA)
-    images = torch.where(chance(GREY_PROBABILITY).to(device), images.mean(2, keepdim=True), images)
-    share = SMALLEST_BLUR + (0.9 - SMALLEST_BLUR) * float(torch.rand((), generator=generator))
-    blurred = chance(BLUR_PROBABILITY)
-    if bool(blurred.any()):
-        flat = images.flatten(0, 1)
-        small = F.interpolate(flat, scale_factor=share, mode="bilinear", align_corners=False)
-        large = F.interpolate(small, flat.shape[-2:], mode="bilinear", align_corners=False)
-        images = torch.where(blurred.to(device), large.view_as(images), images)
-    deviation = uniform(0, MAX_NOISE) * chance(NOISE_PROBABILITY).to(device)
-    noise = torch.randn(images.shape, generator=generator).to(device)
-    return (images + deviation * noise).clamp(0, 1)
