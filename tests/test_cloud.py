@@ -1,6 +1,5 @@
-"""Points and COLMAP models from depth and trajectory."""
+"""Points from depth and trajectory."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,12 +7,9 @@ import pytest
 from tests.conftest import write_images
 
 from egodepth.cli import main
-from egodepth.core.errors import EgodepthError
-from egodepth.data.sets.eth3d import _read_cameras, _read_images
 from egodepth.data.sets.point_cloud import read_ply
-from egodepth.data.sources import read_source
 from egodepth.data.synthetic.street import read_street
-from egodepth.inference.export.cloud import Cloud, fuse_cloud, write_colmap, write_ply
+from egodepth.inference.export.cloud import Cloud, fuse_cloud, write_ply
 from egodepth.inference.odometry.trajectory import Trajectory
 
 
@@ -58,29 +54,10 @@ def test_points_lie_on_the_surfaces_that_two_frames_see() -> None:
     assert len(fewer.points) < 0.5 * len(cloud.points)
 
 
-def test_ply_and_colmap_files(tmp_path: Path) -> None:
-    write_images(tmp_path / "frames", 5)
-    sequence = read_source(str(tmp_path / "frames"))[0].with_fov(60)
-    poses = np.tile(np.eye(4), (5, 1, 1))
-    poses[:, 2, 3] = np.arange(5)
+def test_ply(tmp_path: Path) -> None:
     cloud = Cloud(np.arange(12, dtype=np.float32).reshape(4, 3), np.full((4, 3), 7, np.uint8))
     write_ply(tmp_path / "c.ply", cloud)
     np.testing.assert_array_equal(read_ply(tmp_path / "c.ply"), cloud.points)
-    assert (
-        write_colmap(tmp_path / "model", sequence, Trajectory(poses, list(range(5))), cloud, 2) == 3
-    )
-    model = tmp_path / "model" / "sparse" / "0"
-    camera = _read_cameras(model / "cameras.txt")["1"]
-    assert sequence.camera is not None
-    np.testing.assert_allclose(camera.matrix, sequence.camera.matrix, atol=1e-4)
-    images = _read_images(model / "images.txt")
-    assert list(images) == ["0000000000.png", "0000000002.png", "0000000004.png"]
-    np.testing.assert_allclose(np.linalg.inv(images["0000000002.png"][1]), poses[2], atol=1e-8)
-    assert len((model / "points3D.txt").read_text().splitlines()) == 4
-    assert (tmp_path / "model" / "images" / "0000000004.png").exists()
-    with pytest.raises(EgodepthError, match="has no camera"):
-        found = Trajectory(poses, list(range(5)))
-        write_colmap(tmp_path / "m", replace(sequence, camera=None), found, cloud, 1)
 
 
 @pytest.mark.parametrize("kind", ["points", "colmap"])
@@ -95,17 +72,3 @@ def test_export_from_the_command_line(
     assert out.exists()
     assert main([*command, "--every", "0"]) == 2
     assert "--every must be a whole number of at least 1, got" in capsys.readouterr().err
-
-
-def test_pycolmap_reads_the_model(tmp_path: Path) -> None:
-    pycolmap = pytest.importorskip("pycolmap")
-    write_images(tmp_path / "frames", 3)
-    sequence = read_source(str(tmp_path / "frames"))[0].with_fov(60)
-    poses = np.tile(np.eye(4), (3, 1, 1))
-    poses[:, 0, 3] = np.arange(3)
-    cloud = Cloud(np.ones((5, 3), np.float32), np.zeros((5, 3), np.uint8))
-    write_colmap(tmp_path / "m", sequence, Trajectory(poses, [0, 1, 2]), cloud, 1)
-    model = pycolmap.Reconstruction(str(tmp_path / "m" / "sparse" / "0"))
-    assert model.num_images() == 3 and model.num_points3D() == 5
-    centre = model.image(2).projection_center()
-    np.testing.assert_allclose(centre, [1, 0, 0], atol=1e-8)

@@ -126,7 +126,7 @@ def test_a_comment_is_kept_in_every_format_of_a_mesh(tmp_path: Path, suffix: str
         np.testing.assert_array_equal(read.triangles[0], np.eye(3))
 
 
-@pytest.mark.parametrize("kind", ["points", "mesh", "colmap", "rerun"])
+@pytest.mark.parametrize("kind", ["points", "mesh", "colmap", "nerfstudio", "rerun"])
 def test_what_is_written_of_an_interrupted_tracking_says_so(
     tiny_run: Path, tmp_path: Path, kind: str,
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
@@ -143,14 +143,14 @@ def test_what_is_written_of_an_interrupted_tracking_says_so(
         return original(self, frame)
 
     monkeypatch.setattr(Odometry, "track", track)
-    name = {"points": "a.ply", "mesh": "a.ply", "colmap": "model", "rerun": "a.rrd"}[kind]
+    name = {"points": "a.ply", "mesh": "a.ply", "rerun": "a.rrd"}.get(kind, "scene")
     out = tmp_path / name
     status, text, err = run(
         capsys, "export", kind, tiny_run, tmp_path / "frames", "--out", out, "--every", 2
     )
     assert status == 130 and text == ""
     assert "interrupted after 4 of 6 frames; this is a part:" in err and str(out) in err
-    file = out / "sparse" / "0" / "images.txt" if kind == "colmap" else out
+    file = {"colmap": out / "about.txt", "nerfstudio": out / "transforms.json"}.get(kind, out)
     assert b"partial: interrupted after 4 of 6 frames" in file.read_bytes()
 
 

@@ -54,7 +54,7 @@ def training(out: Path, **changes: object) -> list[str]:
         (4, ["odometry"], "files.txt"),
         (24, ["export", "points"], "c.ply"),
         (40, ["export", "mesh"], "c.glb"),
-        (40, ["export", "colmap"], "points3D.txt"),
+        (40, ["export", "colmap"], "images.bin"),
         (24, ["export", "rerun"], "c.rrd"),
         (24, ["export", "hub"], "model.safetensors"),
         (4, ["report"], "report.html"),

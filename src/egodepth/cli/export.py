@@ -1,9 +1,9 @@
 """``egodepth export``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from egodepth.cli.command import Metavar, OnFootage, Positive, TakesRun
 from egodepth.cli.output import START_OVER
@@ -11,6 +11,7 @@ from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
     from egodepth.data.sequence import Sequence
+    from egodepth.inference.export.scene import SceneSettings
     from egodepth.inference.odometry.track import TrackedTrajectory
     from egodepth.runs.run import Run
 
@@ -18,7 +19,7 @@ MESH_SUFFIXES = (".ply", ".obj", ".glb", ".stl")
 
 
 class ExportFootage(OnFootage):
-    """Base of the exports of points, mesh, COLMAP model and recording."""
+    """Base of the exports of points, mesh, scene and recording."""
 
     every: Annotated[int, Field(ge=1), Metavar("N")] = 5
     """use the depth of every Nth frame"""
@@ -96,19 +97,67 @@ class ExportMesh(ExportFootage):
         return f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}"
 
 
-class ExportColmap(ExportFootage):
-    """Write frames, poses and points as a COLMAP text model, for 3D Gaussian splatting."""
+class ExportScene(ExportFootage):
+    """Base of the exports for neural rendering."""
 
     out: Annotated[Path, Metavar("FOLDER")]
     """folder to write to"""
+    mask: Annotated[str, Metavar("MASK")] = "auto"
+    """static mask (bonnet, watermark), whose pixels get no depth and no points; auto: what stays in place in
+    footage of 100 frames or more; none; or an image file whose black pixels are masked"""
+    distorted: bool = False
+    """write the images as recorded, and the distortion of their lens, in place of undistorted images"""
+
+    def run(self) -> int:
+        """See the class."""
+        from egodepth.data.preparation.static_mask import read_mask
+
+        if self.mask not in ("auto", "none"):
+            read_mask(Path(self.mask), 64, 64)  # before minutes of tracking
+        return super().run()
+
+    def scene_settings(self) -> "SceneSettings":
+        """The settings of the scene."""
+        from egodepth.inference.export.scene import SceneSettings
+
+        return SceneSettings(self.every, self.depth, self.mask, self.distorted)
+
+
+class ExportColmap(ExportScene):
+    """Write images, poses and points as a COLMAP model, for 3D Gaussian splatting."""
+
+    text: bool = False
+    """write the model in COLMAP's text format in place of the binary one"""
+    depth_maps: bool = False
+    """also write inverse depth for the depth regularization of 3D Gaussian splatting (-d depths)"""
+
+    @model_validator(mode="after")
+    def _undistorted(self) -> Self:
+        if self.depth_maps and self.distorted:
+            raise ValueError("give only one of --depth_maps and --distorted")
+        return self
 
     def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
         """See the base class."""
-        from egodepth.inference.export.cloud import fuse_cloud, write_colmap
+        from egodepth.inference.export.colmap import write_colmap
 
-        cloud = fuse_cloud(run, sequence, found, self.every, depth=self.depth)
-        count = write_colmap(self.out, sequence, found, cloud, self.every, found.comment)
-        return f"{count} frames and their poses"
+        facts = write_colmap(
+            self.out, run, sequence, found, self.scene_settings(),
+            text=self.text, depth_maps=self.depth_maps, comment=found.comment,
+        )  # fmt: skip
+        return str(facts)
+
+
+class ExportNerfstudio(ExportScene):
+    """Write images, poses, depth and points as a scene of nerfstudio (transforms.json)."""
+
+    def write(self, run: "Run", sequence: "Sequence", found: "TrackedTrajectory") -> str:
+        """See the base class."""
+        from egodepth.inference.export.nerfstudio import write_nerfstudio
+
+        settings = self.scene_settings()
+        facts = write_nerfstudio(self.out, run, sequence, found, settings, comment=found.comment)
+        return str(facts)
 
 
 class ExportRerun(ExportFootage):

@@ -51,6 +51,7 @@ COMMANDS = {
     "export points": "export:ExportPoints",
     "export mesh": "export:ExportMesh",
     "export colmap": "export:ExportColmap",
+    "export nerfstudio": "export:ExportNerfstudio",
     "export rerun": "export:ExportRerun",
     "export hub": "export:ExportHub",
     "export onnx": "export:ExportOnnx",
@@ -64,7 +65,7 @@ FAMILIES = {
     "evaluate": "Score depth or a trajectory against ground truth.",
     "data": "List known data sets, splits and protocols, and check a data set on disk.",
     "import": "Make a run of a published checkpoint.",
-    "export": "Write points, a mesh, a COLMAP model, a recording, or the networks.",
+    "export": "Write points, a mesh, a scene for neural rendering, a recording, or the networks.",
 }
 """Help text of each group of commands."""
 

@@ -311,40 +311,45 @@ class ChangedFrames:
     """Frames to which a change is applied as they are read.
 
     Attributes:
+        original: the frames before it.
         change: the change.
     """
 
     def __init__(self, frames: Frames, change: ImageChange):
-        self._frames, self.change = frames, change
+        self.original, self.change = frames, change
         self.height, self.width = change.camera.height, change.camera.width
         self.seekable, self.names = frames.seekable, frame_names(frames)
         self.stamps = getattr(frames, "stamps", None)
 
     @property
     def fingerprint(self) -> str:
-        return f"{self._frames.fingerprint} {self.change.key}"
+        return f"{self.original.fingerprint} {self.change.key}"
 
     @property
     def numbers(self) -> list[int]:
-        return self._frames.numbers
+        return self.original.numbers
 
     @property
     def times(self) -> np.ndarray | None:
-        return self._frames.times
+        return self.original.times
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self.original)
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
-        for frame in self._frames.at(indices):
+        for frame in self.original.at(indices):
             yield frame._replace(image=self.change(frame.image))
 
 
 class TimedFrames:
-    """Frames at a constant rate given by the user."""
+    """Frames at a constant rate given by the user.
+
+    Attributes:
+        original: the frames with their own times.
+    """
 
     def __init__(self, frames: Frames, fps: float):
-        self._frames = frames
+        self.original = frames
         self.height, self.width = frames.height, frames.width
         self.seekable, self.numbers = frames.seekable, frames.numbers
         self.names = frame_names(frames)
@@ -352,14 +357,14 @@ class TimedFrames:
 
     @property
     def fingerprint(self) -> str:
-        return self._frames.fingerprint
+        return self.original.fingerprint
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self.original)
 
     def at(self, indices: Iterable[int] | None = None) -> Iterator[Frame]:
         times = dict(zip(self.numbers, self.times.tolist(), strict=True))
-        for frame in self._frames.at(indices):
+        for frame in self.original.at(indices):
             yield frame._replace(time=times[frame.number])
 
 

@@ -24,6 +24,7 @@ from egodepth.data.footage.depth_map import (
     whole_numbers,
 )
 from egodepth.data.footage.image_names import check_names, check_others
+from egodepth.data.footage.posed_images import is_posed_images, read_posed_images
 from egodepth.data.footage.robot_logs.reader import read_recording
 from egodepth.data.footage.robot_logs.recording import is_recording, split_topics
 from egodepth.data.image_files import IMAGE_SUFFIXES, ImageFiles, list_images
@@ -49,13 +50,14 @@ MILLIMETRES = 1000
 
 
 def read_footage(path: Path) -> Sequence:
-    """Read a folder of images (ordered by name), an image, a video file, a prepared folder or a recording of a
-    robot.
+    """Read a folder of images (ordered by name), an image, a video file, a prepared folder, a recording of a
+    robot, or the images that a ``transforms.json`` lists.
 
     The camera is that of a ``camera.yaml`` next to them, or else comes from their metadata. A prepared folder
     contains a folder ``images`` and optionally ``depth`` (maps named like their images), ``poses.txt`` (KITTI,
     TUM or EuRoC format) and ``camera.yaml``. A recording is an MCAP file, a ROS 1 bag or the folder of a ROS 2
-    bag; ``#/TOPIC`` after its path names the topic of the images, see :func:`.read_recording`.
+    bag; ``#/TOPIC`` after its path names the topic of the images, see :func:`.read_recording`. JSON files list
+    images with poses, see :func:`.read_posed_images`.
 
     Raises:
         EgodepthError: no such path, an empty folder, images both in the folder and in its ``images``, not a
@@ -81,7 +83,21 @@ def read_footage(path: Path) -> Sequence:
         raise EgodepthError(f"there is no file or folder {path}{similar_path(path)}")
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return read_images(_named_place(path), [path])
+    if is_posed_images(path):
+        return _read_posed_images(path)
     return _read_recording(path, []) if is_recording(path) else read_video(path)
+
+
+def _read_posed_images(path: Path) -> Sequence:
+    """Read the images of a JSON file with its camera; a ``camera.yaml`` beside it may say that its poses are in
+    metres, or give another camera."""
+    sequence, calibration = read_posed_images(path)
+    file = path.parent / CAMERA_FILE
+    if not file.exists():
+        return with_calibration(sequence, calibration)
+    units = read_units(file)
+    sequence = replace(sequence, metric_poses=units.metric_poses or sequence.metric_poses)
+    return with_calibration(sequence, calibration if units.alone else read_calibration(file))
 
 
 def _read_recording(path: Path, topics: list[str]) -> Sequence:
@@ -180,9 +196,10 @@ def warn_of_unread_camera(sequence: Sequence) -> None:
     ]
     if found:
         file = found[0]
+        poses = "; to read its poses too, name it in place of the folder" * is_posed_images(file)
         warnings.warn(
             f"{file} beside the images is not read: name it {folder / CAMERA_FILE}, or give --data.camera "
-            f"{file} to train, --camera {file} to the other commands",
+            f"{file} to train, --camera {file} to the other commands{poses}",
             EgodepthWarning,
             stacklevel=3,
         )

@@ -8,8 +8,10 @@ from PIL import Image
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import reading
+from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.pixels import open_image, read_values
 from egodepth.data.preparation.clips import Clip
+from egodepth.data.sequence import Sequence
 
 SAMPLES = 64
 """Number of evenly spaced frames that are examined."""
@@ -46,11 +48,32 @@ def find_static_mask(clip: Clip) -> np.ndarray | None:
     Edges with the same gradient in all frames belong to something fixed to the camera (Dekel et al., "On the
     effectiveness of visible watermarks", CVPR 2017). Together with steady pixels around them they form regions.
     """
-    count = len(clip.frames)
-    if count < MIN_FRAMES_FOR_STATIC_MASK or clip.frames[0][0].size < MIN_PIXELS:
+    frames = clip.frames
+    if len(frames) < MIN_FRAMES_FOR_STATIC_MASK or frames[0][0].size < MIN_PIXELS:
         return None
-    places = np.unique(np.linspace(0, count - 1, SAMPLES).astype(int))
-    grey = np.stack([clip.frames[i].mean(0, dtype=np.float32) for i in places])
+    return _detect(np.stack([frames[i].mean(0, dtype=np.float32) for i in _sampled(len(frames))]))
+
+
+def find_mask_of_footage(sequence: Sequence, height: int, width: int) -> np.ndarray | None:
+    """Like :func:`find_static_mask`, for footage that is no clip: its frames are resized to height x width, and
+    only those that are examined are read."""
+    count = len(sequence.frames)
+    if count < MIN_FRAMES_FOR_STATIC_MASK or height * width < MIN_PIXELS:
+        return None
+    images = (
+        resize_frame(frame.image, height, width).mean(2, dtype=np.float32)
+        for frame in sequence.frames.at(_sampled(count))
+    )
+    return _detect(np.stack(list(images)))
+
+
+def _sampled(count: int) -> list[int]:
+    """Positions of the frames that are examined, of so many."""
+    return np.unique(np.linspace(0, count - 1, SAMPLES).astype(int)).tolist()
+
+
+def _detect(grey: np.ndarray) -> np.ndarray | None:
+    """The static mask (h, w) bool of grey images (N, h, w); None if there is none."""
     across = np.stack([cv2.Scharr(image, cv2.CV_32F, 1, 0) / 32 for image in grey])
     down = np.stack([cv2.Scharr(image, cv2.CV_32F, 0, 1) / 32 for image in grey])
     slope = np.hypot(across, down).mean(0)
@@ -105,7 +128,7 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
             values = read_values(image)
     except EgodepthError as error:
         raise EgodepthError(
-            f"--data.mask: cannot read {path}: {error}; give an image whose black pixels are left out, "
+            f"mask: cannot read {path}: {error}; give an image whose black pixels are left out, "
             "auto or none"
         ) from error
     levels = values.reshape(*values.shape[:2], -1).mean(2, dtype=np.float32)
@@ -114,7 +137,7 @@ def read_mask(path: Path, height: int, width: int) -> np.ndarray:
     mask = np.asarray(resized) < 128
     if mask.all() or not mask.any():
         raise EgodepthError(
-            f"--data.mask: {path} is all {'black' if mask.all() else 'white'}; black is left out, "
+            f"mask: {path} is all {'black' if mask.all() else 'white'}; black is left out, "
             "white is used"
         )
     return mask

@@ -7,19 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 
-from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import atomic_path, write_text
-from egodepth.core.outputs import OutputFolder, check_destination
-from egodepth.data.sequence import Frame, Sequence, read_numbered
-from egodepth.geometry import se3
+from egodepth.core.files import atomic_path
+from egodepth.core.outputs import check_destination
+from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.multi_view import DepthFrom, FrameDepth, frame_depths
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.runs.destination import output_folder
 from egodepth.runs.run import Run
 
 AGREEMENT = 0.05
@@ -29,9 +25,6 @@ MAX_BEND = 0.1
 large at object borders, where views agree on depths between foreground and background."""
 MAX_MEDIAN_DEPTHS = 10.0
 """Largest depth of a point in median depths of its frame; beyond is sky, or depth is too uncertain."""
-MAX_COLMAP_POINTS = 100_000
-COLMAP = "COLMAP model"
-"""Kind of output, for :class:`OutputFolder`."""
 
 
 @dataclass(frozen=True)
@@ -118,12 +111,12 @@ def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> De
         return view
     other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
     agrees = _agrees(unproject_view(view), other_from_this, other.depth, camera)
-    smooth = _bend(frame.depth) < MAX_BEND
+    smooth = bend(frame.depth) < MAX_BEND
     return view._replace(valid=near & np.where(frame.agreed, smooth, agrees.reshape(near.shape)))
 
 
-def _bend(depth: np.ndarray) -> np.ndarray:
-    """Relative second difference of inverse depth at each pixel, see MAX_BEND."""
+def bend(depth: np.ndarray) -> np.ndarray:
+    """Relative second difference of inverse depth (h, w) at each pixel, see MAX_BEND."""
     inverse = 1 / depth
     around = np.pad(inverse, 1, mode="edge")
     down = around[2:, 1:-1] + around[:-2, 1:-1] - 2 * inverse
@@ -201,62 +194,3 @@ def write_ply(path: str | Path, cloud: Cloud, comment: str = "") -> None:
     ]
     with atomic_path(path) as partial:
         partial.write_bytes(("\n".join([*head, "end_header"]) + "\n").encode() + rows.tobytes())
-
-
-def _posed_frames(
-    sequence: Sequence, trajectory: Trajectory, every: int
-) -> Iterator[tuple[Frame, np.ndarray]]:
-    """Every n-th frame that has a pose, with its pose in the trajectory's unit."""
-    poses = trajectory.shown(every)
-    frames = read_numbered(sequence.frames, poses)
-    for frame in progress.track(frames, f"writing frames of {sequence.name}", len(poses)):
-        yield frame, poses[frame.number]
-
-
-def write_colmap(
-    out: Path | OutputFolder,
-    sequence: Sequence,
-    trajectory: Trajectory,
-    cloud: Cloud,
-    every: int,
-    comment: str = "",
-) -> int:
-    """Write a COLMAP model in text form (``sparse/0``) and its frames (``images``), for example for 3D Gaussian
-    splatting; return the number of frames. Arguments as in :func:`fuse_cloud`.
-
-    COLMAP's pixel coordinates start at the corner of the image, so the principal point is shifted by half a
-    pixel. Points are every n-th of the cloud, without tracks. The comment goes to ``images.txt``. Files of an
-    earlier model are removed, see :class:`egodepth.core.outputs.OutputFolder`.
-
-    Raises:
-        EgodepthError: no camera, or a file that cannot be written.
-    """
-    if sequence.camera is None:
-        raise EgodepthError(f"{sequence.name} has no camera; give its field of view with --fov")
-    fx, fy, cx, cy = sequence.camera.focal_and_centre.tolist()
-    size = f"{sequence.camera.width} {sequence.camera.height}"
-    folder = output_folder(out, COLMAP)
-    write_text(
-        folder.file("sparse/0/cameras.txt"),
-        f"1 PINHOLE {size} {fx:.6f} {fy:.6f} {cx + 0.5:.6f} {cy + 0.5:.6f}\n",
-    )
-    lines: list[str] = []
-    head = [f"# {comment}"] if comment else []
-    for frame, first_from_this in _posed_frames(sequence, trajectory, every):
-        name = f"{frame.number:010d}.png"
-        with atomic_path(folder.file(f"images/{name}")) as partial:
-            Image.fromarray(frame.image).save(partial, compress_level=1)
-        camera_from_world = np.linalg.inv(first_from_this)
-        rotation = torch.from_numpy(camera_from_world[:3, :3].copy())
-        x, y, z, w = se3.quaternion_from_matrix(rotation).tolist()
-        pose = (w, x, y, z, *camera_from_world[:3, 3])
-        lines += [f"{len(lines) // 2 + 1} {' '.join(f'{v:.9f}' for v in pose)} 1 {name}", ""]
-    write_text(folder.file("sparse/0/images.txt"), "\n".join(head + lines) + "\n")
-    step = -(-len(cloud.points) // MAX_COLMAP_POINTS)
-    pairs = zip(cloud.points[::step], cloud.colours[::step], strict=True)
-    rows = (
-        f"{i} {p[0]:.6f} {p[1]:.6f} {p[2]:.6f} {c[0]} {c[1]} {c[2]} 0"
-        for i, (p, c) in enumerate(pairs, start=1)
-    )
-    write_text(folder.file("sparse/0/points3D.txt"), "\n".join(rows) + "\n")
-    return len(lines) // 2

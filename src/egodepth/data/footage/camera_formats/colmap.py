@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from egodepth.data.footage.camera_formats.values import (
     LIKE_DISTORTION,
     ORDER,
@@ -32,6 +34,8 @@ COLMAP_MODELS: dict[str, tuple[LensModel, str]] = {
 CORNER = 0.5
 """Coordinate of the centre of the top-left pixel in COLMAP and nerfstudio; it is 0 in egodepth, OpenCV, ROS and
 kalibr."""
+OPENGL_FROM_OPENCV = np.diag([1.0, -1, -1, 1])
+"""Camera axes of nerfstudio and OpenGL (y up, z back) from those of egodepth; its own inverse."""
 
 
 def is_colmap(text: str) -> bool:
