@@ -33,6 +33,8 @@ from egodepth.runs.checkpoint import read_checkpoint, read_run
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.run import Run
 from egodepth.runs.unit import Unit
+from egodepth.training.batch import RawBatch
+from egodepth.training.module import EgodepthModule
 from egodepth.training.run import train
 
 
@@ -141,8 +143,11 @@ def test_motions_that_are_not_finite(
 
 @pytest.mark.parametrize("steps", [1, 4])
 def test_a_training_that_diverges_is_no_success(tmp_path: Path, steps: int) -> None:
+    """Not even its first checkpoint is written, whose weights are finite, and huge."""
     write_images(tmp_path / "frames", 7)
-    settings = tiny_settings(tmp_path / "frames", learning_rate=1e20, steps=steps)
+    settings = tiny_settings(
+        tmp_path / "frames", learning_rate=1e20, steps=steps, checkpoint_every=1
+    )
     with pytest.raises(EgodepthError, match=r"not finite.*: lower --learning_rate"):
         train(settings, tmp_path / "run")
     assert not (tmp_path / "run" / "checkpoint.ckpt").exists()
@@ -163,6 +168,44 @@ def test_the_last_good_checkpoint_stays(tmp_path: Path, monkeypatch: pytest.Monk
     with pytest.raises(EgodepthError, match="not finite"):
         train(settings, tmp_path / "run")
     assert read_checkpoint(tmp_path / "run" / "checkpoint.ckpt")["global_step"] == 2
+
+
+def test_losses_that_nobody_looks_at_spoil_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where a loss is looked at every log_every steps."""
+    write_images(tmp_path / "frames", 7)
+    right, looked = EgodepthModule.training_step, []
+
+    def look(self: EgodepthModule, loss: Tensor, step: int) -> bool:
+        looked.append(step)
+        return False
+
+    def diverging(self: EgodepthModule, raw: RawBatch, batch_idx: int) -> Tensor:
+        return right(self, raw, batch_idx) * (torch.nan if raw.step == 3 else 1.0)
+
+    monkeypatch.setattr(EgodepthModule, "_looks_at", look)
+    monkeypatch.setattr(EgodepthModule, "training_step", diverging)
+    # Networks that warp nothing: on the CPU, what is warped is checked.
+    settings = tiny_settings(
+        tmp_path / "frames", method="features", steps=12, checkpoint_every=2, log_every=10
+    )
+    with pytest.raises(EgodepthError, match=r"weights are not finite at step 4 .*--learning_rate"):
+        train(settings, tmp_path / "run")
+    assert looked == [0, 1, 2, 3]
+    assert read_checkpoint(tmp_path / "run" / "checkpoint.ckpt")["global_step"] == 2
+
+
+def test_numbers_that_are_not_finite_are_one_line_from_wherever_they_come(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoilt(*words: object) -> None:
+        sample(torch.rand(1, 3, 8, 10), torch.full((1, 4, 5, 2), torch.nan))
+
+    monkeypatch.setattr("egodepth.cli.leaderboard.Leaderboard.run", spoilt)
+    assert main(["leaderboard", str(tmp_path)]) == 1
+    said = capsys.readouterr().err
+    assert said == "egodepth: the place of a pixel in another image is not finite\n"
 
 
 def test_places_that_are_not_finite_are_not_sampled() -> None:

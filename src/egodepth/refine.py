@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from egodepth.core import progress
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, NonFiniteError
 from egodepth.core.schedule import Schedule
 from egodepth.data.preparation.clips import Clip
 from egodepth.data.preparation.survey import TURNING, survey
@@ -212,7 +212,7 @@ def _refine(
                 result.total.backward()
                 module.configure_gradient_clipping(optimizer)
                 optimizer.step()
-    except FloatingPointError as error:
+    except NonFiniteError as error:
         if not best.weights:
             raise EgodepthError(f"{error}: lower --learning_rate") from error
     if held_out is None:

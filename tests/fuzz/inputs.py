@@ -41,6 +41,7 @@ class Kind:
         files: pattern of the files that are broken.
         weight: its share of the inputs.
         table: ways to break the files; by default those that suit them.
+        by_command: whether it is read by the command line alone.
         optional: parts of names of files that may be destroyed without a word, since the command does not read
             them, or they are made anew.
     """
@@ -52,6 +53,7 @@ class Kind:
     weight: int = 2
     optional: tuple[str, ...] = ()
     table: dict[str, Break] | None = None
+    by_command: bool = False
 
 
 def _require(fine: object, what: str) -> None:
@@ -361,27 +363,50 @@ def _images(suffix: str) -> Kind:
     return Kind(make, lambda folder: read_sequences(str(folder)), command, weight=2)
 
 
-RECORDINGS = ("ros1.bag", "ros2_sqlite", "single.mcap")
 ROBOTICS = find_spec("mcap") and find_spec("rosbags")
 
 
-def _recording(kind: str) -> Kind:
-    def make(folder: Path) -> None:
-        from tests.robot_logs import START, STEP, Log, ros_of
+def _recordings() -> dict[str, Kind]:
+    """Recordings of robots: the files broken, and their messages, records and tables."""
+    if not ROBOTICS:
+        return {}
+    from tests.fuzz import recordings
 
-        log = Log(ros_of(kind))
-        rng = np.random.default_rng(0)
-        for i in range(6):
-            stamp = START + i * STEP
-            log.add_image(stamp, rng.integers(0, 255, (24, 40, 3), dtype=np.uint8))
-            log.add_camera(stamp, (24, 40), 30.0, [-0.2, 0.05, 0.001, -0.001, 0.0])
-            log.add_tf(stamp, log.transform(stamp, "map", "camera_optical", (i, 0, 0)))
-        log.write(folder, kind)
+    def source(folder: Path, kind: str) -> str:
+        return f"{folder / kind}{json.loads((folder / recordings.SOURCE_FILE).read_text())}"
 
-    def command(folder: Path) -> list[str]:
-        return ["data", "check", str(folder / kind), "--out", str(folder.parent / "check.png")]
+    def of(kind: str, files: str, **more: Any) -> Kind:
+        def make(folder: Path) -> None:
+            recordings.make_log(kind).write(folder, kind)
+            (folder / recordings.SOURCE_FILE).write_text('""')
 
-    return Kind(make, lambda folder: read_sequences(str(folder / kind)), command, weight=2)
+        def read(folder: Path) -> None:
+            from egodepth.inference.odometry.gps_track import read_gps
+
+            read_sequences(source(folder, kind))
+            times, places = read_gps(folder / kind, 0.0)
+            _require(np.isfinite(times).all() and np.isfinite(places).all(), "odd places")
+
+        def command(folder: Path) -> list[str]:
+            return [
+                "data",
+                "check",
+                source(folder, kind),
+                "--out",
+                str(folder.parent / "check.png"),
+            ]
+
+        return Kind(make, read, command, files, **more)
+
+    found = {}
+    for kind in recordings.KINDS:
+        found[f"recording {kind}"] = of(
+            kind, f"{kind}/*" if kind == "ros2_sqlite" else kind, weight=3
+        )
+        found[f"messages {kind}"] = of(
+            kind, recordings.SOURCE_FILE, weight=6, table=recordings.breaks_of(kind)
+        )
+    return found
 
 
 def _video(suffix: str, codec: str) -> Kind:
@@ -567,7 +592,7 @@ def _options() -> Kind:
 
     return Kind(
         make, lambda folder: None, options.command_of, "words.json", 24,
-        table={"odd_option": options.odd_option},
+        table={"odd_option": options.odd_option}, by_command=True,
     )  # fmt: skip
 
 
@@ -585,7 +610,7 @@ KINDS: dict[str, Kind] = {
     "video mp4": _video(".mp4", "mpeg4"),
     "video avi": _video(".avi", "mjpeg"),
     "video mkv": _video(".mkv", "mpeg4"),
-    **({f"recording {k}": _recording(k) for k in RECORDINGS} if ROBOTICS else {}),
+    **_recordings(),
     **{f"data {name}": _data_set(name, make) for name, make in layouts.MAKERS.items()},
     "data eth3d rig": _data_set("eth3d", layouts.make_eth3d_rig),
     "run predicts": _run(

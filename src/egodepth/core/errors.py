@@ -8,6 +8,10 @@ class EgodepthError(Exception):
     """An error that the user can fix; its message says what was found and what to type instead."""
 
 
+class NonFiniteError(EgodepthError, FloatingPointError):
+    """Numbers within a computation that are not finite, as in a training that diverges."""
+
+
 class EgodepthWarning(UserWarning):
     """A warning for the user, which the command line prints as a single line."""
 

@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from egodepth.core.errors import NonFiniteError
 from egodepth.geometry.camera import Camera, pixel_grid, vector_like
 from egodepth.geometry.limits import Sampling
 
@@ -35,14 +36,14 @@ def _grid_sample(image: Tensor, places: Tensor) -> Tensor:
     """Sample (B, C, H, W) bilinearly at normalised places (B, h, w, 2).
 
     Raises:
-        FloatingPointError: on the CPU, a place that is not finite, at which grid_sample would read arbitrary
+        NonFiniteError: on the CPU, a place that is not finite, at which grid_sample would read arbitrary
             memory and its backward pass crash. On a GPU, neither happens, and checking would wait for it.
     """
     if places.device.type == "cpu":
         known = places.detach()
         # The sum is checked first since it is ten times as fast.
         if not bool(known.sum().isfinite()) and not bool(known.isfinite().all()):
-            raise FloatingPointError("the place of a pixel in another image is not finite")
+            raise NonFiniteError("the place of a pixel in another image is not finite")
     return F.grid_sample(image, places, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from egodepth.core import progress
 from egodepth.core.colours import colourize_depth
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, NonFiniteError
 from egodepth.core.files import atomic_path
 from egodepth.core.signals import call_on_signal
 from egodepth.models.torch_file import not_finite
@@ -90,22 +90,25 @@ class Checkpoints(StepCallback):
             self.save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        # An earlier callback may have replaced the last weights by the best ones.
-        assert isinstance(pl_module, EgodepthModule)
-        _require_prediction(pl_module)
-        self.save(trainer)
+        self.save(
+            trainer
+        )  # an earlier callback may have replaced the last weights by the best ones
 
     def save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint, and the files that belong to it.
 
         Raises:
-            FloatingPointError: weights that are not finite, which would replace the last good ones.
+            NonFiniteError: weights, or depth that they predict, that are not finite, and would replace the last
+                good ones. Losses may not have told: on a GPU, most are not looked at.
         """
-        wrong = not_finite(trainer.lightning_module.state_dict())
+        module = trainer.lightning_module
+        assert isinstance(module, EgodepthModule)
+        wrong = not_finite(module.state_dict())
         if wrong:
-            raise FloatingPointError(
+            raise NonFiniteError(
                 f"the weights are not finite at step {trainer.global_step} ({wrong[0]})"
             )
+        _require_prediction(module)
         if trainer.is_global_zero:
             try:
                 with atomic_path(self.path, durable=True) as partial:
@@ -127,7 +130,7 @@ def _require_prediction(module: EgodepthModule) -> None:
     """Check that the depth of the last batch is finite with the weights that are kept, which no step has seen.
 
     Raises:
-        FloatingPointError: it is not.
+        NonFiniteError: it is not.
     """
     networks = module.networks
     if networks.depth is None or module.last is None:
@@ -137,7 +140,7 @@ def _require_prediction(module: EgodepthModule) -> None:
     inverse = networks.depth(module.last[0].target_input, scales=1)[0]
     networks.depth.train(was_training)
     if not bool(inverse.isfinite().all()):
-        raise FloatingPointError("the trained networks' depth is not finite")
+        raise NonFiniteError("the trained networks' depth is not finite")
 
 
 class GracefulStop(StepCallback):

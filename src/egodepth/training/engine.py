@@ -11,7 +11,7 @@ import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, NonFiniteError
 from egodepth.core.files import write_error
 from egodepth.core.memory import keep_large_allocations
 from egodepth.core.quiet import quiet_loggers, quiet_writers
@@ -118,8 +118,13 @@ def fit(
         raise KeyboardInterrupt from None
     except OSError as error:
         raise write_error(error.filename or trainer.log_dir or "the logs", error) from error
-    except FloatingPointError as error:
-        raise EgodepthError(
-            f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "
-            "any, is in the run folder"
-        ) from error
+    except NonFiniteError as error:
+        raise divergence_error(error) from error
+
+
+def divergence_error(error: NonFiniteError) -> EgodepthError:
+    """The error of a training whose numbers are not finite, with advice."""
+    return EgodepthError(
+        f"{error}: lower --learning_rate or try --precision float32; the last checkpoint, if "
+        "any, is in the run folder"
+    )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from egodepth.core import progress
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, NonFiniteError
 from egodepth.training.augment import augment
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import depth_loss
@@ -60,7 +60,7 @@ def held_out_loss(module: EgodepthModule, stream: SnippetStream) -> float:
         batch = augment(raw, 0, enabled=False)
         try:
             loss = depth_loss(module.networks, batch, module.settings)
-        except FloatingPointError:
+        except NonFiniteError:
             return math.inf
         size = raw.frames.shape[1]
         total, count = total + float(loss) * size, count + size

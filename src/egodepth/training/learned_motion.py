@@ -21,7 +21,7 @@ from egodepth.geometry.key_frame_window import (
 )
 from egodepth.models.networks import Networks
 from egodepth.training.batch import SnippetBatch
-from egodepth.training.motion_alignment import align_motions
+from egodepth.training.motion_alignment import align_motions, require_finite
 
 TOGETHER = 8
 """Number of key frames per batch of the networks."""
@@ -42,7 +42,7 @@ def find_motion(networks: Networks, clip: Clip) -> KnownMotion:
         clip: clip at training resolution.
 
     Raises:
-        FloatingPointError: depth or motion is not finite.
+        NonFiniteError: depth or motion is not finite.
     """
     motion = KnownMotion.unknown(len(clip.frames))
     camera = clip.camera.to(torch.float32)
@@ -91,12 +91,12 @@ def _key_frames(
         positions = run[max(0, first - 1) : first + TOGETHER]
         frames = images_of(networks, clip, positions)
         inverse_depth = inverse_depth_of(networks, frames)
+        require_finite(inverse_depth, "depth", on_gpu=True)
         motions = torch.eye(4)[None]
         if len(frames) > 1:
             target, source = frames[:-1], frames[None, 1:]
             learned = networks.pose.sources_from_target(target, source, (1,))
-            if not bool(learned.isfinite().all()):
-                raise FloatingPointError("PoseNet's motions are not finite")
+            require_finite(learned, "motion", on_gpu=True)
             found, _ = align_motions(learned, _batch(clip, target, source), inverse_depth[:-1])
             motions = torch.cat([motions, found[0].cpu()])
         maps = bundle.normalized_brightness(frames).cpu()

@@ -8,6 +8,7 @@ import lightning as L
 import torch
 from torch import Tensor
 
+from egodepth.core.errors import NonFiniteError
 from egodepth.core.schedule import Schedule
 from egodepth.models.networks import DepthNet, Networks
 from egodepth.settings.training import TrainSettings
@@ -77,10 +78,8 @@ class EgodepthModule(L.LightningModule):
     def training_step(self, raw: RawBatch, batch_idx: int) -> Tensor:
         self.last = self(raw)
         result = self.last[1]
-        # Reading a value from a GPU waits for it, so this is not done in every step.
-        looks = result.total.device.type == "cpu" or raw.step % self.settings.log_every == 0
-        if looks and not torch.isfinite(result.total.detach()):
-            raise FloatingPointError(f"the loss is not finite at step {raw.step}")
+        if self._looks_at(result.total, raw.step) and not torch.isfinite(result.total.detach()):
+            raise NonFiniteError(f"the loss is not finite at step {raw.step}")
         values = {"total": result.total.detach()}
         values |= {name: value.detach() for name, value in result.terms.items()}
         if "convergent" in result.terms:
@@ -90,6 +89,11 @@ class EgodepthModule(L.LightningModule):
             )
         self.log_dict(values, sync_dist=self.trainer.world_size > 1, batch_size=raw.frames.shape[1])
         return result.total * raw.weight if raw.weight != 1 else result.total
+
+    def _looks_at(self, loss: Tensor, step: int) -> bool:
+        """Whether a step's loss is checked. Reading a value from a GPU waits for it, so there it is not done in
+        every step; weights are checked before they are saved."""
+        return loss.device.type == "cpu" or step % self.settings.log_every == 0
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from egodepth.core.errors import NonFiniteError
 from egodepth.geometry.alignment import MIN_AGREEMENT, MIN_VISIBLE_SHARE, AlignSettings, align
 from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.pyramid import image_pyramid, make_levels
@@ -17,15 +18,16 @@ ALIGNED_REDUCTIONS = (8, 4, 2)
 ALIGNMENT = AlignSettings(iterations=5, brightness=True, tolerance=0.05)
 
 
-def require_finite(values: Tensor, what: str) -> None:
+def require_finite(values: Tensor, what: str, *, on_gpu: bool = False) -> None:
     """Check that values on the CPU are finite, since ``grid_sample`` there reads arbitrary memory at NaN
-    coordinates. Values on a GPU are not checked, because that would wait for it.
+    coordinates. Values on a GPU are checked only ``on_gpu``, because that waits for it.
 
     Raises:
-        FloatingPointError: some value is not finite.
+        NonFiniteError: some value is not finite.
     """
-    if values.device.type == "cpu" and not bool(torch.isfinite(values.detach()).all()):
-        raise FloatingPointError(f"the networks' {what} is not finite")
+    looks = on_gpu or values.device.type == "cpu"
+    if looks and not bool(torch.isfinite(values.detach()).all()):
+        raise NonFiniteError(f"the networks' {what} is not finite")
 
 
 def motions_of_batch(

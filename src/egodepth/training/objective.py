@@ -73,7 +73,7 @@ def compute_objective(
         known_terms: terms computed elsewhere, by the name of their weight.
 
     Raises:
-        FloatingPointError: depth or motion is not finite (checked on the CPU only).
+        NonFiniteError: depth or motion is not finite (checked on the CPU only).
     """
     terms = dict(known_terms or {})
     target_features: list[Tensor] | None = None
@@ -127,7 +127,7 @@ def depth_loss(
         start: (T, B, 4, 4) initial motions for alignment; by default PoseNet's, or the known ones.
 
     Raises:
-        FloatingPointError: depth or motion is not finite (checked on the CPU only).
+        NonFiniteError: depth or motion is not finite (checked on the CPU only).
     """
     assert networks.depth is not None
     inverse_depth = networks.depth(batch.target_input, scales=1)[0]

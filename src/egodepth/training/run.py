@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
 from egodepth.core import config, progress
-from egodepth.core.errors import EgodepthError, require
+from egodepth.core.errors import EgodepthError, NonFiniteError, require
 from egodepth.core.files import reading
 from egodepth.core.locks import Hold
 from egodepth.core.world import World
@@ -29,7 +29,7 @@ from egodepth.training.callbacks import (
     Samples,
     TrainingProgress,
 )
-from egodepth.training.engine import Engine, fit
+from egodepth.training.engine import Engine, divergence_error, fit
 from egodepth.training.footage import read_training_sequences
 from egodepth.training.held_out import HeldOutResult, KeepBest
 from egodepth.training.module import EgodepthModule
@@ -213,7 +213,10 @@ def read_saved(run: RunFolder) -> dict[str, Any]:
 
 def _compare_with_start(start: Start, module: EgodepthModule, run: RunFolder) -> Comparison:
     """Compare a finished training with its start, and keep the start as the run to use if it is better."""
-    found = start.compare(module.networks)
+    try:
+        found = start.compare(module.networks)
+    except NonFiniteError as error:
+        raise divergence_error(error) from error
     if found.worse:
         start.keep(run)
     progress.note(str(found))

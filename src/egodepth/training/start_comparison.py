@@ -205,7 +205,7 @@ def compare(start: Networks, end: Networks, views: list[Views]) -> Comparison:
         views: see :func:`views_of`.
 
     Raises:
-        FloatingPointError: depth or motion is not finite.
+        NonFiniteError: depth or motion is not finite.
     """
     device = next(end.parameters()).device
     found = [
@@ -251,7 +251,7 @@ def _compare(
     guesses = [_guess_turns(views)]
     if end.pose is not None:
         guesses.append(end.pose.sources_from_target(views.target, views.sources, (-1, 1)))
-        require_finite(guesses[-1], "motion")
+        require_finite(guesses[-1], "motion", on_gpu=True)
     both = [_judge(networks, views, guesses) for networks in (start, end)]
     # Where the camera only turns, a wrong depth with a translation must not seem to explain more.
     turns = [motions.clone() for motions in (*guesses, *(judged.motions for judged in both))]
@@ -304,8 +304,8 @@ def _judge(networks: Networks, views: Views, guesses: list[Tensor]) -> _Judged:
     assert networks.depth is not None
     inverse = at_size(networks.depth(views.target, scales=1)[0], views.target)[:, 0]
     others = at_size(networks.depth(views.sources.flatten(0, 1), scales=1)[0], views.target)
-    require_finite(inverse, "depth")
-    require_finite(others, "depth")
+    require_finite(inverse, "depth", on_gpu=True)
+    require_finite(others, "depth", on_gpu=True)
     motions, loss, seen = _best(inverse, views, guesses)
     camera = views.camera.repeat(2)
     pixels, z, valid = reproject(

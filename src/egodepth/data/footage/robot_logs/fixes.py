@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.files import reading
 from egodepth.data.footage.robot_logs.reader import FIXES, list_topics
 from egodepth.data.footage.robot_logs.recording import open_recording, split_topics, stamp_of
 
@@ -36,9 +37,10 @@ def read_fixes(path: Path) -> np.ndarray:
             f"'{whole}#{chosen[0]}'"
         )
     rows = []
-    for message in recording.messages(chosen):
-        fix = message.decode()
-        status = getattr(getattr(fix, "status", None), "status", 0)
-        place = (np.nan, np.nan) if status == NO_FIX else (fix.latitude, fix.longitude)
-        rows.append((stamp_of(fix) / 1e9, *place))
-    return np.array(rows, np.float64)
+    with reading(f"{whole}#{chosen[0]}", "the positions"):
+        for message in recording.messages(chosen):
+            fix = message.decode()
+            status = getattr(getattr(fix, "status", None), "status", 0)
+            place = (np.nan, np.nan) if status == NO_FIX else (fix.latitude, fix.longitude)
+            rows.append((stamp_of(fix) / 1e9, *place))
+    return np.array(rows, np.float64).reshape(-1, 3)

@@ -41,6 +41,8 @@ FIXES = ("sensor_msgs/NavSatFix", "foxglove/LocationFix")
 """Types of messages by what they are read for."""
 SIDE_BY_SIDE = 0.02
 """Largest rotation in radians at which two frames have the same axes."""
+MAX_LISTED = 8
+"""Maximum number of topics that a message lists."""
 
 
 def read_recording(path: Path, topics: Iterable[str] = ()) -> tuple[Sequence, Calibration | None]:
@@ -115,9 +117,13 @@ def _named(recording: Recording, topics: Iterable[str]) -> list[str]:
 
 def list_topics(topics: dict[str, str]) -> str:
     """What a recording holds, in words."""
-    some = [f"{topic} ({kind})" for topic, kind in list(topics.items())[:12]]
-    more = f" and {len(topics) - 12} more" if len(topics) > 12 else ""
-    return f"it holds {', '.join(some)}{more}"
+    return f"it holds {_some([f'{topic} ({kind})' for topic, kind in topics.items()])}"
+
+
+def _some(names: list[str]) -> str:
+    """Up to :data:`MAX_LISTED` names, in order, and how many more there are."""
+    some = ", ".join(name[:80] for name in sorted(names)[:MAX_LISTED])
+    return some + (f" and {len(names) - MAX_LISTED} more" if len(names) > MAX_LISTED else "")
 
 
 def _image_topic(recording: Recording, named: list[str]) -> str:
@@ -128,12 +134,12 @@ def _image_topic(recording: Recording, named: list[str]) -> str:
         return named[0]
     topics = [topic for topic, kind in recording.topics.items() if kind in IMAGES]
     if len(topics) > 1:
-        topics = [t for t in topics if not is_depth(next(recording.messages([t])).decode())]
+        topics = [m.topic for m in recording.first(topics) if not is_depth(m.decode())]
     if not topics:
         raise EgodepthError(f"{path} has no image topic; {list_topics(recording.topics)}")
     if len(topics) > 1:
         raise EgodepthError(
-            f"{path} has {len(topics)} image topics ({', '.join(sorted(topics))}); name one, as "
+            f"{path} has {len(topics)} image topics ({_some(topics)}); name one, as "
             f"'{path}#{min(topics)}'"
         )
     return topics[0]
@@ -159,7 +165,20 @@ def _scan(recording: Recording, image: str) -> _Found:
             for transform in transforms_of(content):
                 static = "static" in topic
                 found.tree.add(transform, stamp_of(transform), static=static)
+    _warn_of_odd_poses(recording.path, [*found.poses.values(), *found.tree.samples])
     return found
+
+
+def _warn_of_odd_poses(path: Path, samples: list[PoseSamples]) -> None:
+    left_out = sum(s.left_out for s in samples)
+    if left_out:
+        count = left_out + sum(len(s.stamps) for s in samples)
+        warnings.warn(
+            f"{path}: {left_out} of {count} poses and transforms are left out: they are not finite, are nowhere "
+            "on Earth, or their quaternion has another length than 1",
+            EgodepthWarning,
+            stacklevel=5,
+        )
 
 
 def _add_pose(found: _Found, topic: str, content: Any) -> None:

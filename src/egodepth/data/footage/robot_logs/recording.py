@@ -2,12 +2,19 @@
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import reading, visible
+from egodepth.data.footage.robot_logs.chunks import (
+    bound_bag_chunks,
+    check_folder,
+    check_mcap_chunks,
+)
 
 SUFFIXES = (".mcap", ".bag", ".db3")
 """Suffixes of recordings that are files."""
@@ -51,6 +58,14 @@ class Recording(Protocol):
 
     def messages(self, topics: Collection[str], start: int | None = None) -> Iterator[Message]:
         """Yield the messages of some topics in the order of time, from ``start`` (nanoseconds) on.
+
+        Raises:
+            EgodepthError: a broken recording.
+        """
+        ...
+
+    def first(self, topics: Collection[str]) -> Iterator[Message]:
+        """Yield the first message of each topic, as far as there is one.
 
         Raises:
             EgodepthError: a broken recording.
@@ -123,6 +138,7 @@ class _Bag:
 
     def __init__(self, path: Path):
         self.path = path
+        check_folder(path)
         with self._reader() as reader:
             counts = {name: topic.msgcount for name, topic in reader.topics.items()}
             self.topics = {
@@ -137,14 +153,30 @@ class _Bag:
 
     def messages(self, topics: Collection[str], start: int | None = None) -> Iterator[Message]:
         """See :class:`Recording`."""
+        with self._opened() as reader:
+            yield from self._of(reader, topics, start)
+
+    def first(self, topics: Collection[str]) -> Iterator[Message]:
+        """See :class:`Recording`."""
+        with self._opened() as reader:
+            for topic in topics:
+                yield from islice(self._of(reader, [topic], None), 1)
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
         hint = HINTS[self.path.suffix.lower() if self.path.is_file() else ""]
         with reading(self.path, "the recording", hint), self._reader() as reader:
-            chosen = [c for c in reader.connections if c.topic in topics]
-            store = reader.typestore
-            decode = store.deserialize_cdr if reader.is2 else store.deserialize_ros1
-            # Without connections, all topics would be read.
-            for connection, time, raw in reader.messages(chosen, start=start) if chosen else ():
-                yield Message(connection.topic, time, partial(decode, raw, connection.msgtype))
+            if not reader.is2:
+                bound_bag_chunks(reader.readers[0])
+            yield reader
+
+    def _of(self, reader: Any, topics: Collection[str], start: int | None) -> Iterator[Message]:
+        chosen = [c for c in reader.connections if c.topic in topics]
+        store = reader.typestore
+        decode = store.deserialize_cdr if reader.is2 else store.deserialize_ros1
+        # Without connections, all topics would be read.
+        for connection, time, raw in reader.messages(chosen, start=start) if chosen else ():
+            yield Message(connection.topic, time, partial(decode, raw, connection.msgtype))
 
 
 class _Mcap:
@@ -156,11 +188,14 @@ class _Mcap:
         self.path = path
         self._decoders: dict[int, Callable[[bytes], Any]] = {}
         with path.open("rb") as file:
+            check_mcap_chunks(file)
+            file.seek(0)
             summary = SeekingReader(file).get_summary()
             self.indexed = summary is not None and bool(summary.chunk_indexes)
             if summary is None or not summary.channels:
                 file.seek(0)
-                pairs = [(c, s) for s, c, _ in NonSeekingReader(file).iter_messages()]
+                whole = NonSeekingReader(file, validate_crcs=True)
+                pairs = [(c, s) for s, c, _ in whole.iter_messages(log_time_order=False)]
             else:
                 counts = summary.statistics and summary.statistics.channel_message_counts
                 pairs = [
@@ -172,15 +207,21 @@ class _Mcap:
 
     def messages(self, topics: Collection[str], start: int | None = None) -> Iterator[Message]:
         """See :class:`Recording`."""
-        from mcap.reader import SeekingReader
+        from mcap.reader import NonSeekingReader, SeekingReader
 
         with reading(self.path, "the recording", HINTS[".mcap"]), self.path.open("rb") as file:
-            reader = SeekingReader(file, validate_crcs=True)
+            kind = SeekingReader if self.indexed else NonSeekingReader
+            reader = kind(file, validate_crcs=True)
             for schema, channel, message in reader.iter_messages(list(topics), start_time=start):
                 if channel.id not in self._decoders:
                     self._decoders[channel.id] = _decoder(schema, channel)
                 decode = partial(self._decoders[channel.id], message.data)
                 yield Message(channel.topic, message.log_time, decode)
+
+    def first(self, topics: Collection[str]) -> Iterator[Message]:
+        """See :class:`Recording`."""
+        for topic in topics:
+            yield from islice(self.messages([topic]), 1)
 
 
 def _decoder(schema: Any, channel: Any) -> Callable[[bytes], Any]:

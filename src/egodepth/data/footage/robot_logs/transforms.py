@@ -1,11 +1,14 @@
 """Coordinate frames of a robot over time: the tree of ROS's TF messages, and poses between their stamps."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 from scipy.spatial.transform import Rotation, Slerp
+
+from egodepth.geometry.plausible import FARTHEST_POSITION, ROTATION_TOLERANCE
 
 MAX_GAP = 1.0
 """Longest time in seconds between two stamped poses between which a pose is interpolated."""
@@ -18,18 +21,23 @@ class PoseSamples:
     Attributes:
         stamps: in nanoseconds.
         values: x y z of the translation, x y z w of the rotation.
+        left_out: number of poses that cannot be.
     """
 
     stamps: list[int] = field(default_factory=list)
     values: list[tuple[float, ...]] = field(default_factory=list)
+    left_out: int = 0
 
     def add(self, stamp: int, translation: object, rotation: object) -> None:
-        """Add a pose of ROS's or Foxglove's fields; one that is not finite or has no rotation is left out."""
+        """Add a pose of ROS's or Foxglove's fields; one that is not finite or no rigid motion is left out."""
         position = [float(getattr(translation, name)) for name in "xyz"]
         quaternion = [float(getattr(rotation, name)) for name in "xyzw"]
-        if np.isfinite(position + quaternion).all() and any(quaternion):
+        rigid = abs(math.hypot(*quaternion) - 1) <= ROTATION_TOLERANCE
+        if rigid and all(abs(value) <= FARTHEST_POSITION for value in position):
             self.stamps.append(stamp)
             self.values.append((*position, *quaternion))
+        else:
+            self.left_out += 1
 
     def last(self) -> np.ndarray:
         """The newest pose (4, 4)."""
@@ -91,6 +99,11 @@ class TransformTree:
         if static:
             self._static.add(child)
         self._samples.setdefault(child, PoseSamples()).add(stamp, inner.translation, inner.rotation)
+
+    @property
+    def samples(self) -> list[PoseSamples]:
+        """Samples of all frames."""
+        return list(self._samples.values())
 
     def _chain(self, frame: str) -> list[str]:
         """The frame and its ancestors, as far as they are known."""
