@@ -13,11 +13,13 @@ from PIL import Image
 pytest.importorskip("rosbags")
 pytest.importorskip("mcap")
 
+from rosbags.rosbag1 import Writer as Writer1
 from tests.robot_logs import KINDS, START, STEP, Log, ros_of
 
 import egodepth
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.footage.frame_cache import cached_frames
+from egodepth.data.footage.robot_logs import chunks
 from egodepth.inference.odometry.gps_track import read_gps
 
 
@@ -443,3 +445,36 @@ def test_what_cannot_be_read_is_told(tmp_path: Path) -> None:
         (folder / "single").rmdir()
     with pytest.raises(EgodepthError, match=r"name a file, as .*a\.mcap, or all of them"):
         egodepth.read_source(folder)
+
+
+def test_poses_that_cannot_be_are_left_out_with_a_word(tmp_path: Path) -> None:
+    log = drive()
+    odd = [((np.nan, 0, 0), (0, 0, 0, 1)), ((1e300, 0, 0), (0, 0, 0, 1)), ((1, 0, 0), (0, 0, 0, 0)),
+           ((1, 0, 0), (0, 0, 0, 7.5))]  # fmt: skip
+    for i in range(4):
+        stamp = START + i * STEP
+        log.add_tf(stamp, log.transform(stamp, "map", "camera_optical", (i, 0, 0)))
+    for i, (position, quaternion) in enumerate(odd):
+        moved = log.transform(START + 10 * i, "map", "other", position, quaternion)
+        log.add_tf(START + 10 * i, moved)
+    with pytest.warns(EgodepthWarning, match="4 of 8 poses and transforms are left out"):
+        (sequence,) = egodepth.read_source(log.write(tmp_path, "single.mcap"))
+    assert sequence.world_from_camera is not None
+
+
+@pytest.mark.parametrize("kind", ["ros1.bag", "single.mcap"])
+def test_chunks_that_unpack_to_gigabytes_are_refused(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = drive(ros_of(kind)).write(tmp_path, kind)
+    if kind == "ros1.bag":
+        path.unlink()
+        writer = Writer1(path)
+        writer.set_compression(Writer1.CompressionFormat.BZ2)
+        with writer:
+            drive(1)._fill(writer)
+    (sequence,) = egodepth.read_source(path)
+    assert len(list(sequence.frames.at())) == 4
+    monkeypatch.setattr(chunks, "MAX_CHUNK", 5000)
+    with pytest.raises(EgodepthError, match=r"has a chunk .*of .* GB"):
+        egodepth.read_source(path)

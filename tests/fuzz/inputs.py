@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import av
 import numpy as np
@@ -581,6 +582,49 @@ def _cache() -> Kind:
     return Kind(make, read, weight=3, optional=(".npy",))
 
 
+def _results_cache() -> Kind:
+    """What structure from motion and self-calibration found, as they are cached."""
+
+    def found(folder: Path, cache: Path) -> tuple[Any, Any]:
+        from egodepth.data.preparation import structure_from_motion, unknown_camera
+        from egodepth.data.preparation.clips import read_clips
+        from egodepth.data.sources import read_source
+        from egodepth.geometry.self_calibration import CameraEstimate
+
+        write_images(folder.parent / "cached", 3)
+        (sequence,) = read_source(folder.parent / "cached")
+        (clip,) = read_clips([sequence.with_fov(60)], 20, 40, folder.parent / "frames_cache")
+        result = {
+            "world_from_camera": np.tile(np.eye(4), (3, 1, 1)), "part": np.zeros(3, int),
+            "point_frame": np.arange(3).repeat(4), "pixels": np.full((12, 2), 7.0),
+            "inverse_depth": np.full(12, 0.25), "matrix": clip.camera.matrix.numpy(),
+            "notes": np.array([], str),
+        }  # fmt: skip
+        camera = CameraEstimate(70.0, np.array([39.5, 19.5]), 0.01, 8)
+        with (
+            patch.object(structure_from_motion, "_run_colmap", lambda _: result),
+            patch.object(unknown_camera, "_estimate", lambda _: camera),
+        ):
+            motion = structure_from_motion.reconstruct(clip, cache).motion
+            return motion, unknown_camera.estimate_unknown_camera(sequence, cache)
+
+    def make(folder: Path) -> None:
+        found(folder, folder)
+        for lock in folder.glob("*.lock"):
+            lock.unlink()
+
+    def read(folder: Path) -> None:
+        true, other = found(folder, folder.parent / "other_cache"), found(folder, folder)
+        _require(repr(true[1]) == repr(other[1]), "another camera")
+        same = np.array_equal(true[0].world_from_camera, other[0].world_from_camera)
+        points = [
+            np.concatenate([p.inverse_depth for p in m.points.values()]) for m, _ in (true, other)
+        ]
+        _require(same and np.array_equal(*points), "another motion")
+
+    return Kind(make, read, weight=3)
+
+
 def _options() -> Kind:
     def make(folder: Path) -> None:
         make_run(folder)
@@ -629,6 +673,7 @@ KINDS: dict[str, Kind] = {
     "scores": _scores(),
     "mask": _mask(),
     "cache": _cache(),
+    "cache of results": _results_cache(),
 }  # fmt: skip
 
 

@@ -38,9 +38,9 @@ ODD_FLOATS = (
     -7.5,
 )
 ODD_TEXTS = (
-    "", "/", "rgb8", "mono16", "32FC1", "nv21", "bayer_xxxx8", "bayer_", "16UC1", "map", "base", "optical", "\n",
-    "a b", "x" * 5000, "\x00", "é", "h264", "jpeg", "png", "rgb8; jpeg compressed bgr8", "16UC1; compressedDepth",
-    "plumb_bob", "equidistant", "rational_polynomial", "double_sphere", "..", "%s",
+    "", "/", "rgb8", "mono16", "32FC1", "nv21", "bayer_xxxx8", "bayer_", "16UC1", "map", "base", "optical",
+    "\n", "a b", "x" * 5000, "\x00", "é", "h264", "jpeg", "png", "rgb8; jpeg compressed bgr8",
+    "16UC1; compressedDepth", "plumb_bob", "equidistant", "rational_polynomial", "double_sphere", "..", "%s",
 )  # fmt: skip
 MESSAGE: dict[str, Callable[[Log, np.random.Generator], None]] = {}
 """Breaks of messages before they are written."""
@@ -273,8 +273,9 @@ def odd_topics(path: Path, rng: np.random.Generator) -> None:
     """Name topics that are none, or of other types."""
     odd = [
         "#/camera/image_raw", "#/nothing", "#/odom", "#/camera/image_raw,/odom", "#/fix", "#/", "#", "#/,",
-        "#/camera/image_raw,/camera/image_raw", "#/tf", "#/odom,/odom", "#/camera/image_raw,/camera/camera_info",
-        "#/\n", "#/" + "x" * 5000, "#/camera/image_raw#/odom", "#/é", "#camera/image_raw", "#/camera/image_raw,",
+        "#/camera/image_raw,/camera/image_raw", "#/tf", "#/odom,/odom",
+        "#/camera/image_raw,/camera/camera_info", "#/\n", "#/" + "x" * 5000, "#/camera/image_raw#/odom", "#/é",
+        "#camera/image_raw", "#/camera/image_raw,",
     ]  # fmt: skip
     path.write_text(json.dumps(odd[int(rng.integers(len(odd)))]))
 
@@ -314,7 +315,8 @@ def rewritten(path: Path, rng: np.random.Generator) -> None:
         out, chunk_size=int(rng.choice([100, 10_000, 1 << 20])), use_chunking=bool(rng.integers(3)),
         compression=list(CompressionType)[int(rng.integers(len(CompressionType)))],
         use_statistics=bool(rng.integers(2)), use_summary_offsets=bool(rng.integers(2)),
-        repeat_channels=bool(rng.integers(4)), repeat_schemas=bool(rng.integers(4)), enable_crcs=bool(rng.integers(2)),
+        repeat_channels=bool(rng.integers(4)), repeat_schemas=bool(rng.integers(4)),
+        enable_crcs=bool(rng.integers(2)),
     )  # fmt: skip
     writer.start("ros2", "fuzz")
     ids: dict[int, int] = {}
@@ -322,7 +324,8 @@ def rewritten(path: Path, rng: np.random.Generator) -> None:
         assert schema is not None
         if channel.id not in ids:
             texts = [
-                schema.data, b"", b"Missing field\n", b"uint8[4000000000] data\n", b"\xff\xfe\x00", b"string a\n" * 9999,
+                schema.data, b"", b"Missing field\n", b"uint8[4000000000] data\n", b"\xff\xfe\x00",
+                b"string a\n" * 9999,
                 schema.data.replace(b"float64", b"uint8"), schema.data.replace(b"[]", b"[3]"), schema.data[:40],
                 b"pkg/Self inner\n===\nMSG: pkg/Self\npkg/Self inner\n", b"string<=2 frame_id\n", b"int32 A=\n",
             ]  # fmt: skip
@@ -413,13 +416,16 @@ def tables(path: Path, rng: np.random.Generator) -> None:
     odd = [
         "DROP TABLE messages", "DROP TABLE topics", "DELETE FROM messages", "DELETE FROM topics",
         "UPDATE messages SET data = NULL", "UPDATE messages SET data = 'text'", "UPDATE messages SET data = 5",
-        "UPDATE messages SET timestamp = 'x'", "UPDATE messages SET timestamp = -5", "UPDATE topics SET type = 'x'",
-        "UPDATE messages SET timestamp = 1e300", "UPDATE messages SET topic_id = 77", "UPDATE topics SET name = NULL",
+        "UPDATE messages SET timestamp = 'x'", "UPDATE messages SET timestamp = -5",
+        "UPDATE topics SET type = 'x'",
+        "UPDATE messages SET timestamp = 1e300", "UPDATE messages SET topic_id = 77",
+        "UPDATE topics SET name = NULL",
         "UPDATE topics SET type = 'sensor_msgs/msg/Image'", "UPDATE topics SET serialization_format = 'json'",
         "UPDATE topics SET name = x'ff00'", "UPDATE schema SET schema_version = 99", "DELETE FROM schema",
         "UPDATE message_definitions SET encoded_message_definition = 'float64[4000000000] x'",
         "UPDATE message_definitions SET encoding = 'x'", "DELETE FROM message_definitions",
-        "UPDATE messages SET data = zeroblob(100000000) WHERE id = 3", "UPDATE topics SET id = 1.5 WHERE id = 1",
+        "UPDATE messages SET data = zeroblob(100000000) WHERE id = 3",
+        "UPDATE topics SET id = 1.5 WHERE id = 1",
         "ALTER TABLE messages RENAME COLUMN data TO content", "UPDATE messages SET data = substr(data, 1, 20)",
     ]  # fmt: skip
     connection = sqlite3.connect(database)

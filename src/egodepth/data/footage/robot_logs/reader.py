@@ -174,8 +174,8 @@ def _warn_of_odd_poses(path: Path, samples: list[PoseSamples]) -> None:
     if left_out:
         count = left_out + sum(len(s.stamps) for s in samples)
         warnings.warn(
-            f"{path}: {left_out} of {count} poses and transforms are left out: they are not finite, are nowhere "
-            "on Earth, or their quaternion has another length than 1",
+            f"{path}: {left_out} of {count} poses and transforms are left out: they are not finite, nowhere on "
+            "Earth, or their quaternion has another length than 1",
             EgodepthWarning,
             stacklevel=5,
         )
