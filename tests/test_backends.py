@@ -1,18 +1,23 @@
 """DepthNet by other runtimes, and writing beside computing."""
 
+import re
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.conftest import write_images
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
 from egodepth.core.prefetch import in_background, prefetch
+from egodepth.models.networks import make_depth_net
 from egodepth.runs.backends import BACKENDS, export_onnx
 from egodepth.runs.run import Run
+from egodepth.settings.model import ModelSettings
 
 IMAGES = [np.random.default_rng(i).integers(0, 255, (32, 64, 3), dtype=np.uint8) for i in range(4)]
 TOLERANCE = {"torch-bf16": 0.05, "openvino-bf16": 0.05, "openvino-int8": 0.2}
@@ -34,11 +39,62 @@ def test_onnx_file(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     onnxruntime = pytest.importorskip("onnxruntime")
     path = tmp_path / "out" / "depth.onnx"
     assert main(["export", "onnx", str(tiny_run), "--out", str(path)]) == 0
-    assert "image (1, 3, 32, 64)" in capsys.readouterr().out
+    assert "image (batch, 3, 32, 64)" in capsys.readouterr().out
     session = onnxruntime.InferenceSession(str(path))
     image = IMAGES[0].transpose(2, 0, 1)[None].astype(np.float32) / 255
     (inverse,) = session.run(["inverse_depth"], {"image": image})
     np.testing.assert_allclose(1 / inverse[0, 0], Run.load(tiny_run).depth(IMAGES[0]), rtol=1e-4)
+
+
+PLAIN = {
+    "Add", "Cast", "Clip", "Concat", "Conv", "Div", "Elu", "Identity", "MaxPool", "Mul", "Pad", "Relu",
+    "Resize", "Sigmoid", "Sub",
+}  # fmt: skip
+"""Operators that Core ML, TensorRT, OpenVINO and ONNX Runtime for the web have kernels of."""
+
+
+@pytest.mark.parametrize(
+    ("encoder", "opset", "batch"), [("tf_efficientnet_lite0", 20, None), ("resnet18", 11, 2)]
+)
+def test_onnx_has_plain_operators_and_fixed_sizes(
+    encoder: str, opset: int, batch: int | None, tmp_path: Path
+) -> None:
+    onnx, onnxruntime = (pytest.importorskip(name) for name in ("onnx", "onnxruntime"))
+    settings = ModelSettings(depth_encoder=encoder, pretrained=False, decoder_channels=(8,) * 5)
+    depth = make_depth_net(settings).eval()
+    path = tmp_path / "depth.onnx"
+    made = export_onnx(depth, 64, 96, path, opset=opset, batch=batch, metadata={"unit": "metres"})
+    assert made == batch
+    model = onnx.load(str(path))
+    assert {node.op_type for node in model.graph.node} <= PLAIN
+    assert [entry.version for entry in model.opset_import] == [opset]
+    assert {entry.key: entry.value for entry in model.metadata_props} == {"unit": "metres"}
+    shapes = [
+        [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        for value in (model.graph.input[0], model.graph.output[0])
+    ]
+    assert shapes == [[batch or "batch", 3, 64, 96], [batch or "batch", 1, 64, 96]]
+    images = torch.rand(batch or 3, 3, 64, 96)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (inverse,) = session.run(None, {"image": images.numpy()})
+    with torch.no_grad():
+        np.testing.assert_allclose(inverse, depth(images, scales=1)[0], rtol=1e-3)
+    with pytest.raises(EgodepthError, match="opset must be from 11 to 20, got 9"):
+        export_onnx(depth, 64, 96, path, opset=9)
+
+
+def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("onnx", "onnxruntime", "openvino"):
+        pytest.importorskip(name)
+    text = (Path(__file__).parents[1] / "docs" / "howto" / "onnx.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, re.S)
+    settings = ModelSettings(depth_encoder="resnet18", pretrained=False, decoder_channels=(8,) * 5)
+    monkeypatch.chdir(tmp_path)
+    export_onnx(make_depth_net(settings).eval(), 96, 320, "depth.onnx", batch=None)
+    for block in blocks:
+        found: dict[str, Any] = {}
+        exec(compile(block, "onnx.md", "exec"), found)
+        assert found["depth"].shape == (96, 320) and (found["depth"] > 0).all()
 
 
 def test_missing_packages_and_wrong_names_are_named(

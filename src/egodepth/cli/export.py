@@ -224,10 +224,14 @@ class ExportHub(TakesRun):
 
 
 class ExportOnnx(TakesRun):
-    """Export DepthNet as ONNX: from an image in [0, 1] to inverse depth, float32."""
+    """Export DepthNet as ONNX: from images in [0, 1] to inverse depth, float32."""
 
     out: Annotated[Path, Metavar("FILE.onnx")]
     """file to write"""
+    opset: Annotated[int, Field(ge=11, le=20), Metavar("N")] = 17
+    """version of ONNX's operators, 11 to 20"""
+    batch: Annotated[Annotated[int, Field(ge=1)] | None, Metavar("N")] = None
+    """fixed number of images at once; default: any number"""
 
     def run(self) -> int:
         """See the class."""
@@ -236,7 +240,7 @@ class ExportOnnx(TakesRun):
 
         check_destination(self.out, (".onnx",))
         run = Run.load(self.run_folder)
-        run.export_onnx(self.out)
-        size = f"{run.settings.height}, {run.settings.width}"
-        print(f"{self.out}: image (1, 3, {size}) in [0, 1], RGB, to inverse_depth")
+        images = run.export_onnx(self.out, opset=self.opset, batch=self.batch)
+        size = f"{images or 'batch'}, 3, {run.settings.height}, {run.settings.width}"
+        print(f"{self.out}: image ({size}) in [0, 1], RGB, to inverse_depth")
         return 0

@@ -2,9 +2,10 @@
 
 import io
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import redirect_stdout
 from importlib import import_module
+from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +21,9 @@ from egodepth.core.quiet import quiet_loggers
 from egodepth.core.temporary import temporary_folder
 from egodepth.models.networks import DepthNet
 from egodepth.models.transformers_depth import TransformersDepth
+from egodepth.runs.onnx_graph import fold_sizes, free_batch
+from egodepth.runs.unit import Unit
+from egodepth.settings.model import ModelSettings
 
 Backend = Literal[
     "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8"
@@ -32,7 +36,8 @@ BACKENDS: dict[Backend, str] = {
     "openvino-bf16": "OpenVINO in bfloat16, fast where the CPU has it",
     "openvino-int8": "OpenVINO with 8-bit integers, calibrated on frames of the footage",
 }
-OPSET = 17
+OPSET, OPSETS = 17, range(11, 21)
+"""Default and possible versions of ONNX's operators."""
 CALIBRATION_FRAMES = 32
 
 Compute = Callable[[Tensor], Tensor]
@@ -51,27 +56,82 @@ class _Finest(nn.Module):
 
 
 def export_onnx(
-    depth: DepthNet | TransformersDepth, height: int, width: int, path: str | Path
-) -> None:
-    """Export DepthNet as ONNX, from ``image`` (1, 3, height, width) in [0, 1], RGB, to ``inverse_depth``
-    (1, 1, h, w), both float32.
+    depth: DepthNet | TransformersDepth,
+    height: int,
+    width: int,
+    path: str | Path,
+    *,
+    opset: int = OPSET,
+    batch: int | None = 1,
+    metadata: Mapping[str, str] | None = None,
+) -> int | None:
+    """Export DepthNet as ONNX, from ``image`` (batch, 3, height, width) in [0, 1], RGB, to ``inverse_depth``
+    (batch, 1, h, w), both float32.
+
+    Args:
+        depth: the network, in evaluation mode.
+        height, width: size of its input.
+        path: file to write.
+        opset: version of ONNX's operators, one of OPSETS.
+        batch: number of images; None for any.
+        metadata: names and values recorded with the model.
+
+    Returns:
+        The number of images; None if it is free, which it cannot be for depth models of transformers.
 
     Raises:
-        EgodepthError: onnx is not installed, or the file can't be written.
+        EgodepthError: onnx is not installed, another opset, or the file can't be written.
     """
     require(path, (str, Path), "path", "the file to write")
+    if opset not in OPSETS:
+        raise EgodepthError(f"opset must be from {OPSETS[0]} to {OPSETS[-1]}, got {opset!r}")
     onnx = _package("onnx")
     device = next(depth.parameters()).device
-    image = torch.zeros(1, 3, height, width, device=device)
+    image = torch.zeros(batch or 1, 3, height, width, device=device)
     model = _Finest(depth).eval()
     with atomic_path(path) as partial, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         with torch.no_grad():
             torch.onnx.export(
-                model, (image,), str(partial), dynamo=False, opset_version=OPSET,
+                model, (image,), str(partial), dynamo=False, opset_version=opset,
                 input_names=["image"], output_names=["inverse_depth"],
             )  # fmt: skip
-        onnx.checker.check_model(str(partial))
+        graph = fold_sizes(onnx.load(str(partial)))
+        images: int | None = batch or 1
+        if batch is None and free_batch(graph):
+            images = None
+        onnx.helper.set_model_props(graph, dict(metadata or {}))
+        onnx.checker.check_model(graph)
+        onnx.save(graph, str(partial))
+    return images
+
+
+def export_run_onnx(
+    depth: DepthNet | TransformersDepth,
+    settings: ModelSettings,
+    unit: Unit,
+    path: str | Path,
+    *,
+    opset: int = OPSET,
+    batch: int | None = None,
+) -> int | None:
+    """Like :func:`export_onnx`, for the DepthNet of a run, and with metadata that say what its input and output
+    are: range, layout, colours, size, unit and limits of depth. The number of images is free by default."""
+    size, about = (settings.height, settings.width), describe_onnx(settings, unit)
+    return export_onnx(depth, *size, path, opset=opset, batch=batch, metadata=about)
+
+
+def describe_onnx(settings: ModelSettings, unit: Unit) -> dict[str, str]:
+    """Metadata of an exported model: what goes in, what comes out, and in which unit."""
+    return {
+        "producer": f"egodepth {version('egodepth')}",
+        "input": "image: float32, batch x 3 x height x width (NCHW), RGB, 0 to 1",
+        "resize": "the whole image to height x width, with an anti-aliasing filter",
+        "output": "inverse_depth: float32, batch x 1 x height x width; depth = 1 / inverse_depth",
+        "height": str(settings.height), "width": str(settings.width),
+        "unit": unit.text, "metres_per_unit": f"{unit.metres:.9g}" if unit.metres else "unknown",
+        "min_depth": f"{settings.min_depth:g}", "max_depth": f"{settings.max_depth:g}",
+    }  # fmt: skip
 
 
 def make_compute(

@@ -30,7 +30,7 @@ from egodepth.runs.backends import (
     BACKENDS,
     CALIBRATION_FRAMES,
     Backend,
-    export_onnx,
+    export_run_onnx,
     make_compute,
 )
 from egodepth.runs.cameras import undistortion_of_run
@@ -197,9 +197,10 @@ class Run(
         self._compute = make_compute(backend, self._depth, *size, frames)
         return self
 
-    def export_onnx(self, path: str | Path) -> None:
-        """Write DepthNet as ONNX; see :func:`egodepth.runs.backends.export_onnx`."""
-        export_onnx(self._depth, self.settings.height, self.settings.width, path)
+    def export_onnx(self, path: str | Path, **options: Any) -> int | None:
+        """Write DepthNet as ONNX for any number of images; ``opset`` and ``batch`` as in
+        :func:`egodepth.runs.backends.export_run_onnx`."""
+        return export_run_onnx(self._depth, self.settings, self.unit, path, **options)
 
     def open(
         self,
