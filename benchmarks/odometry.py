@@ -29,6 +29,7 @@ from egodepth.data.sequence import Sequence
 from egodepth.data.sources import read_source, select
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.inference.odometry.track import track_sequence
+from egodepth.inference.odometry.tracker import OdometrySettings
 from egodepth.inference.scoring.trajectory_scores import evaluate_odometry
 from egodepth.runs.run import Run
 
@@ -44,12 +45,12 @@ def by_pose_net(run: Run, sequence: Sequence) -> dict[str, float]:
     return evaluate_odometry(run, sequence).summary
 
 
-def by_alignment(run: Run, sequence: Sequence) -> dict[str, float]:
+def by_alignment(run: Run, sequence: Sequence, *, loops: bool) -> dict[str, float]:
     """`egodepth odometry`."""
-    found = track_sequence(run, sequence)
+    found = track_sequence(run, sequence, OdometrySettings(loops=loops))
     assert sequence.world_from_camera is not None
     scores = score_trajectory(found.first_from_frame, sequence.world_from_camera)
-    return scores | {"key_frames": found.key_frames}
+    return scores | {"key_frames": found.key_frames, "loops": len(found.loops)}
 
 
 def by_colmap(sequence: Sequence, stride: int) -> dict[str, float]:
@@ -91,7 +92,10 @@ def main() -> None:
         sequence = select(read_source(source, options.data), part)[0]
         work: dict[str, Callable[[], dict[str, float]]] = {
             "PoseNet, chained": lambda run=run, s=sequence: by_pose_net(run, s),
-            "egodepth odometry": lambda run=run, s=sequence: by_alignment(run, s),
+            "egodepth odometry": lambda run=run, s=sequence: by_alignment(run, s, loops=True),
+            "egodepth odometry --loops no": lambda run=run, s=sequence: by_alignment(
+                run, s, loops=False
+            ),
         }
         if not options.skip_colmap:
             work["pycolmap"] = lambda s=sequence, k=stride: by_colmap(s, k)

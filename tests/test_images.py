@@ -18,7 +18,8 @@ from egodepth.data.footage.own_footage import read_footage
 from egodepth.data.pixels import open_image, read_values, upright_size
 from egodepth.data.preparation.static_mask import read_mask
 from egodepth.data.sources import read_source
-from egodepth.runs.run import Run, load_image
+from egodepth.runs.images import load_image
+from egodepth.runs.run import Run
 
 ORIENTATION = 0x0112
 

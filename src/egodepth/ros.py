@@ -25,7 +25,7 @@ from egodepth.inference.export.ros_messages import (
     RosMessages,
     cloud_grid,
 )
-from egodepth.inference.odometry.tracker import Odometry
+from egodepth.inference.odometry.tracker import Odometry, OdometrySettings
 from egodepth.runs.run import Run
 from egodepth.runs.unit import Unit
 
@@ -124,7 +124,8 @@ class DepthNode:
         self._change = None if lens is None else Undistortion(fitted.camera, lens)
         self._camera = fitted.camera if self._change is None else self._change.camera
         if self._odometry:
-            self._tracker = Odometry(self.run, self._camera)
+            # A node may run for days, and its poses cannot be corrected after they are published.
+            self._tracker = Odometry(self.run, self._camera, OdometrySettings(loops=False))
 
     def _tell(self, text: str) -> None:
         if text not in self._told:

@@ -19,6 +19,8 @@ class Odometry(OnFootage):
     """key frames in the sliding window"""
     trust_depth: Literal["auto", "yes", "no"] = "auto"
     """use DepthNet's depth as a strong prior; auto: if depth was learned with motion from more than PoseNet"""
+    loops: Literal["yes", "no"] = "yes"
+    """recognise places that come again, and close loops"""
     formats: tuple[Literal["mcap", "foxglove"], ...] = ()
     """formats of the trajectory besides text; mcap: ROS 2 messages (nav_msgs/Path, /tf), foxglove: Foxglove's
     schemas, as MCAP files; these need egodepth[robotics]"""
@@ -40,7 +42,7 @@ class Odometry(OnFootage):
         folder = output_folder(self.out, ODOMETRY)
         run, sequences = self.load()
         trust = {"auto": None, "yes": True, "no": False}[self.trust_depth]
-        settings = OdometrySettings(key_frames=self.key_frames, trust_depth=trust)
+        settings = OdometrySettings(self.key_frames, self.loops == "yes", trust)
         places = folder.each([sequence.name for sequence in sequences])
         for sequence, out in zip(sequences, places, strict=True):
             found, no_unit = self.track(run, sequence, settings)
@@ -53,6 +55,10 @@ class Odometry(OnFootage):
             count = len(found)
             print(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
                   f"frames/s; lengths in {found.unit}; the trajectory is in {out.path}")  # fmt: skip
+            if found.loops:
+                print(
+                    f"{len(found.loops)} loops closed; the trajectory before is in trajectory_live_*.txt"
+                )
             if found.untrusted:
                 some = ", ".join(str(n) for n in found.untrusted[:8])
                 print(

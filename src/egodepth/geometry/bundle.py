@@ -116,17 +116,33 @@ def select_points(
     strongest, place = F.max_pool2d(inner[None], cell, ceil_mode=True, return_indices=True)
     flat = place.flatten()
     y, x = flat // width, flat % width
+    return make_points(image, inverse_depth[y, x], x, y, (strongest > 0).flatten(), camera)
+
+
+def make_points(
+    image: Float[Tensor, "c h w"],
+    inverse_depth: Float[Tensor, " m"],
+    x: Int[Tensor, " m"],
+    y: Int[Tensor, " m"],
+    valid: Bool[Tensor, " m"],
+    camera: Camera,
+) -> BundlePoints:
+    """Points of one host at given pixels.
+
+    Args:
+        image: map to compare.
+        inverse_depth: of the points, > 0.
+        x, y: their pixels.
+        valid: which of them to use.
+        camera: for the image's size, unbatched.
+    """
+    height, width = image.shape[-2:]
     offsets = torch.tensor(PATTERN, device=image.device)
     px = (x[:, None] + offsets[:, 0]).clamp(0, width - 1)
     py = (y[:, None] + offsets[:, 1]).clamp(0, height - 1)
     fx, fy, cx, cy = camera.focal_and_centre.to(image).unbind(-1)
     rays = torch.stack([(px - cx) / fx, (py - cy) / fy, torch.ones_like(px, dtype=fx.dtype)], -1)
-    return BundlePoints(
-        rays[None],
-        image[:, py, px][None],
-        inverse_depth[y, x][None],
-        (strongest > 0).flatten()[None],
-    )
+    return BundlePoints(rays[None], image[:, py, px][None], inverse_depth[None], valid[None])
 
 
 @dataclass(frozen=True)
@@ -209,6 +225,21 @@ def adjust(
             if damping > 1e3:
                 break
     return state, system.weight
+
+
+def agreement(window: Window, state: BundleState) -> Float[Tensor, "o h"]:
+    """Correlation of each observer with each host at the host's visible points: 1 for equal maps, about 0 for
+    unrelated ones, and 0 where nothing is visible."""
+    pixels, _, valid, _ = _project(window, state, derivatives=False)
+    values, _, _ = sample_with_slopes(window.maps, pixels.flatten(1, 3))
+    seen = valid[:, None, ..., None].to(values)
+    first = values.unflatten(2, pixels.shape[1:4])
+    second = window.points.values.transpose(0, 1).expand_as(first)
+    count = seen.expand_as(first).sum((1, 3, 4), keepdim=True).clamp(min=1)
+    first = (first - (seen * first).sum((1, 3, 4), keepdim=True) / count) * seen
+    second = (second - (seen * second).sum((1, 3, 4), keepdim=True) / count) * seen
+    own = first.square().sum((1, 3, 4)) * second.square().sum((1, 3, 4))
+    return (first * second).sum((1, 3, 4)) / own.sqrt().clamp(min=1e-12)
 
 
 def normalized_brightness(

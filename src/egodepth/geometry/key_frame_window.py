@@ -57,9 +57,11 @@ class KeyFrameWindow(Generic[K]):
         self.camera, self.most, self.settings = camera, most, settings
         self.frames: list[K] = []
 
-    def add(self, frame: K) -> None:
-        """Add a key frame, and drop the oldest one if the window is full."""
-        self.frames = [*self.frames, frame][-self.most :]
+    def add(self, frame: K) -> list[K]:
+        """Add a key frame, and drop the oldest one if the window is full; return what was dropped."""
+        frames = [*self.frames, frame]
+        self.frames = frames[-self.most :]
+        return frames[: -self.most]
 
     def points(self) -> BundlePoints:
         """Points of all key frames."""

@@ -13,7 +13,8 @@ from egodepth.geometry.plausible import require_rigid
 from egodepth.geometry.pyramid import MIN_LEVEL_ROWS, image_pyramid, make_levels
 from egodepth.inference.arguments import check_camera, check_run
 from egodepth.models.networks import FeatureNet
-from egodepth.runs.run import ImageLike, Run, load_pair
+from egodepth.runs.images import ImageLike, load_pair
+from egodepth.runs.run import Run
 
 IMAGE_REDUCTIONS = (8, 4, 2, 1)
 FEATURE_LEVELS = 3

@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from huggingface_hub import ModelCard, ModelHubMixin
-from PIL import Image
 from torch import Tensor, nn
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
@@ -19,8 +18,6 @@ from egodepth.core.files import write_error
 from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.footage.own_footage import read_lens
-from egodepth.data.image_files import ImageFiles
-from egodepth.data.pixels import read_picture
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.landscape import texture
 from egodepth.geometry.lens import Undistortion
@@ -40,12 +37,13 @@ from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder, RunLike, download
 from egodepth.runs.footage import Source, open_footage
 from egodepth.runs.hub import CARD_TEMPLATE, card_values, save_facts
+from egodepth.runs.images import ImageLike, load_image, load_pair
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.runs.unit import Unit
 from egodepth.settings.model import ModelSettings, closest_size
 
-ImageLike = str | Path | Image.Image | np.ndarray
-"""A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
+SUMMARY_SIZE = (12, 16)
+"""Size of the small image that summarises a frame without DepthNet's encoder."""
 
 
 class NotFiniteError(EgodepthError):
@@ -332,6 +330,17 @@ class Run(
         self._require("a motion", np.isfinite(motions))
         return motions
 
+    @torch.inference_mode()
+    def summary_of_frames(self, frames: Tensor) -> np.ndarray:
+        """Vectors (B, D) of prepared frames (B, 3, h, w) that are similar where places are: means over the
+        image of the last features but one of DepthNet's encoder, or small images for other depth models."""
+        if isinstance(self._depth, DepthNet):
+            features = self._depth.encoder(frames)[-2].float().mean((2, 3))
+        else:
+            grey = frames.mean(1, keepdim=True)
+            features = F.interpolate(grey, SUMMARY_SIZE, mode="area").flatten(1)
+        return features.cpu().numpy()
+
     def _require(self, what: str, right: np.ndarray) -> None:
         wrong = ~right.reshape(len(right), -1).all(1)
         if wrong.any():
@@ -361,39 +370,3 @@ def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     left = 1 - np.clip(20 * (across - 0.05), 0, 1)
     right = left[::-1]
     return left * mirrored + right * inverse + (1 - left - right) * (inverse + mirrored) / 2
-
-
-def load_pair(first: ImageLike, second: ImageLike) -> list[np.ndarray]:
-    """Load two images as :func:`load_image` does; two files of more than 8 bits are scaled from their common
-    range, so that equal values stay equal.
-
-    Raises:
-        EgodepthError: as :func:`load_image`, or two files of different sizes.
-    """
-    if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
-        return [frame.image for frame in ImageFiles([Path(first), Path(second)]).at()]
-    return [load_image(first), load_image(second)]
-
-
-def load_image(image: ImageLike) -> np.ndarray:
-    """Load an image from a path, a Pillow image or an array, as (H, W, 3) uint8 RGB.
-
-    Raises:
-        EgodepthError: a missing or broken file, or an array of another shape or type.
-    """
-    if isinstance(image, (str, Path)):
-        return next(ImageFiles([Path(image)]).at()).image
-    if isinstance(image, Image.Image):
-        return read_picture(image)
-    if not isinstance(image, np.ndarray):
-        raise EgodepthError(
-            "an image must be a path, a Pillow image or an array (H, W, 3) uint8, got "
-            f"{type(image).__name__}"
-        )
-    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
-        raise EgodepthError(
-            f"an image array must be (H, W, 3) uint8, got {image.shape} {image.dtype}"
-        )
-    if 0 in image.shape:
-        raise EgodepthError(f"an image array must have pixels, got {image.shape}")
-    return image

@@ -22,6 +22,7 @@ from egodepth.inference.odometry.known_length import (
     KnownLength,
     LengthOfMotion,
 )
+from egodepth.inference.odometry.map import ClosedLoop
 from egodepth.inference.odometry.tracker import FrameMotion, Odometry, OdometrySettings
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import (
@@ -47,12 +48,18 @@ class TrackedTrajectory(Trajectory):
         untrusted: numbers of the frames that could not be aligned.
         seconds: computing time.
         interrupted: after how many frames tracking was interrupted, in words; empty for a whole trajectory.
+        loops: the loops that were closed.
+        rejected_loops: number of recognised places that others contradict or none supports.
+        live: (N, 4, 4) poses as they were before loops were closed, in the run's unit; None without loops.
     """
 
     key_frames: int = 0
     untrusted: list[int] = field(default_factory=list)
     seconds: float = 0.0
     interrupted: str = ""
+    loops: list[ClosedLoop] = field(default_factory=list)
+    rejected_loops: int = 0
+    live: np.ndarray | None = None
 
     @property
     def comment(self) -> str:
@@ -68,7 +75,7 @@ def track_sequence(
     known: KnownLength | None = None,
     on_frame: Callable[[FrameMotion], None] = lambda motion: None,
 ) -> TrackedTrajectory:
-    """Track the trajectory of a video by direct alignment.
+    """Track the trajectory of a video by direct alignment, and close its loops.
 
     Args:
         run: trained networks.
@@ -109,10 +116,13 @@ def track_sequence(
         if len(times) < 2:
             raise
         interrupted = f"interrupted after {len(times)} of {total} frames"
+    odometry.finish()
+    loops, count = odometry.loops, len(times)
     found = TrackedTrajectory(
-        odometry.trajectory()[: len(times)], numbers[: len(times)],
+        odometry.trajectory()[:count], numbers[:count],
         None if sequence.frames.times is None else np.array(times, np.float64), run.unit,
-        odometry.key_frames, untrusted, time.perf_counter() - started, interrupted,
+        odometry.key_frames, untrusted, time.perf_counter() - started, interrupted, loops,
+        odometry.rejected_loops, odometry.live_trajectory()[:count] if loops else None,
     )  # fmt: skip
     error: EgodepthError | None = None
     try:
@@ -168,7 +178,8 @@ def _known_unit(
 def write_trajectory(
     found: TrackedTrajectory, sequence: Sequence, out: Path | OutputFolder
 ) -> dict[str, float]:
-    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``; files of an earlier
+    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``, and the trajectory before
+    loops were closed as ``trajectory_live_tum.txt`` and ``trajectory_live_kitti.txt``; files of an earlier
     odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
 
     Returns:
@@ -181,10 +192,15 @@ def write_trajectory(
     folder = output_folder(out, ODOMETRY)
     scores = _score(found, sequence)
     found.write(folder)
+    if found.live is not None:
+        # Without times, the warning that frames are counted was given for the first.
+        times = np.array(found.numbers, np.float64) if found.times is None else found.times
+        replace(found, poses=found.live, times=times).write(folder, "trajectory_live")
     facts = {
         "sequence": sequence.name, "frames": len(found), "key_frames": found.key_frames,
         "untrusted": found.untrusted, "seconds": found.seconds, "unit": str(found.unit),
-        "interrupted": bool(found.interrupted),
+        "interrupted": bool(found.interrupted), "loops": [vars(loop) for loop in found.loops],
+        "rejected_loops": found.rejected_loops,
     }  # fmt: skip
     write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
     return scores

@@ -1,4 +1,5 @@
-"""Visual odometry: frames are aligned to key frames, and key frames are adjusted in a sliding window.
+"""Visual odometry: frames are aligned to key frames, and key frames are adjusted in a sliding window. A map of
+all key frames recognises places that come again, and closes loops.
 
 DepthNet gives key frames their depth, and thereby the whole video one scale. Alignment and bundle adjustment
 make the motion agree with the images, which PoseNet's motion does only roughly.
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from egodepth.core.errors import require
 from egodepth.data.sequence import Frame
-from egodepth.geometry import se3
+from egodepth.geometry import se3, sim3
 from egodepth.geometry.alignment import AlignSettings, align
 from egodepth.geometry.alignment_residual import State
 from egodepth.geometry.bundle import (
@@ -37,6 +38,8 @@ from egodepth.geometry.key_frame_window import (
 )
 from egodepth.geometry.pyramid import image_pyramid, make_levels
 from egodepth.inference.arguments import check_camera, check_run
+from egodepth.inference.odometry.map import ClosedLoop, Correction, KeyFrameMap
+from egodepth.inference.odometry.places import Place, make_place
 from egodepth.runs.run import Run, naming
 
 MIN_INLIER_WEIGHT, MIN_SCALE_POINTS = 0.5, 20
@@ -58,11 +61,13 @@ class OdometrySettings:
 
     Attributes:
         key_frames: number of key frames in the window.
+        loops: whether to recognise places and close loops.
         trust_depth: whether DepthNet's depth is a strong prior in bundle adjustment; by default only if it was
             learned with motion from more than PoseNet.
     """
 
     key_frames: int = KEY_FRAMES
+    loops: bool = True
     trust_depth: bool | None = None
 
 
@@ -73,10 +78,12 @@ class _KeyFrame(KeyFrame):
     Attributes:
         levels: images (3, h, w) at REDUCTIONS.
         inverse_depth: (H, W), predicted.
+        place: what the map keeps of it, if there is one.
     """
 
     levels: list[Tensor]
     inverse_depth: Tensor
+    place: Place | None
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,8 @@ class FrameMotion:
 
 
 class Odometry:
-    """Online visual odometry, frame by frame; memory grows only by one 4x4 pose per frame."""
+    """Online visual odometry, frame by frame; memory grows by one 4x4 pose per frame, and by a
+    :class:`~egodepth.inference.odometry.places.Place` per key frame if it closes loops."""
 
     def __init__(
         self,
@@ -129,7 +137,10 @@ class Odometry:
         self._window: KeyFrameWindow[_KeyFrame] = KeyFrameWindow(
             self.camera, self.settings.key_frames, self.bundle
         )
+        self._map = KeyFrameMap(self.camera) if self.settings.loops else None
+        self._corrected: tuple[tuple[int, int], Correction] | None = None
         self._key_poses: list[Tensor] = []
+        self._key_frames: list[int] = []
         self._scales: list[float] = []
         self._heights: list[float | None] = []
         self._frames: list[tuple[int, Tensor]] = []
@@ -151,10 +162,10 @@ class Odometry:
         levels = [m[0].cpu() for m in image_pyramid(image[None], REDUCTIONS)]
         if not self._window.frames:
             contrast = normalized_brightness(image[None])[0].cpu()
-            self._add_key_frame(image, contrast, levels, torch.eye(4), None)
+            self._add_key_frame(frame, image, contrast, levels, torch.eye(4), None)
             pose, trusted, is_key = torch.eye(4), True, True
         else:
-            pose, trusted, is_key = self._track(image, levels)
+            pose, trusted, is_key = self._track(frame, image, levels)
         last_key = self._window.frames[-1].camera_from_world
         before = self._absolute(self._frames[-1]) if self._frames else pose
         self._frames.append((len(self._key_poses) - 1, se3.rigid(pose @ se3.inverse(last_key))))
@@ -164,10 +175,54 @@ class Odometry:
         world_from_camera = se3.inverse(pose).double().numpy()
         return FrameMotion(frame, world_from_camera, is_key, trusted)
 
+    def finish(self) -> None:
+        """Look for loops in the newest key frames too, which the window still holds."""
+        self._settle(self._window.frames)
+
+    def _settle(self, frames: list[_KeyFrame]) -> None:
+        """Add key frames to the map."""
+        for key in frames:
+            if key.place is not None and self._map is not None:
+                key.place.settle(float(key.log_scale), key.factor)
+                self._map.add(key.place)
+                key.place = None
+
     def trajectory(self) -> np.ndarray:
-        """Current poses ``first_from_frame`` (N, 4, 4), float64, of all frames so far."""
+        """Poses ``first_from_frame`` (N, 4, 4), float64, of all frames so far, with loops closed."""
+        world_from_key = self._correction().world_from_key
+        first = sim3.inverse(world_from_key[0])
+        poses = [
+            first @ world_from_key[key] @ se3.inverse(frame_from_key.double())
+            for key, frame_from_key in self._frames
+        ]
+        scale = sim3.scale_of(world_from_key[0])
+        moved = sim3.rigid(torch.stack(poses))
+        moved[:, :3, 3] *= scale
+        return moved.numpy()
+
+    def live_trajectory(self) -> np.ndarray:
+        """Poses ``first_from_frame`` (N, 4, 4), float64, of all frames so far, without loops."""
         poses = torch.stack([self._absolute(entry) for entry in self._frames])
         return se3.inverse(poses.double()).numpy()
+
+    @property
+    def loops(self) -> list[ClosedLoop]:
+        """The loops that are closed so far."""
+        return [] if self._map is None else self._map.describe(self._correction(), self._key_frames)
+
+    @property
+    def rejected_loops(self) -> int:
+        """Number of recognised places that others contradict or none supports."""
+        return self._correction().rejected
+
+    def _correction(self) -> Correction:
+        poses = torch.stack(self._key_poses)
+        if self._map is None:
+            return Correction(se3.inverse(poses.double()))
+        state = len(self._frames), len(self._map)
+        if self._corrected is None or self._corrected[0] != state:
+            self._corrected = state, self._map.correct(poses)
+        return self._corrected[1]
 
     @property
     def key_frames(self) -> int:
@@ -177,14 +232,19 @@ class Odometry:
     def camera_heights(self) -> list[float | None]:
         """Height of each key frame's camera above the ground, in the unit of the trajectory; None where no
         ground was found."""
-        pairs = zip(self._heights, self._scales, strict=True)
-        return [None if height is None else height / math.exp(scale) for height, scale in pairs]
+        units = sim3.scale_of(self._correction().world_from_key).tolist()
+        return [
+            None if height is None else height / math.exp(scale) * unit
+            for height, scale, unit in zip(self._heights, self._scales, units, strict=True)
+        ]
 
     def _absolute(self, entry: tuple[int, Tensor]) -> Tensor:
         key, frame_from_key = entry
         return frame_from_key @ self._key_poses[key]
 
-    def _track(self, image: Tensor, levels: list[Tensor]) -> tuple[Tensor, bool, bool]:
+    def _track(
+        self, frame: Frame, image: Tensor, levels: list[Tensor]
+    ) -> tuple[Tensor, bool, bool]:
         key = self._window.frames[-1]
         pose, trusted = self._align(image, levels, key)
         contrast = normalized_brightness(image[None])[0].cpu()
@@ -194,7 +254,7 @@ class Odometry:
         flow = self._flow(key, pose)
         if flow < MAX_PARALLAX * self.camera.width and seen > MIN_OVERLAP and trusted:
             return pose, trusted, False
-        self._add_key_frame(image, contrast, levels, pose, weights)
+        self._add_key_frame(frame, image, contrast, levels, pose, weights)
         self._adjust()
         return self._window.frames[-1].camera_from_world, trusted, True
 
@@ -303,6 +363,7 @@ class Odometry:
 
     def _add_key_frame(
         self,
+        frame: Frame,
         image: Tensor,
         contrast: Tensor,
         levels: list[Tensor],
@@ -314,10 +375,15 @@ class Odometry:
         inverse = 1 / torch.from_numpy(depth[0])
         points = select_points(contrast, inverse, self.camera, POINT_CELL)
         scale = self._scale_by_points(inverse, pose, weights)
-        self._window.add(_KeyFrame(
+        place = None
+        if self._map is not None:
+            place = make_place(self.run, frame.image, image, inverse, points, self.camera)
+        dropped = self._window.add(_KeyFrame(
             len(self._key_poses), contrast, points, pose, scale,
-            torch.zeros_like(points.inverse_depth[0]), levels, inverse,
+            torch.zeros_like(points.inverse_depth[0]), levels, inverse, place,
         ))  # fmt: skip
+        self._settle(dropped)
         self._key_poses.append(pose)
+        self._key_frames.append(frame.number)
         self._scales.append(float(scale))
         self._heights.append(ground_height(inverse, self.camera))

@@ -14,8 +14,6 @@ from egodepth.data.sequence import Sequence
 from egodepth.geometry.pose_writing import write_kitti, write_tum
 from egodepth.runs.unit import OWN_UNIT, Unit
 
-KITTI_FILE, TUM_FILE = "trajectory_kitti.txt", "trajectory_tum.txt"
-
 
 @dataclass(frozen=True)
 class Trajectory:
@@ -100,19 +98,19 @@ class Trajectory:
         """
         if self.times is None:
             warnings.warn(
-                f"the footage has no times, so {TUM_FILE} counts frames in place of seconds; give its frames "
-                "per second with --fps",
+                f"the footage has no times, so {Path(path).name} counts frames in place of seconds; give its "
+                "frames per second with --fps",
                 EgodepthWarning,
                 stacklevel=2,
             )
         times = np.array(self.numbers, np.float64) if self.times is None else self.times
         write_tum(Path(path), self.first_from_frame, times)
 
-    def write(self, out: OutputFolder) -> None:
-        """Write ``trajectory_kitti.txt`` and ``trajectory_tum.txt``.
+    def write(self, out: OutputFolder, name: str = "trajectory") -> None:
+        """Write ``trajectory_kitti.txt`` and ``trajectory_tum.txt``, or others of another name.
 
         Raises:
             EgodepthError: a file that cannot be written.
         """
-        self.save_kitti(out.file(KITTI_FILE))
-        self.save_tum(out.file(TUM_FILE))
+        self.save_kitti(out.file(f"{name}_kitti.txt"))
+        self.save_tum(out.file(f"{name}_tum.txt"))

@@ -1,0 +1,202 @@
+"""The map: what is kept of all key frames of a video, and the loops between them."""
+
+import math
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from egodepth.geometry import se3, sim3
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.pose_graph import Edges, optimize, select_loops
+from egodepth.inference.odometry.places import Place, Recognition, recognize
+
+MIN_APART = 10
+"""Key frames between two of a loop; nearer ones share the window."""
+CANDIDATES = 3
+"""Key frames with the most similar summaries that are compared with a new one."""
+STEP_DEVIATION, STEP_FLOOR = (0.004, 0.03, 0.03), 0.002
+"""Standard deviations of the motion between consecutive key frames: radians, share of the motion, log scale; of
+the translation, this share of the median depth is added."""
+LOOP_DEVIATION = (0.005, 0.01, 0.03)
+"""Standard deviations of a loop: radians, share of the median depth, log scale."""
+
+
+@dataclass(frozen=True)
+class Loop:
+    """Two key frames of the same place.
+
+    Attributes:
+        first, second: numbers of the key frames.
+        found: how the place was recognised.
+    """
+
+    first: int
+    second: int
+    found: Recognition
+
+
+@dataclass(frozen=True)
+class ClosedLoop:
+    """A loop as users see it.
+
+    Attributes:
+        frames: numbers of its two frames.
+        inliers: matches of local features that agree with it.
+        agreement: correlation of the two images.
+        drift_degrees, drift, drift_scale: by how much the live trajectory was off: rotation, translation in the
+            run's unit, and factor of the scale.
+        error_degrees, error, error_scale: what is left of it.
+    """
+
+    frames: tuple[int, int]
+    inliers: int
+    agreement: float
+    drift_degrees: float
+    drift: float
+    drift_scale: float
+    error_degrees: float
+    error: float
+    error_scale: float
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The map after its loops are closed.
+
+    Attributes:
+        world_from_key: (K, 4, 4) float64 similarities; their scale is what a key frame's unit has become.
+        loops: the loops that were closed.
+        drift, error: (L, 7) of each loop before and after: axis-angle, translation, log scale.
+        rejected: number of recognised places that others contradict or none supports.
+    """
+
+    world_from_key: Tensor
+    loops: list[Loop] = field(default_factory=list)
+    drift: Tensor = field(default_factory=lambda: torch.zeros(0, 7))
+    error: Tensor = field(default_factory=lambda: torch.zeros(0, 7))
+    rejected: int = 0
+
+
+class KeyFrameMap:
+    """All key frames of a video, in about 120 KB each."""
+
+    def __init__(self, camera: Camera):
+        """Start an empty map.
+
+        Args:
+            camera: of all key frames, at the size of the networks' input.
+        """
+        self.camera = camera
+        self.places: list[Place] = []
+        self.loops: list[Loop] = []
+        self._summaries = np.zeros((0, 0), np.float16)
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @property
+    def bytes(self) -> int:
+        """Memory of all key frames."""
+        return sum(place.bytes for place in self.places)
+
+    def add(self, place: Place) -> list[Loop]:
+        """Add a key frame whose depth is settled; return the loops that it closes."""
+        count = len(self.places)
+        if count == len(self._summaries):
+            larger = np.zeros((2 * count + 64, len(place.summary)), np.float16)
+            larger[:count] = self._summaries[:count] if count else 0
+            self._summaries = larger
+        self._summaries[count] = place.summary
+        self.places.append(place)
+        found = [
+            Loop(number, count, recognition)
+            for number in self._similar(count)
+            if (recognition := recognize(self.places[number], place, self.camera)) is not None
+        ]
+        self.loops += found
+        return found
+
+    def _similar(self, number: int) -> list[int]:
+        """Key frames well before this one with the most similar summaries."""
+        count = number - MIN_APART
+        if count <= 0:
+            return []
+        known = self._summaries[: number + 1].astype(np.float32)
+        known -= known.mean(0)
+        known /= np.maximum(np.linalg.norm(known, axis=1, keepdims=True), 1e-12)
+        return np.argsort(-known[:count] @ known[-1])[:CANDIDATES].tolist()
+
+    def correct(self, camera_from_world: Tensor) -> Correction:
+        """Close the loops.
+
+        Args:
+            camera_from_world: (K, 4, 4) of all key frames, as tracked.
+        """
+        start = se3.inverse(camera_from_world.double())
+        measured = [loop.found.first_from_second for loop in self.loops]
+        if not measured:
+            return Correction(start)
+        loops = self._loop_edges(measured)
+        deviation = self._step_deviation(start)
+        kept = select_loops(loops, start, deviation)
+        if not kept.any():
+            return Correction(start, rejected=len(measured))
+        index = torch.arange(len(start))
+        edges = Edges(
+            torch.cat([index[:-1], loops.first[kept]]),
+            torch.cat([index[1:], loops.second[kept]]),
+            torch.cat([se3.inverse(start[:-1]) @ start[1:], loops.first_from_second[kept]]),
+            torch.cat([deviation, loops.deviation[kept]]),
+        )
+        poses = optimize(edges, start, index == 0)
+        # A unit in the middle of those of all key frames, as a network's depth has it.
+        poses = sim3.scaled(torch.eye(4).double(), 1 / sim3.scale_of(poses).median()) @ poses
+        closed = Edges(*(vars(loops)[name][kept] for name in vars(loops)))
+        drift, error = (closed.errors(world) * closed.deviation for world in (start, poses))
+        chosen = [loop for loop, ok in zip(self.loops, kept.tolist(), strict=True) if ok]
+        return Correction(poses, chosen, drift, error, int((~kept).sum()))
+
+    @staticmethod
+    def describe(correction: Correction, frames: list[int]) -> list[ClosedLoop]:
+        """The closed loops.
+
+        Args:
+            correction: of this map.
+            frames: frame number of each key frame.
+        """
+        described = []
+        for loop, *steps in zip(correction.loops, correction.drift, correction.error, strict=True):
+            values = [
+                value
+                for step in steps
+                for value in (
+                    math.degrees(float(step[:3].norm())), float(step[3:6].norm()), math.exp(float(step[6])),
+                )
+            ]  # fmt: skip
+            ends = frames[loop.first], frames[loop.second]
+            described.append(ClosedLoop(ends, loop.found.inliers, loop.found.agreement, *values))
+        return described
+
+    def _loop_edges(self, measured: list[Tensor]) -> Edges:
+        motions = torch.stack(measured)
+        depth = torch.tensor([loop.found.depth for loop in self.loops], dtype=torch.float64)
+        return Edges(
+            torch.tensor([loop.first for loop in self.loops]),
+            torch.tensor([loop.second for loop in self.loops]),
+            motions, _deviation(LOOP_DEVIATION, depth / sim3.scale_of(motions)),
+        )  # fmt: skip
+
+    def _step_deviation(self, start: Tensor) -> Tensor:
+        """Standard deviations (K - 1, 7) of the motions between consecutive key frames."""
+        depth = float(np.median([place.median_depth for place in self.places]))
+        length = (start[1:, :3, 3] - start[:-1, :3, 3]).norm(dim=1)
+        return _deviation(STEP_DEVIATION, length + STEP_FLOOR / STEP_DEVIATION[1] * depth)
+
+
+def _deviation(parts: tuple[float, float, float], length: Tensor) -> Tensor:
+    """(E, 7): radians, share of a length (E,), log scale."""
+    turn, shift, scale = parts
+    one = torch.ones_like(length)
+    return torch.stack([*[turn * one] * 3, *[shift * length] * 3, scale * one], 1)
