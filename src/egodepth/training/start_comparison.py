@@ -281,22 +281,23 @@ def _guess_turns(views: Views) -> Float[Tensor, "2 b 4 4"]:
     size = (height, width)
     target = F.interpolate(views.target, size, mode="area").repeat(2, 1, 1, 1)
     sources = F.interpolate(views.sources.flatten(0, 1), size, mode="area")
-    camera, far = views.camera.resize(*size).repeat(2), torch.full_like(target[:, 0], 1 / FAR)
+    pairs, tried = len(target), len(YAWS)
+    camera = views.camera.resize(*size).repeat(2 * tried)
+    far = torch.full((tried * pairs, *size), 1 / FAR, device=target.device)
     turns, differences = [], []
     for pitch in PITCHES:
-        for yaw in YAWS:
-            vector = torch.tensor([pitch, yaw, 0.0, 0.0, 0.0, 0.0], device=target.device).deg2rad()
-            turn = se3.exp(vector).expand(len(target), 4, 4)
-            warped, valid = warp(sources, far, turn, camera, camera)
-            count = valid.sum((1, 2))
-            difference = ((warped - target).abs().mean(1) * valid).sum((1, 2)) / count.clamp(min=1)
-            enough = count > MIN_TURN_OVERLAP * valid[0].numel()
-            turns.append(turn)
-            differences.append(torch.where(enough, difference, torch.inf))
-    best = torch.stack(differences).argmin(0)
-    return torch.stack(turns)[best, torch.arange(len(best), device=best.device)].unflatten(
-        0, (2, -1)
-    )
+        vectors = torch.zeros(tried, 6, device=target.device)
+        vectors[:, 0], vectors[:, 1] = pitch, torch.tensor(YAWS, device=target.device)
+        turns.append(se3.exp(vectors.deg2rad()))
+        motions = turns[-1].repeat_interleave(pairs, 0)
+        warped, valid = warp(sources.repeat(tried, 1, 1, 1), far, motions, camera, camera)
+        count = valid.sum((1, 2))
+        difference = (warped - target.repeat(tried, 1, 1, 1)).abs().mean(1) * valid
+        enough = count > MIN_TURN_OVERLAP * height * width
+        mean = difference.sum((1, 2)) / count.clamp(min=1)
+        differences.append(torch.where(enough, mean, torch.inf).unflatten(0, (tried, pairs)))
+    best = torch.cat(differences).argmin(0)
+    return torch.cat(turns)[best].unflatten(0, (2, -1))
 
 
 def _judge(networks: Networks, views: Views, guesses: list[Tensor]) -> _Judged:
@@ -324,34 +325,31 @@ def _best(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Align motions from each guess and take, for each pair, those that fit best. Returns the motions
     (2, B, 4, 4), the loss (B, H, W), minimum over sources, and whether a pixel is seen in some source."""
-    camera, statistics = views.camera.repeat(2), target_statistics(views.target)
-    inverses, sources = inverse.repeat(2, 1, 1), views.sources.flatten(0, 1)
+    count = len(guesses)
+    camera, statistics = views.camera.repeat(2 * count), target_statistics(views.target)
+    inverses = inverse.repeat(2 * count, 1, 1)
+    sources = views.sources.flatten(0, 1).repeat(count, 1, 1, 1)
     levels = make_levels(
-        image_pyramid(views.target.repeat(2, 1, 1, 1), REDUCTIONS),
+        image_pyramid(views.target.repeat(2 * count, 1, 1, 1), REDUCTIONS),
         image_pyramid(sources, REDUCTIONS),
-        inverses, camera, views.static[:, None].repeat(2, 1, 1, 1),
+        inverses, camera, views.static[:, None].repeat(2 * count, 1, 1, 1),
     )  # fmt: skip
-    how = replace(ALIGNMENT, turn_only=turn_only)
-    tried = []
-    for guess in guesses:
-        motions = align(levels, State.start(guess.flatten(0, 1)), how).state.source_from_target
-        pixels, _, valid = reproject(1 / inverses, motions, camera, camera)
-        warped = sample(sources, pixels)
-        loss = photometric_loss(warped.unflatten(0, (2, -1)), statistics)
-        valid = valid.unflatten(0, (2, -1))
-        shown = valid.float().mean((2, 3))
-        mean = (loss * valid).mean((2, 3)) / shown.clamp(min=1e-6)
-        mean = torch.where(shown < MIN_VISIBLE_SHARE, torch.inf, mean)
-        tried.append((mean, motions.unflatten(0, (2, -1)), loss, valid))
-    choice = torch.stack([mean for mean, *_ in tried]).argmin(0)
+    how, start = replace(ALIGNMENT, turn_only=turn_only), torch.stack(guesses).flatten(0, 2)
+    motions = align(levels, State.start(start), how).state.source_from_target
+    pixels, _, seen = reproject(1 / inverses, motions, camera, camera)
+    loss = photometric_loss(sample(sources, pixels).unflatten(0, (2 * count, -1)), statistics)
+    loss, valid = loss.unflatten(0, (count, 2)), seen.unflatten(0, (count, 2, -1))
+    shown = valid.float().mean((3, 4))
+    mean = (loss * valid).mean((3, 4)) / shown.clamp(min=1e-6)
+    choice = torch.where(shown < MIN_VISIBLE_SHARE, torch.inf, mean).argmin(0)
 
-    def chosen(index: int) -> Tensor:
-        values = torch.stack([each[index] for each in tried])
+    def chosen(values: Tensor) -> Tensor:
         place = choice.view(1, *choice.shape, *(1 for _ in values.shape[3:]))
         return values.gather(0, place.expand(1, *values.shape[1:]))[0]
 
-    hidden = ~chosen(3)
-    return chosen(1), minimum_over_sources(chosen(2), hidden), ~hidden.all(0)
+    hidden = ~chosen(valid)
+    best = chosen(motions.unflatten(0, (count, 2, -1)))
+    return best, minimum_over_sources(chosen(loss), hidden), ~hidden.all(0)
 
 
 def _through_ground(
