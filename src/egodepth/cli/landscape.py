@@ -34,8 +34,8 @@ class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOp
     """maximum displacement, in pixels of the run's images"""
     step: Annotated[Positive, Metavar("PIXELS")] = 0.5
     """grid spacing of the displacements, in pixels"""
-    level: Annotated[int, Field(ge=0), Metavar("N")] = 0
-    """level of the features; 0 is the finest"""
+    level: Annotated[Annotated[int, Field(ge=0)] | None, Metavar("N")] = None
+    """level of the features, 0 is the finest; default: the finest that L_fm compared in training"""
 
     def run(self) -> int:
         """See the class."""

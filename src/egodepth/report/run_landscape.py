@@ -10,7 +10,6 @@ from egodepth.report.plots import plot_landscape
 from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
-from egodepth.settings.training import TrainSettings
 
 PIXELS, RADIUS, STEP = 64, 12.0, 1.0
 """Number of random pixels, largest displacement and distance of displacements, in pixels: two seconds."""
@@ -36,17 +35,9 @@ def draw_run_landscape(run: RunLike, out: Path) -> str:
             number = sequence.frames.numbers[known[len(known) // 2]]
             found = draw_landscape(
                 folder, sequence, number, count=PIXELS, offset=offset, radius=RADIUS, step=STEP,
-                level=_compared_level(settings),
             )  # fmt: skip
     except EgodepthError:
         return ""
     shown = f"{sequence.name}, frame {number}, {found.describe()}"
     plot_landscape(out, found.mean_surfaces(), STEP, shown)
     return f"{shown}; {found.protocol}"
-
-
-def _compared_level(settings: TrainSettings) -> int:
-    """The finest level of FeatureNet that L_fm compares; 0 without FeatureNet."""
-    if settings.method in ("photometric", "images"):
-        return 0
-    return next(level for level, share in enumerate(settings.loss.feature_levels) if share)

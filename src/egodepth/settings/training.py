@@ -134,6 +134,11 @@ class LossWeights(Settings):
     both; spread: each channel by its standard deviation, so that features get smooth instead of small"""
 
     @property
+    def finest_level(self) -> int:
+        """The finest level of FeatureNet that L_fm compares."""
+        return next(level for level, share in enumerate(self.feature_levels) if share)
+
+    @property
     def terms(self) -> dict[str, float]:
         """Weight of each term by its name."""
         return {name: value for name, value in self if isinstance(value, float)}

@@ -28,9 +28,10 @@ from egodepth.losses.feature_metric import common_scale, feature_metric_loss
 from egodepth.losses.photometric import charbonnier, photometric_loss, target_statistics
 from egodepth.models.networks import FeatureNet
 from egodepth.runs.checkpoint import read_run
-from egodepth.runs.folder import RunLike
+from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
+from egodepth.settings.training import LossWeights
 
 MAX_MATCH_DEPTH = 80.0
 """Largest depth in metres of randomly drawn points."""
@@ -106,7 +107,7 @@ def draw_landscape(
     offset: int = 1,
     radius: float = 12,
     step: float = 0.5,
-    level: int = 0,
+    level: int | None = None,
     seed: int = 0,
 ) -> Landscape:
     """Compute and score the loss surfaces of a frame with a run's FeatureNet.
@@ -116,7 +117,8 @@ def draw_landscape(
         sequence: footage; without a camera of its own, it gets the run's.
         number: frame number.
         pixel, count, offset, seed: as in :func:`find_matches`.
-        radius, step, level: as in :func:`loss_surfaces`.
+        radius, step: as in :func:`loss_surfaces`.
+        level: level of the features, 0 is the finest; by default the finest that L_fm compared in training.
 
     Raises:
         EgodepthError: a bad run, frame, pixel, radius or level.
@@ -133,6 +135,9 @@ def draw_landscape(
         raise EgodepthError(
             f"level {level}: {run} has no FeatureNet, so that there are no features"
         )
+    if level is None:
+        has = networks.features is not None
+        level = RunFolder.at(run).section(LossWeights, "loss").finest_level if has else 0
     if networks.features is not None and not 0 <= level < len(networks.features.encoder.channels):
         raise EgodepthError(
             f"level {level}: the features have levels 0 to {len(networks.features.encoder.channels) - 1}"
