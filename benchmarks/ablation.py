@@ -2,9 +2,9 @@
 
     .venv/bin/python -m benchmarks.ablation kitti --data ../shared/data --out runs/ablation
 
-trains with the data set's poses given, so that errors of PoseNet stay out, every variant for the same
-number of steps and with each seed, and scores depth against the ground truth. Stopped, it goes on where
-it was. Writes OUT/kitti.json and OUT/kitti.md. The same command runs on a GPU (--device).
+trains with the data set's poses given, so that errors of PoseNet stay out (or with --poses network), every
+variant for the same number of steps and with each seed, and scores depth against the ground truth. Stopped, it
+goes on where it was. Writes OUT/kitti.json and OUT/kitti.md. The same command runs on a GPU (--device).
 """
 
 import argparse
@@ -41,7 +41,19 @@ VARIANTS = {
     "+ L_cvt": ("frozen", "L_cvt"),
     "all, frozen": ("frozen", "both"),
     "all, joint": ("joint", "both"),
+    "+ L_fm as judged best": ("joint", None),
 }
+JUDGED = {
+    "loss__feature_metric": 1.0,
+    "loss__feature_comparison": "structural",
+    "loss__feature_levels": [0, 0.5, 0.5],
+    "loss__feature_scale": 2.0,
+    "loss__feature_mask": "photometric",
+    "loss__discriminative": 0.0,
+    "loss__convergent": 0.0,
+}
+"""The form of L_fm that prefers the true depth most often, see benchmarks/judge.py; FeatureNet starts from
+ImageNet weights."""
 COLUMNS = ("abs_rel", "rmse", "a1", "low_abs_rel", "low_rmse", "low_a1")
 
 
@@ -61,14 +73,18 @@ def train_variant(
         )
         train_once(settings, run)
         changes["feature_run"] = str(run)
+    if options.init is not None:
+        changes |= {"init": options.init, "decoder_rate": 3.0, "model__start_depth": 5.0}
     if method != "photometric":
         changes["loss__feature_metric"] = weight
     levels = {} if method in ("photometric", "images") else {"loss__feature_levels": options.levels}
     changes |= {"loss__feature_comparison": options.comparison, "loss__coarse": options.coarse}
     changes |= {"loss__smooth_first": options.smooth, "loss__smooth_second": options.smooth}
+    if name == "+ L_fm as judged best":
+        levels = JUDGED
     folder = base / f"{name.replace(' ', '_').replace(',', '')}_w{weight:g}_{seed}"
     settings = make_settings(
-        excerpt, options.data, method=method, steps=options.steps, data__poses="given",
+        excerpt, options.data, method=method, steps=options.steps, data__poses=options.poses,
         **changes | levels,
     )  # fmt: skip
     train_once(settings, folder)
@@ -102,6 +118,8 @@ def main() -> None:
     parser.add_argument(
         "--smooth", type=float, default=1e-3, help="weight of both smoothness terms"
     )
+    parser.add_argument("--poses", choices=("given", "network"), default="given")
+    parser.add_argument("--init", help="run to start from; default: ImageNet weights")
     parser.add_argument("--coarse", type=float, default=0.0, help="weight of the coarse term")
     parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS))
     parser.add_argument("--device", default="auto")

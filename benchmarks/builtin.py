@@ -57,10 +57,12 @@ def track(name: str, root: Path) -> dict[str, float]:
 STARTED = ("KITTI 0009", "RedKitchen")
 
 
-def adapt(name: str, init: str, seed: int, minutes: float, root: Path) -> dict[str, float]:
-    """Scores after a training of its own from a start, and its steps."""
+def adapt(name: str, init: str, seed: int, minutes: float | None, root: Path) -> dict[str, float]:
+    """Scores after a training of its own from a start, and its steps; a single step if ``minutes`` is None."""
     source = FOOTAGE[name][0].format(root)
-    changes = {"init": init, "seed": seed, "minutes": minutes}
+    changes: dict[str, Any] = {"init": init, "seed": seed, "minutes": minutes}
+    if minutes is None:
+        changes["steps"] = 1
     if name == "KITTI 0009":
         settings = requested_settings("kitti_small", changes=changes | {"data.root": str(root)})
     else:
@@ -76,7 +78,7 @@ def compare_starts(
     """Scores of each footage by start and minutes, one per seed."""
     results: dict[str, Any] = {}
     for name in names:
-        adapt(name, "none", 0, 0.1, root)  # makes poses and labels
+        adapt(name, "none", 0, None, root)  # makes all poses and labels, as a time budget would not
         rows: dict[str, Any] = {BUILTIN: {"0": [score(BUILTIN, name, root)]}, "none": {}}
         for length in minutes:
             for init in rows:
