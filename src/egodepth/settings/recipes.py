@@ -8,13 +8,28 @@ from egodepth.core.suggestions import did_you_mean, similar_path
 from egodepth.settings.model import ModelSettings
 from egodepth.settings.training import DataSettings, LossWeights, TrainSettings
 
+SHALLOW = ModelSettings(feature_depth=3)
+"""Networks for trainings of minutes: FeatureNet ends at 1/8 of the image size."""
+LED_BY_IMAGES = LossWeights(
+    feature_metric=0.1,
+    feature_comparison="structural",
+    feature_levels=(0, 1),
+    feature_mask="photometric",
+    regularizer_norm="spread",
+    discriminative=0.02,
+    convergent=0.02,
+)
+"""Loss weights for trainings of minutes: L_ph leads, FeatureNet learns features that are smooth rather than
+small, and L_fm compares their structure at 1/4 of the image size."""
+
 
 def footage() -> TrainSettings:
     """Your own videos and image folders; the default of `egodepth train FOOTAGE`."""
     return TrainSettings(
         data=DataSettings(poses="auto", stride="auto", mask="auto", dense_labels=True),
         # The labels outweigh L_ph five times; without more smoothness, depth is grainy.
-        loss=LossWeights(ground_contact=0.03, smooth_first=5e-3),
+        loss=LED_BY_IMAGES.changed(ground_contact=0.03, smooth_first=5e-3),
+        model=SHALLOW,
         steps=4000,
         decoder_rate=5,
     )
@@ -24,14 +39,13 @@ def kitti_small() -> TrainSettings:
     """KITTI excerpts, in minutes on two CPU cores; DIR contains kitti_raw and kitti_odometry."""
     return TrainSettings(
         recipe="kitti_small",
-        # FeatureNet costs time, and learns little in so few steps.
-        method="photometric",
         data=DataSettings(
             sources=("kitti_raw:kitti_raw", "kitti_odometry:kitti_odometry"),
             poses="auto",
             dense_labels=True,
         ),
-        loss=LossWeights(smooth_first=5e-3),
+        loss=LED_BY_IMAGES.changed(smooth_first=5e-3),
+        model=SHALLOW,
         steps=3000,
         minutes=11.5,
         learning_rate=3e-4,
@@ -43,8 +57,6 @@ def demo() -> TrainSettings:
     """Six synthetic streets; `egodepth demo` trains on them for the given minutes."""
     return TrainSettings(
         recipe="demo",
-        # As in kitti_small: more steps in the same time.
-        method="photometric",
         data=DataSettings(
             sources=tuple(f"synthetic:{seed}" for seed in range(1, 7)),
             poses="auto",
@@ -52,7 +64,8 @@ def demo() -> TrainSettings:
             stride=3,
             dense_labels=True,
         ),
-        loss=LossWeights(smooth_first=5e-3),
+        loss=LED_BY_IMAGES.changed(smooth_first=5e-3),
+        model=SHALLOW,
         steps=3000,
         learning_rate=3e-4,
         decoder_rate=3,
@@ -65,7 +78,8 @@ def worlds() -> TrainSettings:
         recipe="worlds",
         method="photometric",
         # Roughly the median depth of the worlds, so that training starts at the right scale.
-        model=ModelSettings(start_depth=5.0),
+        model=SHALLOW.changed(start_depth=5.0),
+        loss=LED_BY_IMAGES,
         batch_size=8,
         steps=200_000,
         learning_rate=3e-4,

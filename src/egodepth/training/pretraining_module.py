@@ -13,7 +13,7 @@ from egodepth.models.networks import Networks
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch
-from egodepth.training.film import vary_film, vary_style
+from egodepth.training.film import vary_film
 from egodepth.training.module import EgodepthModule, step_seed
 from egodepth.training.motion_alignment import require_finite
 from egodepth.training.objective import ObjectiveResult, weighted_sum
@@ -64,8 +64,7 @@ class PretrainingModule(EgodepthModule):
         total, inverse_depth = torch.zeros((), device=target.device), None
         terms: dict[str, Tensor] = {}
         if self.networks.depth is not None:
-            # Not the pair: a change of one frame alone would mislead PoseNet.
-            depth, inverse_depth = self._depth_loss(batch, vary_style(target, generator))
+            depth, inverse_depth = self._depth_loss(batch, target)
             motion = self._motion_loss(raw, batch, target, source)
             terms |= {"exact_depth": depth, "exact_motion": motion}
             total = depth + MOTION_WEIGHT * motion
