@@ -130,7 +130,8 @@ def test_record3d(tmp_path: Path) -> None:
      (lambda t: t["frames"].append(t["frames"][0]), "lists 1 images twice"),
      (lambda t: t["frames"][0].update(transform_matrix=[[1, 2]]), r"shape \(1, 2\) for 000003.png"),
      (lambda t: t["frames"][0].update(transform_matrix="x"), "something else than numbers"),
-     (lambda t: t["frames"][0].update(transform_matrix=(2 * np.eye(4)).tolist()), "no rigid motion"),
+     (lambda t: t["frames"][0].update(transform_matrix=(2 * np.eye(4)).tolist()), r"json: .*no rigid"),
+     (lambda t: t["frames"][0].update(depth_file_path=[[1]]), "path of depth for 000003.png that is no text"),
      (lambda t: t.update(depth_unit_scale_factor=0), "unit of depth of 0"),
      (lambda t: t.pop("fl_x"), "lacks fl_x")],
 )  # fmt: skip

@@ -1,6 +1,8 @@
 """Footage in recordings of robots: images, cameras, times, poses, and what is wrong with them."""
 
 import io
+import os
+import shutil
 from fractions import Fraction
 from pathlib import Path
 
@@ -412,6 +414,18 @@ def test_broken_recordings_end_in_one_line(kind: str, damage: str, tmp_path: Pat
         (sequence,) = egodepth.read_source(path)
         list(sequence.frames.at())
     assert str(path) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_names_may_hold_what_is_special_in_addresses(tmp_path: Path) -> None:
+    written = drive().write(tmp_path, "ros2_sqlite")
+    for name in ("a?b#c%20d", "a#", os.fsdecode(b"a\xff\n")):
+        bag = written.rename(tmp_path / name)
+        (tmp_path / "single").mkdir(exist_ok=True)
+        single = shutil.copy(next(bag.glob("*.db3")), tmp_path / "single" / f"{name}.db3")
+        for source in (bag, single, f"{single}#/camera/image_raw"):
+            (sequence,) = egodepth.read_source(str(source))
+            assert [f.image.shape for f in sequence.frames.at()] == [(40, 64, 3)] * 4
+        written = bag
 
 
 def test_a_recording_without_images_says_what_it_holds(tmp_path: Path) -> None:

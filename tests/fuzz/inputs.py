@@ -364,6 +364,37 @@ def _images(suffix: str) -> Kind:
     return Kind(make, lambda folder: read_sequences(str(folder)), command, weight=2)
 
 
+def _posed_images(folder_of_images: str, tree: dict[str, Any]) -> Kind:
+    def make(folder: Path) -> None:
+        write_images(folder / folder_of_images, 3)
+        np.save(folder / "depth.npy", np.full((20, 40), 3.0, np.float32))
+        (folder / "images.json").write_text(json.dumps(tree))
+
+    def command(folder: Path) -> list[str]:
+        file = str(folder / "images.json")
+        return ["data", "check", file, "--out", str(folder.parent / "check.png")]
+
+    return Kind(
+        make, lambda folder: read_sequences(str(folder / "images.json")), command, "*.json", weight=4
+    )  # fmt: skip
+
+
+POSE = [[0.8, -0.6, 0, 1], [0.6, 0.8, 0, 2], [0, 0, 1, 3], [0, 0, 0, 1]]
+TRANSFORMS: dict[str, Any] = {
+    "w": 80, "h": 40, "fl_x": 60.0, "fl_y": 61.0, "cx": 40.0, "cy": 20.5, "k1": -0.05, "k2": 0.01,
+    "camera_model": "OPENCV", "depth_unit_scale_factor": 0.01,
+    "frames": [
+        {"file_path": f"images/{i:06d}.png", "transform_matrix": POSE, "timestamp": i / 10,
+         "depth_file_path": "depth.npy"}
+        for i in range(3)
+    ],
+}  # fmt: skip
+RECORD3D: dict[str, Any] = {
+    "w": 80, "h": 40, "fps": 30, "K": [60, 0, 0, 0, 61, 0, 40, 20.5, 1],
+    "poses": [[0, 0, 0.6, 0.8, i, 0, 0] for i in range(3)], "frameTimestamps": [0, 0.1, 0.2],
+    "perFrameIntrinsicCoeffs": [[60, 61, 40, 20.5]] * 3,
+}  # fmt: skip
+
 ROBOTICS = find_spec("mcap") and find_spec("rosbags")
 
 
@@ -651,6 +682,8 @@ KINDS: dict[str, Kind] = {
     **{f"predictions {suffix}": _predictions(suffix) for suffix in (".npy", ".npz", ".png")},
     "stack and split": _stack(),
     **{f"images {s}": _images(s) for s in (".png", ".jpg", ".webp", ".tiff", ".bmp", ".ppm", "16.png")},
+    "transforms.json": _posed_images("images", TRANSFORMS),
+    "record3d": _posed_images("rgb", RECORD3D),
     "video mp4": _video(".mp4", "mpeg4"),
     "video avi": _video(".avi", "mjpeg"),
     "video mkv": _video(".mkv", "mpeg4"),

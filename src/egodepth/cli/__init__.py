@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from egodepth.cli.output import START_OVER, complain
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, one_line
 from egodepth.core.memory import is_out_of_memory
 from egodepth.core.progress import reporting
 from egodepth.core.quiet import quiet_loggers
@@ -74,6 +74,6 @@ def _run(words: list[str]) -> int:
 
 def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
     if issubclass(category, EgodepthWarning):
-        print(f"egodepth: {message}", file=sys.stderr)
+        print(f"egodepth: {one_line(str(message))}", file=sys.stderr)
     else:
         print(warnings.formatwarning(message, category, *where[:2]), file=sys.stderr, end="")

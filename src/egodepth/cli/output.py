@@ -4,6 +4,8 @@ import re
 import sys
 from typing import Any
 
+from egodepth.core.errors import one_line
+
 LONGEST_WORD = 500
 """Number of characters from which a word is cut in error messages."""
 TABLE_WIDTH = 110
@@ -22,5 +24,5 @@ def print_table(table: Any) -> None:
 
 def complain(text: str) -> None:
     """Print one line to standard error, without the rest of words that are longer than any path."""
-    short = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda found: f"{found[0][:100]}...", text)
+    short = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda found: f"{found[0][:100]}...", one_line(text))
     print(f"egodepth: {short}", file=sys.stderr)

@@ -6,6 +6,7 @@ cyclopts rather than tyro: tyro prints its own errors in boxes of five or more l
 
 import inspect
 import itertools
+import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -84,7 +85,7 @@ def parse(words: Sequence[str]) -> Command | None:
     """Parse the command line into a command; None if it asked for help or the version, which was printed.
 
     Raises:
-        UsageError: an unknown command or option, a missing or wrong value.
+        UsageError: an unknown command or option, a missing or wrong value, or a ~ that no shell replaced.
     """
     empty = next((word for word in words if re.fullmatch(r"--[\w.-]+=", word)), "")
     if empty:
@@ -92,6 +93,11 @@ def parse(words: Sequence[str]) -> Command | None:
     for before, word in itertools.pairwise(["egodepth", *words]):
         if not word:
             raise UsageError(f"there is an empty word after {before!r}: is a variable not set?")
+        path = re.sub(r"^--[\w.-]+=", "", word)
+        if path.startswith("~") and not os.path.lexists(path):
+            raise UsageError(
+                f"the shell left the ~ of {word!r} as it is; write $HOME, or ./~ for a name that begins with ~"
+            )
     first = next(iter(words), "")
     if list(words) == [first] and first in FAMILIES:
         inner = [name.split()[1] for name in COMMANDS if name.startswith(f"{first} ")]

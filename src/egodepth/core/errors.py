@@ -4,8 +4,16 @@ import math
 from typing import SupportsFloat
 
 
+def one_line(text: str) -> str:
+    """Escape line ends, control characters and bytes that are no text, as names of files may hold them."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 class EgodepthError(Exception):
-    """An error that the user can fix; its message says what was found and what to type instead."""
+    """An error that the user can fix; its message is one line: what was found, what to type instead."""
+
+    def __str__(self) -> str:
+        return one_line(super().__str__())
 
 
 class NonFiniteError(EgodepthError, FloatingPointError):

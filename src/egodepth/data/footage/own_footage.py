@@ -63,7 +63,7 @@ def read_footage(path: Path) -> Sequence:
         EgodepthError: no such path, an empty folder, images both in the folder and in its ``images``, not a
             video, or poses or a ``camera.yaml`` that do not match the images.
     """
-    whole, topics = (str(path), []) if path.exists() else split_topics(str(path))
+    whole, topics = split_topics(str(path))
     if topics and is_recording(Path(whole)) and Path(whole).exists():
         return _read_recording(Path(whole), topics)
     if path.is_dir() and _is_prepared(path):

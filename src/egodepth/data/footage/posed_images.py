@@ -127,6 +127,8 @@ def _image(path: Path, frame: Mapping[str, Any]) -> _Image:
     if isinstance(time, bool) or not isinstance(time, int | float) or not np.isfinite(time):
         time = None
     depth = frame.get("depth_file_path") or frame.get("depth_path")
+    if depth and not isinstance(depth, str):
+        raise EgodepthError(f"{path} has a path of depth for {file.name} that is no text")
     return _Image(file, pose, time, path.parent / str(depth) if depth else None)
 
 
@@ -165,10 +167,13 @@ def _sequence(
     place = path.parent.resolve() / path.name
     poses = np.stack([image.pose for image in images]) @ OPENGL_FROM_OPENCV
     known = np.isfinite(poses).all((1, 2)).any()
-    return Sequence(
-        place.parent.name, frames, world_from_camera=poses if known else None, depth=depth,
-        place=place.as_posix(), metric_poses=metric,
-    )  # fmt: skip
+    try:
+        return Sequence(
+            place.parent.name, frames, world_from_camera=poses if known else None, depth=depth,
+            place=place.as_posix(), metric_poses=metric,
+        )  # fmt: skip
+    except EgodepthError as error:
+        raise EgodepthError(f"{path}: {error}") from error
 
 
 def _with_one_camera(

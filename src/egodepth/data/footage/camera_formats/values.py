@@ -122,7 +122,8 @@ def number_of(path: Path, name: str, value: Any) -> float:
             raise TypeError
         return float(value)
     except (TypeError, ValueError) as error:
-        raise file_error(path, f"holds something else than numbers: {name} is {value!r}") from error
+        shown = repr(value)[:80]
+        raise file_error(path, f"holds something else than numbers: {name} is {shown}") from error
 
 
 def array_of(path: Path, name: str, value: Any) -> np.ndarray:

@@ -23,7 +23,7 @@ def read_fixes(path: Path) -> np.ndarray:
     Raises:
         EgodepthError: a broken recording, or no such topic or several.
     """
-    whole, named = (str(path), []) if path.exists() else split_topics(str(path))
+    whole, named = split_topics(str(path))
     recording = open_recording(Path(whole))
     topics = [t for t, kind in recording.topics.items() if kind in FIXES]
     chosen = [t for t in topics if t in named] if named else topics

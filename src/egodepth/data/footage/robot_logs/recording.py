@@ -1,5 +1,6 @@
 """Opens recordings of robots (MCAP files, ROS 1 and ROS 2 bags) and reads their messages."""
 
+import os
 import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -7,6 +8,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
+from urllib.parse import quote
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import reading, visible
@@ -81,8 +83,9 @@ def is_recording(path: Path) -> bool:
 
 
 def split_topics(source: str) -> tuple[str, list[str]]:
-    """Split ``PATH#/TOPIC,/TOPIC`` into the path and the topics; no topics without ``#/``."""
-    found = re.fullmatch(r"(.*?)#(/.*)", source, re.S)
+    """Split ``PATH#/TOPIC,/TOPIC`` into the path and the topics; none without ``#/``, or if all is a path."""
+    exists = os.path.exists(source)  # noqa: PTH110  since Path.exists raises for long names
+    found = None if exists else re.fullmatch(r"(.*?)#(/.*)", source, re.S)
     return (found[1].rstrip("/"), found[2].split(",")) if found else (source, [])
 
 
@@ -131,6 +134,14 @@ def _type_name(name: str) -> str:
     return f"{'foxglove' if package == 'foxglove_msgs' else package}/{kind}"
 
 
+class _BagPath(type(Path())):  # type: ignore[misc]  # in Python 3.11, Path itself cannot be inherited from
+    """A path that formats as part of a URI, since rosbags opens SQLite files as ``f"file:{path}?..."``, where
+    ``?``, ``#`` and ``%`` in a name would end it or change it."""
+
+    def __format__(self, form: str) -> str:
+        return quote(os.fsencode(self))
+
+
 class _Bag:
     """A ROS 1 bag, or a ROS 2 bag with its ``metadata.yaml`` or as a single ``.db3``."""
 
@@ -149,7 +160,7 @@ class _Bag:
         from rosbags.highlevel import AnyReader
         from rosbags.typesys import Stores, get_typestore
 
-        return AnyReader([self.path], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
+        return AnyReader([_BagPath(self.path)], default_typestore=get_typestore(Stores.ROS2_HUMBLE))
 
     def messages(self, topics: Collection[str], start: int | None = None) -> Iterator[Message]:
         """See :class:`Recording`."""

@@ -1,0 +1,43 @@
+"""Paths that are of another kind than expected, or have odd names: one line says what is wrong."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from egodepth.cli import main
+from egodepth.core.errors import EgodepthError
+
+ODD = (
+    "file", "folder", "loop", "file/x", "two\nlines", os.fsdecode(b"\xff\n"), "n" * 300, "", "-", "/dev/null",
+    "~user/x",
+)  # fmt: skip
+COMMANDS = (
+    "predict @ folder --out x", "odometry @ folder --out x", "evaluate depth file --data @",
+    "evaluate odometry @ --truth file", "evaluate odometry file --truth @", "export hub @ --out x",
+    "report @ --out x.html", "judge @ folder", "landscape @ folder", "data check @",
+    "train @ --out x", "train folder --out x --config @", "import featdepth @ --out x",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_odd_paths_end_in_one_line(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("x")
+    Path("folder").mkdir()
+    Path("loop").symlink_to("loop")
+    before = sorted(os.listdir())
+    for odd in ODD:
+        assert main([odd if word == "@" else word for word in command.split()]) in (1, 2), odd
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith("egodepth: ") and line.isprintable() and len(line) < 600
+    assert sorted(os.listdir()) == before
+
+
+def test_errors_escape_what_would_break_their_line() -> None:
+    assert (
+        str(EgodepthError(f"no file {os.fsdecode('Ö'.encode())}\r\n\x1b[0m"))
+        == r"no file Ö\r\n\x1b[0m"
+    )
