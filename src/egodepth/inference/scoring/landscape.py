@@ -136,8 +136,8 @@ def draw_landscape(
             f"level {level}: {run} has no FeatureNet, so that there are no features"
         )
     if level is None:
-        has = networks.features is not None
-        level = RunFolder.at(run).section(LossWeights, "loss").finest_level if has else 0
+        weights = RunFolder.at(run).section(LossWeights, "loss")
+        level = 0 if networks.features is None else weights.finest_level
     if networks.features is not None and not 0 <= level < len(networks.features.encoder.channels):
         raise EgodepthError(
             f"level {level}: the features have levels 0 to {len(networks.features.encoder.channels) - 1}"
@@ -331,8 +331,7 @@ def _feature_surfaces(
     wide = middle[:, None, None] + (windows - middle[:, None, None]) / scale
     around = pixels[:, None, None] + (_windows(pixels) - pixels[:, None, None]) / scale
     target = target_statistics(values(factor * maps[0] + shift, around).transpose(0, 1))
-    second = factor * maps[1] + shift
-    losses = []
+    second, losses = factor * maps[1] + shift, []
     for some in shifts.split(_SHIFTS_AT_ONCE):
         moved = values(second, wide + some[:, None, None, None]).permute(1, 2, 0, 3, 4)
         losses.append(photometric_loss(moved, target)[..., 1, 1])
