@@ -71,6 +71,8 @@ def words(frames: Path, out: Path, batch: int) -> list[str]:
     settings = {
         **TINY, "method": "features", "batch_size": batch, "steps": 1, "data.fov": 60,
         "data.augment": False, "data.stride": 1, "data.poses": "network",
+        # Divided by the spread over the batch of each process, L_dis and L_cvt depend on how it is split.
+        "loss.regularizer_norm": "none",
     }  # fmt: skip
     typed = ["train", str(frames), "--out", str(out)]
     for name, value in settings.items():

@@ -15,8 +15,9 @@ import egodepth
 from egodepth.core import progress
 from egodepth.core.progress import Phase
 from egodepth.core.terminal import TerminalReporter
-from egodepth.inference.export.cloud import fuse_cloud, write_colmap
+from egodepth.inference.export.colmap import write_colmap
 from egodepth.inference.export.mesh import Mesh, fuse_mesh
+from egodepth.inference.export.scene import SceneSettings
 from egodepth.inference.scoring.landscape import draw_landscape
 from egodepth.refine import SampleRefinement, refine_samples
 
@@ -158,7 +159,7 @@ def test_every_long_phase_is_reported(tiny_run: Path, tmp_path: Path) -> None:
         return fuse_mesh(run, sequence, found, 2)
 
     def write_model() -> None:
-        write_colmap(tmp_path / "model", sequence, found, fuse_cloud(run, sequence, found, 2), 2)
+        write_colmap(tmp_path / "model", run, sequence, found, SceneSettings(every=1))
 
     def predict() -> None:
         list(egodepth.write_predictions(egodepth.predict_sequence(run, sequence), tmp_path / "out"))
@@ -170,7 +171,7 @@ def test_every_long_phase_is_reported(tiny_run: Path, tmp_path: Path) -> None:
         (lambda: egodepth.track_sequence(run, sequence), {f"tracking {name}"}),
         (lambda: egodepth.evaluate_depth(run, [sequence], "indoor"), {"scoring depth"}),
         (fuse, {f"depth of {name}", f"fusing depth of {name}", "marching cubes"}),
-        (write_model, {f"depth of {name}", f"writing frames of {name}"}),
+        (write_model, {f"depth of {name}"}),
         (
             lambda: list(refine_samples(tiny_run, sequence, SampleRefinement(1), frames=[2])),
             {f"refining {name}"},

@@ -126,7 +126,8 @@ def assert_whole(folder: Path) -> None:
     [
         (["predict"], "predicting", 4, signal.SIGTERM, "no video or trajectory", "depth/0000000000.npz"),
         (["odometry"], "tracking", 4, signal.SIGINT, "after 4 of 7 frames; their traj", "trajectory_tum.txt"),
-        (["export", "colmap"], "tracking", 4, signal.SIGHUP, "this is a part", "sparse/0/images.txt"),
+        (["export", "colmap", "--every", "1"], "tracking", 4, signal.SIGHUP, "this is a part",
+         "sparse/0/images.bin"),
     ],
 )  # fmt: skip
 def test_a_command_keeps_what_is_whole(
@@ -172,7 +173,8 @@ NOTHING_LEFT = "interrupted; nothing is left half written; the same command star
          "a.ply is not written", []),
         ("export mesh RUN FRAMES --every 2 --out OUT/a.glb", ("fusing", 1), signal.SIGINT,
          "a.glb is not written", []),
-        ("export colmap RUN FRAMES --out OUT", ("writing frames", 1), signal.SIGTERM, "is incomplete", None),
+        ("export colmap RUN FRAMES --every 1 --out OUT", ("depth of", 1), signal.SIGTERM,
+         "is incomplete", None),
         ("export rerun RUN FRAMES --out OUT/a.rrd", ("recording", 1), signal.SIGHUP,
          "a.rrd is not written", []),
         ("export hub RUN --out OUT", ".json", signal.SIGTERM, "is incomplete", ["model.safetensors"]),
