@@ -12,7 +12,7 @@ from egodepth.runs.footage import open_footage
 from egodepth.runs.run import Run
 
 PIXELS, RADIUS, STEP = 64, 12.0, 1.0
-"""Number of random pixels, largest displacement and distance of displacements, in pixels: two seconds."""
+"""Number of random pixels; largest displacement and spacing of displacements, in pixels."""
 
 
 def draw_run_landscape(run: RunLike, out: Path) -> str:
