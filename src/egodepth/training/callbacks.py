@@ -90,9 +90,8 @@ class Checkpoints(StepCallback):
             self.save(trainer)
 
     def on_train_end(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self.save(
-            trainer
-        )  # an earlier callback may have replaced the last weights by the best ones
+        # An earlier callback may have replaced the last weights by the best ones.
+        self.save(trainer)
 
     def save(self, trainer: L.Trainer) -> None:
         """Write the checkpoint, and the files that belong to it.
