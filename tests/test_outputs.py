@@ -256,6 +256,19 @@ def test_destinations_are_checked_before_the_work(
     assert status == 1 and message in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize("place", ["/", "~", "~/..", "."])
+def test_results_get_a_folder_of_their_own(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "users" / "ada"
+    home.mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    monkeypatch.chdir(home)
+    with pytest.raises(EgodepthError, match=r"the root, your home or the temporary folder.*--out"):
+        output_folder(Path(place).expanduser(), "prediction")
+    output_folder(home / "results", "prediction")
+
+
 def test_a_place_that_can_be_written_to(tmp_path: Path) -> None:
     check_destination(tmp_path / "a" / "b" / "c.PLY", (".ply",))
     check_destination(tmp_path, folder=True)

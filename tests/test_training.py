@@ -38,7 +38,7 @@ from egodepth.settings.training import LossWeights, TrainSettings
 from egodepth.training import build
 from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch
-from egodepth.training.build import build_networks
+from egodepth.training.build import build_feature_net, build_networks
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
 from egodepth.training.run import TrainingInterrupted, train
@@ -528,6 +528,22 @@ def test_the_halved_schedule(frames: Path) -> None:
     assert rates[500] == rates[1999] == pytest.approx(0.8)
     assert rates[2000] == rates[2999] == pytest.approx(0.4)
     assert rates[3000] == rates[3999] == pytest.approx(0.2)
+
+
+def test_a_level_that_feature_net_lacks_is_no_level(frames: Path, tiny_run: Path) -> None:
+    with pytest.raises(
+        EgodepthError, match=r"weighs level 4, but FeatureNet has 3: .*feature_depth"
+    ):
+        build_networks(
+            tiny_settings(frames, model__feature_depth=3, loss__feature_levels=[0.0, 0.0, 0.5, 0.5])
+        )
+    shares = [0.0] * 5 + [1.0]
+    with pytest.raises(EgodepthError, match="weighs level 6, but FeatureNet has 5"):
+        build_feature_net(
+            tiny_settings(
+                frames, method="frozen", feature_run=str(tiny_run), loss__feature_levels=shares
+            )
+        )
 
 
 def test_feature_levels_are_weighed_and_regularized(frames: Path) -> None:

@@ -1,5 +1,6 @@
 """Checks of output folders: results are written neither into footage nor into a run."""
 
+import tempfile
 from pathlib import Path
 
 from egodepth.core.errors import EgodepthError
@@ -18,10 +19,11 @@ def check_output_folder(path: Path, *, for_run: bool = False) -> None:
         for_run: whether a run will be written there, which may replace an earlier one.
 
     Raises:
-        EgodepthError: the folder contains footage or a run, is the name of a run kept elsewhere, or is not
-            writable.
+        EgodepthError: the folder contains footage or a run, is the name of a run kept elsewhere, holds far more
+            than results (the root, a home or the system's temporary folder), or is not writable.
     """
     check_destination(path, folder=True)
+    _refuse_shared(path)
     is_run = RunFolder.to_make(path).exists
     if is_run and not for_run:
         raise EgodepthError(
@@ -36,6 +38,18 @@ def check_output_folder(path: Path, *, for_run: bool = False) -> None:
                 f"{folder} holds images ({images[0].name}), which results would mix with; name another "
                 "folder with --out"
             )
+
+
+def _refuse_shared(path: Path) -> None:
+    """Refuse folders that other programs keep their files in: results there are hard to find and to remove."""
+    place = path.resolve()
+    shared = {place.anchor, str(Path(tempfile.gettempdir()).resolve())}
+    home = Path("~").expanduser().resolve()
+    if str(place) in shared or place == home or place in home.parents:
+        raise EgodepthError(
+            f"{path} is the root, your home or the temporary folder, where results would lie among other "
+            f"files; name a folder of its own with --out, for example {path / 'results'}"
+        )
 
 
 def claim_folder(path: Path, *, for_run: bool = False) -> Hold:

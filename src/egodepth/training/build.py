@@ -39,7 +39,8 @@ def build_networks(settings: TrainSettings) -> Networks:
     """Build the networks of a method, with the weights of ``init`` and the frozen FeatureNet, if any.
 
     Raises:
-        EgodepthError: ``init`` or ``feature_run`` is not a run, or does not fit.
+        EgodepthError: ``init`` or ``feature_run`` is not a run, or does not fit; or a level of L_fm that
+            FeatureNet lacks.
     """
     wanted = {
         "depth": settings.method != "features",
@@ -55,6 +56,8 @@ def build_networks(settings: TrainSettings) -> Networks:
         networks.settings = networks.settings.changed(
             **{name: getattr(theirs, name) for name in DEFINED_BY["features"]}
         )
+    if networks.features is not None:
+        _require_levels(networks.features, settings)
     return networks
 
 
@@ -63,13 +66,24 @@ def build_feature_net(settings: TrainSettings) -> FeatureNet | None:
     method without one.
 
     Raises:
-        EgodepthError: ``init`` or ``feature_run`` is not a run, or does not fit.
+        EgodepthError: as :func:`build_networks`.
     """
     if settings.method in ("photometric", "images"):
         return None
     if settings.method == "frozen":
-        return _frozen_features(settings)[0]
+        features = _frozen_features(settings)[0]
+        _require_levels(features, settings)
+        return features
     return build_networks(settings.changed(method="features")).features
+
+
+def _require_levels(features: FeatureNet, settings: TrainSettings) -> None:
+    levels, shares = len(features.encoder.channels), settings.loss.feature_levels
+    if any(shares[levels:]):
+        raise EgodepthError(
+            f"loss.feature_levels {list(shares)} weighs level {len(shares)}, but FeatureNet has {levels}: "
+            "leave it out, or set a larger model.feature_depth"
+        )
 
 
 def _frozen_features(settings: TrainSettings) -> tuple[FeatureNet, ModelSettings]:
