@@ -34,17 +34,24 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "--data", "--truth", "--by", "--alignment", "--max_apart", "--json", "--plot", "--plot_errors",
         "--rate",
     ),
+    "judge MINE --count 1 --common model.height=64&model.width=96&model.pretrained=false": (
+        "--losses", "--base", "--common", "--frames", "--count", "--progress", "--json", "--sequence",
+    ),
     "landscape RUN MINE --frame 1 --count 3 --out OUT": (
         "--frame", "--pixel", "--count", "--offset", "--radius", "--step", "--level", "--seed", *FOOTAGE,
     ),
     "export points RUN FRAMES --fov 60 --out OUT.ply": ("--every", "--depth", *FOOTAGE),
     "export mesh RUN FRAMES --fov 60 --out OUT.obj": ("--every", "--depth", "--voxel", *FOOTAGE),
-    "export onnx RUN --out OUT.onnx": ("--out",),
+    "export colmap RUN FRAMES --fov 60 --out OUT": ("--every", "--depth", "--mask", *FOOTAGE),
+    "export nerfstudio RUN FRAMES --fov 60 --out OUT": ("--every", "--depth", "--mask", *FOOTAGE),
+    "export onnx RUN --out OUT.onnx": ("--out", "--opset", "--batch"),
     "export hub RUN --out OUT": ("--out",),
     "report RUN --out OUT.html": ("--out",),
     "leaderboard MINE": ("--out",),
     "data check FRAMES --out OUT.png": ("--out", "--sequence"),
     "import featdepth FRAMES --out OUT": ("--height", "--width", "--out"),
+    "view NOTHING FRAMES": ("--port", "--fov", "--camera", "--speed", "--fps", "--device"),
+    "ros RUN": ("--image", "--camera_info", "--metres_per_unit", "--device"),
     "demo --out OUT": ("--minutes", "--init", "--seed", "--out"),
     "pretrain --out OUT --init MINE": ("--minutes", "--hours", "--init", "--seed", "--workers", "--batch_size"),
     "train NOTHING --out OUT": ("--resume", "--config", "--recipe"),
@@ -60,7 +67,7 @@ def _settings() -> tuple[str, ...]:
 def odd_option(path: Path, rng: np.random.Generator) -> None:
     """Write a command with one or two odd options, or odd words in place of its own."""
     words, options = list(COMMANDS.items())[int(rng.integers(len(COMMANDS)))]
-    given = words.split()
+    given = [word.replace("&", " ") for word in words.split()]
     if given[0] == "train":
         options += _settings()
     if given[0] == "demo":  # which would run for minutes without it
