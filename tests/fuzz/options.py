@@ -34,7 +34,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
         "--data", "--truth", "--by", "--alignment", "--max_apart", "--json", "--plot", "--plot_errors",
         "--rate",
     ),
-    "judge MINE --count 1 --common model.height=64&model.width=96&model.pretrained=false": (
+    "judge synthetic:100 --count 1 --losses method=photometric --common model.height=64&model.width=96": (
         "--losses", "--base", "--common", "--frames", "--count", "--progress", "--json", "--sequence",
     ),
     "landscape RUN MINE --frame 1 --count 3 --out OUT": (
@@ -42,8 +42,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "export points RUN FRAMES --fov 60 --out OUT.ply": ("--every", "--depth", *FOOTAGE),
     "export mesh RUN FRAMES --fov 60 --out OUT.obj": ("--every", "--depth", "--voxel", *FOOTAGE),
-    "export colmap RUN FRAMES --fov 60 --out OUT": ("--every", "--depth", "--mask", *FOOTAGE),
-    "export nerfstudio RUN FRAMES --fov 60 --out OUT": ("--every", "--depth", "--mask", *FOOTAGE),
+    "export colmap RUN FRAMES --fov 60 --every 1 --out OUT": ("--every", "--depth", "--mask", *FOOTAGE),
+    "export nerfstudio RUN FRAMES --fov 60 --every 1 --out OUT": ("--every", "--depth", "--mask", *FOOTAGE),
     "export onnx RUN --out OUT.onnx": ("--out", "--opset", "--batch"),
     "export hub RUN --out OUT": ("--out",),
     "report RUN --out OUT.html": ("--out",),
