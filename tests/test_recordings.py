@@ -275,7 +275,7 @@ def test_several_topics_are_named_and_chosen(tmp_path: Path) -> None:
     assert sequence.camera is not None and float(sequence.camera.matrix[0, 0]) == 10
     (sequence,) = egodepth.read_source(f"{tmp_path}/*.mcap#/left/image_raw")
     assert next(sequence.frames.at()).image.mean() == 10
-    with pytest.raises(EgodepthError, match="no topic /up/image_raw"):
+    with pytest.raises(EgodepthError, match="no topic '/up/image_raw'"):
         egodepth.read_source(f"{path}#/up/image_raw")
 
 

@@ -635,6 +635,8 @@ def _results_cache() -> Kind:
         with (
             patch.object(structure_from_motion, "_run_colmap", lambda _: result),
             patch.object(unknown_camera, "_estimate", lambda _: camera),
+            # A copy has another path and time, by which it would look for another cache file.
+            patch.object(type(sequence.frames), "fingerprint", "the frames of the fuzz"),
         ):
             motion = structure_from_motion.reconstruct(clip, cache).motion
             return motion, unknown_camera.estimate_unknown_camera(sequence, cache)

@@ -114,7 +114,10 @@ def reconstruct(clip: Clip, folder: Path) -> Clip:
     path = cache_file(folder, key, "-sfm.npz")
 
     def make(partial: Path) -> None:
-        np.savez(partial, **_run_colmap(clip))  # type: ignore[arg-type]
+        with partial.open(
+            "wb"
+        ) as file:  # by its name, NumPy would add .npz where a link leads elsewhere
+            np.savez(file, **_run_colmap(clip))  # type: ignore[arg-type]
 
     def read() -> dict[str, np.ndarray]:
         with np.load(path) as stored:

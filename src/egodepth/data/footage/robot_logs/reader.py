@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from egodepth.core.allowed import got
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.camera_formats.matrices import from_matrix
@@ -109,7 +110,7 @@ def _named(recording: Recording, topics: Iterable[str]) -> list[str]:
     for topic in named:
         if topic not in recording.topics:
             raise EgodepthError(
-                f"{recording.path} has no topic {topic}; "
+                f"{recording.path} has no topic {got(topic)}; "
                 f"{did_you_mean(topic, list(recording.topics), list_topics(recording.topics))}"
             )
     return named
