@@ -153,3 +153,7 @@ def test_structure_from_motion_heals(
     DAMAGES[damage](next((tmp_path / "cache").iterdir()))
     with pytest.warns(EgodepthWarning, match="is made again"):
         assert found() == made["inverse_depth"][4:8].tolist()
+    (path,) = (tmp_path / "cache").glob("*-sfm.npz")
+    path.unlink()
+    path.symlink_to(tmp_path / "elsewhere")
+    assert found() == found() == made["inverse_depth"][4:8].tolist()
