@@ -4,9 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.conftest import write_images
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
+from egodepth.core.progress import SILENCE, Phase
 
 ODD = (
     "file", "folder", "loop", "file/x", "two\nlines", os.fsdecode(b"\xff\n"), "n" * 300, "", "-", "/dev/null",
@@ -41,3 +43,28 @@ def test_errors_escape_what_would_break_their_line() -> None:
         str(EgodepthError(f"no file {os.fsdecode('Ö'.encode())}\r\n\x1b[0m"))
         == r"no file Ö\r\n\x1b[0m"
     )
+
+
+def test_progress_escapes_names() -> None:
+    assert str(Phase("tracking a\x1b[2J\nb", None, "frames", SILENCE)) == r"tracking a\x1b[2J\nb"
+
+
+@pytest.mark.parametrize(
+    "command", ["data check @ --out x.png", "predict RUN @ --formats npz --out @x"]
+)
+def test_names_reach_the_terminal_escaped(
+    command: str,
+    tiny_run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    odd = "a\x1b[31m [red]\nb :x:"
+    write_images(tmp_path / odd, 3)
+    assert (
+        main([str(tiny_run) if w == "RUN" else w.replace("@", odd) for w in command.split()]) == 0
+    )
+    shown = "".join(capfd.readouterr())
+    assert r"a\x1b[31m [red]\nb :x:" in shown.replace("\u2502", "")
+    assert all(c.isprintable() or c == "\n" for c in shown)

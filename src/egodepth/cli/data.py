@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from egodepth.cli.command import Command, Metavar, Positional, SequenceOption
-from egodepth.cli.output import print_table
+from egodepth.cli.output import print_table, say
 
 
 class CheckData(SequenceOption):
@@ -30,7 +30,7 @@ class CheckData(SequenceOption):
         result = check_data(source, self.out, self.sequence)
         print_table(result.table)
         for line in result.lines:
-            print(line)
+            say(line)
         return 0
 
 
@@ -75,5 +75,5 @@ class ListProtocols(Command):
         from egodepth.evaluation.depth import PROTOCOLS
 
         for protocol in PROTOCOLS.values():
-            print(protocol)
+            say(protocol)
         return 0

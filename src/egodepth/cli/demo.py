@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from egodepth.cli.command import Command, Metavar, Positive, SeedOption
-from egodepth.cli.output import START_OVER, complain, print_table
+from egodepth.cli.output import START_OVER, complain, print_table, say
 
 
 class Demo(SeedOption, Command):
@@ -40,5 +40,5 @@ class Demo(SeedOption, Command):
         if result.kept_start:
             complain(f"{KEPT_START}: {result.kept_start}")
         run = RunFolder.at(self.out)
-        print(f"open {run.report} in a browser; the numbers are in {run.metrics}")
+        say(f"open {run.report} in a browser; the numbers are in {run.metrics}")
         return 0

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from egodepth.cli.command import Metavar, OnFootage, Positive, TakesRun
-from egodepth.cli.output import START_OVER
+from egodepth.cli.output import START_OVER, say
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class ExportFootage(OnFootage):
         written = f"{what}, lengths in {found.unit}, are in {self.out}"
         if found.interrupted:
             raise KeyboardInterrupt(f"{found.interrupted}; this is a part: {written}; {START_OVER}")
-        print(written)
+        say(written)
         if no_unit is not None:
             raise EgodepthError(f"{no_unit}; {self.out} is in the run's own unit") from no_unit
         return 0
@@ -209,7 +209,7 @@ class ExportHub(TakesRun):
             raise KeyboardInterrupt(
                 f"interrupted; {self.out} is incomplete; {START_OVER}"
             ) from stop
-        print(f"{self.out} holds the run for others: model.safetensors, config.yaml, README.md")
+        say(f"{self.out} holds the run for others: model.safetensors, config.yaml, README.md")
         if self.push:
             try:
                 with quiet_hub(), phase(f"uploading to {self.push}"):
@@ -219,7 +219,7 @@ class ExportHub(TakesRun):
                 raise EgodepthError(
                     f"cannot upload to {self.push}: {reason}; log in by: hf auth login"
                 ) from error
-            print(f"it is at {address}")
+            say(f"it is at {address}")
         return 0
 
 
@@ -242,5 +242,5 @@ class ExportOnnx(TakesRun):
         run = Run.load(self.run_folder)
         images = run.export_onnx(self.out, opset=self.opset, batch=self.batch)
         size = f"{images or 'batch'}, 3, {run.settings.height}, {run.settings.width}"
-        print(f"{self.out}: image ({size}) in [0, 1], RGB, to inverse_depth")
+        say(f"{self.out}: image ({size}) in [0, 1], RGB, to inverse_depth")
         return 0

@@ -14,7 +14,7 @@ from egodepth.cli.command import (
     TakesRun,
     TakesSource,
 )
-from egodepth.cli.output import print_table
+from egodepth.cli.output import print_table, say
 
 
 class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOption):
@@ -60,5 +60,5 @@ class DrawLandscape(TakesRun, TakesSource, SequenceOption, CameraOptions, SeedOp
         what = f"{sequence.name}, frame {self.frame}, {result.describe()}"
         plot_landscape(folder.file("landscape.png"), result.mean_surfaces(), self.step, what)
         print_table(landscape_table(result.groups, result.protocol))
-        print(f"landscape.png and landscape.json are in {self.out}")
+        say(f"landscape.png and landscape.json are in {self.out}")
         return 0

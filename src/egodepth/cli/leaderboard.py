@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from egodepth.cli.command import Command, Metavar, Positional
+from egodepth.cli.output import say
 
 
 class Leaderboard(Command):
@@ -27,5 +28,6 @@ class Leaderboard(Command):
         boards = collect(self.folder, with_published=not self.own_only)
         if self.out:
             write_text(self.out, (as_html if self.out.suffix == ".html" else as_markdown)(boards))
-        print(as_markdown(boards))
+        for line in as_markdown(boards).split("\n"):
+            say(line)
         return 0

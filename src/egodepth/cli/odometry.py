@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from egodepth.cli.command import Metavar, OnFootage
-from egodepth.cli.output import START_OVER, print_table
+from egodepth.cli.output import START_OVER, print_table, say
 from egodepth.core.errors import EgodepthError
 
 
@@ -53,15 +53,15 @@ class Odometry(OnFootage):
             plot_trajectory(out.file("trajectory.png"), found.first_from_frame,
                             found.true_poses(sequence) if scores else None)  # fmt: skip
             count = len(found)
-            print(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
+            say(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
                   f"frames/s; lengths in {found.unit}; the trajectory is in {out.path}")  # fmt: skip
             if found.loops:
-                print(
+                say(
                     f"{len(found.loops)} loops closed; the trajectory before is in trajectory_live_*.txt"
                 )
             if found.untrusted:
                 some = ", ".join(str(n) for n in found.untrusted[:8])
-                print(
+                say(
                     f"{len(found.untrusted)} frames could not be aligned and go on as before: {some}"
                 )
             if scores:

@@ -15,11 +15,18 @@ START_OVER = "the same command starts over"
 """How to go on after an interruption that left no checkpoint."""
 
 
+def say(text: object) -> None:
+    """Print one line to standard output, line ends and control characters escaped, as names of files may hold
+    them."""
+    print(one_line(str(text)))
+
+
 def print_table(table: Any) -> None:
     """Print a table to standard output, TABLE_WIDTH wide if that is not a terminal."""
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else TABLE_WIDTH).print(table)
+    width = None if sys.stdout.isatty() else TABLE_WIDTH
+    Console(width=width, markup=False, emoji=False).print(table)  # names may look like either
 
 
 def complain(text: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from egodepth.cli.command import Metavar, OnFootage
-from egodepth.cli.output import START_OVER
+from egodepth.cli.output import START_OVER, say
 
 
 class Predict(OnFootage):
@@ -69,5 +69,5 @@ class Predict(OnFootage):
                     f"{kept} or trajectory; {START_OVER}"
                 ) from stop
             what = "the trajectory" if run.has_motion else "no trajectory (there is no PoseNet)"
-            print(f"{count} depth maps and {what} are in {out.path}; lengths in {unit.text}")
+            say(f"{count} depth maps and {what} are in {out.path}; lengths in {unit.text}")
         return 0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Field
 
 from egodepth.cli.command import Command, Metavar, OptionsOf, Positive
-from egodepth.cli.output import BEFORE_FIRST_STEP
+from egodepth.cli.output import BEFORE_FIRST_STEP, say
 from egodepth.core.config import list_settings, override
 from egodepth.core.errors import EgodepthError
 from egodepth.settings.recipes import worlds
@@ -67,7 +67,7 @@ class Pretrain(Command):
         return 0
 
     def _print_result(self, result: "TrainResult") -> None:
-        print(
+        say(
             f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s; the run is in {self.out}"
         )
 

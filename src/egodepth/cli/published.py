@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from egodepth.cli.command import Command, Metavar, Positional
+from egodepth.cli.output import say
 
 
 class ImportFeatDepth(Command):
@@ -26,7 +27,7 @@ class ImportFeatDepth(Command):
 
         result = import_featdepth(self.file, self.out, height=self.height, width=self.width)
         unused = f"{len(result.unused)} that no network uses: {', '.join(result.unused)}"
-        print(f"{result.mapped} entries taken over, each once, into {', '.join(result.networks)}; "
+        say(f"{result.mapped} entries taken over, each once, into {', '.join(result.networks)}; "
               f"none missing; {unused}")  # fmt: skip
-        print(f"the run is in {result.run}; go on training from it with --init {result.run}")
+        say(f"the run is in {result.run}; go on training from it with --init {result.run}")
         return 0

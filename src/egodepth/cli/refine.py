@@ -16,7 +16,7 @@ from egodepth.cli.command import (
     TakesRun,
     TakesSource,
 )
-from egodepth.cli.output import START_OVER, complain, print_table
+from egodepth.cli.output import START_OVER, complain, print_table, say
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
         except TrainingInterrupted as stop:
             again = shlex.join([self.source, "--out", str(self.out), "--resume"])
             raise KeyboardInterrupt(f"{stop}; go on with: egodepth train {again}") from stop
-        print(f"{result.steps} steps; {result.held_out}; the refined run is in {self.out}, its scores are "
+        say(f"{result.steps} steps; {result.held_out}; the refined run is in {self.out}, its scores are "
               "marked as refined")  # fmt: skip
         return 0
 
@@ -102,7 +102,7 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
                     f"interrupted after {count} of {total} frames of {sequence.name}; {out.path} holds their "
                     f"depth maps, which are not scored; {START_OVER}"
                 ) from stop
-            print(f"depth maps, each {how}, are in {out.path}")
+            say(f"depth maps, each {how}, are in {out.path}")
         self._tell_improved(found, str(how), folder)
         try:
             if scored:
@@ -119,11 +119,11 @@ class Refine(TakesRun, TakesSource, SequenceOption, CameraOptions, RateOption, D
 
         kept, unchecked = sum(r is not None and r.improved for r in found), found.count(None)
         if unchecked:
-            print(
+            say(
                 "the footage is too short to hold frames out: whether its depth got better is not known"
             )
         else:
-            print(f"{kept} of {len(found)} frames keep their refinement, which explains held-out frames "
+            say(f"{kept} of {len(found)} frames keep their refinement, which explains held-out frames "
                   "better; the others have the run's own depth")  # fmt: skip
         write_json(folder.file("refined.json"), {"refined": how, "run": str(self.run_folder),
                    "frames": len(found), "improved": kept, "unchecked": unchecked})  # fmt: skip

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 from egodepth.cli.command import Metavar, TakesRun
+from egodepth.cli.output import say
 from egodepth.core.errors import EgodepthError
 
 
@@ -24,5 +25,5 @@ class WriteReport(TakesRun):
         run = RunFolder.at(self.run_folder)
         if run.is_builtin and not self.out:
             raise EgodepthError("nothing is written beside the run builtin; give --out FILE.html")
-        print(write_report(run, ReportContent(title=run.name), self.out))
+        say(write_report(run, ReportContent(title=run.name), self.out))
         return 0

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from egodepth.cli.command import Command, Metavar, OptionsOf, Positional
-from egodepth.cli.output import BEFORE_FIRST_STEP, complain
+from egodepth.cli.output import BEFORE_FIRST_STEP, complain, say
 from egodepth.core.errors import EgodepthError
 from egodepth.settings.recipes import footage
 
@@ -71,7 +71,7 @@ class Train(Command):
         from egodepth.training.estimate import estimate
 
         found = estimate(settings)
-        print(
+        say(
             f"{found.seconds_per_step:.2f} s per step; {found.steps} steps, "
             f"{found.steps / found.steps_per_epoch:.1f} epochs of {found.snippets} snippets: "
             f"{found.hours():.2f} hours after {found.prepare_seconds:.0f} s of preparation; "
@@ -85,7 +85,7 @@ class Train(Command):
 
         subtitle = f"recipe {settings.recipe}, method {settings.method}, {result.steps} steps"
         page = write_report(self.out, ReportContent(title=self.out.name, subtitle=subtitle))
-        print(
+        say(
             f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s after "
             f"{result.prepare_seconds:.0f} s of preparation; see {page}"
         )

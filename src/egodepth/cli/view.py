@@ -12,6 +12,7 @@ from egodepth.cli.command import (
     TakesRun,
     UnitOptions,
 )
+from egodepth.cli.output import say
 from egodepth.core.errors import EgodepthError
 from egodepth.core.signals import exit_status
 
@@ -83,7 +84,7 @@ class ViewLive(TakesRun, PageOptions, DeviceOption):
             view.stop()
         if view.problem:
             raise EgodepthError(view.problem)
-        print(
+        say(
             f"{view.frames} of {view.camera.seen} frames, the last ones at {view.rate:.1f} frames/s"
         )
         return status

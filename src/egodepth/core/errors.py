@@ -9,6 +9,11 @@ def one_line(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+def printable(text: str) -> str:
+    """As :func:`one_line`, for each line of a text."""
+    return "\n".join(map(one_line, text.split("\n")))
+
+
 class EgodepthError(Exception):
     """An error that the user can fix; its message is one line: what was found, what to type instead."""
 

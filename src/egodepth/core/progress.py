@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Protocol, TypeVar
 
+from egodepth.core.errors import one_line, printable
 from egodepth.core.world import World
 
 Item = TypeVar("Item")
@@ -22,7 +23,7 @@ class Phase:
     """A phase of long work, with its progress.
 
     Attributes:
-        name: description of the work.
+        name: description of the work, escaped, as it may hold names of files.
         done, total: current and final count; the total is None if unknown.
         unit: what is counted, in the plural.
         values: current values to show instead of the rate, in words; empty for the rate.
@@ -32,7 +33,7 @@ class Phase:
     def __init__(
         self, name: str, total: int | None, unit: str, reporter: "Reporter", done: int = 0
     ):
-        self.name, self.total, self.unit, self.done = name, total, unit, done
+        self.name, self.total, self.unit, self.done = one_line(name), total, unit, done
         self.values, self.ended = "", False
         self._reporter = reporter
         self._recent: deque[tuple[float, int]] = deque([(time.monotonic(), done)], maxlen=RECENT)
@@ -147,7 +148,7 @@ def track(
 
 def note(text: str) -> None:
     """Send the reporter a message about something found or decided."""
-    _current.get().note(text)
+    _current.get().note(printable(text))
 
 
 def describe_seconds(seconds: float) -> str:

@@ -10,7 +10,7 @@ from PIL import Image
 from rich.table import Table
 
 from egodepth.core.colours import colourize_depth
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, one_line
 from egodepth.core.files import atomic_path
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import DATA_SETS, read_source, select
@@ -79,7 +79,7 @@ def _table(sequences: list[Sequence]) -> Table:
             0 if s.world_from_camera is None else np.isfinite(s.world_from_camera[:, 0, 0]).sum()
         )
         depth = str(len(s.depth)) + (f" + {len(s.improved_depth)}" if s.improved_depth else "")
-        table.add_row(s.name, s.camera_name, str(len(s.frames)),
+        table.add_row(one_line(s.name), one_line(s.camera_name), str(len(s.frames)),
                       f"{s.frames.width}x{s.frames.height}", fov, depth, str(poses))  # fmt: skip
     return table
 

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from rich.table import Table
 
+from egodepth.core.errors import one_line
 from egodepth.evaluation.depth import LABELS, LOW, METRICS, MORE, MORE_LABELS
 
 if TYPE_CHECKING:  # for scores of two trajectory files, PyTorch is not imported
@@ -57,7 +58,7 @@ def odometry_table(summary: dict[str, float], sequence: str, caption: str) -> Ta
     """Odometry metrics of one sequence."""
     table = Table(
         padding=(0, 0),
-        title=f"odometry, {sequence}",
+        title=f"odometry, {one_line(sequence)}",
         caption=caption,
         title_justify="left",
     )
