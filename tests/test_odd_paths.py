@@ -1,14 +1,17 @@
 """Paths that are of another kind than expected, or have odd names: one line says what is wrong."""
 
+import io
 import os
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from tests.conftest import write_images
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
 from egodepth.core.progress import SILENCE, Phase
+from egodepth.core.terminal import TerminalReporter
 
 ODD = (
     "file", "folder", "loop", "file/x", "two\nlines", os.fsdecode(b"\xff\n"), "n" * 300, "", "-", "/dev/null",
@@ -49,8 +52,19 @@ def test_progress_escapes_names() -> None:
     assert str(Phase("tracking a\x1b[2J\nb", None, "frames", SILENCE)) == r"tracking a\x1b[2J\nb"
 
 
+def test_notes_show_names_as_they_are() -> None:
+    shown = io.StringIO()
+    TerminalReporter(Console(file=shown)).note("[red] :x: Ö")
+    assert shown.getvalue() == "[red] :x: Ö\n"
+
+
 @pytest.mark.parametrize(
-    "command", ["data check @ --out x.png", "predict RUN @ --formats npz --out @x"]
+    "command",
+    [
+        "data check @ --out x.png",
+        "predict RUN @ --formats npz --out @x",
+        "evaluate odometry @.txt --truth truth.txt",
+    ],
 )
 def test_names_reach_the_terminal_escaped(
     command: str,
@@ -62,6 +76,8 @@ def test_names_reach_the_terminal_escaped(
     monkeypatch.chdir(tmp_path)
     odd = "a\x1b[31m [red]\nb :x:"
     write_images(tmp_path / odd, 3)
+    for name in (f"{odd}.txt", "truth.txt"):
+        Path(name).write_text("\n".join(f"{i} {i} {i / 9} 0 0 0 0 1" for i in range(8)))
     assert (
         main([str(tiny_run) if w == "RUN" else w.replace("@", odd) for w in command.split()]) == 0
     )

@@ -57,7 +57,7 @@ class TerminalReporter:
     def note(self, text: str) -> None:
         """Print a note as a line of its own."""
         self._last_line = time.monotonic()
-        self.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        self.console.print(text, markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     def show(self, phase: Phase) -> None:
         """Start, update or remove the bar of a phase."""

@@ -22,7 +22,7 @@ def depth_table(
     table = Table(
         padding=(0, 0),
         title="depth",
-        caption=f"{caption}; {summary['images']} images",
+        caption=f"{one_line(caption)}; {summary['images']} images",
         title_justify="left",
     )
     table.add_column("", no_wrap=True)
@@ -59,7 +59,7 @@ def odometry_table(summary: dict[str, float], sequence: str, caption: str) -> Ta
     table = Table(
         padding=(0, 0),
         title=f"odometry, {one_line(sequence)}",
-        caption=caption,
+        caption=one_line(caption),
         title_justify="left",
     )
     whole = summary["frames"] == summary["of_frames"]
