@@ -64,6 +64,7 @@ def test_notes_show_names_as_they_are() -> None:
         "data check @ --out x.png",
         "predict RUN @ --formats npz --out @x",
         "evaluate odometry @.txt --truth truth.txt",
+        "train @ --out x --estimate",
     ],
 )
 def test_names_reach_the_terminal_escaped(
@@ -84,3 +85,4 @@ def test_names_reach_the_terminal_escaped(
     shown = "".join(capfd.readouterr())
     assert r"a\x1b[31m [red]\nb :x:" in shown.replace("\u2502", "")
     assert all(c.isprintable() or c == "\n" for c in shown)
+    assert "\nb :x:" not in shown

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from egodepth.core import progress
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError, EgodepthWarning, one_line
 
 try:
     import fcntl
@@ -217,7 +217,7 @@ def alone(path: Path) -> Iterator[None]:
             return
         taken = try_lock(descriptor)
         if taken is False:
-            progress.note(f"waiting for another process that makes {path}")
+            progress.note(f"waiting for another process that makes {one_line(str(path))}")
             taken = try_lock(descriptor, wait=True)
         if taken is None or is_at(descriptor, file):
             break

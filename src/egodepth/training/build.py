@@ -10,7 +10,7 @@ from torch import nn
 
 from egodepth.core import progress
 from egodepth.core.allowed import got
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, one_line
 from egodepth.core.outputs import check_destination
 from egodepth.core.world import World
 from egodepth.data.footage.frame_cache import default_cache_folder
@@ -228,7 +228,7 @@ def make_stream(
         plan = label_plan(plan, folder, torch_device(settings.device), limit)
     plan = replace(plan, lines=found + plan.lines)
     for line in plan.lines:
-        progress.note(line)
+        progress.note(one_line(line))
     stream = SnippetStream(
         plan.clips,
         directions=data.directions,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from egodepth.core import progress
+from egodepth.core.errors import one_line
 from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
 from egodepth.data.preparation.dense_depth import key_positions
 from egodepth.models.networks import Networks
@@ -123,7 +124,7 @@ class LabelRounds(StepCallback):
             if complaint:
                 lines.append(f"{clip.sequence.name}: {complaint}, and are left out")
         made.line = f"step {made.step}: " + "; ".join([*plan.lines, *lines])
-        progress.note(made.line)
+        progress.note(one_line(made.line))
         self._give(made, plan.clips)
 
     def _label(self, made: _Round, trainer: L.Trainer) -> Plan:
