@@ -1,10 +1,13 @@
 """Bounds the memory that compressed chunks of recordings may take; a few kilobytes can unpack to gigabytes."""
 
 import bz2
-import os
+import io
+import shutil
 import struct
-from collections.abc import Callable
-from pathlib import Path
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path, PurePath
 from typing import IO, Any
 
 MAX_CHUNK = 1 << 30
@@ -13,15 +16,24 @@ _MCAP_MAGIC, _CHUNK = 8, 6
 _CHUNK_HEAD = struct.Struct("<QQQII")
 _FRAME_HEAD = 64
 """Bytes of compressed data in which zstd and LZ4 state the size of what follows."""
+_RATIOS = {b"lz4": 255, b"zstd": 1 << 15}
+"""How many bytes one of compressed data unpacks to at most, by their formats."""
+_FILE_RATIO = 1000
+"""How many times its size a whole bag may unpack to, beyond :data:`MAX_CHUNK`."""
+_PIECE = 1 << 20
 
 
-def check_mcap_chunks(file: IO[bytes]) -> None:
-    """Check what all chunks of an MCAP file claim to unpack to; reads their heads only.
+def check_mcap_chunks(file: IO[bytes], end: int, counted: tuple[bytes, ...] = (b"lz4",)) -> None:
+    """Check what all chunks of an MCAP file unpack to, by their heads or, where those bind no reader, a count.
+
+    Args:
+        file: the file, or a stream of it that only goes forward; at most its magic has been read.
+        end: its size in bytes.
+        counted: compressions whose chunks the reader unpacks without a limit.
 
     Raises:
         ValueError: a chunk that is too large.
     """
-    end = file.seek(0, os.SEEK_END)
     place = _MCAP_MAGIC
     while place + 9 <= end:
         file.seek(place)
@@ -29,9 +41,55 @@ def check_mcap_chunks(file: IO[bytes]) -> None:
         if kind == _CHUNK and length >= _CHUNK_HEAD.size:
             _, _, size, _, name_length = _CHUNK_HEAD.unpack(file.read(_CHUNK_HEAD.size))
             name = file.read(min(name_length, 16))
-            file.seek(8, os.SEEK_CUR)
-            _require_size(max(size, _stated_size(name, file.read(_FRAME_HEAD))))
+            (packed,) = struct.unpack("<Q", file.read(8))
+            data = file.read(_FRAME_HEAD)
+            _require_size(max(size, _stated_size(name, data)))
+            packed = min(packed, end)
+            if name in counted and packed * _RATIOS[name] > MAX_CHUNK:
+                _require_size(packed)
+                data += file.read(max(packed - len(data), 0))
+                _require_counted(name, data, "chunk")
         place += 9 + length
+
+
+def _require_counted(compression: bytes, data: bytes, what: str) -> None:
+    """Unpack data without keeping them, and refuse more than :data:`MAX_CHUNK`."""
+    if (
+        len(data) * _RATIOS[compression] > MAX_CHUNK
+        and _count(compression, io.BytesIO(data), MAX_CHUNK) > MAX_CHUNK
+    ):
+        raise ValueError(
+            f"it has a {what} of more than {MAX_CHUNK / 1e9:.2g} GB; larger ones are not read"
+        )
+
+
+def _count(compression: bytes, packed: IO[bytes], limit: int) -> int:
+    """Size in bytes that data unpack to, as far as they are whole; counting ends beyond the limit."""
+    size = 0
+    # The reader says what is wrong with damaged data, and gets no further in them.
+    with suppress(EOFError, RuntimeError, _zstd_error()):
+        stream = _unpacking(compression, packed)
+        while size <= limit and (piece := stream.read(_PIECE)):
+            size += len(piece)
+    return size
+
+
+def _unpacking(compression: bytes, packed: IO[bytes]) -> Any:
+    if compression == b"lz4":
+        import lz4.frame
+
+        return lz4.frame.open(packed)
+    import zstandard
+
+    # rosbags takes windows of any size and several frames, so the count does, too.
+    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    return unpacker.stream_reader(packed, read_across_frames=True, closefd=False)
+
+
+def _zstd_error() -> type[Exception]:
+    import zstandard
+
+    return zstandard.ZstdError
 
 
 def _stated_size(compression: bytes, head: bytes) -> int:
@@ -91,12 +149,76 @@ def _bounded(unpack: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
     return bounded
 
 
+def bound_bag_messages(reader: Any) -> None:
+    """Let a reader of a ROS 2 bag refuse messages, each compressed, that unpack to more than :data:`MAX_CHUNK`.
+
+    Args:
+        reader: an opened :class:`rosbags.rosbag2.Reader`.
+    """
+    if reader.compression_mode == "message":
+        for storage in reader.storage.storages:
+            storage.messages = _checked(storage.messages)
+
+
+def _checked(messages: Callable[..., Iterator[Any]]) -> Callable[..., Iterator[Any]]:
+    def checked(*chosen: Any) -> Iterator[Any]:
+        for connection, time, data in messages(*chosen):
+            _require_counted(b"zstd", data, "message")
+            yield connection, time, data
+
+    return checked
+
+
 def check_folder(path: Path) -> None:
-    """Check the chunks of the MCAP files of a ROS 2 bag.
+    """Check what the files of a ROS 2 bag and their chunks unpack to.
 
     Raises:
-        ValueError: a chunk that is too large.
+        ValueError: a chunk that is too large, or files that are, or that the disk has no space for.
     """
-    for file in sorted(path.glob("*.mcap")):
+    files, packed = _files_of(path)
+    sizes = _require_space(files) if packed else [file.stat().st_size for file in files]
+    for file, size in zip(files, sizes, strict=True):
         with file.open("rb") as opened:
-            check_mcap_chunks(opened)
+            content = _unpacking(b"zstd", opened) if packed else opened
+            if size >= _MCAP_MAGIC and content.read(_MCAP_MAGIC).startswith(b"\x89MCAP"):
+                check_mcap_chunks(content, size, (b"lz4", b"zstd"))
+
+
+def _files_of(path: Path) -> tuple[list[Path], bool]:
+    """The files of a ROS 2 bag, and whether they are compressed as a whole; none if rosbags will refuse it."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        text = (path / "metadata.yaml").read_text()
+        about = YAML(typ="safe").load(text)["rosbag2_bagfile_information"]
+        files = [path / PurePath(name).name for name in about["relative_file_paths"]]
+        packed = about.get("compression_mode", "").lower() == "file"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, YAMLError):
+        return [], False
+    return [file for file in files if file.is_file()], packed
+
+
+def _require_space(files: list[Path]) -> list[int]:
+    """Sizes of files once unpacked, which rosbags does into a temporary folder.
+
+    Raises:
+        ValueError: they are too large.
+    """
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    largest = max(MAX_CHUNK, _FILE_RATIO * sum(file.stat().st_size for file in files))
+    sizes: list[int] = []
+    for file in files:
+        with file.open("rb") as opened:
+            sizes.append(_count(b"zstd", opened, min(free, largest) - sum(sizes)))
+        if sum(sizes) > largest:
+            raise ValueError(
+                f"its files unpack to more than {largest / 1e9:.2g} GB, over {_FILE_RATIO} times their size"
+            )
+        if sum(sizes) > free:
+            raise ValueError(
+                f"its files unpack to more than the {free / 1e9:.2g} GB that are free in {folder}; set TMPDIR "
+                "to a folder on a larger disk"
+            )
+    return sizes

@@ -14,6 +14,7 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.files import reading, visible
 from egodepth.data.footage.robot_logs.chunks import (
     bound_bag_chunks,
+    bound_bag_messages,
     check_folder,
     check_mcap_chunks,
 )
@@ -177,8 +178,8 @@ class _Bag:
     def _opened(self) -> Iterator[Any]:
         hint = HINTS[self.path.suffix.lower() if self.path.is_file() else ""]
         with reading(self.path, "the recording", hint), self._reader() as reader:
-            if not reader.is2:
-                bound_bag_chunks(reader.readers[0])
+            bound = bound_bag_messages if reader.is2 else bound_bag_chunks
+            bound(reader.readers[0])
             yield reader
 
     def _of(self, reader: Any, topics: Collection[str], start: int | None) -> Iterator[Message]:
@@ -199,7 +200,7 @@ class _Mcap:
         self.path = path
         self._decoders: dict[int, Callable[[bytes], Any]] = {}
         with path.open("rb") as file:
-            check_mcap_chunks(file)
+            check_mcap_chunks(file, path.stat().st_size)
             file.seek(0)
             summary = SeekingReader(file).get_summary()
             self.indexed = summary is not None and bool(summary.chunk_indexes)
