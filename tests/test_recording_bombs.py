@@ -130,6 +130,33 @@ def test_compressed_files_need_space_on_the_disk(
         egodepth.read_source(path)
 
 
+def test_usual_chunks_are_not_unpacked_to_be_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise AssertionError("a chunk was unpacked")
+
+    path = write(tmp_path / "bag", "STORAGE", drive())
+    file = next(path.glob("*.mcap"))
+    with file.open("rb") as opened:
+        monkeypatch.setattr(chunks, "_count", refuse)
+        chunks.check_mcap_chunks(opened, file.stat().st_size, (b"zstd",))
+
+
+def test_frames_of_zstd_are_bounded_by_their_blocks() -> None:
+    noise = np.random.default_rng(0).bytes(300_000)
+    frames = (
+        zstandard.compress(noise)
+        + zstandard.compress(bytes(500_000))
+        + bytes.fromhex("502a4d1803000000aabbcc")
+    )
+    frames += zstandard.ZstdCompressor(write_checksum=True, write_content_size=False).compress(
+        noise
+    )
+    most = chunks._most_of_zstd(io.BytesIO(frames), 0, len(frames))
+    assert 1_100_000 <= most <= 1_100_000 + 10 * (1 << 17)
+
+
 def test_chunks_below_the_limit_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "MAX_CHUNK", 1 << 17)  # so low that they are counted
     assert count_frames(write(tmp_path / "bag", "STORAGE", drive())) == 3

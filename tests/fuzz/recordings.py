@@ -371,6 +371,7 @@ def chunk_bomb(path: Path, rng: np.random.Generator) -> None:
     """A chunk of kilobytes that unpacks to gigabytes, or claims to."""
     import bz2
 
+    import lz4.frame
     import zstandard
 
     kind = _kind_of(path)
@@ -380,17 +381,24 @@ def chunk_bomb(path: Path, rng: np.random.Generator) -> None:
         content = file.read_bytes()
         chunks = [r for r in StreamReader(io.BytesIO(content), emit_chunks=True).records
                   if isinstance(r, records.Chunk)]  # fmt: skip
-        whole = zstandard.ZstdCompressor().compressobj(
-            size=gigabytes << 30 if rng.integers(2) else -1
-        )
-        data = (
+        name = str(rng.choice(["zstd", "lz4"]))
+        if name == "zstd":
+            whole = zstandard.ZstdCompressor().compressobj(
+                size=gigabytes << 30 if rng.integers(2) else -1
+            )
+        else:
+            whole = lz4.frame.LZ4FrameCompressor()
+        data = whole.begin() if name == "lz4" else b""
+        data += (
             b"".join(whole.compress(bytes(1 << 24)) for _ in range(gigabytes << 6)) + whole.flush()
         )
         start = content.index(chunks[0].data) - 8
         head = 9 + 8 + 8 + 8 + 4 + 4 + len(chunks[0].compression)
         begin = start - head
+        claimed = gigabytes << 30 if rng.integers(2) else 1000
         chunk = struct.pack("<QQQII", chunks[0].message_start_time, chunks[0].message_end_time,
-                            gigabytes << 30, 0, 4) + b"zstd" + struct.pack("<Q", len(data)) + data  # fmt: skip
+                            claimed, 0, len(name))  # fmt: skip
+        chunk += name.encode() + struct.pack("<Q", len(data)) + data
         new = b"\x06" + struct.pack("<Q", len(chunk)) + chunk
         file.write_bytes(content[:begin] + new + content[start + 8 + len(chunks[0].data) :])
         return

@@ -18,6 +18,8 @@ _FRAME_HEAD = 64
 """Bytes of compressed data in which zstd and LZ4 state the size of what follows."""
 _RATIOS = {b"lz4": 255, b"zstd": 1 << 15}
 """How many bytes one of compressed data unpacks to at most, by their formats."""
+_ZSTD_BLOCK = 1 << 17
+"""Bytes that a block of zstd unpacks to at most (RFC 8878, 3.1.1.2.4)."""
 _FILE_RATIO = 1000
 """How many times its size a whole bag may unpack to, beyond :data:`MAX_CHUNK`."""
 _PIECE = 1 << 20
@@ -42,14 +44,55 @@ def check_mcap_chunks(file: IO[bytes], end: int, counted: tuple[bytes, ...] = (b
             _, _, size, _, name_length = _CHUNK_HEAD.unpack(file.read(_CHUNK_HEAD.size))
             name = file.read(min(name_length, 16))
             (packed,) = struct.unpack("<Q", file.read(8))
-            data = file.read(_FRAME_HEAD)
-            _require_size(max(size, _stated_size(name, data)))
+            head = file.read(_FRAME_HEAD)
+            _require_size(max(size, _stated_size(name, head)))
             packed = min(packed, end)
-            if name in counted and packed * _RATIOS[name] > MAX_CHUNK:
+            start = place + 9 + _CHUNK_HEAD.size + name_length + 8
+            if name in counted and _may_be_large(name, file, start, packed):
                 _require_size(packed)
-                data += file.read(max(packed - len(data), 0))
-                _require_counted(name, data, "chunk")
+                file.seek(start + len(head))
+                _require_counted(name, head + file.read(max(packed - len(head), 0)), "chunk")
         place += 9 + length
+
+
+def _may_be_large(compression: bytes, file: IO[bytes], start: int, packed: int) -> bool:
+    """Whether a part of a file may unpack to more than :data:`MAX_CHUNK`, told without unpacking it."""
+    if packed * _RATIOS[compression] <= MAX_CHUNK:
+        return False
+    return (
+        compression != b"zstd"
+        or not file.seekable()
+        or _most_of_zstd(file, start, start + packed) > MAX_CHUNK
+    )
+
+
+def _most_of_zstd(file: IO[bytes], place: int, end: int) -> int:
+    """Bytes that the frames of zstd in a part of a file unpack to at most, by the heads of their blocks."""
+    import zstandard
+
+    most = 0
+    while place < end:
+        file.seek(place)
+        head = file.read(18)
+        if head[1:4] == b"\x2a\x4d\x18" and head[0] & 0xF0 == 0x50:  # a frame to be skipped
+            place += 8 + int.from_bytes(head[4:8], "little")
+            continue
+        try:
+            checked = zstandard.get_frame_parameters(head).has_checksum
+            place += zstandard.frame_header_size(head)
+        except zstandard.ZstdError:
+            return most  # no reader gets beyond this place
+        last = False
+        while not last and place < end and most <= MAX_CHUNK:
+            file.seek(place)
+            block = int.from_bytes(file.read(3), "little")
+            last, kind, size = bool(block & 1), block >> 1 & 3, block >> 3
+            most += _ZSTD_BLOCK if kind == 2 else size
+            place += 3 + (1 if kind == 1 else size)
+        place += 4 * checked
+        if most > MAX_CHUNK:
+            break
+    return most
 
 
 def _require_counted(compression: bytes, data: bytes, what: str) -> None:
@@ -139,12 +182,15 @@ def _bounded(unpack: Callable[[bytes], bytes]) -> Callable[[bytes], bytes]:
 
     def bounded(data: bytes) -> bytes:
         unpacker = make()
-        unpacked: bytes = unpacker.decompress(data, MAX_CHUNK)
-        if not unpacker.eof:
+        # In pieces: LZ4's reserves at once what it may return at most.
+        unpacked = bytearray(unpacker.decompress(data, _PIECE))
+        while not (unpacker.eof or unpacker.needs_input) and len(unpacked) <= MAX_CHUNK:
+            unpacked += unpacker.decompress(b"", _PIECE)
+        if not unpacker.eof or len(unpacked) > MAX_CHUNK:
             raise ValueError(
                 f"it has a chunk that is damaged, or of more than {MAX_CHUNK / 1e9:.2g} GB"
             )
-        return unpacked
+        return bytes(unpacked)
 
     return bounded
 
