@@ -1,10 +1,7 @@
 """After kill -9 nothing is lost but the work under way. What is left is not taken for data, and the next run
 removes it and ends as an undisturbed one. They kill themselves when a file is about to get its name."""
 
-import os
 import signal
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -12,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from tests.conftest import tiny_settings, write_images
+from tests.forks import run_forked
 from tests.test_cli import run
 from tests.test_outputs import files
 
@@ -50,9 +48,7 @@ sys.exit(main(sys.argv[3:]))
 
 def kill(count: int, suffix: str, *words: object) -> None:
     """Run a command that is killed when its ``count``-th file with a suffix is written, but has no name yet."""
-    command = [sys.executable, "-c", KILLED, str(count), suffix, *map(str, words)]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == -signal.SIGKILL, ended.stderr
+    assert run_forked(KILLED, count, suffix, *words) == -signal.SIGKILL
 
 
 def leftovers(folder: Path) -> list[Path]:
@@ -147,8 +143,7 @@ cached_frames(read_source(sys.argv[1])[0], 32, 64, Path(sys.argv[2]))
 
 
 def test_a_killed_process_leaves_no_cache_behind(frames: Path, tmp_path: Path) -> None:
-    words = [sys.executable, "-c", CACHE_KILLED, str(frames), str(tmp_path)]
-    assert subprocess.run(words).returncode == -signal.SIGKILL
+    assert run_forked(CACHE_KILLED, frames, tmp_path) == -signal.SIGKILL
     assert len(leftovers(tmp_path)) == 2 and visible(tmp_path) == []  # a part, and its lock
     found, numbers = cached_frames(read_source(frames)[0], 32, 64, tmp_path)
     assert (len(found), numbers.tolist()) == (6, [0, 1, 2, 3, 4, 5])
@@ -174,9 +169,7 @@ def test_a_killed_structure_from_motion_is_repeated(
     pytest.importorskip("pycolmap", reason="structure from motion needs pycolmap")
     cache, temporary = tmp_path / "cache", tmp_path / "temporary"
     temporary.mkdir()
-    words = [sys.executable, "-c", SFM_KILLED, str(cache)]
-    ended = subprocess.run(words, env=os.environ | {"TMPDIR": str(temporary)})
-    assert ended.returncode == -signal.SIGKILL
+    assert run_forked(SFM_KILLED, cache, TMPDIR=str(temporary)) == -signal.SIGKILL
     (left,) = temporary.iterdir()
     assert left.name.startswith("egodepth-sfm-") and (left / "database.db").exists()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))

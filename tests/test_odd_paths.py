@@ -46,6 +46,9 @@ def test_errors_escape_what_would_break_their_line() -> None:
         str(EgodepthError(f"no file {os.fsdecode('Ö'.encode())}\r\n\x1b[0m"))
         == r"no file Ö\r\n\x1b[0m"
     )
+    assert (
+        str(EgodepthError("夏の\u3000動画\u2028\u202e.mp4")) == "夏の\u3000動画\\u2028\\u202e.mp4"
+    )
 
 
 def test_progress_escapes_names() -> None:

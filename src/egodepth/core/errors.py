@@ -2,11 +2,15 @@
 
 import math
 from typing import SupportsFloat
+from unicodedata import category
 
 
 def one_line(text: str) -> str:
-    """Escape line ends, control characters and bytes that are no text, as names of files may hold them."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    """Escape line ends, control characters and bytes that are no text, as names of files may hold them.
+
+    Spaces of all scripts stay: an ideographic one is common in Japanese names.
+    """
+    return "".join(c if c.isprintable() or category(c) == "Zs" else repr(c)[1:-1] for c in text)
 
 
 def printable(text: str) -> str:

@@ -92,5 +92,5 @@ def output_folder(out: str | Path | OutputFolder, kind: str) -> OutputFolder:
     """
     if isinstance(out, OutputFolder):
         return out
-    path = Path(out)
+    path = RunFolder.to_make(out).path
     return OutputFolder(path, kind, claim_folder(path))

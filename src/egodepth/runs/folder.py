@@ -120,9 +120,14 @@ class RunFolder(os.PathLike[str]):
         """The folder of a run to make or to resume.
 
         Raises:
-            EgodepthError: ``builtin`` or the name of a run on the hub.
+            EgodepthError: ``builtin``, the name of a run on the hub, or an empty text, which as a path would
+                be the working folder.
         """
         require(path, (str, Path), "out", "the folder to make")
+        if not str(path):
+            raise EgodepthError(
+                "the output folder is an empty text; name a folder, or '.' for this one"
+            )
         if str(path) == BUILTIN or str(path).startswith(HUB):
             raise EgodepthError(
                 f"{path} names a run that is kept elsewhere, and no run can be written there; name a folder "
