@@ -1,15 +1,19 @@
 """DepthNet by other runtimes, and writing beside computing."""
 
 import re
+import subprocess
 import time
 from pathlib import Path
+from shutil import which
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from benchmarks.runtimes import WEB, browser
 from PIL import Image
 from tests.conftest import write_images
+from tests.test_view import CHROMIUM
 
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError
@@ -46,6 +50,14 @@ def test_onnx_file(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
     np.testing.assert_allclose(1 / inverse[0, 0], Run.load(tiny_run).depth(IMAGES[0]), rtol=1e-4)
 
 
+MODES = {
+    ("Resize", "asymmetric"),
+    ("Resize", "nearest"),
+    ("Resize", "floor"),
+    ("Pad", "reflect"),
+    ("Pad", "constant"),
+}
+"""Those that TensorRT 8.5 and newer have."""
 PLAIN = {
     "Add", "Cast", "Clip", "Concat", "Conv", "Div", "Elu", "Identity", "MaxPool", "Mul", "Pad", "Relu",
     "Resize", "Sigmoid", "Sub",
@@ -67,6 +79,15 @@ def test_onnx_has_plain_operators_and_fixed_sizes(
     assert made == batch
     model = onnx.load(str(path))
     assert {node.op_type for node in model.graph.node} <= PLAIN
+    modes = {
+        (n.op_type, a.s.decode())
+        for n in model.graph.node
+        for a in n.attribute
+        if "mode" in a.name and a.s
+    }
+    assert modes <= MODES
+    used = {name for node in model.graph.node for name in node.input}
+    assert all(tensor.name in used for tensor in model.graph.initializer)
     assert [entry.version for entry in model.opset_import] == [opset]
     assert {entry.key: entry.value for entry in model.metadata_props} == {"unit": "metres"}
     shapes = [
@@ -95,6 +116,18 @@ def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
         found: dict[str, Any] = {}
         exec(compile(block, "onnx.md", "exec"), found)
         assert found["depth"].shape == (96, 320) and (found["depth"] > 0).all()
+
+
+@pytest.mark.skipif(CHROMIUM is None or which("npm") is None, reason="needs chromium and npm")
+def test_the_page_for_browsers_finds_the_same_depth(tiny_run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    run, path = Run.load(tiny_run), tmp_path / "depth.onnx"
+    run.export_onnx(path)
+    try:
+        found = browser(path, (IMAGES[0].transpose(2, 0, 1)[None] / 255).astype(np.float32))
+    except subprocess.CalledProcessError as error:
+        pytest.skip(f"npm can't fetch {WEB}: {error}")
+    np.testing.assert_allclose(1 / found[0, 0], run.depth(IMAGES[0]), rtol=1e-3)
 
 
 def test_missing_packages_and_wrong_names_are_named(

@@ -122,6 +122,7 @@ def free_batch(model: Any) -> bool:
     fixed = any(not first or first[0].HasField("dim_value") for first in firsts)
     if fixed or any(node.op_type in _MIXING for node in freed.graph.node):
         return False
+    _keep_used(freed, {})
     model.CopyFrom(freed)
     return True
 
