@@ -16,6 +16,7 @@ import egodepth
 from egodepth.cli import main
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data.preparation.clips import NO_PART
 from egodepth.data.sources import read_source
 from egodepth.data.synthetic.worlds import pairs
 from egodepth.data.synthetic.worlds.world import World
@@ -28,10 +29,11 @@ from egodepth.settings.model import ModelSettings
 from egodepth.settings.recipes import get_recipe, imagenet_recipe, worlds
 from egodepth.settings.training import TrainSettings
 from egodepth.training import held_out_worlds, world_stream
+from egodepth.training.augment import augment
 from egodepth.training.build import build_networks, fit_size
 from egodepth.training.held_out_worlds import HeldOutWorlds
 from egodepth.training.pretraining import pretrain
-from egodepth.training.pretraining_module import LATEST
+from egodepth.training.pretraining_module import LATEST, PretrainingModule
 from egodepth.training.requested import requested_settings
 from egodepth.training.world_stream import WorldStream
 
@@ -60,6 +62,7 @@ def test_depth_and_motion_of_a_pair_agree_in_their_unit(size: tuple[int, int]) -
     pair = pairs.pair_of(world, 4, 8).resized((0, 0, 64, 96), size)
     camera: Camera = world.camera.resize(*size)
     matrix = camera.matrix.numpy()
+    np.testing.assert_allclose(pair.matrix, matrix, atol=1e-4)
     y, x = np.mgrid[: size[0], : size[1]]
     rays = np.linalg.inv(matrix) @ np.stack([x, y, np.ones_like(x)]).reshape(3, -1)
     depth = 1 / pair.inverse_depth[0].astype(np.float64).ravel()
@@ -79,6 +82,12 @@ def test_the_canonical_unit_does_not_depend_on_the_field_of_view() -> None:
     whole = pairs.pair_of(world, 0, 1)
     part = whole.resized((16, 24, 32, 48), (64, 96))
     assert part.motion is None
+    # The pixel in the middle of the crop looks the same way as in the whole image.
+    ways = [
+        np.linalg.solve(pair.matrix, [x, y, 1])
+        for pair, x, y in ((whole, 47.5, 31.5), (part, 47.5, 31.5))
+    ]
+    np.testing.assert_allclose(*ways, atol=1e-12)
     # The middle, twice as large, lies at half the depth.
     inner = whole.inverse_depth[:, 16:48, 24:72].astype(np.float32)
     np.testing.assert_allclose(part.inverse_depth[:, ::2, ::2], 2 * inner, rtol=2e-3)
@@ -180,6 +189,28 @@ def test_a_feature_net_is_pretrained_alone_or_along(
     assert before is not None
     pairs_of = zip(before.parameters(), networks.features.parameters(), strict=True)
     assert not all(torch.equal(old, new) for old, new in pairs_of)
+
+
+def test_self_supervision_of_a_pretraining_finds_the_truth(
+    tmp_path: Path, tiny_worlds: HeldOutWorlds
+) -> None:
+    settings = _settings(steps=2, log_every=1).changed(batch_size=6)
+    settings = override(settings, {"loss.photometric": 0.1, "automask": False})
+    stream = WorldStream(batch_size=6, seed=5, draws=1.5, workers=0)
+    stream.schedule = world_stream.Schedule(1)
+    (raw,) = stream
+    batch, known = augment(raw, 0), raw.parts != NO_PART
+    assert known.any() and batch.dense is not None and batch.motions is not None
+    module = PretrainingModule(settings, build_networks(settings), stream)
+    truth = batch.dense[:, :1]
+    losses = [
+        float(module._photometric(batch, [scale * truth], batch.motions, known))
+        for scale in (1, 0.7, 1.4)
+    ]
+    assert losses[0] < 0.9 * min(losses[1:])
+    pretrain(settings, tmp_path / "run", workers=0, held_out=tiny_worlds)
+    log = next((tmp_path / "run").glob("logs/csv_*/metrics.csv"))
+    assert "photometric" in log.read_text().splitlines()[0].split(",")
 
 
 def test_pretraining_takes_no_frozen_features(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 SETTINGS = (
     "method", "init", "batch_size", "learning_rate", "decoder_rate", "weight_decay", "gradient_clip", "seed",
-    "device", "precision", "log_every", "sample_every", "checkpoint_every",
+    "device", "precision", "log_every", "sample_every", "checkpoint_every", "loss.photometric",
 )  # fmt: skip
 """Training settings that apply here, besides those of the networks."""
 WITHOUT = tuple(

@@ -79,7 +79,7 @@ def worlds() -> TrainSettings:
         method="photometric",
         # Roughly the median depth of the worlds, so that training starts at the right scale.
         model=SHALLOW.changed(start_depth=5.0),
-        loss=LED_BY_IMAGES,
+        loss=LED_BY_IMAGES.changed(photometric=0.0),
         batch_size=8,
         steps=200_000,
         learning_rate=3e-4,

@@ -9,15 +9,17 @@ from torch.optim.swa_utils import AveragedModel
 from egodepth.data.preparation.clips import NO_PART
 from egodepth.geometry import se3
 from egodepth.losses.exact import exact_depth_loss, exact_motion_loss
+from egodepth.losses.photometric import photometric_loss, target_statistics
 from egodepth.models.networks import Networks
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch
+from egodepth.training.compilation import PLAIN
 from egodepth.training.film import vary_film
 from egodepth.training.module import EgodepthModule, step_seed
 from egodepth.training.motion_alignment import require_finite
 from egodepth.training.objective import ObjectiveResult, weighted_sum
-from egodepth.training.terms import at_size, feature_terms
+from egodepth.training.terms import at_size, feature_terms, photometric_term
 from egodepth.training.world_stream import WorldStream
 
 MOTION_WEIGHT = 0.1
@@ -64,10 +66,15 @@ class PretrainingModule(EgodepthModule):
         total, inverse_depth = torch.zeros((), device=target.device), None
         terms: dict[str, Tensor] = {}
         if self.networks.depth is not None:
-            depth, inverse_depth = self._depth_loss(batch, target)
-            motion = self._motion_loss(raw, batch, target, source)
+            depth, scales = self._depth_loss(batch, target)
+            inverse_depth = scales[0]
+            known = raw.parts != NO_PART
+            motion, motions = self._motion_loss(raw, batch, target, source, known)
             terms |= {"exact_depth": depth, "exact_motion": motion}
             total = depth + MOTION_WEIGHT * motion
+            if self.settings.loss.photometric > 0:
+                terms["photometric"] = self._photometric(batch, scales, motions, known)
+                total = total + self.settings.loss.photometric * terms["photometric"]
         reconstruction = None
         if self.networks.features is not None:
             levels, images = self.networks.features(target)
@@ -77,8 +84,8 @@ class PretrainingModule(EgodepthModule):
             total = total + weighted_sum(own, self.settings.loss)
         return batch, ObjectiveResult(total, terms, inverse_depth, None, reconstruction)
 
-    def _depth_loss(self, batch: SnippetBatch, target: Tensor) -> tuple[Tensor, Tensor]:
-        """Loss of exact depth, and the finest inverse depth (B, 1, H, W)."""
+    def _depth_loss(self, batch: SnippetBatch, target: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Loss of exact depth, and the predicted inverse depths, finest first."""
         assert self.networks.depth is not None and batch.dense is not None
         inverse_depths = self.networks.depth(target)
         require_finite(inverse_depths[0], "depth")
@@ -86,18 +93,34 @@ class PretrainingModule(EgodepthModule):
             exact_depth_loss(at_size(level, target), batch.dense).mean() / 2**scale
             for scale, level in enumerate(inverse_depths)
         ]).sum()  # fmt: skip
-        return loss, inverse_depths[0]
+        return loss, inverse_depths
 
     def _motion_loss(
-        self, raw: RawBatch, batch: SnippetBatch, target: Tensor, source: Tensor
-    ) -> Tensor:
+        self, raw: RawBatch, batch: SnippetBatch, target: Tensor, source: Tensor, known: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of exact motion, and the predicted ``source_from_target`` (1, B, 4, 4)."""
         assert self.networks.pose is not None and batch.motions is not None
         forth = bool(raw.frame_ids[0, 0] < raw.frame_ids[1, 0])
         pair = (target, source) if forth else (source, target)
         true = batch.motions[0] if forth else se3.inverse(batch.motions[0])
         vector = self.networks.pose(*pair)
         require_finite(vector, "motion")
-        return exact_motion_loss(vector, true, raw.parts != NO_PART).mean()
+        motion = se3.from_rotation_translation(se3.so3_exp(vector[:, :3]), vector[:, 3:])
+        motions = (motion if forth else se3.inverse(motion))[None]
+        return exact_motion_loss(vector, true, known).mean(), motions
+
+    def _photometric(
+        self, batch: SnippetBatch, inverse_depths: list[Tensor], motions: Tensor, known: Tensor
+    ) -> Tensor:
+        """L_ph of the pairs whose motion is known, warped by the predicted depth and motion."""
+        statistics = target_statistics(batch.target)
+        with torch.no_grad():
+            identity = photometric_loss(batch.sources, statistics)
+        weight = known.float()[:, None, None, None].expand_as(batch.target[:, :1])
+        term, _ = photometric_term(
+            inverse_depths, motions, batch, self.settings, PLAIN, statistics, identity, weight
+        )
+        return term
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

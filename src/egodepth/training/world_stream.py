@@ -127,7 +127,7 @@ class WorldStream(IterableDataset[RawBatch]):
         count = len(drawn)
         return RawBatch(
             frames=torch.from_numpy(images).permute(0, 1, 4, 2, 3).contiguous(),
-            matrix=torch.eye(3).expand(count, 3, 3),
+            matrix=torch.from_numpy(np.stack([pair.matrix for pair in drawn])).float(),
             motions=torch.from_numpy(motion)[None].float(),
             step=step,
             frame_ids=torch.tensor(order)[:, None].expand(2, count),

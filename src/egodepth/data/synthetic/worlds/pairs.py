@@ -45,11 +45,13 @@ class Pair:
         inverse_depth: both inverse depth maps, in the canonical unit; 0 for sky.
         motion: ``second_from_first``, translation in the canonical unit; None if cropping moved the principal
             point, which makes it ambiguous.
+        matrix: intrinsics of both.
     """
 
     images: UInt8[ndarray, "2 h w 3"]
     inverse_depth: Float[ndarray, "2 h w"]
     motion: Float[ndarray, "4 4"] | None
+    matrix: Float[ndarray, "3 3"]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -84,7 +86,10 @@ class Pair:
         if self.motion is not None and box == (0, 0, *self.size):
             motion = self.motion.copy()
             motion[:3, 3] /= factor
-        return Pair(images, (inverse * factor).astype(np.float16), motion)
+        # Centres of pixels are whole numbers.
+        x, y = size[1] / width, size[0] / height
+        moved = np.array([[x, 0, (0.5 - left) * x - 0.5], [0, y, (0.5 - top) * y - 0.5], [0, 0, 1]])
+        return Pair(images, (inverse * factor).astype(np.float16), motion, moved @ self.matrix)
 
 
 def world_of(seed: int, number: int) -> World:
@@ -116,4 +121,6 @@ def pair_of(world: World, first: int, second: int) -> Pair:
     motion[:3, 3] *= unit
     known = depth > 0
     inverse = np.where(known, 1 / np.maximum(np.where(known, depth, 1), 1e-3), 0)
-    return Pair(np.stack(images), inverse.astype(np.float16), motion)
+    return Pair(
+        np.stack(images), inverse.astype(np.float16), motion, world.camera.matrix.double().numpy()
+    )
