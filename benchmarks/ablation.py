@@ -42,6 +42,9 @@ VARIANTS = {
     "all, frozen": ("frozen", "both"),
     "all, joint": ("joint", "both"),
     "+ L_fm as judged best": ("joint", None),
+    "judged best, for depth": ("joint", None),
+    "judged best, for motion": ("joint", None),
+    "judged best, coarse to fine": ("joint", None),
 }
 JUDGED = {
     "loss__feature_metric": 1.0,
@@ -54,6 +57,15 @@ JUDGED = {
 }
 """The form of L_fm that prefers the true depth most often, see benchmarks/judge.py; FeatureNet starts from
 ImageNet weights."""
+OF_JUDGED: dict[str, dict[str, Any]] = {
+    "+ L_fm as judged best": {},
+    "judged best, for depth": {"loss__feature_gradient": "depth"},
+    "judged best, for motion": {"loss__feature_gradient": "motion"},
+    "judged best, coarse to fine": {
+        "loss__feature_levels": [0, 0.4, 0.3, 0.3],
+        "loss__feature_fading": True,
+    },
+}
 COLUMNS = ("abs_rel", "rmse", "a1", "low_abs_rel", "low_rmse", "low_a1")
 
 
@@ -80,8 +92,8 @@ def train_variant(
     levels = {} if method in ("photometric", "images") else {"loss__feature_levels": options.levels}
     changes |= {"loss__feature_comparison": options.comparison, "loss__coarse": options.coarse}
     changes |= {"loss__smooth_first": options.smooth, "loss__smooth_second": options.smooth}
-    if name == "+ L_fm as judged best":
-        levels = JUDGED
+    if name in OF_JUDGED:
+        levels = JUDGED | OF_JUDGED[name]
     folder = base / f"{name.replace(' ', '_').replace(',', '')}_w{weight:g}_{seed}"
     settings = make_settings(
         excerpt, options.data, method=method, steps=options.steps, data__poses=options.poses,

@@ -42,7 +42,7 @@ from egodepth.training.build import build_feature_net, build_networks
 from egodepth.training.module import EgodepthModule
 from egodepth.training.objective import compute_objective
 from egodepth.training.run import TrainingInterrupted, train
-from egodepth.training.terms import feature_terms
+from egodepth.training.terms import faded, feature_terms
 
 TERMS = {
     "photometric": {"photometric", "coarse", "smooth_first", "smooth_second", "scale"},
@@ -170,6 +170,51 @@ def test_the_feature_metric_loss_does_not_reach_feature_net(frames: Path) -> Non
     result.terms["feature_metric"].backward()
     assert all(p.grad is None for p in networks.features.parameters())
     assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in networks.depth.parameters())
+
+
+@pytest.mark.parametrize(
+    ("learns", "expected"),
+    [("both", {"depth", "pose"}), ("depth", {"depth"}), ("motion", {"pose"})],
+)
+def test_the_feature_metric_loss_teaches_what_it_is_told_to(
+    learns: str, expected: set[str], frames: Path
+) -> None:
+    settings = tiny_settings(frames, loss__feature_gradient=learns)
+    networks = build_networks(settings).train()
+    terms = compute_objective(networks, make_batch(), settings).terms
+    terms["feature_metric"].backward(retain_graph=True)
+
+    def reached() -> set[str]:
+        return {
+            name.split(".")[0]
+            for name, p in networks.named_parameters()
+            if p.grad is not None and p.grad.abs().sum() > 0
+        }
+
+    assert reached() == expected
+    terms["photometric"].backward()
+    assert reached() == {"depth", "pose"}
+
+
+def test_levels_of_features_fade_from_coarse_to_fine(frames: Path) -> None:
+    shares = (0.0, 0.5, 0.25, 0.25)
+    assert faded(shares, 0.0) == (0, 0, 0, 1)
+    assert faded(shares, 0.5) == (0, 0, 1, 0)
+    assert faded(shares, 0.75) == pytest.approx((0, 2 / 3, 1 / 3, 0))
+    assert faded(shares, 1.0) == (0, 1, 0, 0)
+    networks, batch = build_networks(tiny_settings(frames)).eval(), make_batch(height=64, width=96)
+
+    def fm(progress: float, **changes: object) -> float:
+        settings = tiny_settings(frames, **changes)
+        return compute_objective(networks, batch, settings, progress).terms["feature_metric"].item()
+
+    levels = (0.5, 0.5)
+    assert fm(0.0, loss__feature_levels=levels, loss__feature_fading=True) == pytest.approx(
+        fm(0.0, loss__feature_levels=(0.0, 1.0))
+    )
+    assert fm(0.0, loss__feature_levels=levels) == pytest.approx(
+        fm(1.0, loss__feature_levels=levels)
+    )
 
 
 @pytest.mark.parametrize(("depth", "expected"), [(50.0, math.log(5) ** 2), (5.0, 0.0)])

@@ -115,6 +115,10 @@ class LossWeights(Settings):
     """weight of L_cvt, which favours small second-order feature gradients"""
     feature_levels: tuple[Annotated[float, Field(ge=0)], ...] = (1.0,)
     """share of each level of FeatureNet's encoder in L_fm, finest first"""
+    feature_fading: bool = False
+    """whether L_fm passes from the coarsest of its levels, as the training begins, to the finest at its end"""
+    feature_gradient: Literal["both", "depth", "motion"] = "both"
+    """what learns from L_fm: depth and motion, as in the paper, or one of them alone"""
     feature_comparison: Literal["robust", "structural"] = "robust"
     """how L_fm compares features; robust: L1, as in the paper; structural: SSIM and L1, as in L_ph"""
     feature_scale: float = Field(1.0, gt=0, le=8)

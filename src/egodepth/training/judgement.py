@@ -36,7 +36,7 @@ SETTINGS = (
     "model.height", "model.width", "model.feature_encoder", "model.feature_depth", "model.pretrained",
     "loss.photometric",
     "loss.coarse", "loss.feature_metric", "loss.feature_levels", "loss.feature_comparison",
-    "loss.feature_scale", "loss.feature_mask", "loss.over_sources",
+    "loss.feature_scale", "loss.feature_mask", "loss.feature_fading", "loss.over_sources",
 )  # fmt: skip
 """Settings that change these terms."""
 _STRUCTURAL = (
@@ -101,7 +101,7 @@ def judge_losses(
         protocol: of the depth, or its name: which cameras, crop and range of depth count.
         frames: numbers of the target frames; by default ``count`` frames of each sequence, evenly spread.
         count: see ``frames``.
-        progress_at: share of the training done; the coarse term fades out with it.
+        progress_at: share of the training done; the coarse term and coarse levels of L_fm fade out with it.
 
     Raises:
         EgodepthError: no frame with ground truth and sources, an unknown frame, or a loss without any term.

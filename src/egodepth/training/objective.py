@@ -67,7 +67,7 @@ def compute_objective(
         networks: networks of the method.
         batch: snippets.
         settings: training settings.
-        progress: share of the training done so far; the coarse term fades out with it.
+        progress: share of the training done so far; the coarse term and coarse levels of L_fm fade out with it.
         compare: comparison of warped images and features with the target; see
             :mod:`egodepth.training.compilation`.
         known_terms: terms computed elsewhere, by the name of their weight.
@@ -230,7 +230,7 @@ def warping_terms(
         if settings.loss.feature_mask == "photometric" and kept is not None:
             weight = kept if weight is None else kept * weight
         terms["feature_metric"] = feature_metric_term(
-            inverse_depth, motions, *features, batch, settings, compare, weight
+            inverse_depth, motions, *features, batch, settings, progress, compare, weight
         )
     return terms
 

@@ -192,18 +192,26 @@ def feature_metric_term(
     sources: list[Tensor],
     batch: SnippetBatch,
     settings: TrainSettings,
+    progress: float,
     compare: Comparisons,
     weight: Tensor | None,
 ) -> Tensor:
     """L_fm of the finest depth: sum over the feature levels, each at its own size, weighted by share."""
     count, how = motions.shape[0], settings.loss.over_sources
+    if settings.loss.feature_gradient == "motion":
+        inverse_depth = inverse_depth.detach()
+    elif settings.loss.feature_gradient == "depth":
+        motions = motions.detach()
+    shares: tuple[float, ...] = settings.loss.feature_levels
+    if settings.loss.feature_fading:
+        shares = faded(shares, progress)
     per_source = (
         feature_metric_loss
         if settings.loss.feature_comparison == "robust"
         else structural_feature_loss
     )
     losses = []
-    for share, ours, theirs in zip(settings.loss.feature_levels, target, sources, strict=False):
+    for share, ours, theirs in zip(shares, target, sources, strict=False):
         if not share:
             continue
         size = ours.shape[-2:]
@@ -220,6 +228,21 @@ def feature_metric_term(
             loss = automask(loss, identity)
         losses.append(share * _mean(loss, weight))
     return torch.stack(losses).sum()
+
+
+def faded(shares: tuple[float, ...], progress: float) -> tuple[float, ...]:
+    """Shares of feature levels, finest first, as training goes on: the coarsest one alone at its begin, the
+    finest one alone at its end, two neighbours between; their sum stays.
+
+    Args:
+        shares: of the levels; those of 0 stay out.
+        progress: share of the training done.
+    """
+    used = [level for level, share in enumerate(shares) if share]
+    place = (1 - min(max(progress, 0.0), 1.0)) * (len(used) - 1)
+    near = {level: max(0.0, 1 - abs(rank - place)) for rank, level in enumerate(used)}
+    now = [share * near.get(level, 0.0) for level, share in enumerate(shares)]
+    return tuple(sum(shares) / sum(now) * share for share in now)
 
 
 def smoothness_terms(inverse_depths: list[Tensor], image: Tensor) -> dict[str, Tensor]:
