@@ -120,19 +120,16 @@ class RunFolder(os.PathLike[str]):
         """The folder of a run to make or to resume.
 
         Raises:
-            EgodepthError: ``builtin``, the name of a run on the hub, or an empty text, which as a path would
-                be the working folder.
+            EgodepthError: ``builtin``, the name of a run on the hub, or an empty text (not the working folder).
         """
         require(path, (str, Path), "out", "the folder to make")
-        if not str(path):
-            raise EgodepthError(
-                "the output folder is an empty text; name a folder, or '.' for this one"
+        if (word := str(path)) in ("", BUILTIN) or word.startswith(HUB):
+            what = (
+                f"{word} names a run that is kept elsewhere"
+                if word
+                else "its name is an empty text"
             )
-        if str(path) == BUILTIN or str(path).startswith(HUB):
-            raise EgodepthError(
-                f"{path} names a run that is kept elsewhere, and no run can be written there; name a folder "
-                "with --out"
-            )
+            raise EgodepthError(f"no run can be written there: {what}; name a folder with --out")
         return cls.at(path)
 
     @classmethod
