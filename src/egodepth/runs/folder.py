@@ -124,12 +124,10 @@ class RunFolder(os.PathLike[str]):
         """
         require(path, (str, Path), "out", "the folder to make")
         if (word := str(path)) in ("", BUILTIN) or word.startswith(HUB):
-            what = (
-                f"{word} names a run that is kept elsewhere"
-                if word
-                else "its name is an empty text"
+            is_what = (
+                f"{word} names a run that is kept elsewhere" if word else "it is an empty text"
             )
-            raise EgodepthError(f"no run can be written there: {what}; name a folder with --out")
+            raise EgodepthError(f"no folder to write to: {is_what}; name a folder with --out")
         return cls.at(path)
 
     @classmethod
