@@ -1,7 +1,7 @@
 """Odometry on a rendered street, with a depth that is known, and from the command line."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,11 +34,11 @@ class OracleRun(Run):
     """A run that predicts the true depth of a drive, in units that change by a tenth from frame to
     frame, whenever a frame of the drive is shown."""
 
-    def __init__(self, drive: StreetDrive) -> None:
+    def __init__(self, drive: StreetDrive, seen: Iterable[int] = FRAMES) -> None:
         settings = ModelSettings(height=96, width=320)
         super().__init__(Path("oracle"), settings, DepthNet.__new__(DepthNet), None)
-        self.drive, self.seen = drive, list(FRAMES)
-        self.images = torch.stack([self.prepare(drive.render(i)[0]) for i in FRAMES])
+        self.drive, self.seen = drive, list(seen)
+        self.images = torch.stack([self.prepare(drive.render(i)[0]) for i in self.seen])
 
     def summary_of_frames(self, frames: Tensor) -> np.ndarray:
         return F.interpolate(frames, (8, 16), mode="area").flatten(1).numpy()

@@ -103,11 +103,13 @@ class DepthNode:
             points = cloud_grid(depth, image, self._camera)
             self._publish(CLOUD, self._build.cloud(stamp, *points)[1])
         if self._tracker is not None:
-            pose = self._tracker.track(
-                Frame(self.images, stamp / 1e9, image)
-            ).world_from_camera.copy()
-            pose[:3, 3] *= self._unit.factor
-            self._publish(ODOMETRY, self._build.odometry(stamp, BODY_FROM_OPTICAL @ pose)[1])
+            motion = self._tracker.track(Frame(self.images, stamp / 1e9, image))
+            if motion.trusted:
+                pose = motion.world_from_camera.copy()
+                pose[:3, 3] *= self._unit.factor
+                self._publish(ODOMETRY, self._build.odometry(stamp, BODY_FROM_OPTICAL @ pose)[1])
+            else:
+                self._tell("tracking is lost in some images, and goes on from the last known place")
         self.images += 1
 
     def _set_up(self, height: int, width: int) -> None:

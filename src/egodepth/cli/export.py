@@ -51,6 +51,8 @@ class ExportFootage(OnFootage):
     def _export(self) -> int:
         run, (sequence, *_) = self.load()
         found, no_unit = self.track(run, sequence)
+        if found.lost:
+            say(f"{found.lost} in one path with the others, and are left out")
         try:
             what = self.write(run, sequence, found)
         except KeyboardInterrupt as stop:

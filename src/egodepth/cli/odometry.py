@@ -61,8 +61,13 @@ class Odometry(OnFootage):
                 )
             if found.untrusted:
                 some = ", ".join(str(n) for n in found.untrusted[:8])
+                some += ", ..." if len(found.untrusted) > 8 else ""
+                say(f"{len(found.untrusted)} frames could not be aligned and have no pose: {some}")
+            for place, segment in enumerate(found.segments, 2):
+                first, last = segment.numbers[0], segment.numbers[-1]
                 say(
-                    f"{len(found.untrusted)} frames could not be aligned and go on as before: {some}"
+                    f"tracking was lost: {len(segment)} of the frames {first} to {last} are a path of their "
+                    f"own, in trajectory_segment_{place}_*.txt"
                 )
             if scores:
                 caption = f"{scores['frames']} of {count} poses{unit_of_truth(sequence)}; "

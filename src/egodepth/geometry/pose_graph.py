@@ -85,19 +85,25 @@ def _inverse_right_jacobian(axis_angle: Tensor) -> Tensor:
 
 
 def select_loops(
-    loops: Edges, path: Float[Tensor, "n 4 4"], deviation: Float[Tensor, "s 7"]
+    loops: Edges,
+    path: Float[Tensor, "n 4 4"],
+    deviation: Float[Tensor, "s 7"],
+    segments: Int[Tensor, " n"] | None = None,
 ) -> Bool[Tensor, " e"]:
     """The largest set found of loops that agree with each other and with the path; a loop that no other one
-    supports is left out.
+    between the same segments supports is left out.
 
     Two loops agree if going by one, along the path, and back by the other ends near the start, within what both
-    loops and the parts of the path between their ends are uncertain by.
+    loops and the parts of the path between their ends are uncertain by. Of motion between segments nothing is
+    known, so loops whose ends lie in different ones cannot contradict each other.
 
     Args:
         loops: measured relative poses of nodes of the path, float64.
         path: (N, 4, 4) ``world_from_node`` before correction.
         deviation: (N - 1, 7) standard deviations of its steps, as those of :class:`Edges`.
+        segments: (N,) of the path that each node belongs to, ascending; by default there is only one.
     """
+    segments = torch.zeros(len(path), dtype=torch.int64) if segments is None else segments
     count = len(loops.first)
     step = sim3.adjoint(path[1:]) * deviation[:, None]
     covariance = torch.cat([path.new_zeros(1, DOF, DOF), (step @ step.mT).cumsum(0)])
@@ -113,6 +119,8 @@ def select_loops(
     along = between(loops.first, loops.second)
     drift = own + along * DRIFT_FACTOR**2
     plausible = _distance(loops.errors(path) * loops.deviation, drift) < MAX_DEVIATIONS
+    ends = torch.stack([segments[loops.first], segments[loops.second]], 1)
+    plausible |= ends[:, 0] != ends[:, 1]
     agree = torch.zeros(count, count, dtype=torch.bool)
     for rows in torch.arange(count).split(max(1, PAIRS_AT_ONCE // count)):
         a, b = rows.repeat_interleave(count), torch.arange(count).repeat(len(rows))
@@ -130,8 +138,15 @@ def select_loops(
             + moved @ between(loops.first[a], loops.first[b]) @ moved.mT
         )
         near = _distance(sim3.difference(circle), total) < MAX_DEVIATIONS
+        near |= (ends[a] != ends[b]).any(1)
         agree[rows] = near.view(len(rows), count)
-    return _largest_group(agree & agree.mT & plausible[:, None] & plausible, loops.second)
+    group = _largest_group(agree & agree.mT & plausible[:, None] & plausible, loops.second)
+    supported = torch.zeros_like(group)
+    for pair in ends[group].unique(dim=0):
+        between_both = group & (ends == pair).all(1)
+        if len(loops.second[between_both].unique()) > 1:
+            supported |= between_both
+    return supported
 
 
 def _distance(error: Tensor, covariance: Tensor) -> Tensor:
@@ -152,6 +167,34 @@ def _largest_group(agree: Tensor, second: Tensor) -> Tensor:
         if group.sum() > best.sum() and len(second[group].unique()) > 1:
             best = group
     return best
+
+
+def join_segments(
+    loops: Edges, path: Float[Tensor, "n 4 4"], segments: Int[Tensor, " n"]
+) -> tuple[Float[Tensor, "n 4 4"], Int[Tensor, " n"]]:
+    """Move segments that loops connect into one world, by the first loop between each two.
+
+    Args:
+        loops: that are right.
+        path: (N, 4, 4) ``world_from_node``, in a world of each segment's own.
+        segments: (N,) of the nodes.
+
+    Returns:
+        The nodes (N, 4, 4) in the world of the earliest segment that theirs is joined with; its number (N,).
+    """
+    moved, part = path.clone(), segments.clone()
+    for first, second, motion in zip(
+        loops.first, loops.second, loops.first_from_second, strict=True
+    ):
+        if part[first] == part[second]:
+            continue
+        early, late = (first, second) if part[first] < part[second] else (second, first)
+        early_from_late = motion if early is first else sim3.inverse(motion)
+        change = moved[early] @ early_from_late @ sim3.inverse(moved[late])
+        own = part == part[late]
+        moved[own] = change @ moved[own]
+        part[own] = part[early].clone()
+    return moved, part
 
 
 def optimize(

@@ -58,22 +58,24 @@ def plot_trajectory(
     truth: np.ndarray | None = None,
     alignment: TrajectoryAlignment = "sim3",
 ) -> None:
-    """Plot poses (N, 4, 4) in bird's-eye view; the estimate is aligned to the truth if given, and frames
-    whose true pose is NaN are left out."""
+    """Plot poses (N, 4, 4) in bird's-eye view; the estimate is aligned to the truth if given. Frames
+    whose pose or true pose is NaN are left out."""
     positions = estimate[:, :3, 3]
     with _figure(path, 6, 5) as figure:
         axes = figure.subplots()
         if truth is not None:
-            known = np.isfinite(truth).all((1, 2))
+            known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
+            positions = np.full_like(positions, np.nan)  # so that lines break
+            positions[known] = align_trajectory(estimate[known], truth[known], alignment)[0]
             truth = truth[known]
-            positions = align_trajectory(estimate[known], truth, alignment)[0]
             up = int(np.ptp(truth[:, :3, 3], axis=0).argmin())
             x, y = (axis for axis in range(3) if axis != up)
             axes.plot(truth[:, x, 3], truth[:, y, 3], color="0.55", lw=3, label="ground truth")
         else:
             x, y = 0, 2
         axes.plot(positions[:, x], positions[:, y], color="tab:red", lw=1.5, label="estimate")
-        axes.plot(*positions[0, [x, y]], "o", color="tab:red", label="start")
+        start = positions[np.isfinite(positions[:, 0])][0]
+        axes.plot(*start[[x, y]], "o", color="tab:red", label="start")
         unit = "m" if truth is not None else "units of the run"
         axes.set(aspect="equal", xlabel=f"{'xyz'[x]} ({unit})", ylabel=f"{'xyz'[y]} ({unit})")
         axes.set_adjustable("datalim")

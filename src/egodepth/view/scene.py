@@ -71,15 +71,19 @@ class Scene:
         positions = poses[:, :3, 3]
         if not has_path:
             depth = float(np.median(session.frames[0].depth.astype(np.float32)))
-            extent = float(np.linalg.norm(np.ptp(positions, axis=0)))
+            extent = float(
+                np.linalg.norm(np.nanmax(positions, axis=0) - np.nanmin(positions, axis=0))
+            )
             self._size = max(extent, MIN_DIAMETER_IN_DEPTHS * depth)
-            if len(positions) > 1:
+            steps = np.stack([positions[:-1], positions[1:]], axis=1).astype(np.float32)
+            steps = steps[np.isfinite(steps).all((1, 2))]
+            if len(steps):
                 self._server.scene.add_line_segments(
-                    "/path", np.stack([positions[:-1], positions[1:]], axis=1).astype(np.float32),
+                    "/path", steps,
                     colors=(255, 170, 60), thickness=3.0, thickness_units="screen",
                 )  # fmt: skip
-            middle = tuple(positions.mean(0))
-            behind = tuple(positions.mean(0) + self._size * np.array(SEEN_FROM))
+            middle = tuple(np.nanmean(positions, axis=0))
+            behind = tuple(np.array(middle) + self._size * np.array(SEEN_FROM))
             self._server.initial_camera.position = behind
             self._server.initial_camera.look_at = middle
             for client in self._server.get_clients().values():
@@ -89,6 +93,9 @@ class Scene:
                 "/points", cloud.points, cloud.colours, point_size=0.0015 * self._size
             )
         self._shown = (True, cloud is not None)
+        if not np.isfinite(poses[place]).all():
+            self._server.scene.remove_by_name("/camera")
+            return
         camera = session.sequence.camera
         assert camera is not None
         fy = float(camera.matrix[1, 1])

@@ -60,10 +60,8 @@ def write_rerun(
     stream = recording.binary_stream()
     recording.log("world", rerun.ViewCoordinates.RIGHT_HAND_Y_DOWN, static=True)
     recording.log("world/points", rerun.Points3D(cloud.points, colors=cloud.colours), static=True)
-    recording.log(
-        "world/path", rerun.LineStrips3D([trajectory.first_from_frame[:, :3, 3].astype(np.float32)]),
-        static=True,
-    )  # fmt: skip
+    strips = [strip.astype(np.float32) for strip in trajectory.strips()]
+    recording.log("world/path", rerun.LineStrips3D(strips), static=True)
     if comment:
         recording.log("comment", rerun.TextDocument(comment), static=True)
     frames = read_numbered(sequence.frames, poses)

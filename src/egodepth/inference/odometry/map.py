@@ -9,7 +9,7 @@ from torch import Tensor
 
 from egodepth.geometry import se3, sim3
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.pose_graph import Edges, optimize, select_loops
+from egodepth.geometry.pose_graph import Edges, join_segments, optimize, select_loops
 from egodepth.inference.odometry.places import Place, Recognition, recognize
 
 MIN_APART = 10
@@ -67,12 +67,14 @@ class Correction:
 
     Attributes:
         world_from_key: (K, 4, 4) float64 similarities; their scale is what a key frame's unit has become.
+        part: (K,) which of the paths each belongs to that no loop joins; each has a world of its own.
         loops: the loops that were closed.
         drift, error: (L, 7) of each loop before and after: axis-angle, translation, log scale.
         rejected: number of recognised places that others contradict or none supports.
     """
 
     world_from_key: Tensor
+    part: Tensor
     loops: list[Loop] = field(default_factory=list)
     drift: Tensor = field(default_factory=lambda: torch.zeros(0, 7))
     error: Tensor = field(default_factory=lambda: torch.zeros(0, 7))
@@ -92,6 +94,7 @@ class KeyFrameMap:
         self.places: list[Place] = []
         self.loops: list[Loop] = []
         self._summaries = np.zeros((0, 0), np.float16)
+        self._segments: list[int] = []
 
     def __len__(self) -> int:
         return len(self.places)
@@ -101,8 +104,8 @@ class KeyFrameMap:
         """Memory of all key frames."""
         return sum(place.bytes for place in self.places)
 
-    def add(self, place: Place) -> list[Loop]:
-        """Add a key frame whose depth is settled; return the loops that it closes."""
+    def add(self, place: Place, segment: int = 0) -> list[Loop]:
+        """Add a key frame of a segment, whose depth is settled; return the loops that it closes."""
         count = len(self.places)
         if count == len(self._summaries):
             larger = np.zeros((2 * count + 64, len(place.summary)), np.float16)
@@ -110,6 +113,7 @@ class KeyFrameMap:
             self._summaries = larger
         self._summaries[count] = place.summary
         self.places.append(place)
+        self._segments.append(segment)
         found = [
             Loop(number, count, recognition)
             for number in self._similar(count)
@@ -119,44 +123,54 @@ class KeyFrameMap:
         return found
 
     def _similar(self, number: int) -> list[int]:
-        """Key frames well before this one with the most similar summaries."""
-        count = number - MIN_APART
-        if count <= 0:
+        """Key frames of other segments, or well before this one, with the most similar summaries."""
+        segments = np.array(self._segments[:number])
+        other = segments != self._segments[number]
+        allowed = np.flatnonzero(other | (np.arange(number) < number - MIN_APART))
+        if not len(allowed):
             return []
         known = self._summaries[: number + 1].astype(np.float32)
         known -= known.mean(0)
         known /= np.maximum(np.linalg.norm(known, axis=1, keepdims=True), 1e-12)
-        return np.argsort(-known[:count] @ known[-1])[:CANDIDATES].tolist()
+        order = np.argsort(-known[allowed] @ known[-1])[:CANDIDATES]
+        return allowed[order].tolist()
 
-    def correct(self, camera_from_world: Tensor) -> Correction:
+    def correct(self, camera_from_world: Tensor, segments: Tensor) -> Correction:
         """Close the loops.
 
         Args:
             camera_from_world: (K, 4, 4) of all key frames, as tracked.
+            segments: (K,) of each; segments have worlds of their own until a loop joins them.
         """
         start = se3.inverse(camera_from_world.double())
         measured = [loop.found.first_from_second for loop in self.loops]
         if not measured:
-            return Correction(start)
+            return Correction(start, segments)
         loops = self._loop_edges(measured)
         deviation = self._step_deviation(start)
-        kept = select_loops(loops, start, deviation)
+        kept = select_loops(loops, start, deviation, segments)
         if not kept.any():
-            return Correction(start, rejected=len(measured))
-        index = torch.arange(len(start))
-        edges = Edges(
-            torch.cat([index[:-1], loops.first[kept]]),
-            torch.cat([index[1:], loops.second[kept]]),
-            torch.cat([se3.inverse(start[:-1]) @ start[1:], loops.first_from_second[kept]]),
-            torch.cat([deviation, loops.deviation[kept]]),
-        )
-        poses = optimize(edges, start, index == 0)
-        # A unit in the middle of those of all key frames, as a network's depth has it.
-        poses = sim3.scaled(torch.eye(4).double(), 1 / sim3.scale_of(poses).median()) @ poses
+            return Correction(start, segments, rejected=len(measured))
         closed = Edges(*(vars(loops)[name][kept] for name in vars(loops)))
-        drift, error = (closed.errors(world) * closed.deviation for world in (start, poses))
+        placed, part = join_segments(closed, start, segments)
+        index = torch.arange(len(start))
+        same = segments[1:] == segments[:-1]
+        edges = Edges(
+            torch.cat([index[:-1][same], closed.first]),
+            torch.cat([index[1:][same], closed.second]),
+            torch.cat([(se3.inverse(start[:-1]) @ start[1:])[same], closed.first_from_second]),
+            torch.cat([deviation[same], closed.deviation]),
+        )
+        fixed = torch.stack([index == (part == number).int().argmax() for number in part.unique()])
+        poses = optimize(edges, placed, fixed.any(0))
+        for number in part.unique():
+            # A unit in the middle of those of its key frames, as a network's depth has it.
+            own = part == number
+            middle = sim3.scale_of(poses[own]).median()
+            poses[own] = sim3.scaled(torch.eye(4).double(), 1 / middle) @ poses[own]
+        drift, error = (closed.errors(world) * closed.deviation for world in (placed, poses))
         chosen = [loop for loop, ok in zip(self.loops, kept.tolist(), strict=True) if ok]
-        return Correction(poses, chosen, drift, error, int((~kept).sum()))
+        return Correction(poses, part, chosen, drift, error, int((~kept).sum()))
 
     @staticmethod
     def describe(correction: Correction, frames: list[int]) -> list[ClosedLoop]:

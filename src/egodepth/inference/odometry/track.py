@@ -41,16 +41,19 @@ ODOMETRY = "odometry"
 
 @dataclass(frozen=True)
 class TrackedTrajectory(Trajectory):
-    """The trajectory of a video from direct alignment.
+    """The trajectory of a video from direct alignment: of its longest part that was tracked without a break, or
+    whose breaks were bridged by places that were recognised.
 
     Attributes:
         key_frames: number of key frames.
-        untrusted: numbers of the frames that could not be aligned.
+        untrusted: numbers of the frames that could not be aligned and have no pose anywhere.
         seconds: computing time.
         interrupted: after how many frames tracking was interrupted, in words; empty for a whole trajectory.
         loops: the loops that were closed.
         rejected_loops: number of recognised places that others contradict or none supports.
         live: (N, 4, 4) poses as they were before loops were closed, in the run's unit; None without loops.
+        segments: the other parts, which nothing joins with this one: trajectories of their frames alone, in the
+            frame of their first camera. They have the same unit, as far as DepthNet keeps it.
     """
 
     key_frames: int = 0
@@ -60,11 +63,13 @@ class TrackedTrajectory(Trajectory):
     loops: list[ClosedLoop] = field(default_factory=list)
     rejected_loops: int = 0
     live: np.ndarray | None = None
+    segments: list[Trajectory] = field(default_factory=list)
 
     @property
     def comment(self) -> str:
         """Comment for files made from it: that the trajectory is partial; empty for a whole one."""
-        return f"partial: {self.interrupted}" if self.interrupted else ""
+        reasons = [text for text in (self.interrupted, self.lost) if text]
+        return f"partial: {', '.join(reasons)}" if reasons else ""
 
 
 def track_sequence(
@@ -100,7 +105,6 @@ def track_sequence(
     started = time.perf_counter()
     times: list[float | None] = []
     numbers: list[int] = []
-    untrusted: list[int] = []
     total, interrupted = len(sequence.frames), ""
     try:
         for frame in progress.track(
@@ -109,21 +113,15 @@ def track_sequence(
             motion = odometry.track(frame)
             numbers.append(frame.number)
             times.append(frame.time)
-            if not motion.trusted:
-                untrusted.append(frame.number)
             on_frame(motion)
     except KeyboardInterrupt:
         if len(times) < 2:
             raise
         interrupted = f"interrupted after {len(times)} of {total} frames"
     odometry.finish()
-    loops, count = odometry.loops, len(times)
-    found = TrackedTrajectory(
-        odometry.trajectory()[:count], numbers[:count],
-        None if sequence.frames.times is None else np.array(times, np.float64), run.unit,
-        odometry.key_frames, untrusted, time.perf_counter() - started, interrupted, loops,
-        odometry.rejected_loops, odometry.live_trajectory()[:count] if loops else None,
-    )  # fmt: skip
+    moments = None if sequence.frames.times is None else np.array(times, np.float64)
+    found = _collect(odometry, numbers, moments)
+    found = replace(found, seconds=time.perf_counter() - started, interrupted=interrupted)
     error: EgodepthError | None = None
     try:
         if known is not None:
@@ -138,6 +136,25 @@ def track_sequence(
     if error is not None:
         raise NoUnitError(str(error), found) from error
     return found
+
+
+def _collect(odometry: Odometry, numbers: list[int], times: np.ndarray | None) -> TrackedTrajectory:
+    """What was found for the frames with these numbers and times."""
+    count, loops, unit = len(numbers), odometry.loops, odometry.run.unit
+    segments, placed = [], np.zeros(count, bool)
+    for part in odometry.parts():
+        frames = part.frames[part.frames < count]
+        placed[frames] = True
+        segments.append(Trajectory(
+            part.poses[: len(frames)], [numbers[i] for i in frames],
+            None if times is None else times[frames], unit,
+        ))  # fmt: skip
+    untrusted = [number for number, known in zip(numbers, placed, strict=True) if not known]
+    return TrackedTrajectory(
+        odometry.trajectory()[:count], numbers, times, unit, odometry.key_frames, untrusted,
+        loops=loops, rejected_loops=odometry.rejected_loops, segments=segments[1:],
+        live=odometry.live_trajectory()[:count] if loops else None,
+    )  # fmt: skip
 
 
 class TrackingInterrupted(KeyboardInterrupt):
@@ -169,7 +186,7 @@ def _known_unit(
 ) -> Unit:
     if isinstance(known, LengthOfMotion):
         assert found.times is not None
-        return unit_by_motion(found.poses[:, :3, 3], found.times, known)
+        return unit_by_motion(found.poses[found.known, :3, 3], found.times[found.known], known)
     if isinstance(known, CameraHeight):
         return unit_by_heights(odometry.camera_heights(), known)
     return unit_by_view(run, sequence, known)
@@ -178,9 +195,10 @@ def _known_unit(
 def write_trajectory(
     found: TrackedTrajectory, sequence: Sequence, out: Path | OutputFolder
 ) -> dict[str, float]:
-    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``, and the trajectory before
-    loops were closed as ``trajectory_live_tum.txt`` and ``trajectory_live_kitti.txt``; files of an earlier
-    odometry are removed, see :class:`egodepth.core.outputs.OutputFolder`.
+    """Write ``trajectory_tum.txt``, ``trajectory_kitti.txt`` and ``odometry.json``, the trajectory before loops
+    were closed as ``trajectory_live_tum.txt`` and ``trajectory_live_kitti.txt``, and the segments that are not
+    joined as ``trajectory_segment_2_tum.txt`` and so on; files of an earlier odometry are removed, see
+    :class:`egodepth.core.outputs.OutputFolder`.
 
     Returns:
         Scores against the sequence's poses, also written to ``odometry.json``; empty if it has none, or, with a
@@ -192,18 +210,36 @@ def write_trajectory(
     folder = output_folder(out, ODOMETRY)
     scores = _score(found, sequence)
     found.write(folder)
+    # Without times, the warning that frames are counted was given for the first.
     if found.live is not None:
-        # Without times, the warning that frames are counted was given for the first.
-        times = np.array(found.numbers, np.float64) if found.times is None else found.times
-        replace(found, poses=found.live, times=times).write(folder, "trajectory_live")
+        live = replace(found, poses=found.live, times=_moments(found))
+        live.write(folder, "trajectory_live")
+    posed = [number for number, ok in zip(found.numbers, found.known, strict=True) if ok]
+    segments = [{"name": "trajectory", "frames": _ranges(posed)}]
+    for place, segment in enumerate(found.segments, 2):
+        name = f"trajectory_segment_{place}"
+        segments.append({"name": name, "frames": _ranges(segment.numbers)})
+        replace(segment, unit=found.unit, times=_moments(segment)).write(folder, name)
     facts = {
         "sequence": sequence.name, "frames": len(found), "key_frames": found.key_frames,
         "untrusted": found.untrusted, "seconds": found.seconds, "unit": str(found.unit),
         "interrupted": bool(found.interrupted), "loops": [vars(loop) for loop in found.loops],
-        "rejected_loops": found.rejected_loops,
+        "rejected_loops": found.rejected_loops, "segments": segments,
     }  # fmt: skip
     write_json(folder.file("odometry.json"), facts | ({"scores": scores} if scores else {}))
     return scores
+
+
+def _moments(found: Trajectory) -> np.ndarray:
+    """Times, or frame numbers in their place."""
+    return np.array(found.numbers, np.float64) if found.times is None else found.times
+
+
+def _ranges(numbers: list[int]) -> list[list[int]]:
+    """First and last of each run of consecutive numbers."""
+    values = np.array(numbers)
+    pieces = np.split(values, np.flatnonzero(np.diff(values) > 1) + 1)
+    return [[int(piece[0]), int(piece[-1])] for piece in pieces]
 
 
 def _score(found: Trajectory, sequence: Sequence) -> dict[str, float]:

@@ -81,8 +81,27 @@ class Trajectory:
         places = {number: place for place, number in enumerate(sequence.frames.numbers)}
         return sequence.world_from_camera[[places[number] for number in self.numbers]]
 
+    @property
+    def known(self) -> np.ndarray:
+        """Which frames (N,) have a pose."""
+        found: np.ndarray = np.isfinite(self.poses).all((1, 2))
+        return found
+
+    @property
+    def lost(self) -> str:
+        """How many frames have no pose, in words; empty if all have one."""
+        count = int((~self.known).sum())
+        return f"{count} of {len(self)} frames have no pose" if count else ""
+
+    def strips(self) -> list[np.ndarray]:
+        """Positions (n, 3) of each run of frames with poses, in the unit of :attr:`first_from_frame`."""
+        known = np.flatnonzero(self.known)
+        runs = np.split(known, np.flatnonzero(np.diff(known) > 1) + 1)
+        return [self.first_from_frame[run, :3, 3] for run in runs]
+
     def save_kitti(self, path: str | Path) -> None:
-        """Write :attr:`first_from_frame` in KITTI format: a line per frame with 12 numbers.
+        """Write :attr:`first_from_frame` in KITTI format: a line per frame with 12 numbers, "nan" for frames
+        without a pose, since lines are counted.
 
         Raises:
             EgodepthError: the file cannot be written.
@@ -90,7 +109,8 @@ class Trajectory:
         write_kitti(Path(path), self.first_from_frame)
 
     def save_tum(self, path: str | Path) -> None:
-        """Write :attr:`first_from_frame` in TUM format: a line per frame with time, position and quaternion.
+        """Write :attr:`first_from_frame` in TUM format: a line per frame with time, position and quaternion;
+        frames without a pose are left out.
         Without times, frame numbers are written instead, with a warning.
 
         Raises:
@@ -104,7 +124,7 @@ class Trajectory:
                 stacklevel=2,
             )
         times = np.array(self.numbers, np.float64) if self.times is None else self.times
-        write_tum(Path(path), self.first_from_frame, times)
+        write_tum(Path(path), self.first_from_frame[self.known], times[self.known])
 
     def write(self, out: OutputFolder, name: str = "trajectory") -> None:
         """Write ``trajectory_kitti.txt`` and ``trajectory_tum.txt``, or others of another name.
