@@ -11,8 +11,10 @@ from egodepth.geometry.bundle import (
     BundleSettings,
     BundleState,
     Window,
-    _first_look,
-    _linearize,
+    _look,
+    _noise,
+    _normal_equations,
+    _robust_cost,
     adjust,
     normalized_brightness,
     select_points,
@@ -70,12 +72,15 @@ def test_gradient_is_that_of_autograd() -> None:
     step = 0.02 * torch.randn(4, 7, generator=generator).double()
     factors = 0.1 * torch.randn(state.factor.shape, generator=generator).double()
     state = state.moved(step, factors)
-    seen, noise = _first_look(window, state)
-    system = _linearize(window, state, seen, noise, BundleSettings())
+    look, settings = _look(window, state), BundleSettings()
+    seen, noise = look.valid, _noise(look, window)
+    _, weight = _robust_cost(look, window, state, seen, noise, settings)
+    system = _normal_equations(look, window, state, weight, noise, settings, solve_points=True)
     step = torch.zeros(4, 7, dtype=torch.float64, requires_grad=True)
     factors = torch.zeros_like(state.factor, requires_grad=True)
     moved = state.moved(step, factors)
-    _linearize(window, moved, seen, noise, BundleSettings()).cost.backward()
+    cost, _ = _robust_cost(_look(window, moved), window, moved, seen, noise, settings)
+    cost.backward()
     assert step.grad is not None and factors.grad is not None
     assert float(step.grad.abs().max()) > 1
     torch.testing.assert_close(system.gradient, step.grad.flatten(), atol=1e-8, rtol=1e-8)

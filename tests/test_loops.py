@@ -10,7 +10,6 @@ import pytest
 import torch
 import torch.nn.functional as F
 from tests.test_odometry import FRAMES, OracleRun
-from torch import Tensor
 
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.synthetic.street import StreetDrive, read_street
@@ -22,7 +21,6 @@ from egodepth.geometry.trajectory import read_kitti
 from egodepth.inference.odometry.places import Place, make_place, recognize
 from egodepth.inference.odometry.track import track_sequence, write_trajectory
 from egodepth.inference.odometry.tracker import OdometrySettings
-from egodepth.runs.run import Run
 
 THERE = [*range(FRAMES.start, FRAMES.stop, 2)]
 PATH = [*THERE, *THERE[-2::-1]]
@@ -37,13 +35,8 @@ def place_of(drive: StreetDrive, index: int, unit: float = 1.0) -> Place:
     camera = drive.camera.to(torch.float32)
     points = select_points(contrast, inverse.float(), camera, POINT_CELL)
 
-    class Summaries(Run):
-        def __init__(self) -> None: ...
-
-        def summary_of_frames(self, frames: Tensor) -> np.ndarray:
-            return F.interpolate(frames, (8, 16), mode="area").flatten(1).numpy()
-
-    return make_place(Summaries(), image, prepared, inverse.float(), points, camera)
+    summary = F.interpolate(prepared[None], (8, 16), mode="area").flatten().numpy()
+    return make_place(summary, image, prepared, inverse.float(), points, camera)
 
 
 def test_a_place_is_recognized_with_its_pose_and_scale() -> None:

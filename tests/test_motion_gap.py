@@ -210,14 +210,15 @@ def test_odometry_starts_from_the_motion_over_the_gap() -> None:
     for count, image in enumerate(images):
         if count:
             share = torch.tensor(min(count, 3) / 3)
-            moved = odometry._by_network(image)
-            start = odometry._absolute(odometry._frames[-min(count, 3)])
+            earlier, entry = odometry._recent[0]
+            assert entry is not None
+            moved = odometry._by_network(image, earlier, entry)
+            start = odometry._history.absolute(entry)
             expected = se3.part_of(se3.inverse(se3.exp(STEP)), share) @ start
             torch.testing.assert_close(moved, expected, atol=1e-5, rtol=1e-5)
             assert run.pairs[-1] == (max(count - 3, 0), count)
-        odometry._recent.append(image)
-        odometry._key_poses.append(torch.eye(4))
-        odometry._frames.append((0, torch.eye(4)))
+        odometry._history.add_key(count, 0, se3.exp(count * STEP), 0.0, None)
+        odometry._recent.append((image, (count, torch.eye(4))))
 
 
 def test_a_landscape_of_another_gap_is_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,8 +40,11 @@ class OracleRun(Run):
         self.drive, self.seen = drive, list(seen)
         self.images = torch.stack([self.prepare(drive.render(i)[0]) for i in self.seen])
 
-    def summary_of_frames(self, frames: Tensor) -> np.ndarray:
-        return F.interpolate(frames, (8, 16), mode="area").flatten(1).numpy()
+    def depth_and_summary(
+        self, frames: Tensor, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        summary = F.interpolate(frames, (8, 16), mode="area").flatten(1).numpy()
+        return self.depth_of_frames(frames, height, width), summary
 
     def depth_of_frames(self, frames: Tensor, height: int, width: int) -> np.ndarray:
         index = int((self.images - frames[0].cpu()).abs().mean((1, 2, 3)).argmin())

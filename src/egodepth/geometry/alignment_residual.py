@@ -138,7 +138,7 @@ def linearize(
 
 def visible_points(level: Level, state: State) -> Bool[Tensor, "b h w"]:
     """Mark the target's points that no clearly nearer one occludes in the source."""
-    pixels, _, valid = _project(level, state)
+    pixels, _, valid = _project(level, state, derivatives=False)
     size = level.source.shape[-2:]
     depth = _source_depth(level, state)
     x, y = pixels.round().long().unbind(-1)
@@ -164,7 +164,7 @@ def choose_state(
 
 def robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
     """Median error (B,) over visible pixels, the scale of the robust cost."""
-    pixels, _, valid = _project(level, state)
+    pixels, _, valid = _project(level, state, derivatives=False)
     values, _, _ = sample_with_slopes(level.source, pixels)
     error = state.gain[:, None, None] * values + state.bias[:, None, None] - level.target.flatten(2)
     norm = error.norm(dim=1)
@@ -174,7 +174,7 @@ def robust_scale(level: Level, state: State, visible: Tensor) -> Tensor:
 
 def agreement_of(level: Level, state: State) -> Tensor:
     """Correlation (B,) of target and warped source, see :class:`~.alignment.Alignment`."""
-    pixels, _, valid = _project(level, state)
+    pixels, _, valid = _project(level, state, derivatives=False)
     share = (valid / valid.sum(1, keepdim=True).clamp(min=1))[:, None].to(level.source)
     first, second = sample_with_slopes(level.source, pixels)[0], level.target.flatten(2)
     first = first - (share * first).sum(2, keepdim=True)
@@ -250,25 +250,30 @@ def project_points(
     return pixels, along, front
 
 
-def _project(level: Level, state: State) -> tuple[Tensor, Tensor, Tensor]:
+def _project(
+    level: Level, state: State, *, derivatives: bool = True
+) -> tuple[Tensor, Tensor, Tensor]:
     """Project target pixels into the source.
 
     Returns:
         Pixels (B, N, 2); their derivatives (B, N, 2, 8) with respect to motion, log scale and shift of the
-        inverse depth; whether they are valid and lie in the source (B, N).
+        inverse depth, empty if not requested; whether they are valid and lie in the source (B, N).
     """
     inverse = _inverse_depth(level, state)
     motion = state.source_from_target
     camera = level.source_camera
     pixels, along, front = project_points(
-        _rays(level) @ motion[:, :3, :3].mT, inverse, motion[:, :3, 3], camera.focal_and_centre
-    )
+        _rays(level) @ motion[:, :3, :3].mT, inverse, motion[:, :3, 3], camera.focal_and_centre,
+        derivatives=derivatives,
+    )  # fmt: skip
     last = vector_like(pixels, camera.width - 1, camera.height - 1)
     valid = front & ((pixels >= 0) & (pixels <= last)).all(-1)
     if level.mask is not None:
         valid = valid & level.mask.flatten(1)
     if level.source_mask is not None:
         valid = valid & _reads_mask(level.source_mask, pixels)
+    if not derivatives:
+        return pixels, along, valid
     by_shift = along[..., 6:] / inverse[..., None, None]
     by_scale = by_shift * (level.inverse_depth.flatten(1) * state.scale[:, None])[..., None, None]
     return pixels, torch.cat([along[..., :6], by_scale, by_shift], dim=-1), valid
@@ -286,7 +291,7 @@ def _reads_mask(mask: Tensor, pixels: Tensor) -> Tensor:
 
 def largest_move(level: Level, before: State, after: State) -> Tensor:
     """Mean displacement (B,) in pixels between two states, over the valid pixels."""
-    first, _, valid = _project(level, before)
-    second, _, _ = _project(level, after)
+    first, _, valid = _project(level, before, derivatives=False)
+    second, _, _ = _project(level, after, derivatives=False)
     move = (second - first).norm(dim=-1) * valid
     return move.sum(1) / valid.sum(1).clamp(min=1)

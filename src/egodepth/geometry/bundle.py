@@ -16,9 +16,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from egodepth.geometry import se3
-from egodepth.geometry.alignment_residual import project_points
-from egodepth.geometry.camera import Camera, vector_like
-from egodepth.geometry.warp import sample_with_slopes
+from egodepth.geometry.camera import Camera
+from egodepth.geometry.warp import MIN_SOURCE_DEPTH, sample_with_slopes_at
 
 PATTERN = ((0, 0), (2, 0), (-2, 0), (0, 2), (0, -2))
 """Pixels (x, y), relative to a point, at which it is compared."""
@@ -167,20 +166,16 @@ class _System:
     """Normal equations at a state: blocks of frames, of points, and between both.
 
     Attributes:
-        cost: robust cost, priors included.
         hessian, gradient: (7 K, 7 K) and (7 K,), of the frames.
         coupling: (H, M, 7 K), between points and frames.
         point_hessian, point_gradient: (H, M), of the log factors.
-        weight: (O, H, M) of each observation, between 0 (outlier or not visible) and 1.
     """
 
-    cost: Tensor
     hessian: Tensor
     gradient: Tensor
     coupling: Tensor
     point_hessian: Tensor
     point_gradient: Tensor
-    weight: Tensor
 
 
 def adjust(
@@ -207,33 +202,39 @@ def adjust(
     Returns:
         The solution, and the weight of each observation, between 0 (outlier or not visible) and 1.
     """
-    seen, noise = _first_look(window, state)
+    look = _look(window, state)
+    seen, noise = look.valid, _noise(look, window)
     columns = _columns(state, free, solve_points)
     damping = settings.damping
-    system = _linearize(window, state, seen, noise, settings)
+    cost, weight = _robust_cost(look, window, state, seen, noise, settings)
+    system: _System | None = None
     for _ in range(settings.iterations):
+        if system is None:
+            system = _normal_equations(
+                look, window, state, weight, noise, settings, solve_points=solve_points
+            )
         step, factors = _solve(system, columns, damping, state, solve_points)
         proposed = state.moved(step, factors)
-        tried = _linearize(window, proposed, seen, noise, settings)
-        if tried.cost < system.cost:
-            small = tried.cost > (1 - settings.tolerance) * system.cost
-            state, system, damping = proposed, tried, max(damping / 5, 1e-7)
+        tried = _look(window, proposed)
+        tried_cost, tried_weight = _robust_cost(tried, window, proposed, seen, noise, settings)
+        if tried_cost < cost:
+            small = tried_cost > (1 - settings.tolerance) * cost
+            state, look, cost, weight, system = proposed, tried, tried_cost, tried_weight, None
+            damping = max(damping / 5, 1e-7)
             if small:
                 break
         else:
             damping = max(10 * damping, 1e-3)
             if damping > 1e3:
                 break
-    return state, system.weight
+    return state, weight
 
 
 def agreement(window: Window, state: BundleState) -> Float[Tensor, "o h"]:
     """Correlation of each observer with each host at the host's visible points: 1 for equal maps, about 0 for
     unrelated ones, and 0 where nothing is visible."""
-    pixels, _, valid, _ = _project(window, state, derivatives=False)
-    values, _, _ = sample_with_slopes(window.maps, pixels.flatten(1, 3))
-    seen = valid[:, None, ..., None].to(values)
-    first = values.unflatten(2, pixels.shape[1:4])
+    look = _look(window, state)
+    first, seen = look.values, look.valid[:, None, ..., None].to(look.values)
     second = window.points.values.transpose(0, 1).expand_as(first)
     count = seen.expand_as(first).sum((1, 3, 4), keepdim=True).clamp(min=1)
     first = (first - (seen * first).sum((1, 3, 4), keepdim=True) / count) * seen
@@ -256,85 +257,140 @@ def normalized_brightness(
     size = 2 * radius + 1
     grey = image.mean(1, keepdim=True)
     padded = F.pad(grey, [radius] * 4, mode="reflect")
-    mean = F.avg_pool2d(padded, size, 1)
-    variance = (F.avg_pool2d(padded.square(), size, 1) - mean.square()).clamp(min=0)
+    # Rows, then columns: a square window at once takes seven times as long.
+    both = torch.cat([padded, padded.square()], 1)
+    mean, square = F.avg_pool2d(F.avg_pool2d(both, (size, 1), 1), (1, size), 1).chunk(2, 1)
+    variance = (square - mean.square()).clamp(min=0)
     return (grey - mean) / (variance + floor**2).sqrt()
 
 
-def _project(
-    window: Window, state: BundleState, *, derivatives: bool
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Project the points into the observing frames.
+@dataclass(frozen=True)
+class _Look:
+    """What the observers see of the points at a state.
 
-    Returns:
-        Pixels (O, H, M, P, 2); their derivatives (O, H, M, P, 2, 7) with respect to relative twist and log
-        inverse depth; whether a point's whole pattern lies in the observer (O, H, M); relative motions
-        ``observer_from_host`` (O, H, 4, 4).
+    Attributes:
+        x, y: (O, H, N) normalised image coordinates of the N = M P pixels of all patterns.
+        per_depth: (O, H, N) inverse depth in the host over depth in the observer times it: 1 over the latter.
+        motions: (O, H, 4, 4) ``observer_from_host``.
+        valid: (O, H, M), whether a point's whole pattern lies in the observer.
+        values, by_x, by_y: (O, C, H, M, P) of the observers' maps, and their slopes.
     """
+
+    x: Tensor
+    y: Tensor
+    per_depth: Tensor
+    motions: Tensor
+    valid: Tensor
+    values: Tensor
+    by_x: Tensor
+    by_y: Tensor
+
+
+def _look(window: Window, state: BundleState) -> _Look:
     points = window.points
     hosts, count, size = points.rays.shape[:3]
     world_from_host = se3.inverse(state.camera_from_world[:hosts])
     motions = state.camera_from_world[window.observers][:, None] @ world_from_host
     inverse = points.inverse_depth * (state.log_scale[:hosts, None] + state.factor).exp()
-    spread = inverse[:, :, None].expand(-1, -1, size).flatten(1).expand(len(motions), -1, -1)
-    turned = points.rays.flatten(1, 2) @ motions[..., :3, :3].mT
-    focal = window.camera.focal_and_centre.to(turned).expand(*motions.shape[:2], -1)
-    pixels, along, front = project_points(
-        turned, spread, motions[..., :3, 3], focal, derivatives=derivatives
-    )
-    last = vector_like(pixels, window.camera.width - 1, window.camera.height - 1)
-    inside = front & ((pixels >= 0) & (pixels <= last)).all(-1)
-    shape = (count, size)
-    other = window.observers[:, None] != torch.arange(hosts, device=pixels.device)
-    valid = inside.unflatten(2, shape).all(-1) & points.valid & other[..., None]
-    along = along.unflatten(2, shape) if derivatives else along
-    return pixels.unflatten(2, shape), along, valid, motions
-
-
-def _first_look(window: Window, state: BundleState) -> tuple[Tensor, Tensor]:
-    """Visibility (O, H, M) of the points at the start, and the median of their errors."""
-    pixels, _, valid, _ = _project(window, state, derivatives=False)
-    values, _, _ = sample_with_slopes(window.maps, pixels.flatten(1, 3))
-    error = values.unflatten(2, pixels.shape[1:4]) - window.points.values.transpose(0, 1)
-    kept = error.square().mean((1, 4)).sqrt()[valid]
-    return valid, kept.median().clamp(min=1e-4) if len(kept) else error.new_tensor(1.0)
-
-
-def _linearize(
-    window: Window, state: BundleState, seen: Tensor, noise: Tensor, settings: BundleSettings
-) -> _System:
-    frames = len(state.camera_from_world)
-    pixels, along, _, motions = _project(window, state, derivatives=True)
-    shape = pixels.shape[1:4]
+    inverse = inverse[:, :, None].expand(-1, -1, size).flatten(1)
+    # Points times inverse depth, so that far ones stay finite. Coordinates come first, since slices of them are
+    # then contiguous, which halves the time.
+    turned = motions[..., :3, :3] @ points.rays.flatten(1, 2).mT
+    near = torch.addcmul(turned, motions[..., :3, 3:], inverse[:, None])
+    front = near[:, :, 2] > MIN_SOURCE_DEPTH * inverse
+    z = torch.where(front, near[:, :, 2], 1)
+    x, y = near[:, :, 0] / z, near[:, :, 1] / z
+    fx, fy, cx, cy = window.camera.focal_and_centre.to(x).unbind(-1)
+    u, v = fx * x + cx, fy * y + cy
+    inside = front & (u >= 0) & (u <= window.camera.width - 1)
+    inside &= (v >= 0) & (v <= window.camera.height - 1)
+    other = window.observers[:, None] != torch.arange(hosts, device=u.device)
+    valid = inside.unflatten(2, (count, size)).all(-1) & points.valid & other[..., None]
+    shape = (hosts, count, size)
     values, by_x, by_y = (
-        v.unflatten(2, shape) for v in sample_with_slopes(window.maps, pixels.flatten(1, 3))
+        found.unflatten(2, shape)
+        for found in sample_with_slopes_at(window.maps, u.flatten(1), v.flatten(1))
     )
-    error = values - window.points.values.transpose(0, 1)
-    relative = error.square().mean((1, 4)) / noise**2
+    return _Look(x, y, inverse / z, motions, valid, values, by_x, by_y)
+
+
+def _noise(look: _Look, window: Window) -> Tensor:
+    """Median error of the visible points."""
+    kept = _error(look, window).square().mean((1, 4)).sqrt()[look.valid]
+    return kept.median().clamp(min=1e-4) if len(kept) else kept.new_tensor(1.0)
+
+
+def _error(look: _Look, window: Window) -> Tensor:
+    """Differences (O, C, H, M, P) of what is seen from what is known."""
+    return look.values - window.points.values.transpose(0, 1)
+
+
+def _robust_cost(
+    look: _Look, window: Window, state: BundleState, seen: Tensor, noise: Tensor,
+    settings: BundleSettings,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Robust cost, priors included, and weights (O, H, M)."""
+    relative = _error(look, window).square().mean((1, 4)) / noise**2
     prior = (state.log_scale / settings.scale_deviation).square().sum()
     prior = prior + (state.factor / settings.factor_deviation).square().sum()
     cost = ((torch.log1p(relative) * seen).sum() + prior) / 2
-    weight = seen / (1 + relative)
-    # (O, H, M, C P, 8): derivatives with respect to relative twist and log inverse depth, and the error.
-    lifted = along[:, None]
-    rows = torch.addcmul(by_x[..., None] * lifted[..., 0, :], by_y[..., None], lifted[..., 1, :])
-    rows = torch.cat([rows, error[..., None]], -1)
-    rows = rows.permute(0, 2, 3, 1, 4, 5).flatten(3, 4)
-    scaled = rows * (weight / (noise**2 * rows.shape[3]))[..., None, None]
-    by_depth = torch.einsum("ohmp,ohmpb->ohmb", rows[..., 6], scaled)
-    local = rows.flatten(2, 3).mT @ scaled.flatten(2, 3)
-    lift = _lift(motions, window.observers, frames)
-    hessian = torch.einsum("ohag,ohab,ohbk->gk", lift, local[..., :7, :7], lift)
-    gradient = torch.einsum("ohag,oha->g", lift, local[..., :7, 7])
-    own = settings.scale_deviation**-2
+    return cost, seen / (1 + relative)
+
+
+def _normal_equations(
+    look: _Look, window: Window, state: BundleState, weight: Tensor, noise: Tensor,
+    settings: BundleSettings, *, solve_points: bool,
+) -> _System:  # fmt: skip
+    """Normal equations; those of the points stay empty unless they are solved for."""
+    frames = len(state.camera_from_world)
+    rows = _derivatives(look, window)
+    rows = torch.cat([rows, _by_point(_error(look, window))[:, :, None]], 2)
+    share = (weight / (noise**2 * rows.shape[-1])).sqrt()
+    rows = rows * share[:, :, None, :, None]  # (O, H, 8, M, C P)
+    flat = rows.flatten(3)
+    local = flat @ flat.mT
+    lift = _lift(look.motions, window.observers, frames)
+    own, tall = settings.scale_deviation**-2, lift.flatten(0, 2)
+    hessian = tall.mT @ (local[..., :7, :7] @ lift).flatten(0, 2)
+    gradient = local[..., :7, 7].flatten() @ tall
     diagonal = hessian.diagonal().view(frames, FRAME_DOF)
     diagonal[:, LOG_SCALE] += own
     gradient.view(frames, FRAME_DOF)[:, LOG_SCALE] += own * state.log_scale
-    coupling = torch.einsum("ohma,ohag->hmg", by_depth[..., :7], lift)
+    if not solve_points:
+        empty = weight.new_zeros(0)
+        return _System(hessian, gradient, empty, empty, empty)
+    by_depth = (rows * rows[:, :, LOG_SCALE : LOG_SCALE + 1]).sum(-1)  # (O, H, 8, M)
+    coupling = by_depth[:, :, :7].permute(1, 3, 0, 2).flatten(2) @ lift.transpose(0, 1).flatten(
+        1, 2
+    )
     own = settings.factor_deviation**-2
-    point_hessian = by_depth[..., 6].sum(0) + own
-    point_gradient = by_depth[..., 7].sum(0) + own * state.factor
-    return _System(cost, hessian, gradient, coupling, point_hessian, point_gradient, weight)
+    point_hessian = by_depth[:, :, 6].sum(0) + own
+    point_gradient = by_depth[:, :, 7].sum(0) + own * state.factor
+    return _System(hessian, gradient, coupling, point_hessian, point_gradient)
+
+
+def _by_point(values: Tensor) -> Tensor:
+    """(O, H, M, C P) from (O, C, H, M, P)."""
+    return values.permute(0, 2, 3, 1, 4).flatten(3)
+
+
+def _derivatives(look: _Look, window: Window) -> Tensor:
+    """Derivatives (O, H, 7, M, C P) of the errors with respect to relative twist and log inverse depth."""
+    fx, fy = window.camera.focal_and_centre.to(look.x)[:2]
+    along, down = _by_point(look.by_x) * fx, _by_point(look.by_y) * fy
+    channels = look.values.shape[1]
+
+    def spread(values: Tensor) -> Tensor:
+        return values.view(*look.valid.shape, -1).repeat(1, 1, 1, channels)
+
+    x, y, per_depth = spread(look.x), spread(look.y), spread(look.per_depth)
+    shift_x, shift_y, shift_z = look.motions[..., :3, 3, None, None].unbind(2)
+    inward = x * along + y * down
+    near_x, near_y, near_z = along * per_depth, down * per_depth, -inward * per_depth
+    return torch.stack([
+        -(down + y * inward), along + x * inward, x * down - y * along, near_x, near_y, near_z,
+        near_x * shift_x + near_y * shift_y + near_z * shift_z,
+    ], 2)  # fmt: skip
 
 
 def _lift(motions: Tensor, observers: Tensor, frames: int) -> Tensor:
@@ -365,9 +421,9 @@ def _solve(
     hessian = system.hessian[columns][:, columns].double()
     gradient = system.gradient[columns].double()
     hessian = hessian + torch.diag(hessian.diagonal() * damping + 1e-9)
-    coupling = system.coupling[..., columns].flatten(0, 1).double()
-    own = (system.point_hessian * (1 + damping)).flatten().double()
     if solve_points:
+        coupling = system.coupling[..., columns].flatten(0, 1).double()
+        own = (system.point_hessian * (1 + damping)).flatten().double()
         scaled = coupling / own[:, None]
         hessian = hessian - coupling.mT @ scaled
         gradient = gradient - scaled.mT @ system.point_gradient.flatten().double()

@@ -50,13 +50,20 @@ def _grid_sample(image: Tensor, places: Tensor) -> Tensor:
 def sample_with_slopes(
     image: Float[Tensor, "b c h w"], pixels: Float[Tensor, "b n 2"]
 ) -> tuple[Float[Tensor, "b c n"], Float[Tensor, "b c n"], Float[Tensor, "b c n"]]:
-    """Bilinear values as from :func:`sample`, and their exact derivatives with respect to x and y.
+    """Bilinear values as from :func:`sample`, and their exact derivatives with respect to x and y; see
+    :func:`sample_with_slopes_at`."""
+    return sample_with_slopes_at(image, *pixels.unbind(-1))
+
+
+def sample_with_slopes_at(
+    image: Float[Tensor, "b c h w"], x: Float[Tensor, "b n"], y: Float[Tensor, "b n"]
+) -> tuple[Float[Tensor, "b c n"], Float[Tensor, "b c n"], Float[Tensor, "b c n"]]:
+    """:func:`sample_with_slopes`, of pixels given by their coordinates.
 
     Outside of the image, values are those of the nearest border pixel and slopes those of the nearest cell.
     NaN coordinates give NaN values and slopes.
     """
     height, width = image.shape[-2:]
-    x, y = pixels.unbind(-1)
     left = x.floor().clamp(0, max(width - 2, 0))
     top = y.floor().clamp(0, max(height - 2, 0))
     along, down = (x - left).clamp(0, 1)[:, None], (y - top).clamp(0, 1)[:, None]

@@ -331,15 +331,29 @@ class Run(
         return motions
 
     @torch.inference_mode()
-    def summary_of_frames(self, frames: Tensor) -> np.ndarray:
-        """Vectors (B, D) of prepared frames (B, 3, h, w) that are similar where places are: means over the
-        image of the last features but one of DepthNet's encoder, or small images for other depth models."""
-        if isinstance(self._depth, DepthNet):
-            features = self._depth.encoder(frames)[-2].float().mean((2, 3))
-        else:
+    def depth_and_summary(
+        self, frames: Tensor, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Depth as from :meth:`depth_of_frames`, and vectors (B, D) that are similar where places are: means
+        over the image of the last features but one of DepthNet's encoder, or small images for other models.
+
+        Raises:
+            NotFiniteError: depth that is not above 0 and finite.
+        """
+        if not isinstance(self._depth, DepthNet):
             grey = frames.mean(1, keepdim=True)
-            features = F.interpolate(grey, SUMMARY_SIZE, mode="area").flatten(1)
-        return features.cpu().numpy()
+            summary = F.interpolate(grey, SUMMARY_SIZE, mode="area").flatten(1)
+            return self.depth_of_frames(frames, height, width), summary.cpu().numpy()
+        seen: list[list[Tensor]] = []
+        encoder = self._depth.encoder
+        hook = encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
+        try:
+            depth = self.depth_of_frames(frames, height, width)
+            if not seen:  # another backend computes the depth
+                encoder(frames)
+        finally:
+            hook.remove()
+        return depth, seen[-1][-2].float().mean((2, 3)).cpu().numpy()
 
     def _require(self, what: str, right: np.ndarray) -> None:
         wrong = ~right.reshape(len(right), -1).all(1)

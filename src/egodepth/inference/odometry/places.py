@@ -20,7 +20,6 @@ from egodepth.geometry.bundle import (
     normalized_brightness,
 )
 from egodepth.geometry.camera import Camera
-from egodepth.runs.run import Run
 
 MAX_FEATURES, FEATURE_WIDTH = 500, 640
 """Local features per key frame, and largest width in pixels of the image they are found in."""
@@ -101,7 +100,7 @@ class Place:
 
     Attributes:
         grey: (h, w) uint8, at the size of the networks' input.
-        summary: (D,) float16, similar for images of the same place; see :meth:`Run.summary_of_frames`.
+        summary: (D,) float16, similar for images of the same place; see :meth:`Run.depth_and_summary`.
         features: local features.
         x, y: (M,) uint16 pixels of the points of bundle adjustment.
         inverse_depth: (M,) float16 of them, as predicted, and adjusted once the key frame has left the window.
@@ -160,7 +159,7 @@ class Place:
 
 
 def make_place(
-    run: Run,
+    summary: np.ndarray,
     image: np.ndarray,
     prepared: Tensor,
     inverse_depth: Tensor,
@@ -170,7 +169,7 @@ def make_place(
     """What to keep of a new key frame.
 
     Args:
-        run: trained networks.
+        summary: (D,), see :class:`Place`.
         image: (H, W, 3) uint8.
         prepared: (3, h, w) in [0, 1], the input of the networks.
         inverse_depth: (h, w), predicted.
@@ -181,7 +180,7 @@ def make_place(
     pixels = camera.project(points.rays[0, :, 0]).round().numpy().astype(np.uint16)
     features = Features.find(image, inverse_depth.numpy())
     return Place(
-        grey, run.summary_of_frames(prepared[None])[0].astype(np.float16), features, pixels[:, 0], pixels[:, 1],
+        grey, summary.astype(np.float16), features, pixels[:, 0], pixels[:, 1],
         points.inverse_depth[0].numpy().astype(np.float16), points.valid[0].numpy(),
     )  # fmt: skip
 

@@ -298,8 +298,9 @@ class Odometry:
         """Initial poses of a frame, given the pose ``before`` it: constant motion, PoseNet's motion, no motion,
         and forward and backward motions by shares of the depth."""
         guesses = [] if constant is None else [constant]
-        if self.run.has_motion and self._recent and self._recent[0][1] is not None:
-            guesses.append(self._by_network(image, *self._recent[0]))
+        earlier, entry = self._recent[0] if self._recent else (image, None)
+        if self.run.has_motion and entry is not None:
+            guesses.append(self._by_network(image, earlier, entry))
         guesses.append(before)
         depth = float((1 / key.inverse_depth).median())
         for share in UNKNOWN_MOTIONS:
@@ -327,18 +328,21 @@ class Odometry:
             self._history.scales[key.number] = float(key.log_scale)
 
     def _add_key_frame(self, seen: SeenFrame, pose: Tensor, weights: Tensor | None) -> None:
-        height, width = seen.image.shape[-2:]
-        depth = self.run.depth_of_frames(seen.image[None], height, width)
+        depth, summary = self.run.depth_and_summary(seen.image[None], *seen.image.shape[-2:])
         inverse = 1 / torch.from_numpy(depth[0])
         points = select_points(seen.contrast, inverse, self.camera, POINT_CELL)
         scale = scale_by_points(self._window, inverse, pose, weights)
         place = None
         if self._history.map is not None:
-            place = make_place(self.run, seen.frame.image, seen.image, inverse, points, self.camera)
-        dropped = self._window.add(TrackedKeyFrame(
-            len(self._history.key_poses), seen.contrast, points, pose, scale,
-            torch.zeros_like(points.inverse_depth[0]), seen.levels, inverse, place,
-        ))  # fmt: skip
+            place = make_place(
+                summary[0], seen.frame.image, seen.image, inverse, points, self.camera
+            )
+        dropped = self._window.add(
+            TrackedKeyFrame(
+                len(self._history.key_poses), seen.contrast, points, pose, scale,
+                torch.zeros_like(points.inverse_depth[0]), seen.levels, inverse, place,
+            )
+        )  # fmt: skip
         self._settle(dropped)
         above_ground = ground_height(inverse, self.camera)
         self._history.add_key(seen.frame.number, self._segment, pose, float(scale), above_ground)
