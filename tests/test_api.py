@@ -148,7 +148,7 @@ def test_all_public_names_refuse_nonsense(name: str, wrong: Any) -> None:
     wanted = {"Run": lambda: Run.load(wrong), "MeasuredDistance": lambda: MeasuredDistance(wrong, 0, 0, 1),
               "Unit": lambda: egodepth.Unit(wrong or "x")}  # fmt: skip
     counts = {"align_images": 4, "evaluate_depth": 3, "evaluate_odometry": 2, "find_unit": 2, "Odometry": 2,
-              "predict_sequence": 2, "pretrain": 2, "track_sequence": 2, "train": 2,
+              "predict_sequence": 2, "pretrain": 2, "shard": 2, "track_sequence": 2, "train": 2,
               "write_predictions": 2}  # fmt: skip
     if name == "Unit" and wrong == 3.5:
         return

@@ -74,7 +74,9 @@ def test_snippets_stay_within_a_part(street: Clip) -> None:
     assert {(t, p) for t, p in zip(raw.frame_ids[0].tolist(), raw.parts.tolist(), strict=True)} == {
         (1, 0), (2, 0), (6, 1)
     }  # fmt: skip
-    inverse = [{v for _, p in known for v in p.inverse_depth} for known in stream.points_of_parts()]
+    inverse = [
+        {v for *_, p in known for v in p.inverse_depth} for known in stream.points_of_parts()
+    ]
     assert inverse == [{0.5}, {1.0}]
     assert raw.points.shape == (3, 128, 3) and set(raw.points[..., 0].unique().tolist()) == {10, 30}
     plain, flipped = augment(raw, 1, enabled=False), augment(raw, 1)

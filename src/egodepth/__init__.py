@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from egodepth.settings.recipes import get_recipe
     from egodepth.training.pretraining import pretrain
     from egodepth.training.run import train
+    from egodepth.training.sharding import shard
 
 __all__ = [
     "CameraHeight",
@@ -53,6 +54,7 @@ __all__ = [
     "pretrain",
     "read_source",
     "reporting",
+    "shard",
     "track_sequence",
     "train",
     "write_predictions",
@@ -78,6 +80,7 @@ _PLACES = {
     "pretrain": "egodepth.training.pretraining",
     "read_source": "egodepth.data.sources",
     "reporting": "egodepth.core.progress",
+    "shard": "egodepth.training.sharding",
     "track_sequence": "egodepth.inference.odometry.track",
     "train": "egodepth.training.run",
     "write_predictions": "egodepth.inference.predict",

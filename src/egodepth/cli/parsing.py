@@ -35,6 +35,7 @@ from egodepth.core.suggestions import did_you_mean, nearest_name
 COMMANDS = {
     "demo": "demo:Demo",
     "train": "train:Train",
+    "shard": "shard:Shard",
     "pretrain": "pretrain:Pretrain",
     "predict": "predict:Predict",
     "odometry": "odometry:Odometry",

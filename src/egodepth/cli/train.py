@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 SHORTHANDS = {"fov": "data.fov", "camera": "data.camera"}
 """Short names of settings, as used by the commands that take a run."""
 
+MIN_WAITING = 0.01
+"""Share of the training time from which waiting for data is mentioned."""
+
 
 class Train(Command):
     """Train on a video, a folder of images, or a data set.
@@ -86,7 +89,7 @@ class Train(Command):
         subtitle = f"recipe {settings.recipe}, method {settings.method}, {result.steps} steps"
         page = write_report(self.out, ReportContent(title=self.out.name, subtitle=subtitle))
         say(
-            f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s after "
+            f"{result.steps} of {result.total_steps} steps in {result.seconds:.0f} s{_waiting(result)} after "
             f"{result.prepare_seconds:.0f} s of preparation; see {page}"
         )
         if result.collapse:
@@ -97,3 +100,10 @@ class Train(Command):
                 f"are kept, and {self.out} stands for its start (to use the trained networks, delete "
                 f"{self.out / 'start'})"
             )
+
+
+def _waiting(result: "TrainResult") -> str:
+    """Waiting for data, where it is worth mentioning, and what was fetched from stores."""
+    share = result.data_wait
+    waited = f", {100 * share:.1f} % of it waiting for data" if share >= MIN_WAITING else ""
+    return waited + (f" ({result.fetched})" if result.fetched else "")

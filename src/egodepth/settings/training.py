@@ -18,7 +18,7 @@ class DataSettings(Settings):
 
     sources: tuple[str, ...] = ()
     """footage to train on: videos, image folders, KIND:ROOT of a data set (`egodepth data sets` lists the
-    kinds), or synthetic:SEED"""
+    kinds), synthetic:SEED, or shards:URI of `egodepth shard`"""
     root: Path | None = None
     """folder that relative source paths refer to; by default the current directory"""
     split: str | None = None
@@ -54,6 +54,9 @@ class DataSettings(Settings):
     a hundred frames or more; or an image file, whose black pixels are left out"""
     cache: Path | None = None
     """cache folder for resized frames; by default ~/.cache/egodepth/frames"""
+    shard_cache: float = Field(10.0, gt=0)
+    """bound of the local cache of shards (`egodepth shard`) from an object store, in GB per machine; larger
+    shards are shuffled within windows that fit in"""
     augment: bool = True
     """random colour jitter and horizontal flips"""
 

@@ -29,6 +29,7 @@ from egodepth.training.module import EgodepthModule
 from egodepth.training.motion_refinement import MotionRefinement
 from egodepth.training.plan import Plan, label_plan, make_plan, restrict
 from egodepth.training.plan_cameras import find_cameras
+from egodepth.training.shard_plan import is_from_shards, plan_of_shards
 from egodepth.training.snippets import SnippetStream, find_partner
 
 LABELS_SHARE = 0.3
@@ -149,8 +150,13 @@ def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
         EgodepthError: unavailable weights, runs that do not fit, a read-only cache, conflicting units of
             length, or no mask, pycolmap, poses or second camera where they are required.
     """
-    data, model = settings.data, settings.model
     build_networks(settings)
+    check_preparation(settings, sequences)
+
+
+def check_preparation(settings: TrainSettings, sequences: list[Sequence]) -> None:
+    """As :func:`check_needs`, without what the networks need."""
+    data, model = settings.data, settings.model
     check_destination(data.cache or default_cache_folder(), folder=True)
     if data.mask not in ("none", "auto"):
         read_mask(Path(data.mask), model.height, model.width)
@@ -161,7 +167,8 @@ def check_needs(settings: TrainSettings, sequences: list[Sequence]) -> None:
         for sequence in sequences:
             KnownMotion.given(sequence)
     if data.directions and data.poses == "sfm":
-        require_colmap()
+        if not is_from_shards(sequences):
+            require_colmap()
         if data.partner:
             raise EgodepthError(
                 "--data.views mono_stereo learns metres from the rig's baseline, and --data.poses sfm has a "
@@ -203,15 +210,15 @@ def fit_size(settings: TrainSettings, sequences: list[Sequence]) -> tuple[TrainS
     )
 
 
-def make_stream(
+def plan_of_footage(
     settings: TrainSettings, sequences: list[Sequence]
-) -> tuple[TrainSettings, SnippetStream, Plan]:
-    """Prepare footage; return the settings with size and motion source decided, the snippets, and the plan.
+) -> tuple[TrainSettings, Plan]:
+    """Prepare footage; return the settings with the size decided, and the plan.
 
     Raises:
         EgodepthError: anything wrong with the footage.
     """
-    data, world = settings.data, World.of_environment()
+    data = settings.data
     folder = data.cache or default_cache_folder()
     found: list[str] = []
     if data.directions:
@@ -226,9 +233,25 @@ def make_stream(
     if data.dense_labels and settings.loss.dense > 0:
         limit = label_seconds(settings)
         plan = label_plan(plan, folder, torch_device(settings.device), limit)
-    plan = replace(plan, lines=found + plan.lines)
+    return settings, replace(plan, lines=found + plan.lines)
+
+
+def make_stream(
+    settings: TrainSettings, sequences: list[Sequence]
+) -> tuple[TrainSettings, SnippetStream, Plan]:
+    """Prepare footage, or take it as shards have it; return the settings with size and motion source decided,
+    the snippets, and the plan.
+
+    Raises:
+        EgodepthError: anything wrong with the footage.
+    """
+    if is_from_shards(sequences):
+        settings, plan = plan_of_shards(settings, sequences)
+    else:
+        settings, plan = plan_of_footage(settings, sequences)
     for line in plan.lines:
         progress.note(one_line(line))
+    data, world = settings.data, World.of_environment()
     stream = SnippetStream(
         plan.clips,
         directions=data.directions,
@@ -237,6 +260,7 @@ def make_stream(
         seed=settings.seed,
         rank=world.rank,
         ranks=world.size,
+        chunks=plan.chunks,
     )
     stream.labels_first = settings.labels_first if stream.has_labels else 0.0
     decided = settings.changed(data=data.changed(poses=plan.poses))

@@ -5,11 +5,13 @@ from pathlib import Path
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.suggestions import similar_path
+from egodepth.data.footage.frame_cache import default_cache_folder
 from egodepth.data.footage.own_footage import (
     CAMERA_FILE,
 )
 from egodepth.data.sequence import Sequence
-from egodepth.data.sources import read_sources
+from egodepth.data.shards.reader import PREFIX, is_shards, open_shards
+from egodepth.data.sources import is_address, read_sources
 from egodepth.data.splits import get_split
 from egodepth.runs.cameras import brings_camera, with_camera
 from egodepth.settings.training import DataSettings
@@ -26,6 +28,9 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
     if data.root is not None and not data.root.is_dir():
         meant = similar_path(data.root, Path.is_dir)
         raise EgodepthError(f"--data.root: there is no folder {data.root}{meant}")
+    shards = [source.removeprefix(PREFIX) for source in data.sources if is_shards(source)]
+    if shards:
+        return _open_shards(shards, data)
     found = read_sources(data.sources, data.root)
     if data.split is not None:
         split = get_split(data.split)
@@ -39,6 +44,22 @@ def read_training_sequences(data: DataSettings) -> list[Sequence]:
         ]
     _check_typed_camera(found, data)
     return [with_camera(sequence, data) for sequence in found]
+
+
+def _open_shards(uris: list[str], data: DataSettings) -> list[Sequence]:
+    if len(uris) < len(data.sources):
+        raise EgodepthError(
+            "shards and other footage cannot train together: shard that footage, too"
+        )
+    typed = [name for name in ("camera", "focal", "fov") if getattr(data, name) is not None]
+    if typed:
+        raise EgodepthError(
+            f"shards hold the camera of their footage: leave --data.{typed[0]} out, or give it to egodepth "
+            "shard"
+        )
+    base = data.root or Path()
+    places = [uri if is_address(uri) else str(base / uri) for uri in uris]
+    return open_shards(places, data.cache or default_cache_folder(), data.shard_cache)
 
 
 def _check_typed_camera(sequences: list[Sequence], data: DataSettings) -> None:

@@ -18,7 +18,8 @@ from egodepth.models.networks import Networks
 from egodepth.training.learned_motion import POINTS_EVERY, find_motion, images_of, inverse_depth_of
 from egodepth.training.module import EgodepthModule
 from egodepth.training.plan import LabelsStoppedError, Plan, label_plan
-from egodepth.training.snippets import BATCHES_AHEAD, LabelRound, SnippetStream
+from egodepth.training.snippet_parts import LabelRound
+from egodepth.training.snippets import BATCHES_AHEAD, SnippetStream
 from egodepth.training.step_callback import StepCallback
 
 ROUNDS = (1 / 3, 2 / 3)

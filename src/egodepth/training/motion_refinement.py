@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from egodepth.data.preparation.clips import SparsePoints
+from egodepth.data.preparation.clips import Clip, SparsePoints
 from egodepth.geometry import se3
 from egodepth.models.networks import DepthNet
 from egodepth.models.transformers_depth import TransformersDepth
@@ -66,7 +66,8 @@ class MotionRefinement(nn.Module):
             for place in np.unique(np.linspace(0, len(known) - 1, FRAMES_FOR_UNIT).astype(int)):
                 if not known:
                     break
-                frame, points = known[place]
+                clip, position, points = known[place]
+                frame = clip.frames[position]
                 image = torch.from_numpy(np.array(frame)).float()[None] / 255
                 inverse = depth(image, scales=1)[0]
                 x, y = points.pixels.T
@@ -115,9 +116,9 @@ class MotionRefinement(nn.Module):
         return replace(raw, motions=motions, matrix=matrix, points=points, dense=dense)
 
 
-def _log_scale(known: list[tuple[np.ndarray, SparsePoints]], unit: float) -> float:
+def _log_scale(known: list[tuple[Clip, int, SparsePoints]], unit: float) -> float:
     """Log of the scale at which the median depth of a part's points is ``unit``; log(unit) without points."""
     if not known:
         return math.log(unit)
-    inverse = np.concatenate([points.inverse_depth for _, points in known])
+    inverse = np.concatenate([points.inverse_depth for *_, points in known])
     return math.log(unit * float(np.median(inverse)))

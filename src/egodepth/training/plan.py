@@ -19,6 +19,7 @@ from egodepth.data.preparation.structure_from_motion import (
 )
 from egodepth.data.preparation.survey import Survey, is_blank, is_static, survey
 from egodepth.data.sequence import time_per_frame
+from egodepth.data.shards.chunks import Chunks
 from egodepth.data.splits import Split
 from egodepth.runs.motion_gap import MotionGap, typical_gap
 from egodepth.settings.training import DataSettings, PoseSource, TrainSettings
@@ -53,11 +54,15 @@ class Plan:
         clips: clips with strides, excluded pairs, and poses if known.
         poses: source of motion; never ``auto``.
         lines: findings and decisions, in words.
+        surveys: survey of each clip; empty without surveys.
+        chunks: chunks of the shards that the clips are read from; None for footage.
     """
 
     clips: list[Clip]
     poses: PoseSource
     lines: list[str]
+    surveys: tuple[Survey, ...] = ()
+    chunks: Chunks | None = None
 
 
 def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
@@ -118,7 +123,7 @@ def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
                 raise EgodepthError(f"{error}; use --data.poses aligned or network") from error
             poses = "aligned" if is_hand_held(used) else "network"
             lines.append(f"poses: {poses} after all, since {error}")
-    return Plan(clips, poses, lines)
+    return Plan(clips, poses, lines, tuple(surveys))
 
 
 def _warn_of_jumps(clips: list[Clip]) -> None:

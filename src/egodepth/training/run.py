@@ -55,6 +55,7 @@ class TrainResult:
         collapse: signs of a collapse, in words; empty if there are none.
         held_out: result of a refinement on held-out frames; None for other trainings.
         comparison: comparison with the run it started from (``init``); None for other trainings.
+        fetched: what was fetched from stores of shards, in words; empty without such stores.
     """
 
     run: Path
@@ -66,6 +67,7 @@ class TrainResult:
     collapse: str
     held_out: HeldOutResult | None = None
     comparison: Comparison | None = None
+    fetched: str = ""
 
     @property
     def data_wait(self) -> float:
@@ -168,8 +170,9 @@ def _train(
         kept = None if stop.stopped_by else result
         if training.start is not None and not stop.stopped_by:
             comparison = _compare_with_start(training.start, training.module, run)
+        waited = {"wait_seconds": stream.seconds}
         run.write_facts(
-            training.last_facts(trainer.global_step, before + seconds, kept, comparison)
+            training.last_facts(trainer.global_step, before + seconds, kept, comparison) | waited
         )
     done = TrainResult(
         run=run.path,
@@ -181,6 +184,7 @@ def _train(
         collapse=watch.found,
         held_out=result,
         comparison=comparison,
+        fetched="" if stream.chunks is None else stream.chunks.fetched,
     )
     if stop.stopped_by is not None:
         raise TrainingInterrupted(done, stop.stopped_by)

@@ -102,10 +102,12 @@ def set_up(
     if saved:
         stream.first_step = saved["global_step"]
         stream.schedule = Schedule.of_state(saved["egodepth_schedule"])
+        stream.resume(saved.get("egodepth_ranks"))
     else:
         pace.plan(compare)
     L.seed_everything(settings.seed, verbose=False)
     module = _make_module(settings, stream, engine, compare)
+    module.ranks = stream.history
     start = None
     if compared is not None and settings.init is not None:
         start = Start(RunFolder.to_use(settings.init), module.networks, views_of(compared))
@@ -134,7 +136,12 @@ def _first_facts(
 
 
 def _label_rounds(settings: TrainSettings, stream: SnippetStream) -> list[LabelRounds]:
-    """Callbacks that make labels during training; none, with a note, if there are several processes."""
+    """Callbacks that make labels during training; none, with a note, from shards and for several processes."""
+    if stream.chunks is not None:
+        progress.note(
+            "depth from many views: without poses before the training it takes the footage itself, not shards"
+        )
+        return []
     if World.of_environment().size > 1:
         progress.note(
             "depth from many views: without poses before the training it takes one process"

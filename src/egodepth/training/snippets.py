@@ -3,8 +3,9 @@
 import time
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
+from itertools import count
 
 import numpy as np
 import torch
@@ -16,7 +17,10 @@ from egodepth.core.prefetch import prefetch
 from egodepth.core.schedule import Schedule
 from egodepth.data.preparation.clips import NO_PART, Clip, SparsePoints
 from egodepth.data.sequence import Sequence
+from egodepth.data.shards.chunks import Chunks
 from egodepth.training.batch import RawBatch
+from egodepth.training.order import SampleOrder, lanes_for
+from egodepth.training.snippet_parts import LabelRound, has_label, number_parts, usable
 
 BATCHES_AHEAD = 4
 """Maximum number of batches beyond the current one that trainer and prefetching may have requested already."""
@@ -40,21 +44,6 @@ def find_partner(sequences: list[Sequence], index: int) -> int:
     )
 
 
-@dataclass(frozen=True)
-class LabelRound:
-    """Dense labels made during training.
-
-    Attributes:
-        first_step: first step that uses them.
-        dense: labels of each clip, see :attr:`Clip.dense`; None for a clip without labels.
-        factors: factor of each clip's inverse depths that converts them to DepthNet's unit.
-    """
-
-    first_step: int
-    dense: list[np.ndarray | None]
-    factors: list[float]
-
-
 class SnippetStream(IterableDataset[RawBatch]):
     """Batches of all snippets of some clips, in an order determined by seed and step.
 
@@ -68,6 +57,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         first_step: step at which iteration starts.
         labels_first: share of training that uses only snippets whose target has labels.
         label_rounds: labels made during training; the latest active round replaces the clips' own labels.
+        chunks: chunks of the shards that the clips are read from; None for footage.
         prefetch: prepare batches in a background thread, in pinned memory for a GPU. On the CPU, this would
             only compete with the training step for cores.
     """
@@ -82,6 +72,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         partner: bool = False,
         rank: int = 0,
         ranks: int = 1,
+        chunks: Chunks | None = None,
     ):
         """List the snippets.
 
@@ -93,6 +84,7 @@ class SnippetStream(IterableDataset[RawBatch]):
             partner: also use the other camera of the stereo rig, as the last source.
             rank, ranks: rank of this process, and world size. All ranks together see the batch that a
                 single process with ``ranks`` times the batch size would.
+            chunks: chunks of the shards that the clips are read from, if they are.
 
         Raises:
             EgodepthError: no snippets, fewer snippets than processes, or no second camera.
@@ -106,7 +98,7 @@ class SnippetStream(IterableDataset[RawBatch]):
         self._partner, self._rank, self._ranks = partner, rank, ranks
         self._partners = [self._find_partner(i) if partner else i for i in range(len(clips))]
         self._first_frame = np.cumsum([0, *(len(clip.frames) for clip in clips)])
-        self._first_part = _number_parts(clips)
+        self._first_part = number_parts(clips)
         snippets = [s for index in range(len(clips)) for s in self._snippets_of(index)]
         if not snippets:
             raise EgodepthError(
@@ -119,6 +111,36 @@ class SnippetStream(IterableDataset[RawBatch]):
         if len(snippets) < ranks:
             raise EgodepthError(f"{len(snippets)} snippets are too few for {ranks} processes")
         self._snippets = np.array(snippets)
+        self.chunks = chunks
+        self.set_order(((0, ranks),))
+
+    def set_order(self, history: tuple[tuple[int, int], ...]) -> None:
+        """Set the numbers of processes of this training so far, see :class:`SampleOrder`."""
+        lanes = None if self.chunks is None else lanes_for(self.chunks, self._homes())
+        self._order = SampleOrder(
+            np.arange(len(self._snippets)), self.seed, self.batch_size, self._rank, self._ranks, lanes, history
+        )  # fmt: skip
+        self.__dict__.pop("_labelled", None)
+
+    @property
+    def history(self) -> tuple[tuple[int, int], ...]:
+        """Numbers of processes of this training, see :class:`SampleOrder`."""
+        return self._order.history
+
+    def resume(self, history: list[tuple[int, int]] | None) -> None:
+        """Go on at ``first_step``, from a checkpoint with this history, see :class:`SampleOrder`; None for a
+        checkpoint of an earlier version."""
+        past = tuple((int(first), int(ranks)) for first, ranks in history or [(0, self._ranks)])
+        if past[-1][1] != self._ranks:
+            kept = tuple(each for each in past if each[0] < self.first_step)
+            past = (*kept, (self.first_step, self._ranks))
+        self.set_order(past)
+
+    def _homes(self) -> np.ndarray:
+        """Chunk of each snippet, which has all of its frames."""
+        homes = np.concatenate([clip.frames.homes for clip in self.clips])  # type: ignore[attr-defined]
+        clip, target = self._snippets[:, :2].T
+        return homes[self._first_frame[clip] + target]
 
     def _snippets_of(self, index: int) -> Iterator[tuple[int, ...]]:
         """Yield the snippets of a clip: clip index, position of the target, positions of its sources."""
@@ -129,7 +151,7 @@ class SnippetStream(IterableDataset[RawBatch]):
             if clip.targets is not None and number not in clip.targets:
                 continue
             sources = [positions.get(number + d * clip.stride) for d in self.directions]
-            if any(s is None or not _usable(clip, target, s) for s in sources):
+            if any(s is None or not usable(clip, target, s) for s in sources):
                 continue
             if self._partner:
                 sources.append(others.get(number))
@@ -155,10 +177,10 @@ class SnippetStream(IterableDataset[RawBatch]):
         """Number of frames of all clips."""
         return int(self._first_frame[-1])
 
-    def points_of_parts(self) -> list[list[tuple[np.ndarray, SparsePoints]]]:
-        """For each part, list the frames (3, h, w) uint8 with known points, together with these points, in the
-        unit of the part."""
-        known: dict[int, list[tuple[np.ndarray, SparsePoints]]] = {}
+    def points_of_parts(self) -> list[list[tuple[Clip, int, SparsePoints]]]:
+        """For each part, list clips and positions of the frames with known points, together with these points,
+        in the unit of the part."""
+        known: dict[int, list[tuple[Clip, int, SparsePoints]]] = {}
         for first, clip in zip(self._first_part, self.clips, strict=True):
             if clip.motion is None:
                 continue
@@ -166,7 +188,7 @@ class SnippetStream(IterableDataset[RawBatch]):
                 known.setdefault(first + int(part), [])
             for position, points in clip.motion.points.items():
                 part = first + int(clip.motion.part[position])
-                known[part].append((clip.frames[position], points))
+                known[part].append((clip, position, points))
         return [known.get(part, []) for part in range(max(known, default=-1) + 1)]
 
     @property
@@ -186,40 +208,29 @@ class SnippetStream(IterableDataset[RawBatch]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Number of batches per epoch, including a partial last one. A remainder smaller than one snippet per
-        process is merged into the previous batch."""
-        return self._batches_of(len(self._snippets))
-
-    def _batches_of(self, count: int) -> int:
-        together = self.batch_size * self._ranks
-        left = count % together
-        return max(1, count // together + (left >= self._ranks))
+        """Number of batches per epoch, see :class:`SampleOrder`."""
+        return self._order.steps_per_epoch
 
     @cached_property
-    def _labelled(self) -> np.ndarray:
-        """Indices of the snippets whose target has labels."""
+    def _labelled(self) -> SampleOrder | None:
+        """Order of the snippets whose target has labels; None if these are too few."""
         dense = [clip.dense for clip in self.clips]
         known = [
-            (labels := dense[clip]) is not None and bool(labels[target, 0].any())
+            (labels := dense[clip]) is not None and has_label(labels, target)
             for clip, target in self._snippets[:, :2]
         ]
-        return np.flatnonzero(known)
+        rows = np.flatnonzero(known)
+        return self._order.of(rows) if len(rows) >= self._ranks else None
+
+    def _rows(self, step: int) -> tuple[np.ndarray, float]:
+        """Snippets of this process in a step, and their weight."""
+        on_labels = self.schedule.progress(step) < self.labels_first
+        return ((self._labelled if on_labels else None) or self._order).mine(step)
 
     def batch(self, step: int) -> RawBatch:
         """Return the batch of a training step, independently of previous calls."""
-        rows = np.arange(len(self._snippets))
-        on_labels = self.schedule.progress(step) < self.labels_first
-        if on_labels and len(self._labelled) >= self._ranks:
-            rows = self._labelled
-        batches = self._batches_of(len(rows))
-        epoch, position = divmod(step, batches)
-        order = rows[np.random.default_rng([self.seed, epoch]).permutation(len(rows))]
-        together = self.batch_size * self._ranks
-        last = position == batches - 1
-        rows = order[position * together : None if last else (position + 1) * together]
-        mine = np.array_split(rows, self._ranks)[self._rank]
-        weight = len(mine) * self._ranks / len(rows)
-        return replace(self._gather(mine, step), weight=weight)
+        rows, weight = self._rows(step)
+        return replace(self._gather(rows, step), weight=weight)
 
     def hold_out(self, every: int) -> "tuple[SnippetStream, SnippetStream]":
         """Split off every ``every``-th snippet; return the stream of the others, and that of the held-out ones.
@@ -233,9 +244,10 @@ class SnippetStream(IterableDataset[RawBatch]):
                 "the footage has one snippet, and none to hold out: refining needs four frames or more"
             )
         held = np.arange(count) % every == min(every, count) // 2
-        self.__dict__.pop("_labelled", None)
         kept, held_out = copy(self), copy(self)
         kept._snippets, held_out._snippets = self._snippets[~held], self._snippets[held]
+        for part in (kept, held_out):
+            part.set_order(self.history)
         return kept, held_out
 
     def in_order(self, size: int) -> Iterator[RawBatch]:
@@ -356,10 +368,24 @@ class SnippetStream(IterableDataset[RawBatch]):
         return torch.from_numpy(np.array([motions])).float()
 
     def _batches(self) -> Iterator[RawBatch]:
-        step = self.first_step
+        step, chunks = self.first_step, self.chunks
+        if chunks is not None:
+            chunks.follow(self._needed(step))
         while step < self.schedule.total:  # the total may change meanwhile
+            if chunks is not None:
+                chunks.reach(step)
             yield self.batch(step)
             step += 1
+        if chunks is not None:
+            chunks.stop()
+
+    def _needed(self, first: int) -> Iterator[tuple[int, list[int]]]:
+        """Yield the steps from ``first`` on, with the chunks that each reads."""
+        homes = self._homes()
+        for step in count(first):
+            if step >= self.schedule.total:
+                return
+            yield step, np.unique(homes[self._rows(step)[0]]).tolist()
 
     def __iter__(self) -> Iterator[RawBatch]:
         batches = self._batches()
@@ -372,29 +398,3 @@ class SnippetStream(IterableDataset[RawBatch]):
             if raw is None:
                 return
             yield raw
-
-
-def _number_parts(clips: list[Clip]) -> list[int]:
-    """Id of each clip's first part; cameras of the same rig share their motion and parts."""
-    first: dict[str | int, int] = {}
-    count, numbers = 0, []
-    for index, clip in enumerate(clips):
-        if clip.motion is None:
-            numbers.append(0)
-            continue
-        key = clip.sequence.rig or index
-        if key not in first:
-            first[key] = count
-            count += int(clip.motion.part.max()) + 1
-        numbers.append(first[key])
-    return numbers
-
-
-def _usable(clip: Clip, target: int, source: int) -> bool:
-    """Whether a pair is not excluded and, if poses are known, both frames are in the same part."""
-    if (min(target, source), max(target, source)) in clip.excluded_pairs:
-        return False
-    if clip.motion is None:
-        return True
-    part = clip.motion.part
-    return bool(part[target] == part[source] != NO_PART)

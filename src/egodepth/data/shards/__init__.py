@@ -1,0 +1,1 @@
+"""Shards: prepared footage in chunks that trainings stream from a disk or an object store."""
