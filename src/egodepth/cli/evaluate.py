@@ -1,7 +1,7 @@
 """``egodepth evaluate``."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import model_validator
 
@@ -17,6 +17,10 @@ from egodepth.cli.output import print_table
 from egodepth.core.errors import EgodepthError
 
 if TYPE_CHECKING:
+    from egodepth.data.sequence import Sequence
+    from egodepth.evaluation.depth import DepthProtocol
+    from egodepth.inference.scoring.depth_scores import Predictor
+    from egodepth.inference.scoring.stillness import Stillness
     from egodepth.inference.scoring.trajectory_files import OdometryScores
 
 PICTURES = (".png", ".jpg", ".jpeg", ".pdf", ".svg")
@@ -50,6 +54,11 @@ class EvaluateDepth(SequenceOption, DeviceOption):
     """average with the prediction for the mirrored image"""
     kind: Literal["depth", "inverse"] = "depth"
     """content of PREDICTIONS: depth, or inverse depth (disparity)"""
+    temporal: bool = False
+    """also score how still depth is from frame to frame, along the footage's poses, --trajectory, or a RUN's
+    own odometry; needs no ground truth"""
+    trajectory: Annotated[Path | None, Metavar("FILE")] = None
+    """trajectory for --temporal in KITTI, TUM or EuRoC format; default: the footage's own poses"""
     json_file: Annotated[Path | None, Metavar("FILE", option="json")] = None
     """also write the scores to this JSON file"""
     csv: Annotated[Path | None, Metavar("FILE")] = None
@@ -59,15 +68,15 @@ class EvaluateDepth(SequenceOption, DeviceOption):
 
     def run(self) -> int:
         """See the class."""
-        from egodepth.core.files import write_json
         from egodepth.core.outputs import check_destination
         from egodepth.inference.scoring.depth_scores import evaluate_predictor
         from egodepth.inference.scoring.requested import open_predictor, requested_protocol
-        from egodepth.report.evaluation import draw_worst, run_facts, write_csv
-        from egodepth.report.tables import depth_table, more_depth_table
+        from egodepth.report.evaluation import draw_worst, write_csv
+        from egodepth.report.tables import depth_table, more_depth_table, stillness_table
         from egodepth.runs.destination import check_output_folder
-        from egodepth.runs.folder import RunFolder
 
+        if self.trajectory and not self.temporal:
+            raise EgodepthError("--trajectory is for --temporal: give both")
         for path in filter(None, (self.json_file, self.csv)):
             check_destination(path)
         if self.worst:
@@ -80,20 +89,44 @@ class EvaluateDepth(SequenceOption, DeviceOption):
             self.predictions, self.data, self.sequence, flip=self.flip, kind=self.kind, split=split,
             device=self.device,
         )  # fmt: skip
+        stillness = self._stillness(predictor, sequences, protocol) if self.temporal else None
+        truth = any(s.ground_truth(protocol.truth) for s in sequences)
+        if stillness is not None and not truth and not (self.csv or self.worst):
+            self._write_json({"kind": "temporal", "temporal": stillness.to_json()})
+            print_table(stillness_table(stillness.summary, stillness.caption))
+            return 0
         scores = evaluate_predictor(predictor, sequences, protocol, split, note)
-        if self.json_file:
-            is_run = RunFolder.at(self.predictions).exists
-            facts = run_facts(self.predictions) if is_run else {"name": self.predictions.name}
-            write_json(
-                self.json_file, {"kind": "depth", **scores.to_json(), "data": self.data, **facts}
-            )
+        temporal = {"temporal": stillness.to_json()} if stillness else {}
+        self._write_json({"kind": "depth", **scores.to_json(), **temporal})
         if self.csv:
             write_csv(self.csv, scores)
         if self.worst:
             draw_worst(self.worst, scores, sequences, predictor, protocol)
         print_table(depth_table(scores.summary, scores.constant, scores.caption))
         print_table(more_depth_table(scores.summary))
+        if stillness is not None:
+            print_table(stillness_table(stillness.summary, stillness.caption))
         return 0
+
+    def _stillness(
+        self, predictor: "Predictor", sequences: "list[Sequence]", protocol: "DepthProtocol"
+    ) -> "Stillness":
+        from egodepth.inference.scoring.stillness import evaluate_stillness
+
+        seen = [s for s in sequences if s.camera_name in protocol.cameras] or sequences
+        return evaluate_stillness(
+            predictor, seen, trajectory=self.trajectory, scaled=self.scaling != "none"
+        )
+
+    def _write_json(self, scores: dict[str, Any]) -> None:
+        from egodepth.core.files import write_json
+        from egodepth.report.evaluation import run_facts
+        from egodepth.runs.folder import RunFolder
+
+        if self.json_file:
+            is_run = RunFolder.at(self.predictions).exists
+            facts = run_facts(self.predictions) if is_run else {"name": self.predictions.name}
+            write_json(self.json_file, {**scores, "data": self.data, **facts})
 
 
 class EvaluateOdometry(SequenceOption, DeviceOption):

@@ -42,8 +42,8 @@ def edge_scores(
     if mask[window].mean() < MIN_KNOWN_SHARE:
         return {}
     known = mask[window]
-    true = _edges(truth[window], known)
-    predicted = _edges(prediction[window], known)
+    true = depth_edges(truth[window], known)
+    predicted = depth_edges(prediction[window], known)
     if not true.any():
         return {}
     if not predicted.any():
@@ -56,7 +56,7 @@ def edge_scores(
     }
 
 
-def _edges(depth: Float[ndarray, "h w"], known: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
+def depth_edges(depth: Float[ndarray, "h w"], known: Bool[ndarray, "h w"]) -> Bool[ndarray, "h w"]:
     """Mask of pixels that differ in depth from their right or lower neighbour by ten percent, both known."""
     logs = np.log(np.where(known, depth, 1))
     edges = np.zeros(depth.shape, bool)

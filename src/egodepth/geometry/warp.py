@@ -12,6 +12,9 @@ from egodepth.geometry.limits import Sampling
 MIN_SOURCE_DEPTH = 1e-3
 """Smallest depth in the source at which a point has an image, in the unit of the depth."""
 
+MAX_SURFACE_RATIO = 1.1
+"""Largest ratio of inverse depths of neighbouring pixels on one surface."""
+
 MIN_DEPTH_RATIO = 1e-3
 """Smallest ratio of depth in the source to depth in the target at which a point has an image."""
 
@@ -77,6 +80,38 @@ def sample_with_slopes_at(
     )
     upper, lower = a + along * (b - a), c + along * (d - c)
     return upper + down * (lower - upper), (b - a) + down * ((d - c) - (b - a)), lower - upper
+
+
+def sample_on_surfaces(
+    inverse_depth: Float[Tensor, "h w"],
+    pixels: Float[Tensor, "h2 w2 2"],
+    expected: Float[Tensor, "h2 w2"] | None = None,
+) -> Float[Tensor, "h2 w2"]:
+    """Sample inverse depth at pixel coordinates (x, y) without mixing surfaces.
+
+    Where the four pixels around lie on one surface, the value is bilinear, which is exact on planes. Where they
+    differ by more than MAX_SURFACE_RATIO, it is that of the one nearest to ``expected`` or, without it, of the
+    nearest pixel. NaN pixels are no part of a surface.
+    """
+    height, width = inverse_depth.shape
+    x, y = pixels.unbind(-1)
+    left = x.floor().clamp(0, max(width - 2, 0))
+    top = y.floor().clamp(0, max(height - 2, 0))
+    along, down = (x - left).clamp(0, 1), (y - top).clamp(0, 1)
+    flat, cell = inverse_depth.flatten(), (top * width + left).long()
+    right, below = min(width - 1, 1), width * min(height - 1, 1)
+    corners = torch.stack([flat[cell + step] for step in (0, right, below, below + right)])
+    weights = torch.stack([
+        (1 - along) * (1 - down), along * (1 - down), (1 - along) * down, along * down
+    ])  # fmt: skip
+    smooth = (weights * corners).sum(0)
+    if expected is None:
+        choice = weights.argmax(0, keepdim=True)
+    else:
+        gap = (corners / expected).log().abs().nan_to_num(torch.inf)
+        choice = gap.argmin(0, keepdim=True)
+    one_surface = corners.amax(0) <= MAX_SURFACE_RATIO * corners.amin(0)
+    return torch.where(one_surface, smooth, corners.gather(0, choice)[0])
 
 
 def reproject(

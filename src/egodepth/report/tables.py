@@ -54,6 +54,25 @@ def more_depth_table(summary: dict[str, float]) -> Table:
     return table
 
 
+def stillness_table(summary: dict[str, float], caption: str) -> Table:
+    """How still depth is from frame to frame, see :func:`summarize_stillness`, in percent."""
+    table = Table(
+        padding=(0, 0),
+        title="stillness",
+        caption=f"{one_line(caption)}; {summary['pairs']} pairs of frames; differences are of log depth",
+        title_justify="left",
+    )
+    columns = {
+        "median difference": "flicker_median", "95th percentile": "flicker_p95",
+        "spread of scale": "scale_step_spread", "compared": "compared", "on depth edges": "edge_share",
+        "step at borders": "edge_step",
+    }  # fmt: skip
+    for label in columns:
+        table.add_column(label, justify="right", no_wrap=True)
+    table.add_row(*(f"{100 * summary[name]:.2f} %" for name in columns.values()))
+    return table
+
+
 def odometry_table(summary: dict[str, float], sequence: str, caption: str) -> Table:
     """Odometry metrics of one sequence."""
     table = Table(

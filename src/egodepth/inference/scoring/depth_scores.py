@@ -101,6 +101,10 @@ class Predictor(Protocol):
         """Height and width at which the texture of images is measured."""
         ...
 
+    def numbers(self, sequence: Sequence) -> list[int]:
+        """Numbers of the frames that can be predicted."""
+        ...
+
     def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
         """Check in advance that frames can be predicted; ``scaled``: whether depth is scaled to the truth."""
         ...
@@ -169,6 +173,10 @@ class RunPredictor:
     def texture_size(self) -> tuple[int, int]:
         """Size of the networks' input."""
         return self.run.settings.height, self.run.settings.width
+
+    def numbers(self, sequence: Sequence) -> list[int]:
+        """All frames."""
+        return list(sequence.frames.numbers)
 
     def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
         """Accept all frames."""

@@ -80,6 +80,19 @@ class Predictions:
             self._places = self.split.places()
             self._check_name(self.path)
 
+    def numbers(self, sequence: Sequence) -> list[int]:
+        """Numbers of the frames that there are maps of.
+
+        Raises:
+            EgodepthError: no maps of the sequence.
+        """
+        if self._stack is None:
+            return sorted(self._maps_of(sequence))
+        names = (sequence.rig, sequence.name, sequence.name.rsplit("/", 1)[-1])
+        keys = {(name, side) for name in names for side in (sequence.camera_name, "")}
+        there = {number for name, side, number in self._places if (name, side) in keys}
+        return [number for number in sequence.frames.numbers if number in there]
+
     def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
         """Check that there is a map for each frame and, unless maps are scaled to the truth, that their unit is
         known.
@@ -147,15 +160,18 @@ class Predictions:
         raise EgodepthError(f"{self.path} has no map of {sequence.name}, frame {number}")
 
     def _find(self, sequence: Sequence, number: int, name: str) -> Path:
-        if sequence.name not in self._maps:
-            self._maps[sequence.name] = self._pair(sequence)
-        path = self._maps[sequence.name].get(number)
+        path = self._maps_of(sequence).get(number)
         if path is None:
             called = f" ({name})" if name else ""
             raise EgodepthError(
                 f"{self.path} has no prediction of {sequence.name}, frame {number}{called}"
             )
         return path
+
+    def _maps_of(self, sequence: Sequence) -> dict[int, Path]:
+        if sequence.name not in self._maps:
+            self._maps[sequence.name] = self._pair(sequence)
+        return self._maps[sequence.name]
 
     def _pair(self, sequence: Sequence) -> dict[int, Path]:
         """Files of the maps by frame number.
