@@ -7,7 +7,6 @@ from torch import Tensor
 
 from egodepth.geometry import se3
 from egodepth.geometry.bundle import (
-    BundlePoints,
     BundleSettings,
     BundleState,
     Window,
@@ -16,9 +15,8 @@ from egodepth.geometry.bundle import (
     _normal_equations,
     _robust_cost,
     adjust,
-    normalized_brightness,
-    select_points,
 )
+from egodepth.geometry.bundle_points import BundlePoints, normalized_brightness, select_points
 from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.geometry.ground import ground_height
 

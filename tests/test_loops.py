@@ -15,10 +15,11 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.synthetic.street import StreetDrive, read_street
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry import sim3
-from egodepth.geometry.bundle import normalized_brightness, select_points
+from egodepth.geometry.bundle_points import normalized_brightness, select_points
 from egodepth.geometry.key_frame_window import POINT_CELL
 from egodepth.geometry.trajectory import read_kitti
-from egodepth.inference.odometry.places import Place, make_place, recognize
+from egodepth.inference.odometry.place_store import PlaceStore
+from egodepth.inference.odometry.places import Features, Place, feature_image, make_place, recognize
 from egodepth.inference.odometry.track import track_sequence, write_trajectory
 from egodepth.inference.odometry.tracker import OdometrySettings
 
@@ -36,7 +37,7 @@ def place_of(drive: StreetDrive, index: int, unit: float = 1.0) -> Place:
     points = select_points(contrast, inverse.float(), camera, POINT_CELL)
 
     summary = F.interpolate(prepared[None], (8, 16), mode="area").flatten().numpy()
-    return make_place(summary, image, prepared, inverse.float(), points, camera)
+    return make_place(summary, feature_image(image), prepared, inverse.float(), points, camera)
 
 
 def test_a_place_is_recognized_with_its_pose_and_scale() -> None:
@@ -116,3 +117,28 @@ def test_without_loops_there_is_only_the_live_trajectory(tmp_path: Path) -> None
     with pytest.warns(match="counts frames"):
         write_trajectory(found, sequence, tmp_path)
     assert not list(tmp_path.glob("trajectory_live*"))
+
+
+def test_a_map_beyond_its_memory_is_on_disk() -> None:
+    rng = np.random.default_rng(0)
+
+    def bytes_of(*shape: int) -> np.ndarray:
+        return rng.integers(0, 255, shape, dtype=np.uint8)
+
+    places = [
+        Place(
+            bytes_of(96, 320), bytes_of(112).astype(np.float16),
+            Features(bytes_of(9, 2).astype(np.float32), bytes_of(9, 128), bytes_of(9).astype(np.float16)),
+            bytes_of(6), bytes_of(6), bytes_of(6).astype(np.float16), bytes_of(6) > 100,
+        )
+        for _ in range(5)
+    ]  # fmt: skip
+    store = PlaceStore(max_bytes=int(2.5 * places[0].bytes))
+    for place in places:
+        store.append(place)
+    assert store.bytes == 2 * places[0].bytes and store.bytes_on_disk > 3 * places[0].bytes
+    for number, place in enumerate(places):
+        kept = store[number]
+        assert kept.bytes == place.bytes
+        np.testing.assert_array_equal(kept.grey, place.grey)
+        np.testing.assert_array_equal(kept.features.descriptors, place.features.descriptors)

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from egodepth.geometry import se3
-from egodepth.geometry.bundle import BundlePoints, BundleSettings, BundleState, Window, adjust
+from egodepth.geometry.bundle import BundleSettings, BundleState, Window, adjust
+from egodepth.geometry.bundle_points import BundlePoints
 from egodepth.geometry.camera import Camera
 
 KEY_FRAMES, FIXED_KEY_FRAMES = 7, 2

@@ -1,7 +1,9 @@
 """Align a frame to the key frames of odometry's window."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,7 +15,7 @@ from egodepth.geometry.bundle import BundleState, Window, adjust, agreement
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.key_frame_window import KeyFrame, KeyFrameWindow
 from egodepth.geometry.pyramid import make_levels
-from egodepth.inference.odometry.places import Place
+from egodepth.inference.odometry.places import Place, make_place
 
 MIN_INLIER_WEIGHT, MIN_SCALE_POINTS = 0.5, 20
 """Smallest weight of a point that counts as an inlier, and fewest inliers that give a scale."""
@@ -30,12 +32,30 @@ class TrackedKeyFrame(KeyFrame):
     Attributes:
         levels: images (3, h, w) at REDUCTIONS.
         inverse_depth: (H, W), predicted.
-        place: what the map keeps of it, if there is one.
+        prepared: (3, h, w), input of the networks.
+        summary: (D,), see :class:`~egodepth.inference.odometry.places.Place`.
+        features: image in which the map finds local features; None if there is no map, or it has them.
     """
 
     levels: list[Tensor]
     inverse_depth: Tensor
-    place: Place | None
+    prepared: Tensor
+    summary: np.ndarray
+    features: np.ndarray | None
+
+    def place(self, camera: Camera) -> Callable[[], Place]:
+        """A function that makes what the map keeps of it, from what is known now."""
+        assert self.features is not None
+        image, log_scale, factor = self.features, float(self.log_scale), self.factor
+
+        def make() -> Place:
+            place = make_place(
+                self.summary, image, self.prepared, self.inverse_depth, self.points, camera
+            )
+            place.settle(log_scale, factor)
+            return place
+
+        return make
 
 
 @dataclass(frozen=True)

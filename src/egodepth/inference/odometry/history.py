@@ -102,11 +102,11 @@ class History:
             if not entries:
                 continue
             first = world_from_key[entries[0][1][0]]
-            keys_from_first = sim3.inverse(first) @ world_from_key
-            poses = [
-                keys_from_first[key] @ se3.inverse(step.double()) for _, (key, step) in entries
-            ]
-            moved = sim3.rigid(torch.stack(poses))
+            key_of_frame = torch.tensor([key for _, (key, _) in entries])
+            steps = torch.stack([step for _, (_, step) in entries]).double()
+            moved = sim3.rigid(
+                sim3.inverse(first) @ world_from_key[key_of_frame] @ se3.inverse(steps)
+            )
             moved[:, :3, 3] *= sim3.scale_of(first)
             found.append(Part(np.array([i for i, _ in entries]), moved.numpy()))
         found.sort(key=lambda part: -len(part.frames))

@@ -1,6 +1,9 @@
 """The map: what is kept of all key frames of a video, and the loops between them."""
 
 import math
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,8 +13,13 @@ from torch import Tensor
 from egodepth.geometry import se3, sim3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.pose_graph import Edges, join_segments, optimize, select_loops
+from egodepth.inference.odometry.place_store import MAX_BYTES, PlaceStore
 from egodepth.inference.odometry.places import Place, Recognition, recognize
 
+MAX_PENDING = 8
+"""Key frames that wait for the second thread, beyond which tracking waits for it."""
+MAX_LOOPS = 1000
+"""Loops that are compared with each other, each with each; of more, evenly spaced ones are taken."""
 MIN_APART = 10
 """Key frames between two of a loop; nearer ones share the window."""
 CANDIDATES = 3
@@ -82,27 +90,48 @@ class Correction:
 
 
 class KeyFrameMap:
-    """All key frames of a video, in about 120 KB each."""
+    """All key frames of a video, in about 100 KB each. Places are looked for in a second thread, so that
+    tracking goes on meanwhile; what is found does not depend on when."""
 
-    def __init__(self, camera: Camera):
+    def __init__(self, camera: Camera, max_bytes: int = MAX_BYTES):
         """Start an empty map.
 
         Args:
             camera: of all key frames, at the size of the networks' input.
+            max_bytes: memory of the key frames, beyond which they are on disk.
         """
         self.camera = camera
-        self.places: list[Place] = []
+        self.places = PlaceStore(max_bytes)
         self.loops: list[Loop] = []
         self._summaries = np.zeros((0, 0), np.float16)
         self._segments: list[int] = []
+        self._depths: list[float] = []
+        self._worker = ThreadPoolExecutor(1, "egodepth-map")
+        self._pending: deque[Future[list[Loop]]] = deque()
 
     def __len__(self) -> int:
+        self.wait()
         return len(self.places)
 
-    @property
-    def bytes(self) -> int:
-        """Memory of all key frames."""
-        return sum(place.bytes for place in self.places)
+    def submit(self, make: Callable[[], Place], segment: int = 0) -> None:
+        """Add a key frame of a segment in the second thread, in the order of the calls.
+
+        Args:
+            make: returns the key frame, with its depth settled.
+            segment: that it belongs to.
+        """
+        while self._pending and (self._pending[0].done() or len(self._pending) >= MAX_PENDING):
+            self._pending.popleft().result()
+        self._pending.append(self._worker.submit(self._make, make, segment))
+
+    def wait(self) -> None:
+        """Wait until all submitted key frames are in the map; raise what went wrong there."""
+        while self._pending:
+            self._pending.popleft().result()
+
+    @torch.inference_mode()
+    def _make(self, make: Callable[[], Place], segment: int) -> list[Loop]:
+        return self.add(make(), segment)
 
     def add(self, place: Place, segment: int = 0) -> list[Loop]:
         """Add a key frame of a segment, whose depth is settled; return the loops that it closes."""
@@ -114,6 +143,7 @@ class KeyFrameMap:
         self._summaries[count] = place.summary
         self.places.append(place)
         self._segments.append(segment)
+        self._depths.append(place.median_depth)
         found = [
             Loop(number, count, recognition)
             for number in self._similar(count)
@@ -142,15 +172,16 @@ class KeyFrameMap:
             camera_from_world: (K, 4, 4) of all key frames, as tracked.
             segments: (K,) of each; segments have worlds of their own until a loop joins them.
         """
+        self.wait()
         start = se3.inverse(camera_from_world.double())
-        measured = [loop.found.first_from_second for loop in self.loops]
-        if not measured:
+        found = self.loops[:: -(-len(self.loops) // MAX_LOOPS) or 1]
+        if not found:
             return Correction(start, segments)
-        loops = self._loop_edges(measured)
+        loops = _loop_edges(found)
         deviation = self._step_deviation(start)
         kept = select_loops(loops, start, deviation, segments)
         if not kept.any():
-            return Correction(start, segments, rejected=len(measured))
+            return Correction(start, segments, rejected=len(found))
         closed = Edges(*(vars(loops)[name][kept] for name in vars(loops)))
         placed, part = join_segments(closed, start, segments)
         index = torch.arange(len(start))
@@ -169,7 +200,7 @@ class KeyFrameMap:
             middle = sim3.scale_of(poses[own]).median()
             poses[own] = sim3.scaled(torch.eye(4).double(), 1 / middle) @ poses[own]
         drift, error = (closed.errors(world) * closed.deviation for world in (placed, poses))
-        chosen = [loop for loop, ok in zip(self.loops, kept.tolist(), strict=True) if ok]
+        chosen = [loop for loop, ok in zip(found, kept.tolist(), strict=True) if ok]
         return Correction(poses, part, chosen, drift, error, int((~kept).sum()))
 
     @staticmethod
@@ -193,20 +224,21 @@ class KeyFrameMap:
             described.append(ClosedLoop(ends, loop.found.inliers, loop.found.agreement, *values))
         return described
 
-    def _loop_edges(self, measured: list[Tensor]) -> Edges:
-        motions = torch.stack(measured)
-        depth = torch.tensor([loop.found.depth for loop in self.loops], dtype=torch.float64)
-        return Edges(
-            torch.tensor([loop.first for loop in self.loops]),
-            torch.tensor([loop.second for loop in self.loops]),
-            motions, _deviation(LOOP_DEVIATION, depth / sim3.scale_of(motions)),
-        )  # fmt: skip
-
     def _step_deviation(self, start: Tensor) -> Tensor:
         """Standard deviations (K - 1, 7) of the motions between consecutive key frames."""
-        depth = float(np.median([place.median_depth for place in self.places]))
+        depth = float(np.median(self._depths))
         length = (start[1:, :3, 3] - start[:-1, :3, 3]).norm(dim=1)
         return _deviation(STEP_DEVIATION, length + STEP_FLOOR / STEP_DEVIATION[1] * depth)
+
+
+def _loop_edges(loops: list[Loop]) -> Edges:
+    motions = torch.stack([loop.found.first_from_second for loop in loops])
+    depth = torch.tensor([loop.found.depth for loop in loops], dtype=torch.float64)
+    return Edges(
+        torch.tensor([loop.first for loop in loops]),
+        torch.tensor([loop.second for loop in loops]),
+        motions, _deviation(LOOP_DEVIATION, depth / sim3.scale_of(motions)),
+    )  # fmt: skip
 
 
 def _deviation(parts: tuple[float, float, float], length: Tensor) -> Tensor:

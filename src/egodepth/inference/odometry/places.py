@@ -10,15 +10,13 @@ from torch import Tensor
 
 from egodepth.geometry import se3, sim3
 from egodepth.geometry.bundle import (
-    BundlePoints,
     BundleSettings,
     BundleState,
     Window,
     adjust,
     agreement,
-    make_points,
-    normalized_brightness,
 )
+from egodepth.geometry.bundle_points import BundlePoints, make_points, normalized_brightness
 from egodepth.geometry.camera import Camera
 
 MAX_FEATURES, FEATURE_WIDTH = 500, 640
@@ -53,12 +51,8 @@ class Features:
     inverse_depth: np.ndarray
 
     @classmethod
-    def find(cls, image: np.ndarray, inverse_depth: np.ndarray) -> "Features":
-        """Find the features of an image (H, W, 3) uint8 with its predicted inverse depth (h, w)."""
-        grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        if grey.shape[1] > FEATURE_WIDTH:
-            size = (FEATURE_WIDTH, round(grey.shape[0] * FEATURE_WIDTH / grey.shape[1]))
-            grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    def find(cls, grey: np.ndarray, inverse_depth: np.ndarray) -> "Features":
+        """Find the features of a :func:`feature_image` with its predicted inverse depth (h, w)."""
         found, descriptors = cv2.SIFT.create(MAX_FEATURES).detectAndCompute(grey, None)
         if descriptors is None:
             return cls(
@@ -85,6 +79,15 @@ class Features:
         own = np.arange(len(first))
         kept = (back[nearest] == own) & (distance[:, 1] < MAX_RATIO * distance[:, 0])
         return np.stack([own[kept], nearest[kept]], 1)
+
+
+def feature_image(image: np.ndarray) -> np.ndarray:
+    """The grey image (h, w), at most FEATURE_WIDTH wide, in which features of (H, W, 3) uint8 are found."""
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    if grey.shape[1] > FEATURE_WIDTH:
+        size = (FEATURE_WIDTH, round(grey.shape[0] * FEATURE_WIDTH / grey.shape[1]))
+        grey = cv2.resize(grey, size, interpolation=cv2.INTER_AREA)
+    return grey
 
 
 def _root(descriptors: np.ndarray) -> np.ndarray:
@@ -170,7 +173,7 @@ def make_place(
 
     Args:
         summary: (D,), see :class:`Place`.
-        image: (H, W, 3) uint8.
+        image: see :func:`feature_image`.
         prepared: (3, h, w) in [0, 1], the input of the networks.
         inverse_depth: (h, w), predicted.
         points: of the key frame.

@@ -15,7 +15,7 @@ from torch import Tensor
 from egodepth.core.errors import require
 from egodepth.data.sequence import Frame
 from egodepth.geometry import se3
-from egodepth.geometry.bundle import normalized_brightness, select_points
+from egodepth.geometry.bundle_points import normalized_brightness, select_points
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.ground import ground_height
 from egodepth.geometry.key_frame_window import (
@@ -39,7 +39,7 @@ from egodepth.inference.odometry.frame_alignment import (
 )
 from egodepth.inference.odometry.history import Entry, History, Part
 from egodepth.inference.odometry.map import ClosedLoop, KeyFrameMap
-from egodepth.inference.odometry.places import make_place
+from egodepth.inference.odometry.places import feature_image
 from egodepth.runs.run import Run, naming
 
 UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
@@ -221,10 +221,10 @@ class Odometry:
     def _settle(self, frames: list[TrackedKeyFrame]) -> None:
         """Add key frames to the map."""
         for key in frames:
-            if key.place is not None and self._history.map is not None:
-                key.place.settle(float(key.log_scale), key.factor)
-                self._history.map.add(key.place, self._history.segments[key.number])
-                key.place = None
+            if key.features is not None and self._history.map is not None:
+                segment = self._history.segments[key.number]
+                self._history.map.submit(key.place(self.camera), segment)
+                key.features = None
 
     def trajectory(self) -> np.ndarray:
         """Poses ``first_from_frame`` (N, 4, 4), float64, of all frames so far, with loops closed; NaN for
@@ -332,15 +332,12 @@ class Odometry:
         inverse = 1 / torch.from_numpy(depth[0])
         points = select_points(seen.contrast, inverse, self.camera, POINT_CELL)
         scale = scale_by_points(self._window, inverse, pose, weights)
-        place = None
-        if self._history.map is not None:
-            place = make_place(
-                summary[0], seen.frame.image, seen.image, inverse, points, self.camera
-            )
+        image = None if self._history.map is None else feature_image(seen.frame.image)
         dropped = self._window.add(
             TrackedKeyFrame(
                 len(self._history.key_poses), seen.contrast, points, pose, scale,
-                torch.zeros_like(points.inverse_depth[0]), seen.levels, inverse, place,
+                torch.zeros_like(points.inverse_depth[0]), seen.levels, inverse, seen.image, summary[0],
+                image,
             )
         )  # fmt: skip
         self._settle(dropped)
