@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
-from egodepth.geometry import bundle, se3
+from egodepth.geometry import bundle_points, se3
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.key_frame_window import (
     FIXED_KEY_FRAMES,
@@ -99,13 +99,13 @@ def _key_frames(
             require_finite(learned, "motion", on_gpu=True)
             found, _ = align_motions(learned, _batch(clip, target, source), inverse_depth[:-1])
             motions = torch.cat([motions, found[0].cpu()])
-        maps = bundle.normalized_brightness(frames).cpu()
+        maps = bundle_points.normalized_brightness(frames).cpu()
         for place, position in enumerate(positions):
             if place == 0 and first > 0:
                 continue
             inverse = inverse_depth[place, 0].cpu()
             known[position] = _points(inverse, clip.static)
-            points = bundle.select_points(maps[place], inverse, camera, POINT_CELL)
+            points = bundle_points.select_points(maps[place], inverse, camera, POINT_CELL)
             if clip.static is not None:
                 points = _without_static(points, camera, clip.static)
             key = KeyFrame(
@@ -161,8 +161,8 @@ def _points(inverse_depth: Tensor, static: np.ndarray | None) -> SparsePoints:
 
 
 def _without_static(
-    points: bundle.BundlePoints, camera: Camera, static: np.ndarray
-) -> bundle.BundlePoints:
+    points: bundle_points.BundlePoints, camera: Camera, static: np.ndarray
+) -> bundle_points.BundlePoints:
     x, y = camera.project(points.rays[:, :, 0]).round().long().unbind(-1)
     height, width = static.shape
     hidden = torch.from_numpy(static)[y.clamp(0, height - 1), x.clamp(0, width - 1)]
