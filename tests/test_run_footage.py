@@ -26,6 +26,7 @@ from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens
 from egodepth.models.networks import DepthNet
 from egodepth.refine import SampleRefinement, refine_samples
+from egodepth.runs import confidence_fit
 from egodepth.view.server import View
 
 HEIGHT, WIDTH, COUNT = 80, 160, 5
@@ -97,13 +98,18 @@ def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
     """Images (H, W, 3) that reach DepthNet, from 0 to 255."""
     images: list[np.ndarray] = []
-    forward = DepthNet.forward
 
-    def record(self: DepthNet, image: torch.Tensor, *rest: object, **more: object) -> object:
-        images.extend(image.detach().float().permute(0, 2, 3, 1).cpu().numpy() * 255)
-        return forward(self, image, *rest, **more)  # type: ignore[arg-type]
+    def watch(name: str) -> None:
+        run = getattr(DepthNet, name)
 
-    monkeypatch.setattr(DepthNet, "forward", record)
+        def record(self: DepthNet, image: torch.Tensor, *rest: object, **more: object) -> object:
+            images.extend(image.detach().float().permute(0, 2, 3, 1).cpu().numpy() * 255)
+            return run(self, image, *rest, **more)
+
+        monkeypatch.setattr(DepthNet, name, record)
+
+    watch("forward")
+    watch("with_features")
     return images
 
 
@@ -136,6 +142,7 @@ def watch_pages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 COMMANDS: dict[str, list[str]] = {
     "predict": ["--out", "OUT"],
+    "confidence": ["--out", "OUT", "--steps", "1"],
     "odometry": ["--out", "OUT"],
     "refine": ["--out", "OUT", "--iterations", "1", "--device", "cpu"],
     "refine split": ["--out", "OUT", "--mode", "split", "--epochs", "0.1", "--device", "cpu"],
@@ -204,6 +211,8 @@ def test_commands_see_straight_frames(
                 video.write(bent(index), index / 10)
     if name == "landscape":  # ground truth tells its matches, where there is some
         source = footage / "images"
+    if name == "confidence":  # which varies the colours of what it learns from
+        monkeypatch.setattr(confidence_fit, "_vary", lambda images, _: images)
     camera = egodepth.load(bent_run).open(footage / "images")[0].camera
     assert camera is not None
     seen.clear()

@@ -22,7 +22,8 @@ from egodepth.evaluation.depth import PROTOCOLS
 from egodepth.inference.scoring.depth_scores import evaluate_depth, evaluate_predictor
 from egodepth.inference.scoring.predictions import Predictions
 from egodepth.report.leaderboard import as_markdown, collect
-from egodepth.runs.run import Run, blend_mirrored
+from egodepth.runs.images import blend_mirrored
+from egodepth.runs.run import Run
 
 INDOOR = PROTOCOLS["indoor"]
 

@@ -92,6 +92,9 @@ class GroundOff:
         truth = drive.depth(frame.number)
         return np.where(truth > 0, np.where(ground == self.ground, 1.6, 1.0) * truth, 80.0)
 
+    def deviation(self, sequence: Sequence, frame: Frame, size: tuple[int, int]) -> None:
+        return None
+
 
 def test_holes_in_the_ground_of_a_street_are_scored() -> None:
     street = read_street(3, frames=3)

@@ -23,7 +23,8 @@ from egodepth.runs.checkpoint import read_run
 from egodepth.runs.devices import choose_precision, torch_device
 from egodepth.runs.folder import RunFolder, RunLike
 from egodepth.runs.footage import open_footage
-from egodepth.runs.run import Run, naming
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.batch import RawBatch, SnippetBatch

@@ -28,7 +28,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     ),
     "evaluate depth RUN --data MINE": (
         "--data", "--protocol", "--scaling", "--crop", "--max_depth", "--split", "--kind", "--json", "--csv",
-        "--worst", "--sequence", "--device",
+        "--worst", "--plot_confidence", "--sequence", "--device",
     ),
     "evaluate odometry POSES --truth POSES": (
         "--data", "--truth", "--by", "--alignment", "--max_apart", "--json", "--plot", "--plot_errors",
@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "judge synthetic:100 --count 1 --losses method=photometric --common model.height=64&model.width=96": (
         "--losses", "--base", "--common", "--frames", "--count", "--progress", "--json", "--sequence",
     ),
+    "confidence RUN FRAMES --fov 60 --steps 1 --out OUT": ("--steps", "--fov", "--camera", "--device"),
     "landscape RUN MINE --frame 1 --count 3 --out OUT": (
         "--frame", "--pixel", "--count", "--offset", "--radius", "--step", "--level", "--seed", *FOOTAGE,
     ),

@@ -65,6 +65,9 @@ class EvaluateDepth(SequenceOption, DeviceOption):
     """write a row per image to this CSV file"""
     worst: Annotated[Path | None, Metavar("FOLDER")] = None
     """draw the ten worst images into this folder"""
+    plot_confidence: Annotated[Path | None, Metavar("FILE.png")] = None
+    """plot the sparsification curves of the confidence: the error of the remaining pixels while the least sure
+    ones are left out"""
 
     def run(self) -> int:
         """See the class."""
@@ -72,7 +75,12 @@ class EvaluateDepth(SequenceOption, DeviceOption):
         from egodepth.inference.scoring.depth_scores import evaluate_predictor
         from egodepth.inference.scoring.requested import open_predictor, requested_protocol
         from egodepth.report.evaluation import draw_worst, write_csv
-        from egodepth.report.tables import depth_table, more_depth_table, stillness_table
+        from egodepth.report.tables import (
+            confidence_table,
+            depth_table,
+            more_depth_table,
+            stillness_table,
+        )
         from egodepth.runs.destination import check_output_folder
 
         if self.trajectory and not self.temporal:
@@ -81,6 +89,8 @@ class EvaluateDepth(SequenceOption, DeviceOption):
             check_destination(path)
         if self.worst:
             check_output_folder(self.worst)
+        if self.plot_confidence:
+            check_destination(self.plot_confidence, PICTURES)
         protocol, split = requested_protocol(
             self.data, self.protocol, scaling=self.scaling, crop=self.crop, max_depth=self.max_depth,
             split=self.split, flip=self.flip,
@@ -106,6 +116,13 @@ class EvaluateDepth(SequenceOption, DeviceOption):
         print_table(more_depth_table(scores.summary))
         if stillness is not None:
             print_table(stillness_table(stillness.summary, stillness.caption))
+        sure = confidence_table(scores.summary)
+        if sure is not None:
+            print_table(sure)
+        if self.plot_confidence:
+            from egodepth.report.evaluation import draw_confidence
+
+            draw_confidence(self.plot_confidence, scores, self.predictions)
         return 0
 
     def _stillness(

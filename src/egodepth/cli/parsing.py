@@ -37,6 +37,7 @@ COMMANDS = {
     "train": "train:Train",
     "shard": "shard:Shard",
     "pretrain": "pretrain:Pretrain",
+    "confidence": "confidence:LearnConfidence",
     "predict": "predict:Predict",
     "odometry": "odometry:Odometry",
     "refine": "refine:Refine",

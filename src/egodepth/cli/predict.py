@@ -24,9 +24,12 @@ class Predict(OnFootage):
         "torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16", "openvino-int8"
     ] = "torch"
     """backend that computes depth; all but torch and torch-bf16 are for CPUs and need egodepth[fast]"""
+    confidence_band: bool = False
+    """add the confidence to depth.mp4, below depth: bright where depth is sure"""
 
     def run(self) -> int:
         """See the class."""
+        from egodepth.core.progress import note
         from egodepth.data.footage.robot_logs.recording import require_robotics
         from egodepth.inference.export.robot_log import ROBOT_LOGS, write_depth_log
         from egodepth.inference.predict import (
@@ -47,13 +50,19 @@ class Predict(OnFootage):
             require_robotics("MCAP files")
         folder = output_folder(self.out, PREDICTION)
         run, sequences = self.load()
+        if not run.has_confidence:
+            note(
+                f"{run.folder} has no confidence, so that none is written; to get it: egodepth confidence "
+                f"{run.folder} FOOTAGE"
+            )
         run.use_backend(self.backend, sequences[0])
         places = folder.each([sequence.name for sequence in sequences])
         for sequence, out in zip(sequences, places, strict=True):
             unit = find_unit(run, sequence, self.known_length())
             predictions = write_predictions(
-                predict_sequence(run, sequence, unit=unit), out, unit, maps
-            )
+                predict_sequence(run, sequence, unit=unit), out, unit, maps,
+                band=self.confidence_band,
+            )  # fmt: skip
             for form in logs:
                 path = out.file(f"depth{ROBOT_LOGS[form].ending}")
                 predictions = write_depth_log(predictions, path, sequence, unit, form)

@@ -22,15 +22,34 @@ def colourize_depth(depth: np.ndarray, nearest: float | None = None) -> np.ndarr
     with np.errstate(divide="ignore", invalid="ignore"):
         levels = np.float32(nearest * 256) / depth.astype(np.float32)
     levels[unknown] = 0
-    coloured = cv2.applyColorMap(np.minimum(levels, 255).astype(np.uint8), _magma())
+    coloured = cv2.applyColorMap(np.minimum(levels, 255).astype(np.uint8), _colour_map("magma"))
     coloured[unknown] = 0
     return coloured
 
 
+SUREST, LEAST_SURE = 0.02, 1.0
+"""Deviations of log depth shown brightest and darkest."""
+
+
+def colourize_deviation(deviation: np.ndarray) -> np.ndarray:
+    """Colour deviations of log depth by their logarithm with the viridis colour map: sure is bright yellow,
+    unsure dark blue.
+
+    Args:
+        deviation: (H, W), above 0.
+
+    Returns:
+        (H, W, 3) uint8.
+    """
+    share = np.log(np.maximum(deviation, 1e-6) / SUREST) / np.log(LEAST_SURE / SUREST)
+    levels = (255 * (1 - np.clip(share, 0, 1))).astype(np.uint8)
+    return cv2.applyColorMap(levels, _colour_map("viridis"))
+
+
 @cache
-def _magma() -> np.ndarray:
-    """The magma colour map, (256, 1, 3) uint8."""
+def _colour_map(name: str) -> np.ndarray:
+    """A colour map of Matplotlib, (256, 1, 3) uint8."""
     from matplotlib import colormaps
 
-    colours = (colormaps["magma"](np.arange(256))[:, None, :3] * 255).round()
+    colours = (colormaps[name](np.arange(256))[:, None, :3] * 255).round()
     return np.ascontiguousarray(colours, np.uint8)

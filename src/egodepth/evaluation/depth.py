@@ -22,6 +22,14 @@ MORE = ("silog", "log10", "f_score", "edge_accuracy", "edge_completeness", "grou
 MORE_LABELS = (
     "SILog", "log10", "F-score", "edge acc. (px)", "edge compl. (px)", "ground too far",
 )  # fmt: skip
+CONFIDENCE = (
+    "ause_abs_rel", "aurg_abs_rel", "ause_rmse", "aurg_rmse", "sure_abs_rel", "coverage_1", "coverage_2",
+)  # fmt: skip
+"""Metrics of predicted deviations, see :mod:`egodepth.evaluation.confidence`."""
+CONFIDENCE_LABELS = (
+    "AUSE Abs Rel", "AURG Abs Rel", "AUSE RMSE", "AURG RMSE", "Abs Rel of surest 80 %", "within 1 dev.",
+    "within 2 dev.",
+)  # fmt: skip
 TOO_FAR = 1.5
 """Ratio of predicted to true depth at which a ground pixel counts as a hole in the ground."""
 LOW = "low_"
@@ -326,7 +334,7 @@ def summarize_depth(per_image: list[dict[str, float]]) -> dict[str, float]:
         raise EgodepthError("no frame has ground truth: there is nothing to score")
     summary: dict[str, float] = {}
     for name in {n: None for scores in per_image for n in scores}:
-        if name.removeprefix(LOW) in METRICS + MORE:
+        if name.removeprefix(LOW) in METRICS + MORE + CONFIDENCE:
             values = [scores[name] for scores in per_image if name in scores]
             known = [value for value in values if not math.isnan(value)]
             if known:

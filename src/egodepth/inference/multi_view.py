@@ -21,7 +21,8 @@ from egodepth.geometry.multi_view import (
 )
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.runs.run import Run, naming
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 
 DepthFrom = Literal["views", "network"]
 """Source of depth. ``views``: plane sweep over neighbouring frames where they agree, DepthNet elsewhere;

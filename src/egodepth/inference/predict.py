@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from egodepth.core import progress
-from egodepth.core.colours import colourize_depth
+from egodepth.core.colours import colourize_depth, colourize_deviation
 from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.outputs import OutputFolder
@@ -22,7 +22,8 @@ from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import require_times, unit_by_motion, unit_by_view
 from egodepth.runs.destination import output_folder
-from egodepth.runs.run import Run, naming
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
 
 if TYPE_CHECKING:
@@ -38,6 +39,9 @@ FORMATS: tuple[Format, ...] = ("npz", "png", "video")
 PNG_PER_UNIT = 256
 """Steps of the 16-bit PNG per unit of scaled depth, as in KITTI's depth maps; 0 means unknown."""
 
+PNG_PER_DEVIATION = 10_000
+"""Steps of the 16-bit PNG of confidence per unit of deviation."""
+
 FAST_PNG = [
     *(cv2.IMWRITE_PNG_COMPRESSION, 1),
     *(cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_HUFFMAN_ONLY),
@@ -46,19 +50,45 @@ FAST_PNG = [
 """Encodes in a third of the default's time, for files a tenth larger."""
 
 
-class FramePrediction(NamedTuple):
-    """Prediction for one frame.
+class _Fields(NamedTuple):
+    """What a prediction unpacks to."""
+
+    frame: Frame
+    depth: np.ndarray
+    first_from_frame: np.ndarray | None
+
+
+class FramePrediction(_Fields):
+    """Prediction for one frame; unpacks to the first three of its attributes.
 
     Attributes:
         frame: the frame.
         depth: (H, W) float32 at the size of the frame, in the run's unit or metres.
         first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera, in the same
             unit; None if the run has no PoseNet.
+        deviation: (H, W) float32, standard deviation of log depth; None if the run has no confidence.
     """
 
-    frame: Frame
+    deviation: np.ndarray | None
+
+    def __new__(
+        cls,
+        frame: Frame,
+        depth: np.ndarray,
+        first_from_frame: np.ndarray | None,
+        deviation: np.ndarray | None = None,
+    ) -> "FramePrediction":
+        """Make a prediction."""
+        made = super().__new__(cls, frame, depth, first_from_frame)
+        made.deviation = deviation
+        return made
+
+
+class _Maps(NamedTuple):
+    """Depth (H, W), and the deviation of its log if the run has confidence."""
+
     depth: np.ndarray
-    first_from_frame: np.ndarray | None
+    deviation: np.ndarray | None
 
 
 def predict_sequence(
@@ -79,26 +109,32 @@ def predict_sequence(
     require(unit, Unit, "unit", "a Unit (egodepth.find_unit)")
     frames = _predicted(run, sequence, unit)
     if not run.has_motion:
-        yield from (FramePrediction(item.frame, item.result, None) for item in frames)
+        for item in frames:
+            yield FramePrediction(item.frame, item.result.depth, None, item.result.deviation)
         return
     gap = gap_of(sequence.frames, run.motion_gap)
     for item, pose in chain_poses(frames, gap, run.motions_of_frames, BATCH):
         pose = pose.copy()
         pose[:3, 3] *= unit.factor
-        yield FramePrediction(item.frame, item.result, pose)
+        yield FramePrediction(item.frame, item.result.depth, pose, item.result.deviation)
 
 
-def _predicted(run: Run, sequence: Sequence, unit: Unit) -> Iterator[Prepared[np.ndarray]]:
-    """Frames prepared for the networks, with their depth."""
+def _predicted(run: Run, sequence: Sequence, unit: Unit) -> Iterator[Prepared[_Maps]]:
+    """Frames prepared for the networks, with what is predicted of them."""
     batches = prefetch(_batches(sequence.frames.at()))
     with progress.phase(f"predicting {sequence.name}", len(sequence.frames)) as phase:
         for frames in batches:
             prepared = torch.stack([run.prepare(frame.image) for frame in frames])
             height, width = frames[0].image.shape[:2]
+            deviations: list[np.ndarray | None] = [None] * len(frames)
             with naming(*frames):
-                depths = run.depth_of_frames(prepared, height, width)
+                if run.has_confidence:
+                    depths, known = run.both_of_frames(prepared, height, width)
+                    deviations = list(known)
+                else:
+                    depths = run.depth_of_frames(prepared, height, width)
             depths *= np.float32(unit.factor)
-            yield from map(Prepared, frames, prepared, depths)
+            yield from map(Prepared, frames, prepared, map(_Maps, depths, deviations))
             phase.advance(len(frames))
 
 
@@ -168,11 +204,15 @@ def write_predictions(
     out: str | Path | OutputFolder,
     unit: Unit = OWN_UNIT,
     formats: Collection[Format] = FORMATS,
+    *,
+    band: bool = False,
 ) -> Iterator[FramePrediction]:
     """Write predictions as they arrive, and pass them on.
 
-    Files: ``depth/NAME.npz``: ``depth`` as float32; ``depth_png/NAME.png``: 16 bit, depth times ``scale``
-    times 256; ``depth_exr/NAME.exr``: one channel Z, float32; ``depth.mp4``: image above depth, at the frame
+    Files: ``depth/NAME.npz``: ``depth`` as float32, and if the run has confidence ``confidence`` as float16,
+    the standard deviation of log depth, small where depth is sure; ``depth_png/NAME.png``: 16 bit, depth times
+    ``scale`` times 256; ``confidence_png/NAME.png``: 16 bit, the deviation times 10000;
+    ``depth_exr/NAME.exr``: one channel Z, float32; ``depth.mp4``: image above depth, at the frame
     rate of the footage (10 frames per second if it has no times); ``trajectory_tum.txt`` and
     ``trajectory_kitti.txt``; ``unit.json``: the unit of lengths and its origin. NAME is the frame's, see
     :attr:`egodepth.data.sequence.Frame.stem`. The PNG's ``scale``, written to ``depth_png/scale.txt``, is 1
@@ -185,6 +225,7 @@ def write_predictions(
         out: folder.
         unit: of their lengths.
         formats: of the depth maps, see FORMATS and EXR.
+        band: add the confidence to the video, below depth: bright where depth is sure.
 
     Raises:
         EgodepthError: a broken frame, a file that cannot be written, an unknown format, or EXR without its
@@ -193,7 +234,7 @@ def write_predictions(
     check_formats(formats)
     require(out, (str, Path, OutputFolder), "out", "a folder")
     require(unit, Unit, "unit", "a Unit (egodepth.find_unit)")
-    return _write(predictions, out, unit, formats)
+    return _write(predictions, out, unit, formats, band=band)
 
 
 def check_formats(formats: Collection[str]) -> None:
@@ -216,6 +257,8 @@ def _write(
     out: str | Path | OutputFolder,
     unit: Unit,
     formats: Collection[Format],
+    *,
+    band: bool,
 ) -> Iterator[FramePrediction]:
     folder = output_folder(out, PREDICTION)
     poses: list[np.ndarray] = []
@@ -224,7 +267,7 @@ def _write(
     with ExitStack() as stack:
         video = _open_video(folder.file("depth.mp4"), stack) if "video" in formats else None
         write_json(folder.file("unit.json"), {"metres_per_unit": unit.metres, "unit": unit.text})
-        writer = _Writer(folder, video, 1.0 if unit.metres else None, formats)
+        writer = _Writer(folder, video, 1.0 if unit.metres else None, formats, band=band)
         for prediction in in_background(predictions, writer.write):
             if prediction.first_from_frame is not None:
                 poses.append(prediction.first_from_frame)
@@ -251,14 +294,17 @@ class _Writer:
         video: "VideoWriter | None",
         scale: float | None,
         formats: Collection[Format],
+        *,
+        band: bool,
     ):
+        self.band = band
         self.out, self.video, self.formats = out, video, formats
         self.write_exr = _exr_writer() if EXR in formats else None
         self.scale, self.nearest = scale or 0.0, 0.0
 
     def write(self, prediction: FramePrediction) -> None:
         """Write the files of a frame."""
-        frame, depth, _ = prediction
+        frame, depth, deviation = prediction.frame, prediction.depth, prediction.deviation
         if not self.nearest:
             self.scale = self.scale or 10.0 / float(np.median(depth))
             self.nearest = float(np.percentile(depth, 2))
@@ -267,23 +313,31 @@ class _Writer:
         name = frame.stem
         if "npz" in self.formats:
             with atomic_path(self.out.file(f"depth/{name}.npz")) as partial:
-                np.savez(partial, depth=depth)
+                if deviation is None:
+                    np.savez(partial, depth=depth)
+                else:
+                    np.savez(partial, depth=depth, confidence=deviation.astype(np.float16))
         if "png" in self.formats:
-            self._write_png(self.out.file(f"depth_png/{name}.png"), depth)
+            _write_png(self.out.file(f"depth_png/{name}.png"), depth, self.scale * PNG_PER_UNIT)
+            if deviation is not None:
+                file = self.out.file(f"confidence_png/{name}.png")
+                _write_png(file, deviation, PNG_PER_DEVIATION)
         if self.write_exr is not None:
             with atomic_path(self.out.file(f"depth_exr/{name}.exr")) as partial:
                 self.write_exr(partial, depth)
         if self.video is not None:
-            picture = np.vstack([frame.image, colourize_depth(depth, self.nearest)])
-            self.video.write(picture, frame.time)
+            bands = [frame.image, colourize_depth(depth, self.nearest)]
+            if self.band and deviation is not None:
+                bands.append(colourize_deviation(deviation))
+            self.video.write(np.vstack(bands), frame.time)
 
-    def _write_png(self, path: Path, depth: np.ndarray) -> None:
-        steps = np.round(depth * (self.scale * PNG_PER_UNIT))
-        levels = np.clip(steps, 1, 65535).astype(np.uint16)
-        done, encoded = cv2.imencode(".png", levels, FAST_PNG)
-        assert done
-        with atomic_path(path) as partial:
-            partial.write_bytes(encoded.tobytes())
+
+def _write_png(path: Path, values: np.ndarray, steps: float) -> None:
+    levels = np.clip(np.round(values * steps), 1, 65535).astype(np.uint16)
+    done, encoded = cv2.imencode(".png", levels, FAST_PNG)
+    assert done
+    with atomic_path(path) as partial:
+        partial.write_bytes(encoded.tobytes())
 
 
 def _exr_writer() -> Callable[[Path, np.ndarray], None]:

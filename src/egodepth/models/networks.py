@@ -24,13 +24,17 @@ class UNetDecoder(nn.Module):
     def __init__(self, encoder: Encoder, channels: tuple[int, ...]):
         super().__init__()
         self.stages = Decoder(encoder.channels, encoder.reductions, channels, skips=True)
-        self.heads = nn.ModuleList(MirroredConvolution(c, 1) for c in channels[:SCALES])
+        self.channels = channels[:SCALES]
+        self.heads = nn.ModuleList(MirroredConvolution(c, 1) for c in self.channels)
 
     def forward(self, features: list[Tensor], height: int, width: int, scales: int) -> list[Tensor]:
         """Logits of inverse depth at 1, 1/2, 1/4 and 1/8 of height x width, float32."""
-        outputs = self.stages(features, height, width)
+        return self.logits(self.stages(features, height, width), scales)
+
+    def logits(self, outputs: list[Tensor], scales: int) -> list[Tensor]:
+        """Logits of inverse depth from the outputs of the stages, float32."""
         # In bfloat16 the last convolution would quantize depth in steps of one percent.
-        with torch.autocast(features[0].device.type, enabled=False):
+        with torch.autocast(outputs[0].device.type, enabled=False):
             return [
                 head(x.float()) for head, x in zip(list(self.heads)[:scales], outputs, strict=False)
             ]
@@ -66,8 +70,32 @@ class DepthNet(Network):
         # While the network is traced for export, the sizes are tensors; the export has a fixed size.
         height, width = int(image.shape[-2]), int(image.shape[-1])
         logits = self.decoder(self.encoder(image), height, width, scales)
-        span = self.nearest - self.farthest
-        return [self.farthest + span * x.sigmoid() for x in logits]
+        return [self._inverse_depth(x) for x in logits]
+
+    def _inverse_depth(self, logits: Tensor) -> Tensor:
+        return self.farthest + (self.nearest - self.farthest) * logits.sigmoid()
+
+    @property
+    def feature_channels(self) -> list[int]:
+        """Channels of the features of :meth:`with_features`."""
+        if isinstance(self.decoder, UNetDecoder):
+            return [*self.decoder.channels[1:], self.encoder.channels[-1]]
+        return self.encoder.channels[-SCALES:]
+
+    @mixed_precision
+    def with_features(
+        self, image: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b 1 _ _"], list[Tensor]]:
+        """The finest inverse depth of :meth:`forward`, and features: the decoder's at 1/2, 1/4 and 1/8 of the
+        image and the encoder's last; with the cascaded decoder the encoder's four last."""
+        height, width = int(image.shape[-2]), int(image.shape[-1])
+        levels = self.encoder(image)
+        if isinstance(self.decoder, UNetDecoder):
+            outputs = self.decoder.stages(levels, height, width)
+            features = [*outputs[1:SCALES], levels[-1]]
+            return self._inverse_depth(self.decoder.logits(outputs, 1)[0]), features
+        logits = self.decoder(levels, height, width, 1)
+        return self._inverse_depth(logits[0]), levels[-SCALES:]
 
 
 def make_depth_net(settings: ModelSettings) -> DepthNet | TransformersDepth:

@@ -9,11 +9,13 @@ import numpy as np
 
 from egodepth.core import progress
 from egodepth.core.colours import colourize_depth
+from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol, scaled_depth
 from egodepth.inference.scoring.depth_scores import DepthScores, ImageScores, Predictor
-from egodepth.report.plots import plot_depth_errors
+from egodepth.inference.scoring.predictions import CONFIDENCE_KEYS
+from egodepth.report.plots import plot_depth_errors, plot_sparsification
 from egodepth.runs.destination import output_folder
 from egodepth.runs.folder import RunFolder, RunLike
 
@@ -75,6 +77,20 @@ def draw_worst(
         _draw(path, image, by_name[image.sequence], predictor, protocol)
         paths.append(path)
     return paths
+
+
+def draw_confidence(path: Path, scores: DepthScores, predictions: Path) -> None:
+    """Plot the sparsification curves of scores.
+
+    Raises:
+        EgodepthError: predictions without confidence, or a file that can't be written.
+    """
+    if not scores.curves:
+        raise EgodepthError(
+            f"{predictions} has no confidence to plot: a run gets one by egodepth confidence, a folder of "
+            f"predictions by the array {CONFIDENCE_KEYS[0]} in its .npz files"
+        )
+    plot_sparsification(path, scores.curves)
 
 
 def _draw(

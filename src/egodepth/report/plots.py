@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 from egodepth.core.errors import EgodepthWarning
 from egodepth.core.files import atomic_path, read_text, reading
+from egodepth.evaluation.confidence import LEFT_OUT, Sparsification
+from egodepth.evaluation.depth import LABELS, METRICS
 from egodepth.evaluation.odometry import Segment, TrajectoryAlignment, align_trajectory
 from egodepth.runs.folder import RunFolder
 
@@ -106,6 +108,27 @@ def plot_segments(path: Path, segments: list[Segment], rate: float) -> None:
                     xlabel=name, ylabel=label if column == 0 else "", ylim=(0, None)
                 )
                 axes[row, column].grid(alpha=0.3)
+
+
+def plot_sparsification(path: Path, curves: dict[str, Sparsification]) -> None:
+    """Plot the error of the remaining pixels over the share of the least sure ones that are left out, against
+    the oracle's and random order."""
+    labels = dict(zip(METRICS, LABELS, strict=True))
+    with _figure(path, 4.2 * len(curves), 3.4) as figure:
+        for axes, (name, found) in zip(
+            figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True
+        ):
+            share = 100 * LEFT_OUT[:-1]
+            axes.axhline(found.curve[0], color="0.55", ls="--", label="random")
+            axes.plot(share, found.curve[:-1], color="tab:red", label="confidence")
+            axes.plot(share, found.oracle[:-1], color="tab:green", label="oracle")
+            axes.fill_between(
+                share, found.oracle[:-1], found.curve[:-1], color="tab:red", alpha=0.1
+            )
+            axes.set(xlabel="pixels left out (%)", ylabel=labels[name], ylim=(0, None))
+            axes.set_title(f"AUSE {found.ause:.4f}, AURG {found.aurg:.4f}", fontsize=9)
+            axes.grid(alpha=0.3)
+            axes.legend(frameon=False, fontsize=8)
 
 
 def plot_depth_errors(

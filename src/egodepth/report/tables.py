@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 
 from egodepth.core.errors import one_line
-from egodepth.evaluation.depth import LABELS, LOW, METRICS, MORE, MORE_LABELS
+from egodepth.evaluation.depth import (
+    CONFIDENCE,
+    CONFIDENCE_LABELS,
+    LABELS,
+    LOW,
+    METRICS,
+    MORE,
+    MORE_LABELS,
+)
 
 if TYPE_CHECKING:  # for scores of two trajectory files, PyTorch is not imported
     from egodepth.training.judgement import LossJudgement
@@ -70,6 +78,21 @@ def stillness_table(summary: dict[str, float], caption: str) -> Table:
     for label in columns:
         table.add_column(label, justify="right", no_wrap=True)
     table.add_row(*(f"{100 * summary[name]:.2f} %" for name in columns.values()))
+    return table
+
+
+def confidence_table(summary: dict[str, float]) -> Table | None:
+    """Metrics of the predicted deviations; None if the predictions carry no confidence."""
+    if CONFIDENCE[0] not in summary:
+        return None
+    table = Table(padding=(0, 0), title="confidence", title_justify="left")
+    for label in CONFIDENCE_LABELS:
+        table.add_column(label, justify="right")
+    shares = ("coverage_1", "coverage_2")
+    table.add_row(*(
+        f"{100 * summary[name]:.1f} %" if name in shares else f"{summary[name]:.4f}"
+        for name in CONFIDENCE
+    ))  # fmt: skip
     return table
 
 

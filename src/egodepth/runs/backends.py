@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from egodepth.core import progress
@@ -19,6 +20,7 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path
 from egodepth.core.quiet import quiet_loggers
 from egodepth.core.temporary import temporary_folder
+from egodepth.models.confidence import ConfidenceHead, depth_and_features
 from egodepth.models.networks import DepthNet
 from egodepth.models.transformers_depth import TransformersDepth
 from egodepth.runs.onnx_graph import fold_sizes, free_batch
@@ -41,18 +43,27 @@ OPSET, OPSETS = 17, range(11, 21)
 CALIBRATION_FRAMES = 32
 
 Compute = Callable[[Tensor], Tensor]
-"""Frames (B, 3, h, w) in [0, 1] to inverse depth (B, 1, H, W)."""
+"""Frames (B, 3, h, w) in [0, 1] to inverse depth (B, 1, H, W), and with a confidence head the deviation of its
+log as a second channel."""
 
 
 class _Finest(nn.Module):
-    """DepthNet reduced to its finest output."""
+    """DepthNet reduced to its finest output, and the deviation if there is a confidence head."""
 
-    def __init__(self, depth: DepthNet | TransformersDepth):
+    def __init__(
+        self, depth: DepthNet | TransformersDepth, confidence: ConfidenceHead | None = None
+    ):
         super().__init__()
-        self.depth = depth
+        self.depth, self.confidence = depth, confidence
 
     def forward(self, image: Tensor) -> Tensor:
-        return self.depth(image, scales=1)[0]
+        if self.confidence is None:
+            return self.depth(image, scales=1)[0]
+        inverse, features = depth_and_features(self.depth, image)
+        deviation = self.confidence(image, inverse, features)
+        size = (int(inverse.shape[-2]), int(inverse.shape[-1]))
+        resized = F.interpolate(deviation, size, mode="bilinear", align_corners=False)
+        return torch.cat([inverse, resized], 1)
 
 
 def export_onnx(
@@ -64,6 +75,7 @@ def export_onnx(
     opset: int = OPSET,
     batch: int | None = 1,
     metadata: Mapping[str, str] | None = None,
+    confidence: ConfidenceHead | None = None,
 ) -> int | None:
     """Export DepthNet as ONNX, from ``image`` (batch, 3, height, width) in [0, 1], RGB, to ``inverse_depth``
     (batch, 1, h, w), both float32.
@@ -75,6 +87,7 @@ def export_onnx(
         opset: version of ONNX's operators, one of OPSETS.
         batch: number of images; None for any.
         metadata: names and values recorded with the model.
+        confidence: head whose deviation becomes a second channel.
 
     Returns:
         The number of images; None if it is free, which it cannot be for depth models of transformers.
@@ -88,7 +101,7 @@ def export_onnx(
     onnx = _package("onnx")
     device = next(depth.parameters()).device
     image = torch.zeros(batch or 1, 3, height, width, device=device)
-    model = _Finest(depth).eval()
+    model = _Finest(depth, confidence).eval()
     with atomic_path(path) as partial, warnings.catch_warnings(), redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         with torch.no_grad():
@@ -140,31 +153,34 @@ def make_compute(
     height: int,
     width: int,
     frames: Iterable[Tensor] = (),
+    confidence: ConfidenceHead | None = None,
 ) -> Compute:
-    """Make the function that computes DepthNet's finest inverse depth with a backend.
+    """Make the function that computes DepthNet's finest inverse depth, and its deviation, with a backend.
 
     Args:
         backend: one of BACKENDS.
         depth: the network, in evaluation mode.
         height, width: size of its input.
         frames: frames (3, h, w) of the footage to calibrate ``openvino-int8`` on.
+        confidence: head that gives the deviation; None for inverse depth alone.
 
     Raises:
         EgodepthError: a runtime that is not installed, or no frames to calibrate on.
     """
+    finest = _Finest(depth, confidence)
     if backend == "torch":
-        return lambda images: depth(images, scales=1)[0]
+        return finest
     if backend == "torch-bf16":
         kind = next(depth.parameters()).device.type
 
         def in_bf16(images: Tensor) -> Tensor:
             with torch.autocast(kind, torch.bfloat16):
-                return depth(images, scales=1)[0]
+                return finest(images).float()
 
         return in_bf16
     with temporary_folder("backend") as folder, progress.phase(f"preparing {backend}"):
         path = folder / "depth.onnx"
-        export_onnx(depth, height, width, path)
+        export_onnx(depth, height, width, path, confidence=confidence)
         run_one = (
             _onnxruntime(path) if backend == "onnxruntime" else _openvino(path, backend, frames)
         )

@@ -59,7 +59,12 @@ def _checksum(state: Mapping[str, torch.Tensor]) -> str:
     return total.hexdigest()
 
 
-def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+def read_weights(path: Path) -> dict[str, torch.Tensor]:
+    """Read a file of safetensors.
+
+    Raises:
+        EgodepthError: a missing or broken file, or weights that are not finite.
+    """
     with reading(path, "the file of weights"):
         state = load_file(path)
         with safe_open(path, "pt") as file:
@@ -86,7 +91,7 @@ def read_run(run: RunLike) -> tuple[ModelSettings, Networks]:
     path = folder.checkpoint
     if not path.exists() and folder.weights.exists():
         path = folder.weights
-        state = _read_weights(path)
+        state = read_weights(path)
     else:
         state = {
             str(name).removeprefix(_PREFIX): value

@@ -180,6 +180,11 @@ class RunFolder(os.PathLike[str]):
         return self.path / "model.safetensors"
 
     @property
+    def confidence(self) -> Path:
+        """Path of the weights of the confidence head; runs of before, and some imported ones, have none."""
+        return self.path / "confidence.safetensors"
+
+    @property
     def start(self) -> "RunFolder":
         """Run with the networks that the training started from, kept if the training made them worse."""
         return RunFolder(self.path / "start", f"{self.name}/start")
@@ -337,11 +342,7 @@ class RunFolder(os.PathLike[str]):
             ) from error
 
     def write_facts(self, facts: Mapping[str, Any]) -> None:
-        """Write run.json.
-
-        Raises:
-            EgodepthError: the file can't be written.
-        """
+        """Write run.json; raises EgodepthError if it can't be written."""
         write_json(self.facts_file, dict(facts))
 
     def motion_gap(self) -> MotionGap:

@@ -3,11 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from PIL import Image
 
 from egodepth.core.errors import EgodepthError
+from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.pixels import read_picture
+from egodepth.evaluation.landscape import texture
 
 ImageLike = str | Path | Image.Image | np.ndarray
 """A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
@@ -47,3 +51,23 @@ def load_image(image: ImageLike) -> np.ndarray:
     if 0 in image.shape:
         raise EgodepthError(f"an image array must have pixels, got {image.shape}")
     return image
+
+
+def texture_at(
+    image: np.ndarray, height: int, width: int, size: tuple[int, int] | None = None
+) -> np.ndarray:
+    """Texture of an image (H, W, 3), computed at ``height`` x ``width`` and resized to ``size``, by default
+    the image's own."""
+    small = resize_frame(image, height, width)
+    local = torch.from_numpy(texture(small.astype(np.float64) / 255))[None, None]
+    return F.interpolate(local, size or image.shape[:2], mode="nearest-exact")[0, 0].numpy()
+
+
+def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Blend inverse depth (H, W) with that of the mirrored image, mirrored back: their mean, but near the left
+    and right edges only the one that sees more there (Godard et al., "Unsupervised monocular depth
+    estimation with left-right consistency", CVPR 2017)."""
+    across = np.linspace(0, 1, inverse.shape[1], dtype=inverse.dtype)
+    left = 1 - np.clip(20 * (across - 0.05), 0, 1)
+    right = left[::-1]
+    return left * mirrored + right * inverse + (1 - left - right) * (inverse + mirrored) / 2

@@ -1,8 +1,7 @@
 """A trained run as an object: depth of an image, motion between two images."""
 
 import warnings
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -18,60 +17,35 @@ from egodepth.core.files import write_error
 from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.footage.own_footage import read_lens
-from egodepth.data.sequence import Frame, Sequence
-from egodepth.evaluation.landscape import texture
+from egodepth.data.sequence import Sequence
 from egodepth.geometry.lens import Undistortion
+from egodepth.models.confidence import ConfidenceHead
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.models.transformers_depth import TransformersDepth
 from egodepth.runs.backends import (
     BACKENDS,
     CALIBRATION_FRAMES,
     Backend,
+    Compute,
     export_run_onnx,
     make_compute,
 )
 from egodepth.runs.cameras import undistortion_of_run
 from egodepth.runs.checkpoint import read_run, write_weights
+from egodepth.runs.confidence import read_confidence, write_confidence
 from egodepth.runs.destination import claim_folder
 from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder, RunLike, download
 from egodepth.runs.footage import Source, open_footage
 from egodepth.runs.hub import CARD_TEMPLATE, card_values, save_facts
-from egodepth.runs.images import ImageLike, load_image, load_pair
+from egodepth.runs.images import ImageLike, blend_mirrored, load_image, load_pair, texture_at
 from egodepth.runs.motion_gap import MotionGap
+from egodepth.runs.not_finite import NotFiniteError
 from egodepth.runs.unit import Unit
 from egodepth.settings.model import ModelSettings, closest_size
 
 SUMMARY_SIZE = (12, 16)
 """Size of the small image that summarises a frame without DepthNet's encoder."""
-
-
-class NotFiniteError(EgodepthError):
-    """A prediction of a run that is not finite.
-
-    Attributes:
-        run: name of the run.
-        what: what is not finite, in words.
-        place: of the image, or of the pair's later one, in its batch.
-    """
-
-    def __init__(self, run: str, what: str, place: int, image: str = "an image"):
-        super().__init__(
-            f"{run} predicts {what} that is not finite for {image}: its weights are broken, as after a "
-            "training that diverged; train it again with a lower --learning_rate"
-        )
-        self.run, self.what, self.place = run, what, place
-
-
-@contextmanager
-def naming(*frames: Frame) -> Iterator[None]:
-    """Say in which of these frames, one for each image of the batch, a prediction is not finite."""
-    try:
-        yield
-    except NotFiniteError as error:
-        frame = frames[error.place]
-        name = f"frame {frame.number}" + (f" ({frame.name})" if frame.name else "")
-        raise NotFiniteError(error.run, error.what, error.place, name) from None
 
 
 class Run(
@@ -102,11 +76,14 @@ class Run(
         settings: ModelSettings,
         depth: DepthNet | TransformersDepth,
         pose: PoseNet | None,
+        confidence: ConfidenceHead | None = None,
     ):
         self.folder, self.settings = RunFolder.at(folder), settings
         self.device, self._any_device = torch.device("cpu"), True
-        self._depth, self._pose = depth, pose
-        self._compute = make_compute("torch", depth, settings.height, settings.width)
+        self._depth, self._pose, self._confidence = depth, pose, confidence
+        size = (settings.height, settings.width)
+        self._compute = make_compute("torch", depth, *size)
+        self._compute_both = make_compute("torch", depth, *size, confidence=confidence)
         facts = self.folder.facts()
         self.refined, self.unit = facts.refined, Unit.of_facts(facts)
         self.motion_gap = self.folder.motion_gap() if pose is not None else MotionGap()
@@ -124,7 +101,8 @@ class Run(
         settings, networks = read_run(folder)
         if networks.depth is None:
             raise EgodepthError(f"{folder} was trained with method features: it predicts no depth")
-        run = cls(folder, settings, networks.depth, networks.pose)
+        confidence = read_confidence(folder, networks.depth)
+        run = cls(folder, settings, networks.depth, networks.pose, confidence)
         return run.to(device)
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
@@ -144,6 +122,8 @@ class Run(
             )
         with claim_folder(target.path, for_run=True):
             write_weights(parts, target.weights)
+            if self._confidence is not None:
+                write_confidence(target, self._confidence)
             save_facts(self.folder, target)
 
     @classmethod
@@ -163,7 +143,7 @@ class Run(
         """
         require(device, str, "device", "auto, cpu, cuda or cuda:N")
         self.device, self._any_device = torch_device(device), device == "auto"
-        for network in filter(None, (self._depth, self._pose)):
+        for network in filter(None, (self._depth, self._pose, self._confidence)):
             network.to(self.device).to(memory_format=torch.channels_last)
         return self
 
@@ -192,7 +172,10 @@ class Run(
             self.to("cpu")
         size = (self.settings.height, self.settings.width)
         frames = (self.prepare(image) for image in images)
-        self._compute = make_compute(backend, self._depth, *size, frames)
+        both = make_compute(backend, self._depth, *size, frames, self._confidence)
+        plain = backend.startswith("torch") and self._confidence is not None
+        self._compute = make_compute(backend, self._depth, *size) if plain else both
+        self._compute_both = both
         return self
 
     def export_onnx(self, path: str | Path, **options: Any) -> int | None:
@@ -234,6 +217,30 @@ class Run(
     def has_motion(self) -> bool:
         """Whether there is a PoseNet; runs with known motions have none."""
         return self._pose is not None
+
+    @property
+    def depth_net(self) -> DepthNet | TransformersDepth:
+        """The depth network."""
+        return self._depth
+
+    @property
+    def has_confidence(self) -> bool:
+        """Whether there is a confidence head; runs of before have none, see ``egodepth confidence``."""
+        return self._confidence is not None
+
+    def deviation(self, image: ImageLike, size: tuple[int, int] | None = None) -> np.ndarray:
+        """Standard deviation of the log depth that :meth:`depth` predicts, (H, W) float32: 0.1 means that depth
+        is within 10 % for two thirds of such pixels, and within 20 % for nearly all.
+
+        Args:
+            image, size: as in :meth:`depth`.
+
+        Raises:
+            EgodepthError: a broken image, or a run without confidence.
+        """
+        array = load_image(image)
+        self.fit_size(*array.shape[:2])
+        return self.both_of_frames(self.prepare(array)[None], *(size or array.shape[:2]))[1][0]
 
     def depth(
         self, image: ImageLike, size: tuple[int, int] | None = None, *, flip: bool = False
@@ -308,11 +315,36 @@ class Run(
         Raises:
             NotFiniteError: depth that is not above 0 and finite.
         """
-        inverse = self._compute(frames.contiguous(memory_format=torch.channels_last))
-        resized = F.interpolate(inverse, (height, width), mode="bilinear", align_corners=False)
+        return self._resized(self._compute, frames, height, width)[0]
+
+    @torch.inference_mode()
+    def both_of_frames(
+        self, frames: Tensor, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Depth, and the standard deviation of its log, (B, height, width) float32 each, of prepared frames.
+
+        Raises:
+            EgodepthError: a run without confidence.
+            NotFiniteError: depth that is not above 0 and finite.
+        """
+        if self._confidence is None:
+            raise EgodepthError(
+                f"{self.folder} has no confidence; make it by: egodepth confidence {self.folder} FOOTAGE"
+            )
+        depth, both = self._resized(self._compute_both, frames, height, width)
+        deviation = both[:, 1].cpu().numpy()
+        self._require("a deviation", np.isfinite(deviation))
+        return depth, deviation
+
+    def _resized(
+        self, compute: Compute, frames: Tensor, height: int, width: int
+    ) -> tuple[np.ndarray, Tensor]:
+        """Depth, and all channels that were computed, (B, C, height, width)."""
+        found = compute(frames.contiguous(memory_format=torch.channels_last))
+        resized = F.interpolate(found, (height, width), mode="bilinear", align_corners=False)
         depth: np.ndarray = (1 / resized[:, 0]).cpu().numpy()
         self._require("depth", (depth > 0) & (depth < np.inf))
-        return depth
+        return depth, resized
 
     @torch.inference_mode()
     def motions_of_frames(self, first: Tensor, second: Tensor) -> np.ndarray:
@@ -364,23 +396,3 @@ class Run(
 def _is_size(size: object) -> bool:
     two = isinstance(size, tuple | list) and len(size) == 2
     return two and all(isinstance(n, int | np.integer) and n > 0 for n in size)  # type: ignore[attr-defined]
-
-
-def texture_at(
-    image: np.ndarray, height: int, width: int, size: tuple[int, int] | None = None
-) -> np.ndarray:
-    """Texture of an image (H, W, 3), computed at ``height`` x ``width`` and resized to ``size``, by default
-    the image's own."""
-    small = resize_frame(image, height, width)
-    local = torch.from_numpy(texture(small.astype(np.float64) / 255))[None, None]
-    return F.interpolate(local, size or image.shape[:2], mode="nearest-exact")[0, 0].numpy()
-
-
-def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """Blend inverse depth (H, W) with that of the mirrored image, mirrored back: their mean, but near the left
-    and right edges only the one that sees more there (Godard et al., "Unsupervised monocular depth
-    estimation with left-right consistency", CVPR 2017)."""
-    across = np.linspace(0, 1, inverse.shape[1], dtype=inverse.dtype)
-    left = 1 - np.clip(20 * (across - 0.05), 0, 1)
-    right = left[::-1]
-    return left * mirrored + right * inverse + (1 - left - right) * (inverse + mirrored) / 2

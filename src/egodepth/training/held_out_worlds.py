@@ -12,6 +12,7 @@ from egodepth.data.synthetic.worlds.pairs import CANONICAL_FOCAL, HELD_OUT_SEEDS
 from egodepth.data.synthetic.worlds.world import KINDS, World
 from egodepth.evaluation.depth import DepthProtocol, score_depth
 from egodepth.models.networks import Networks
+from egodepth.runs.confidence_fit import KnownFrame
 from egodepth.training.module import EgodepthModule
 from egodepth.training.pretraining_module import PretrainingModule
 from egodepth.training.step_callback import StepCallback
@@ -50,6 +51,15 @@ class HeldOutWorlds:
                     frames.append((world.kind, image, unit * depth))
             self._frames = frames
         return self._frames
+
+    def known_frames(self) -> list[KnownFrame]:
+        """The frames with their inverse depth; that of sky is not known."""
+        return [
+            KnownFrame(
+                image, np.where((depth > 0) & (depth < MAX_DEPTH), 1 / np.maximum(depth, 1e-6), 0)
+            )
+            for _, image, depth in self._rendered(lambda: False)
+        ]
 
     @torch.inference_mode()
     def score(

@@ -15,12 +15,14 @@ from egodepth.core.provenance import provenance
 from egodepth.core.schedule import Schedule
 from egodepth.data.synthetic.rendered import RATE
 from egodepth.data.synthetic.worlds import pairs
+from egodepth.runs.confidence_fit import learn_confidence
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_networks
 from egodepth.training.callbacks import Checkpoints, GracefulStop, Samples, TrainingProgress
 from egodepth.training.clock import Budget, FollowClock, StepTimes
+from egodepth.training.confidence import confidence_steps, frames_of_pairs
 from egodepth.training.engine import Engine, fit
 from egodepth.training.held_out_worlds import HeldOutWorlds, ScoreWorlds
 from egodepth.training.pretraining_module import WORLDS, PretrainingModule
@@ -106,8 +108,9 @@ def _pretrain(
     config.save(settings.changed(model=networks.settings), run.config)
     record.keep()
     scores: list[L.Callback] = []
+    held_out = held_out or HeldOutWorlds()
     if networks.depth is not None:
-        scores = [ScoreWorlds(held_out or HeldOutWorlds(), record.keep)]
+        scores = [ScoreWorlds(held_out, record.keep)]
     follow = [FollowClock(budget, stream.schedule, lambda: 0.0)] if budget else []
     shown, stop = TrainingProgress(settings.batch_size * stream.frames_per_snippet), GracefulStop()
     callbacks: list[L.Callback] = [
@@ -131,6 +134,13 @@ def _pretrain(
     )  # fmt: skip
     if stop.stopped_by is not None:
         raise TrainingInterrupted(done, stop.stopped_by)
+    if networks.depth is not None:
+        assert module.average.depth is not None
+        learn_confidence(
+            run, module.average.depth, frames_of_pairs(stream.pairs), held_out.known_frames(),
+            confidence_steps(trainer.global_step),
+            None if settings.init is None else RunFolder.at(settings.init), settings.seed,
+        )  # fmt: skip
     return done
 
 

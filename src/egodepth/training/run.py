@@ -29,6 +29,7 @@ from egodepth.training.callbacks import (
     Samples,
     TrainingProgress,
 )
+from egodepth.training.confidence import learn_from_footage
 from egodepth.training.engine import Engine, divergence_error, fit
 from egodepth.training.footage import read_training_sequences
 from egodepth.training.held_out import HeldOutResult, KeepBest
@@ -170,6 +171,10 @@ def _train(
         kept = None if stop.stopped_by else result
         if training.start is not None and not stop.stopped_by:
             comparison = _compare_with_start(training.start, training.module, run)
+        if training.module.networks.depth is not None and not stop.stopped_by:
+            learn_from_footage(
+                training.module.networks, run, stream, training.settings, trainer.global_step
+            )
         waited = {"wait_seconds": stream.seconds}
         run.write_facts(
             training.last_facts(trainer.global_step, before + seconds, kept, comparison) | waited

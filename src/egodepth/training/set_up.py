@@ -18,6 +18,7 @@ from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_module, label_seconds, prepare
 from egodepth.training.compilation import PLAIN, WORTH_STEPS, Comparisons
+from egodepth.training.confidence import confidence_steps
 from egodepth.training.engine import Engine
 from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult
 from egodepth.training.label_rounds import LabelRounds
@@ -98,7 +99,11 @@ def set_up(
     rounds = _label_rounds(settings, stream) if settings.labels_in_rounds else []
     # A frame of the comparison takes about as long as a step.
     frames = 0 if compared is None else MAX_TARGETS
-    pace.reserved = lambda: sum(each.seconds_left() for each in rounds) + frames * pace.step_seconds
+    # A step for the confidence takes about half as long.
+    pace.reserved = lambda: (
+        sum(each.seconds_left() for each in rounds)
+        + (frames + confidence_steps(stream.schedule.total) / 2) * pace.step_seconds
+    )
     if saved:
         stream.first_step = saved["global_step"]
         stream.schedule = Schedule.of_state(saved["egodepth_schedule"])

@@ -51,6 +51,9 @@ class Start:
         target.path.mkdir(exist_ok=True)
         write_weights(self.networks, target.weights)
         save_facts(run, target)
+        if self.init.confidence.exists():
+            with atomic_path(target.confidence) as partial:
+                copyfile(self.init.confidence, partial)
         facts = self.init.facts().only(KEPT_FACTS)
         facts.pop("sizes", None)  # compared at the size of this training
         target.write_facts(facts | {"kept_start": True})

@@ -107,11 +107,16 @@ class WorldStream(IterableDataset[RawBatch]):
             self._buffers.setdefault(pair.size, deque(maxlen=BUFFER)).append(pair)
         return len(pairs)
 
+    @property
+    def pairs(self) -> list[Pair]:
+        """The pairs rendered latest."""
+        return [pair for buffer in self._buffers.values() for pair in buffer]
+
     def batch(self, step: int) -> RawBatch:
         """Return the batch of a training step, from the pairs rendered so far. The target is either the first
         or the second frame, for all pairs."""
         rng = np.random.default_rng([self.seed, step])
-        known = [pair for buffer in self._buffers.values() for pair in buffer]
+        known = self.pairs
         size = known[rng.integers(len(known))].size
         drawn = [_cut_out(_draw(rng, known, self._buffers[size], size), size, rng)
                  for _ in range(self.batch_size)]  # fmt: skip

@@ -17,7 +17,8 @@ from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.live_camera import LiveCamera
 from egodepth.geometry.lens import Undistortion
-from egodepth.runs.run import Run, naming
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 from egodepth.view.page import Server, html_page
 
 MAX_SIDE = 960

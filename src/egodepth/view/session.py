@@ -20,7 +20,8 @@ from egodepth.inference.odometry.known_length import KnownLength
 from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.predict import find_unit, predict_sequence
-from egodepth.runs.run import Run, naming
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
 
 MAX_FRAMES = 600

@@ -140,6 +140,16 @@ def name_of(names: list[str], path: Path, keys: tuple[str, ...] = DEPTH_KEYS) ->
     return names[0]
 
 
+def holds_array(path: Path, key: str) -> bool:
+    """Whether a .npz file holds an array of this name.
+
+    Raises:
+        EgodepthError: a broken file.
+    """
+    with reading(path, "the arrays"), ZipFile(path) as archive:
+        return f"{key}.npy" in archive.namelist()
+
+
 def whole_numbers(path: Path, keys: tuple[str, ...] = DEPTH_KEYS) -> str:
     """Integer type of a .npy or .npz file, from its header; empty if it is not an integer array.
 

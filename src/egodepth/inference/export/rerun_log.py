@@ -13,7 +13,8 @@ from egodepth.data.sequence import Sequence, read_numbered
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.export.cloud import Cloud
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.runs.run import Run, naming
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 
 
 def load_rerun() -> Any:

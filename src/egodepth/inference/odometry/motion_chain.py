@@ -14,7 +14,7 @@ from egodepth.core.errors import EgodepthWarning
 from egodepth.data.sequence import Frame, Frames, time_per_frame
 from egodepth.geometry import se3
 from egodepth.runs.motion_gap import MotionGap
-from egodepth.runs.run import naming
+from egodepth.runs.not_finite import naming
 
 MAX_GAP_RATIO = 1.5
 """Largest ratio, without a warning, of the time between neighbouring frames to that between PoseNet's training

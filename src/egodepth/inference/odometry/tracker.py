@@ -40,7 +40,8 @@ from egodepth.inference.odometry.frame_alignment import (
 from egodepth.inference.odometry.history import Entry, History, Part
 from egodepth.inference.odometry.map import ClosedLoop, KeyFrameMap
 from egodepth.inference.odometry.places import feature_image
-from egodepth.runs.run import Run, naming
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 
 UNKNOWN_MOTIONS = (0.05, 0.1, 0.2)
 """Forward and backward motions that are tried as initial guesses, as shares of the median depth."""

@@ -20,7 +20,8 @@ from egodepth.inference.odometry.known_length import (
     MeanSpeed,
     MeasuredDistance,
 )
-from egodepth.runs.run import Run, naming
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 from egodepth.runs.unit import Unit
 
 GROUND_FRAMES = 32

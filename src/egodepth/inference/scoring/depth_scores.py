@@ -4,7 +4,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -14,6 +14,12 @@ from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.splits import Split, get_split
+from egodepth.evaluation.confidence import (
+    ConfidenceScores,
+    Sparsification,
+    mean_curves,
+    score_deviation,
+)
 from egodepth.evaluation.depth import (
     PROTOCOLS,
     TRUTHS,
@@ -25,7 +31,9 @@ from egodepth.evaluation.depth import (
 )
 from egodepth.geometry.camera import pixel_grid
 from egodepth.inference.arguments import check_run, check_sequences, footage_of
-from egodepth.runs.run import Run, naming, texture_at
+from egodepth.runs.images import texture_at
+from egodepth.runs.not_finite import naming
+from egodepth.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -53,6 +61,7 @@ class DepthScores:
         images: scores of each image.
         note: what else to know before comparing the numbers with others, or empty.
         left_out: images that could not be scored, each with the reason.
+        curves: mean sparsification curves of ``abs_rel`` and ``rmse``; empty without confidence.
     """
 
     summary: dict[str, float]
@@ -61,6 +70,7 @@ class DepthScores:
     images: list[ImageScores]
     note: str = ""
     left_out: tuple[str, ...] = ()
+    curves: dict[str, Sparsification] = field(default_factory=dict)
 
     @property
     def caption(self) -> str:
@@ -113,6 +123,12 @@ class Predictor(Protocol):
         """Depth (H, W) of a frame at the given size (height, width)."""
         ...
 
+    def deviation(
+        self, sequence: Sequence, frame: Frame, size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """Standard deviation (H, W) of log depth; None if the predictions carry no confidence."""
+        ...
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -122,6 +138,7 @@ class Pair:
         prediction, truth, texture: (H, W) each.
         rays: (H, W, 3) of the pixels, z = 1, or None.
         ground: (H, W) bool, pixels that show level ground; None if unknown.
+        deviation: (H, W) standard deviation of log depth; None without confidence.
         sequence, frame, name: name of the sequence, frame number, and name of the image file if there is one.
     """
 
@@ -130,6 +147,7 @@ class Pair:
     texture: np.ndarray
     rays: np.ndarray | None = None
     ground: np.ndarray | None = None
+    deviation: np.ndarray | None = None
     sequence: str = ""
     frame: int = 0
     name: str = ""
@@ -186,6 +204,15 @@ class RunPredictor:
         with naming(frame):
             return self.run.depth(frame.image, size, flip=self.flip)
 
+    def deviation(
+        self, sequence: Sequence, frame: Frame, size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """See :class:`Predictor`."""
+        if not self.run.has_confidence:
+            return None
+        with naming(frame):
+            return self.run.deviation(frame.image, size)
+
 
 def evaluate_predictor(
     predictor: Predictor,
@@ -220,10 +247,11 @@ def evaluate_predictor(
                 local = texture_at(frame.image, *predictor.texture_size, size)
                 depth = predictor.predict(sequence, frame, size)
                 rays = _rays(sequence, size)
-                ground = _ground(sequence, index, rays, truth)
                 yield Pair(
-                    depth, truth, local, rays, ground, sequence.name, frame.number, frame.name
-                )
+                    depth, truth, local, rays, _ground(sequence, index, rays, truth),
+                    predictor.deviation(sequence, frame, size),
+                    sequence.name, frame.number, frame.name,
+                )  # fmt: skip
 
     return score_pairs(pairs, protocol, note)
 
@@ -280,12 +308,20 @@ def score_pairs(
     images: list[ImageScores] = []
     constant: list[dict[str, float]] = []
     left_out: list[str] = []
+    confidence: list[ConfidenceScores] = []
     for p in pairs():
         try:
             scores = score_depth(
                 p.prediction, p.truth, protocol, p.texture,
                 rays=p.rays, ground=p.ground, set_scale=scale,
             )  # fmt: skip
+            if p.deviation is not None:
+                sure = score_deviation(
+                    p.deviation, p.prediction, p.truth, protocol, scores["scale"],
+                    scores.get("shift", 0.0),
+                )  # fmt: skip
+                scores |= sure.metrics
+                confidence.append(sure)
         except EgodepthError as error:
             where = f"{p.sequence}, frame {p.frame}" if p.sequence else f"image {len(images)}"
             left_out.append(f"{where}{f' ({p.name})' if p.name else ''}: {error}")
@@ -302,7 +338,10 @@ def score_pairs(
             raise EgodepthError(text)
         warnings.warn(text, EgodepthWarning, stacklevel=3)
     summary = summarize_depth([image.scores for image in images])
-    return DepthScores(summary, summarize_depth(constant), protocol, images, note, tuple(left_out))
+    return DepthScores(
+        summary, summarize_depth(constant), protocol, images, note, tuple(left_out),
+        mean_curves(confidence),
+    )  # fmt: skip
 
 
 def _rays(sequence: Sequence, size: tuple[int, int]) -> np.ndarray | None:

@@ -15,6 +15,7 @@ from egodepth.data.footage.depth_map import (
     DEPTH_KEYS,
     check_aspect,
     depth_maps,
+    holds_array,
     read_array,
     read_depth_map,
     whole_numbers,
@@ -36,6 +37,8 @@ KEYS: dict[Kind, tuple[str, ...]] = {
     "inverse": ("inverse_depth", "disp", "disparity", "inverse"),
 }
 """Names of the map in .npz files with several arrays."""
+CONFIDENCE_KEYS = ("confidence",)
+"""Name of the standard deviation of log depth in .npz files, beside the map."""
 MAX_ASPECT_DIFFERENCE = 0.1
 """Largest relative difference between the aspect ratios of map and image; networks have sizes of their own."""
 
@@ -141,6 +144,25 @@ class Predictions:
             if inverse.shape != size:
                 inverse = cv2.resize(inverse, size[::-1], interpolation=cv2.INTER_LINEAR)
             return 1 / inverse
+
+    def deviation(
+        self, sequence: Sequence, frame: Frame, size: tuple[int, int]
+    ) -> np.ndarray | None:
+        """Standard deviation (H, W) of log depth of a frame, resized bilinearly; None if its map comes without
+        one.
+
+        Raises:
+            EgodepthError: the map is missing or broken.
+        """
+        if self._stack is not None:
+            return None
+        path = self._find(sequence, frame.number, frame.name)
+        if path.suffix.lower() != ".npz" or not holds_array(path, CONFIDENCE_KEYS[0]):
+            return None
+        values = read_depth_map(path, PNG_STEPS, CONFIDENCE_KEYS)
+        if values.shape == size:
+            return values
+        return cv2.resize(values, size[::-1], interpolation=cv2.INTER_LINEAR)
 
     def _check_name(self, *paths: Path) -> None:
         for path in paths:

@@ -1,0 +1,124 @@
+"""Confidence learned at the end of a training, with the trained DepthNet as it is: from exact depth in rendered
+worlds, from labels by many views, or from how far the depths of neighbouring frames differ."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+
+from egodepth.core import progress
+from egodepth.data.synthetic.worlds.pairs import MAX_DEPTH, Pair
+from egodepth.geometry.warp import reproject, sample
+from egodepth.models.networks import Networks
+from egodepth.runs.confidence_fit import (
+    MIN_KNOWN,
+    STEPS,
+    KnownFrame,
+    learn_confidence,
+    split_frames,
+)
+from egodepth.runs.folder import RunFolder
+from egodepth.settings.training import TrainSettings
+from egodepth.training.augment import augment
+from egodepth.training.motion_alignment import motions_of_batch
+from egodepth.training.snippets import SnippetStream
+
+STEPS_SHARE = 0.08
+"""Most steps for the confidence, as a share of those of the training; one takes about half as long."""
+MAX_FRAMES = 400
+"""Most frames of footage that confidence is learned from."""
+MAX_LOG_RATIO = 0.7
+"""Depths of two frames that differ by more than this log ratio show different surfaces, one of them hidden."""
+
+
+def learn_from_footage(
+    networks: Networks,
+    run: RunFolder,
+    stream: SnippetStream,
+    settings: TrainSettings,
+    training_steps: int,
+) -> None:
+    """Learn the confidence of a trained run from its footage, and write it: by labels from many views, or
+    without any by the depths of neighbouring frames.
+
+    Args:
+        networks: networks with a DepthNet.
+        run: run folder.
+        stream: training snippets.
+        settings: training settings.
+        training_steps: steps of the training.
+    """
+    assert networks.depth is not None
+    frames = labelled_frames(stream) or neighbours_as_labels(networks, stream, settings)
+    init = None if settings.init is None else RunFolder.to_use(settings.init)
+    learn_confidence(
+        run, networks.depth, *split_frames(frames), confidence_steps(training_steps), init,
+        settings.seed,
+    )  # fmt: skip
+
+
+def confidence_steps(training_steps: int) -> int:
+    """Number of steps for the confidence after a training."""
+    return max(1, min(STEPS, round(STEPS_SHARE * training_steps)))
+
+
+def frames_of_pairs(pairs: Iterable[Pair]) -> list[KnownFrame]:
+    """Both frames of pairs of rendered worlds; the depth of sky is not known."""
+    return [
+        KnownFrame(image, np.where(inverse > 1 / MAX_DEPTH, inverse, 0).astype(np.float32))
+        for pair in pairs
+        for image, inverse in zip(pair.images, pair.inverse_depth, strict=True)
+    ]
+
+
+def labelled_frames(stream: SnippetStream) -> list[KnownFrame]:
+    """Frames with the latest labels from many views, spread over the footage; empty without labels."""
+    all_labels = [clip.dense for clip in stream.clips]
+    if stream.label_rounds:
+        all_labels = stream.label_rounds[-1].dense
+    places = [
+        (clip, dense, position)
+        for clip, dense in zip(stream.clips, all_labels, strict=True)
+        if dense is not None
+        for position in range(0, len(clip.frames), clip.stride)
+        if (dense[position, 0] > 0).sum() >= MIN_KNOWN
+    ]
+    chosen = places[:: -(-len(places) // MAX_FRAMES) or 1]
+    return [
+        KnownFrame(
+            np.asarray(clip.frames[position]).transpose(1, 2, 0),
+            np.asarray(dense[position, 0], np.float32),
+        )
+        for clip, dense, position in chosen
+    ]
+
+
+@torch.no_grad()
+def neighbours_as_labels(
+    networks: Networks, stream: SnippetStream, settings: TrainSettings
+) -> list[KnownFrame]:
+    """Frames with the depth that a neighbouring frame has where it shows the same surface. Depths of neighbours
+    share errors, so that confidence learned from them is too high where a surface misleads from everywhere."""
+    assert networks.depth is not None
+    device, frames = next(networks.parameters()).device, []
+    batches = stream.in_order(settings.batch_size)
+    was_training = networks.training
+    networks.eval()
+    for raw in progress.track(batches, "comparing the depths of neighbours", unit="batches"):
+        raw = raw.to(device)
+        batch = augment(raw, 0, enabled=False)
+        inverse = networks.depth(batch.target_input, scales=1)[0]
+        motions, _ = motions_of_batch(networks, batch, inverse, settings)
+        theirs = 1 / networks.depth(batch.sources_input[0], scales=1)[0]
+        camera = batch.camera.resize(*inverse.shape[-2:])
+        pixels, projected, valid = reproject(1 / inverse[:, 0], motions[0], camera, camera)
+        ratio = sample(theirs, pixels)[:, 0] / projected
+        valid &= ratio.log().abs() < MAX_LOG_RATIO
+        known = torch.where(valid, inverse[:, 0] / ratio, 0).cpu().numpy()
+        images = raw.frames[0].permute(0, 2, 3, 1).cpu().numpy()
+        if known.shape[1:] == images.shape[1:3]:
+            frames += [KnownFrame(*each) for each in zip(images, known, strict=True)]
+        if len(frames) >= MAX_FRAMES:
+            break
+    networks.train(was_training)
+    return [frame for frame in frames if (frame.inverse_depth > 0).sum() >= MIN_KNOWN]
