@@ -18,8 +18,6 @@ STEPS = 50
 """Number of steps in which all pixels are left out."""
 SURE_SHARE = 0.8
 """Share of the pixels, the surest ones, of ``sure_abs_rel``."""
-SURE_SHARE = 0.8
-"""Share of the pixels, the surest ones, of ``sure_abs_rel``."""
 LEFT_OUT = np.linspace(0, 1, STEPS + 1)
 """Shares of pixels left out at the points of a sparsification curve."""
 
