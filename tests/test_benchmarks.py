@@ -12,9 +12,11 @@ from benchmarks import (
     ablation,
     basin,
     before_after,
+    broken_footage,
     judge,
     landscape,
     odometry,
+    odometry_memory,
     poses,
     results_page,
     unknown_camera,
@@ -131,6 +133,33 @@ def test_the_benchmark_of_odometry(
     methods = ["PoseNet, chained", "egodepth odometry", "egodepth odometry --loops no"]
     assert list(scores) == methods
     assert all(row["frames"] == FRAMES and row["seconds"] > 0 for row in scores.values())
+
+
+def test_the_benchmark_of_broken_footage(
+    rendered_kitti: Path, tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(broken_footage, "BREAK", 2)
+    monkeypatch.setattr(broken_footage, "PAUSE", 2)
+    monkeypatch.setattr(broken_footage, "MISSING", 3)
+    assert [len(order) for order in broken_footage.edits(6).values()] == [6, 6, 8, 4, 6, 8, 4]
+    plain = broken_footage.edits(FRAMES)["as it is"]
+    monkeypatch.setattr(broken_footage, "edits", lambda count: {"as it is": plain})
+    words = [f"kitti_odometry:{rendered_kitti / 'kitti_odometry'}", "--run", str(tiny_run)]
+    out = tmp_path / "broken.json"
+    run(broken_footage, monkeypatch, *words, "--frames", str(FRAMES), "--out", str(out))
+    row = json.loads(out.read_text())["results"]["as it is"]
+    assert row["frames"] == FRAMES and row["parts"] == len(row["ate_m"])
+
+
+def test_the_benchmark_of_odometrys_memory(
+    tmp_path: Path, tiny_run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(odometry_memory, "STREET", range(60, 63))
+    out = tmp_path / "memory.json"
+    words = ["--run", str(tiny_run), "--frames", "4", "--out", str(out)]
+    run(odometry_memory, monkeypatch, *words)
+    facts = json.loads(out.read_text())
+    assert facts["results"][-1]["frames"] == 4 and facts["latency_ms"]["p95"] > 0
 
 
 @pytest.mark.real_data

@@ -39,6 +39,7 @@ from egodepth.inference.odometry.frame_alignment import (
 )
 from egodepth.inference.odometry.history import Entry, History, Part
 from egodepth.inference.odometry.map import ClosedLoop, KeyFrameMap
+from egodepth.inference.odometry.place_store import MAX_BYTES
 from egodepth.inference.odometry.places import feature_image
 from egodepth.runs.not_finite import naming
 from egodepth.runs.run import Run
@@ -65,11 +66,13 @@ class OdometrySettings:
         loops: whether to recognise places and close loops.
         trust_depth: whether DepthNet's depth is a strong prior in bundle adjustment; by default only if it was
             learned with motion from more than PoseNet.
+        map_bytes: memory of the map, beyond which its oldest key frames are on disk.
     """
 
     key_frames: int = KEY_FRAMES
     loops: bool = True
     trust_depth: bool | None = None
+    map_bytes: int = MAX_BYTES
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,9 @@ class Odometry:
         self._window: KeyFrameWindow[TrackedKeyFrame] = KeyFrameWindow(
             self.camera, self.settings.key_frames, self.bundle
         )
-        self._history = History(KeyFrameMap(self.camera) if self.settings.loops else None)
+        self._history = History(
+            KeyFrameMap(self.camera, self.settings.map_bytes) if self.settings.loops else None
+        )
         self._segment, self._failures = 0, 0
         self._latest: _Latest | None = None
         self._step: Tensor | None = None
@@ -241,6 +246,11 @@ class Odometry:
         """The paths that no recognised place joins, the longest first. Frames that could not be aligned are in
         none."""
         return self._history.parts()
+
+    @property
+    def map(self) -> KeyFrameMap | None:
+        """The map of key frames that have left the window; None without loops."""
+        return self._history.map
 
     @property
     def loops(self) -> list[ClosedLoop]:
