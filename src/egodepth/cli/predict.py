@@ -26,6 +26,9 @@ class Predict(OnFootage):
     """backend that computes depth; all but torch and torch-bf16 are for CPUs and need egodepth[fast]"""
     confidence_band: bool = False
     """add the confidence to depth.mp4, below depth: bright where depth is sure"""
+    steady: bool = False
+    """keep depth from flickering: average it along the camera's motion, that of the footage's own poses or of
+    odometry that runs along"""
 
     def run(self) -> int:
         """See the class."""
@@ -60,7 +63,7 @@ class Predict(OnFootage):
         for sequence, out in zip(sequences, places, strict=True):
             unit = find_unit(run, sequence, self.known_length())
             predictions = write_predictions(
-                predict_sequence(run, sequence, unit=unit), out, unit, maps,
+                predict_sequence(run, sequence, unit=unit, steady=self.steady), out, unit, maps,
                 band=self.confidence_band,
             )  # fmt: skip
             for form in logs:

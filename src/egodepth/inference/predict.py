@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import cv2
 import numpy as np
-import torch
 
 from egodepth.core import progress
 from egodepth.core.colours import colourize_depth, colourize_deviation
@@ -17,19 +16,19 @@ from egodepth.core.outputs import OutputFolder
 from egodepth.core.prefetch import in_background, prefetch
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.inference.arguments import check_run, footage_of
+from egodepth.inference.depth_stream import BATCH, depth_stream
 from egodepth.inference.odometry.known_length import KNOWN_LENGTHS, KnownLength, LengthInView
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import require_times, unit_by_motion, unit_by_view
+from egodepth.inference.steady import SteadySettings
 from egodepth.runs.destination import output_folder
-from egodepth.runs.not_finite import naming
 from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
 
 if TYPE_CHECKING:
     from egodepth.core.video import VideoWriter
 
-BATCH = 4
 PREDICTION = "prediction"
 """Kind of output, for :class:`OutputFolder`."""
 Format = Literal["npz", "png", "exr", "video"]
@@ -84,15 +83,12 @@ class FramePrediction(_Fields):
         return made
 
 
-class _Maps(NamedTuple):
-    """Depth (H, W), and the deviation of its log if the run has confidence."""
-
-    depth: np.ndarray
-    deviation: np.ndarray | None
-
-
 def predict_sequence(
-    run: Run, sequence: Sequence, *, unit: Unit = OWN_UNIT
+    run: Run,
+    sequence: Sequence,
+    *,
+    unit: Unit = OWN_UNIT,
+    steady: SteadySettings | bool = False,
 ) -> Iterator[FramePrediction]:
     """Predict depth and pose of every frame in order, decoding frames as needed.
 
@@ -103,11 +99,15 @@ def predict_sequence(
         run: trained networks.
         sequence: footage; without a camera of its own, it gets the run's.
         unit: of the run, see :func:`find_unit`; if it is known, lengths are in metres.
+        steady: filter depth along the camera's motion, so that it does not flicker, see
+            :class:`egodepth.inference.steady.SteadyDepth`; the motion is that of the footage's own poses, or of
+            odometry that runs along.
     """
     check_run(run)
     sequence = footage_of(run, sequence)
     require(unit, Unit, "unit", "a Unit (egodepth.find_unit)")
-    frames = _predicted(run, sequence, unit)
+    require(steady, (SteadySettings, bool), "steady", "True, False or SteadySettings")
+    frames = depth_stream(run, sequence, unit, steady)
     if not run.has_motion:
         for item in frames:
             yield FramePrediction(item.frame, item.result.depth, None, item.result.deviation)
@@ -117,25 +117,6 @@ def predict_sequence(
         pose = pose.copy()
         pose[:3, 3] *= unit.factor
         yield FramePrediction(item.frame, item.result.depth, pose, item.result.deviation)
-
-
-def _predicted(run: Run, sequence: Sequence, unit: Unit) -> Iterator[Prepared[_Maps]]:
-    """Frames prepared for the networks, with what is predicted of them."""
-    batches = prefetch(_batches(sequence.frames.at()))
-    with progress.phase(f"predicting {sequence.name}", len(sequence.frames)) as phase:
-        for frames in batches:
-            prepared = torch.stack([run.prepare(frame.image) for frame in frames])
-            height, width = frames[0].image.shape[:2]
-            deviations: list[np.ndarray | None] = [None] * len(frames)
-            with naming(*frames):
-                if run.has_confidence:
-                    depths, known = run.both_of_frames(prepared, height, width)
-                    deviations = list(known)
-                else:
-                    depths = run.depth_of_frames(prepared, height, width)
-            depths *= np.float32(unit.factor)
-            yield from map(Prepared, frames, prepared, map(_Maps, depths, deviations))
-            phase.advance(len(frames))
 
 
 def predict_trajectory(run: Run, sequence: Sequence) -> Trajectory:
@@ -356,14 +337,3 @@ def _exr_writer() -> Callable[[Path, np.ndarray], None]:
             raise OSError(str(error)) from error
 
     return write
-
-
-def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-    batch: list[Frame] = []
-    for frame in frames:
-        batch.append(frame)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,8 @@ def evaluate_stillness(
         predictor.check(sequence, numbers, scaled=True)
         poses, origin = _poses(predictor, sequence, trajectory)
         if scaled and not origin.startswith("the run"):
-            factor = scale_of_poses(
-                sequence,
-                poses,
-                lambda frame, size, s=sequence: predictor.predict(s, frame, size),
-                numbers,
-            )
+            depth_of = partial(predictor.predict, sequence)
+            factor = scale_of_poses(sequence, poses, depth_of, numbers)
             origin += f", lengths times {factor:.4g}"
             poses = poses.copy()
             poses[:, :3, 3] *= factor
