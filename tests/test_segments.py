@@ -19,6 +19,7 @@ from egodepth.geometry.pose_graph import Edges, join_segments, select_loops
 from egodepth.geometry.trajectory import read_kitti, read_tum
 from egodepth.inference.odometry.track import track_sequence, write_trajectory
 from egodepth.report.plots import plot_trajectory
+from egodepth.view.scene import PATH_COLOURS, path_lines
 
 THERE, ELSEWHERE, BLACK = [*range(85, 101, 2)], [*range(10, 17)], -1
 PATH = [*THERE, *[BLACK] * 4, *THERE[::-1], *ELSEWHERE]
@@ -96,3 +97,12 @@ def test_segments_are_joined_by_two_loops_that_agree() -> None:
     torch.testing.assert_close(sim3.rigid(joined), truth)
     alone = Edges(*(vars(loops)[name][:1] for name in vars(loops)))
     assert not select_loops(alone, path, torch.full((19, 7), 0.001).double(), segments).any()
+
+
+def test_the_shown_path_changes_colour_after_a_break() -> None:
+    positions = np.arange(27, dtype=float).reshape(9, 3)
+    positions[[3, 7]] = np.nan
+    lines, colours = path_lines(positions)
+    assert lines[:, 0, 0].tolist() == [0, 3, 12, 15] and lines.shape == colours.shape
+    first, second, *_ = PATH_COLOURS
+    assert [tuple(pair[0]) for pair in colours.tolist()] == [first] * 2 + [second] * 2

@@ -23,6 +23,9 @@ CAMERA_SIZE = 0.06
 """Size of the drawn camera, in diameters of the scene."""
 MIN_DIAMETER_IN_DEPTHS = 2.0
 """Minimum diameter of the scene in median depths, for a camera that hardly moves."""
+PATH_COLOURS = ((255, 170, 60), (110, 220, 120), (230, 110, 220), (240, 230, 90))
+"""Colours of the path, the next one after each break, over and over."""
+LOOP_COLOUR = (90, 160, 255)
 SEEN_FROM = (0.2, -0.4, -0.7)
 """Initial viewpoint relative to the middle of the trajectory, in diameters: above and behind."""
 
@@ -58,6 +61,12 @@ class Scene:
         with redirect_stdout(io.StringIO()):
             self._server.stop()
 
+    def _add_lines(self, name: str, lines: np.ndarray, colours: np.ndarray) -> None:
+        if len(lines):
+            self._server.scene.add_line_segments(
+                name, lines, colors=colours, thickness=3.0, thickness_units="screen"
+            )
+
     def show(self, session: Session, place: int) -> None:
         """Show a frame of a session; objects that are already in the scene are kept."""
         if session is not self._session:
@@ -75,13 +84,9 @@ class Scene:
                 np.linalg.norm(np.nanmax(positions, axis=0) - np.nanmin(positions, axis=0))
             )
             self._size = max(extent, MIN_DIAMETER_IN_DEPTHS * depth)
-            steps = np.stack([positions[:-1], positions[1:]], axis=1).astype(np.float32)
-            steps = steps[np.isfinite(steps).all((1, 2))]
-            if len(steps):
-                self._server.scene.add_line_segments(
-                    "/path", steps,
-                    colors=(255, 170, 60), thickness=3.0, thickness_units="screen",
-                )  # fmt: skip
+            self._add_lines("/path", *path_lines(positions))
+            loops = positions[np.array(session.loops, int).reshape(-1, 2)].astype(np.float32)
+            self._add_lines("/loops", loops, np.full_like(loops, LOOP_COLOUR, np.uint8))
             middle = tuple(np.nanmean(positions, axis=0))
             behind = tuple(np.array(middle) + self._size * np.array(SEEN_FROM))
             self._server.initial_camera.position = behind
@@ -107,6 +112,16 @@ class Scene:
             color=(90, 200, 255), image=np.asarray(picture), wxyz=_quaternion(poses[place]),
             position=tuple(positions[place]),
         )  # fmt: skip
+
+
+def path_lines(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Lines (L, 2, 3) between neighbouring positions (N, 3) that are known, and their colours, which change
+    after each position that is NaN."""
+    steps = np.stack([positions[:-1], positions[1:]], axis=1).astype(np.float32)
+    known = np.isfinite(steps).all((1, 2))
+    breaks = np.cumsum(np.diff(known, prepend=known[:1]) & known)
+    colours = np.array(PATH_COLOURS, np.uint8)[breaks % len(PATH_COLOURS)]
+    return steps[known], np.repeat(colours[known][:, None], 2, axis=1)
 
 
 def _quaternion(pose: np.ndarray) -> np.ndarray:

@@ -57,6 +57,8 @@ class Session:
         frames: frames predicted so far, in order.
         poses: (N, 4, 4) ``first_from_frame`` of ``frames``; None until they are known, and if they can't be
             estimated.
+        loops: pairs of indices of ``frames`` that show the same place, if motion is from direct alignment.
+        lost: how many frames have no pose, in words; empty if all have one.
         cloud: points of all frames; None until they are computed.
         unit: unit of all lengths.
         nearest: depth that is shown brightest.
@@ -83,6 +85,8 @@ class Session:
         self.odometry = odometry or not run.has_motion
         self.frames: list[ViewFrame] = []
         self.poses: np.ndarray | None = None
+        self.loops: list[tuple[int, int]] = []
+        self.lost = ""
         self.cloud: Cloud | None = None
         self.unit: Unit = OWN_UNIT
         self.nearest = 0.0
@@ -112,7 +116,8 @@ class Session:
             "scores": [frame.scores for frame in frames],
             "height": self.sequence.frames.height, "width": self.sequence.frames.width,
             "depth_height": height, "depth_width": width,
-            "nearest": self.nearest, "unit": self.unit.text,
+            "nearest": self.nearest, "unit": self.unit.text, "lost": self.lost,
+            "loops": len(self.loops),
             "symbol": "m" if self.unit.metres else "units",
             "poses": self.poses is not None, "points": len(self.cloud.points) if self.cloud else 0,
             "state": self.state, "problem": self.problem,
@@ -158,6 +163,9 @@ class Session:
             self.state = "finding the motion"
             tracked = track_sequence(self.run, self.sequence)
             poses = list(tracked.only(numbers).poses)
+            ends = np.array([loop.frames for loop in tracked.loops]).reshape(-1, 2)
+            nearest = np.searchsorted(numbers, ends).clip(max=len(numbers) - 1)
+            self.loops, self.lost = [(a, b) for a, b in nearest.tolist()], tracked.lost
         found = Trajectory(np.stack(poses), numbers, unit=self.unit)
         self.poses = found.first_from_frame
         self.state = "fusing points"
