@@ -118,7 +118,7 @@ def path_lines(positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Lines (L, 2, 3) between neighbouring positions (N, 3) that are known, and their colours, which change
     after each position that is NaN."""
     steps = np.stack([positions[:-1], positions[1:]], axis=1).astype(np.float32)
-    known = np.isfinite(steps).all((1, 2))
+    known = np.asarray(np.isfinite(steps).all((1, 2)))
     breaks = np.cumsum(np.diff(known, prepend=known[:1]) & known)
     colours = np.array(PATH_COLOURS, np.uint8)[breaks % len(PATH_COLOURS)]
     return steps[known], np.repeat(colours[known][:, None], 2, axis=1)
