@@ -9,14 +9,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import TINY, write_images
+from tests.conftest import TINY, tiny_settings, write_images
 
 from egodepth.cli import main
+from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
+from egodepth.core.schedule import Schedule
 from egodepth.core.world import World
 from egodepth.data.preparation.clips import read_clips
 from egodepth.data.sources import read_source
 from egodepth.runs.checkpoint import read_checkpoint
+from egodepth.training.build import build_module, may_leave_out
 from egodepth.training.snippets import SnippetStream
 
 
@@ -64,6 +67,25 @@ def test_the_world_of_torchrun_and_slurm(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("SLURM_NNODES", "3")
     with pytest.raises(EgodepthError, match="8 tasks of SLURM on 3 nodes"):
         World.of_environment()
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [({}, False), ({"method": "photometric"}, False), ({"method": "features"}, False),
+     ({"loss.photometric": 0.0}, True), ({"loss.reconstruction": 0.0}, True)],
+)  # fmt: skip
+def test_parameters_without_a_gradient_are_foreseen(
+    tmp_path: Path, changes: dict[str, object], expected: bool
+) -> None:
+    """DDP ends a training in which a parameter has none, unless it looks for them."""
+    (stream,) = streams(tmp_path, 4, 1, 1)
+    stream.schedule = Schedule(10)
+    settings = override(tiny_settings(tmp_path), {"loss.feature_metric": 0.1, **changes})
+    assert may_leave_out(settings, stream) is expected
+    module = build_module(settings, stream, "float32")
+    module(stream.batch(0))[1].total.backward()
+    left_out = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
+    assert expected or not left_out
 
 
 def words(frames: Path, out: Path, batch: int) -> list[str]:

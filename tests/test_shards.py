@@ -4,6 +4,7 @@ import http.server
 import random
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -319,7 +320,10 @@ def test_a_store_that_fails_gives_the_same_through_a_bounded_cache(
     expected = [near.batch(step) for step in range(12)]
     for batch, wanted in zip(far, expected, strict=True):
         assert torch.equal(batch.frames, wanted.frames)
-        used = sum(path.stat().st_size for path in tmp_path.rglob("*.bin"))
+        used = 0
+        for path in tmp_path.rglob("*.bin"):
+            with suppress(FileNotFoundError):  # dropped in the background meanwhile
+                used += path.stat().st_size
         assert used <= bound + max(sizes)
     (store,) = far.chunks.stores
     assert Failing.lost > 0 and store.failures > 0

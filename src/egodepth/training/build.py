@@ -267,6 +267,15 @@ def make_stream(
     return decided, stream, plan
 
 
+def may_leave_out(settings: TrainSettings, stream: SnippetStream) -> bool:
+    """Whether a step may give some parameters no gradient: steps on labels alone leave FeatureNet out, and so
+    does a loss without the terms that reach all parameters of a network."""
+    has_feature_net = settings.method in ("joint", "features")
+    reached = settings.loss.photometric > 0 or settings.method == "features"
+    reached = reached and (settings.loss.reconstruction > 0 or not has_feature_net)
+    return stream.labels_first > 0 or settings.data.poses == "sfm" or not reached
+
+
 def build_module(settings: TrainSettings, stream: SnippetStream, precision: str) -> EgodepthModule:
     """Build the module: networks that compute in ``precision`` and, for poses from structure from motion,
     their refinement."""

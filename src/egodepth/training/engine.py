@@ -10,6 +10,7 @@ from typing import Any, Self
 import lightning as L
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.strategies import DDPStrategy, Strategy
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning, NonFiniteError
 from egodepth.core.files import write_error
@@ -70,15 +71,24 @@ class Engine:
         precision = choose_precision(settings.precision, accelerator)
         return cls(accelerator, devices, torch_device(settings.device), precision, world)
 
-    def trainer(self, steps: int, callbacks: list[L.Callback], **options: Any) -> L.Trainer:
-        """Make a trainer for a number of steps; ``options`` are passed to Lightning."""
+    def trainer(
+        self, steps: int, callbacks: list[L.Callback], *, unused: bool = True, **options: Any
+    ) -> L.Trainer:
+        """Make a trainer.
+
+        Args:
+            steps: number of steps.
+            callbacks: its callbacks.
+            unused: whether steps may leave parameters out; only matters for several processes.
+            options: passed to Lightning.
+        """
         quiet_loggers()
         alone = 1 if self.accelerator == "cpu" else self.devices
         return L.Trainer(
             accelerator=self.accelerator,
             devices=self.world.local_size if self.world.size > 1 else alone,
             num_nodes=self.world.nodes,
-            strategy="ddp_find_unused_parameters_true" if self.world.size > 1 else "auto",
+            strategy=make_strategy(self.world, unused),
             max_steps=steps,
             max_epochs=-1,
             callbacks=callbacks,
@@ -90,6 +100,13 @@ class Engine:
             plugins=[PlainFiles()],
             **options,
         )
+
+
+def make_strategy(world: World, unused: bool) -> Strategy | str:
+    """How processes train together. Looking for unused parameters walks through the graph in every step."""
+    if world.size == 1:
+        return "auto"
+    return DDPStrategy(find_unused_parameters=unused, gradient_as_bucket_view=True)
 
 
 def fit(

@@ -34,9 +34,9 @@ def lanes_for(chunks: Chunks, chunk_of: np.ndarray) -> Lanes | None:
     """Lanes whose windows take up half of the bytes that the chunks may; the other half is for those to come.
     None if all chunks fit, so that samples are shuffled as those of local footage."""
     sizes = chunks.sizes
-    if sum(sizes) <= chunks.limit:
+    if sum(sizes) <= chunks.bound:
         return None
-    fits = max(1, int(chunks.limit / 2 / max(sizes)))
+    fits = max(1, int(chunks.bound / 2 / max(sizes)))
     count = min(LANES, 1 << (fits.bit_length() - 1))
     return Lanes(chunk_of, count, max(1, fits // count))
 

@@ -22,6 +22,7 @@ from egodepth.runs.checkpoint import read_checkpoint
 from egodepth.runs.destination import claim_folder
 from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
+from egodepth.training.build import may_leave_out
 from egodepth.training.callbacks import (
     Checkpoints,
     CollapseWatch,
@@ -158,7 +159,7 @@ def _train(
     ]  # fmt: skip
     trainer = engine.trainer(
         stream.schedule.total, callbacks, logger=loggers(run, stream.first_step),
-        log_every_n_steps=settings.log_every,
+        log_every_n_steps=settings.log_every, unused=may_leave_out(settings, stream),
     )  # fmt: skip
     stream.prefetch = engine.accelerator != "cpu"
     started = time.perf_counter()

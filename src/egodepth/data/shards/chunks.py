@@ -50,16 +50,19 @@ class Chunks:
 
     Attributes:
         sizes: bytes of each chunk.
-        limit: bytes that the chunks in the local cache may take up.
+        bound: bytes that the chunks in the local cache of a machine may take up, on which the order of the
+            samples depends.
     """
 
-    def __init__(self, infos: list[ChunkInfo], folder: Path, limit: int):
+    def __init__(self, infos: list[ChunkInfo], folder: Path, bound: int, processes: int = 1):
         """Args:
         infos: the chunks.
         folder: folder for the local cache of chunks from object stores. Each process takes a part of its own.
-        limit: bytes that this process may keep there.
+        bound: see the class.
+        processes: number of processes on this machine, which share the bound.
         """
-        self.sizes, self.limit = [info.size for info in infos], limit
+        self.sizes, self.bound = [info.size for info in infos], bound
+        self._limit = bound // processes
         self._infos, self._folder = infos, folder
         self._held: Hold | None = None
         self._changed = threading.Condition()
@@ -152,14 +155,22 @@ class Chunks:
         if chunk in self._ready or chunk in self._loading:
             return True
         kept = {*self._ready, *self._loading, *self._left}
-        room = self.limit - self.sizes[chunk] - sum(self.sizes[c] for c in kept - {chunk})
-        for other in [*self._left, *self._ready]:
+        room = self._limit - self.sizes[chunk] - sum(self.sizes[c] for c in kept - {chunk})
+        for other in [c for c in (*self._left, *self._ready) if c not in {chunk, *self._loading}]:
             if room >= 0:
                 break
-            if self._until.get(other, -1) < self._step and other != chunk:
+            if self._until.get(other, -1) < self._step:
                 room += self.sizes[other]
                 self._drop(other)
         return room >= 0 or not (self._ready or self._loading)
+
+    def _make_room(self, chunk: int) -> None:
+        """Drop chunks for one that a step needs at once, although later steps may need them again."""
+        taken = sum(self.sizes[c] for c in {*self._ready, *self._loading, *self._left})
+        while self._ready and taken + self.sizes[chunk] > self._limit:
+            other = next(iter(self._ready))
+            taken -= self.sizes[other]
+            self._drop(other)
 
     def _drop(self, chunk: int) -> None:
         self._ready.pop(chunk, None)  # the map is closed with its last view
@@ -170,7 +181,8 @@ class Chunks:
 
     def _start(self, chunk: int) -> "Future[mmap.mmap]":
         if chunk not in self._loading:
-            self._has_room(chunk)
+            if not self._has_room(chunk):
+                self._make_room(chunk)
             self._pool = self._pool or ThreadPoolExecutor(FETCHERS)
             self._loading[chunk] = self._pool.submit(self._load, chunk)
         return self._loading[chunk]
@@ -221,7 +233,7 @@ class Chunks:
     def _find_left(self) -> None:
         """Find the chunks that earlier processes have left, and remove those beyond the limit."""
         numbers = {info.name: number for number, info in enumerate(self._infos)}
-        room = self.limit
+        room = self._limit
         for path in sorted(self._folder.glob("*.bin")):
             number = numbers.get(path.name)
             if number is None or self.sizes[number] > room:

@@ -78,8 +78,8 @@ def open_shards(uris: list[str], folder: Path, gigabytes: float) -> list[Sequenc
                 for c in facts["chunks"]
             ]
     digest = hashlib.sha256(" ".join(store.uri for store in stores).encode()).hexdigest()[:16]
-    limit = int(gigabytes * 1e9 / World.of_environment().local_size)
-    chunks = Chunks(infos, folder / "shards" / digest, limit)
+    processes = World.of_environment().local_size
+    chunks = Chunks(infos, folder / "shards" / digest, int(gigabytes * 1e9), processes)
     sequences = [
         sequence
         for facts, arrays, first, made in units
