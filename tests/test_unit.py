@@ -101,6 +101,42 @@ def test_gps_track(tmp_path: Path) -> None:
     np.testing.assert_allclose(same[1], places, atol=1e-3)
 
 
+def as_csv(path: Path, times: object, longitudes: object) -> Path:
+    rows = [f"{t},60,{x:.9f}" for t, x in zip(times, longitudes, strict=True)]  # type: ignore[call-overload]
+    path.write_text("time[s],latitude,longitude\n" + "\n".join(rows))
+    return path
+
+
+def test_a_track_across_the_date_line_is_as_long_as_it_was_driven(tmp_path: Path) -> None:
+    east = 180 + np.degrees(10 * np.arange(-10, 11) / 6_378_137.0)
+    _, places = read_gps(
+        as_csv(tmp_path / "t.csv", range(1, 22), np.where(east > 180, east - 360, east))
+    )
+    np.testing.assert_allclose(places[:, 0], 5 * np.arange(21), atol=1e-2)  # 60 degrees north
+
+
+def test_times_of_a_track_that_go_back_are_refused(tmp_path: Path) -> None:
+    week = (604_790 + np.arange(1, 21)) % 604_800
+    path = as_csv(tmp_path / "t.csv", week, np.arange(1, 21) * 1e-5)
+    with pytest.raises(EgodepthError, match="go back by 604799 s after its position 9"):
+        read_gps(path)
+
+
+def test_positions_that_no_vehicle_reaches_are_left_out_or_refused(tmp_path: Path) -> None:
+    longitudes = 50 + np.arange(1, 21) * 1e-4
+    longitudes[6] = 0
+    longitudes[12] += 0.05
+    path = as_csv(tmp_path / "t.csv", range(1, 21), longitudes)
+    with pytest.warns(EgodepthWarning, match="2 of 20 positions are left out.*position 7 for one"):
+        moments, places = read_gps(path)
+    assert len(moments) == len(places) == 18 and np.ptp(places[:, 0]) == pytest.approx(
+        19e-4 * 111_319.5 / 2, rel=1e-3
+    )
+    path = as_csv(tmp_path / "t.csv", range(1, 21), longitudes + 5 * (np.arange(20) > 10))
+    with pytest.raises(EgodepthError, match=r"no vehicle moves at the .* m/s"):
+        read_gps(path)
+
+
 def test_gps_positions_without_time_are_left_out_with_a_word(tmp_path: Path) -> None:
     path = write_gpx(tmp_path / "track.gpx", np.linspace(0, 200, 21))
     whole = read_gps(path)
@@ -227,7 +263,7 @@ def test_tracks_that_tell_nothing(text: str, message: str, tmp_path: Path) -> No
 def test_prediction_in_metres(
     tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Depth, PNG, trajectory and unit.json agree; the trajectory has the length that was told."""
+    """Depth, PNG, trajectory and unit.json agree."""
     write_images(tmp_path / "frames", 7)
     plain, metric = tmp_path / "plain", tmp_path / "metric"
     assert run(capsys, "predict", tiny_run, tmp_path / "frames", "--out", plain)[0] == 0
@@ -240,9 +276,8 @@ def test_prediction_in_metres(
     np.testing.assert_allclose(depth, own * facts["metres_per_unit"], rtol=1e-5)
     levels = np.asarray(Image.open(metric / "depth_png" / "0000000003.png"))
     np.testing.assert_allclose(levels, np.clip(256 * depth, 1, 65535), atol=0.51)
-    poses = read_kitti(metric / "trajectory_kitti.txt")
-    path = np.linalg.norm(np.diff(poses[:, :3, 3], axis=0), axis=1).sum()
-    assert path == pytest.approx(2 * 0.6, rel=1e-2)
+    there, here = (read_kitti(out / "trajectory_kitti.txt")[:, :3, 3] for out in (metric, plain))
+    np.testing.assert_allclose(there, here * facts["metres_per_unit"], rtol=1e-4, atol=1e-6)
     assert json.loads((plain / "unit.json").read_text())["metres_per_unit"] is None
 
 

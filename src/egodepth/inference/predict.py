@@ -14,13 +14,14 @@ from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import atomic_path, write_json, write_text
 from egodepth.core.outputs import OutputFolder
 from egodepth.core.prefetch import in_background, prefetch
-from egodepth.data.sequence import Frame, Sequence, time_per_frame
+from egodepth.data.sequence import Frame, Sequence
 from egodepth.inference.arguments import check_run, footage_of
 from egodepth.inference.depth_stream import BATCH, depth_stream
 from egodepth.inference.odometry.known_length import KNOWN_LENGTHS, KnownLength, LengthInView
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
+from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.odometry.unit import require_times, unit_by_motion, unit_by_view
+from egodepth.inference.odometry.unit import unit_by_view
 from egodepth.inference.steady import SteadySettings
 from egodepth.runs.destination import output_folder
 from egodepth.runs.run import Run
@@ -150,7 +151,8 @@ def predict_trajectory(run: Run, sequence: Sequence) -> Trajectory:
 
 
 def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) -> Unit:
-    """Find the unit of a run's lengths on some footage, in metres if a length is known.
+    """Find the unit of a run's lengths on some footage, in metres if a length is known. A speed or a track is
+    compared with the path by direct alignment, as ``egodepth odometry`` finds it, which takes as long.
 
     Args:
         run: trained networks.
@@ -158,7 +160,7 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) ->
         known: the known length; without one, the run's own unit is returned.
 
     Raises:
-        EgodepthError: the known length does not determine a unit, or needs a PoseNet that the run lacks.
+        EgodepthError: the known length does not determine a unit.
     """
     check_run(run)
     sequence = footage_of(run, sequence)
@@ -167,17 +169,8 @@ def find_unit(run: Run, sequence: Sequence, known: KnownLength | None = None) ->
         return run.unit
     if isinstance(known, LengthInView):
         return unit_by_view(run, sequence, known)
-    require_times(sequence, known)
-    if not run.has_motion:
-        raise EgodepthError(
-            f"{run.folder} has no PoseNet, so there is no motion to compare with --speed or --gps; use "
-            "--camera_height or --distance, or egodepth odometry"
-        )
-    found = predict_trajectory(run, sequence)
-    assert found.times is not None
-    seconds = time_per_frame(sequence.frames) or 0.0
-    gap = seconds * run.motion_gap.in_frames(seconds)
-    return unit_by_motion(found.poses[:, :3, 3], found.times, known, gap)
+    # PoseNet's chained steps do not fit the depth of footage that it was not trained on.
+    return track_sequence(run, sequence, known=known).unit
 
 
 def write_predictions(

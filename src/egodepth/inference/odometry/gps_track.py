@@ -20,6 +20,10 @@ from egodepth.data.footage.robot_logs.recording import is_recording, split_topic
 EARTH_RADIUS = 6_378_137.0
 LONGEST_FIX_STEP = 60.0
 """Largest median time in seconds between the positions of a track recorded with footage."""
+FASTEST, FASTER = 100.0, 10.0
+"""Speed in metres per second, and its ratio to the track's median, above both of which a step is a jump."""
+MAX_LEFT_OUT, MAX_JUMPS = 0.2, 20
+"""Largest share of positions that may be left out as jumps, and of rounds that look for them."""
 FORM = "GPX with times, or CSV with the columns time,latitude,longitude"
 PREAMBLE = 20
 """Number of lines among which the header is searched for; others, such as ``sep=,``, may precede it."""
@@ -84,6 +88,7 @@ def read_gps(path: Path, clock: float | None = None) -> tuple[np.ndarray, np.nda
             EgodepthWarning,
             stacklevel=2,
         )
+    _require_order(times[~lost], path)
     start = clock if recorded and clock is not None else times[np.isfinite(times)].min()
     times, first = np.unique(times[~lost], return_index=True)
     if len(times) < 2:
@@ -97,9 +102,64 @@ def read_gps(path: Path, clock: float | None = None) -> tuple[np.ndarray, np.nda
             f"the positions of the GPS track {path} are {step:g} s apart, too far for a track along footage"
         )
     latitude, longitude = np.radians(places[~lost][first]).T
-    east = (longitude - longitude[0]) * math.cos(latitude[0]) * EARTH_RADIUS
-    north = (latitude - latitude[0]) * EARTH_RADIUS
-    return times - start, np.column_stack([east, north])
+    turned = (longitude - longitude[0] + math.pi) % (
+        2 * math.pi
+    ) - math.pi  # also across 180 degrees
+    east = turned * math.cos(float(np.median(latitude))) * EARTH_RADIUS
+    track = np.column_stack([east, (latitude - latitude[0]) * EARTH_RADIUS])
+    kept = _without_jumps(times, track, path)
+    return times[kept] - start, track[kept] - track[kept][0]
+
+
+def _require_order(times: np.ndarray, path: Path) -> None:
+    """Refuse times that jump back, as a clock does at midnight or at the end of a week: sorted, the second half
+    of the drive would come first.
+
+    Raises:
+        EgodepthError: they jump back by more than LONGEST_FIX_STEP.
+    """
+    steps = np.diff(times)
+    if len(steps) and steps.min() < -LONGEST_FIX_STEP:
+        place = int(steps.argmin())
+        raise EgodepthError(
+            f"the times of the GPS track {path} go back by {-steps.min():g} s after its position {place + 1}: "
+            "write times that rise, with their date, a drive per file"
+        )
+
+
+def _without_jumps(times: np.ndarray, places: np.ndarray, path: Path) -> np.ndarray:
+    """Which positions (N,) to keep: those that were reached, or left, at a possible speed. Others are left out
+    with a warning.
+
+    Raises:
+        EgodepthError: too many others, or jumps between what remains.
+    """
+    kept = np.ones(len(times), bool)
+    for _ in range(MAX_JUMPS):
+        where = np.flatnonzero(kept)
+        if len(where) < 2:
+            break
+        speed = np.linalg.norm(np.diff(places[where], axis=0), axis=1) / np.diff(times[where])
+        limit = max(FASTEST, FASTER * float(np.median(speed)))
+        jumps = np.concatenate([[True], speed > limit, [True]])
+        wrong = jumps[:-1] & jumps[1:]
+        if not wrong.any():
+            break
+        kept[where[wrong]] = False
+    out = int((~kept).sum())
+    if len(where) < 2 or (speed > limit).any() or out > MAX_LEFT_OUT * len(kept):
+        raise EgodepthError(
+            f"the positions of the GPS track {path} jump: no vehicle moves at the "
+            f"{speed.max() if len(where) > 1 else 0:.3g} m/s between two of them"
+        )
+    if out:
+        warnings.warn(
+            f"{path}: {out} of {len(kept)} positions are left out, since no vehicle gets there in that time "
+            f"(position {int(np.argmin(kept)) + 1} for one)",
+            EgodepthWarning,
+            stacklevel=3,
+        )
+    return kept
 
 
 def _read_gpx(text: str) -> np.ndarray:
