@@ -47,7 +47,7 @@ PARTS = ("gradients", "ranks", "kill", "disk", "slow", "constants")
 TINY = {
     "model.depth_encoder": "test_efficientnet", "model.pose_encoder": "test_efficientnet",
     "model.feature_encoder": "test_efficientnet", "model.pretrained": False, "model.height": 32,
-    "model.width": 64, "precision": "float32", "log_every": 1, "checkpoint_every": 10,
+    "model.width": 64, "precision": "float32", "log_every": 1, "checkpoint_every": 5,
 }  # fmt: skip
 """Networks for what depends on the data alone."""
 
@@ -135,8 +135,8 @@ def measure_gradients(folder: Path, video: Path, steps: int) -> dict[str, Any]:
     """Compare the gradients of the first 20 steps with those of local footage."""
     shards, worst, count = sharded(folder, video), 0.0, 20
     for local, streamed in zip(
-        gradients(settings_of(str(video), folder), count),
-        gradients(settings_of(shards, folder), count), strict=True,
+        gradients(settings_of(str(video), folder, batch_size=1), count),
+        gradients(settings_of(shards, folder, batch_size=1), count), strict=True,
     ):  # fmt: skip
         pairs = zip(local, streamed, strict=True)
         worst = max([worst, *(float((a - b).abs().max()) for a, b in pairs)])
@@ -191,7 +191,7 @@ def seen(shards: str, folder: str, out: str) -> None:
 def measure_kill(folder: Path, video: Path, steps: int) -> dict[str, Any]:
     """Losses of a training that kill -9 ended in mid-epoch and that was resumed, against one without."""
     shards = sharded(folder, video, 0.2, **TINY)
-    words = ["train", shards, "--steps", "60"]
+    words = ["train", shards, "--steps", "30"]
     wanted = settings_of(shards, folder, **TINY)
     for name in (*TINY, "data.cache", "data.stride", "data.mask", "data.poses", "device"):
         value: Any = wanted
@@ -205,7 +205,7 @@ def measure_kill(folder: Path, video: Path, steps: int) -> dict[str, Any]:
     process = subprocess.Popen([*command, *words, "--out", str(killed)], env=_environment())
     written: set[int] = set()
     checkpoint = killed / "checkpoint.ckpt"
-    while process.poll() is None and len(written) < 3:  # three checkpoints, of steps 10, 20 and 30
+    while process.poll() is None and len(written) < 3:  # three checkpoints, of steps 5, 10 and 15
         written |= {checkpoint.stat().st_mtime_ns} if checkpoint.exists() else set()
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
@@ -215,7 +215,7 @@ def measure_kill(folder: Path, video: Path, steps: int) -> dict[str, Any]:
     one, two = losses(whole), losses(killed)
     return {
         "steps": len(one), "ended by signal": -process.returncode,
-        "resumed at step": min(two), "steps per epoch": 150,
+        "resumed at step": min(two),
         "largest difference of a loss": max(abs(one[step] - two[step]) for step in two),
     }  # fmt: skip
 
