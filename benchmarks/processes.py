@@ -1,40 +1,46 @@
 """Settings of PyTorch's DistributedDataParallel, compared by the processor's time of two CPU processes.
 
-Run: .venv/bin/python -m benchmarks.processes [--steps 20] [--rounds 3] [--out FILE]
+Run: .venv/bin/python -m benchmarks.processes [--steps 20] [--out benchmarks/results/processes.json]
 
-Each variant trains the default networks at 64x32, where gradients weigh most beside the rest of a step, in two
-processes with one thread each. Variants take turns, and the smallest time of the rounds counts. Other processes
-on the machine do not change the processor's time of a training, as far as caches and clock allow.
+Two processes with one thread each hold the default networks at 64x32, where gradients weigh most beside the
+rest of a step, once per variant. The variants take turns step by step, so that other processes on the machine
+slow all of them alike; the median counts.
 """
 
 import argparse
+import copy
 import json
 import os
-import resource
+import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-from lightning.pytorch.strategies import DDPStrategy
-from PIL import Image
-from rich.console import Console
-from rich.table import Table
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from egodepth.core.config import override
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
+from egodepth.core.schedule import Schedule
 from egodepth.settings.recipes import get_recipe
-from egodepth.training import engine
-from egodepth.training.run import train
+from egodepth.training.batch import RawBatch
+from egodepth.training.build import build_module, make_stream
+from egodepth.training.footage import read_training_sequences
+from egodepth.training.module import EgodepthModule
 
+COLUMNS = ["DDP", "processor's time per step and process", "relative"]
 VARIANTS: dict[str, dict[str, bool]] = {
     "find_unused_parameters": {"find_unused_parameters": True},
     "without": {},
     "without, gradient_as_bucket_view": {"gradient_as_bucket_view": True},
-    "without, both": {"gradient_as_bucket_view": True, "static_graph": True},
+    "without, gradient_as_bucket_view, static_graph": {
+        "gradient_as_bucket_view": True,
+        "static_graph": True,
+    },
 }
 
 
@@ -42,73 +48,75 @@ def main() -> None:
     """Compare the variants."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/processes.json"))
     options = parser.parse_args()
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in VARIANTS}
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        frames = write_frames(folder / "frames", 40)
-        for number in range(options.rounds):
-            for variant in VARIANTS:
-                out = folder / f"{number}-{variant}"
-                found[variant].append(run(variant, frames, out, options.steps))
-                print(variant, found[variant][-1], flush=True)
-    table = Table("DDP", "processor's seconds per step of a process", "largest memory, MB")
-    for variant, runs in found.items():
-        seconds, memory = (min(run[key] for run in runs) for key in ("seconds", "memory"))
-        table.add_row(variant, f"{seconds:.3f}", f"{memory:.0f}")
-    Console().print(table)
-    write_json(options.out, {"results": found, "steps": options.steps, **provenance()})
+        script = Path(name) / "work.py"
+        words = f"{name!r}, {options.steps}"
+        script.write_text(f"from benchmarks.processes import work\nwork({words})\n")
+        launch = [
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            str(script),
+        ]
+        paths = {"PYTHONPATH": os.pathsep.join([".", "src"]), "OMP_NUM_THREADS": "1"}
+        subprocess.run([sys.executable, *launch], check=True, env=os.environ | paths)
+        each = [json.loads(path.read_text()) for path in Path(name).glob("rank-*.json")]
+    found = {v: statistics.fmean(statistics.median(one[v]) for one in each) for v in VARIANTS}
+    first = next(iter(found.values()))
+    rows = [[v, f"{seconds:.4f} s", f"{seconds / first:.3f}"] for v, seconds in found.items()]
+    for row in rows:
+        print(*row, sep="  ")
+    facts = {"columns": COLUMNS, "rows": rows, "results": each, "steps": options.steps}
+    write_json(options.out, {**facts, **provenance()})
 
 
-def write_frames(folder: Path, count: int) -> Path:
-    """Images that pan over noise."""
-    folder.mkdir()
-    coarse = np.random.default_rng(0).integers(0, 255, (24, 200, 3), dtype=np.uint8)
-    wall = np.asarray(Image.fromarray(coarse).resize((1600, 192)))
-    for index in range(count):
-        place = 4 * index
-        Image.fromarray(wall[:96, place : place + 320]).save(folder / f"{index:04d}.png")
-    return folder
+class Loss(nn.Module):
+    """The loss of a batch, as Lightning passes it to DDP."""
+
+    def __init__(self, module: EgodepthModule):
+        super().__init__()
+        self.module = module
+
+    def forward(self, raw: RawBatch) -> Tensor:
+        """Return the loss."""
+        return self.module(raw)[1].total
 
 
-def run(variant: str, frames: Path, out: Path, steps: int) -> dict[str, float]:
-    """Mean over two processes that train together: seconds of the processor per step, and memory."""
-    out.mkdir()
-    script = out / "train.py"
-    words = f"{variant!r}, {str(frames)!r}, {str(out)!r}, {steps}"
-    script.write_text(f"from benchmarks.processes import work\nwork({words})\n")
-    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
-    paths = {"PYTHONPATH": os.pathsep.join([".", "src"]), "OMP_NUM_THREADS": "1"}
-    subprocess.run([sys.executable, *launch], check=True, env=os.environ | paths)
-    each = [json.loads(path.read_text()) for path in out.glob("rank-*.json")]
-    return {key: sum(one[key] for one in each) / len(each) for key in ("seconds", "memory")}
-
-
-def work(variant: str, frames: str, out: str, steps: int) -> None:
-    """Train in one of the processes; the time of the first steps is left out by a second training."""
-    engine.make_strategy = lambda world, unused: DDPStrategy(**VARIANTS[variant])  # type: ignore
-    used = []
-    for count in (3, 3 + steps):
-        settings = override(
-            get_recipe("footage"),
-            {
-                "data.sources": [frames], "data.fov": 60.0, "data.poses": "network", "data.stride": 1,
-                "data.mask": "none", "data.dense_labels": False, "data.fit_size": False, "init": "none",
-                "model.height": 32, "model.width": 64, "steps": count, "batch_size": 2, "device": "cpu",
-                "data.cache": f"{out}/cache", "precision": "float32", "checkpoint_every": 1000,
-                "sample_every": 1000,
-            },
-        )  # fmt: skip
-        started = resource.getrusage(resource.RUSAGE_SELF).ru_utime
-        train(settings, Path(out) / f"run-{count}")
-        used.append(resource.getrusage(resource.RUSAGE_SELF).ru_utime - started)
-    facts: dict[str, Any] = {
-        "seconds": (used[1] - used[0]) / steps,
-        "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3,
+def work(folder: str, steps: int) -> None:
+    """Measure in one of the processes."""
+    torch.distributed.init_process_group("gloo")
+    changes = {
+        "data.sources": ["synthetic:room:1"], "data.poses": "network", "data.stride": 1, "data.mask": "none",
+        "data.dense_labels": False, "data.fit_size": False, "init": "none", "model.height": 32,
+        "model.width": 64, "batch_size": 2, "device": "cpu", "data.cache": f"{folder}/cache",
+    }  # fmt: skip
+    settings = override(get_recipe("footage"), changes)
+    settings, stream, _ = make_stream(settings, read_training_sequences(settings.data))
+    stream.schedule = Schedule(1000)
+    torch.manual_seed(0)
+    module = build_module(settings, stream, "float32")
+    wrapped = {
+        name: DistributedDataParallel(Loss(copy.deepcopy(module)), **options)
+        for name, options in VARIANTS.items()
     }
-    Path(out, f"rank-{os.environ['RANK']}.json").write_text(json.dumps(facts))
+    used: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    for step in range(steps + 3):
+        batch = stream.batch(step)
+        for name, network in wrapped.items():
+            for parameter in network.parameters():
+                parameter.grad = None
+            started = time.process_time()
+            network(batch).backward()
+            used[name].append(time.process_time() - started)
+    kept = {
+        name: times[3:] for name, times in used.items()
+    }  # DDP sorts its buckets in the first steps
+    Path(folder, f"rank-{os.environ['RANK']}.json").write_text(json.dumps(kept))
+    torch.distributed.destroy_process_group()
 
 
 if __name__ == "__main__":

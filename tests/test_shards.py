@@ -22,6 +22,7 @@ from egodepth.data.shards.chunks import ChunkInfo, Chunks
 from egodepth.data.shards.pieces import cut
 from egodepth.data.shards.store import Store
 from egodepth.data.shards.writer import write_unit
+from egodepth.data.sources import read_source
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_module, make_stream
 from egodepth.training.footage import read_training_sequences
@@ -180,6 +181,8 @@ def test_shards_and_footage_do_not_mix(footage: Path, shards: str, tmp_path: Pat
     ):
         with pytest.raises(EgodepthError, match=message):
             stream_of(from_shards(footage, shards, **{"data.sources": sources}))
+    with pytest.raises(EgodepthError, match="name the footage that they were made from"):
+        read_source(f"shards:{shards}")
 
 
 def test_motion_points_labels_and_masks_come_from_shards(footage: Path, tmp_path: Path) -> None:

@@ -124,6 +124,10 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
 
 def _read_source(source: str | Path, root: str | Path | None) -> list[Sequence]:
     base, source = Path(root or ""), str(source)
+    if source.startswith("shards:") and not (base / source).exists():
+        raise EgodepthError(
+            f"{source}: shards are for egodepth train alone; name the footage that they were made from"
+        )
     if is_address(source):
         return [read_video(source)]
     if is_pattern(source) and not (base / source).exists():
