@@ -23,6 +23,7 @@ from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.evaluation.depth import get_protocol
+from egodepth.inference.pose_scale import scale_of_poses
 from egodepth.inference.predict import predict_sequence
 from egodepth.inference.scoring.depth_scores import evaluate_predictor
 from egodepth.inference.scoring.stillness import evaluate_stillness
@@ -106,6 +107,15 @@ def measure(run: Run, data: Path, name: str, frames: int) -> dict[str, dict[str,
     opened = run.open(source.format(data))
     whole = next(s for s in opened if part in s.name.lower() and s.camera_name == "left")
     sequence = first_frames(whole, frames)
+    assert sequence.world_from_camera is not None
+    poses_in_unit = sequence.world_from_camera.copy()
+    poses_in_unit[:, :3, 3] *= scale_of_poses(
+        sequence,
+        poses_in_unit,
+        lambda frame, size: run.depth(frame.image, size),
+        sequence.frames.numbers,
+    )
+    along = replace(sequence, world_from_camera=poses_in_unit)
     results = {}
     for way, (steady, poses) in WAYS.items():
         footage = sequence if poses else replace(sequence, world_from_camera=None)
@@ -117,7 +127,7 @@ def measure(run: Run, data: Path, name: str, frames: int) -> dict[str, dict[str,
         scores = evaluate_predictor(kept, [sequence], get_protocol(protocol))
         wanted = ("abs_rel", "rmse", "a1", "edge_accuracy", "edge_completeness")
         results[way] = {
-            **evaluate_stillness(kept, [sequence]).summary,
+            **evaluate_stillness(kept, [along], scaled=False).summary,
             **{key: scores.summary[key] for key in wanted if key in scores.summary},
             "cpu_seconds": seconds,
         }
