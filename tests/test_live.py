@@ -60,6 +60,15 @@ def test_the_page(tiny_run: Path, tmp_path: Path) -> None:
     assert view.frames >= 1 and view.problem == ""
 
 
+def test_steady(tiny_run: Path, tmp_path: Path) -> None:
+    """Odometry runs along, with the run's camera; a frame of one colour has no pose, which does not end it."""
+    camera = LiveCamera(str(make_video(tmp_path / "drive.mp4", 4, 4)))
+    view = LiveView(Run.load(tiny_run), camera, steady=True)
+    view.wait()
+    view.stop()
+    assert view.frames >= 1 and view.problem == ""
+
+
 def test_browsers_that_wait_for_a_frame_hold_up_nobody(tiny_run: Path, tmp_path: Path) -> None:
     """There are 40 threads for requests; 60 wait while the camera stalls."""
     camera = LiveCamera(str(make_video(tmp_path / "drive.mp4", 3, 30)))

@@ -2,9 +2,12 @@
 
 from typing import Annotated, Literal
 
+from pydantic import Field
+
 from egodepth.cli.command import (
     CameraOptions,
     DeviceOption,
+    Metavar,
     PageOptions,
     Positional,
     RateOption,
@@ -15,6 +18,7 @@ from egodepth.cli.command import (
 from egodepth.cli.output import say
 from egodepth.core.errors import EgodepthError
 from egodepth.core.signals import exit_status
+from egodepth.geometry.limits import WIDEST_FOV
 
 
 class ViewRun(
@@ -65,6 +69,10 @@ class ViewLive(TakesRun, PageOptions, DeviceOption):
     """number of a camera (0 is the first), URL of a stream, or a video"""
     backend: Literal["torch", "torch-bf16", "onnxruntime", "openvino", "openvino-bf16"] = "torch"
     """backend that computes depth; only those that need no calibration frames"""
+    steady: bool = False
+    """keep depth from flickering: average it along the camera's motion, by odometry that runs along"""
+    fov: Annotated[Annotated[float, Field(gt=0, le=WIDEST_FOV)] | None, Metavar("DEGREES")] = None
+    """horizontal field of view in degrees, for --steady; default: the run's camera"""
 
     def run(self) -> int:
         """See the class."""
@@ -74,7 +82,9 @@ class ViewLive(TakesRun, PageOptions, DeviceOption):
 
         run = Run.load(self.run_folder, self.device)
         run.use_backend(self.backend)
-        view, status = LiveView(run, LiveCamera(self.source), self.port), 0
+        camera = LiveCamera(self.source)
+        view = LiveView(run, camera, self.port, steady=self.steady, fov=self.fov)
+        status = 0
         self.announce(view.address)
         try:
             view.wait()

@@ -203,6 +203,27 @@ def undistortion_of_run(run: RunLike, height: int, width: int, name: str) -> Und
     return Undistortion(fitted.camera, fitted.lens) if fitted.lens else None
 
 
+def camera_of_run(run: RunLike, height: int, width: int, name: str) -> Camera:
+    """A run's camera, undistorted, for images of this size; if the run has none, a guess, with a warning.
+
+    Arguments and errors as of :func:`undistortion_of_run`.
+    """
+    folder = RunFolder.at(run)
+    named = _kept(folder)
+    if named:
+        fitted = _first_fitting(named, height, width, name, folder).at_size(height, width, name)
+        return Undistortion(fitted.camera, fitted.lens).camera if fitted.lens else fitted.camera
+    fov = folder.data_settings().fov
+    if fov is None:
+        warnings.warn(
+            f"{name}: its camera is unknown; {GUESSED_FOV:.0f} degrees from left to right edge are assumed; "
+            f"give --fov",
+            EgodepthWarning,
+            stacklevel=2,
+        )
+    return Camera.from_field_of_view(float(fov or GUESSED_FOV), height, width)
+
+
 def _kept(run: RunFolder) -> dict[str, Calibration]:
     """Cameras of a run by name of the footage; the first one's under the empty name."""
     return {name: read_calibration(file) for name, file in run.camera_files().items()}

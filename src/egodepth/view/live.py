@@ -16,7 +16,11 @@ from starlette.routing import Route
 from egodepth.core.colours import colourize_depth
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.live_camera import LiveCamera
+from egodepth.data.sequence import Frame
+from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Undistortion
+from egodepth.inference.steady_run import SteadyRun
+from egodepth.runs.cameras import camera_of_run
 from egodepth.runs.not_finite import naming
 from egodepth.runs.run import Run
 from egodepth.view.page import Server, html_page
@@ -38,13 +42,25 @@ class LiveView:
         problem: error that ended it, in words; empty while it runs, and when the source ends.
     """
 
-    def __init__(self, run: Run, camera: LiveCamera, port: int | None = None):
+    def __init__(
+        self,
+        run: Run,
+        camera: LiveCamera,
+        port: int | None = None,
+        *,
+        steady: bool = False,
+        fov: float | None = None,
+    ):
         """Start to predict and serve, in threads, until :meth:`stop` or the end of the source.
 
         Args:
             run: trained networks.
             camera: source of frames.
             port: port to listen on; by default the first free one.
+            steady: filter depth along the camera's motion, which odometry finds, see
+                :class:`egodepth.inference.steady.SteadyDepth`.
+            fov: horizontal field of view of the frames in degrees, for ``steady``; by default that of the run's
+                camera.
 
         Raises:
             EgodepthError: the port is in use.
@@ -54,6 +70,8 @@ class LiveView:
         self._picture = b""
         self._nearest = 0.0
         self._undistortion: Undistortion | None = None
+        self._keep_steady, self._fov = steady, fov
+        self._steady: SteadyRun | None = None
         self._moments: deque[float] = deque(maxlen=30)
         self._server = Server(self._routes(), port)
         self.address = self._server.address
@@ -104,14 +122,15 @@ class LiveView:
         try:
             for frame in self.camera:
                 with naming(frame):
-                    self._add(frame.image)
+                    self._add(frame)
         except EgodepthError as error:
             self.problem = str(error)
         finally:
             self.ended = True
             self._over.set()
 
-    def _add(self, image: np.ndarray) -> None:
+    def _add(self, frame: Frame) -> None:
+        image = frame.image
         if self.frames == 0:
             self._undistortion = self.run.undistortion(
                 image.shape[0], image.shape[1], self.camera.source
@@ -121,7 +140,7 @@ class LiveView:
         small = Image.fromarray(image)
         small.thumbnail((MAX_SIDE, MAX_SIDE))
         shown = np.asarray(small)
-        depth = self.run.depth(image, shown.shape[:2])
+        depth = self._depth(frame._replace(image=image), (shown.shape[0], shown.shape[1]))
         nearest = float(np.percentile(depth, 2))
         self._nearest += (nearest - self._nearest) * (SETTLE if self._nearest else 1.0)
         file = io.BytesIO()
@@ -130,3 +149,18 @@ class LiveView:
         self._picture = file.getvalue()
         self._moments.append(time.perf_counter())
         self.frames += 1
+
+    def _depth(self, frame: Frame, size: tuple[int, int]) -> np.ndarray:
+        if not self._keep_steady:
+            return self.run.depth(frame.image, size)
+        height, width = frame.image.shape[:2]
+        if self._steady is None:
+            self.run.fit_size(height, width)
+            if self._undistortion is not None:
+                camera = self._undistortion.camera
+            elif self._fov is not None:
+                camera = Camera.from_field_of_view(self._fov, height, width)
+            else:
+                camera = camera_of_run(self.run.folder, height, width, self.camera.source)
+            self._steady = SteadyRun(self.run, camera)
+        return self._steady.maps(frame, self.run.prepare(frame.image), size)[0]
