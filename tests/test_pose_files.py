@@ -268,6 +268,19 @@ RIGHT = {
         table("", np.arange(COUNT) * 33_333_333, P, WXYZ, mark=","),
         np.arange(COUNT) / 30,
     ),
+    "millimetres in words": (
+        table("# time x y z qx qy qz qw (translation in mm)\n", SECONDS, 1e3 * P, XYZW),
+        SECONDS,
+    ),
+    "millimetres in words and in names": (
+        table(
+            "# positions are in millimetres\n# t[s] x[mm] y[mm] z[mm] qx qy qz qw\n",
+            SECONDS,
+            1e3 * P,
+            XYZW,
+        ),
+        SECONDS,
+    ),
     "us since the start": (
         table("", np.arange(COUNT) * 33_333, P, XYZW),
         np.arange(COUNT) * 0.033333,
@@ -290,6 +303,19 @@ def test_read_right(name: str, tmp_path: Path) -> None:
 
 TUM = (P, XYZW)
 WRONG = {
+    "T_camera_world": (
+        table("# T_camera_world timestamp tx ty tz qx qy qz qw\n", SECONDS, *TUM),
+        "from world to camera",
+    ),
+    "cam_T_world": (
+        table("# time cam_T_world: tx ty tz qx qy qz qw\n", SECONDS, *TUM),
+        "invert them",
+    ),
+    "extrinsics": (table("# extrinsics: t tx ty tz qx qy qz qw\n", SECONDS, *TUM), "invert them"),
+    "two poses of one time": (
+        table("", np.where(np.arange(COUNT) == 5, SECONDS[4], SECONDS), *TUM),
+        "lines 5 and 6 have different poses of the same time",
+    ),
     "steps of 33": (
         table("", np.arange(COUNT) * 33, *TUM),
         "may be seconds, milliseconds or frame numbers: name",
@@ -430,6 +456,16 @@ def test_data_sets_with_another_header_are_read_by_it(tmp_path: Path) -> None:
         times, poses = read(tmp_path / "p.txt")
         np.testing.assert_allclose(times, EPOCH, atol=1e-6)
         np.testing.assert_allclose(poses, MATRICES, atol=1e-7)
+
+
+def test_own_poses_must_be_in_the_order_of_their_images(tmp_path: Path) -> None:
+    write_images(tmp_path / "images", COUNT)
+    for times in (np.roll(SECONDS, 3), SECONDS[::-1]):
+        (tmp_path / "poses.txt").write_text(table("", times, *TUM))
+        with pytest.raises(
+            EgodepthError, match=r"poses.txt line \d: the time .* follows .* in the order of"
+        ):
+            read_source(tmp_path)
 
 
 def test_times_of_own_poses_that_count_frames_are_no_seconds(tmp_path: Path) -> None:

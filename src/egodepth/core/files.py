@@ -9,6 +9,7 @@ import os
 import re
 import stat
 import struct
+import sys
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -271,6 +272,10 @@ def reading(path: str | Path, description: str, hint: str = "") -> Iterator[None
             f"{description} is missing: there is no file {missing}{meant}"
         ) from error
     except Exception as error:
+        if (
+            sys.is_finalizing()
+        ):  # a reader that Python closes at its end, when nothing can be imported any more
+            return
         # FFmpeg's errors, too, have a strerror.
         system = getattr(error, "strerror", None) or (
             isinstance(error, OSError) and _one_line(error)

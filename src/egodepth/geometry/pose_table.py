@@ -47,7 +47,14 @@ def _order_in_words(letters: str, number: int, place: str) -> re.Pattern[str]:
 SCALAR_FIRST = _order_in_words("wxyz", 0, "first")
 SCALAR_LAST = _order_in_words("xyzw", 3, "last")
 WORLD_TO_CAMERA = re.compile(
-    r"world[ _-]?(to|2)[ _-]?cam|\bw2c\b|\bt_?cw\b|cam(era)?_from_world", re.IGNORECASE
+    r"world[ _-]?(to|2)[ _-]?cam|\bw2c\b|\bt_?c_?w\b|cam(era)?_from_world|\bt_cam(era)?_world"
+    r"|\bcam(era)?_t_world|\bextrinsics?\b",
+    re.IGNORECASE,
+)
+LENGTH_IN = re.compile(
+    r"\b(?:translation|position|length|unit|distance)s?[a-z ]*(?: in|:|=)\s*"
+    r"(cm|mm|km|(?:centi|milli|kilo)met(?:re|er)s?)\b",
+    re.IGNORECASE,
 )
 TIME_IN = re.compile(r"\b(?:time|stamp)[a-z]* (?:are |is |given )*in ([a-zµμ]+)", re.IGNORECASE)
 IMAGE_NAME = re.compile(r".*\.(jpe?g|png|bmp|tiff?|webp)", re.IGNORECASE)
@@ -118,6 +125,15 @@ class PoseTable:
         """The separator in words, such as ``, comma-separated``; empty for spaces."""
         marks = {";": "semicolon", ",": "comma", "\t": "tab"}
         return next((f", {name}-separated" for m, name in marks.items() if m in self.first), "")
+
+    @property
+    def metres(self) -> float:
+        """Length of the unit of positions in metres, as a header says it in words; 1 if none does."""
+        prose = LENGTH_IN.search("\n".join(self.headers))
+        if prose is None:
+            return 1.0
+        unit = prose[1].lower()
+        return LENGTHS[unit if unit in LENGTHS else f"{unit[0]}m"]
 
     def numbers(self, columns: list[int] | None = None) -> ndarray:
         """Numbers (N, columns) of the given columns, by default of all; NaN where a field is empty.

@@ -98,12 +98,14 @@ class RecordedTrajectory(NamedTuple):
         poses: (N, 4, 4) ``world_from_camera``, NaN for rows without a valid pose.
         form: the detected format, in words.
         counted: whether the times may be frame numbers: whole numbers that nothing marks as seconds.
+        disorder: where in the file the times do not rise, in words, or empty.
     """
 
     times: Float64[ndarray, "n"] | None
     poses: Float64[ndarray, "n 4 4"]
     form: str
     counted: bool = False
+    disorder: str = ""
 
 
 FORMS = (
@@ -111,6 +113,8 @@ FORMS = (
     "in nanoseconds (EuRoC: time x y z qw qx qy qz); an index or a time may precede KITTI's 12 or the 16 of "
     "a matrix, an index TUM's 8; or a header names the columns"
 )
+SAME_POSE = 1e-6
+"""Largest difference of any number of two poses that are the same."""
 IDENTITY_TOLERANCE = 1e-3
 """Largest deviation of a quaternion's components from those of the identity rotation."""
 
@@ -211,7 +215,8 @@ def is_frame_count(values: Float64[ndarray, "n"]) -> bool:
 def _from_columns(table: PoseTable, columns: Columns) -> RecordedTrajectory:
     """Poses of a table whose header names its columns."""
     pose = table.numbers(columns.position + columns.quaternion)
-    pose[:, :3] *= columns.metres
+    named = any(metres != 1 for metres in columns.metres)
+    pose[:, :3] *= np.array(columns.metres) / (table.metres if named else 1)
     order = columns.order or table.order() or _order_by_start(table, pose[:, 3:])
     times = None
     if columns.time:
@@ -337,6 +342,7 @@ def _recorded(
     lost: ndarray,
     form: str,
 ) -> RecordedTrajectory:
+    positions = table.metres * positions
     table.refuse(
         ~lost & (np.abs(positions).max(1) > FARTHEST_POSITION), form,
         lambda row: f"its position, {np.abs(positions[row]).max():.3g} from the origin, is nowhere on Earth",
@@ -357,4 +363,29 @@ def _recorded(
     if times is None:
         return RecordedTrajectory(None, poses, form)
     order = np.argsort(times.seconds, kind="stable")
-    return RecordedTrajectory(times.seconds[order], poses[order], form, times.counted)
+    _refuse_contradictions(table, times.seconds[order], poses[order], order)
+    backward = np.flatnonzero(np.diff(times.seconds) <= 0)
+    disorder = ""
+    if len(backward):
+        row = int(backward[0])
+        before, after = times.seconds[row : row + 2]
+        disorder = f"line {table.lines[row + 1]}: the time {after:.12g} s follows {before:.12g} s"
+    return RecordedTrajectory(times.seconds[order], poses[order], form, times.counted, disorder)
+
+
+def _refuse_contradictions(table: PoseTable, times: ndarray, poses: ndarray, rows: ndarray) -> None:
+    """Raise EgodepthError for two different poses of the same time.
+
+    Args:
+        table: where the poses come from.
+        times, poses: sorted by time.
+        rows: of the table, in that order.
+    """
+    apart = np.abs(np.diff(poses, axis=0)).max((1, 2))
+    wrong = np.flatnonzero((np.diff(times) == 0) & (apart > SAME_POSE))
+    if len(wrong):
+        first, second = (table.lines[rows[wrong[0] + i]] for i in (0, 1))
+        raise EgodepthError(
+            f"{table.path}: lines {first} and {second} have different poses of the same time "
+            f"({len(wrong)} such pairs); keep one of them, and write times with all their digits"
+        )

@@ -26,6 +26,8 @@ from egodepth.geometry.lens import Lens, LensModel
 
 INTRINSICS = ("fx", "fy", "cx", "cy", "width", "height")
 UNIT_NAMES = ("depth_steps", "poses_unit")
+MOST_STEPS = 1e6
+"""Most steps of depth maps in a metre: micrometres."""
 NAMES = (*INTRINSICS, "lens", "distortion", *UNIT_NAMES)
 """All keys allowed in egodepth's own camera files."""
 
@@ -77,10 +79,11 @@ def read_units(path: Path) -> Units:
             steps = number_of(path, "depth_steps", tree["depth_steps"])
         except EgodepthError:
             steps = math.nan
-        if not (math.isfinite(steps) and steps > 0):
+        if not 0 < steps <= MOST_STEPS:
             raise file_error(
                 path,
-                f"has depth_steps: {tree['depth_steps']}; it needs a number above 0, 1000 for millimetres",
+                f"has depth_steps: {tree['depth_steps']}; it needs a number above 0 and up to "
+                f"{MOST_STEPS:.0f}, 1000 for millimetres",
             )
     if "poses_unit" in tree and tree["poses_unit"] not in ("metres", "meters", "m"):
         raise file_error(

@@ -265,6 +265,11 @@ def _read_prepared(folder: Path) -> Sequence:
                 f"{folder / 'poses.txt'} holds {len(poses)} poses for {len(images)} images; it needs "
                 "one each, in the order of their names"
             )
+        if recorded.disorder:
+            raise EgodepthError(
+                f"{folder / POSES} {recorded.disorder}; its poses must be in the order of the images' names, "
+                "with rising times"
+            )
         if times is not None and recorded.counted:
             warnings.warn(
                 f"{folder / POSES}: its times, {times[0]:g} to {times[-1]:g}, are taken for frame numbers; "
