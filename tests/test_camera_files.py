@@ -145,12 +145,28 @@ def test_ros(tmp_path: Path) -> None:
         path.write_text(write("plumb_bob", [0.0] * 5))
         check(path, None)
     assert read_calibration(path).describe() == f"ROS camera_info {path}, 160x96"
-    path.write_text(topic("plumb_bob", BROWN).replace("x_offset: 0", "x_offset: 8"))
-    with pytest.raises(EgodepthError, match="binned or cropped"):
-        read_calibration(path)
     path.write_text(ros("thin_prism", BROWN))
     with pytest.raises(EgodepthError, match="lens model 'thin_prism'; known are"):
         read_calibration(path)
+
+
+def test_ros_of_a_binned_part_of_the_image(tmp_path: Path) -> None:
+    """Every other pixel both ways of a part that begins at (20, 10): the same pixels look the same way."""
+    text = topic("plumb_bob", [0.0] * 5).replace(
+        "binning_x: 0\nbinning_y: 0", "binning_x: 2\nbinning_y: 2"
+    )
+    text = text.replace("x_offset: 0\n  y_offset: 0\n  height: 0\n  width: 0",
+                        "x_offset: 20\n  y_offset: 10\n  height: 80\n  width: 120")  # fmt: skip
+    (tmp_path / "camera.yaml").write_text(text)
+    camera = read_calibration(tmp_path / "camera.yaml").camera
+    (fx, _, cx), (_, fy, cy), _ = camera.matrix.tolist()
+    # The first pixel is the mean of four, whose middle is (20.5, 10.5) in the whole image.
+    assert (fx, fy) == pytest.approx((FX / 2, FY / 2))
+    assert (cx, cy) == pytest.approx(((CX - 20.5) / 2, (CY - 10.5) / 2))
+    assert (camera.width, camera.height) == (60, 40)
+    (tmp_path / "camera.yaml").write_text(text.replace("x_offset: 20", "x_offset: 9000"))
+    with pytest.raises(EgodepthError, match="region of interest outside of its image"):
+        read_calibration(tmp_path / "camera.yaml")
 
 
 def test_kalibr_and_euroc(tmp_path: Path) -> None:

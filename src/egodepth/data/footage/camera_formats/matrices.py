@@ -18,6 +18,7 @@ from egodepth.data.footage.camera_formats.values import (
     file_error,
     image_size_of,
     lens_of,
+    number_of,
 )
 
 MATRIX_NAMES = ("camera_matrix", "Camera_Matrix", "cameraMatrix", "K", "k", "mtx")
@@ -44,12 +45,7 @@ def from_matrix(path: Path, tree: Mapping[str, Any], form: str) -> Calibration:
         raise file_error(path, f"has a {name} that is not [fx, 0, cx, 0, fy, cy, 0, 0, 1]")
     width, height = image_size_of(path, tree)
     if form.startswith("ROS"):
-        roi = tree.get("roi") or {}
-        binning = [tree.get(f"binning_{axis}", 1) or 1 for axis in "xy"]
-        parts = [roi.get(n) or full for n, full in (("width", width), ("height", height))]
-        moved = any(roi.get(n) for n in ("x_offset", "y_offset"))
-        if binning != [1, 1] or moved or parts != [width, height]:
-            raise file_error(path, "is of a binned or cropped image; give that of the full image")
+        matrix, width, height = _binned(path, tree, matrix, width, height)
     values = _coefficients(path, tree, "distortion_coefficients", ("fisheye", "fisheye_model"))
     model = str(tree.get("distortion_model") or "").lower()
     if tree.get("fisheye_model") or tree.get("fisheye") in (1, True):
@@ -64,6 +60,35 @@ def from_matrix(path: Path, tree: Mapping[str, Any], form: str) -> Calibration:
     lens = lens_of(path, model, values)
     numbers = (matrix[0, 0], matrix[1, 1], matrix[0, 2], matrix[1, 2], width, height)
     return checked_calibration(path, form, numbers, lens)
+
+
+def _binned(
+    path: Path, tree: Mapping[str, Any], matrix: np.ndarray, width: float, height: float
+) -> tuple[np.ndarray, float, float]:
+    """Matrix, width and height of the image that a ROS camera sends: the region of interest of the whole one, of
+    which ``binning`` x ``binning`` pixels were put together (sensor_msgs/CameraInfo; 0 stands for all, and for 1).
+
+    Raises:
+        EgodepthError: a region outside of the image, or numbers that are none.
+    """
+    region = tree.get("roi") or {}
+    names = ("x_offset", "y_offset", "width", "height")
+    left, top, wide, high = (number_of(path, n, region.get(n) or 0) for n in names)
+    steps = [number_of(path, f"binning_{a}", tree.get(f"binning_{a}") or 1) for a in "xy"]
+    wide, high = wide or width - left, high or height - top
+    if (
+        min(left, top) < 0
+        or left + wide > width
+        or top + high > height
+        or min(wide, high, *steps) < 1
+    ):
+        raise file_error(path, "has a region of interest outside of its image, or binning below 1")
+    x, y = steps
+    # The centre of the first pixel is 0.
+    moved = np.array(
+        [[1 / x, 0, (0.5 - left) / x - 0.5], [0, 1 / y, (0.5 - top) / y - 0.5], [0, 0, 1]]
+    )
+    return moved @ matrix, wide // x, high // y
 
 
 def from_kalibr(path: Path, tree: Mapping[str, Any], cameras: list[str]) -> Calibration:
