@@ -1,20 +1,21 @@
 """``egodepth odometry``."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from egodepth.cli.command import Metavar, OnFootage
+from egodepth.cli.command import Command, Metavar, OnFootage
 from egodepth.cli.output import START_OVER, print_table, say
 from egodepth.core.errors import EgodepthError
 
+if TYPE_CHECKING:
+    from egodepth.inference.odometry.tracker import OdometrySettings
 
-class Odometry(OnFootage):
-    """Estimate the camera trajectory of footage by direct alignment."""
 
-    out: Annotated[Path, Metavar("FOLDER")]
-    """folder to write to"""
+class OdometryOptions(Command):
+    """Settings of the odometry, and what it writes."""
+
     key_frames: Annotated[int, Field(ge=3), Metavar("N")] = 7
     """key frames in the sliding window"""
     trust_depth: Literal["auto", "yes", "no"] = "auto"
@@ -25,33 +26,37 @@ class Odometry(OnFootage):
     """formats of the trajectory besides text; mcap: ROS 2 messages (nav_msgs/Path, /tf), foxglove: Foxglove's
     schemas, as MCAP files; these need egodepth[robotics]"""
 
+    def settings(self) -> "OdometrySettings":
+        """The settings of the odometry."""
+        from egodepth.inference.odometry.tracker import OdometrySettings
+
+        trust = {"auto": None, "yes": True, "no": False}[self.trust_depth]
+        return OdometrySettings(self.key_frames, self.loops == "yes", trust)
+
+
+class Odometry(OdometryOptions, OnFootage):
+    """Estimate the camera trajectory of footage by direct alignment."""
+
+    out: Annotated[Path, Metavar("FOLDER")]
+    """folder to write to"""
+
     def run(self) -> int:
         """See the class."""
-        from egodepth.data.footage.robot_logs.recording import require_robotics
         from egodepth.evaluation.odometry import describe
-        from egodepth.inference.export.robot_log import ROBOT_LOGS, write_trajectory_log
-        from egodepth.inference.odometry.track import ODOMETRY, write_trajectory
-        from egodepth.inference.odometry.tracker import OdometrySettings
+        from egodepth.inference.odometry.track import ODOMETRY
         from egodepth.inference.scoring.trajectory_files import unit_of_truth
-        from egodepth.report.plots import plot_trajectory
         from egodepth.report.tables import odometry_table
+        from egodepth.report.video_results import check_result_formats, write_odometry
         from egodepth.runs.destination import output_folder
 
-        if self.formats:
-            require_robotics("MCAP files")
+        check_result_formats(self.formats)
         folder = output_folder(self.out, ODOMETRY)
         run, sequences = self.load()
-        trust = {"auto": None, "yes": True, "no": False}[self.trust_depth]
-        settings = OdometrySettings(self.key_frames, self.loops == "yes", trust)
+        settings = self.settings()
         places = folder.each([sequence.name for sequence in sequences])
         for sequence, out in zip(sequences, places, strict=True):
             found, no_unit = self.track(run, sequence, settings)
-            scores = write_trajectory(found, sequence, out)
-            for form in self.formats:
-                path = out.file(f"trajectory{ROBOT_LOGS[form].ending}")
-                write_trajectory_log(found, path, sequence, form)
-            plot_trajectory(out.file("trajectory.png"), found.first_from_frame,
-                            found.true_poses(sequence) if scores else None)  # fmt: skip
+            scores = write_odometry(found, sequence, out, self.formats)
             count = len(found)
             say(f"{count} frames, {found.key_frames} of them key frames, {count / found.seconds:.1f} "
                   f"frames/s; lengths in {found.unit}; the trajectory is in {out.path}")  # fmt: skip

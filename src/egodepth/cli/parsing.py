@@ -58,6 +58,8 @@ COMMANDS = {
     "export rerun": "export:ExportRerun",
     "export hub": "export:ExportHub",
     "export onnx": "export:ExportOnnx",
+    "batch predict": "batch:BatchPredict",
+    "batch odometry": "batch:BatchOdometry",
     "view": "view:ViewRun",
     "live": "view:ViewLive",
     "ros": "ros:RosNode",
@@ -68,6 +70,7 @@ FAMILIES = {
     "evaluate": "Score depth or a trajectory against ground truth.",
     "data": "List known data sets, splits and protocols, and check a data set on disk.",
     "import": "Make a run of a published checkpoint.",
+    "batch": "Predict depth, or track the camera, of many videos on this machine or a Ray cluster.",
     "export": "Write points, a mesh, a scene for neural rendering, a recording, or the networks.",
 }
 """Help text of each group of commands."""

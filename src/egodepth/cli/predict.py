@@ -3,15 +3,13 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from egodepth.cli.command import Metavar, OnFootage
+from egodepth.cli.command import Command, Metavar, OnFootage
 from egodepth.cli.output import START_OVER, say
 
 
-class Predict(OnFootage):
-    """Write depth maps and the trajectory of footage."""
+class PredictOptions(Command):
+    """What to predict, and how."""
 
-    out: Annotated[Path, Metavar("FOLDER")]
-    """folder to write to"""
     formats: tuple[Literal["npz", "png", "exr", "video", "mcap", "mcap-mm", "foxglove"], ...] = (
         "npz",
         "png",
@@ -30,27 +28,22 @@ class Predict(OnFootage):
     """keep depth from flickering: average it along the camera's motion, that of the footage's own poses or of
     odometry that runs along"""
 
+
+class Predict(PredictOptions, OnFootage):
+    """Write depth maps and the trajectory of footage."""
+
+    out: Annotated[Path, Metavar("FOLDER")]
+    """folder to write to"""
+
     def run(self) -> int:
         """See the class."""
         from egodepth.core.progress import note
-        from egodepth.data.footage.robot_logs.recording import require_robotics
-        from egodepth.inference.export.robot_log import ROBOT_LOGS, write_depth_log
-        from egodepth.inference.predict import (
-            EXR,
-            FORMATS,
-            PREDICTION,
-            check_formats,
-            find_unit,
-            predict_sequence,
-            write_predictions,
-        )
+        from egodepth.inference.export.robot_log import ROBOT_LOGS
+        from egodepth.inference.predict import PREDICTION
+        from egodepth.report.video_results import check_result_formats, predict_video
         from egodepth.runs.destination import output_folder
 
-        logs = [name for name in ROBOT_LOGS if name in self.formats]
-        maps = [name for name in (*FORMATS, EXR) if name in self.formats]
-        check_formats(maps)
-        if logs:
-            require_robotics("MCAP files")
+        check_result_formats(self.formats)
         folder = output_folder(self.out, PREDICTION)
         run, sequences = self.load()
         if not run.has_confidence:
@@ -60,22 +53,26 @@ class Predict(OnFootage):
             )
         run.use_backend(self.backend, sequences[0])
         places = folder.each([sequence.name for sequence in sequences])
+        known = self.known_length()
         for sequence, out in zip(sequences, places, strict=True):
-            unit = find_unit(run, sequence, self.known_length())
-            predictions = write_predictions(
-                predict_sequence(run, sequence, unit=unit, steady=self.steady), out, unit, maps,
+            predictions, unit = predict_video(
+                run,
+                sequence,
+                out,
+                self.formats,
+                known,
+                steady=self.steady,
                 band=self.confidence_band,
-            )  # fmt: skip
-            for form in logs:
-                path = out.file(f"depth{ROBOT_LOGS[form].ending}")
-                predictions = write_depth_log(predictions, path, sequence, unit, form)
+            )
             count, total = 0, len(sequence.frames)
             try:
                 for _ in predictions:
                     count += 1
             except KeyboardInterrupt as stop:
+                logs = set(ROBOT_LOGS) & set(self.formats)
                 whole = "video, MCAP file" if logs else "video"
-                kept = f"depth maps, but no {whole}" if set(maps) - {"video"} else f"no {whole}"
+                maps = set(self.formats) - logs - {"video"}
+                kept = f"depth maps, but no {whole}" if maps else f"no {whole}"
                 raise KeyboardInterrupt(
                     f"interrupted after {count} of {total} frames of {sequence.name}; {out.path} holds "
                     f"{kept} or trajectory; {START_OVER}"

@@ -37,7 +37,10 @@ class OutputFolder:
 
     Attributes:
         path: the folder.
+        seconds: spent on writing frames.
     """
+
+    seconds = 0.0
 
     def __init__(self, path: Path, kind: str, hold: Hold | None = None):
         """Look for earlier results.

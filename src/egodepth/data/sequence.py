@@ -255,22 +255,30 @@ def with_unique_names(sequences: list[Sequence]) -> list[Sequence]:
     Own footage that shares its name is named by the shortest distinct end of its path, such as ``a/frames``
     and ``b/frames``. Names from data sets stay.
     """
-    counts = Counter(s.name for s in sequences)
-    tails = [PurePosixPath(s.place).parts[::-1] for s in sequences]
-    named: list[Sequence] = []
-    for sequence, tail in zip(sequences, tails, strict=True):
-        name = sequence.name
-        if counts[name] > 1 and sequence.place:
-            others = [other for other in tails if other != tail]
-            length = next(
-                (n for n in range(1, len(tail)) if all(o[:n] != tail[:n] for o in others)),
-                len(tail),
-            )
-            name = "/".join(tail[:length][::-1])
-            again = sum(s.place == sequence.place for s in named)
-            name += f"-{again + 1}" if again else ""  # the very same footage, named twice
-        named.append(replace(sequence, name=name))
-    return named
+    names = unique_names([s.name for s in sequences], [s.place for s in sequences])
+    return [replace(sequence, name=name) for sequence, name in zip(sequences, names, strict=True)]
+
+
+def unique_names(names: list[str], places: list[str]) -> list[str]:
+    """Names of footage, in which those that several share are replaced, see :func:`with_unique_names`.
+
+    Args:
+        names: one per piece of footage.
+        places: absolute path or address of each; where it is empty, the name stays.
+    """
+    counts = Counter(names)
+    tails = [PurePosixPath(place).parts[::-1] for place in places]
+    ends = Counter(tail[:n] for tail in set(tails) for n in range(1, len(tail) + 1))
+    seen: Counter[str] = Counter()
+    found: list[str] = []
+    for name, place, tail in zip(names, places, tails, strict=True):
+        if counts[name] > 1 and place:
+            length = next((n for n in range(1, len(tail)) if ends[tail[:n]] == 1), len(tail))
+            again = seen[place]  # the very same footage, named twice
+            name = "/".join(tail[:length][::-1]) + (f"-{again + 1}" if again else "")
+        seen[place] += 1
+        found.append(name)
+    return found
 
 
 def time_per_frame(frames: Frames) -> float | None:

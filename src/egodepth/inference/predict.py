@@ -1,5 +1,6 @@
 """Predict depth and poses of a whole sequence in constant memory."""
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -278,6 +279,11 @@ class _Writer:
 
     def write(self, prediction: FramePrediction) -> None:
         """Write the files of a frame."""
+        started = time.perf_counter()
+        self._write(prediction)
+        self.out.seconds += time.perf_counter() - started
+
+    def _write(self, prediction: FramePrediction) -> None:
         frame, depth, deviation = prediction.frame, prediction.depth, prediction.deviation
         if not self.nearest:
             self.scale = self.scale or 10.0 / float(np.median(depth))

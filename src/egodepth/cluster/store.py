@@ -1,0 +1,261 @@
+"""Results of a batch, on a disk or in an object store. Those of a video appear whole or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+
+from egodepth.cluster.videos import Video, file_system
+from egodepth.core.errors import EgodepthError
+from egodepth.core.files import write_error, write_text
+from egodepth.core.outputs import LIST
+from egodepth.core.temporary import temporary_folder
+from egodepth.data.sources import is_address
+from egodepth.runs.destination import claim_folder
+
+T = TypeVar("T")
+INNER = "_batch"
+"""Folder of what the batch keeps for itself."""
+DONE, JOB = f"{INNER}/done", f"{INNER}/job.json"
+FAILED, SUMMARY = "failed.jsonl", "summary.json"
+PAUSES = (0.5, 2.0, 8.0)
+"""Seconds before each repetition of a request that failed."""
+PERMANENT = (
+    FileNotFoundError,
+    PermissionError,
+    IsADirectoryError,
+    NotImplementedError,
+    EgodepthError,
+)
+"""Errors that no repetition mends."""
+
+
+def repeated(request: Callable[[], T]) -> T:
+    """Make a request to a store, and repeat it after errors that may pass."""
+    for pause in PAUSES:
+        try:
+            return request()
+        except PERMANENT:
+            raise
+        except Exception:
+            time.sleep(pause)
+    return request()
+
+
+class Store:
+    """Where the results of a batch are put.
+
+    A video is done if its folder and its marker (``_batch/done/NAME.DIGEST.json``) are there. On a disk, the
+    marker is written first, then the folder is renamed to its final name; in a store without renaming, all
+    files are uploaded, the list of them last, and then the marker.
+
+    Attributes:
+        uri: path or address.
+        folder: the path; None for an address.
+    """
+
+    def __init__(self, uri: str):
+        self.uri = uri.removeprefix("file://").rstrip("/") or uri
+        self.folder = None if is_address(uri) else Path(uri)
+        self._files, self._root = file_system(self.uri)
+
+    @property
+    def absolute(self) -> str:
+        """The address, or the absolute path."""
+        return self.uri if self.folder is None else str(self.folder.absolute())
+
+    @contextmanager
+    def claimed(self, job: dict[str, Any]) -> Iterator[None]:
+        """Prepare for a job; on a disk, no other process can write there inside the block.
+
+        Raises:
+            EgodepthError: it can't be written to, is no place for results, or has results of another job.
+        """
+        if self.folder is None:
+            self._check_job(job)
+            yield
+            return
+        with claim_folder(self.folder):
+            self._check_job(job)
+            self._remove_partial()
+            try:
+                yield
+            finally:
+                self._remove_partial()
+
+    def _check_job(self, job: dict[str, Any]) -> None:
+        earlier = self.read_json(JOB)
+        if earlier is None:
+            self.write_json(JOB, job)
+            return
+        other = [name for name in {**job, **earlier} if job.get(name) != earlier.get(name)]
+        if other:
+            raise EgodepthError(
+                f"{self.uri} has results of another job (with another {', '.join(other)}), which would mix; "
+                "name another place with --out"
+            )
+
+    def done(self) -> dict[str, str]:
+        """The digests of the videos that are done, by name."""
+        try:
+            found = [self._inner(path) for path in self._files.find(self._path(DONE))]
+            there = (
+                None if self.folder else {self._inner(p) for p in self._files.ls(self._root, False)}
+            )
+        except FileNotFoundError:
+            return {}
+        except Exception as error:
+            raise EgodepthError(f"cannot read {self.uri}: {_reason(error)}") from error
+        markers = [path.removeprefix(f"{DONE}/").rsplit(".", 2) for path in found]
+        return {
+            name: digest for name, digest, _ in markers
+            if (name.split("/")[0] in there if there is not None else self._local(name).is_dir())
+        }  # fmt: skip
+
+    def outcome(self, video: Video) -> dict[str, Any] | None:
+        """What is noted of a video that is done; None if it is not."""
+        if self.folder is not None and not self._local(video.name).is_dir():
+            return None
+        return self.read_json(_marker(video))
+
+    @contextmanager
+    def workplace(self) -> Iterator[Path]:
+        """A new folder on this machine, from which results are put in place."""
+        if self.folder is None:
+            with temporary_folder("batch") as folder:
+                yield folder
+            return
+        partial = self._local(f"{INNER}/partial")
+        partial.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=partial, ignore_cleanup_errors=True) as name:
+            yield Path(name)
+
+    def put(self, results: Path, video: Video, outcome: dict[str, Any]) -> None:
+        """Put a folder of results in place, and note the outcome.
+
+        Raises:
+            EgodepthError: other results are there, or it can't be written.
+        """
+        if self.folder is None:
+            files = [path for path in sorted(results.rglob("*")) if path.is_file()]
+            for path in sorted(files, key=lambda path: path.name == LIST):
+                if not path.name.startswith("."):
+                    self._upload(path, f"{video.name}/{path.relative_to(results).as_posix()}")
+            self.write_json(_marker(video), outcome)
+            return
+        target = self._local(video.name)
+        if target.exists():
+            raise EgodepthError(f"{target} is there, which this batch did not write; remove it")
+        self.write_json(_marker(video), outcome)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            results.rename(target)
+        except OSError as error:
+            raise write_error(target, error) from error
+
+    def _upload(self, path: Path, name: str) -> None:
+        try:
+            repeated(lambda: self._files.put_file(str(path), self._path(name)))
+        except Exception as error:
+            raise EgodepthError(f"cannot write {self.uri}/{name}: {_reason(error)}") from error
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file, which appears whole or not at all.
+
+        Raises:
+            EgodepthError: it can't be written.
+        """
+        if self.folder is not None:
+            write_text(self._local(name), text)
+            return
+        try:
+            repeated(lambda: self._files.pipe_file(self._path(name), text.encode()))
+        except Exception as error:
+            raise EgodepthError(f"cannot write {self.uri}/{name}: {_reason(error)}") from error
+
+    def write_json(self, name: str, values: dict[str, Any]) -> None:
+        """Write names and values, as :meth:`write_text`."""
+        self.write_text(name, json.dumps(values, indent=1) + "\n")
+
+    def read_json(self, name: str) -> dict[str, Any] | None:
+        """Read a file of names and values; None if there is none.
+
+        Raises:
+            EgodepthError: it is broken, or the store can't be read.
+        """
+        try:
+            found: dict[str, Any] = json.loads(
+                repeated(lambda: self._files.cat_file(self._path(name)))
+            )
+            return found
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise EgodepthError(f"cannot read {self.uri}/{name}: {_reason(error)}") from error
+
+    def _remove_partial(self) -> None:
+        shutil.rmtree(self._local(f"{INNER}/partial"), ignore_errors=True)
+
+    def _local(self, name: str) -> Path:
+        assert self.folder is not None
+        return self.folder / name
+
+    def _path(self, name: str) -> str:
+        return f"{self._root}/{name}"
+
+    def _inner(self, path: str) -> str:
+        return (
+            os.path.relpath(path, self._root)
+            if self.folder
+            else path[len(self._root) :].lstrip("/")
+        )
+
+
+@contextmanager
+def local_copy(video: Video) -> Iterator[str]:
+    """The path of the video as a file on this machine, with the camera file beside it. Only videos of other
+    file systems are copied, to a temporary folder.
+
+    Raises:
+        EgodepthError: there is none, no room for it, or it can't be read.
+    """
+    if not is_address(video.address):
+        yield video.address
+        return
+    files, path = file_system(video.address)
+    with temporary_folder("video") as folder:
+        file = folder / Path(video.name).name
+        try:
+            size = repeated(lambda: files.size(path))
+            free = shutil.disk_usage(folder).free
+            if size is not None and size > free:
+                raise EgodepthError(
+                    f"{video.address} takes {size:,} bytes, and {folder.parent} has only {free:,} left; set "
+                    "TMPDIR to a larger disk"
+                )
+            repeated(lambda: files.get_file(path, str(file)))
+        except FileNotFoundError as error:
+            raise EgodepthError(f"there is no video {video.address}") from error
+        except EgodepthError:
+            raise
+        except Exception as error:
+            raise EgodepthError(f"cannot read {video.address}: {_reason(error)}") from error
+        if not video.address.startswith("http"):
+            with suppress(FileNotFoundError):
+                files.get_file(
+                    f"{path.rpartition('/')[0]}/camera.yaml", str(folder / "camera.yaml")
+                )
+        yield str(file)
+
+
+def _marker(video: Video) -> str:
+    return f"{DONE}/{video.name}.{video.digest}.json"
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

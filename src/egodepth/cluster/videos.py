@@ -1,0 +1,140 @@
+"""Lists the videos of a batch, on disks, in object stores and on web servers."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+from egodepth.core.errors import EgodepthError, require
+from egodepth.core.files import natural_order
+from egodepth.core.suggestions import similar_path
+from egodepth.data.sequence import unique_names
+from egodepth.data.sources import is_address, is_pattern
+
+SUFFIXES = (
+    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
+    ".3gp", ".insv", ".lrv", ".h264", ".264", ".hevc", ".mcap", ".bag",
+)  # fmt: skip
+"""Files of a folder that are taken for videos; any file that is named or matched by a pattern is."""
+LIST = "@"
+"""Start of the name of a text file with one source per line."""
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video of a batch.
+
+    Attributes:
+        name: unique in the batch; its results lie in a folder of this name.
+        address: absolute path, or address of an object store.
+    """
+
+    name: str
+    address: str
+
+    @property
+    def digest(self) -> str:
+        """Short digest of the address, which tells videos of one name apart."""
+        return sha256(self.address.encode(errors="surrogateescape")).hexdigest()[:12]
+
+
+def file_system(address: str) -> tuple[Any, str]:
+    """The file system (of fsspec) of an address, and the path in it.
+
+    Raises:
+        EgodepthError: an unknown kind of address, or a missing package.
+    """
+    import fsspec
+
+    try:
+        return fsspec.core.url_to_fs(address)
+    except ImportError as error:
+        raise EgodepthError(
+            f"{address} needs another package ({error}); install it by: pip install 'egodepth[cluster]'"
+        ) from error
+    except Exception as error:  # of the packages of all stores
+        raise EgodepthError(f"cannot open {address}: {' '.join(str(error).split())}") from error
+
+
+def list_videos(sources: str | Path | Iterable[str | Path]) -> list[Video]:
+    """List videos under unique names: those of their files, or, where several share one, the shortest
+    distinct end of their paths.
+
+    Args:
+        sources: files, folders, patterns, or ``@FILE``, a list of them, as paths or addresses.
+
+    Raises:
+        EgodepthError: nothing is there, or a store cannot be read.
+    """
+    given = [sources] if isinstance(sources, str | Path) else list(sources)
+    for source in given:
+        require(source, (str, Path), "a source", "the path or address of a video, or a pattern")
+    addresses = list(dict.fromkeys(a for source in given for a in _expand(str(source))))
+    if not addresses:
+        raise EgodepthError("there is no source; name videos, folders or patterns")
+    names = [PurePosixPath(urlsplit(a).path if is_address(a) else a).name for a in addresses]
+    return list(map(Video, unique_names(names, addresses), addresses))
+
+
+def _expand(source: str) -> list[str]:
+    source = source.removeprefix("file://")
+    if source.startswith(LIST):
+        return [a for line in _lines(source.removeprefix(LIST)) for a in _expand(line)]
+    if not is_address(source):
+        path = Path(source).absolute()
+        if path.is_file():
+            return [str(path)]
+        if not is_pattern(source) and not path.is_dir():
+            raise EgodepthError(
+                f"there is no video or folder {source}{similar_path(Path(source))}; a batch takes video "
+                "files, folders of them, patterns, addresses, or @FILE with one of these per line"
+            )
+        return [str(found) for found in natural_order(map(Path, _listed(str(path), source)))]
+    pattern = is_pattern(source) and not source.startswith("http")  # ? starts the query of a URL
+    if not pattern and not source.endswith("/"):
+        return [source]
+    return sorted(_listed(source, source))
+
+
+def _listed(address: str, source: str) -> list[str]:
+    """The files that a pattern matches, or the videos in a folder."""
+    files, path = file_system(address)
+    try:
+        if is_pattern(path) and not files.isdir(path):
+            found = [
+                name
+                for name, info in files.glob(path, detail=True).items()
+                if info["type"] == "file"
+            ]
+        else:
+            found = [
+                info["name"] for info in files.ls(path, detail=True)
+                if info["type"] == "file" and info["name"].lower().endswith(SUFFIXES)
+            ]  # fmt: skip
+    except Exception as error:
+        raise EgodepthError(f"cannot list {source}: {' '.join(str(error).split())}") from error
+    found = [name for name in found if not PurePosixPath(name).name.startswith(".")]
+    if not found:
+        what = (
+            "no files match"
+            if is_pattern(path)
+            else f"no videos ({' '.join(SUFFIXES[:5])} ...) are in"
+        )
+        raise EgodepthError(
+            f"{what} {source}; images are for egodepth predict, a folder of them at a time"
+        )
+    return [str(files.unstrip_protocol(name)) if is_address(address) else name for name in found]
+
+
+def _lines(address: str) -> list[str]:
+    files, path = file_system(address)
+    try:
+        text = files.cat_file(path).decode("utf-8-sig")
+    except Exception as error:
+        raise EgodepthError(
+            f"cannot read the list of videos {address}: {' '.join(str(error).split())}"
+        ) from error
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
