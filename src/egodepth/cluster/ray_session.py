@@ -22,9 +22,10 @@ MEMORY = 256 << 20
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_BACKEND_LOG_LEVEL": "fatal",
-    "RAY_ENABLE_METRICS_COLLECTION": "0", "RAY_ENABLE_AUTO_CONNECT": "0",
+    "RAY_worker_niceness": "0", "RAY_ENABLE_METRICS_COLLECTION": "0", "RAY_ENABLE_AUTO_CONNECT": "0",
 }  # fmt: skip
-"""Environment variables that keep Ray from sending usage statistics, and from writing over the progress."""
+"""Environment variables that keep Ray from sending usage statistics, from writing over the progress, and from
+giving way to every other process."""
 
 
 class Resources(NamedTuple):
