@@ -298,7 +298,8 @@ def _run_files(run: RunLike) -> str | RunFiles:
     if folder.is_builtin:
         return "builtin"
     weights = folder.checkpoint if folder.checkpoint.exists() else folder.weights
-    paths = [folder.config, folder.facts_file, weights, *folder.camera_files().values()]
+    paths = [folder.config, folder.facts_file, weights, folder.confidence]
+    paths += folder.camera_files().values()
     try:
         return {
             path.relative_to(folder.path).as_posix(): path.read_bytes()
