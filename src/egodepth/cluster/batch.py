@@ -320,7 +320,8 @@ def _identity(files: str | RunFiles, job: Job) -> dict[str, Any]:
     return {
         "command": job.kind, "run": digest.hexdigest()[:16] if isinstance(files, dict) else files,
         "formats": sorted(set(job.formats)), "backend": job.backend, "known length": repr(job.known),
-        "odometry settings": repr(job.odometry), "steadiness": job.steady, "confidence band": job.band, "field of view": job.fov, "camera": camera,
+        "steadiness": job.steady, "confidence band": job.band,
+        "odometry settings": repr(job.odometry), "field of view": job.fov, "camera": camera,
     }  # fmt: skip
 
 
