@@ -13,6 +13,7 @@ from typing import Any
 from egodepth.cluster.ray_session import Resources, Session, ray_session, require_ray
 from egodepth.cluster.store import FAILED, SUMMARY, Store
 from egodepth.cluster.summary import BatchSummary
+from egodepth.cluster.tally import Tally
 from egodepth.cluster.videos import Video, list_videos
 from egodepth.cluster.worker import Job, RunFiles, VideoWorker
 from egodepth.core import progress
@@ -199,7 +200,7 @@ def _outcomes(
 
     found: queue.Queue[dict[str, Any] | Exception | None] = queue.Queue()
     threads = int(os.environ.get("OMP_NUM_THREADS") or resources.cpus)
-    tally = ray.remote(num_cpus=0)(_Tally).remote()
+    tally = ray.remote(num_cpus=0)(Tally).remote()
     run, *others = work
     arguments = {
         "run": ray.put(run),
@@ -249,18 +250,6 @@ def _dataset(todo: list[Video], arguments: dict[str, Any], resources: Resources)
         num_cpus=resources.cpus,
         num_gpus=resources.gpus,
     )  # fmt: skip
-
-
-class _Tally:
-    """Counts, apart from the actors, how often each video was begun."""
-
-    def __init__(self) -> None:
-        self._counts: dict[str, int] = {}
-
-    def begin(self, name: str) -> int:
-        """Count a begin, and return the number of them."""
-        self._counts[name] = self._counts.get(name, 0) + 1
-        return self._counts[name]
 
 
 class _Actor:
