@@ -65,8 +65,8 @@ def from_matrix(path: Path, tree: Mapping[str, Any], form: str) -> Calibration:
 def _binned(
     path: Path, tree: Mapping[str, Any], matrix: np.ndarray, width: float, height: float
 ) -> tuple[np.ndarray, float, float]:
-    """Matrix, width and height of the image that a ROS camera sends: the region of interest of the whole one, of
-    which ``binning`` x ``binning`` pixels were put together (sensor_msgs/CameraInfo; 0 stands for all, and for 1).
+    """Matrix, width and height of the image that a ROS camera sends: a region of interest of the whole one,
+    with pixels put together by its binning (sensor_msgs/CameraInfo; size 0 stands for all, binning 0 for 1).
 
     Raises:
         EgodepthError: a region outside of the image, or numbers that are none.
