@@ -8,7 +8,6 @@ slow all of them alike; the median counts.
 """
 
 import argparse
-import copy
 import json
 import os
 import statistics
@@ -97,10 +96,8 @@ def work(folder: str, steps: int) -> None:
     settings = override(get_recipe("footage"), changes)
     settings, stream, _ = make_stream(settings, read_training_sequences(settings.data))
     stream.schedule = Schedule(1000)
-    torch.manual_seed(0)
-    module = build_module(settings, stream, "float32")
     wrapped = {
-        name: DistributedDataParallel(Loss(copy.deepcopy(module)), **options)
+        name: DistributedDataParallel(Loss(build_module(settings, stream, "float32")), **options)
         for name, options in VARIANTS.items()
     }
     used: dict[str, list[float]] = {name: [] for name in VARIANTS}

@@ -213,9 +213,10 @@ def measure_kill(folder: Path, video: Path, steps: int) -> dict[str, Any]:
     resumed = [*command, "train", shards, "--out", str(killed), "--resume"]
     subprocess.run(resumed, check=True, env=_environment())
     one, two = losses(whole), losses(killed)
+    session = max(path.name for path in (killed / "logs").glob("csv_*"))
     return {
         "steps": len(one), "ended by signal": -process.returncode,
-        "resumed at step": min(two),
+        "resumed at step": int(session.removeprefix("csv_")),
         "largest difference of a loss": max(abs(one[step] - two[step]) for step in two),
     }  # fmt: skip
 

@@ -1,3 +1,5 @@
+from copy import deepcopy
+
 import pytest
 import timm
 import torch
@@ -188,3 +190,14 @@ def test_feature_net_keeps_its_statistics_from_the_start() -> None:
 
     assert not any(m.training for m in normalisations(networks.features.encoder))
     assert all(m.training for m in normalisations(networks.depth.encoder))
+
+
+def test_a_copy_of_a_network_is_on_its_own() -> None:
+    """The start that a training is compared with is one; strided convolutions used the trained weights."""
+    net = DepthNet(ModelSettings(pretrained=False)).eval()
+    copied, image = deepcopy(net), torch.rand(1, 3, 32, 64)
+    with torch.no_grad():
+        before = net(image, scales=1)[0]
+        for parameter in net.parameters():
+            parameter.mul_(0)
+        assert torch.equal(copied(image, scales=1)[0], before)

