@@ -10,6 +10,7 @@ frames have a pose, in how many separate parts, and the error of each part after
 import argparse
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,7 @@ class Edited:
 
 
 def edits(count: int) -> dict[str, list[tuple[int, float]]]:
-    """Order and gain of the frames of each case."""
+    """Order and gain of the frames of each case; a third more frames than these are of another place."""
     middle, plain = count // 2, [(index, 1.0) for index in range(count)]
     before, after = plain[:middle], plain[middle:]
     return {
@@ -65,7 +66,10 @@ def edits(count: int) -> dict[str, list[tuple[int, float]]]:
         f"every {MISSING}th frame missing": [p for p in plain if p[0] % MISSING != MISSING - 1],
         "brightness jumps": [(i, GAINS[i // JUMP % len(GAINS)]) for i in range(count)],
         f"a pause of {PAUSE} frames": [*before, *[(middle, 1.0)] * PAUSE, *after],
-        "a cut to the end": [*plain[: count // 3], *plain[-count // 3 :]],
+        "a cut to another place": [
+            *plain[: count // 3],
+            *[(count + i, 1.0) for i in range(count // 3)],
+        ],
     }
 
 
@@ -74,10 +78,11 @@ def parts_of(
 ) -> dict[str, Any]:
     """Track edited footage, and score each part of it."""
     # A missing frame leaves a gap in the numbers.
-    shortened = len(order) < len(frames) and order == sorted(order)
-    numbers = [index for index, _ in order] if shortened else list(range(len(order)))
+    steps = {after[0] - before[0] for before, after in pairwise(order)}
+    numbers = [index for index, _ in order] if steps == {1, 2} else list(range(len(order)))
     assert sequence.world_from_camera is not None
-    truth = sequence.world_from_camera[[index for index, _ in order]]
+    true_poses = sequence.world_from_camera[[frame.number for frame in frames]]
+    truth = true_poses[[index for index, _ in order]]
     edited = replace(
         sequence, frames=Edited(frames, order, numbers), world_from_camera=truth, depth={}
     )
@@ -99,11 +104,13 @@ def main() -> None:
     parser.add_argument("source", help="footage with poses")
     parser.add_argument("--run", default="builtin")
     parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--elsewhere", type=int, default=300, help="first frame of another place")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     run = Run.load(options.run)
     sequence = footage_of(run, run.open(options.source)[0])
-    frames = list(sequence.frames.at(range(options.frames)))
+    other = range(options.elsewhere, options.elsewhere + options.frames // 3)
+    frames = list(sequence.frames.at([*range(options.frames), *other]))
     table = Table("footage", "frames", "with a pose", "parts", "ATE of each (m)", "loops")
     results = {}
     for name, order in edits(options.frames).items():

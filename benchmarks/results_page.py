@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import fmean, median, pstdev
 from typing import Any
 
+from benchmarks import trajectory_tables
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 ROOT = Path(__file__).parents[1]
@@ -129,18 +130,6 @@ def poses_of_seeds(facts: dict[str, Any]) -> Rows:
             values = [run[key] for run in runs]
             cells += [f"{fmean(values):.3f}", f"{worst(values):.3f}"]
         rows.append([name, *cells])
-    return rows
-
-
-def odometry(facts: dict[str, Any]) -> Rows:
-    """Trajectory errors after similarity alignment."""
-    rows = [["sequence", "method", "frames", "ATE (m)", "of the path", "frames per second"]]
-    for sequence, methods in facts["results"].items():
-        for method, v in methods.items():
-            rows.append(
-                [sequence, method, str(v["frames"]), f"{v['ate_m']:.3f}", f"{v['ate_percent']:.2f} %",
-                 f"{v['frames'] / v['seconds']:.1f}"]
-            )  # fmt: skip
     return rows
 
 
@@ -334,8 +323,10 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "poses_kitti": poses,
     "poses_kitti_small": poses_of_seeds,
     "poses_redkitchen": poses,
-    "odometry": odometry,
-    "odometry_other": odometry,
+    "odometry": trajectory_tables.odometry,
+    "odometry_other": trajectory_tables.odometry,
+    "broken_footage": trajectory_tables.broken_footage,
+    "odometry_memory": trajectory_tables.odometry_memory,
     "dense_kitti": dense,
     "clouds": clouds,
     "van": van,

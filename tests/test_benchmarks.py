@@ -146,7 +146,17 @@ def test_the_benchmark_of_broken_footage(
     monkeypatch.setattr(broken_footage, "edits", lambda count: {"as it is": plain})
     words = [f"kitti_odometry:{rendered_kitti / 'kitti_odometry'}", "--run", str(tiny_run)]
     out = tmp_path / "broken.json"
-    run(broken_footage, monkeypatch, *words, "--frames", str(FRAMES), "--out", str(out))
+    run(
+        broken_footage,
+        monkeypatch,
+        *words,
+        "--frames",
+        str(FRAMES),
+        "--elsewhere",
+        "0",
+        "--out",
+        str(out),
+    )
     row = json.loads(out.read_text())["results"]["as it is"]
     assert row["frames"] == FRAMES and row["parts"] == len(row["ate_m"])
 

@@ -21,7 +21,7 @@ class OdometryOptions(Command):
     trust_depth: Literal["auto", "yes", "no"] = "auto"
     """use DepthNet's depth as a strong prior; auto: if depth was learned with motion from more than PoseNet"""
     loops: Literal["yes", "no"] = "yes"
-    """recognise places that come again, and close loops"""
+    """recognise places that come again, close loops, and join paths that a break of the track separates"""
     formats: tuple[Literal["mcap", "foxglove"], ...] = ()
     """formats of the trajectory besides text; mcap: ROS 2 messages (nav_msgs/Path, /tf), foxglove: Foxglove's
     schemas, as MCAP files; these need egodepth[robotics]"""
