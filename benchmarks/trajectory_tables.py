@@ -29,7 +29,7 @@ def broken_footage(facts: dict[str, Any]) -> Rows:
 def odometry_memory(facts: dict[str, Any]) -> Rows:
     """Memory of odometry over frames."""
     rows = [["frames", "key frames", "memory (MB)", "of the map", "of the map on disk"]]
-    for v in facts["results"]:
+    for v in facts["results"][3::4]:  # of twenty
         megabytes = [f"{v[name]:.0f}" for name in ("memory_mb", "map_mb", "disk_mb")]
         rows.append([str(v["frames"]), str(v["key_frames"]), *megabytes])
     return rows
