@@ -79,6 +79,9 @@ class GroundOff:
     ground: bool
     texture_size: tuple[int, int] = (96, 320)
 
+    def numbers(self, sequence: Sequence) -> list[int]:
+        return sequence.frames.numbers
+
     def check(self, sequence: Sequence, numbers: list[int], *, scaled: bool) -> None:
         pass
 
