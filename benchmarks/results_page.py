@@ -152,6 +152,23 @@ def clouds(facts: dict[str, Any]) -> Rows:
     return rows
 
 
+def steady(facts: dict[str, Any]) -> Rows:
+    """How still depth is, and what that costs."""
+    rows = [["footage", "depth", "flicker", "95 %", "scale", "step at borders", "edge accuracy",
+             "edge completeness", "Abs Rel", "RMSE (m)"]]  # fmt: skip
+    for name, ways in facts["results"].items():
+        for way, v in ways.items():
+            shares = ("flicker_median", "flicker_p95", "scale_step_spread", "edge_step")
+            cells = [percent(v[key], 2) for key in shares]
+            edges = [
+                f"{v[key]:.2f} px" if key in v else ""
+                for key in ("edge_accuracy", "edge_completeness")
+            ]
+            cells += [*edges, f"{v['abs_rel']:.3f}", f"{v['rmse']:.2f}"]
+            rows.append([name, way.replace("--steady", "`--steady`"), *cells])
+    return rows
+
+
 def van(facts: dict[str, Any]) -> Rows:
     """Predicted depth of the van over the true one, frame by frame."""
     first = next(iter(facts["results"].values()))
@@ -329,6 +346,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "odometry_memory": trajectory_tables.odometry_memory,
     "dense_kitti": dense,
     "clouds": clouds,
+    "steady": steady,
     "van": van,
     "builtin": builtin,
     "builtin_start": builtin_start,
