@@ -33,6 +33,7 @@ class BatchSummary:
     failed: list[dict[str, str]] = field(default_factory=list)
     with_warnings: int = 0
     busy: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    _cpu: dict[str, tuple[float, float]] = field(default_factory=dict)
     _began: float = float("inf")
     _ended: float = 0.0
 
@@ -47,6 +48,10 @@ class BatchSummary:
         self.with_warnings += bool(outcome["warnings"])
         self._began = min(self._began, outcome["began"])
         self._ended = max(self._ended, outcome["ended"])
+        if "cpu" in outcome:
+            first, last = self._cpu.get(outcome["process"], outcome["cpu"])
+            begin, end = outcome["cpu"]
+            self._cpu[outcome["process"]] = min(first, begin), max(last, end)
         for stage, seconds in outcome["seconds"].items():
             self.busy[stage] += seconds
 
@@ -59,6 +64,11 @@ class BatchSummary:
     def seconds(self) -> float:
         """See the class."""
         return max(0.0, self._ended - self._began)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU time of the actors, from their first video's begin to their last one's end."""
+        return sum(end - begin for begin, end in self._cpu.values())
 
     def stages(self) -> list[tuple[str, float, float]]:
         """Name, frames per second while busy, and share of the time spent waiting, of each stage."""
@@ -75,6 +85,7 @@ class BatchSummary:
             "videos": self.videos, "done_before": self.before, "done": self.done,
             "failed": len(self.failed), "left": self.left, "with_warnings": self.with_warnings,
             "frames": self.frames, "bytes": self.bytes, "actors": self.actors, "seconds": self.seconds,
+            "cpu_seconds": self.cpu_seconds,
             "stages": {
                 name: {"busy_seconds": self.busy[name], "frames_per_second": rate, "waited": waited}
                 for name, rate, waited in self.stages()

@@ -134,7 +134,7 @@ class VideoWorker:
                     f"{MAX_TRIES} processes ended without a word while they worked on it: it may need too "
                     "much memory, or crash a decoder"
                 )
-            watch, began = Stopwatch(), time.time()
+            watch, began, cpu = Stopwatch(), time.time(), time.process_time()
             with ExitStack() as stack:
                 results = stack.enter_context(self.store.workplace()) / "results"
                 with watch.of(FETCHING) if is_address(video.address) else nullcontext():
@@ -151,7 +151,9 @@ class VideoWorker:
                 }  # fmt: skip
                 with watch.of(WRITING if self.store.folder else UPLOADING):
                     self.store.put(results, video, outcome)
-            return outcome | {"seconds": dict(watch.seconds), "ended": time.time()}
+            return outcome | {
+                "seconds": dict(watch.seconds), "ended": time.time(), "cpu": [cpu, time.process_time()],
+            }  # fmt: skip
         except Exception as error:
             reason = " ".join(str(error).split()) or type(error).__name__
             if not isinstance(error, EgodepthError):
