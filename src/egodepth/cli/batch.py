@@ -91,7 +91,7 @@ class BatchOptions(TakesRun, TakesVideos, CameraOptions, DeviceOption):
             print_table(table)
             whole = summary.frames / summary.seconds
             say(
-                f"{summary.frames} frames in {summary.seconds:.0f} s on {summary.actors} actors: "
+                f"{summary.frames} frames in {summary.seconds:.0f} s, actors: {summary.actors}; "
                 f"{whole:.1f} frames/s"
             )
         return int(bool(summary.failed) and not summary.done + summary.before)
