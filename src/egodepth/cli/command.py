@@ -70,6 +70,8 @@ class Command(Settings):
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 """A finite number above zero."""
+FieldOfView = Annotated[float, Field(gt=0, le=WIDEST_FOV)]
+"""A horizontal field of view in degrees."""
 
 CommandT = TypeVar("CommandT", bound=Command)
 
@@ -101,7 +103,7 @@ class SequenceOption(Command):
 class CameraOptions(Command):
     """Camera for footage without one."""
 
-    fov: Annotated[Annotated[float, Field(gt=0, le=WIDEST_FOV)] | None, Metavar("DEGREES")] = None
+    fov: Annotated[FieldOfView | None, Metavar("DEGREES")] = None
     """horizontal field of view in degrees, for footage without a camera; default: the run's camera"""
     camera: Annotated[Path | None, Metavar("FILE")] = None
     """camera file for footage without a camera (egodepth's, OpenCV's, ROS's, kalibr's, COLMAP's or

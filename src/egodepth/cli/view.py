@@ -2,8 +2,6 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from egodepth.cli.command import (
     CameraOptions,
     DeviceOption,
@@ -18,7 +16,6 @@ from egodepth.cli.command import (
 from egodepth.cli.output import say
 from egodepth.core.errors import EgodepthError
 from egodepth.core.signals import exit_status
-from egodepth.geometry.limits import WIDEST_FOV
 
 
 class ViewRun(
@@ -71,7 +68,7 @@ class ViewLive(TakesRun, PageOptions, DeviceOption):
     """backend that computes depth; only those that need no calibration frames"""
     steady: bool = False
     """keep depth from flickering: average it along the camera's motion, by odometry that runs along"""
-    fov: Annotated[Annotated[float, Field(gt=0, le=WIDEST_FOV)] | None, Metavar("DEGREES")] = None
+    fov: Annotated[FieldOfView | None, Metavar("DEGREES")] = None
     """horizontal field of view in degrees, for --steady; default: the run's camera"""
 
     def run(self) -> int:
