@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from egodepth.cli.command import (
     CameraOptions,
     DeviceOption,
+    FieldOfView,
     Metavar,
     PageOptions,
     Positional,
