@@ -40,7 +40,7 @@ from egodepth.runs.confidence_fit import KnownFrame, learn_confidence
 from egodepth.runs.folder import BUILTIN_FOLDER, RunFolder
 from egodepth.runs.run import Run
 from egodepth.settings.recipes import BUILTIN
-from egodepth.training.confidence import frames_of_pairs
+from egodepth.training.world_stream import frames_of_pairs
 
 WORLDS, SEED = 100, 1
 """Worlds for builtin's confidence, and their seed, which is not that of its depth."""

@@ -1,13 +1,10 @@
 """Confidence learned at the end of a training, with the trained DepthNet as it is: from exact depth in rendered
 worlds, from labels by many views, or from how far the depths of neighbouring frames differ."""
 
-from collections.abc import Iterable
-
 import numpy as np
 import torch
 
 from egodepth.core import progress
-from egodepth.data.synthetic.worlds.pairs import MAX_DEPTH, Pair
 from egodepth.geometry.warp import reproject, sample
 from egodepth.models.networks import Networks
 from egodepth.runs.confidence_fit import (
@@ -60,15 +57,6 @@ def learn_from_footage(
 def confidence_steps(training_steps: int) -> int:
     """Number of steps for the confidence after a training."""
     return max(1, min(STEPS, round(STEPS_SHARE * training_steps)))
-
-
-def frames_of_pairs(pairs: Iterable[Pair]) -> list[KnownFrame]:
-    """Both frames of pairs of rendered worlds; the depth of sky is not known."""
-    return [
-        KnownFrame(image, np.where(inverse > 1 / MAX_DEPTH, inverse, 0).astype(np.float32))
-        for pair in pairs
-        for image, inverse in zip(pair.images, pair.inverse_depth, strict=True)
-    ]
 
 
 def labelled_frames(stream: SnippetStream) -> list[KnownFrame]:

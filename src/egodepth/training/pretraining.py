@@ -22,7 +22,7 @@ from egodepth.settings.training import TrainSettings
 from egodepth.training.build import build_networks
 from egodepth.training.callbacks import Checkpoints, GracefulStop, Samples, TrainingProgress
 from egodepth.training.clock import Budget, FollowClock, StepTimes
-from egodepth.training.confidence import confidence_steps, frames_of_pairs
+from egodepth.training.confidence import confidence_steps
 from egodepth.training.engine import Engine, fit
 from egodepth.training.held_out_worlds import HeldOutWorlds, ScoreWorlds
 from egodepth.training.pretraining_module import WORLDS, PretrainingModule
@@ -34,7 +34,7 @@ from egodepth.training.run import (
     read_saved,
 )
 from egodepth.training.threads import threads_kept
-from egodepth.training.world_stream import WorldStream
+from egodepth.training.world_stream import WorldStream, frames_of_pairs
 
 DRAWS = 4.0
 """Average number of uses of each frame pair, at which rendering takes a sixth of the time on one core."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import cv2
 import numpy as np
@@ -14,6 +14,7 @@ from egodepth.core.schedule import Schedule
 from egodepth.core.signals import ignore_signals
 from egodepth.data.preparation.clips import NO_PART
 from egodepth.data.synthetic.worlds.pairs import MAX_DEPTH, Pair, world_pairs
+from egodepth.runs.confidence_fit import KnownFrame
 from egodepth.training.batch import RawBatch
 
 FIRST_WORLDS = 8
@@ -163,6 +164,15 @@ def _cut_out(pair: Pair, size: tuple[int, int], rng: np.random.Generator) -> Pai
         top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
         height, width = high, wide
     return pair.resized((top, left, height, width), size)
+
+
+def frames_of_pairs(pairs: Iterable[Pair]) -> list[KnownFrame]:
+    """Both frames of pairs of rendered worlds; the depth of sky is not known."""
+    return [
+        KnownFrame(image, np.where(inverse > 1 / MAX_DEPTH, inverse, 0).astype(np.float32))
+        for pair in pairs
+        for image, inverse in zip(pair.images, pair.inverse_depth, strict=True)
+    ]
 
 
 def _as_it_is(pairs: list[Pair]) -> list[Pair]:
