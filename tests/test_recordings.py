@@ -253,6 +253,19 @@ def test_an_uncalibrated_camera_is_not_used(tmp_path: Path) -> None:
     assert sequence.camera is None
 
 
+def test_a_camera_of_another_size_is_scaled_with_a_word(tmp_path: Path) -> None:
+    log = Log()
+    for i in range(3):
+        log.add_image(START + i * STEP, np.full((40, 64, 3), 60 * i, np.uint8))
+    log.add_camera(START, (80, 128), 100.0)
+    path = log.write(tmp_path, "single.mcap")
+    with pytest.warns(
+        EgodepthWarning, match=r"camera_info is of images of 128x80, these have 64x40"
+    ):
+        (sequence,) = egodepth.read_source(path)
+    assert sequence.camera is not None and float(sequence.camera.matrix[0, 0]) == pytest.approx(50)
+
+
 def test_several_topics_are_named_and_chosen(tmp_path: Path) -> None:
     log = Log()
     for side, value in (("left", 10), ("right", 200)):

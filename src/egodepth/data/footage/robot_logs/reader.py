@@ -75,6 +75,8 @@ def read_recording(path: Path, topics: Iterable[str] = ()) -> tuple[Sequence, Ca
     frames = RecordedFrames(recording, image, found.images)
     info = _camera_topic(recording, image, found, named)
     calibration = calibration_of(path, image, info, found.cameras[info]) if info else None
+    if calibration is not None:
+        _warn_of_other_size(f"{path}#{info}", calibration, frames)
     frame = found.image_frame or (frame_of(found.cameras[info][0]) if info else "")
     place = (path.parent.resolve() / path.name).as_posix()
     sequence = Sequence(
@@ -179,6 +181,19 @@ def _warn_of_odd_poses(path: Path, samples: list[PoseSamples]) -> None:
             "Earth, or their quaternion has another length than 1",
             EgodepthWarning,
             stacklevel=5,
+        )
+
+
+def _warn_of_other_size(where: str, calibration: Calibration, frames: RecordedFrames) -> None:
+    """Warn of a camera of another size than the images, with which its focal length is scaled: right if images
+    were resized, wrong if the driver tells an old size."""
+    camera, size = calibration.camera, f"{frames.width}x{frames.height}"
+    if (camera.height, camera.width) != (frames.height, frames.width):
+        warnings.warn(
+            f"{where} is of images of {camera.width}x{camera.height}, these have {size}: its focal length is "
+            "scaled with them",
+            EgodepthWarning,
+            stacklevel=4,
         )
 
 
