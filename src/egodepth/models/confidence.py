@@ -98,8 +98,8 @@ class ConfidenceHead(nn.Module):
         """Log deviation from the log scale, by the calibration's curve, which continues at its ends with
         slope one."""
         # As a sum of ramps, which every runtime knows.
-        widths = self.raw_knots.diff().clamp(min=1e-4)
-        slopes = self.knots.diff() / widths
+        widths = (self.raw_knots[1:] - self.raw_knots[:-1]).clamp(min=1e-4)
+        slopes = (self.knots[1:] - self.knots[:-1]) / widths
         below = (log_scale - self.raw_knots[0]).clamp(max=0)
         above = (log_scale - self.raw_knots[-1]).clamp(min=0)
         total = self.knots[0] + below + above
