@@ -177,7 +177,7 @@ NOTHING_LEFT = "interrupted; nothing is left half written; the same command star
          "is incomplete", None),
         ("export rerun RUN FRAMES --out OUT/a.rrd", ("recording", 1), signal.SIGHUP,
          "a.rrd is not written", []),
-        ("export hub RUN --out OUT", ".json", signal.SIGTERM, "is incomplete", ["model.safetensors"]),
+        ("export hub RUN --out OUT", ".json", signal.SIGTERM, "is incomplete", ["confidence.safetensors", "model.safetensors"]),
         ("export onnx RUN --out OUT/a.onnx", ".onnx", signal.SIGINT, NOTHING_LEFT, []),
         ("report RUN --out OUT/a.html", ".html", signal.SIGHUP, NOTHING_LEFT, []),
         ("data check FRAMES --out OUT/a.png", ".png", signal.SIGINT, NOTHING_LEFT, []),
