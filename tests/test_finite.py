@@ -89,15 +89,18 @@ def test_weights_that_are_not_finite(
 def broken_at_4(tiny_run: Path, footage: Sequence, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A run whose depth is NaN in one pixel of frame 4."""
     run = Run.load(tiny_run)
-    right = run._compute
     bad = run.prepare(next(footage.frames.at([4])).image)
 
-    def compute(images: Tensor) -> Tensor:
-        inverse = right(images).clone()
-        inverse[(images == bad).flatten(1).all(1), :, 3, 3] = torch.nan
-        return inverse
+    def spoiled(right: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        def compute(images: Tensor) -> Tensor:
+            inverse = right(images).clone()
+            inverse[(images == bad).flatten(1).all(1), :, 3, 3] = torch.nan
+            return inverse
 
-    monkeypatch.setattr(run, "_compute", compute)
+        return compute
+
+    for name in ("_compute", "_compute_both"):
+        monkeypatch.setattr(run, name, spoiled(getattr(run, name)))
     return run
 
 

@@ -20,10 +20,9 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.data.sources import read_source
 from egodepth.geometry import se3
 from egodepth.geometry.camera import Camera
-from egodepth.inference.odometry.known_length import MeanSpeed
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses
 from egodepth.inference.odometry.tracker import Odometry
-from egodepth.inference.predict import find_unit, predict_sequence, predict_trajectory
+from egodepth.inference.predict import predict_sequence, predict_trajectory
 from egodepth.inference.scoring import landscape
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.refine import SampleRefinement, refine_samples
@@ -135,23 +134,6 @@ def test_the_chain_streams() -> None:
         held -= 1
         assert held <= 5
     assert held == 0
-
-
-def test_speed_gives_the_metres_of_the_path() -> None:
-    """Over 0.3 s the fake PoseNet moves by 0.6 or so: at 10 m/s that are 3 m."""
-    run = StubbornRun(MotionGap(3, 0.3))
-    straight = StubbornRun.motions_of_frames
-
-    def forward(first: Tensor, second: Tensor) -> np.ndarray:
-        motions = straight(run, first, second)
-        motions[:, :3] = np.eye(3, 4)
-        motions[:, 2, 3] = -0.6
-        return motions
-
-    run.motions_of_frames = forward  # type: ignore[method-assign]
-    for rate in (10.0, 30.0):
-        unit = find_unit(run, Sequence("film", Film(61, rate)), MeanSpeed(10.0))
-        assert unit.metres == pytest.approx(10 * 0.3 / 0.6)
 
 
 def test_a_run_keeps_its_gap(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_a_second_prediction_replaces_the_first(
     assert run(capsys, *words)[0] == 0
     words[2] = tmp_path / "short"
     status, _, err = run(capsys, *words, "--formats", "npz")
-    assert status == 0 and "removed the 17 files of an earlier prediction" in err
+    assert status == 0 and "removed the 23 files of an earlier prediction" in err
     assert files(out) == {
         "depth/0000000000.npz", "depth/0000000001.npz", "unit.json", "files.txt",
         "trajectory_kitti.txt", "trajectory_tum.txt",

@@ -211,7 +211,10 @@ def test_commands_see_straight_frames(
                 video.write(bent(index), index / 10)
     if name == "landscape":  # ground truth tells its matches, where there is some
         source = footage / "images"
-    if name == "confidence":  # which varies the colours of what it learns from
+    if name.split()[0] in (
+        "confidence",
+        "refine",
+    ):  # which varies the colours of what it learns from
         monkeypatch.setattr(confidence_fit, "_vary", lambda images, _: images)
     camera = egodepth.load(bent_run).open(footage / "images")[0].camera
     assert camera is not None

@@ -93,6 +93,12 @@ class Budget:
         """Seconds left for steps; negative if the planned time is exceeded."""
         return PLANNED_SHARE * self.seconds - self.used
 
+    @property
+    def step_seconds(self) -> float:
+        """Seconds of a usual step: of the latest ones, or as measured before training."""
+        known = len(self._recent) >= MIN_TIMED_STEPS
+        return _typical(self._recent) if known else self.times.mean()
+
     def first_fit(self, reserved: float = 0.0) -> int:
         """Number of steps that fit before the first one; may be 0. ``reserved``: see :meth:`revise`."""
         return max(0, min(self._max_steps, int((self.left - reserved) / self.times.mean())))

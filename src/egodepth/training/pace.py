@@ -64,8 +64,8 @@ class Pace:
 
     @property
     def step_seconds(self) -> float:
-        """Seconds per step as measured before training; 0 without a time budget."""
-        return self.budget.times.mean() if self.budget is not None else 0.0
+        """Seconds per step; 0 without a time budget."""
+        return self.budget.step_seconds if self.budget is not None else 0.0
 
     def plan(self, compare: Comparisons) -> None:
         """Decide on the number of steps of a new training, and print the plan.
