@@ -284,6 +284,29 @@ def loading(facts: dict[str, Any]) -> Rows:
     return rows
 
 
+def confidence(facts: dict[str, Any]) -> Rows:
+    """Ways to tell how sure depth is, on each footage."""
+    rows = [
+        [
+            "footage",
+            "way",
+            "AUSE Abs Rel",
+            "AUSE RMSE",
+            "Abs Rel, all",
+            "surest 80 %",
+            "within 1, 2 dev.",
+        ]
+    ]
+    for name, found in facts["results"].items():
+        for way, v in found["ways"].items():
+            cover = [percent(v[key]) for key in ("coverage_1", "coverage_2")]
+            means = " ".join(cover) if way.startswith("builtin") else ""  # others are no deviations
+            numbers = [f"{v['ause_abs_rel']:.3f}", f"{v['ause_rmse']:.2f}"]
+            errors = [f"{found['abs_rel']:.3f}", f"{v['sure_abs_rel']:.3f}"]
+            rows.append([name, way, *numbers, *errors, means])
+    return rows
+
+
 def inference(facts: dict[str, Any]) -> Rows:
     """Latency of each backend."""
     first = next(iter(facts["results"].values()))["latency_ms"]
@@ -347,6 +370,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "dense_kitti": dense,
     "clouds": clouds,
     "steady": steady,
+    "confidence": confidence,
     "van": van,
     "builtin": builtin,
     "builtin_start": builtin_start,
