@@ -125,9 +125,7 @@ def _by_distance(run: Run, sequence: Sequence, known: MeasuredDistance) -> Unit:
     )
 
 
-def unit_by_motion(
-    positions: np.ndarray, times: np.ndarray, known: KnownLength, gap: float = 0.0
-) -> Unit:
+def unit_by_motion(positions: np.ndarray, times: np.ndarray, known: KnownLength) -> Unit:
     """Unit from a mean speed or a GPS track.
 
     The speed is the mean over all of the footage, stops included. The path is measured in steps of WINDOW
@@ -140,22 +138,21 @@ def unit_by_motion(
         positions: (N, 3) of the camera, in the run's unit.
         times: (N,) seconds.
         known: speed or track.
-        gap: seconds over which the positions were interpolated.
 
     Raises:
         EgodepthError: a camera that stands still, a path that is noise, too few frames, or a track that does
             not fit.
     """
     if isinstance(known, GpsTrack):
-        return _by_gps(positions, times, known.path, gap)
+        return _by_gps(positions, times, known.path)
     assert isinstance(known, MeanSpeed)
-    _check_motion(positions, times, gap, "--speed")
-    own = _mean_speed(positions, times, max(WINDOW, gap))
+    _check_motion(positions, times, "--speed")
+    own = _mean_speed(positions, times, WINDOW)
     speed = known.metres_per_second
     return Unit(speed / own, f"metres, by a mean speed of {speed:g} m/s")
 
 
-def _check_motion(positions: np.ndarray, times: np.ndarray, gap: float, option: str) -> None:
+def _check_motion(positions: np.ndarray, times: np.ndarray, option: str) -> None:
     """Check that a path is motion, not noise. The correlation of consecutive displacements is near 1 for a
     moving camera, 0 for a random walk and -0.5 for jitter around one position.
 
@@ -165,7 +162,7 @@ def _check_motion(positions: np.ndarray, times: np.ndarray, gap: float, option: 
     duration = float(times[-1] - times[0])
     if not (np.ptp(positions, axis=0) > 0).any() or duration <= 0:
         raise EgodepthError(f"{option} gives no scale: the camera or the time stands still")
-    lag = max(min(WINDOW / 2, duration / 4), gap, float(np.median(np.diff(times))))
+    lag = max(min(WINDOW / 2, duration / 4), float(np.median(np.diff(times))))
     middle = np.searchsorted(times, times + lag - TIME_TOLERANCE)
     end = np.searchsorted(times, times + 2 * lag - 2 * TIME_TOLERANCE)
     start = np.flatnonzero(end < len(times))
@@ -224,7 +221,7 @@ def _jitter(positions: np.ndarray, times: np.ndarray) -> float:
     return float(np.median(squared)) * MEAN_OVER_MEDIAN
 
 
-def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) -> Unit:
+def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path) -> Unit:
     moments, track = read_gps(path, float(times[0]))
     since = times - times[0]
     covered = (since >= moments[0]) & (since <= moments[-1])
@@ -234,7 +231,7 @@ def _by_gps(positions: np.ndarray, times: np.ndarray, path: Path, gap: float) ->
             "too little of the footage"
         )
     positions, since = positions[covered], since[covered]
-    _check_motion(positions, since, gap, "--gps")
+    _check_motion(positions, since, "--gps")
     places = np.column_stack([np.interp(since, moments, column) for column in track.T])
     # Not a tenth of the path's length, which grows with the noise of every position.
     wanted = max(MIN_TRAVEL, float(np.linalg.norm(np.ptp(places, axis=0))) / 10)
