@@ -10,7 +10,8 @@ SERVER = """
 import json, os, sys, tempfile, traceback
 
 import egodepth.cli.root, egodepth.data.preparation.structure_from_motion, egodepth.data.synthetic.street
-import egodepth.inference.odometry, egodepth.inference.predict, egodepth.training.run
+import egodepth.inference.odometry.track, egodepth.inference.predict, egodepth.training.run
+import egodepth.report.plots, lightning.pytorch.loggers, timm, torch.utils.tensorboard  # imported when needed
 
 for line in sys.stdin:
     code, arguments, environment = json.loads(line)
