@@ -272,9 +272,8 @@ def reading(path: str | Path, description: str, hint: str = "") -> Iterator[None
             f"{description} is missing: there is no file {missing}{meant}"
         ) from error
     except Exception as error:
-        if (
-            sys.is_finalizing()
-        ):  # a reader that Python closes at its end, when nothing can be imported any more
+        # A reader that Python closes at its end, when nothing can be imported any more.
+        if sys.is_finalizing():
             return
         # FFmpeg's errors, too, have a strerror.
         system = getattr(error, "strerror", None) or (

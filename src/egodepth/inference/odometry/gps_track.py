@@ -102,9 +102,8 @@ def read_gps(path: Path, clock: float | None = None) -> tuple[np.ndarray, np.nda
             f"the positions of the GPS track {path} are {step:g} s apart, too far for a track along footage"
         )
     latitude, longitude = np.radians(places[~lost][first]).T
-    turned = (longitude - longitude[0] + math.pi) % (
-        2 * math.pi
-    ) - math.pi  # also across 180 degrees
+    # Modulo a turn, since a track may cross 180 degrees.
+    turned = (longitude - longitude[0] + math.pi) % math.tau - math.pi
     east = turned * math.cos(float(np.median(latitude))) * EARTH_RADIUS
     track = np.column_stack([east, (latitude - latitude[0]) * EARTH_RADIUS])
     kept = _without_jumps(times, track, path)
