@@ -93,6 +93,18 @@ def test_one_scale_for_the_set(footage: Path, tmp_path: Path) -> None:
     assert {image.scores["scale"] for image in scores.images} == {6.0}
 
 
+def test_of_two_maps_of_a_frame_the_array_is_read_with_a_word(
+    footage: Path, tmp_path: Path
+) -> None:
+    write_predictions(tmp_path / "theirs", "npy")
+    Image.new("I;16", (80, 40)).save(tmp_path / "theirs" / "0000000001.png")
+    sequences = [read_source(str(footage))[0]]
+    told = r"0000000001\.npy is read, and 0000000001\.png of the same name is not \(1 such files\)"
+    with pytest.warns(EgodepthWarning, match=told):
+        scores = evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
+    assert len(scores.images) == 3
+
+
 def test_missing_predictions_are_named(footage: Path, tmp_path: Path) -> None:
     write_predictions(tmp_path / "theirs", "npy")
     (tmp_path / "theirs" / "0000000001.npy").unlink()
@@ -136,9 +148,11 @@ def test_a_disparity_of_zero_is_the_farthest_depth(footage: Path, tmp_path: Path
     sequences = [read_source(str(footage))[0]]
     for scaling in ("median", "affine", "set_median"):
         protocol = replace(INDOOR, scaling=scaling)
-        scores = evaluate_predictor(
-            Predictions(tmp_path / "theirs", "inverse"), sequences, protocol
-        )
+        told = r"3 of 3 images are infinitely far at up to 0\.031 % .* count as 10 m"
+        with pytest.warns(EgodepthWarning, match=told):
+            scores = evaluate_predictor(
+                Predictions(tmp_path / "theirs", "inverse"), sequences, protocol
+            )
         assert scores.summary["images"] == 3 and not scores.left_out
         assert scores.summary["abs_rel"] == pytest.approx(7 / 3 / 3200, rel=1e-3)
 

@@ -2,6 +2,7 @@
 
 import math
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from zipfile import ZipFile
 
 import numpy as np
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.files import reading, visible
 from egodepth.data.image_files import read_depth_png
 from egodepth.data.pixels import open_image
@@ -26,12 +27,21 @@ LIKE_DISPARITY = re.compile(r"disp|inv|idepth", re.IGNORECASE)
 
 
 def depth_maps(folder: Path) -> dict[str, Path]:
-    """Depth maps in a folder by file name without suffix; arrays take precedence over images."""
+    """Depth maps in a folder by file name without suffix; arrays go before images, with a warning."""
     found: dict[str, Path] = {}
+    passed_over = []
     for suffix in DEPTH_SUFFIXES:
         for path in visible(folder):
-            if path.suffix.lower() == suffix:
-                found.setdefault(path.stem, path)
+            if path.suffix.lower() == suffix and found.setdefault(path.stem, path) != path:
+                passed_over.append(path)
+    if passed_over:
+        other = passed_over[0]
+        warnings.warn(
+            f"{folder}: {found[other.stem].name} is read, and {other.name} of the same name is not "
+            f"({len(passed_over)} such files)",
+            EgodepthWarning,
+            stacklevel=2,
+        )
     return found
 
 

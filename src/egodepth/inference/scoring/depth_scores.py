@@ -308,6 +308,7 @@ def score_pairs(
     images: list[ImageScores] = []
     constant: list[dict[str, float]] = []
     left_out: list[str] = []
+    infinite: list[float] = []
     confidence: list[ConfidenceScores] = []
     for p in pairs():
         try:
@@ -327,21 +328,42 @@ def score_pairs(
             left_out.append(f"{where}{f' ({p.name})' if p.name else ''}: {error}")
             continue
         images.append(ImageScores(p.sequence, p.frame, scores))
+        infinite.append(float(np.isinf(p.prediction[p.truth > 0]).mean()))
         guess = np.full_like(p.truth, np.median(p.truth[(p.truth > 0) & np.isfinite(p.truth)]))
         plain = replace(protocol, scaling="median")
         constant.append(score_depth(guess, p.truth, plain, p.texture, ground=p.ground))
-    if left_out:
-        total = len(images) + len(left_out)
-        text = f"{len(left_out)} of {total} images could not be scored: {'; '.join(left_out[:3])}"
-        text += "; ..." if len(left_out) > 3 else ""
-        if not images:
-            raise EgodepthError(text)
-        warnings.warn(text, EgodepthWarning, stacklevel=3)
+    _tell_left_out(images, left_out)
+    _tell_infinite(infinite, protocol)
     summary = summarize_depth([image.scores for image in images])
     return DepthScores(
         summary, summarize_depth(constant), protocol, images, note, tuple(left_out),
         mean_curves(confidence),
     )  # fmt: skip
+
+
+def _tell_left_out(images: list[ImageScores], left_out: list[str]) -> None:
+    """Raise EgodepthError if no image could be scored, warn if some could not."""
+    if not left_out:
+        return
+    total = len(images) + len(left_out)
+    text = f"{len(left_out)} of {total} images could not be scored: {'; '.join(left_out[:3])}"
+    text += "; ..." if len(left_out) > 3 else ""
+    if not images:
+        raise EgodepthError(text)
+    warnings.warn(text, EgodepthWarning, stacklevel=4)
+
+
+def _tell_infinite(shares: list[float], protocol: DepthProtocol) -> None:
+    """Warn of infinite depth, given its share of the pixels of each image."""
+    count = sum(share > 0 for share in shares)
+    if count:
+        warnings.warn(
+            f"the predictions of {count} of {len(shares)} images are infinitely far at up to "
+            f"{100 * max(shares):.2g} % of the pixels (a disparity of 0): there they count as "
+            f"{protocol.max_depth:g} m",
+            EgodepthWarning,
+            stacklevel=4,
+        )
 
 
 def _rays(sequence: Sequence, size: tuple[int, int]) -> np.ndarray | None:
