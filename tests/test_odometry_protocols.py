@@ -15,6 +15,7 @@ from egodepth.evaluation.odometry import (
     align_trajectory,
     describe,
     path_lengths,
+    rotations_look_transposed,
     score_trajectory,
     segment_errors,
     snippet_errors,
@@ -185,6 +186,20 @@ def test_frames_without_truth_are_left_out() -> None:
     assert scores["rpe_translation_m"] < expected["rpe_translation_m"] * 1.2
     errors = np.linalg.inv(np.linalg.inv(truth[:-1]) @ truth[1:])
     assert errors.shape == (39, 4, 4)
+
+
+def test_transposed_rotations_are_told_though_no_position_is_wrong(tmp_path: Path) -> None:
+    truth = curve()
+    world = se3.exp(torch.tensor([0.3, -0.2, 0.5, 4.0, 1.0, -2.0]).double()).numpy()
+    transposed = world @ truth
+    transposed[:, :3, :3] = transposed[:, :3, :3].transpose(0, 2, 1)
+    write_kitti(tmp_path / "truth.txt", truth)
+    write_kitti(tmp_path / "found.txt", transposed)
+    with pytest.warns(EgodepthWarning, match="fit those of truth.txt only when transposed"):
+        scores = evaluate_trajectory_file(tmp_path / "found.txt", tmp_path / "truth.txt")
+    assert scores.summary["ate_m"] < 1e-3
+    for other in (noisy(truth), truth[:, :, [1, 2, 0, 3]]):
+        assert not rotations_look_transposed(other, truth)
 
 
 def test_formats_agree_with_evo(tmp_path: Path) -> None:

@@ -26,6 +26,9 @@ START_STEP = 10
 """Frames between the starts of consecutive segments."""
 SNIPPET_FRAMES = 5
 MIN_POSES = 3
+MIN_TURN, TRANSPOSED_SHARE = np.radians(5.0), 0.25
+"""Mean rotation error from which transposed rotations are tried, and the share of it to which they must bring
+it."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +117,19 @@ def score_trajectory(
             "r_rel_deg_100m": 100 * float(np.degrees(np.mean([s.rotation for s in segments]))),
         }
     return scores
+
+
+def rotations_look_transposed(
+    estimate: Float64[ndarray, "n 4 4"], truth: Float64[ndarray, "n 4 4"]
+) -> bool:
+    """Whether the estimate's rotations since the first frame fit the true ones only when transposed, as those
+    of ``camera_from_world`` do, or of conjugate quaternions. No score of positions shows it."""
+    rotations = estimate[:, :3, :3]
+    true = truth[0, :3, :3].T @ truth[:, :3, :3]
+    as_given = rotations[0].T @ rotations
+    transposed = rotations[0] @ rotations.transpose(0, 2, 1)
+    error, other = (_angles(true.transpose(0, 2, 1) @ r).mean() for r in (as_given, transposed))
+    return bool(error > MIN_TURN and other < TRANSPOSED_SHARE * error)
 
 
 def describe(alignment: TrajectoryAlignment, scores: dict[str, float]) -> str:

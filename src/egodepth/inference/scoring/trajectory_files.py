@@ -1,13 +1,20 @@
 """Score a trajectory file against another file or the poses of a data set; needs no PyTorch."""
 
+import warnings
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from egodepth.core.errors import EgodepthError
-from egodepth.evaluation.odometry import MIN_POSES, TrajectoryAlignment, describe, score_trajectory
+from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.evaluation.odometry import (
+    MIN_POSES,
+    TrajectoryAlignment,
+    describe,
+    rotations_look_transposed,
+    score_trajectory,
+)
 from egodepth.geometry.trajectory import (
     RecordedTrajectory,
     associate,
@@ -68,6 +75,13 @@ def compare_trajectories(
     out."""
     scores = score_trajectory(estimate, truth, alignment)
     known = np.isfinite(truth).all((1, 2)) & np.isfinite(estimate).all((1, 2))
+    if rotations_look_transposed(estimate[known], truth[known]):
+        warnings.warn(
+            f"the estimated rotations fit those of {name} only when transposed: one of the two seems to hold "
+            "poses from world to camera, or conjugate quaternions; positions are scored as they are",
+            EgodepthWarning,
+            stacklevel=2,
+        )
     if not known.all():
         by += f", {known.sum()} of {len(known)} poses"
     return OdometryScores(scores, estimate[known], truth[known], name, alignment, by)
