@@ -128,7 +128,9 @@ def rotations_look_transposed(
     true = truth[0, :3, :3].T @ truth[:, :3, :3]
     as_given = rotations[0].T @ rotations
     transposed = rotations[0] @ rotations.transpose(0, 2, 1)
-    error, other = (_angles(true.transpose(0, 2, 1) @ r).mean() for r in (as_given, transposed))
+    error, other = (
+        _rotation_angles(true.transpose(0, 2, 1) @ r).mean() for r in (as_given, transposed)
+    )
     return bool(error > MIN_TURN and other < TRANSPOSED_SHARE * error)
 
 
@@ -262,9 +264,12 @@ def _relative_errors(
 
 
 def _angles(motions: Float64[ndarray, "n 4 4"]) -> Any:
-    """Rotation angles in radians: twice the sine is the norm of R - R^T as a vector, twice the cosine is the
-    trace minus one."""
-    r = motions[:, :3, :3]
+    return _rotation_angles(motions[:, :3, :3])
+
+
+def _rotation_angles(r: Float64[ndarray, "n 3 3"]) -> Any:
+    """Angles in radians: twice the sine is the norm of R - R^T as a vector, twice the cosine is the trace minus
+    one."""
     skew = r - r.transpose(0, 2, 1)
     sine = np.linalg.norm(np.stack([skew[:, 2, 1], skew[:, 0, 2], skew[:, 1, 0]]), axis=0)
     return np.arctan2(sine, np.trace(r, axis1=1, axis2=2) - 1)
