@@ -17,6 +17,7 @@ from rich.table import Table
 import egodepth
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
+from egodepth.data.sequence import place_of_number
 from egodepth.inference.export.cloud import consistent_views
 from egodepth.inference.multi_view import DepthFrom
 from egodepth.inference.odometry.track import track_sequence
@@ -38,7 +39,7 @@ def measure(run: Run, data: Path, name: str) -> dict[str, dict[str, float]]:
     tracked = track_sequence(run, sequence)
     trajectory = replace(tracked, unit=OWN_UNIT)
     truths = sequence.ground_truth("depth")
-    place = {number: index for index, number in enumerate(sequence.frames.numbers)}
+    place = place_of_number(sequence.frames)
     results = {}
     for depth in get_args(DepthFrom):
         ratios, count = [], 0

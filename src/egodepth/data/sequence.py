@@ -289,13 +289,18 @@ def time_per_frame(frames: Frames) -> float | None:
     return float(np.median(steps)) if len(steps) and np.median(steps) > 0 else None
 
 
+def place_of_number(frames: Frames) -> dict[int, int]:
+    """The place of each frame among the frames, by its number."""
+    return {number: place for place, number in enumerate(frames.numbers)}
+
+
 def read_numbered(frames: Frames, numbers: Iterable[int]) -> Iterator[Frame]:
     """Yield frames by their numbers, which must ascend; broken frames of a video are skipped.
 
     Raises:
         EgodepthError: see :meth:`Frames.at`.
     """
-    places = {number: i for i, number in enumerate(frames.numbers)}
+    places = place_of_number(frames)
     return frames.at([places[int(number)] for number in numbers])
 
 

@@ -111,10 +111,10 @@ def score_pair(
         return None
     found = change[valid].numpy()
     size = np.abs(found)
-    there = np.isfinite(depth) & (np.asarray(depth) > 0)
+    known = np.isfinite(depth) & (np.asarray(depth) > 0)
     return PairStillness(
         float(np.median(size)), float(np.percentile(size, 95)), float(np.median(found)), share,
-        float(depth_edges(np.asarray(depth), there).mean()), _step(np.asarray(depth), there),
+        float(depth_edges(np.asarray(depth), known).mean()), _step(np.asarray(depth), known),
     )  # fmt: skip
 
 
@@ -138,9 +138,8 @@ def summarize_stillness(pairs: Iterable[PairStillness]) -> dict[str, Any]:
     rows = list(pairs)
     if not rows:
         raise EgodepthError(
-            "no two neighbouring frames see the same: too few pixels of one, moved by the trajectory, are "
-            "in the "
-            "picture of the next; is the trajectory that of this footage?"
+            "no two neighbouring frames see the same: too few pixels of one, moved by the trajectory, are in "
+            "the picture of the next; is the trajectory that of this footage?"
         )
     mean = {name: math.fsum(getattr(p, name) for p in rows) / len(rows) for name in
             ("median", "p95", "compared", "edges", "step")}  # fmt: skip

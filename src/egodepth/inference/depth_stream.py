@@ -1,6 +1,7 @@
 """Depth of footage, frame by frame in batches, as single images or steady."""
 
 from collections.abc import Iterator
+from itertools import repeat
 from typing import NamedTuple
 
 import numpy as np
@@ -54,9 +55,8 @@ def depth_stream(
 
 def _maps(run: Run, frames: list[Frame], prepared: Tensor, size: tuple[int, int]) -> list[Maps]:
     with naming(*frames):
-        if run.has_confidence:
-            return list(map(Maps, *run.both_of_frames(prepared, *size)))
-        return [Maps(depth, None) for depth in run.depth_of_frames(prepared, *size)]
+        depth, deviation = run.maps_of_frames(prepared, *size)
+    return list(map(Maps, depth, repeat(None) if deviation is None else deviation))
 
 
 def _batches(frames: Iterator[Frame]) -> Iterator[list[Frame]]:

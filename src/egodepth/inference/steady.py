@@ -155,15 +155,15 @@ class SteadyDepth:
             return inverse
         # The place in the last frame depends on the scale, so it is looked up again with the common one.
         log_scale = found.residual[found.known].median()
-        found = self._compare(before, inverse * (-log_scale).exp(), motion)
+        scaled = inverse * (-log_scale).exp()
+        found = self._compare(before, scaled, motion)
         if not found.known.any():
             return inverse
-        trust = self._trust(
-            found, before.image, image, inverse * (-log_scale).exp(), motion, deviation
-        )
+        relative = _relative(deviation, inverse)
+        trust = self._trust(found, before.image, image, scaled, motion, relative)
         if float((trust > 0)[found.known].float().mean()) < MIN_AGREEING_SHARE:
             return inverse
-        precision = _relative(deviation, inverse).pow(-2)
+        precision = relative.pow(-2)
         weight = found.weight * trust
         beside = _is_smooth(inverse).float()
         correction = _blur(beside * weight * found.residual)
@@ -194,12 +194,12 @@ class SteadyDepth:
 
     def _trust(
         self, found: _Comparison, last_image: Tensor, image: Tensor, inverse: Tensor,
-        motion: Tensor, deviation: Tensor | None,
+        motion: Tensor, relative: Tensor,
     ) -> Tensor:  # fmt: skip
         """Factor in [0, 1] on the weight of the carried depth, Tukey's of the residual."""
         carried = inverse * (-found.residual).exp()
-        there, _, _ = reproject(1 / carried[None], motion[None], self.camera, self.camera)
-        views = sample(last_image[None], torch.stack([found.pixels, there[0]])[None])[0]
+        by_depth, _, _ = reproject(1 / carried[None], motion[None], self.camera, self.camera)
+        views = sample(last_image[None], torch.stack([found.pixels, by_depth[0]])[None])[0]
         views = torch.cat([views.transpose(0, 1), last_image[None]])[:, None]
         losses = photometric_loss(views, target_statistics(image[None]))
         losses = F.avg_pool2d(losses, WINDOW, 1, WINDOW // 2, count_include_pad=False)[:, 0]
@@ -209,7 +209,7 @@ class SteadyDepth:
         own = 1.4826 * float(found.residual[found.known].abs().median())
         last = self._deviation
         self._deviation = own if last is None else FORGETTING * last + (1 - FORGETTING) * own
-        unit = self._deviation * _relative(deviation, inverse)
+        unit = self._deviation * relative
         agreement = (torch.minimum(by_new, unmoved) / by_carried).clamp(max=1)
         gate = GATE * agreement**IMAGE_POWER * unit
         trust = (1 - (found.residual / gate.clamp(min=1e-6)).square()).clamp(min=0).square()

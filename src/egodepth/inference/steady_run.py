@@ -88,12 +88,8 @@ class SteadyRun:
         Raises:
             NotFiniteError: the run predicts depth or motion that is not finite.
         """
-        deviation = None
         with naming(frame):
-            if self.run.has_confidence:
-                depth, deviation = self.run.both_of_frames(image[None], *image.shape[-2:])
-            else:
-                depth = self.run.depth_of_frames(image[None], *image.shape[-2:])
+            depth, deviation = self.run.maps_of_frames(image[None], *image.shape[-2:])
         inverse = 1 / torch.from_numpy(depth[0])
         known = None if deviation is None else torch.from_numpy(deviation[0])
         steady = self._filter.update(inverse, image.cpu(), self._pose(frame), known)

@@ -154,13 +154,7 @@ def fit_confidence(
     for _ in progress.track(range(steps), "learning confidence", steps, "steps"):
         images, known = _stack(draw(rng))
         images = _vary(images, noise).to(device)
-        with torch.no_grad():
-            inverse, features = depth_and_features(depth, images)
-        error, valid = log_errors(inverse, known.to(device))
-        log_scale = F.interpolate(
-            head.log_scale(images, inverse, features), error.shape[-2:], mode="bilinear",
-            align_corners=False,
-        )[:, 0]  # fmt: skip
+        log_scale, error, valid = _scales_and_errors(depth, head, images, known.to(device))
         loss = ((error * (-log_scale).exp() + log_scale) * valid).sum() / valid.sum().clamp(min=1)
         optimizer.zero_grad()
         loss.backward()
@@ -190,13 +184,9 @@ def calibrate_confidence(
         images, known = _stack([frame])
         if int((known > 0).sum()) < MIN_KNOWN:
             continue
-        images = images.to(device)
-        inverse, features = depth_and_features(depth, images)
-        error, valid = log_errors(inverse, known.to(device))
-        log_scale = F.interpolate(
-            head.log_scale(images, inverse, features), error.shape[-2:], mode="bilinear",
-            align_corners=False,
-        )[:, 0]  # fmt: skip
+        log_scale, error, valid = _scales_and_errors(
+            depth, head, images.to(device), known.to(device)
+        )
         at = valid.cpu().numpy().ravel().nonzero()[0]
         at = rng.permutation(at)[:CALIBRATION_PIXELS]
         scales.append(log_scale.flatten().cpu()[at])
@@ -205,6 +195,20 @@ def calibrate_confidence(
         raise EgodepthError("no frame has known depth, so that confidence can't be calibrated")
     head.to("cpu").calibrate(torch.cat(scales), torch.cat(errors))
     head.to(device)
+
+
+def _scales_and_errors(
+    depth: DepthNet | TransformersDepth, head: ConfidenceHead, images: Tensor, known: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log scale of the errors that a head predicts, and the two of :func:`log_errors`, (B, h, w) each."""
+    with torch.no_grad():
+        inverse, features = depth_and_features(depth, images)
+    error, valid = log_errors(inverse, known)
+    log_scale = F.interpolate(
+        head.log_scale(images, inverse, features), error.shape[-2:], mode="bilinear",
+        align_corners=False,
+    )  # fmt: skip
+    return log_scale[:, 0], error, valid
 
 
 def _stack(frames: list[KnownFrame]) -> tuple[Tensor, Tensor]:

@@ -336,6 +336,15 @@ class Run(
         self._require("a deviation", np.isfinite(deviation))
         return depth, deviation
 
+    def maps_of_frames(
+        self, frames: Tensor, height: int, width: int
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Depth as from :meth:`depth_of_frames`, and its deviation as from :meth:`both_of_frames`; None for a
+        run without confidence."""
+        if self.has_confidence:
+            return self.both_of_frames(frames, height, width)
+        return self.depth_of_frames(frames, height, width), None
+
     def _resized(
         self, compute: Compute, frames: Tensor, height: int, width: int
     ) -> tuple[np.ndarray, Tensor]:

@@ -97,10 +97,10 @@ def neighbours_as_labels(
         batch = augment(raw, 0, enabled=False)
         inverse = networks.depth(batch.target_input, scales=1)[0]
         motions, _ = motions_of_batch(networks, batch, inverse, settings)
-        theirs = 1 / networks.depth(batch.sources_input[0], scales=1)[0]
+        neighbour = 1 / networks.depth(batch.sources_input[0], scales=1)[0]
         camera = batch.camera.resize(*inverse.shape[-2:])
         pixels, projected, valid = reproject(1 / inverse[:, 0], motions[0], camera, camera)
-        ratio = sample(theirs, pixels)[:, 0] / projected
+        ratio = sample(neighbour, pixels)[:, 0] / projected
         valid &= ratio.log().abs() < MAX_LOG_RATIO
         known = torch.where(valid, inverse[:, 0] / ratio, 0).cpu().numpy()
         images = raw.frames[0].permute(0, 2, 3, 1).cpu().numpy()

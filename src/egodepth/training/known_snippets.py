@@ -12,7 +12,7 @@ from torch import Tensor
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.footage.frame_cache import resize_frame
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import Sequence, place_of_number
 from egodepth.evaluation.depth import TRUTHS, DepthProtocol, crop_mask
 from egodepth.evaluation.landscape import texture
 from egodepth.settings.training import TrainSettings
@@ -142,7 +142,7 @@ def _place(
 ) -> _Place | str:
     """The sources of a target, or in words why there are none."""
     sequence = sequences[index]
-    positions = {number: i for i, number in enumerate(sequence.frames.numbers)}
+    positions = place_of_number(sequence.frames)
     number, poses = sequence.frames.numbers[target], sequence.world_from_camera
     assert poses is not None
     sources, motions = [], []

@@ -13,7 +13,7 @@ import torch
 from egodepth.core.errors import EgodepthError
 from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
 from egodepth.data.preparation.survey import Survey
-from egodepth.data.sequence import ChangedFrames, Frame, Frames, Sequence
+from egodepth.data.sequence import ChangedFrames, Frame, Frames, Sequence, place_of_number
 from egodepth.data.shards.chunks import Chunks
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.lens import Lens, Undistortion
@@ -195,8 +195,8 @@ def pack_clip(
         lens = frames.change.lens
         facts["lens"] = [lens.model, *lens.coefficients]
         facts["distorted"] = _camera_facts(frames.change.distorted_camera)
-    numbers = {number: i for i, number in enumerate(frames.numbers)}
-    kept = [numbers[int(number)] for number in clip.numbers]  # a video's broken frames are gone
+    places = place_of_number(frames)
+    kept = [places[int(number)] for number in clip.numbers]  # a video's broken frames are gone
     arrays = {
         "numbers": np.asarray(clip.numbers), "rig_from_camera": sequence.rig_from_camera,
         "excluded": np.array(sorted(clip.excluded_pairs), np.int64).reshape(-1, 2),

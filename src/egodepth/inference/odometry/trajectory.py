@@ -10,7 +10,7 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.outputs import OutputFolder
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import Sequence, place_of_number
 from egodepth.geometry.pose_writing import write_kitti, write_tum
 from egodepth.runs.unit import OWN_UNIT, Unit
 
@@ -78,7 +78,7 @@ class Trajectory:
         none."""
         if sequence.world_from_camera is None:
             return None
-        places = {number: place for place, number in enumerate(sequence.frames.numbers)}
+        places = place_of_number(sequence.frames)
         return sequence.world_from_camera[[places[number] for number in self.numbers]]
 
     @property

@@ -11,7 +11,7 @@ import numpy as np
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.prefetch import prefetch
-from egodepth.data.sequence import Sequence
+from egodepth.data.sequence import Sequence, place_of_number
 from egodepth.evaluation.temporal import PairStillness, score_pair, summarize_stillness
 from egodepth.geometry.trajectory import poses_at, read_trajectory
 from egodepth.inference.odometry.track import TrackingInterrupted, track_sequence
@@ -114,7 +114,7 @@ def _poses(
     except TrackingInterrupted as stop:
         raise KeyboardInterrupt from stop  # a part is not scored
     poses = np.full((len(sequence.frames), 4, 4), np.nan)
-    places = {number: place for place, number in enumerate(sequence.frames.numbers)}
+    places = place_of_number(sequence.frames)
     poses[[places[number] for number in tracked.numbers]] = tracked.poses
     return poses, "the run's own odometry"
 
@@ -126,9 +126,8 @@ def _poses_of_file(path: Path, sequence: Sequence) -> np.ndarray:
         return recorded.poses
     if recorded.times is None or times is None:
         raise EgodepthError(
-            f"{path} has {len(recorded.poses)} poses, {sequence.name} {count} frames: give a pose per "
-            f"frame, or "
-            "times on both sides"
+            f"{path} has {len(recorded.poses)} poses, {sequence.name} {count} frames: give a pose per frame, "
+            "or times on both sides"
         )
     known = np.isfinite(recorded.poses).all((1, 2))
     poses = poses_at(times, recorded.times[known], recorded.poses[known], MAX_APART)
@@ -145,11 +144,11 @@ def _poses_of_file(path: Path, sequence: Sequence) -> np.ndarray:
 
 def _pairs(
     predictor: Predictor, sequence: Sequence, poses: np.ndarray, numbers: list[int]
-) -> "list[PairStillness]":
+) -> list[PairStillness]:
     assert sequence.camera is not None
     size = working_size(sequence, MAX_WIDTH)
     camera = sequence.camera.resize(*size)
-    places = {number: place for place, number in enumerate(sequence.frames.numbers)}
+    places = place_of_number(sequence.frames)
     wanted = [places[n] for n in numbers if np.isfinite(poses[places[n]]).all()]
     before: tuple[int, np.ndarray] | None = None
     found = []
@@ -157,8 +156,8 @@ def _pairs(
     for frame in progress.track(frames, f"scoring stillness of {sequence.name}", len(wanted)):
         depth = predictor.predict(sequence, frame, size)
         if before is not None and frame.number - before[0] == 1:
-            here, there = poses[places[before[0]]], poses[places[frame.number]]
-            pair = score_pair(before[1], depth, np.linalg.inv(there) @ here, camera)
+            last, this = poses[places[before[0]]], poses[places[frame.number]]
+            pair = score_pair(before[1], depth, np.linalg.inv(this) @ last, camera)
             found += [pair] if pair is not None else []
         before = frame.number, depth
     return found
