@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -23,8 +24,10 @@ from tests.conftest import write_images
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.sources import read_source
+from egodepth.data.synthetic.street import read_street
 from egodepth.evaluation.depth import PROTOCOLS
 from egodepth.inference.odometry.known_length import CameraHeight, MeanSpeed
+from egodepth.inference.predict import predict_sequence
 from egodepth.inference.scoring.depth_scores import evaluate_depth
 from egodepth.runs.run import Run
 from egodepth.view.server import View
@@ -128,11 +131,18 @@ def test_depth_under_the_cursor(page: Any, view: View) -> None:
     box = page.locator("#picture").bounding_box()
     page.mouse.move(box["x"] + 0.75 * box["width"], box["y"] + 0.5 * box["height"])
     text = page.locator("#reading").text_content()
-    found = re.fullmatch(r"([\d.e+-]+) m at (\d+), (\d+)", text)
-    assert found and abs(int(found[2]) - 60) <= 1 and abs(int(found[3]) - 20) <= 1
-    depth = view.session.frames[0].depth
-    height, width = depth.shape
-    assert float(found[1]) == pytest.approx(float(depth[height // 2, 3 * width // 4]), rel=0.02)
+    found = re.fullmatch(r"([\d.]+) ± ([\d.]+) m at (\d+), (\d+)", text)
+    assert found and abs(int(found[3]) - 60) <= 1 and abs(int(found[4]) - 20) <= 1
+    frame = view.session.frames[0]
+    height, width = frame.depth.shape
+    depth, deviation = (
+        float(values[height // 2, 3 * width // 4]) for values in (frame.depth, frame.deviation)
+    )
+    places = found[1].partition(".")[2]
+    rounded = 10 ** -len(places)
+    assert rounded <= depth * deviation < 20 * rounded
+    assert float(found[1]) == pytest.approx(depth, rel=0.02, abs=rounded)
+    assert float(found[2]) == pytest.approx(depth * deviation, rel=0.02, abs=rounded)
     page.mouse.move(5, 5)
     assert not page.locator("#reading").is_visible()
 
@@ -149,6 +159,13 @@ def test_keyboard_slider_and_colours(page: Any) -> None:
     before = page.evaluate(look)
     page.keyboard.press("c")
     assert page.locator("#map").input_value() == "viridis" and page.evaluate(look) != before
+    before = page.evaluate(look)
+    page.locator("#layer").select_option("confidence")
+    assert page.evaluate(look) != before
+    assert "± 2 % or less" in page.locator("#near").text_content()
+    page.locator("body").click(position={"x": 3, "y": 3})
+    page.keyboard.press("d")
+    assert page.evaluate(look) == before
     page.locator("body").click(position={"x": 3, "y": 3})
     page.keyboard.press("Space")
     page.wait_for_function("!document.getElementById('label').textContent.startsWith('frame 4')")
@@ -212,6 +229,20 @@ def test_scores_are_those_of_the_protocol(
         s.frame: s.scores["abs_rel"] for s in evaluate_depth(run, [sequence], protocol).images
     }
     assert found == pytest.approx(wanted, rel=1e-5) and len(found) == (1 if truth == "depth" else 2)
+
+
+def test_steady_depth_is_that_of_predict(tiny_run: Path) -> None:
+    run, street = Run.load(tiny_run, "cpu"), read_street(3, frames=3)
+    session = Session(run, street, steady=True)
+    session.wait(60)
+    plain, steady = (
+        [seen.depth for seen in predict_sequence(run, street, steady=steady)][2]
+        for steady in (False, True)
+    )
+    height, width = session.frames[2].depth.shape
+    found = session.frames[2].depth.astype(np.float32)
+    off = [np.abs(cv2.resize(d, (width, height)) / found - 1).mean() for d in (plain, steady)]
+    assert off[1] < 0.2 * off[0]
 
 
 def test_a_length_that_tells_no_unit_is_said_and_all_is_shown(

@@ -28,6 +28,9 @@ class ViewRun(
     """footage: path of a video or folder, or KIND:ROOT; default: the training footage of the run"""
     odometry: bool = False
     """estimate motion as `egodepth odometry` does: better but slower"""
+    steady: bool = False
+    """keep depth from flickering: average it along the camera's motion, that of the footage's own poses or of
+    odometry that runs along"""
 
     def run(self) -> int:
         """See the class."""
@@ -50,7 +53,7 @@ class ViewRun(
         )
         view = View(
             run, self.at_rate(sequences), self.known_length(), get_protocol(default_protocol(sources[0])),
-            odometry=self.odometry, port=self.port,
+            odometry=self.odometry, steady=self.steady, port=self.port,
         )  # fmt: skip
         self.announce(view.address)
         try:

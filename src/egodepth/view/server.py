@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from egodepth.core.colours import LEAST_SURE, SUREST
 from egodepth.data.sequence import Sequence
 from egodepth.evaluation.depth import DepthProtocol
 from egodepth.inference.arguments import footage_of
@@ -35,14 +36,15 @@ class View:
 
     def __init__(
         self, run: Run, sequences: list[Sequence], known: KnownLength | None = None,
-        protocol: DepthProtocol | None = None, *, odometry: bool = False, port: int | None = None,
+        protocol: DepthProtocol | None = None, *, odometry: bool = False, steady: bool = False,
+        port: int | None = None,
     ):  # fmt: skip
         """Start to serve, in threads, until :meth:`stop`.
 
         Args:
             run: trained networks.
             sequences: footage; the first is shown first. Footage without a camera gets the run's.
-            known, protocol, odometry: see :class:`Session`.
+            known, protocol, odometry, steady: see :class:`Session`.
             port: port to listen on; by default the first free one.
 
         Raises:
@@ -51,7 +53,7 @@ class View:
         sequences = [footage_of(run, sequence) for sequence in sequences]
         self._sequences = {sequence.name: sequence for sequence in sequences}
         self._make: Callable[[Sequence], Session] = lambda sequence: Session(
-            run, sequence, known, protocol, odometry=odometry
+            run, sequence, known, protocol, odometry=odometry, steady=steady
         )
         self._lock = threading.Lock()
         self._left: list[Session] = []
@@ -84,12 +86,14 @@ class View:
             Route("/show", self._show, methods=["POST"]),
             Route("/image/{place:int}", self._image),
             Route("/depth/{place:int}", self._depth),
+            Route("/confidence/{place:int}", self._confidence),
         ]
 
     def _about(self, request: Request) -> Response:
         return JSONResponse({
             "title": self.title, "sequences": list(self._sequences), "curves": self._curves,
             "scene": f"http://127.0.0.1:{self._scene.port}/", "maps": _colour_maps(),
+            "deviations": [SUREST, LEAST_SURE],
         })  # fmt: skip
 
     def _choose(self, request: Request) -> Response:
@@ -112,8 +116,17 @@ class View:
         return Response(frame.image, media_type="image/jpeg")
 
     def _depth(self, request: Request) -> Response:
-        frame = self.session.frames[request.path_params["place"]]
-        return Response(frame.depth.astype("<f4").tobytes(), media_type="application/octet-stream")
+        return _values(self.session.frames[request.path_params["place"]].depth)
+
+    def _confidence(self, request: Request) -> Response:
+        deviation = self.session.frames[request.path_params["place"]].deviation
+        if deviation is None:
+            raise KeyError("the run has no confidence")
+        return _values(deviation)
+
+
+def _values(values: np.ndarray) -> Response:
+    return Response(values.astype("<f4").tobytes(), media_type="application/octet-stream")
 
 
 def _free_port() -> int:

@@ -39,6 +39,7 @@ class ViewFrame:
         number, time: number and time of the frame.
         image: image as JPEG.
         depth: (h, w) float16, in the unit of the session.
+        deviation: (h, w) float16, standard deviation of log depth; None if the run has no confidence.
         scores: depth metrics if there is ground truth, else empty.
     """
 
@@ -46,6 +47,7 @@ class ViewFrame:
     time: float | None
     image: bytes
     depth: np.ndarray
+    deviation: np.ndarray | None
     scores: dict[str, float]
 
 
@@ -68,7 +70,7 @@ class Session:
 
     def __init__(
         self, run: Run, sequence: Sequence, known: KnownLength | None = None,
-        protocol: DepthProtocol | None = None, *, odometry: bool = False,
+        protocol: DepthProtocol | None = None, *, odometry: bool = False, steady: bool = False,
     ):  # fmt: skip
         """Start predicting.
 
@@ -79,10 +81,11 @@ class Session:
             protocol: protocol to score depth with, if there is ground truth.
             odometry: estimate motion by direct alignment, slower but better than PoseNet's; always used if
                 there is no PoseNet.
+            steady: filter depth along the camera's motion, see :func:`predict_sequence`.
         """
         self.run, self.sequence = run, footage_of(run, sequence)
         self.known, self.protocol = known, protocol
-        self.odometry = odometry or not run.has_motion
+        self.odometry, self.steady = odometry or not run.has_motion, steady
         self.frames: list[ViewFrame] = []
         self.poses: np.ndarray | None = None
         self.loops: list[tuple[int, int]] = []
@@ -116,6 +119,7 @@ class Session:
             "scores": [frame.scores for frame in frames],
             "height": self.sequence.frames.height, "width": self.sequence.frames.width,
             "depth_height": height, "depth_width": width,
+            "confidence": self.run.has_confidence,
             "nearest": self.nearest, "unit": self.unit.text, "lost": self.lost,
             "loops": len(self.loops),
             "symbol": "m" if self.unit.metres else "units",
@@ -153,11 +157,12 @@ class Session:
         self.state = "predicting depth"
         poses = []
         factor = np.float32(self.unit.factor)
-        for place, seen in enumerate(predict_sequence(self.run, self.sequence)):
+        seen_frames = predict_sequence(self.run, self.sequence, steady=self.steady)
+        for place, seen in enumerate(seen_frames):
             if place % self._every == 0:
                 if seen.first_from_frame is not None:
                     poses.append(seen.first_from_frame)
-                self._add(seen.frame, seen.depth * factor, place)
+                self._add(seen.frame, seen.depth * factor, seen.deviation, place)
         numbers = [frame.number for frame in self.frames]
         if self.odometry:
             self.state = "finding the motion"
@@ -175,7 +180,9 @@ class Session:
         chosen = np.random.default_rng(0).permutation(len(cloud.points))[:MAX_CLOUD_POINTS]
         self.cloud = Cloud(cloud.points[chosen], cloud.colours[chosen])
 
-    def _add(self, frame: Frame, depth: np.ndarray, place: int) -> None:
+    def _add(
+        self, frame: Frame, depth: np.ndarray, deviation: np.ndarray | None, place: int
+    ) -> None:
         height, width = depth.shape
         if not self.nearest:
             self.nearest = float(np.percentile(depth, 2))
@@ -185,18 +192,19 @@ class Session:
             truth = truths[place]()
             size = (truth.shape[0], truth.shape[1])
             as_large = depth
-            if depth.shape != size:
+            if depth.shape != size and self.steady:
+                as_large = 1 / _resized(1 / depth, *size)
+            elif depth.shape != size:
                 with naming(frame):
                     as_large = self.run.depth(frame.image, size) * np.float32(self.unit.factor)
             scores = _score(as_large, truth, self.protocol)
         grid = min(width, max(self.run.settings.width, 1), MAX_DEPTH_WIDTH)
         rows = round(height * grid / width)
-        inverse = np.asarray(
-            Image.fromarray(1 / depth).resize((grid, rows), Image.Resampling.BILINEAR)
-        )
+        small = (1 / _resized(1 / depth, rows, grid)).astype(np.float16)
+        unsure = None if deviation is None else _resized(deviation, rows, grid).astype(np.float16)
         self.frames.append(
-            ViewFrame(frame.number, frame.time, _jpeg(frame.image), (1 / inverse).astype(np.float16), scores)
-        )  # fmt: skip
+            ViewFrame(frame.number, frame.time, _jpeg(frame.image), small, unsure, scores)
+        )
 
 
 class _StoppedError(Exception):
@@ -220,6 +228,11 @@ def _score(depth: np.ndarray, truth: np.ndarray, protocol: DepthProtocol) -> dic
     except EgodepthError:  # a depth map without values in the protocol's range
         return {}
     return {name: found[name] for name in SHOWN_SCORES}
+
+
+def _resized(values: np.ndarray, height: int, width: int) -> np.ndarray:
+    picture = Image.fromarray(values).resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
 
 
 def _jpeg(image: np.ndarray) -> bytes:
