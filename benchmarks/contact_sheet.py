@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from egodepth.core.colours import colourize_depth
+from egodepth.data.synthetic.worlds.pairs import KIND_SHARES
 from egodepth.data.synthetic.worlds.world import KINDS, World
 
 FRAME = 20
@@ -27,7 +28,7 @@ def main() -> None:
     """Render, print, write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", choices=list(KINDS), default=list(KIND_SHARES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3])
     parser.add_argument("--size", type=int, nargs=2, default=[96, 176], metavar=("HEIGHT", "WIDTH"))
     options = parser.parse_args()

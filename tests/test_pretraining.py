@@ -45,7 +45,7 @@ def tiny_worlds(monkeypatch: pytest.MonkeyPatch) -> HeldOutWorlds:
     monkeypatch.setattr(pairs, "KIND_SHARES", {"stairs": 0.5, "room": 0.5})
     monkeypatch.setattr(pairs, "PAIRS", 4)
     monkeypatch.setattr(world_stream, "FIRST_WORLDS", 2)
-    monkeypatch.setattr(held_out_worlds, "KINDS", ["room"])
+    monkeypatch.setattr(held_out_worlds, "KIND_SHARES", ["room"])
     return HeldOutWorlds(((32, 64),))
 
 

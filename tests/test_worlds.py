@@ -1,21 +1,31 @@
 """Rendered worlds: what they promise holds for every kind."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.sources import read_source
 from egodepth.data.synthetic.worlds.lighting import Lights, LitRenderer
+from egodepth.data.synthetic.worlds.palette import Palette
 from egodepth.data.synthetic.worlds.scene import Scene
+from egodepth.data.synthetic.worlds.town_route import Grid, Path, draw_route, drive_along
+from egodepth.data.synthetic.worlds.town_traffic import CLEAR_ASIDE, add_traffic
 from egodepth.data.synthetic.worlds.world import KINDS, World
 
 SIZE = {"frames": 12, "height": 48, "width": 80}
 
 
+@cache
+def world_of(kind: str) -> World:
+    return World(kind, 3, **SIZE)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_depth_and_poses_agree_between_frames(kind: str) -> None:
     """What stands still in one frame is found at the projected place in another, at the projected depth."""
-    world = World(kind, 3, **SIZE)
+    world = world_of(kind)
     (image, first, moving), (_, second, _) = world.render(4), world.render(5)
     assert image.dtype == np.uint8 and image.shape == (48, 80, 3) and image.std() > 3
     matrix = world.camera.matrix.numpy().astype(float)
@@ -90,6 +100,7 @@ def test_worlds_are_sources() -> None:
     assert sequence.name == "corridor-7" and len(sequence.frames) == 100
     assert sequence.camera is not None and sequence.world_from_camera is not None
     assert read_source("synthetic:7")[0].name == "street-7"
+    assert len(read_source("synthetic:room:7:8")[0].frames) == 8
 
 
 @pytest.mark.parametrize(
@@ -98,7 +109,8 @@ def test_worlds_are_sources() -> None:
         ("castle:7", "unknown kind of world 'castle' .* use one of town"),
         (":7", "unknown kind of world '' .* use one of town"),
         ("rom:7", "did you mean 'room'"),
-        ("room:7:8", "did you mean 'room'"),
+        ("room:7:8:9", "write synthetic:SEED, or synthetic:KIND:SEED with one of town"),
+        ("room:7:1", "has 2 to 100000 frames, not 1"),
         ("room:", "write synthetic:SEED, or synthetic:KIND:SEED with one of town"),
         ("room:x", "write synthetic:SEED, or synthetic:KIND:SEED with one of town"),
     ],
@@ -106,3 +118,50 @@ def test_worlds_are_sources() -> None:
 def test_unknown_worlds_name_the_known_ones(where: str, told: str) -> None:
     with pytest.raises(EgodepthError, match=told):
         read_source(f"synthetic:{where}")
+
+
+def test_the_same_place_in_a_town_differs_by_light_and_cars_alone() -> None:
+    world = world_of("blocks")
+    renderer, pose = world._renderer, world.world_from_camera[4]
+    first, last = (renderer.view(pose, time) for time in (0.0, 4.0))
+    still = ~first.moving & ~last.moving
+    assert np.array_equal(first.depth[still], last.depth[still])
+    share = last.colour[still] / np.maximum(first.colour[still], 1e-3)
+    assert np.ptp(np.quantile(share, [0.05, 0.95])) > 0.02  # not brighter everywhere alike
+    assert np.array_equal(first.colour, renderer.view(pose, 0.0).colour)
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_drives_through_towns_go_round_both_ways_and_meet_no_car(seed: int) -> None:
+    rng, frames = np.random.default_rng(seed), 2000
+    grid = Grid.draw(rng, 4)
+    route = draw_route(rng, 4, 30)
+    turns = (np.diff(route.headings) + 1) % 4 - 1
+    assert set(turns) == {-1, 0, 1} and min((turns > 0).sum(), (turns < 0).sum()) >= 4
+    path = Path(grid, route)
+    assert path.length > 1400
+    poses = drive_along(rng, path, frames, 1.5)
+    places, steps = poses[:, [0, 2], 3], np.diff(poses[:, [0, 2], 3], axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    assert lengths.min() > 0.3 and lengths.max() < 1.0
+    # It drives on streets, on the right, and looks where it drives.
+    gaps = [np.abs(values[:, None] - lines).min(1) for values, lines in
+            zip(places.T, (grid.xs, grid.zs), strict=True)]  # fmt: skip
+    assert np.minimum(*gaps).max() < grid.half + 2
+    looks = poses[:-1, [0, 2], 2]
+    assert ((looks * steps).sum(1) / lengths).min() > np.cos(np.radians(12))
+    # Most of the streets are driven again in the same direction.
+    edges, place = [], np.array(route.start)
+    for heading in route.headings:
+        edges.append((*place, heading))
+        place = place + [(0, 1), (1, 0), (0, -1), (-1, 0)][heading]
+    assert len(edges) - len(set(edges)) >= 6
+    scene = Scene()
+    add_traffic(scene, rng, Palette(scene, rng), grid, poses, 3)
+    assert len(scene.motions) == 3
+    for number, motion in enumerate(scene.motions):
+        own = np.stack(scene.corners)[np.array(scene.part) == number].mean((0, 1))
+        at = np.array([(motion(i / 10) @ [*own, 1])[:3] for i in range(frames)])
+        seen = at[:, 1] < 1
+        assert seen.mean() > 0.3
+        assert np.linalg.norm(at[seen][:, [0, 2]] - places[seen], axis=1).min() > CLEAR_ASIDE - 0.3

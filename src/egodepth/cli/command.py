@@ -90,7 +90,7 @@ class TakesSource(Command):
     source: Annotated[str, Positional("SOURCE")]
     """footage: path of a video, a folder, an MCAP file or ROS bag (drive.mcap#/camera/image chooses a topic), a
     nerfstudio transforms.json, a pattern such as 'drive/*.mp4', KIND:ROOT of a data set
-    (`egodepth data sets` lists them), synthetic:SEED or synthetic:KIND:SEED"""
+    (`egodepth data sets` lists them), synthetic:SEED or synthetic:KIND:SEED[:FRAMES]"""
 
 
 class SequenceOption(Command):

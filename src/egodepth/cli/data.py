@@ -12,7 +12,7 @@ class CheckData(SequenceOption):
 
     source: Annotated[str, Positional("SOURCE")]
     """KIND:ROOT of a data set (`egodepth data sets` lists the kinds), path of a video or folder,
-    synthetic:SEED or synthetic:KIND:SEED"""
+    synthetic:SEED or synthetic:KIND:SEED[:FRAMES]"""
     root: Annotated[Path | None, Positional("ROOT")] = None
     """root of the data set, if SOURCE is only its kind"""
     out: Annotated[Path, Metavar("FILE.png")] = Path("data_check.png")

@@ -11,7 +11,7 @@ HEAD = """# Commands
 
 RUN is a folder made by `egodepth train` or `egodepth pretrain`, `builtin` (the run that comes with egodepth),
 or `hf:OWNER/NAME` on the Hugging Face hub. SOURCE is footage: the path of a video or a folder, a pattern of
-paths, `KIND:ROOT` of a [data set](data_sets.md), `synthetic:SEED` or `synthetic:KIND:SEED`.
+paths, `KIND:ROOT` of a [data set](data_sets.md), `synthetic:SEED` or `synthetic:KIND:SEED[:FRAMES]`.
 Options may be written with hyphens or underscores. `egodepth COMMAND --help` says what is below;
 [Recipes](recipes.md) has what `train` starts from.
 

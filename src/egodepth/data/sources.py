@@ -13,6 +13,9 @@ from egodepth.data.footage.own_footage import read_footage, read_pattern, read_v
 from egodepth.data.footage.robot_logs.recording import split_topics
 from egodepth.data.sequence import Sequence, with_unique_names
 
+MAX_RENDERED = 100_000
+"""Maximum number of frames of a rendered world."""
+
 
 @dataclass(frozen=True)
 class DataSet:
@@ -105,9 +108,9 @@ def read_source(source: str | Path, root: str | Path | None = None) -> list[Sequ
 
     Args:
         source: ``KIND:ROOT`` with a kind of :data:`DATA_SETS`, ``synthetic:SEED``,
-            ``synthetic:KIND:SEED``, the path of an image folder, a video or a recording of a robot (with
-            ``#/TOPIC`` if it has several image topics), a pattern of such paths (``*``, ``?``, ``[...]``), or
-            the address of a video (with ``://``).
+            ``synthetic:KIND:SEED`` or ``synthetic:KIND:SEED:FRAMES``, the path of an image folder, a video or a
+            recording of a robot (with ``#/TOPIC`` if it has several image topics), a pattern of such paths
+            (``*``, ``?``, ``[...]``), or the address of a video (with ``://``).
         root: folder that relative paths start from; by default the working directory.
 
     Raises:
@@ -155,20 +158,28 @@ def _names_a_kind(source: str) -> bool:
 
 
 def _read_synthetic(where: str) -> Sequence:
-    """Read the rendered street of ``SEED``, or the world of ``KIND:SEED``."""
+    """Read the rendered street of ``SEED``, or the world of ``KIND:SEED`` or ``KIND:SEED:FRAMES``."""
     from egodepth.data.synthetic.street import read_street
     from egodepth.data.synthetic.worlds.world import KINDS, read_world
 
-    kind, colon, seed = where.rpartition(":")
-    if colon and kind not in KINDS:
+    kind, *numbers = where.split(":")
+    if not numbers:
+        kind, numbers = "", [where]
+    elif kind not in KINDS:
         raise EgodepthError(
             f"unknown kind of world {kind!r} in synthetic:{where}; {did_you_mean(kind, KINDS)}"
         )
-    if not re.fullmatch("[0-9]{1,18}", seed):
+    if len(numbers) > 2 or not all(re.fullmatch("[0-9]{1,18}", number) for number in numbers):
         raise EgodepthError(
-            f"synthetic:{where}: write synthetic:SEED, or synthetic:KIND:SEED with one of {', '.join(KINDS)}"
+            f"synthetic:{where}: write synthetic:SEED, or synthetic:KIND:SEED with one of {', '.join(KINDS)}; "
+            "synthetic:KIND:SEED:FRAMES sets the number of frames"
         )
-    return read_world(kind, int(seed)) if colon else read_street(int(seed))
+    seed, *frames = map(int, numbers)
+    if frames and not 2 <= frames[0] <= MAX_RENDERED:
+        raise EgodepthError(
+            f"synthetic:{where}: a rendered world has 2 to {MAX_RENDERED} frames, not {frames[0]}"
+        )
+    return read_world(kind, seed, *frames) if kind else read_street(seed)
 
 
 def read_sources(sources: Iterable[str], root: Path | None = None) -> list[Sequence]:

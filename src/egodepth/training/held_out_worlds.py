@@ -8,8 +8,13 @@ import numpy as np
 import torch
 
 from egodepth.core import progress
-from egodepth.data.synthetic.worlds.pairs import CANONICAL_FOCAL, HELD_OUT_SEEDS, MAX_DEPTH
-from egodepth.data.synthetic.worlds.world import KINDS, World
+from egodepth.data.synthetic.worlds.pairs import (
+    CANONICAL_FOCAL,
+    HELD_OUT_SEEDS,
+    KIND_SHARES,
+    MAX_DEPTH,
+)
+from egodepth.data.synthetic.worlds.world import World
 from egodepth.evaluation.depth import DepthProtocol, score_depth
 from egodepth.models.networks import Networks
 from egodepth.runs.confidence_fit import KnownFrame
@@ -39,7 +44,7 @@ class HeldOutWorlds:
             frames = []
             worlds = [
                 World(kind, HELD_OUT_SEEDS + place, FRAMES[-1] + 1, *size)
-                for kind in KINDS
+                for kind in KIND_SHARES
                 for place, size in enumerate(self._sizes)
             ]
             for world in progress.track(worlds, "rendering held-out worlds", unit="worlds"):

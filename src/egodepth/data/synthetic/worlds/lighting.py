@@ -12,13 +12,40 @@ from egodepth.data.synthetic.worlds.scene import STATIC, Scene
 SKY_DIRECTIONS = 20
 """Number of directions from which ambient light is sampled."""
 MAX_TEXELS = 40_000
-"""Maximum number of texels of all light maps of a scene; finer maps take seconds."""
+"""Maximum number of texels of all light maps of a scene, by default."""
 MAX_SIDE = 96
 """Maximum number of texels along a side of a surface's light map."""
 LIFT = 0.01
 """Height in metres above a surface at which its rays start."""
 BOUNCE = 0.35
 """Light from directions in which the sky is occluded, relative to the sky's."""
+
+
+@dataclass(frozen=True)
+class Daylight:
+    """Light of the sky and the sun.
+
+    Attributes:
+        sky: (3,) colour and strength of the ambient light.
+        sun: (3,) colour and strength of the sun; zeros for none.
+        towards_sun: (3,) unit vector towards the sun.
+    """
+
+    sky: np.ndarray
+    sun: np.ndarray
+    towards_sun: np.ndarray
+
+    def until(self, other: "Daylight", share: float) -> "Daylight":
+        """The light between this and another one."""
+        sky, sun, way = (
+            (1 - share) * a + share * b
+            for a, b in (
+                (self.sky, other.sky),
+                (self.sun, other.sun),
+                (self.towards_sun, other.towards_sun),
+            )
+        )
+        return Daylight(sky, sun, way / np.linalg.norm(way))
 
 
 @dataclass
@@ -32,6 +59,9 @@ class Lights:
         lamps: position of each lamp, and its colour and strength at one metre.
         reach: distance in metres within which surfaces occlude ambient light.
         texel: size of a light map texel in metres.
+        max_texels: maximum number of texels of all light maps; finer maps take seconds.
+        later: how the light changes; evenly spaced over the time of the footage.
+        seconds: from one light to the next.
     """
 
     sky: np.ndarray
@@ -40,6 +70,13 @@ class Lights:
     lamps: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
     reach: float = 8.0
     texel: float = 0.35
+    max_texels: int = MAX_TEXELS
+    later: list[Daylight] = field(default_factory=list)
+    seconds: float = np.inf
+
+    def course(self) -> list[Daylight]:
+        """The light at the beginning, and all later ones."""
+        return [Daylight(self.sky, self.sun, self.towards_sun), *self.later]
 
 
 @dataclass(frozen=True)
@@ -93,14 +130,17 @@ class LitRenderer(Renderer):
         self._textures = scene.textures
         self.pack_textures(scene.textures)
         self._bake(rng)
+        self._lit_at: int | None = None
+        self._light_up(0.0)
         self._place(0.0)
 
     def view(self, world_from_camera: np.ndarray, time: float = 0.0) -> View:
         """Render a view at a time in seconds."""
         self._place(time)
+        self._light_up(time)
         image, depth, triangle = self._look(world_from_camera)
         moving = ((triangle >= 0) & (self.part[triangle] != STATIC)).reshape(depth.shape)
-        if self._movers is not None and self.lights.sun.any():
+        if self._movers is not None and self._day.sun.any():
             self._cast_shadows(image, triangle, depth.ravel(), world_from_camera)
         return View(image.reshape(self.height, self.width, 3), depth.astype(np.float32), moving)
 
@@ -136,6 +176,20 @@ class LitRenderer(Renderer):
             self.corners[movers], self._light_texels[movers]
         )[:, :2]
 
+    def _light_up(self, time: float) -> None:
+        """Set the light of a time in seconds, in whole ones: blending all maps takes milliseconds."""
+        if self._lit_at == (second := int(time)):
+            return
+        self._lit_at = second
+        number, share = divmod(second / self.lights.seconds, 1.0)
+        first = min(int(number), len(self._course) - 1)
+        after = min(first + 1, len(self._course) - 1)
+        self._day, light = self._course[first], self._maps[first]
+        if after != first and share:
+            self._day = self._day.until(self._course[after], share)
+            light = light + np.float32(share) * (self._maps[after] - light)
+        self._light = light.view(np.complex128).ravel()
+
     def _cast_shadows(
         self, image: np.ndarray, triangle: np.ndarray, distance: np.ndarray,
         world_from_camera: np.ndarray,
@@ -145,19 +199,17 @@ class LitRenderer(Renderer):
         m = world_from_camera[:3, :3] @ np.linalg.inv(self.matrix)
         rays = self.pixels[still] @ m[:, :2].T + m[:, 2]
         points = (
-            world_from_camera[:3, 3] + rays * distance[still, None] + LIFT * self.lights.towards_sun
+            world_from_camera[:3, 3] + rays * distance[still, None] + LIFT * self._day.towards_sun
         )
         assert self._movers is not None
         hits = self._movers.run(
             np.ascontiguousarray(points, np.float32),
-            np.ascontiguousarray(
-                np.broadcast_to(self.lights.towards_sun, points.shape), np.float32
-            ),
+            np.ascontiguousarray(np.broadcast_to(self._day.towards_sun, points.shape), np.float32),
             output=True,
         )
         dark = still[hits["primID"] >= 0]
-        sky, sun = self.lights.sky, self.lights.sun
-        image[dark] *= sky / (sky + sun * max(0.2, -self.lights.towards_sun[1]))
+        sky, sun = self._day.sky, self._day.sun
+        image[dark] *= sky / (sky + sun * max(0.2, -self._day.towards_sun[1]))
 
     def _bake(self, rng: np.random.Generator) -> None:
         """Bake the light maps of all surfaces, each over a bounding rectangle in its plane."""
@@ -181,7 +233,7 @@ class LitRenderer(Renderer):
         while True:
             cells = np.clip(np.ceil(size / texel).astype(int) + 1, 1, MAX_SIDE)
             cells[(size < texel).all(1)] = 1
-            if cells.prod(1).sum() <= MAX_TEXELS:
+            if cells.prod(1).sum() <= self.lights.max_texels:
                 break
             texel *= 1.25
         count = cells.prod(1)
@@ -193,8 +245,11 @@ class LitRenderer(Renderer):
         steps = np.stack([(column + 0.5) / cells[owner, 0], (row + 0.5) / cells[owner, 1]], 1)
         spot = low[owner] + steps * size[owner]
         points = origin[owner] + spot[:, :1] * u[owner] + spot[:, 1:] * v[owner]
-        light = self._light_at(points, normal[first][owner], rng)
-        self._light = np.concatenate([light, np.ones((1, 3))]).astype(np.float32)
+        self._course = self.lights.course()
+        found = self._light_at(points, normal[first][owner], rng)
+        # Four numbers per texel, which NumPy gathers faster than three: see pack_textures.
+        self._maps = np.ones((len(found), len(points) + 1, 4), np.float32)
+        self._maps[:, :-1, :3] = found
         self._cells, self._starts = cells[number], starts[number]
         scale = cells / size
         self._light_texels = np.stack(
@@ -205,8 +260,8 @@ class LitRenderer(Renderer):
 
     def _light_at(
         self, points: np.ndarray, normals: np.ndarray, rng: np.random.Generator
-    ) -> np.ndarray:
-        """Light (n, 3) that falls on points."""
+    ) -> list[np.ndarray]:
+        """Light (n, 3) that falls on points, for each light of the course."""
         lights = self.lights
         start = points + LIFT * normals
         facing = np.zeros(len(points))
@@ -218,12 +273,14 @@ class LitRenderer(Renderer):
             facing[own] += cosine[own]
             open_sky[own] += cosine[own] * np.where(blocked, BOUNCE, 1.0)
         ambient = open_sky / np.maximum(facing, 1e-6)
-        light = ambient[:, None] * lights.sky
-        if lights.sun.any():
-            cosine = normals @ lights.towards_sun
+        found = [ambient[:, None] * day.sky for day in self._course]
+        for light, day in zip(found, self._course, strict=True):
+            if not day.sun.any():
+                continue
+            cosine = normals @ day.towards_sun
             own = np.flatnonzero(cosine > 0)
-            lit = ~self._blocked(start[own], lights.towards_sun, np.inf)
-            light[own] += (cosine[own] * lit)[:, None] * lights.sun
+            lit = ~self._blocked(start[own], day.towards_sun, np.inf)
+            light[own] += (cosine[own] * lit)[:, None] * day.sun
         for place, strength in lights.lamps:
             way = place - points
             gap = np.linalg.norm(way, axis=1)
@@ -232,8 +289,9 @@ class LitRenderer(Renderer):
             own = np.flatnonzero((cosine > 0) & (gap < 30))
             triangle, distance = Renderer.cast(self, start[own], way[own])
             lit = (triangle < 0) | (distance > gap[own] - 0.15)
-            light[own] += (cosine[own] * lit / (0.3 + gap[own] ** 2))[:, None] * strength
-        return light
+            for light in found:
+                light[own] += (cosine[own] * lit / (0.3 + gap[own] ** 2))[:, None] * strength
+        return found
 
     def _blocked(self, start: np.ndarray, direction: np.ndarray, reach: float) -> np.ndarray:
         triangle, distance = Renderer.cast(self, start, np.broadcast_to(direction, start.shape))
@@ -286,11 +344,14 @@ class LitRenderer(Renderer):
         right, below = np.minimum(left + 1, columns - 1), np.minimum(top + 1, rows - 1)
         start = self._starts[owner]
         upper, lower = start + top * columns, start + below * columns
-        light = self._light
-        above = light[upper + left] * (1 - fa) + light[upper + right] * fa
-        beneath = light[lower + left] * (1 - fa) + light[lower + right] * fa
+
+        def texels(index: np.ndarray) -> np.ndarray:
+            return self._light.take(index).view(np.float32).reshape(-1, 4)
+
+        above = texels(upper + left) * (1 - fa) + texels(upper + right) * fa
+        beneath = texels(lower + left) * (1 - fa) + texels(lower + right) * fa
         found: np.ndarray = above * (1 - fb) + beneath * fb
-        return found.astype(np.float32)
+        return found[:, :3].astype(np.float32)
 
 
 def _directions(count: int, rng: np.random.Generator) -> np.ndarray:

@@ -113,7 +113,7 @@ def _ground(scene: Scene, rng: Rng, p: Palette, spine: Spine, road: Road, walk: 
     )
     fields = p((materials.grass, materials.soil, materials.gravel))
     # Offsets and heights of both edges, texture, and size of its tile in metres across and along.
-    strips = [(-half, half, 0.0, 0.0, scene.add_texture(_lanes(rng, road.width)), road.width, 12.0)]
+    strips = [(-half, half, 0.0, 0.0, scene.add_texture(lanes(rng, road.width)), road.width, 12.0)]
     for side in (-1, 1):
         near, far = side * half, side * (half + walk)
         rise, slope = (0.0, 0.0) if road.houses else (rng.uniform(-0.3, 0.3), rng.uniform(-2, 4))
@@ -146,7 +146,7 @@ def _ground(scene: Scene, rng: Rng, p: Palette, spine: Spine, road: Road, walk: 
     scene.polygon(plane, plane[:, [0, 2]] / 10, fields, (0, 50, 0))
 
 
-def _lanes(rng: Rng, width: float) -> np.ndarray:
+def lanes(rng: Rng, width: float) -> np.ndarray:
     """Road surface with markings; rows along the road, 12 m per tile, columns across its whole width."""
     choices = (materials.asphalt, materials.asphalt, materials.asphalt, materials.concrete)
     fine = np.tile(materials.pick(rng, choices), (2, max(1, round(width / 6)), 1))

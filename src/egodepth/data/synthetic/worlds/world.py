@@ -12,6 +12,7 @@ import numpy as np
 
 from egodepth.data.sequence import Sequence
 from egodepth.data.synthetic.rendered import RATE, RenderedFrames
+from egodepth.data.synthetic.worlds.blocks import blocks
 from egodepth.data.synthetic.worlds.blueprint import Blueprint
 from egodepth.data.synthetic.worlds.interiors import corridor, hall, room, stairs
 from egodepth.data.synthetic.worlds.lighting import LitRenderer, View
@@ -22,11 +23,13 @@ from egodepth.geometry.camera import Camera
 
 KINDS: dict[str, Callable[[Rng, int], Blueprint]] = {
     kind.__name__: kind
-    for kind in (town, country, motorway, yard, room, corridor, hall, stairs, shapes)
+    for kind in (town, country, motorway, yard, room, corridor, hall, stairs, shapes, blocks)
 }
 """Functions that generate a world of each kind, given the number of frames."""
 
 FRAMES, HEIGHT, WIDTH = 100, 96, 320
+LONG = {"blocks": 3000}
+"""Number of frames of the kinds that are longer when they are read as footage."""
 _VERSION = 1
 """Version in the name of the frame cache; increase it when the images change."""
 
@@ -159,8 +162,10 @@ class World(RenderedFrames):
         return Film.draw(rng, float(np.mean(levels)), night=self._blueprint.weather.is_night)
 
 
-def read_world(kind: str, seed: int, frames: int = FRAMES) -> Sequence:
-    """Return the world of a kind and a seed as a sequence with depth and poses."""
+def read_world(kind: str, seed: int, frames: int | None = None) -> Sequence:
+    """Return the world of a kind and a seed as a sequence with depth and poses; by default of FRAMES frames, or
+    as many as LONG says."""
+    frames = LONG.get(kind, FRAMES) if frames is None else frames
     world = World(kind, seed, frames)
     depth = {index: partial(world.depth, index) for index in range(frames)}
     return Sequence(f"{kind}-{seed}", world, world.camera, world.world_from_camera, depth)
