@@ -7,6 +7,7 @@ import pytest
 from tests.conftest import write_images
 
 from egodepth.cli import main
+from egodepth.core.errors import EgodepthError
 from egodepth.data.sets.point_cloud import read_ply
 from egodepth.data.synthetic.street import read_street
 from egodepth.inference.export.cloud import Cloud, fuse_cloud, write_ply
@@ -16,20 +17,31 @@ from egodepth.inference.odometry.trajectory import Trajectory
 class TrueDepth:
     """A run whose depth is the street's own."""
 
-    device = "cpu"
+    device, folder = "cpu", "the street"
 
     def __init__(self, frames: int = 11) -> None:
         self.sequence = read_street(5, frames)
         self.settings = type("Size", (), {"height": 96, "width": 320})
         self.images = [frame.image for frame in self.sequence.frames.at()]
         self.wrong: int | None = None
+        self.wrong_by = 1.5
         self.unit = 1.0
+        self.deviation: np.ndarray | None = None
+
+    @property
+    def has_confidence(self) -> bool:
+        return self.deviation is not None
+
+    def maps(
+        self, image: np.ndarray, size: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        return self.depth(image, size), self.deviation
 
     def depth(self, image: np.ndarray, size: tuple[int, int] | None = None) -> np.ndarray:
         index = next(i for i, other in enumerate(self.images) if np.array_equal(other, image))
         depth = self.sequence.depth[index]()
         depth = np.where(depth > 0, depth, 1e3)
-        return depth * (1.5 if index == self.wrong else 1.0) / self.unit
+        return depth * (self.wrong_by if index == self.wrong else 1.0) / self.unit
 
 
 def test_points_lie_on_the_surfaces_that_two_frames_see() -> None:
@@ -52,6 +64,33 @@ def test_points_lie_on_the_surfaces_that_two_frames_see() -> None:
     true.wrong = 10
     fewer = fuse_cloud(true, sequence, found, every=5, depth="network")  # type: ignore[arg-type]
     assert len(fewer.points) < 0.5 * len(cloud.points)
+
+
+def test_what_the_run_is_unsure_of_is_left_out() -> None:
+    true = TrueDepth(6)
+    sequence, poses = true.sequence, true.sequence.world_from_camera
+    assert poses is not None
+    found = Trajectory(np.linalg.inv(poses[0]) @ poses, sequence.frames.numbers)
+
+    def count(**options: float) -> int:
+        cloud = fuse_cloud(true, sequence, found, 5, depth="network", **options)  # type: ignore[arg-type]
+        return len(cloud.points)
+
+    without = count()
+    with pytest.raises(EgodepthError, match="the street has no confidence; make it by"):
+        count(max_deviation=0.1)
+    true.deviation = np.full((96, 320), 0.05)
+    true.deviation[:, :160] = 0.5
+    sure = count()
+    assert 0.3 * without < sure < 0.7 * without and count(max_deviation=0.1) == sure
+    with pytest.raises(EgodepthError, match=r"no point is as sure as 0\.01"):
+        count(max_deviation=0.01)
+    # Depths that differ by less than the deviation agree.
+    true.wrong, true.wrong_by = 5, 1.1
+    true.deviation[:] = 0.05
+    few = count()
+    true.deviation[:] = 0.19
+    assert count() > 2 * few
 
 
 def test_ply(tmp_path: Path) -> None:

@@ -18,11 +18,16 @@ from tests.robot_logs import START, STEP, Log
 import egodepth
 from egodepth.cli import main
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.data.sequence import Frame
+from egodepth.data.synthetic.street import read_street
+from egodepth.geometry.camera import Camera
 from egodepth.inference.export.robot_log import write_depth_log, write_trajectory_log
 from egodepth.inference.export.ros_messages import RosMessages
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.predict import FramePrediction
+from egodepth.inference.steady_run import SteadyRun
 from egodepth.ros import DepthNode
+from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
 
 METRES = Unit(1.0, "metres, by a stereo rig")
@@ -268,6 +273,31 @@ def test_callbacks_of_the_node() -> None:
     assert depth.header.frame_id == "front_optical" and stamp(depth.header) == START
     assert depth.data.view("<f4") == pytest.approx(1.5)
     assert node.images == 2
+
+
+def test_the_node_keeps_depth_steady(tiny_run: Path) -> None:
+    run, log = Run.load(tiny_run, "cpu"), Log()
+    images = [frame.image for frame in read_street(3, frames=3).frames.at()]
+    height, width = images[0].shape[:2]
+    log.add_camera(START, (height, width), 250.0)
+    for i, image in enumerate(images):
+        log.add_image(START + i * STEP, image)
+    sent: list[tuple[str, Any]] = []
+    node = DepthNode(run, RosMessages(log.make), lambda t, m: sent.append((t, m)), steady=True)
+    camera, *pictures = (m for *_, m in log.messages)
+    node.on_camera(camera)
+    for picture in pictures:
+        node.on_image(picture)
+    depth = [m.data.view("<f4") for t, m in sent if t == "depth/image"]
+    assert len(depth) == 3 and any(t == "odometry" for t, _ in sent)
+    matrix = [[250.0, 0, width / 2 - 0.5], [0, 250.0, height / 2 - 0.5], [0, 0, 1]]
+    steady = SteadyRun(run, Camera(torch.tensor(matrix, dtype=torch.float64), height, width))
+    frames = [Frame(i, i * STEP / 1e9, image) for i, image in enumerate(images)]
+    expected = [steady.maps(f, run.prepare(f.image), (height, width))[0] for f in frames]
+    factor = np.float32(run.unit.factor)
+    np.testing.assert_allclose(
+        np.stack(depth), factor * np.stack(expected).reshape(3, -1), rtol=1e-4
+    )
 
 
 def test_ros_says_what_is_missing(tiny_run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -62,6 +62,9 @@ class TrueRun:
         self.settings = type("Size", (), {"height": size[0], "width": size[1]})
         self.images = [frame.image for frame in sequence.frames.at()]
 
+    def maps(self, image: np.ndarray, size: tuple[int, int]) -> tuple[np.ndarray, None]:
+        return self.depth(image, size), None
+
     def depth(self, image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         index = next(i for i, other in enumerate(self.images) if np.array_equal(other, image))
         depth = self.sequence.depth[index]()

@@ -25,7 +25,8 @@ from egodepth.inference.export.ros_messages import (
     RosMessages,
     cloud_grid,
 )
-from egodepth.inference.odometry.tracker import Odometry, OdometrySettings
+from egodepth.inference.odometry.tracker import FrameMotion, Odometry, OdometrySettings
+from egodepth.inference.steady_run import SteadyRun
 from egodepth.runs.run import Run
 from egodepth.runs.unit import Unit
 
@@ -48,6 +49,7 @@ class DepthNode:
         *,
         unit: Unit | None = None,
         odometry: bool = True,
+        steady: bool = False,
         complain: Callable[[str], None] = note,
         topic: str = "/camera/image_raw",
     ):
@@ -58,18 +60,22 @@ class DepthNode:
             build: builds messages.
             publish: publishes a message on a topic, relative to the node's namespace.
             unit: of the lengths; by default the run's.
-            odometry: whether to track the camera.
+            odometry: whether to publish odometry.
+            steady: filter depth along the camera's motion once the camera is known, see
+                :class:`egodepth.inference.steady.SteadyDepth`.
             complain: told once, in a line, of each thing that is wrong.
             topic: of the images, for messages.
         """
         self.run, self.images, self._topic = run, 0, topic
         self._build, self._publish, self._complain = build, publish, complain
         self._unit, self._odometry = unit or run.unit, odometry
+        self._keep_steady = steady
         self._told: set[str] = set()
         self._info: Any = None
         self._camera: Camera | None = None
         self._change: Undistortion | None = None
         self._tracker: Odometry | None = None
+        self._steady: SteadyRun | None = None
         self._size: tuple[int, int] | None = None
         if self._unit.metres is None:
             self._tell(f"depth is in {self._unit}, whose size in metres is unknown")
@@ -96,14 +102,15 @@ class DepthNode:
         image = image if self._change is None else self._change(image)
         stamp = stamp_of(message)
         self._build.optical = frame_of(message) or OPTICAL
-        depth = self.run.depth(image) * np.float32(self._unit.factor)
+        frame = Frame(self.images, stamp / 1e9, image)
+        depth = self._depth(frame) * np.float32(self._unit.factor)
         self._publish(DEPTH, self._build.depth(stamp, depth, "32FC1")[1])
         if self._camera is not None:
             self._publish(CAMERA, self._build.camera(stamp, self._camera)[1])
             points = cloud_grid(depth, image, self._camera)
             self._publish(CLOUD, self._build.cloud(stamp, *points)[1])
-        if self._tracker is not None:
-            motion = self._tracker.track(Frame(self.images, stamp / 1e9, image))
+        motion = self._motion(frame) if self._odometry else None
+        if motion is not None:
             if motion.trusted:
                 pose = motion.world_from_camera.copy()
                 pose[:3, 3] *= self._unit.factor
@@ -112,9 +119,20 @@ class DepthNode:
                 self._tell("tracking is lost in some images, and goes on from the last known place")
         self.images += 1
 
+    def _depth(self, frame: Frame) -> np.ndarray:
+        if self._steady is None:
+            return self.run.depth(frame.image)
+        height, width = frame.image.shape[:2]
+        return self._steady.maps(frame, self.run.prepare(frame.image), (height, width))[0]
+
+    def _motion(self, frame: Frame) -> FrameMotion | None:
+        if self._steady is not None:
+            return self._steady.motion
+        return None if self._tracker is None else self._tracker.track(frame)
+
     def _set_up(self, height: int, width: int) -> None:
         """Prepare for images of a size, and for the camera that is known by now."""
-        self._size, self._tracker = (height, width), None
+        self._size, self._tracker, self._steady = (height, width), None, None
         if self._info is None:
             self._change = self.run.undistortion(height, width, self._topic)
             self._camera = None if self._change is None else self._change.camera
@@ -125,7 +143,9 @@ class DepthNode:
         lens = fitted.lens
         self._change = None if lens is None else Undistortion(fitted.camera, lens)
         self._camera = fitted.camera if self._change is None else self._change.camera
-        if self._odometry:
+        if self._keep_steady:
+            self._steady = SteadyRun(self.run, self._camera)
+        elif self._odometry:
             # A node may run for days, and its poses cannot be corrected after they are published.
             self._tracker = Odometry(self.run, self._camera, OdometrySettings(loops=False))
 
@@ -161,7 +181,15 @@ def message_of_rclpy(kind: str, **values: Any) -> Any:
     return getattr(import_module(f"{package}.msg"), name)(**plain)
 
 
-def serve(run: Run, image: str, camera_info: str, *, unit: Unit | None, odometry: bool) -> None:
+def serve(
+    run: Run,
+    image: str,
+    camera_info: str,
+    *,
+    unit: Unit | None,
+    odometry: bool,
+    steady: bool = False,
+) -> None:
     """Run the node ``egodepth`` until ROS or Ctrl-C ends it.
 
     Args:
@@ -169,7 +197,7 @@ def serve(run: Run, image: str, camera_info: str, *, unit: Unit | None, odometry
         image: topic of images; ``sensor_msgs/CompressedImage`` if it ends in ``compressed``.
         camera_info: topic of their camera.
         unit: of the lengths; the run's if None.
-        odometry: whether to track the camera.
+        odometry, steady: see :class:`DepthNode`.
 
     Raises:
         EgodepthError: rclpy is not installed.
@@ -186,7 +214,7 @@ def serve(run: Run, image: str, camera_info: str, *, unit: Unit | None, odometry
         publishers = {t: node.create_publisher(kind, f"~/{t}", 1) for t, kind in kinds.items()}
         answering = DepthNode(
             run, RosMessages(message_of_rclpy), lambda topic, m: publishers[topic].publish(m),
-            unit=unit, odometry=odometry, complain=node.get_logger().warning, topic=image,
+            unit=unit, odometry=odometry, steady=steady, complain=node.get_logger().warning, topic=image,
         )  # fmt: skip
         kind = sensor.CompressedImage if image.endswith("compressed") else sensor.Image
         node.create_subscription(kind, image, answering.on_image, newest)

@@ -67,7 +67,23 @@ class ExportFootage(OnFootage):
         return 0
 
 
-class ExportPoints(ExportFootage):
+class ExportSurface(ExportFootage):
+    """Base of the exports of points and mesh."""
+
+    max_deviation: Annotated[Positive | None, Metavar("D")] = None
+    """leave out what the run is less sure of: the largest standard deviation of log depth, 0.15 for points
+    within about 15 %; default: only where views disagree, more than 0.2. Needs a run with confidence"""
+
+    def load(self) -> tuple["Run", list["Sequence"]]:
+        """See the base class."""
+        from egodepth.inference.export.cloud import check_max_deviation
+
+        run, sequences = super().load()
+        check_max_deviation(run, self.max_deviation)  # before minutes of tracking
+        return run, sequences
+
+
+class ExportPoints(ExportSurface):
     """Write the footage as a coloured point cloud in PLY."""
 
     suffixes = (".ply",)
@@ -76,12 +92,14 @@ class ExportPoints(ExportFootage):
         """See the base class."""
         from egodepth.inference.export.cloud import fuse_cloud, write_ply
 
-        cloud = fuse_cloud(run, sequence, found, self.every, depth=self.depth)
+        cloud = fuse_cloud(
+            run, sequence, found, self.every, depth=self.depth, max_deviation=self.max_deviation
+        )
         write_ply(self.out, cloud, found.comment)
         return f"{len(cloud.points)} points"
 
 
-class ExportMesh(ExportFootage):
+class ExportMesh(ExportSurface):
     """Write a coloured mesh from TSDF fusion, as .ply, .obj, .glb or .stl."""
 
     voxel: Annotated[Positive | None, Metavar("L")] = None
@@ -94,7 +112,10 @@ class ExportMesh(ExportFootage):
 
         # Without a metric unit in spite of a known length, a voxel size in metres has no meaning.
         voxel = None if self.known_length() and not found.unit.metres else self.voxel
-        mesh = fuse_mesh(run, sequence, found, self.every, voxel, depth=self.depth)
+        mesh = fuse_mesh(
+            run, sequence, found, self.every, voxel,
+            depth=self.depth, max_deviation=self.max_deviation,
+        )  # fmt: skip
         write_mesh(self.out, mesh, found.comment)
         return f"{len(mesh.faces)} triangles of voxels of {mesh.voxel:.3g}"
 

@@ -16,6 +16,8 @@ class RosNode(TakesRun, DeviceOption):
     """length of the run's unit in metres, as unit.json of a prediction says; makes lengths metric"""
     odometry: bool = True
     """track the camera, and publish its pose"""
+    steady: bool = False
+    """keep depth from flickering: average it along the camera's motion, once a camera_info has arrived"""
 
     def run(self) -> int:
         """See the class."""
@@ -29,5 +31,5 @@ class RosNode(TakesRun, DeviceOption):
         unit = None if metres is None else Unit(metres, f"metres, {metres:g} per unit as given")
         namespace = self.image.removesuffix("/compressed").rpartition("/")[0]
         info = self.camera_info or f"{namespace}/camera_info"
-        serve(run, self.image, info, unit=unit, odometry=self.odometry)
+        serve(run, self.image, info, unit=unit, odometry=self.odometry, steady=self.steady)
         return 0

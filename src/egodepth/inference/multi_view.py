@@ -45,6 +45,8 @@ class FrameDepth(NamedTuple):
         depth: (h, w) float64 in the unit of the trajectory.
         agreed: (h, w) bool, where depth comes from views that agree.
         first_from_frame: (4, 4).
+        deviation: (h, w), standard deviation of the log of DepthNet's depth; None if the run has no
+            confidence.
     """
 
     number: int
@@ -52,6 +54,7 @@ class FrameDepth(NamedTuple):
     depth: np.ndarray
     agreed: np.ndarray
     first_from_frame: np.ndarray
+    deviation: np.ndarray | None = None
 
 
 def check_depth_from(depth: str) -> None:
@@ -107,10 +110,11 @@ def frame_depths(
             position = positions[frame.number]
             if position % every == 0:
                 with naming(frame):
-                    predicted = run.depth(frame.image, (height, width)).astype(np.float64)
+                    predicted, deviation = run.maps(frame.image, (height, width))
                 waiting[position] = FrameDepth(
-                    frame.number, resize_frame(frame.image, height, width), predicted,
-                    np.zeros((height, width), bool), posed[frame.number],
+                    frame.number, resize_frame(frame.image, height, width),
+                    predicted.astype(np.float64), np.zeros((height, width), bool),
+                    posed[frame.number], deviation,
                 )  # fmt: skip
             image = resize_frame(frame.image, *size).transpose(2, 0, 1)
             yield position, torch.from_numpy(np.array(image))

@@ -1,5 +1,7 @@
 """A run's depth, made steady along the camera's motion as frames arrive."""
 
+from dataclasses import replace
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -8,7 +10,7 @@ from torch import Tensor
 from egodepth.core.errors import require
 from egodepth.data.sequence import Frame, Sequence, time_per_frame
 from egodepth.geometry.camera import Camera
-from egodepth.inference.odometry.tracker import Odometry, OdometrySettings
+from egodepth.inference.odometry.tracker import FrameMotion, Odometry, OdometrySettings
 from egodepth.inference.pose_scale import scale_of_poses
 from egodepth.inference.steady import SteadyDepth, SteadySettings
 from egodepth.runs.not_finite import naming
@@ -21,7 +23,11 @@ MAX_TRACKED = 10_000
 
 
 class SteadyRun:
-    """Predicts steady depth of frames in their order, from the past alone and in constant memory."""
+    """Predicts steady depth of frames in their order, from the past alone and in constant memory.
+
+    Attributes:
+        motion: of the last frame, if odometry runs along.
+    """
 
     def __init__(
         self,
@@ -43,10 +49,12 @@ class SteadyRun:
         """
         require(settings, (SteadySettings, type(None)), "settings", "SteadySettings")
         self.run, self.camera, self._poses, self._gap = run, camera, poses, gap
+        self.motion: FrameMotion | None = None
+        run.fit_size(camera.height, camera.width)
         size = run.settings.height, run.settings.width
         self._filter = SteadyDepth(camera.to(torch.float32).resize(*size), settings)
         self._tracker = None if poses is not None else self._track_anew()
-        self._tracked, self._segment = 0, 0
+        self._tracked, self._segment, self._start = 0, 0, np.eye(4)
 
     @classmethod
     def of_sequence(
@@ -102,8 +110,12 @@ class SteadyRun:
         if self._tracked >= MAX_TRACKED:
             self._filter.reset()
             self._tracker, self._tracked = self._track_anew(), 0
+            if self.motion is not None:
+                self._start = self.motion.world_from_camera
         self._tracked += 1
         motion = self._tracker.track(frame)
+        motion = replace(motion, world_from_camera=self._start @ motion.world_from_camera)
+        self.motion = motion
         if motion.segment != self._segment:
             # The motion from one segment to the next is unknown.
             self._filter.reset()

@@ -33,6 +33,13 @@ def read_confidence(
     return head.eval()
 
 
+def no_confidence(folder: RunFolder) -> EgodepthError:
+    """The error that a run has no confidence."""
+    return EgodepthError(
+        f"{folder} has no confidence; make it by: egodepth confidence {folder} FOOTAGE"
+    )
+
+
 def write_confidence(folder: RunFolder, head: ConfidenceHead) -> None:
     """Write the confidence head of a run.
 

@@ -1,5 +1,6 @@
 """Load images for a run from files, Pillow images or arrays."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -7,23 +8,29 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.footage.frame_cache import resize_frame
+from egodepth.data.footage.own_footage import read_lens
 from egodepth.data.image_files import ImageFiles
 from egodepth.data.pixels import read_picture
 from egodepth.evaluation.landscape import texture
+from egodepth.runs.folder import RunFolder
 
 ImageLike = str | Path | Image.Image | np.ndarray
 """A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
 
 
-def load_pair(first: ImageLike, second: ImageLike) -> list[np.ndarray]:
-    """Load two images as :func:`load_image` does; two files of more than 8 bits are scaled from their common
-    range, so that equal values stay equal.
+def load_pair(
+    first: ImageLike, second: ImageLike, run: RunFolder | None = None
+) -> list[np.ndarray]:
+    """Load two images as :func:`load_image` does, with a run that must fit them; two files of more than 8 bits
+    are scaled from their common range, so that equal values stay equal.
 
     Raises:
         EgodepthError: as :func:`load_image`, or two files of different sizes.
     """
+    if run is not None:
+        warn_of_lens(first, run, stacklevel=4)
     if isinstance(first, (str, Path)) and isinstance(second, (str, Path)):
         return [frame.image for frame in ImageFiles([Path(first), Path(second)]).at()]
     return [load_image(first), load_image(second)]
@@ -51,6 +58,39 @@ def load_image(image: ImageLike) -> np.ndarray:
     if 0 in image.shape:
         raise EgodepthError(f"an image array must have pixels, got {image.shape}")
     return image
+
+
+def load_sized(
+    image: ImageLike, size: tuple[int, int] | None, run: RunFolder
+) -> tuple[np.ndarray, tuple[int, int]]:
+    """Load an image for a run as :func:`load_image` does, and the size of what is predicted of it: as given, or
+    its own.
+
+    Raises:
+        EgodepthError: as :func:`load_image`, or a size that is not two whole numbers.
+    """
+    warn_of_lens(image, run, stacklevel=5)
+    array = load_image(image)
+    if size is not None and not _is_size(size):
+        raise EgodepthError(f"size must be height and width in whole pixels, got {size!r}")
+    return array, size or (array.shape[0], array.shape[1])
+
+
+def _is_size(size: object) -> bool:
+    two = isinstance(size, tuple | list) and len(size) == 2
+    return two and all(isinstance(n, int | np.integer) and n > 0 for n in size)  # type: ignore[attr-defined]
+
+
+def warn_of_lens(image: ImageLike, run: RunFolder, stacklevel: int) -> None:
+    """Warn if an image file may have the lens distortion of a run's camera; ``stacklevel`` as in
+    :func:`warnings.warn`, from here."""
+    if isinstance(image, (str, Path)) and any(map(read_lens, run.camera_files().values())):
+        warnings.warn(
+            f"{image} is taken as it is, but the camera of {run} has lens distortion: "
+            "where it took this image, open it by run.open(FILE) and give the frames of that",
+            EgodepthWarning,
+            stacklevel=stacklevel,
+        )
 
 
 def texture_at(

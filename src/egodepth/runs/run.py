@@ -1,8 +1,6 @@
 """A trained run as an object: depth of an image, motion between two images."""
 
-import warnings
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,11 +10,10 @@ import torch.nn.functional as F
 from huggingface_hub import ModelCard, ModelHubMixin
 from torch import Tensor, nn
 
-from egodepth.core.errors import EgodepthError, EgodepthWarning, require
+from egodepth.core.errors import EgodepthError, require
 from egodepth.core.files import write_error
 from egodepth.core.suggestions import did_you_mean
 from egodepth.data.footage.frame_cache import resize_frame
-from egodepth.data.footage.own_footage import read_lens
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.lens import Undistortion
 from egodepth.models.confidence import ConfidenceHead
@@ -32,13 +29,20 @@ from egodepth.runs.backends import (
 )
 from egodepth.runs.cameras import undistortion_of_run
 from egodepth.runs.checkpoint import read_run, write_weights
-from egodepth.runs.confidence import read_confidence, write_confidence
+from egodepth.runs.confidence import no_confidence, read_confidence, write_confidence
 from egodepth.runs.destination import claim_folder
 from egodepth.runs.devices import torch_device
 from egodepth.runs.folder import RunFolder, RunLike, download
 from egodepth.runs.footage import Source, open_footage
 from egodepth.runs.hub import CARD_TEMPLATE, card_values, save_facts
-from egodepth.runs.images import ImageLike, blend_mirrored, load_image, load_pair, texture_at
+from egodepth.runs.images import (
+    ImageLike,
+    blend_mirrored,
+    load_image,
+    load_pair,
+    load_sized,
+    texture_at,
+)
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.runs.not_finite import NotFiniteError
 from egodepth.runs.unit import Unit
@@ -238,9 +242,17 @@ class Run(
         Raises:
             EgodepthError: a broken image, or a run without confidence.
         """
-        array = load_image(image)
-        self.fit_size(*array.shape[:2])
-        return self.both_of_frames(self.prepare(array)[None], *(size or array.shape[:2]))[1][0]
+        prepared, size = self._prepared(image, size)
+        return self.both_of_frames(prepared, *size)[1][0]
+
+    def maps(
+        self, image: ImageLike, size: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Depth and deviation at once, as from :meth:`depth` and :meth:`deviation`; no deviation (None) from a
+        run without confidence."""
+        prepared, size = self._prepared(image, size)
+        depth, deviation = self.maps_of_frames(prepared, *size)
+        return depth[0], None if deviation is None else deviation[0]
 
     def depth(
         self, image: ImageLike, size: tuple[int, int] | None = None, *, flip: bool = False
@@ -261,42 +273,30 @@ class Run(
         Raises:
             EgodepthError: a broken image, or as :meth:`depth_of_frames`.
         """
-        self._warn_of_lens(image)
-        array = load_image(image)
-        if size is not None and not _is_size(size):
-            raise EgodepthError(f"size must be height and width in whole pixels, got {size!r}")
-        self.fit_size(*array.shape[:2])
-        prepared, size = self.prepare(array)[None], size or array.shape[:2]
+        prepared, size = self._prepared(image, size)
         depth = self.depth_of_frames(prepared, *size)[0]
         if not flip:
             return depth
         mirrored = self.depth_of_frames(prepared.flip(-1), *size)[0, :, ::-1]
         return 1 / blend_mirrored(1 / depth, 1 / mirrored)
 
+    def _prepared(
+        self, image: ImageLike, size: tuple[int, int] | None
+    ) -> tuple[Tensor, tuple[int, int]]:
+        """An image as a batch for the networks, and the size of its depth."""
+        array, size = load_sized(image, size, self.folder)
+        self.fit_size(*array.shape[:2])
+        return self.prepare(array)[None], size
+
     def motion(self, first: ImageLike, second: ImageLike) -> np.ndarray:
         """Predict ``second_from_first``, (4, 4) float64, which maps points from the first camera's frame to
         the second's; the translation is in the unit of :meth:`depth`. PoseNet's motion does not shrink with the
         time between the images: use images ``motion_gap`` apart, the earlier one first. Two files of more
         than 8 bits are scaled from their common range."""
-        self._warn_of_lens(first)
-        images = load_pair(first, second)
+        images = load_pair(first, second, self.folder)
         self.fit_size(*images[0].shape[:2])
         a, b = (self.prepare(image)[None] for image in images)
         return self.motions_of_frames(a, b)[0]
-
-    def _warn_of_lens(self, image: ImageLike) -> None:
-        """Warn if an image file may have the lens distortion of the run's camera."""
-        if isinstance(image, (str, Path)) and self._has_lens:
-            warnings.warn(
-                f"{image} is taken as it is, but the camera of {self.folder} has lens distortion: "
-                "where it took this image, open it by run.open(FILE) and give the frames of that",
-                EgodepthWarning,
-                stacklevel=3,
-            )
-
-    @cached_property
-    def _has_lens(self) -> bool:
-        return any(read_lens(file) for file in self.folder.camera_files().values())
 
     def texture(self, image: ImageLike, size: tuple[int, int] | None = None) -> np.ndarray:
         """Texture of an image, computed at the size of the networks' input and resized to (H, W), by default
@@ -328,9 +328,7 @@ class Run(
             NotFiniteError: depth that is not above 0 and finite.
         """
         if self._confidence is None:
-            raise EgodepthError(
-                f"{self.folder} has no confidence; make it by: egodepth confidence {self.folder} FOOTAGE"
-            )
+            raise no_confidence(self.folder)
         depth, both = self._resized(self._compute_both, frames, height, width)
         deviation = both[:, 1].cpu().numpy()
         self._require("a deviation", np.isfinite(deviation))
@@ -400,8 +398,3 @@ class Run(
         wrong = ~right.reshape(len(right), -1).all(1)
         if wrong.any():
             raise NotFiniteError(str(self.folder), what, int(wrong.argmax()))
-
-
-def _is_size(size: object) -> bool:
-    two = isinstance(size, tuple | list) and len(size) == 2
-    return two and all(isinstance(n, int | np.integer) and n > 0 for n in size)  # type: ignore[attr-defined]

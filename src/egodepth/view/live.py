@@ -155,7 +155,6 @@ class LiveView:
             return self.run.depth(frame.image, size)
         height, width = frame.image.shape[:2]
         if self._steady is None:
-            self.run.fit_size(height, width)
             if self._undistortion is not None:
                 camera = self._undistortion.camera
             elif self._fov is not None:

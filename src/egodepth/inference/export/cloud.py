@@ -16,10 +16,14 @@ from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.multi_view import DepthFrom, FrameDepth, frame_depths
 from egodepth.inference.odometry.trajectory import Trajectory
+from egodepth.runs.confidence import no_confidence
 from egodepth.runs.run import Run
 
 AGREEMENT = 0.05
 """Largest relative difference between the depths of two frames at a valid point."""
+MAX_UNCONFIRMED_DEVIATION = 0.2
+"""Largest deviation of DepthNet's log depth at a valid point on which views do not agree, for runs with
+confidence. These may then differ by their deviation from the other frame's depth."""
 MAX_BEND = 0.1
 """Largest second difference of inverse depth between neighbouring pixels, relative to it: 0 on every plane,
 large at object borders, where views agree on depths between foreground and background."""
@@ -54,6 +58,8 @@ class DepthView(NamedTuple):
         valid: (h, w) bool; not too far away, and consistent with neighbouring frames.
         first_from_frame: (4, 4).
         camera: for that size.
+        deviation: (h, w), standard deviation of the log of DepthNet's depth; None if the run has no
+            confidence.
     """
 
     number: int
@@ -62,6 +68,7 @@ class DepthView(NamedTuple):
     valid: np.ndarray
     first_from_frame: np.ndarray
     camera: Camera
+    deviation: np.ndarray | None = None
 
 
 def consistent_views(
@@ -71,13 +78,14 @@ def consistent_views(
     every: int = 5,
     *,
     depth: DepthFrom = "views",
+    max_deviation: float | None = None,
 ) -> Iterator[DepthView]:
     """Depth of every n-th frame with a mask of valid pixels.
 
     Where neighbouring frames agree, pixels are valid except at object borders. The others are valid where the
     next of the returned frames (for the last, the previous one) sees the same depth, a test that smooth depth
-    edges of a network and dynamic objects fail. A single frame cannot be compared and is valid. Pixels that are
-    too far away are never valid.
+    edges of a network and dynamic objects fail, and where the run is sure of it, if it has confidence. A single
+    frame cannot be compared and is valid. Pixels that are too far away are never valid.
 
     Args:
         run: trained networks.
@@ -85,34 +93,58 @@ def consistent_views(
         trajectory: of its frames.
         every: n, the step in frames.
         depth: source of depth, see :func:`egodepth.inference.multi_view.frame_depths`.
+        max_deviation: largest standard deviation of the log of DepthNet's depth at a valid pixel, also where
+            views agree; by default any.
 
     Raises:
-        EgodepthError: ``depth`` is not a :data:`DepthFrom`.
+        EgodepthError: ``depth`` is not a :data:`DepthFrom`, or ``max_deviation`` for a run without confidence.
     """
+    check_max_deviation(run, max_deviation)
     sequence = footage_of(run, sequence)
     frames = frame_depths(run, sequence, trajectory, every, depth=depth)
     before: FrameDepth | None = None
     waiting: FrameDepth | None = None
     for frame in frames:
         if waiting is not None:
-            yield _view(waiting, frame, sequence)
+            yield _view(waiting, frame, sequence, max_deviation)
         before, waiting = waiting, frame
     if waiting is not None:
-        yield _view(waiting, before, sequence)
+        yield _view(waiting, before, sequence, max_deviation)
 
 
-def _view(frame: FrameDepth, other: FrameDepth | None, sequence: Sequence) -> DepthView:
+def check_max_deviation(run: Run, max_deviation: float | None) -> None:
+    """Check that a run can leave out what it is unsure of.
+
+    Raises:
+        EgodepthError: a run without confidence.
+    """
+    if max_deviation is not None and not run.has_confidence:
+        raise no_confidence(run.folder)
+
+
+def _view(
+    frame: FrameDepth, other: FrameDepth | None, sequence: Sequence, max_deviation: float | None
+) -> DepthView:
     """The view of a frame, valid where views agree or another frame sees the same depth."""
     assert sequence.camera is not None
     camera = sequence.camera.resize(*frame.depth.shape).to(torch.float64)
-    near = frame.depth < MAX_MEDIAN_DEPTHS * np.median(frame.depth)
-    view = DepthView(frame.number, frame.image, frame.depth, near, frame.first_from_frame, camera)
+    deviation = frame.deviation
+    usable = frame.depth < MAX_MEDIAN_DEPTHS * np.median(frame.depth)
+    if max_deviation is not None and deviation is not None:
+        usable &= deviation <= max_deviation
+    view = DepthView(
+        frame.number, frame.image, frame.depth, usable, frame.first_from_frame, camera, deviation
+    )
     if other is None:
         return view
     other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
-    agrees = _agrees(unproject_view(view), other_from_this, other.depth, camera)
+    off = _difference(unproject_view(view), other_from_this, other.depth, camera)
+    confirmed = off.reshape(usable.shape) < AGREEMENT
+    if deviation is not None:
+        confirmed = off.reshape(usable.shape) < np.maximum(AGREEMENT, deviation)
+        confirmed &= deviation < MAX_UNCONFIRMED_DEVIATION
     smooth = bend(frame.depth) < MAX_BEND
-    return view._replace(valid=near & np.where(frame.agreed, smooth, agrees.reshape(near.shape)))
+    return view._replace(valid=usable & np.where(frame.agreed, smooth, confirmed))
 
 
 def bend(depth: np.ndarray) -> np.ndarray:
@@ -138,6 +170,7 @@ def fuse_cloud(
     every: int = 5,
     *,
     depth: DepthFrom = "views",
+    max_deviation: float | None = None,
 ) -> Cloud:
     """Fuse the valid points of :func:`consistent_views` (same arguments) into a cloud in the trajectory's unit.
 
@@ -145,27 +178,38 @@ def fuse_cloud(
         EgodepthError: no valid points.
     """
     points, colours = [], []
-    for view in consistent_views(run, sequence, trajectory, every, depth=depth):
+    views = consistent_views(
+        run, sequence, trajectory, every, depth=depth, max_deviation=max_deviation
+    )
+    for view in views:
         keep, pose = view.valid.ravel(), view.first_from_frame
         points.append(unproject_view(view)[keep] @ pose[:3, :3].T + pose[:3, 3])
         colours.append(view.image.reshape(-1, 3)[keep])
     cloud = Cloud(np.concatenate(points).astype(np.float32), np.concatenate(colours))
     if len(cloud.points) == 0:
-        raise EgodepthError("no point is at the same depth in two frames; is the trajectory right?")
+        raise EgodepthError(nothing_agrees(max_deviation))
     return cloud.scaled(trajectory.unit.factor)
 
 
-def _agrees(
+def nothing_agrees(max_deviation: float | None) -> str:
+    """Why there are no points, in words."""
+    if max_deviation is None:
+        return "no point is at the same depth in two frames; is the trajectory right?"
+    return f"no point is as sure as {max_deviation:g}; give a larger --max_deviation"
+
+
+def _difference(
     points: np.ndarray, other_from_this: np.ndarray, other_depth: np.ndarray, camera: Camera
 ) -> np.ndarray:
-    """Whether another frame sees points (N, 3) at about their depth."""
+    """How far the depths of points (N, 3) are from those that another frame sees there, relative to these;
+    infinite outside of it."""
     moved = points @ other_from_this[:3, :3].T + other_from_this[:3, 3]
     ahead = moved[:, 2] > 0
     pixels = camera.project(torch.from_numpy(np.where(ahead[:, None], moved, 1.0))).numpy()
     x, y = np.rint(pixels).astype(np.int64).T
     inside = ahead & (x >= 0) & (x < camera.width) & (y >= 0) & (y < camera.height)
     seen = other_depth[y.clip(0, camera.height - 1), x.clip(0, camera.width - 1)]
-    return inside & (np.abs(moved[:, 2] / seen - 1) < AGREEMENT)
+    return np.where(inside, np.abs(moved[:, 2] / seen - 1), np.inf)
 
 
 def write_ply(path: str | Path, cloud: Cloud, comment: str = "") -> None:

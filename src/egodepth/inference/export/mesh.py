@@ -14,7 +14,12 @@ from egodepth.core.files import atomic_path
 from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.camera import Camera
-from egodepth.inference.export.cloud import DepthView, consistent_views, unproject_view
+from egodepth.inference.export.cloud import (
+    DepthView,
+    consistent_views,
+    nothing_agrees,
+    unproject_view,
+)
 from egodepth.inference.multi_view import DepthFrom
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.runs.run import Run
@@ -150,11 +155,12 @@ def fuse_mesh(
     voxel: float | None = None,
     *,
     depth: DepthFrom = "views",
+    max_deviation: float | None = None,
 ) -> Mesh:
     """Fuse the depth of every n-th frame into a mesh in the trajectory's unit.
 
     Args:
-        run, sequence, trajectory, every, depth: as in
+        run, sequence, trajectory, every, depth, max_deviation: as in
             :func:`egodepth.inference.export.cloud.consistent_views`.
         voxel: side length of a voxel, in the trajectory's unit; by default COARSEST times the median depth,
             or larger where MAX_VOXELS require it.
@@ -162,7 +168,9 @@ def fuse_mesh(
     Raises:
         EgodepthError: no camera, no surface, or voxels that need too much memory.
     """
-    found = consistent_views(run, sequence, trajectory, every, depth=depth)
+    found = consistent_views(
+        run, sequence, trajectory, every, depth=depth, max_deviation=max_deviation
+    )
     views = [_near(view) for view in found]
     points = [
         unproject_view(v)[v.valid.ravel()] @ v.first_from_frame[:3, :3].T
@@ -171,7 +179,7 @@ def fuse_mesh(
     ]
     together = np.concatenate([p[:: max(1, len(p) // 4096)] for p in points])
     if len(together) == 0:
-        raise EgodepthError("no surface was found: no two frames agree; is the trajectory right?")
+        raise EgodepthError(f"no surface was found: {nothing_agrees(max_deviation)}")
     low, high = np.quantile(together, [(1 - COVERED) / 2, (1 + COVERED) / 2], axis=0)
     finest = float(np.prod(np.maximum(high - low, 1e-6)) / MAX_VOXELS) ** (1 / 3)
     usual = COARSEST * float(np.median([np.median(view.depth) for view in views]))
