@@ -50,19 +50,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/processes.json"))
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        script = Path(name) / "work.py"
         words = f"{name!r}, {options.steps}"
-        script.write_text(f"from benchmarks.processes import work\nwork({words})\n")
-        launch = [
-            "-m",
-            "torch.distributed.run",
-            "--standalone",
-            "--nproc_per_node",
-            "2",
-            str(script),
-        ]
-        paths = {"PYTHONPATH": os.pathsep.join([".", "src"]), "OMP_NUM_THREADS": "1"}
-        subprocess.run([sys.executable, *launch], check=True, env=os.environ | paths)
+        in_two_processes(f"from benchmarks.processes import work; work({words})", Path(name))
         each = [json.loads(path.read_text()) for path in Path(name).glob("rank-*.json")]
     found = {v: statistics.fmean(statistics.median(one[v]) for one in each) for v in VARIANTS}
     first = next(iter(found.values()))
@@ -71,6 +60,15 @@ def main() -> None:
         print(*row, sep="  ")
     facts = {"columns": COLUMNS, "rows": rows, "results": each, "steps": options.steps}
     write_json(options.out, {**facts, **provenance()})
+
+
+def in_two_processes(code: str, folder: Path) -> None:
+    """Run Python code in two processes of torchrun, one thread each, from a script in a folder."""
+    script = folder / "work.py"
+    script.write_text(code)
+    launch = ["torch.distributed.run", "--standalone", "--nproc_per_node", "2", str(script)]
+    paths = {"PYTHONPATH": os.pathsep.join([".", "src"]), "OMP_NUM_THREADS": "1"}
+    subprocess.run([sys.executable, "-m", *launch], check=True, env=os.environ | paths)
 
 
 class Loss(nn.Module):

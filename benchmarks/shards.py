@@ -25,6 +25,7 @@ from typing import Any
 import av
 import numpy as np
 import torch
+from benchmarks.processes import in_two_processes
 from benchmarks.slow_store import LATENCY, LOST, RATE
 
 from egodepth.core.config import override
@@ -149,16 +150,7 @@ def measure_ranks(folder: Path, video: Path, steps: int) -> dict[str, Any]:
     out = folder / "ranks"
     out.mkdir()
     code = f"from benchmarks.shards import seen; seen({shards!r}, {str(folder)!r}, {str(out)!r})"
-    (folder / "seen.py").write_text(code)
-    launch = [
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc_per_node",
-        "2",
-        folder / "seen.py",
-    ]
-    subprocess.run([sys.executable, *map(str, launch)], check=True, env=_environment())
+    in_two_processes(code, folder)
     found = [json.loads(path.read_text()) for path in sorted(out.glob("*.json"))]
     ids = [i for each in found for i in each["ids"]]
     shared = set(found[0]["chunks"]) & set(found[1]["chunks"])

@@ -13,14 +13,14 @@ import pytest
 import torch
 from tests.conftest import TINY, tiny_settings, write_images
 
+from egodepth.core import file_store
 from egodepth.core.config import override
 from egodepth.core.errors import EgodepthError
+from egodepth.core.file_store import FileStore
 from egodepth.core.schedule import Schedule
 from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
-from egodepth.data.shards import store as stores
 from egodepth.data.shards.chunks import ChunkInfo, Chunks
 from egodepth.data.shards.pieces import cut
-from egodepth.data.shards.store import Store
 from egodepth.data.shards.writer import write_unit
 from egodepth.data.sources import read_source
 from egodepth.settings.training import TrainSettings
@@ -194,7 +194,7 @@ def test_motion_points_labels_and_masks_come_from_shards(footage: Path, tmp_path
     shard(settings, str(out), chunk_megabytes=MEGABYTES)
     key = next((out / "units").iterdir()).stem
     write_unit(
-        Store(str(out)), key, [(known, "sfm", None)], codec="cache", quality=95,
+        FileStore(str(out)), key, [(known, "sfm", None)], codec="cache", quality=95,
         chunk_bytes=int(1e6 * MEGABYTES), notes={"source": "a", "lines": []},
     )  # fmt: skip
     shard(settings, str(out), chunk_megabytes=MEGABYTES)
@@ -302,7 +302,7 @@ class Failing(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture
 def address(shards: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(stores, "FIRST_PAUSE", 0.001)
+    monkeypatch.setattr(file_store, "FIRST_PAUSE", 0.001)
     handler = lambda *words: Failing(*words, directory=shards)  # noqa: E731
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
@@ -334,7 +334,7 @@ def test_a_store_that_fails_gives_the_same_through_a_bounded_cache(
 
 def test_a_chunk_that_stays_damaged_is_an_error(shards: str, tmp_path: Path) -> None:
     path = next(Path(shards).glob("*.bin"))
-    info = ChunkInfo(Store(shards), path.name, path.stat().st_size + 1, 0)
+    info = ChunkInfo(FileStore(shards), path.name, path.stat().st_size + 1, 0)
     with pytest.raises(EgodepthError, match="missing or incomplete"):
         Chunks([info], tmp_path, 1 << 30).item(0, 0)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from egodepth.cluster.ray_session import Resources, Session, ray_session, require_ray
-from egodepth.cluster.store import FAILED, SUMMARY, Store
+from egodepth.cluster.store import FAILED, SUMMARY, ResultStore
 from egodepth.cluster.summary import BatchSummary
 from egodepth.cluster.tally import Tally
 from egodepth.cluster.videos import Video, list_videos
@@ -132,7 +132,7 @@ def run_batch(
     require_ray()
     check_result_formats(job.formats)
     files = _run_files(run)
-    store = Store(str(out))
+    store = ResultStore(str(out))
     with store.claimed(_identity(files, job)):
         videos = list_videos(sources)
         todo = _not_done(videos, store)
@@ -153,14 +153,14 @@ def run_batch(
         return summary
 
 
-def _write_end(store: Store, summary: BatchSummary) -> None:
-    store.write_text(FAILED, summary.failed_lines())
+def _write_end(store: ResultStore, summary: BatchSummary) -> None:
+    store.write(FAILED, summary.failed_lines().encode())
     store.write_json(SUMMARY, summary.facts())
 
 
 def _work(
     todo: list[Video],
-    store: Store,
+    store: ResultStore,
     work: tuple[str | RunFiles, Job, str],
     session: Session,
     cluster: Cluster,
@@ -178,7 +178,7 @@ def _work(
         for outcome in _outcomes(todo, work, resources, session.scratch):
             summary.add(outcome)
             if "error" in outcome:
-                store.write_text(FAILED, summary.failed_lines())
+                store.write(FAILED, summary.failed_lines().encode())
             unwritten = unwritten + 1 if outcome.get("stage") == "writing" else 0
             if unwritten == MAX_UNWRITTEN:
                 raise EgodepthError(
@@ -270,7 +270,7 @@ class _Actor:
         return {"outcome": json.dumps(outcome)}  # one text, as columns of a table have one type
 
 
-def _not_done(videos: list[Video], store: Store) -> list[Video]:
+def _not_done(videos: list[Video], store: ResultStore) -> list[Video]:
     done = store.done()
     for video in videos:
         if done.get(video.name, video.digest) != video.digest:

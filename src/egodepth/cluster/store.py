@@ -1,68 +1,35 @@
 """Results of a batch, on a disk or in an object store. Those of a video appear whole or not at all."""
 
 import json
-import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from egodepth.cluster.videos import Video, file_system
+from egodepth.cluster.videos import Video
 from egodepth.core.errors import EgodepthError
-from egodepth.core.files import write_error, write_text
+from egodepth.core.file_store import FileStore, file_system, reason_of, repeated
+from egodepth.core.files import reading, write_error
 from egodepth.core.outputs import LIST
 from egodepth.core.temporary import temporary_folder
 from egodepth.data.sources import is_address
 from egodepth.runs.destination import claim_folder
 
-T = TypeVar("T")
 INNER = "_batch"
 """Folder of what the batch keeps for itself."""
 DONE, JOB = f"{INNER}/done", f"{INNER}/job.json"
 FAILED, SUMMARY = "failed.jsonl", "summary.json"
-PAUSES = (0.5, 2.0, 8.0)
-"""Seconds before each repetition of a request that failed."""
-PERMANENT = (
-    FileNotFoundError,
-    PermissionError,
-    IsADirectoryError,
-    NotImplementedError,
-    EgodepthError,
-)
-"""Errors that no repetition mends."""
 
 
-def repeated(request: Callable[[], T]) -> T:
-    """Make a request to a store, and repeat it after errors that may pass."""
-    for pause in PAUSES:
-        try:
-            return request()
-        except PERMANENT:
-            raise
-        except Exception:
-            time.sleep(pause)
-    return request()
-
-
-class Store:
+class ResultStore(FileStore):
     """Where the results of a batch are put.
 
     A video is done if its folder and its marker (``_batch/done/NAME.DIGEST.json``) are there. On a disk, the
     marker is written first, then the folder is renamed to its final name; in a store without renaming, all
     files are uploaded, the list of them last, and then the marker.
-
-    Attributes:
-        uri: path or address.
-        folder: the path; None for an address.
     """
-
-    def __init__(self, uri: str):
-        self.uri = uri.removeprefix("file://").rstrip("/") or uri
-        self.folder = None if is_address(uri) else Path(uri)
-        self._files, self._root = file_system(self.uri)
 
     @property
     def absolute(self) -> str:
@@ -102,20 +69,27 @@ class Store:
 
     def done(self) -> dict[str, str]:
         """The digests of the videos that are done, by name."""
+        found = [path.rsplit(".", 2)[:2] for path in self._markers()]
+        if self.folder is not None:
+            return {name: digest for name, digest in found if self._local(name).is_dir()}
+        there = {self._inner(path) for path in self._listed(self._files.ls, self._root, False)}
+        return {name: digest for name, digest in found if name.split("/")[0] in there}
+
+    def _markers(self) -> list[str]:
+        """Paths of all markers, in their folder."""
+        if self.folder is not None:
+            place = self._local(DONE)
+            return [path.relative_to(place).as_posix() for path in place.rglob("*.json")]
+        found = self._listed(self._files.find, f"{self._root}/{DONE}")
+        return [self._inner(path).removeprefix(f"{DONE}/") for path in found]
+
+    def _listed(self, request: Callable[..., list[str]], *values: Any) -> list[str]:
         try:
-            found = [self._inner(path) for path in self._files.find(self._path(DONE))]
-            there = (
-                None if self.folder else {self._inner(p) for p in self._files.ls(self._root, False)}
-            )
+            return repeated(lambda: request(*values))
         except FileNotFoundError:
-            return {}
+            return []
         except Exception as error:
-            raise EgodepthError(f"cannot read {self.uri}: {_reason(error)}") from error
-        markers = [path.removeprefix(f"{DONE}/").rsplit(".", 2) for path in found]
-        return {
-            name: digest for name, digest, _ in markers
-            if (name.split("/")[0] in there if there is not None else self._local(name).is_dir())
-        }  # fmt: skip
+            raise EgodepthError(f"cannot read {self.uri}: {reason_of(error)}") from error
 
     def outcome(self, video: Video) -> dict[str, Any] | None:
         """What is noted of a video that is done; None if it is not."""
@@ -145,7 +119,7 @@ class Store:
             files = [path for path in sorted(results.rglob("*")) if path.is_file()]
             for path in sorted(files, key=lambda path: path.name == LIST):
                 if not path.name.startswith("."):
-                    self._upload(path, f"{video.name}/{path.relative_to(results).as_posix()}")
+                    self.upload(path, f"{video.name}/{path.relative_to(results).as_posix()}")
             self.write_json(_marker(video), outcome)
             return
         target = self._local(video.name)
@@ -158,29 +132,9 @@ class Store:
         except OSError as error:
             raise write_error(target, error) from error
 
-    def _upload(self, path: Path, name: str) -> None:
-        try:
-            repeated(lambda: self._files.put_file(str(path), self._path(name)))
-        except Exception as error:
-            raise EgodepthError(f"cannot write {self.uri}/{name}: {_reason(error)}") from error
-
-    def write_text(self, name: str, text: str) -> None:
-        """Write a file, which appears whole or not at all.
-
-        Raises:
-            EgodepthError: it can't be written.
-        """
-        if self.folder is not None:
-            write_text(self._local(name), text)
-            return
-        try:
-            repeated(lambda: self._files.pipe_file(self._path(name), text.encode()))
-        except Exception as error:
-            raise EgodepthError(f"cannot write {self.uri}/{name}: {_reason(error)}") from error
-
     def write_json(self, name: str, values: dict[str, Any]) -> None:
-        """Write names and values, as :meth:`write_text`."""
-        self.write_text(name, json.dumps(values, indent=1) + "\n")
+        """Write names and values, as :meth:`write`."""
+        self.write(name, (json.dumps(values, indent=1) + "\n").encode())
 
     def read_json(self, name: str) -> dict[str, Any] | None:
         """Read a file of names and values; None if there is none.
@@ -188,15 +142,12 @@ class Store:
         Raises:
             EgodepthError: it is broken, or the store can't be read.
         """
-        try:
-            found: dict[str, Any] = json.loads(
-                repeated(lambda: self._files.cat_file(self._path(name)))
-            )
-            return found
-        except FileNotFoundError:
+        content = self.read_if_there(name)
+        if content is None:
             return None
-        except Exception as error:
-            raise EgodepthError(f"cannot read {self.uri}/{name}: {_reason(error)}") from error
+        with reading(f"{self.uri}/{name}", "what the batch noted in"):
+            found: dict[str, Any] = json.loads(content)
+        return found
 
     def _remove_partial(self) -> None:
         shutil.rmtree(self._local(f"{INNER}/partial"), ignore_errors=True)
@@ -205,15 +156,8 @@ class Store:
         assert self.folder is not None
         return self.folder / name
 
-    def _path(self, name: str) -> str:
-        return f"{self._root}/{name}"
-
     def _inner(self, path: str) -> str:
-        return (
-            os.path.relpath(path, self._root)
-            if self.folder
-            else path[len(self._root) :].lstrip("/")
-        )
+        return path.removeprefix(self._root).lstrip("/")
 
 
 @contextmanager
@@ -244,7 +188,7 @@ def local_copy(video: Video) -> Iterator[str]:
         except EgodepthError:
             raise
         except Exception as error:
-            raise EgodepthError(f"cannot read {video.address}: {_reason(error)}") from error
+            raise EgodepthError(f"cannot read {video.address}: {reason_of(error)}") from error
         if not video.address.startswith("http"):
             with suppress(FileNotFoundError):
                 files.get_file(
@@ -255,7 +199,3 @@ def local_copy(video: Video) -> Iterator[str]:
 
 def _marker(video: Video) -> str:
     return f"{DONE}/{video.name}.{video.digest}.json"
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

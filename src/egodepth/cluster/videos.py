@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import urlsplit
 
 from egodepth.core.errors import EgodepthError, require
+from egodepth.core.file_store import file_system, reason_of
 from egodepth.core.files import natural_order
 from egodepth.core.suggestions import similar_path
 from egodepth.data.sequence import unique_names
@@ -38,24 +38,6 @@ class Video:
     def digest(self) -> str:
         """Short digest of the address, which tells videos of one name apart."""
         return sha256(self.address.encode(errors="surrogateescape")).hexdigest()[:12]
-
-
-def file_system(address: str) -> tuple[Any, str]:
-    """The file system (of fsspec) of an address, and the path in it.
-
-    Raises:
-        EgodepthError: an unknown kind of address, or a missing package.
-    """
-    import fsspec
-
-    try:
-        return fsspec.core.url_to_fs(address)
-    except ImportError as error:
-        raise EgodepthError(
-            f"{address} needs another package ({error}); install it by: pip install 'egodepth[cluster]'"
-        ) from error
-    except Exception as error:  # of the packages of all stores
-        raise EgodepthError(f"cannot open {address}: {' '.join(str(error).split())}") from error
 
 
 def list_videos(sources: str | Path | Iterable[str | Path]) -> list[Video]:
@@ -114,7 +96,7 @@ def _listed(address: str, source: str) -> list[str]:
                 if info["type"] == "file" and info["name"].lower().endswith(SUFFIXES)
             ]  # fmt: skip
     except Exception as error:
-        raise EgodepthError(f"cannot list {source}: {' '.join(str(error).split())}") from error
+        raise EgodepthError(f"cannot list {source}: {reason_of(error)}") from error
     found = [name for name in found if not PurePosixPath(name).name.startswith(".")]
     if not found:
         what = (
@@ -134,7 +116,7 @@ def _lines(address: str) -> list[str]:
         text = files.cat_file(path).decode("utf-8-sig")
     except Exception as error:
         raise EgodepthError(
-            f"cannot read the list of videos {address}: {' '.join(str(error).split())}"
+            f"cannot read the list of videos {address}: {reason_of(error)}"
         ) from error
     lines = [line.strip() for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]

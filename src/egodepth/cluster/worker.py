@@ -23,7 +23,7 @@ from egodepth.cluster.stopwatch import (
     Stopwatch,
     TimedFrames,
 )
-from egodepth.cluster.store import Store, local_copy
+from egodepth.cluster.store import ResultStore, local_copy
 from egodepth.cluster.videos import Video
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.outputs import OutputFolder
@@ -99,7 +99,7 @@ class VideoWorker:
         if threads is not None:
             torch.set_num_threads(threads)
         tempfile.tempdir = scratch or tempfile.tempdir
-        self.job, self.store, self._tries = job, Store(out), tries
+        self.job, self.store, self._tries = job, ResultStore(out), tries
         self._stack = ExitStack()
         self._folder = self._unpacked(run) if isinstance(run, dict) else run
         self._camera: Path | None = None

@@ -18,6 +18,7 @@ import torch
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning, one_line, require
+from egodepth.core.file_store import FileStore
 from egodepth.core.files import natural_order
 from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
@@ -26,7 +27,6 @@ from egodepth.core.world import World
 from egodepth.data.footage.robot_logs.recording import split_topics
 from egodepth.data.image_files import IMAGE_SUFFIXES
 from egodepth.data.shards.reader import CLIPS, INDEX, MANIFEST
-from egodepth.data.shards.store import Store
 from egodepth.data.shards.stored import CODECS, VERSION, from_bytes
 from egodepth.data.shards.writer import index_of, require_litdata, unit_file, write_unit
 from egodepth.data.sources import DATA_SETS, is_address, is_pattern, read_source
@@ -130,7 +130,7 @@ def shard(
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     _check_form(frames, quality, chunk_megabytes, workers)
     require_litdata()
-    store, world = Store(out), World.of_environment()
+    store, world = FileStore(out), World.of_environment()
     if store.folder is not None:
         check_destination(store.folder, folder=True)
     form = _Form(out, frames, quality, int(1e6 * chunk_megabytes))
@@ -179,7 +179,7 @@ def _decided(settings: TrainSettings, form: _Form) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _refuse_others(store: Store, decided: dict[str, Any]) -> None:
+def _refuse_others(store: FileStore, decided: dict[str, Any]) -> None:
     """Refuse to write where there are shards of other settings."""
     if not store.has(MANIFEST):
         return
@@ -303,7 +303,7 @@ def _make(unit: _Unit, settings: TrainSettings, form: _Form) -> list[str]:
         for each in clips:
             rigs.setdefault(each[0].sequence.rig or f" {each[0].sequence.name}", []).append(each)
         write_unit(
-            Store(form.uri), unit.key, [each for rig in rigs.values() for each in rig],
+            FileStore(form.uri), unit.key, [each for rig in rigs.values() for each in rig],
             codec=form.frames, quality=form.quality, chunk_bytes=form.chunk_bytes,
             notes={"source": unit.source, "lines": plan.lines},
         )  # fmt: skip
@@ -311,7 +311,7 @@ def _make(unit: _Unit, settings: TrainSettings, form: _Form) -> list[str]:
 
 
 def _finish(
-    store: Store,
+    store: FileStore,
     units: list[_Unit],
     decided: dict[str, Any],
     failed: dict[str, str],

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.file_store import FileStore
 from egodepth.core.files import atomic_path
 from egodepth.core.locks import Hold, hold
-from egodepth.data.shards.store import Store
 
 FETCHERS = 8
 """Chunks that are fetched at the same time."""
@@ -39,7 +39,7 @@ class ChunkInfo:
         size, checksum: its bytes and their CRC-32.
     """
 
-    store: Store
+    store: FileStore
     name: str
     size: int
     checksum: int
@@ -91,7 +91,7 @@ class Chunks:
         return chunk in self._ready
 
     @property
-    def stores(self) -> list[Store]:
+    def stores(self) -> list[FileStore]:
         """The stores that have the chunks."""
         return list({info.store.uri: info.store for info in self._infos}.values())
 

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.file_store import FileStore
 from egodepth.core.files import reading
 from egodepth.core.world import World
 from egodepth.data.sequence import Sequence, with_unique_names
 from egodepth.data.shards.chunks import ChunkInfo, Chunks
-from egodepth.data.shards.store import Store
 from egodepth.data.shards.stored import VERSION, StoredFrames, from_bytes, unpack_clip
 
 PREFIX = "shards:"
@@ -27,7 +27,7 @@ def is_shards(source: str) -> bool:
     return source.startswith(PREFIX)
 
 
-def read_manifest(store: Store) -> dict[str, Any]:
+def read_manifest(store: FileStore) -> dict[str, Any]:
     """Read what shards are and how they were made.
 
     Raises:
@@ -62,7 +62,7 @@ def open_shards(uris: list[str], folder: Path, gigabytes: float) -> list[Sequenc
     Raises:
         EgodepthError: there are no shards, they cannot be read, or have different sizes.
     """
-    stores = [Store(uri) for uri in uris]
+    stores = [FileStore(uri) for uri in uris]
     manifests = [read_manifest(store) for store in stores]
     sizes = {(found["height"], found["width"]) for found in manifests}
     if len(sizes) > 1:
@@ -88,7 +88,7 @@ def open_shards(uris: list[str], folder: Path, gigabytes: float) -> list[Sequenc
     return with_unique_names(sequences)
 
 
-def _read_units(store: Store) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
+def _read_units(store: FileStore) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
     content = store.read(CLIPS)
     with (
         reading(f"{store.uri}/{CLIPS}", "the clips of the shards"),

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.file_store import FileStore
 from egodepth.data.preparation.clips import Clip
 from egodepth.data.preparation.survey import Survey
 from egodepth.data.shards.pieces import cut
-from egodepth.data.shards.store import Store
 from egodepth.data.shards.stored import encode, pack_clip, to_bytes
 
 UNITS = "units"
@@ -42,7 +42,7 @@ def unit_file(key: str) -> str:
 
 
 def write_unit(
-    store: Store,
+    store: FileStore,
     key: str,
     clips: list[tuple[Clip, str, Survey | None]],
     *,
