@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import socket
 import time
 from pathlib import Path
+from threading import Event, Lock, Timer
 
 import fsspec
 import numpy as np
@@ -15,9 +17,12 @@ import egodepth
 from egodepth.cli import main
 from egodepth.cluster.batch import _identity, _run_files
 from egodepth.cluster.ray_session import Session
+from egodepth.cluster.stopwatch import Stopwatch
 from egodepth.cluster.summary import BatchSummary
+from egodepth.cluster.tally import MAX_TRIES, Tally
 from egodepth.cluster.videos import Video, list_videos
-from egodepth.cluster.worker import MAX_TRIES, Job, VideoWorker
+from egodepth.cluster.watchdog import turn, watched
+from egodepth.cluster.worker import Job, VideoWorker
 from egodepth.core.errors import EgodepthError
 from egodepth.core.video import VideoWriter
 from egodepth.data.image_files import ImageFiles
@@ -91,13 +96,8 @@ def test_a_worker_reads_and_writes_a_store_and_survives_what_is_broken(
     memory = fsspec.filesystem("memory")
     memory.pipe({"/in/a.mp4": good.read_bytes(), "/in/broken.mp4": broken.read_bytes()})
     files = _run_files(tiny_run)
-    tries = dict[str, int]()
-
-    def count(name: str) -> int:
-        tries[name] = tries.get(name, 0) + 1
-        return tries[name]
-
-    worker = VideoWorker(files, SMALL, "memory://out", count)
+    tally = Tally()
+    worker = VideoWorker(files, SMALL, "memory://out", tally)
     store, summary = worker.store, BatchSummary(3)
     with store.claimed(_identity(files, SMALL)):
         assert store.done() == {}
@@ -114,7 +114,7 @@ def test_a_worker_reads_and_writes_a_store_and_survives_what_is_broken(
     found = {k.removeprefix("/out/a.mp4/"): memory.cat(k) for k in memory.find("/out/a.mp4")}
     assert found == files_of(out)
     (first, *_) = list_videos("memory://in/*")
-    assert worker.process(first)["frames"] == COUNT and tries["a.mp4"] == 1  # not again
+    assert worker.process(first)["frames"] == COUNT and tally._counts["a.mp4"] == 1  # not again
     assert [
         worker.process(Video("broken.mp4", "memory://in/broken.mp4"))["error"]
         for _ in range(MAX_TRIES)
@@ -135,6 +135,27 @@ def test_resources_are_shared_among_actors() -> None:
         Session(nodes, None).resources(None, 17, "auto")
     with pytest.raises(EgodepthError, match="knows of no GPU"):
         Session([{"CPU": 2.0}], None).resources(None, None, "cuda")
+
+
+def test_only_what_hangs_is_noticed() -> None:
+    """Frames that come, and another video's turn, may take longer than the limit all together."""
+    watch, hung, lock = Stopwatch(), Event(), Lock()
+    with watched(watch, 0.5, hung.set):
+        for _ in range(8):
+            time.sleep(0.1)
+            watch.add("decoding", 0.1)
+        lock.acquire()
+        Timer(0.8, lock.release).start()
+        with turn(lock, watch):
+            assert not hung.is_set()
+            assert hung.wait(5)
+    tally = Tally()
+    tally.begin("other.mp4")
+    tally.give_up("hangs.mp4", "it hangs")
+    assert [tally.begin(n) for n in ("hangs.mp4", *["other.mp4"] * MAX_TRIES)] == [
+        "it hangs",
+        *[""] * MAX_TRIES,
+    ]
 
 
 @pytest.mark.slow
@@ -165,10 +186,21 @@ def test_ray_loses_nothing_when_an_actor_is_killed(
 
     from egodepth.cluster.batch import batch_predict
 
-    with egodepth.reporting(Killer()):
-        summary = batch_predict(tiny_run, words[0], out, formats=["npz"], fov=60.0, device="cpu")
-    assert killed and (summary.done, summary.left, len(summary.failed)) == (3, 0, 1)
-    assert json.loads((out / "failed.jsonl").read_text())["name"] == "broken.mp4"
+    with egodepth.reporting(Killer()), socket.create_server(("127.0.0.1", 0)) as silent:
+        hangs = f"http://127.0.0.1:{silent.getsockname()[1]}/hangs.mp4"
+        summary = batch_predict(
+            tiny_run,
+            [words[0], hangs],
+            out,
+            formats=["npz"],
+            fov=60.0,
+            device="cpu",
+            hang_seconds=15,
+        )
+    assert killed and (summary.done, summary.left, len(summary.failed)) == (3, 0, 2)
+    broken, hung = map(json.loads, (out / "failed.jsonl").read_text().splitlines())
+    assert broken["name"] == "broken.mp4" and hung["name"] == "hangs.mp4"
+    assert hung["error"].startswith("no frame in 15 s")
     for name in ("a.mp4", "ccc.mp4"):
         single = tmp_path / "single" / name
         command = ["predict", str(tiny_run), str(tmp_path / "in" / name), "--out", str(single)]

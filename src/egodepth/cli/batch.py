@@ -42,6 +42,9 @@ class BatchOptions(TakesRun, TakesVideos, CameraOptions, DeviceOption):
     """processes with networks; default: one per GPU, or one per machine without GPUs"""
     cpus: Annotated[Annotated[int, Field(gt=0)] | None, Metavar("N")] = None
     """CPU cores of each of these processes; default: all of a machine, in equal parts"""
+    hang_seconds: Annotated[Positive, Metavar("S")] = 3600
+    """seconds without a new frame after which a video counts as failed, since it hangs; videos may take as long
+    as they will while frames come"""
     camera_height: Annotated[Positive | None, Metavar("M")] = None
     """height of the camera above the ground in metres; makes lengths metric"""
     speed: Annotated[Positive | None, Metavar("M/S")] = None
@@ -64,7 +67,7 @@ class BatchOptions(TakesRun, TakesVideos, CameraOptions, DeviceOption):
         cluster = Cluster(self.address, self.actors, self.cpus)
         return {
             "known": known, "fov": self.fov, "camera": self.camera, "device": self.device,
-            "cluster": cluster,
+            "cluster": cluster, "hang_seconds": self.hang_seconds,
         }  # fmt: skip
 
     def print_summary(self, summary: "BatchSummary") -> int:

@@ -15,7 +15,7 @@ from egodepth.cluster.store import FAILED, SUMMARY, ResultStore
 from egodepth.cluster.summary import BatchSummary
 from egodepth.cluster.tally import Tally
 from egodepth.cluster.videos import Video, list_videos
-from egodepth.cluster.worker import Job, RunFiles, VideoWorker
+from egodepth.cluster.worker import HANG_SECONDS, Job, RunFiles, VideoWorker
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, require
 from egodepth.inference.odometry.known_length import KnownLength
@@ -64,6 +64,7 @@ def batch_predict(
     fov: float | None = None,
     camera: str | Path | None = None,
     device: str = "auto",
+    hang_seconds: float = HANG_SECONDS,
     cluster: Cluster = Cluster(),
 ) -> BatchSummary:
     """Predict depth and poses of many videos: for each, a folder of what ``egodepth predict`` writes for it.
@@ -83,6 +84,7 @@ def batch_predict(
         fov: horizontal field of view in degrees, for videos without a camera.
         camera: camera file, for videos without a camera.
         device: as for :func:`egodepth.load`.
+        hang_seconds: seconds without a new frame after which a video counts as failed, since it hangs.
         cluster: where it runs.
 
     Raises:
@@ -92,8 +94,9 @@ def batch_predict(
     if backend not in BACKENDS:
         raise EgodepthError(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
     job = Job(
-        "predict", tuple(formats), backend, known, None, fov, _camera(camera), device, steady, band
-    )
+        "predict", tuple(formats), backend, known, None, fov, _camera(camera), device, steady, band,
+        hang_seconds,
+    )  # fmt: skip
     return run_batch(run, sources, out, job, cluster)
 
 
@@ -108,6 +111,7 @@ def batch_odometry(
     fov: float | None = None,
     camera: str | Path | None = None,
     device: str = "auto",
+    hang_seconds: float = HANG_SECONDS,
     cluster: Cluster = Cluster(),
 ) -> BatchSummary:
     """Track the camera of many videos: for each, a folder of what ``egodepth odometry`` writes for it.
@@ -115,12 +119,15 @@ def batch_odometry(
     Args:
         settings: of the odometry.
         formats: as those of ``egodepth odometry``.
-        run, sources, out, known, fov, camera, device, cluster: as for :func:`batch_predict`.
+        run, sources, out, known, fov, camera, device, hang_seconds, cluster: as for :func:`batch_predict`.
 
     Raises:
         EgodepthError, KeyboardInterrupt: as :func:`batch_predict`.
     """
-    job = Job("odometry", tuple(formats), "torch", known, settings, fov, _camera(camera), device)
+    job = Job(
+        "odometry", tuple(formats), "torch", known, settings, fov, _camera(camera), device,
+        hang_seconds=hang_seconds,
+    )  # fmt: skip
     return run_batch(run, sources, out, job, cluster)
 
 
@@ -252,6 +259,23 @@ def _dataset(todo: list[Video], arguments: dict[str, Any], resources: Resources)
     )  # fmt: skip
 
 
+class _Begins:
+    """The tally, in an actor of Ray."""
+
+    def __init__(self, tally: Any):
+        self._tally = tally
+
+    def begin(self, name: str) -> str:
+        import ray
+
+        return str(ray.get(self._tally.begin.remote(name)))
+
+    def give_up(self, name: str, reason: str) -> None:
+        import ray
+
+        ray.get(self._tally.give_up.remote(name, reason))
+
+
 class _Actor:
     """A worker in an actor of Ray."""
 
@@ -259,11 +283,7 @@ class _Actor:
         import ray
 
         job, out = others
-
-        def tries(name: str) -> int:
-            return int(ray.get(tally.begin.remote(name)))
-
-        self._worker = VideoWorker(ray.get(run), job, out, tries, threads, scratch)
+        self._worker = VideoWorker(ray.get(run), job, out, _Begins(tally), threads, scratch)
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
         outcome = self._worker.process(Video(row["name"], row["address"]))

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from egodepth.core.errors import EgodepthError
+from egodepth.core.file_store import reason_of
 from egodepth.core.signals import STOPPING
 from egodepth.core.temporary import temporary_folder
 
@@ -19,6 +20,8 @@ MAX_TEMPORARY_NAME = 40
 """Longest path of a temporary folder below which Ray's sockets still have names that systems allow."""
 MEMORY = 256 << 20
 """Bytes of shared memory for Ray's objects on this machine: only names, outcomes and a run pass through it."""
+START_TRIES = 3
+"""How often Ray is started here; it gives up a start after 30 seconds, which no setting changes."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -122,19 +125,32 @@ def ray_session(address: str | None) -> Iterator[Session]:
             }  # fmt: skip
         else:
             options["address"] = address
-        try:
-            with _quiet_stderr():
-                ray.init(**options)
-        except Exception as error:
-            what = "cannot start Ray" if address is None else f"cannot connect to Ray at {address}"
-            raise EgodepthError(f"{what}: {' '.join(str(error).split())[:300]}") from error
         stack.callback(ray.shutdown)
+        _start(options)
         for number, handler in handlers.items():  # Ray has set its own
             signal.signal(number, handler)
         for name in ("ray", "ray.data"):
             logging.getLogger(name).setLevel(logging.CRITICAL)
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         yield Session([n for n in nodes if n.get("CPU")], None if scratch is None else str(scratch))
+
+
+def _start(options: dict[str, Any]) -> None:
+    """Start Ray, once more if the machine is so busy that its processes do not answer in time."""
+    import ray
+
+    here = options["address"] == "local"
+    for tried in range(START_TRIES):
+        try:
+            with _quiet_stderr():
+                ray.init(**options)
+            return
+        except Exception as error:
+            reason = reason_of(error)
+            if "timed out" in reason and here and tried < START_TRIES - 1:
+                continue
+            what = "cannot start Ray" if here else f"cannot connect to Ray at {options['address']}"
+            raise EgodepthError(f"{what}: {reason[:300]}") from error
 
 
 @contextmanager

@@ -20,10 +20,12 @@ class Stopwatch:
 
     Attributes:
         seconds: by stage.
+        stepped: time (monotonic) at which anything was last finished, be it a frame.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.stepped = time.monotonic()
         self._lock = Lock()
 
     @contextmanager
@@ -39,6 +41,11 @@ class Stopwatch:
         """Add to a stage."""
         with self._lock:
             self.seconds[stage] += seconds
+        self.step()
+
+    def step(self) -> None:
+        """Note that something is finished."""
+        self.stepped = time.monotonic()
 
     @contextmanager
     def methods(self, owner: Any, names: Iterable[str], stage: str) -> Iterator[None]:

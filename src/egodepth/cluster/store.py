@@ -4,17 +4,16 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from egodepth.cluster.videos import Video
 from egodepth.core.errors import EgodepthError
-from egodepth.core.file_store import FileStore, file_system, reason_of, repeated
+from egodepth.core.file_store import FileStore, reason_of, repeated
 from egodepth.core.files import reading, write_error
 from egodepth.core.outputs import LIST
 from egodepth.core.temporary import temporary_folder
-from egodepth.data.sources import is_address
 from egodepth.runs.destination import claim_folder
 
 INNER = "_batch"
@@ -109,8 +108,20 @@ class ResultStore(FileStore):
         with tempfile.TemporaryDirectory(dir=partial, ignore_cleanup_errors=True) as name:
             yield Path(name)
 
-    def put(self, results: Path, video: Video, outcome: dict[str, Any]) -> None:
+    def put(
+        self,
+        results: Path,
+        video: Video,
+        outcome: dict[str, Any],
+        on_progress: Callable[[], None] = lambda: None,
+    ) -> None:
         """Put a folder of results in place, and note the outcome.
+
+        Args:
+            results: the folder.
+            video: whose results they are.
+            outcome: what to note.
+            on_progress: called with each piece that is uploaded.
 
         Raises:
             EgodepthError: other results are there, or it can't be written.
@@ -119,11 +130,14 @@ class ResultStore(FileStore):
             files = [path for path in sorted(results.rglob("*")) if path.is_file()]
             for path in sorted(files, key=lambda path: path.name == LIST):
                 if not path.name.startswith("."):
-                    self.upload(path, f"{video.name}/{path.relative_to(results).as_posix()}")
+                    name = f"{video.name}/{path.relative_to(results).as_posix()}"
+                    self.upload(path, name, on_progress)
             self.write_json(_marker(video), outcome)
             return
         target = self._local(video.name)
         if target.exists():
+            if self.outcome(video) is not None:
+                return  # a process that outlived its killed batch was quicker
             raise EgodepthError(f"{target} is there, which this batch did not write; remove it")
         self.write_json(_marker(video), outcome)
         try:
@@ -158,43 +172,6 @@ class ResultStore(FileStore):
 
     def _inner(self, path: str) -> str:
         return path.removeprefix(self._root).lstrip("/")
-
-
-@contextmanager
-def local_copy(video: Video) -> Iterator[str]:
-    """The path of the video as a file on this machine, with the camera file beside it. Only videos of other
-    file systems are copied, to a temporary folder.
-
-    Raises:
-        EgodepthError: there is none, no room for it, or it can't be read.
-    """
-    if not is_address(video.address):
-        yield video.address
-        return
-    files, path = file_system(video.address)
-    with temporary_folder("video") as folder:
-        file = folder / Path(video.name).name
-        try:
-            size = repeated(lambda: files.size(path))
-            free = shutil.disk_usage(folder).free
-            if size is not None and size > free:
-                raise EgodepthError(
-                    f"{video.address} takes {size:,} bytes, and {folder.parent} has only {free:,} left; set "
-                    "TMPDIR to a larger disk"
-                )
-            repeated(lambda: files.get_file(path, str(file)))
-        except FileNotFoundError as error:
-            raise EgodepthError(f"there is no video {video.address}") from error
-        except EgodepthError:
-            raise
-        except Exception as error:
-            raise EgodepthError(f"cannot read {video.address}: {reason_of(error)}") from error
-        if not video.address.startswith("http"):
-            with suppress(FileNotFoundError):
-                files.get_file(
-                    f"{path.rpartition('/')[0]}/camera.yaml", str(folder / "camera.yaml")
-                )
-        yield str(file)
 
 
 def _marker(video: Video) -> str:

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from egodepth.core.errors import EgodepthError, require
-from egodepth.core.file_store import file_system, reason_of
+from egodepth.core.file_store import file_system, matching_files, reason_of, repeated
 from egodepth.core.files import natural_order
 from egodepth.core.suggestions import similar_path
 from egodepth.data.sequence import unique_names
@@ -83,20 +84,8 @@ def _expand(source: str) -> list[str]:
 def _listed(address: str, source: str) -> list[str]:
     """The files that a pattern matches, or the videos in a folder."""
     files, path = file_system(address)
-    try:
-        if is_pattern(path) and not files.isdir(path):
-            found = [
-                name
-                for name, info in files.glob(path, detail=True).items()
-                if info["type"] == "file"
-            ]
-        else:
-            found = [
-                info["name"] for info in files.ls(path, detail=True)
-                if info["type"] == "file" and info["name"].lower().endswith(SUFFIXES)
-            ]  # fmt: skip
-    except Exception as error:
-        raise EgodepthError(f"cannot list {source}: {reason_of(error)}") from error
+    pattern = is_pattern(path) and not files.isdir(path)
+    found = matching_files(address) if pattern else _in_folder(files, path, source)
     found = [name for name in found if not PurePosixPath(name).name.startswith(".")]
     if not found:
         what = (
@@ -107,7 +96,19 @@ def _listed(address: str, source: str) -> list[str]:
         raise EgodepthError(
             f"{what} {source}; images are for egodepth predict, a folder of them at a time"
         )
-    return [str(files.unstrip_protocol(name)) if is_address(address) else name for name in found]
+    return found
+
+
+def _in_folder(files: Any, path: str, source: str) -> list[str]:
+    try:
+        found = repeated(lambda: files.ls(path, detail=True))
+    except Exception as error:
+        raise EgodepthError(f"cannot list {source}: {reason_of(error)}") from error
+    names = [
+        info["name"] for info in found
+        if info["type"] == "file" and info["name"].lower().endswith(SUFFIXES)
+    ]  # fmt: skip
+    return [str(files.unstrip_protocol(name)) for name in names] if is_address(source) else names
 
 
 def _lines(address: str) -> list[str]:

@@ -5,12 +5,12 @@ import socket
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -23,9 +23,12 @@ from egodepth.cluster.stopwatch import (
     Stopwatch,
     TimedFrames,
 )
-from egodepth.cluster.store import ResultStore, local_copy
+from egodepth.cluster.store import ResultStore
+from egodepth.cluster.tally import Tally
 from egodepth.cluster.videos import Video
+from egodepth.cluster.watchdog import turn, watched
 from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.file_store import local_copy
 from egodepth.core.outputs import OutputFolder
 from egodepth.core.temporary import temporary_folder
 from egodepth.data.sequence import Sequence
@@ -38,8 +41,18 @@ from egodepth.report.video_results import predict_video, write_odometry
 from egodepth.runs.backends import Backend
 from egodepth.runs.run import Run
 
-MAX_TRIES = 3
-"""How often a video may end the process that works on it before it counts as broken."""
+HANG_SECONDS = 3600.0
+"""Seconds without a new frame, or a new piece of a file, after which a video counts as hanging."""
+
+
+class Begins(Protocol):
+    """Knows which videos must not be begun; see :class:`egodepth.cluster.tally.Tally`."""
+
+    def begin(self, name: str) -> str:
+        """Count a begin; returns why this video must not be begun, or nothing."""
+
+    def give_up(self, name: str, reason: str) -> None:
+        """Note a video for which its process ends itself."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +69,7 @@ class Job:
         camera: name and content of a camera file, for videos without a camera.
         device: as for :meth:`egodepth.runs.run.Run.load`.
         steady, band: as for :func:`egodepth.report.video_results.predict_video`.
+        hang_seconds: seconds without a new frame after which a video is given up.
     """
 
     kind: Literal["predict", "odometry"] = "predict"
@@ -68,6 +82,7 @@ class Job:
     device: str = "auto"
     steady: bool = False
     band: bool = False
+    hang_seconds: float = HANG_SECONDS
 
 
 RunFiles = dict[str, bytes]
@@ -82,7 +97,7 @@ class VideoWorker:
         run: str | RunFiles,
         job: Job,
         out: str,
-        tries: Callable[[str], int] = lambda name: 1,
+        begins: Begins | None = None,
         threads: int | None = None,
         scratch: str | None = None,
     ):
@@ -92,14 +107,14 @@ class VideoWorker:
             run: name of a run, or its files.
             job: what to do.
             out: where results are put.
-            tries: counts how often a video was begun, this time included.
+            begins: knows, beyond the life of this process, which videos must not be begun.
             threads: number of CPU threads of the networks; by default as PyTorch is set.
             scratch: folder of this process's temporary files; by default the system's.
         """
         if threads is not None:
             torch.set_num_threads(threads)
         tempfile.tempdir = scratch or tempfile.tempdir
-        self.job, self.store, self._tries = job, ResultStore(out), tries
+        self.job, self.store, self._begins = job, ResultStore(out), begins or Tally()
         self._stack = ExitStack()
         self._folder = self._unpacked(run) if isinstance(run, dict) else run
         self._camera: Path | None = None
@@ -129,18 +144,23 @@ class VideoWorker:
             return noted
         stage, file = "reading", ""
         try:
-            if self._tries(video.name) > MAX_TRIES:
-                raise EgodepthError(
-                    f"{MAX_TRIES} processes ended without a word while they worked on it: it may need too "
-                    "much memory, or crash a decoder"
-                )
+            refused = self._begins.begin(video.name)
+            if refused:
+                raise EgodepthError(refused)
             watch, began, cpu = Stopwatch(), time.time(), time.process_time()
             with ExitStack() as stack:
+                hangs = partial(self._end, video)
+                stack.enter_context(watched(watch, self.job.hang_seconds, hangs))
                 results = stack.enter_context(self.store.workplace()) / "results"
-                with watch.of(FETCHING) if is_address(video.address) else nullcontext():
-                    file = stack.enter_context(local_copy(video))
+                if is_address(video.address):
+                    name = Path(video.name).name
+                    with watch.of(FETCHING):
+                        copy = local_copy(video.address, name, watch.step)
+                        file = str(stack.enter_context(copy))
+                else:
+                    file = video.address
                 stage = "computing"
-                with self._computing:
+                with turn(self._computing, watch):
                     frames, told = self._compute(file, results, watch)
                 stage = "writing"
                 outcome: dict[str, Any] = {
@@ -148,9 +168,10 @@ class VideoWorker:
                     "bytes": sum(p.stat().st_size for p in results.rglob("*") if p.is_file()),
                     "process": f"{socket.gethostname()}:{os.getpid()}", "began": began,
                     "ended": time.time(), "seconds": dict(watch.seconds),
+                    "cpu": [cpu, time.process_time()],
                 }  # fmt: skip
                 with watch.of(WRITING if self.store.folder else UPLOADING):
-                    self.store.put(results, video, outcome)
+                    self.store.put(results, video, outcome, watch.step)
             return outcome | {
                 "seconds": dict(watch.seconds), "ended": time.time(), "cpu": [cpu, time.process_time()],
             }  # fmt: skip
@@ -160,6 +181,16 @@ class VideoWorker:
                 reason = f"{type(error).__name__}: {reason}"
             reason = reason.replace(file, video.address) if file else reason
             return {"name": video.name, "video": video.address, "stage": stage, "error": reason}
+
+    def _end(self, video: Video) -> None:
+        """End this process, in which a video hangs; another one goes on with the rest."""
+        reason = (
+            f"no frame in {self.job.hang_seconds:g} s: it hangs, or needs a longer --hang_seconds"
+        )
+        try:
+            self._begins.give_up(video.name, reason)
+        finally:
+            os._exit(1)
 
     def _compute(self, file: str, results: Path, watch: Stopwatch) -> tuple[int, list[str]]:
         """Write the results of a video; returns the number of its frames, and warnings."""

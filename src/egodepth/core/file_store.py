@@ -1,15 +1,20 @@
 """Files below a path, or below an address of an object store, with repeated requests."""
 
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any, TypeVar
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
+from egodepth.core.temporary import temporary_folder
 
 T = TypeVar("T")
+STREAMED = ("http", "https", "file")
+"""Protocols of addresses that FFmpeg reads by itself."""
 TRIES = 8
 """Requests for one file before it is given up."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.1, 10.0
@@ -53,6 +58,76 @@ def repeated(request: Callable[[], T], on_failure: Callable[[], None] = lambda: 
             on_failure()
         time.sleep(min(FIRST_PAUSE * 2**tried, LONGEST_PAUSE))
     return request()
+
+
+def is_stored(address: str) -> bool:
+    """Whether an address is of an object store, whose files have to be copied to be read as videos."""
+    import fsspec
+
+    protocol, found, _ = address.partition("://")
+    return bool(found) and protocol not in STREAMED and protocol in fsspec.available_protocols()
+
+
+def matching_files(pattern: str) -> list[str]:
+    """Paths or addresses of the files that a pattern matches, in alphabetical order.
+
+    Raises:
+        EgodepthError: the store cannot be read.
+    """
+    files, path = file_system(pattern)
+    try:
+        found = repeated(lambda: files.glob(path, detail=True))
+    except Exception as error:
+        raise EgodepthError(f"cannot list {pattern}: {reason_of(error)}") from error
+    names = sorted(name for name, info in found.items() if info["type"] == "file")
+    return [str(files.unstrip_protocol(name)) for name in names] if "://" in pattern else names
+
+
+@contextmanager
+def local_copy(
+    address: str, name: str, on_progress: Callable[[], None] = lambda: None
+) -> Iterator[Path]:
+    """Copy a video of another file system to a temporary folder, with the camera file beside it.
+
+    Args:
+        address: of the video.
+        name: of the copy.
+        on_progress: called with each piece that arrives.
+
+    Raises:
+        EgodepthError: there is none, no room for it, or it can't be read.
+    """
+    files, path = file_system(address)
+    with temporary_folder("video") as folder:
+        file = folder / name
+        try:
+            size = repeated(lambda: files.size(path))
+            free = shutil.disk_usage(folder).free
+            if size is not None and size > free:
+                raise EgodepthError(
+                    f"{address} takes {size:,} bytes, and {folder.parent} has only {free:,} left; set "
+                    "TMPDIR to a larger disk"
+                )
+            repeated(lambda: files.get_file(path, str(file), callback=copying(on_progress)))
+        except FileNotFoundError as error:
+            raise EgodepthError(f"there is no video {address}") from error
+        except EgodepthError:
+            raise
+        except Exception as error:
+            raise EgodepthError(f"cannot read {address}: {reason_of(error)}") from error
+        if not address.startswith("http"):
+            # Stores whose files nobody may list refuse to read one that is missing.
+            with suppress(FileNotFoundError, PermissionError):
+                camera = f"{path.rpartition('/')[0]}/camera.yaml"
+                files.get_file(camera, str(folder / "camera.yaml"))
+        yield file
+
+
+def copying(on_progress: Callable[[], None]) -> Any:
+    """The callback of fsspec that calls a function with each piece of a file."""
+    from fsspec.callbacks import Callback
+
+    return Callback(hooks={"piece": lambda *_, **__: on_progress()})
 
 
 def reason_of(error: Exception) -> str:
@@ -120,10 +195,18 @@ class FileStore:
             f"cannot write {self.uri}/{name}",
         )
 
-    def upload(self, path: Path, name: str) -> None:
-        """Write a file of this machine to a store, as :meth:`write`."""
+    def upload(self, path: Path, name: str, on_progress: Callable[[], None]) -> None:
+        """Write a file of this machine to a store, as :meth:`write`.
+
+        Args:
+            path: the file.
+            name: its name in the store.
+            on_progress: called with each piece.
+        """
         self._tried(
-            lambda: self._files.put_file(str(path), f"{self._root}/{name}"),
+            lambda: self._files.put_file(
+                str(path), f"{self._root}/{name}", callback=copying(on_progress)
+            ),
             f"cannot write {self.uri}/{name}",
         )
 
