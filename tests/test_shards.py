@@ -8,10 +8,12 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import torch
 from tests.conftest import TINY, tiny_settings, write_images
+from tests.test_batch import make_videos
 
 from egodepth.core import file_store
 from egodepth.core.config import override
@@ -154,6 +156,26 @@ def test_broken_footage_does_not_stop_the_rest(footage: Path, tmp_path: Path) ->
     local = stream_of(settings_of(footage, **{"data.sources": [str(footage / "b")]}))
     off = stream.batch(0).frames.float() - local.batch(0).frames.float()
     assert 0 < off.abs().mean() < 4
+
+
+def test_footage_and_shards_may_be_in_a_store(tmp_path: Path) -> None:
+    (clip,) = make_videos(tmp_path / "in", ["clip.mp4"])
+    memory = fsspec.filesystem("memory")
+    memory.pipe({"/drives/a.mp4": clip.read_bytes(), "/drives/b.mp4": b"no video"})
+    settings = tiny_settings(tmp_path, **{"data.sources": ["memory://drives/*.mp4"]})
+    result = shard(settings, "memory://shards", skip_broken=True)
+    assert (
+        result.complete and result.units == 2 and list(result.failed) == ["memory:///drives/b.mp4"]
+    )
+    assert "b.mp4" in result.failed["memory:///drives/b.mp4"]
+    assert shard(settings, "memory://shards", skip_broken=True).made == 0
+    changes = {"data.sources": ["shards:memory://shards"], "data.cache": tmp_path, "data.fov": None}
+    streamed = stream_of(override(settings, changes))
+    local = stream_of(override(settings, {"data.sources": [str(clip)]}))
+    assert streamed.clips[0].sequence.place == "memory:///drives/a.mp4"
+    assert_same(local, streamed, 2)
+    with pytest.raises(EgodepthError, match=r"no files match memory://drives/\*.avi"):
+        shard(override(settings, {"data.sources": ["memory://drives/*.avi"]}), "memory://other")
 
 
 @pytest.mark.parametrize(

@@ -8,17 +8,17 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import nullcontext
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from glob import glob
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import torch
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning, one_line, require
-from egodepth.core.file_store import FileStore
+from egodepth.core.file_store import FileStore, file_system, is_stored, local_copy, matching_files
 from egodepth.core.files import natural_order
 from egodepth.core.outputs import check_destination
 from egodepth.core.provenance import provenance
@@ -223,17 +223,28 @@ def _is_set(source: str) -> bool:
 def _matches(source: str, root: Path | None) -> list[str]:
     """The files that a pattern matches; any other source, and a pattern of images, as it is."""
     pattern, topics = split_topics(source)
+    if is_stored(source) and is_pattern(source):
+        found = matching_files(source)
+        if not found:
+            raise EgodepthError(f"no files match {source}")
+        return found
     if is_address(source) or not is_pattern(pattern) or (Path(root or "") / source).exists():
         return [source]
-    found = natural_order(Path(p) for p in glob(str(Path(root or "") / pattern), recursive=True))  # noqa: PTH207
-    if topics or not found or any(path.suffix.lower() in IMAGE_SUFFIXES for path in found):
+    local = natural_order(Path(p) for p in glob(str(Path(root or "") / pattern), recursive=True))  # noqa: PTH207
+    if topics or not local or any(path.suffix.lower() in IMAGE_SUFFIXES for path in local):
         return [source]
-    return [str(path.absolute()) for path in found]
+    return [str(path.absolute()) for path in local]
 
 
 def _stamp(source: str, root: Path | None) -> str:
     """Size and time of a file, so that a changed one is sharded again; of a folder, those of its files."""
     path = Path(root or "") / split_topics(source)[0]
+    if is_stored(source):
+        try:
+            files, place = file_system(source)
+            return str(files.checksum(place))
+        except Exception:  # the copy will say what is wrong
+            return ""
     if is_address(source) or not path.exists():
         return ""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
@@ -287,12 +298,18 @@ def _make_quietly(unit: _Unit, settings: TrainSettings, form: _Form) -> list[str
 
 def _make(unit: _Unit, settings: TrainSettings, form: _Form) -> list[str]:
     """Prepare a unit and write it."""
-    data = settings.data.changed(sources=(unit.source,))
-    sequences = read_training_sequences(data)
-    if unit.names:
-        sequences = [sequence for sequence in sequences if sequence.name in unit.names]
-    given = nullcontext(data.cache) if data.cache else temporary_folder("shard")
-    with given as cache:
+    with ExitStack() as stack:
+        source, stored = unit.source, is_stored(unit.source)
+        if stored:
+            copy = local_copy(source, PurePosixPath(source).name)
+            source = str(stack.enter_context(copy))
+        data = settings.data.changed(sources=(source,))
+        sequences = read_training_sequences(data)
+        if unit.names:
+            sequences = [sequence for sequence in sequences if sequence.name in unit.names]
+        if stored:
+            sequences = [replace(sequence, place=unit.source) for sequence in sequences]
+        cache = data.cache or stack.enter_context(temporary_folder("shard"))
         own = settings.changed(data=data.changed(cache=cache))
         check_preparation(own, sequences)
         own, plan = plan_of_footage(own, sequences)
