@@ -62,15 +62,19 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/shards.json"))
     options = parser.parse_args()
     results: dict[str, Any] = {}
-    rows: list[list[str]] = []
+    if options.out.exists():  # the other parts stay as they are
+        results = json.loads(options.out.read_text())["results"]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         video = write_video(folder / "drive.mp4", options.frames)
         for part in options.parts.split(","):
-            found = globals()[f"measure_{part}"](folder, video, options.steps)
-            results[part] = found
-            rows += [[part, label, str(value)] for label, value in found.items()]
-            print(part, json.dumps(found), flush=True)
+            results[part] = globals()[f"measure_{part}"](folder, video, options.steps)
+            print(part, json.dumps(results[part]), flush=True)
+    rows = [
+        [part, label, str(value)]
+        for part in PARTS
+        for label, value in results.get(part, {}).items()
+    ]
     facts = {
         **provenance(),
         "columns": ["part", "what", "result"],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from benchmarks import (
     ablation,
+    at_scale_page,
     basin,
     before_after,
     broken_footage,
@@ -206,6 +207,8 @@ def test_depth_maps_of_two_runs_are_drawn_beside_each_other_and_the_truth(
 def test_the_page_of_results_is_what_the_script_writes() -> None:
     """After a new measurement: python -m benchmarks.results_page."""
     assert results_page.PAGE.read_text(encoding="utf-8") == results_page.render()
+    text = at_scale_page.PAGE.read_text(encoding="utf-8")
+    assert text == at_scale_page.render(text) and "ten million frames |" in text
 
 
 def test_every_file_of_results_is_on_the_page() -> None:
