@@ -37,6 +37,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "+ scale of each sequence": AS_FOUND | {"scale_learning_rate": 5e-3},
     "+ poses": {"data__poses": "sfm", "loss__points": 0},
     "+ points (sfm)": {"data__poses": "sfm"},
+    "slam": {"data__poses": "slam"},
     "given": {"data__poses": "given"},
 }
 STEPS = {"kitti": 400, "redkitchen": 400}

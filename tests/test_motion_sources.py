@@ -366,19 +366,21 @@ def test_pose_net_learns_from_what_is_known(poses: str, street: Clip, tmp_path: 
     assert any(p.grad is not None and p.grad.any() for p in networks.pose.parameters())
 
 
-@pytest.mark.parametrize("poses", ["aligned", "sfm"])
+@pytest.mark.parametrize("poses", ["aligned", "sfm", "slam"])
 def test_training_with_known_motion_stops_resumes_and_predicts(
     poses: str, street: Clip, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pose_source, "reconstruct", lambda clip, folder: with_parts(clip))
+    monkeypatch.setattr(pose_source, "track", lambda run, clip, folder: with_parts(clip))
     settings = tiny_settings(tmp_path, method="photometric", **{"data.poses": poses})
     settings = settings.changed(data=settings.data.changed(cache=tmp_path))
     whole = train(settings, tmp_path / "whole", sequences=[street.sequence])
     assert whole.steps == 4
     state = torch.load(tmp_path / "whole" / "checkpoint.ckpt", weights_only=True)["state_dict"]
-    assert ("motions.twist" in state) == (poses == "sfm")
-    if poses == "sfm":
+    assert ("motions.twist" in state) == (poses != "aligned")
+    if poses != "aligned":
         assert state["motions.twist"].abs().max() > 0
+    if poses == "sfm":
         assert state["motions.log_scale"].shape == (2,)
         assert not state["motions.log_focal"].any()  # the street's camera is given
         interrupt_after(2, settings, tmp_path / "parts", [street.sequence])
@@ -391,7 +393,7 @@ def test_training_with_known_motion_stops_resumes_and_predicts(
     assert main(["predict", str(tmp_path / "whole"), str(frames), "--out", out]) == 0
     assert (tmp_path / "out" / "trajectory_tum.txt").exists()
     facts = json.loads((tmp_path / "whole" / "run.json").read_text())
-    assert len(facts["plan"]) == (poses == "sfm")
+    assert len(facts["plan"]) == (poses != "aligned")
     assert not (tmp_path / "whole" / "camera.yaml").exists()  # the street's camera is given
 
 

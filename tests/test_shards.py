@@ -186,6 +186,7 @@ def test_footage_and_shards_may_be_in_a_store(tmp_path: Path) -> None:
         ({"data.mask": "auto"}, "made with --data.mask none, not auto"),
         ({"data.views": "stereo"}, "made with --data.views mono, not stereo"),
         ({"data.poses": "sfm"}, "no poses of structure from motion"),
+        ({"data.poses": "slam"}, "no poses of odometry: shard again with --data.poses slam"),
         ({"model.height": 64}, "give --model.height 32 --model.width 64"),
     ],
 )

@@ -298,8 +298,8 @@ def _load(run: RunFolder) -> tuple[TrainSettings, Networks]:
     """Load the settings for refining single samples, and all networks of the run in evaluation mode."""
     _, networks = read_run(run)
     settings = run.settings()
-    # The split belongs to the training footage, not to the footage refined on. Structure from motion needs
+    # The split belongs to the training footage, not to the footage refined on. Known poses need
     # whole videos; a sample is one snippet.
-    poses = "network" if settings.data.poses == "sfm" else settings.data.poses
+    poses = "network" if settings.data.refines_poses else settings.data.poses
     data = settings.data.changed(split=None, poses=poses, augment=False)
     return settings.changed(data=data), networks

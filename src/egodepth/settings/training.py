@@ -9,7 +9,7 @@ from egodepth.core.config import Settings
 from egodepth.geometry.limits import MAX_SEED, WIDEST_FOV, Sampling
 from egodepth.settings.model import ModelSettings
 
-PoseSource = Literal["network", "aligned", "sfm", "given", "auto"]
+PoseSource = Literal["network", "aligned", "sfm", "slam", "given", "auto"]
 Method = Literal["joint", "frozen", "photometric", "images", "features"]
 
 
@@ -30,7 +30,8 @@ class DataSettings(Settings):
     poses: PoseSource = "network"
     """source of the camera motion between frames; network: PoseNet, as in the paper; aligned: PoseNet, refined
     by direct alignment in every step; sfm: structure from motion (pycolmap) before training, refined during
-    training, for views mono only; given: poses of the data set; auto: sfm if the footage has enough parallax,
+    training, for views mono only; slam: the same from egodepth's odometry with its loops closed, which takes
+    a fraction of the time; given: poses of the data set; auto: sfm if the footage has enough parallax,
     else aligned for a hand-held and network for a vehicle-mounted camera"""
     stride: Literal["auto"] | Annotated[int, Field(ge=1)] = 1
     """frames from target to source; auto: chosen by the parallax of each video, leaving out pairs without
@@ -48,7 +49,7 @@ class DataSettings(Settings):
     256x192, 224x128 or 128x224; egodepth train FOOTAGE does so unless one of them is set"""
     dense_labels: bool = False
     """make multi-view depth labels by plane sweep, for the loss ``dense``: before training if poses are known
-    (sfm and given), else with PoseNet's poses after one third and again after two thirds of the steps"""
+    (sfm, slam and given), else with PoseNet's poses after one third and again after two thirds of the steps"""
     mask: str = "none"
     """static mask, pixels to leave out (bonnet, watermark, borders); none; auto: pixels that stay the same over
     a hundred frames or more; or an image file, whose black pixels are left out"""
@@ -69,6 +70,11 @@ class DataSettings(Settings):
     def partner(self) -> bool:
         """Whether the other camera of the rig is a source."""
         return self.views != "mono"
+
+    @property
+    def refines_poses(self) -> bool:
+        """Whether poses are known before the training in a unit of their own, and refined by it."""
+        return self.poses in ("sfm", "slam")
 
     @property
     def needs_pose_net(self) -> bool:
@@ -97,8 +103,8 @@ class LossWeights(Settings):
     """weight of the term that keeps objects that stay in place in the image no farther than the ground below
     them, so that vehicles ahead do not become holes; for roughly level cameras"""
     pose: float = Field(0.1, ge=0)
-    """weight of the difference between PoseNet's motion and its training target (poses aligned and sfm), in
-    units of PoseNet's output"""
+    """weight of the difference between PoseNet's motion and its training target (poses aligned, sfm and slam),
+    in units of PoseNet's output"""
     pose_prior: float = Field(3e-4, ge=0)
     """weight of the prior that keeps refined poses close to structure from motion: the cost of a correction by
     0.001 radians or DepthNet units"""

@@ -166,13 +166,14 @@ def check_preparation(settings: TrainSettings, sequences: list[Sequence]) -> Non
     if data.directions and data.poses == "given":
         for sequence in sequences:
             KnownMotion.given(sequence)
-    if data.directions and data.poses == "sfm":
-        if not is_from_shards(sequences):
+    if data.directions and data.refines_poses:
+        if data.poses == "sfm" and not is_from_shards(sequences):
             require_colmap()
         if data.partner:
             raise EgodepthError(
-                "--data.views mono_stereo learns metres from the rig's baseline, and --data.poses sfm has a "
-                "unit of its own: use --data.poses network, aligned or given, or --data.views mono"
+                "--data.views mono_stereo learns metres from the rig's baseline, and --data.poses "
+                f"{data.poses} has a unit of its own: use --data.poses network, aligned or given, or "
+                "--data.views mono"
             )
 
 
@@ -229,7 +230,7 @@ def plan_of_footage(
     clips = read_clips(sequences, settings.model.height, settings.model.width, folder)
     if data.split is not None:
         clips = restrict(clips, get_split(data.split))
-    plan = make_plan(clips, data)
+    plan = make_plan(clips, data, settings.init)
     if data.dense_labels and settings.loss.dense > 0:
         limit = label_seconds(settings)
         plan = label_plan(plan, folder, torch_device(settings.device), limit)
@@ -273,7 +274,7 @@ def may_leave_out(settings: TrainSettings, stream: SnippetStream) -> bool:
     has_feature_net = settings.method in ("joint", "features")
     reached = settings.loss.photometric > 0 or settings.method == "features"
     reached = reached and (settings.loss.reconstruction > 0 or not has_feature_net)
-    return stream.labels_first > 0 or settings.data.poses == "sfm" or not reached
+    return stream.labels_first > 0 or settings.data.refines_poses or not reached
 
 
 def build_module(settings: TrainSettings, stream: SnippetStream, precision: str) -> EgodepthModule:
@@ -281,7 +282,7 @@ def build_module(settings: TrainSettings, stream: SnippetStream, precision: str)
     their refinement."""
     motions = None
     networks = build_networks(settings)
-    if settings.data.poses == "sfm" and settings.data.directions:
+    if settings.data.refines_poses and settings.data.directions:
         motions = MotionRefinement(stream, settings.model.start_depth)
         if settings.init is not None and networks.depth is not None:
             motions.take_unit_of(networks.depth, stream)

@@ -51,7 +51,7 @@ def motions_of_batch(
         # Mean over accepted motions; selecting them would make the host wait for the GPU.
         share = trusted / trusted.sum().clamp(min=1)
         terms = {"pose": (share * networks.pose.difference(learned, known)).sum()}
-    elif settings.data.poses == "sfm":
+    elif settings.data.refines_poses:
         assert batch.motions is not None
         known = batch.motions
         terms = {"pose": networks.pose.difference(learned, known.detach()).mean()}

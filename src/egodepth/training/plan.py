@@ -29,6 +29,7 @@ from egodepth.training.pose_source import (
     is_hand_held,
     reconstruct_all,
     share_with_motion,
+    track_all,
 )
 from egodepth.training.snippets import SnippetStream
 
@@ -42,7 +43,8 @@ CAMERAS_FROM = {
 }  # fmt: skip
 MOTIONS = {
     "network": "PoseNet's", "aligned": "PoseNet's, aligned in every step",
-    "sfm": "structure from motion, refined during training", "given": "given with the footage",
+    "sfm": "structure from motion, refined during training",
+    "slam": "odometry with its loops closed, refined during training", "given": "given with the footage",
 }  # fmt: skip
 
 
@@ -65,13 +67,18 @@ class Plan:
     chunks: Chunks | None = None
 
 
-def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
+def make_plan(clips: list[Clip], data: DataSettings, start: Path | None = None) -> Plan:
     """Resolve ``auto`` settings by looking at the footage, and find its motion if it is to be known before
     training.
 
+    Args:
+        clips: footage.
+        data: settings.
+        start: run that the training starts from, which odometry uses; by default ``builtin``.
+
     Raises:
         EgodepthError: blank frames, a static camera, missing poses, an unreadable mask, or failed structure
-            from motion.
+            from motion or odometry.
     """
     blank = [clip.sequence.name for clip in clips if clip.is_used and is_blank(clip)]
     if blank:
@@ -107,6 +114,12 @@ def make_plan(clips: list[Clip], data: DataSettings) -> Plan:
     if poses == "given" and data.directions:
         clips = [replace(clip, motion=KnownMotion.given(clip.sequence)) for clip in clips]
         _warn_of_jumps(clips)
+    if poses == "slam" and data.directions:
+        try:
+            clips, found = track_all(clips, data.cache or default_cache_folder(), start)
+        except NothingReconstructedError as error:
+            raise EgodepthError(f"{error}; use --data.poses aligned or network") from error
+        lines += found
     if poses == "sfm" and data.directions:
         try:
             placed, found = reconstruct_all(clips, data.cache or default_cache_folder())

@@ -1,6 +1,7 @@
-"""Choice of the motion source, and structure from motion of all clips."""
+"""Choice of the motion source, and structure from motion or odometry of all clips."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from egodepth.data.preparation.structure_from_motion import (
     reconstruct,
 )
 from egodepth.data.preparation.survey import TURNING, Survey
+from egodepth.runs.run import Run
 from egodepth.settings.training import PoseSource
+from egodepth.training.odometry_poses import track
 
 MIN_PARALLAX = 0.003
 """Minimum parallax for structure from motion, as a share of the image width at the chosen stride: one pixel at
@@ -62,7 +65,7 @@ def choose_poses(
     if key_frames > MAX_KEY_FRAMES:
         return otherwise, (
             f"{reason}, and structure from motion of {key_frames} frames (more than {MAX_KEY_FRAMES}) takes "
-            "hours; --data.poses sfm runs it anyway"
+            "hours; --data.poses sfm runs it anyway, and slam takes odometry's"
         )
     return "sfm", f"{reason}, with parallax enough for structure from motion"
 
@@ -81,8 +84,34 @@ def share_with_motion(clips: list[Clip]) -> float:
 
 
 def reconstruct_all(clips: list[Clip], folder: Path) -> tuple[list[Clip], list[str]]:
-    """Run structure from motion on each clip; the second camera of a rig shares the motion of the first. Clips
-    for which it fails get no motion, with a warning.
+    """Run structure from motion on each clip, see :func:`_place_all`.
+
+    Raises:
+        NothingReconstructedError: it fails on all clips.
+    """
+    return _place_all(clips, lambda clip: reconstruct(clip, folder), "structure from motion")
+
+
+def track_all(clips: list[Clip], folder: Path, start: Path | None) -> tuple[list[Clip], list[str]]:
+    """Run odometry on each clip, see :func:`_place_all`.
+
+    Args:
+        clips: footage.
+        folder: cache folder.
+        start: run that the training starts from; by default ``builtin``.
+
+    Raises:
+        EgodepthError: it fails on all clips.
+    """
+    run = Run.load("builtin" if start is None else start)
+    return _place_all(clips, lambda clip: track(run, clip, folder), "odometry")
+
+
+def _place_all(
+    clips: list[Clip], place: Callable[[Clip], Clip], method: str
+) -> tuple[list[Clip], list[str]]:
+    """Find the motion of each clip; the second camera of a rig shares the motion of the first. Clips for which
+    that fails get no motion, with a warning. Also return a line for each clip.
 
     Raises:
         NothingReconstructedError: it fails on all clips.
@@ -99,35 +128,38 @@ def reconstruct_all(clips: list[Clip], folder: Path) -> tuple[list[Clip], list[s
             found.append(clip if first is None else _share(first, clip))
             continue
         try:
-            placed = reconstruct(clip, folder)
+            placed = place(clip)
         except NothingReconstructedError as error:
             failed.append(error)
             found.append(replace(clip, motion=KnownMotion.unknown(len(clip.frames))))
             continue
         found.append(placed)
-        assert placed.motion is not None
-        known = placed.motion.part != NO_PART
-        if clip.stride > 1:
-            keys = known[:: clip.stride].sum()
-            between = f", {known.sum() - keys} of them between key frames {clip.stride} apart"
-        else:
-            between = ""
-        parts = len(np.unique(placed.motion.part[known]))
-        refined = placed.refined_focal()
-        changed = (
-            f"; focal length refined from {refined[0]:.0f} to {refined[1]:.0f} pixels"
-            if refined
-            else ""
-        )
-        lines.append(
-            f"{clip.sequence.name}: structure from motion placed {known.sum()} of "
-            f"{len(clip.frames)} frames in {parts} part{'s' if parts > 1 else ''}{between}{changed}"
-        )
+        lines.append(_describe(placed, method))
     if failed and not lines:
         raise failed[0]
     for failure in failed:
-        warnings.warn(f"{failure}; its frames are left out", EgodepthWarning, stacklevel=2)
+        warnings.warn(f"{failure}; its frames are left out", EgodepthWarning, stacklevel=3)
     return found, lines
+
+
+def _describe(placed: Clip, method: str) -> str:
+    assert placed.motion is not None
+    known = placed.motion.part != NO_PART
+    between = ""
+    if placed.stride > 1 and method == "structure from motion":
+        keys = known[:: placed.stride].sum()
+        between = f", {known.sum() - keys} of them between key frames {placed.stride} apart"
+    parts = len(np.unique(placed.motion.part[known]))
+    refined = placed.refined_focal()
+    changed = (
+        f"; focal length refined from {refined[0]:.0f} to {refined[1]:.0f} pixels"
+        if refined
+        else ""
+    )
+    return (
+        f"{placed.sequence.name}: {method} placed {known.sum()} of {len(placed.frames)} frames in {parts} "
+        f"part{'s' if parts > 1 else ''}{between}{changed}"
+    )
 
 
 def _share(first: Clip, clip: Clip) -> Clip:

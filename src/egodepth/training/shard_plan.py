@@ -13,6 +13,11 @@ from egodepth.settings.training import DataSettings, PoseSource, TrainSettings
 from egodepth.training.plan import MIN_SHARE_WITH_MOTION, Plan, restrict
 from egodepth.training.pose_source import is_hand_held, share_with_motion
 
+METHODS = {"sfm": "structure from motion", "slam": "odometry"}
+"""What finds the poses of clips before a training."""
+KNOWN_BEFORE = (*METHODS, "given")
+"""Motion sources that are known before a training."""
+
 
 def is_from_shards(sequences: list[Sequence]) -> bool:
     """Whether the footage of a training is shards."""
@@ -53,7 +58,7 @@ def plan_of_shards(
     wants_labels = data.dense_labels and settings.loss.dense > 0
     if not wants_labels:
         clips = [replace(clip, dense=None) for clip in clips]
-    elif found in ("sfm", "given") and not any(clip.dense is not None for clip in clips):
+    elif found in KNOWN_BEFORE and not any(clip.dense is not None for clip in clips):
         lines.append(
             "depth from many views: these shards hold no labels; egodepth shard with --data.dense_labels true "
             f"and --data.poses {found} makes them"
@@ -113,17 +118,17 @@ def _poses(
 ) -> tuple[PoseSource, str]:
     """The motion source, and why, if it was to be chosen."""
     kinds = {each.poses for each in stored}
-    if data.poses == "sfm" and "sfm" not in kinds and data.directions:
+    if data.refines_poses and data.poses not in kinds and data.directions:
         raise EgodepthError(
-            "these shards hold no poses of structure from motion: shard again with --data.poses sfm, or give "
-            "--data.poses network or aligned"
+            f"these shards hold no poses of {METHODS[data.poses]}: shard again with --data.poses {data.poses}, "
+            "or give --data.poses network or aligned"
         )
     if data.poses != "auto":
         return data.poses, ""
     if not data.directions:
         return "network", ""
-    if kinds == {"given"}:
-        return "given", "as the shards were made"
+    if kinds == {"given"} or kinds == {"slam"}:
+        return kinds.pop(), "as the shards were made"
     share = share_with_motion(
         [c if s.poses == "sfm" else _without(c) for c, s in zip(clips, stored, strict=True)]
     ) * _used_share(clips, stored)
@@ -159,13 +164,13 @@ def _with_motion(clips: list[Clip], stored: list[StoredClip], poses: str) -> lis
         kept = clip if each.poses == poses else replace(clip, motion=None, dense=None)
         if poses == "given" and kept.motion is None:
             kept = replace(kept, motion=KnownMotion.given(clip.sequence))
-        if poses == "sfm" and kept.motion is None:
+        if poses in METHODS and kept.motion is None:
             kept = replace(kept, motion=KnownMotion.unknown(len(clip.numbers)))
         done.append(kept)
-    lost = [c.sequence.name for c, e in zip(clips, stored, strict=True) if e.poses != "sfm"]
-    if poses == "sfm" and lost:
+    lost = [c.sequence.name for c, e in zip(clips, stored, strict=True) if e.poses != poses]
+    if poses in METHODS and lost:
         warnings.warn(
-            f"{len(lost)} of {len(clips)} clips in the shards have no poses of structure from motion, "
+            f"{len(lost)} of {len(clips)} clips in the shards have no poses of {METHODS[poses]}, "
             f"{lost[0]} among them; they are left out",
             EgodepthWarning,
             stacklevel=2,

@@ -9,27 +9,25 @@ import math
 import shutil
 import signal
 import threading
-import warnings
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import cv2
 import numpy as np
-import torch
 
 from egodepth.core import progress
-from egodepth.core.errors import EgodepthError, EgodepthWarning
+from egodepth.core.errors import EgodepthError
 from egodepth.core.prefetch import prefetch
 from egodepth.core.temporary import temporary_folder
-from egodepth.data.footage.cache import cache_file, read_or_make
-from egodepth.data.preparation.clips import Clip, KnownMotion, SparsePoints
+from egodepth.data.footage.cache import cache_file
+from egodepth.data.preparation.clips import Clip, KnownMotion
 from egodepth.data.preparation.feature_matching import FeatureFinder, FrameFeatures, match_frames
 from egodepth.data.preparation.frame_registration import KeyFrame, Registered, register_frames
+from egodepth.data.preparation.kept_motion import kept_motion
 from egodepth.data.preparation.shared_camera import colmap_camera, focal_doubt, share_camera
 from egodepth.data.sequence import read_numbered
 from egodepth.geometry.camera import Camera
@@ -111,39 +109,7 @@ def reconstruct(clip: Clip, folder: Path) -> Clip:
         f"{sequence.frames.fingerprint} {clip.stride} {sequence.camera.matrix.tolist()} "
         f"{sequence.camera_from == 'fov'} {METHOD}{clip.static_digest}"
     )
-    path = cache_file(folder, key, "-sfm.npz")
-
-    def make(partial: Path) -> None:
-        with partial.open(
-            "wb"
-        ) as file:  # by its name, NumPy would add .npz where a link leads elsewhere
-            np.savez(file, **_run_colmap(clip))  # type: ignore[arg-type]
-
-    def read() -> dict[str, np.ndarray]:
-        with np.load(path) as stored:
-            return dict(stored)
-
-    found = read_or_make(path, make, read)
-    for note in found["notes"]:
-        warnings.warn(f"{sequence.name}: {note}", EgodepthWarning, stacklevel=2)
-    return _with_result(clip, found)
-
-
-def _with_result(clip: Clip, found: dict[str, np.ndarray]) -> Clip:
-    height, width = clip.frames.shape[-2:]
-    size = (clip.sequence.frames.height, clip.sequence.frames.width)
-    full = Camera(torch.from_numpy(found["matrix"]).float(), *size)
-    scale = np.array([width / size[1], height / size[0]])
-    frames, starts = np.unique(found["point_frame"], return_index=True)
-    ends = [*starts[1:], len(found["point_frame"])]
-    points = {
-        int(frame): SparsePoints(
-            (found["pixels"][start:end] + 0.5) * scale - 0.5, found["inverse_depth"][start:end]
-        )
-        for frame, start, end in zip(frames, starts, ends, strict=True)
-    }
-    motion = KnownMotion(found["world_from_camera"], found["part"], points)
-    return replace(clip, camera=full.resize(height, width), motion=motion)
+    return kept_motion(clip, cache_file(folder, key, "-sfm.npz"), lambda: _run_colmap(clip))
 
 
 def _run_colmap(clip: Clip) -> dict[str, np.ndarray]:

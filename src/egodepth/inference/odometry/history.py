@@ -1,6 +1,7 @@
 """What odometry remembers of all frames: their poses relative to key frames, in segments that loops join."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -134,6 +135,17 @@ class History:
             absolute = torch.stack([self.absolute(entry) for _, entry in kept]).double()
             poses[[i for i, _ in kept]] = (absolute[0] @ se3.inverse(absolute)).numpy()
         return poses
+
+    def key_points(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Points of the key frames in the map: frame number, pixels (M, 2) at the size of the networks' input,
+        and adjusted depths (M,) in the unit of :meth:`parts`."""
+        if self.map is None or not self.key_poses:
+            return
+        units = sim3.scale_of(self.correction().world_from_key).tolist()
+        for number in range(len(self.map)):
+            place = self.map.places[number]
+            pixels = np.stack([place.x, place.y], 1)[place.valid].astype(np.float64)
+            yield self.key_frames[number], pixels, units[number] * place.point_depth()[place.valid]
 
     @property
     def loops(self) -> list[ClosedLoop]:

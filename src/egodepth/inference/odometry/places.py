@@ -155,6 +155,11 @@ class Place:
         inverse = torch.from_numpy(self.inverse_depth.astype(np.float32)) * factor
         return make_points(image, inverse, x, y, torch.from_numpy(self.valid), camera)
 
+    def point_depth(self) -> np.ndarray:
+        """(M,) float64 of the points of bundle adjustment, scaled."""
+        depth: np.ndarray = np.exp(-self.log_scale) / self.inverse_depth.astype(np.float64)
+        return depth
+
     def depth(self) -> np.ndarray:
         """(N,) float64 of the local features, scaled."""
         depth: np.ndarray = np.exp(-self.log_scale) / self.features.inverse_depth.astype(np.float64)

@@ -6,6 +6,7 @@ make the motion agree with the images, which PoseNet's motion does only roughly.
 """
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -246,6 +247,11 @@ class Odometry:
         """The paths that no recognised place joins, the longest first. Frames that could not be aligned are in
         none."""
         return self._history.parts()
+
+    def key_points(self) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """Points of the key frames that the map has, see :meth:`finish`: frame number, pixels (M, 2) at the
+        size of the networks' input, and depths (M,) in the unit of :meth:`parts`."""
+        return self._history.key_points()
 
     @property
     def map(self) -> KeyFrameMap | None:

@@ -108,12 +108,14 @@ def _ground(scene: Scene, rng: Rng, p: Palette, grid: Grid) -> None:
             ]
             for begin, end in pairwise(ends):
                 low, high = (v + sign * reach * (v in along) for v, sign in ((begin, 1), (end, -1)))
-                strip = low, high, place - grid.half, place + grid.half
-                _strip(scene, *strip, surface, 12.0, upright=upright)
+                left, right = place - grid.half, place + grid.half
+                _strip(scene, low, high, left, right, surface, 12.0, upright=upright)
                 for crossing, edge, sign in ((begin, low, 1), (end, high, -1)):
                     if crossing in along:
-                        zebra = *sorted((edge, edge + sign * 2.5)), *strip[2:]
-                        _strip(scene, *zebra, stripes, 2.5, up=0.01, upright=upright)
+                        near, far = sorted((edge, edge + sign * 2.5))
+                        _strip(
+                            scene, near, far, left, right, stripes, 2.5, up=0.01, upright=upright
+                        )
 
 
 def _zebra(rng: Rng) -> np.ndarray:

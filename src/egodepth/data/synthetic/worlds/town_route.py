@@ -40,8 +40,8 @@ class Grid:
     def draw(cls, rng: Rng, size: int) -> "Grid":
         """Draw ``size`` streets in both directions."""
         half = rng.uniform(5.4, 6.2)
-        lines = [np.concatenate([[0], np.cumsum(rng.uniform(52, 76, size - 1))]) for _ in range(2)]
-        return cls(*lines, half=half, lane=0.38 * half, walk=rng.uniform(2.8, 4.5))
+        xs, zs = (np.concatenate([[0], np.cumsum(rng.uniform(52, 76, size - 1))]) for _ in "xz")
+        return cls(xs, zs, half, 0.38 * half, rng.uniform(2.8, 4.5))
 
     def crossing(self, place: tuple[int, int]) -> np.ndarray:
         """Position x, z of a crossing."""
