@@ -127,8 +127,10 @@ def _poses(
         return data.poses, ""
     if not data.directions:
         return "network", ""
-    if kinds == {"given"} or kinds == {"slam"}:
-        return kinds.pop(), "as the shards were made"
+    known: tuple[PoseSource, ...] = ("given", "slam")
+    for source in known:
+        if kinds == {source}:
+            return source, "as the shards were made"
     share = share_with_motion(
         [c if s.poses == "sfm" else _without(c) for c, s in zip(clips, stored, strict=True)]
     ) * _used_share(clips, stored)
