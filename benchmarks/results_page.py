@@ -367,6 +367,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "odometry_other": trajectory_tables.odometry,
     "broken_footage": trajectory_tables.broken_footage,
     "odometry_memory": trajectory_tables.odometry_memory,
+    "town": trajectory_tables.town,
     "dense_kitti": dense,
     "clouds": clouds,
     "steady": steady,

@@ -33,3 +33,19 @@ def odometry_memory(facts: dict[str, Any]) -> Rows:
         megabytes = [f"{v[name]:.0f}" for name in ("memory_mb", "map_mb", "disk_mb")]
         rows.append([str(v["frames"]), str(v["key_frames"]), *megabytes])
     return rows
+
+
+def town(facts: dict[str, Any]) -> Rows:
+    """Odometry in rendered towns, each and over all: mean and worst."""
+    rows = [["town", "frames", "path (m)", "loops closed", "ATE with loops", "without"]]
+    columns = "ate_percent_loops", "ate_percent_live"
+    for v in facts["results"]:
+        errors = [f"{v[name]:.2f} %" for name in columns]
+        drive = str(v["frames"]), f"{v['path_m']:.0f}", str(v["closed"])
+        rows.append([f"`synthetic:blocks:{v['seed']}`", *drive, *errors])
+    if len(facts["results"]) == 1:
+        return rows
+    for name, of in (("mean", lambda values: sum(values) / len(values)), ("worst", max)):
+        errors = [f"{of([v[c] for v in facts['results']]):.2f} %" for c in columns]
+        rows.append([name, "", "", "", *errors])
+    return rows
