@@ -144,11 +144,13 @@ def dense(facts: dict[str, Any]) -> Rows:
 
 def clouds(facts: dict[str, Any]) -> Rows:
     """Exported points against the LiDAR."""
-    rows = [["footage", "`--depth`", "points", "median error", "more than 25 % off"]]
-    for sequence, kinds in facts["results"].items():
-        for kind, v in kinds.items():
-            errors = [percent(v["median_error"], 1), percent(v["far_off"], 1)]
-            rows.append([sequence, f"`{kind}`", f"{v['points']:,.0f}", *errors])
+    rows = [["footage", "options", "points", "LiDAR covered", "median error",
+             "each frame scaled by itself", "more than 25 % off"]]  # fmt: skip
+    for sequence, ways in facts["results"].items():
+        for options, v in ways.items():
+            shares = ("covered", "median_error", "own_scale_error", "far_off")
+            errors = [percent(v[key], 1) for key in shares]
+            rows.append([sequence, f"`{options}`", f"{v['points']:,.0f}", *errors])
     return rows
 
 
