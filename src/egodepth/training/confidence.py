@@ -52,6 +52,11 @@ def learn_from_footage(
         run, networks.depth, *split_frames(frames), confidence_steps(training_steps), init,
         settings.seed,
     )  # fmt: skip
+    if run.confidence.exists():
+        progress.note(
+            "the confidence is calibrated on footage that depth learned from, where it errs less: deviations "
+            f"may be too small; calibrate on other footage by: egodepth confidence {run} FOOTAGE"
+        )
 
 
 def confidence_steps(training_steps: int) -> int:
