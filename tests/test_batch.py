@@ -4,6 +4,8 @@ import json
 import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 from threading import Event, Lock, Timer
@@ -16,7 +18,7 @@ from tests.conftest import write_images
 import egodepth
 from egodepth.cli import main
 from egodepth.cluster.batch import _identity, _run_files
-from egodepth.cluster.ray_session import Session
+from egodepth.cluster.ray_session import Session, end_processes
 from egodepth.cluster.stopwatch import Stopwatch
 from egodepth.cluster.summary import BatchSummary
 from egodepth.cluster.tally import MAX_TRIES, Tally
@@ -156,6 +158,18 @@ def test_only_what_hangs_is_noticed() -> None:
         "it hangs",
         *[""] * MAX_TRIES,
     ]
+
+
+def test_what_a_failed_start_left_running_is_ended(tmp_path: Path) -> None:
+    pytest.importorskip("psutil")
+    code = [sys.executable, "-c", "import time; time.sleep(60)"]
+    left, other = (subprocess.Popen([*code, name]) for name in (f"--dir={tmp_path}/ray", "other"))
+    try:
+        end_processes(tmp_path)
+        assert left.poll() is not None and other.poll() is None
+    finally:
+        other.kill()
+        other.wait()
 
 
 @pytest.mark.slow

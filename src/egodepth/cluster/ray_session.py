@@ -7,7 +7,7 @@ import signal
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +22,8 @@ MEMORY = 256 << 20
 """Bytes of shared memory for Ray's objects on this machine: only names, outcomes and a run pass through it."""
 START_TRIES = 3
 """How often Ray is started here; it gives up a start after 30 seconds, which no setting changes."""
+SECONDS_TO_END = 5.0
+"""Seconds to wait for a killed process."""
 QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0", "RAY_DATA_DISABLE_PROGRESS_BARS": "1", "RAY_DEDUP_LOGS": "1",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "RAY_BACKEND_LOG_LEVEL": "fatal",
@@ -117,6 +119,7 @@ def ray_session(address: str | None) -> Iterator[Session]:
         scratch: Path | None = None
         if address is None:
             folder = stack.enter_context(_short_folder())
+            stack.callback(end_processes, folder)
             scratch = folder / "scratch"
             scratch.mkdir()
             options |= {
@@ -148,9 +151,22 @@ def _start(options: dict[str, Any]) -> None:
         except Exception as error:
             reason = reason_of(error)
             if "timed out" in reason and here and tried < START_TRIES - 1:
+                end_processes(options["_temp_dir"])
                 continue
             what = "cannot start Ray" if here else f"cannot connect to Ray at {options['address']}"
             raise EgodepthError(f"{what}: {reason[:300]}") from error
+
+
+def end_processes(folder: str | Path) -> None:
+    """End the processes below this one that name a folder. Those of a start that failed would live as long as
+    this process, and write to the folder once it is removed."""
+    import psutil
+
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if any(str(folder) in word for word in process.cmdline()):
+                process.kill()
+                process.wait(SECONDS_TO_END)
 
 
 @contextmanager
