@@ -83,7 +83,10 @@ def assert_same(one: SnippetStream, other: SnippetStream, steps: int = 12) -> No
 
 def gradients(settings: TrainSettings, steps: int) -> list[torch.Tensor]:
     """Gradients of the first steps of a training, one after the other."""
-    stream = stream_of(settings)
+    return gradients_of(settings, stream_of(settings), steps)
+
+
+def gradients_of(settings: TrainSettings, stream: SnippetStream, steps: int) -> list[torch.Tensor]:
     torch.manual_seed(0)
     module = build_module(settings.changed(data=settings.data.changed(fov=None)), stream, "float32")
     optimizer = make_optimizer(module)
@@ -229,6 +232,37 @@ def test_motion_points_labels_and_masks_come_from_shards(footage: Path, tmp_path
     assert streamed.has_labels and streamed.batch(0).points is not None
     assert_same(expected, streamed)
     assert stream_of(from_shards(footage, str(out))).batch(0).motions is None  # poses network
+
+
+def test_a_rig_trains_with_poses_and_their_scales_from_shards(
+    footage: Path, tmp_path: Path
+) -> None:
+    """Poses of structure from motion in two parts of unknown scale, which the cameras of the rig share."""
+    settings = settings_of(footage, **{"data.sources": [str(footage / "a")]})
+    (clip,) = (known_clip(clip) for clip in stream_of(settings).clips)
+    beside = np.eye(4)
+    beside[0, 3] = 0.5
+    sequences = [
+        replace(clip.sequence, name=side, rig="car", camera_name=side, rig_from_camera=pose)
+        for side, pose in (("left", np.eye(4)), ("right", beside))
+    ]
+    rig = [replace(clip, sequence=sequence, dense=None) for sequence in sequences]
+    out = tmp_path / "out"
+    shard(settings, str(out), chunk_megabytes=MEGABYTES)
+    write_unit(
+        FileStore(str(out)), next((out / "units").iterdir()).stem, [(c, "sfm", None) for c in rig],
+        codec="cache", quality=95, chunk_bytes=int(1e6 * MEGABYTES), notes={"source": "a", "lines": []},
+    )  # fmt: skip
+    shard(settings, str(out), chunk_megabytes=MEGABYTES)
+    wanted = from_shards(footage, str(out), **{"data.poses": "sfm"})
+    streamed = stream_of(wanted)
+    local = SnippetStream(rig, directions=(-1, 1), batch_size=streamed.batch_size, seed=0)
+    local.schedule = Schedule(100)
+    module = build_module(wanted, streamed, "float32")
+    assert module.motions is not None and len(module.motions.log_scale) == 2
+    first, second = (gradients_of(wanted, stream, 2) for stream in (local, streamed))
+    assert len(first) == len(second) > 60
+    assert all(torch.equal(one, other) for one, other in zip(first, second, strict=True))
 
 
 def known_clip(clip: Clip) -> Clip:
