@@ -1,5 +1,7 @@
 """Direct bundle adjustment against autograd and against scenes whose answer is known."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,6 +21,7 @@ from egodepth.geometry.bundle import (
 from egodepth.geometry.bundle_points import BundlePoints, normalized_brightness, select_points
 from egodepth.geometry.camera import Camera, pixel_grid
 from egodepth.geometry.ground import ground_height
+from egodepth.geometry.resection import KnownPoints, resect
 
 HEIGHT, WIDTH = 48, 64
 CAMERA = Camera.from_parameters(50.0, 52.0, 31.0, 24.0, HEIGHT, WIDTH).to(torch.float64)
@@ -73,7 +76,7 @@ def test_gradient_is_that_of_autograd() -> None:
     look, settings = _look(window, state), BundleSettings()
     seen, noise = look.valid, _noise(look, window)
     _, weight = _robust_cost(look, window, state, seen, noise, settings)
-    system = _normal_equations(look, window, state, weight, noise, settings, solve_points=True)
+    system = _normal_equations(look, window, state, weight, noise, settings)
     step = torch.zeros(4, 7, dtype=torch.float64, requires_grad=True)
     factors = torch.zeros_like(state.factor, requires_grad=True)
     moved = state.moved(step, factors)
@@ -85,8 +88,7 @@ def test_gradient_is_that_of_autograd() -> None:
     torch.testing.assert_close(system.point_gradient, factors.grad, atol=1e-8, rtol=1e-8)
 
 
-@pytest.mark.parametrize("solve_points", [True, False])
-def test_poses_are_found_again(solve_points: bool) -> None:
+def test_poses_are_found_again() -> None:
     window, truth = scene()
     generator = torch.Generator().manual_seed(2)
     step = 0.02 * torch.randn(4, 7, generator=generator).double()
@@ -94,7 +96,7 @@ def test_poses_are_found_again(solve_points: bool) -> None:
     free = torch.tensor([False, False, True, True])
     settings = BundleSettings(iterations=30, tolerance=1e-6)
     start = truth.moved(step, torch.zeros_like(truth.factor))
-    found, weights = adjust(window, start, free, settings, solve_points=solve_points)
+    found, weights = adjust(window, start, free, settings)
 
     def error(state: BundleState) -> float:
         relative = state.camera_from_world @ se3.inverse(truth.camera_from_world)
@@ -103,6 +105,27 @@ def test_poses_are_found_again(solve_points: bool) -> None:
     assert error(start) > 0.03 and error(found) < 0.004
     assert torch.equal(found.camera_from_world[:2], truth.camera_from_world[:2])
     assert 0 < float(weights.max()) <= 1 and weights.shape == (4, *truth.factor.shape)
+
+
+def test_resection_is_adjustment_of_one_frame_alone() -> None:
+    """Adjustment has priors so strong here that depth stays."""
+    window, truth = scene()
+    step = torch.zeros(4, 7).double()
+    step[3, :6] = 0.02 * torch.randn(6, generator=torch.Generator().manual_seed(4)).double()
+    start = truth.moved(step, torch.zeros_like(truth.factor))
+    fixed = BundleSettings(40, scale_deviation=1e-6, factor_deviation=1e-6, tolerance=1e-9)
+    one = replace(window, maps=window.maps[3:], observers=torch.tensor([3]))
+    alone, weights = adjust(one, start, torch.arange(4) == 3, fixed)
+    hosts = BundlePoints(**{name: value[:3] for name, value in vars(window.points).items()})
+    three = BundleState(**{name: value[:3] for name, value in vars(start).items()})
+    known = KnownPoints.of(hosts, three)
+    pose, weight = resect(
+        known, window.maps[3], CAMERA, start.camera_from_world[3], iterations=40, tolerance=1e-9
+    )
+    torch.testing.assert_close(pose, alone.camera_from_world[3], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(weight, weights[0, :3], atol=1e-3, rtol=1e-3)
+    error = se3.log(pose @ se3.inverse(truth.camera_from_world[3])).norm()
+    assert error < 0.004 < float(step.norm())
 
 
 def test_wrong_depth_is_mended() -> None:

@@ -21,6 +21,8 @@ from egodepth.geometry.warp import MIN_SOURCE_DEPTH, sample_with_slopes_at
 FRAME_DOF = 7
 """Unknowns per frame: twist (6) and log scale of its depth."""
 LOG_SCALE = 6
+MIN_NOISE = 1e-4
+"""Smallest scale of the robust cost, for maps that are equal."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,6 @@ def adjust(
     state: BundleState,
     free: Bool[Tensor, " k"],
     settings: BundleSettings,
-    *,
-    solve_points: bool = True,
 ) -> tuple[BundleState, Float[Tensor, "o h m"]]:
     """Minimise the robust error of all observations by damped Gauss-Newton.
 
@@ -118,23 +118,20 @@ def adjust(
         state: initial state.
         free: frames to adjust; at least one host must be fixed.
         settings: priors and stopping criteria.
-        solve_points: solve for depth (scales and factors) as well as poses.
 
     Returns:
         The solution, and the weight of each observation, between 0 (outlier or not visible) and 1.
     """
     look = _look(window, state)
     seen, noise = look.valid, _noise(look, window)
-    columns = _columns(state, free, solve_points)
+    columns = _columns(state, free)
     damping = settings.damping
     cost, weight = _robust_cost(look, window, state, seen, noise, settings)
     system: _System | None = None
     for _ in range(settings.iterations):
         if system is None:
-            system = _normal_equations(
-                look, window, state, weight, noise, settings, solve_points=solve_points
-            )
-        step, factors = _solve(system, columns, damping, state, solve_points)
+            system = _normal_equations(look, window, state, weight, noise, settings)
+        step, factors = _solve(system, columns, damping, state)
         proposed = state.moved(step, factors)
         tried = _look(window, proposed)
         tried_cost, tried_weight = _robust_cost(tried, window, proposed, seen, noise, settings)
@@ -217,7 +214,7 @@ def _look(window: Window, state: BundleState) -> _Look:
 def _noise(look: _Look, window: Window) -> Tensor:
     """Median error of the visible points."""
     kept = _error(look, window).square().mean((1, 4)).sqrt()[look.valid]
-    return kept.median().clamp(min=1e-4) if len(kept) else kept.new_tensor(1.0)
+    return kept.median().clamp(min=MIN_NOISE) if len(kept) else kept.new_tensor(1.0)
 
 
 def _error(look: _Look, window: Window) -> Tensor:
@@ -239,9 +236,8 @@ def _robust_cost(
 
 def _normal_equations(
     look: _Look, window: Window, state: BundleState, weight: Tensor, noise: Tensor,
-    settings: BundleSettings, *, solve_points: bool,
+    settings: BundleSettings,
 ) -> _System:  # fmt: skip
-    """Normal equations; those of the points stay empty unless they are solved for."""
     frames = len(state.camera_from_world)
     rows = _derivatives(look, window)
     rows = torch.cat([rows, _by_point(_error(look, window))[:, :, None]], 2)
@@ -256,9 +252,6 @@ def _normal_equations(
     diagonal = hessian.diagonal().view(frames, FRAME_DOF)
     diagonal[:, LOG_SCALE] += own
     gradient.view(frames, FRAME_DOF)[:, LOG_SCALE] += own * state.log_scale
-    if not solve_points:
-        empty = weight.new_zeros(0)
-        return _System(hessian, gradient, empty, empty, empty)
     by_depth = (rows * rows[:, :, LOG_SCALE : LOG_SCALE + 1]).sum(-1)  # (O, H, 8, M)
     coupling = by_depth[:, :, :7].permute(1, 3, 0, 2).flatten(2) @ lift.transpose(0, 1).flatten(
         1, 2
@@ -306,34 +299,30 @@ def _lift(motions: Tensor, observers: Tensor, frames: int) -> Tensor:
     return lift.flatten(3)
 
 
-def _columns(state: BundleState, free: Tensor, solve_points: bool) -> Tensor:
+def _columns(state: BundleState, free: Tensor) -> Tensor:
     """Indices of the frames' unknowns to solve for; the scales of fixed hosts are fixed too."""
     wanted = free[:, None].repeat(1, FRAME_DOF)
     wanted[len(state.factor) :, LOG_SCALE] = False
-    wanted[:, LOG_SCALE] &= solve_points
     return wanted.flatten().nonzero()[:, 0]
 
 
 def _solve(
-    system: _System, columns: Tensor, damping: float, state: BundleState, solve_points: bool
+    system: _System, columns: Tensor, damping: float, state: BundleState
 ) -> tuple[Tensor, Tensor]:
     """Solve for the steps of frames (K, 7) and points (H, M)."""
     hessian = system.hessian[columns][:, columns].double()
     gradient = system.gradient[columns].double()
     hessian = hessian + torch.diag(hessian.diagonal() * damping + 1e-9)
-    if solve_points:
-        coupling = system.coupling[..., columns].flatten(0, 1).double()
-        own = (system.point_hessian * (1 + damping)).flatten().double()
-        scaled = coupling / own[:, None]
-        hessian = hessian - coupling.mT @ scaled
-        gradient = gradient - scaled.mT @ system.point_gradient.flatten().double()
+    coupling = system.coupling[..., columns].flatten(0, 1).double()
+    own = (system.point_hessian * (1 + damping)).flatten().double()
+    scaled = coupling / own[:, None]
+    hessian = hessian - coupling.mT @ scaled
+    gradient = gradient - scaled.mT @ system.point_gradient.flatten().double()
     factor, failed = torch.linalg.cholesky_ex(hessian)
     step = -torch.cholesky_solve(gradient[:, None], factor)[:, 0]
     step = torch.zeros_like(step) if failed else step.clamp(-1, 1)
-    factors = torch.zeros_like(state.factor)
-    if solve_points:
-        back = -(system.point_gradient.flatten().double() + coupling @ step) / own
-        factors = back.view_as(factors).to(factors).clamp(-1, 1)
+    back = -(system.point_gradient.flatten().double() + coupling @ step) / own
+    factors = back.view_as(state.factor).to(state.factor).clamp(-1, 1)
     whole = torch.zeros(
         len(state.camera_from_world) * FRAME_DOF, dtype=factors.dtype, device=factors.device
     )

@@ -10,6 +10,7 @@ from egodepth.geometry import se3
 from egodepth.geometry.bundle import BundleSettings, BundleState, Window, adjust
 from egodepth.geometry.bundle_points import BundlePoints
 from egodepth.geometry.camera import Camera
+from egodepth.geometry.resection import KnownPoints
 
 KEY_FRAMES, FIXED_KEY_FRAMES = 7, 2
 """Key frames in the window, and how many of the oldest are fixed."""
@@ -57,18 +58,25 @@ class KeyFrameWindow(Generic[K]):
     def __init__(self, camera: Camera, most: int, settings: BundleSettings):
         self.camera, self.most, self.settings = camera, most, settings
         self.frames: list[K] = []
+        self._known: KnownPoints | None = None
 
     def add(self, frame: K) -> list[K]:
         """Add a key frame, and drop the oldest one if the window is full; return what was dropped."""
+        self._known = None
         frames = [*self.frames, frame]
         self.frames = frames[-self.most :]
         return frames[: -self.most]
 
-    def points(self) -> BundlePoints:
-        """Points of all key frames."""
+    def known_points(self) -> KnownPoints:
+        """Points of all key frames in the world."""
+        if self._known is None:
+            self._known = KnownPoints.of(self._points(), self._state())
+        return self._known
+
+    def _points(self) -> BundlePoints:
         return BundlePoints.stack([frame.points for frame in self.frames])
 
-    def state(self) -> BundleState:
+    def _state(self) -> BundleState:
         """Current poses, scales and factors."""
         return BundleState(
             torch.stack([frame.camera_from_world for frame in self.frames]),
@@ -83,8 +91,9 @@ class KeyFrameWindow(Generic[K]):
             return
         order = torch.arange(count)
         maps = torch.stack([frame.map for frame in self.frames])
-        window = Window(self.points(), maps, order, self.camera)
-        state, _ = adjust(window, self.state(), order >= fixed, self.settings)
+        window = Window(self._points(), maps, order, self.camera)
+        state, _ = adjust(window, self._state(), order >= fixed, self.settings)
+        self._known = None
         for i, frame in enumerate(self.frames):
             frame.camera_from_world = se3.rigid(state.camera_from_world[i])
             frame.log_scale, frame.factor = state.log_scale[i], state.factor[i]

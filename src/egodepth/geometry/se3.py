@@ -42,8 +42,13 @@ def exp(twist: Float[Tensor, "*batch 6"]) -> Float[Tensor, "*batch 4 4"]:
     """SE(3) exponential map of a twist (..., 6): axis-angle in radians, then the linear part, which the
     left Jacobian maps to the translation."""
     axis_angle, linear = twist[..., :3], twist[..., 3:]
+    first, second, third = _coefficients(axis_angle)
+    skew = hat(axis_angle)
+    square = skew @ skew
+    eye = torch.eye(3, dtype=twist.dtype, device=twist.device)
+    jacobian = eye + second * skew + third * square
     return from_rotation_translation(
-        so3_exp(axis_angle), (_left_jacobian(axis_angle) @ linear.unsqueeze(-1)).squeeze(-1)
+        eye + first * skew + second * square, (jacobian @ linear.unsqueeze(-1)).squeeze(-1)
     )
 
 

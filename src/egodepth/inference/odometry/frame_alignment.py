@@ -1,7 +1,7 @@
 """Align a frame to the key frames of odometry's window."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,10 +11,11 @@ from egodepth.data.sequence import Frame
 from egodepth.geometry import se3
 from egodepth.geometry.alignment import AlignSettings, align
 from egodepth.geometry.alignment_residual import State
-from egodepth.geometry.bundle import BundleState, Window, adjust, agreement
+from egodepth.geometry.bundle import BundleState, Window, agreement
 from egodepth.geometry.camera import Camera
 from egodepth.geometry.key_frame_window import KeyFrame, KeyFrameWindow
 from egodepth.geometry.pyramid import make_levels
+from egodepth.geometry.resection import resect
 from egodepth.inference.odometry.places import Place, make_place
 
 MIN_INLIER_WEIGHT, MIN_SCALE_POINTS = 0.5, 20
@@ -77,8 +78,8 @@ class SeenFrame:
 
 def align_from(
     starts: list[Tensor], levels: list[Tensor], key: TrackedKeyFrame, camera: Camera
-) -> tuple[Tensor, bool]:
-    """Align from several starts and return the best result, or the first start if none can be trusted."""
+) -> Tensor:
+    """Align from several starts and return the best pose, or the first start if none can be trusted."""
     count = len(starts)
     start = torch.stack([s @ se3.inverse(key.camera_from_world) for s in starts])
     depth = (key.inverse_depth * key.log_scale.exp()).expand(count, -1, -1)
@@ -87,9 +88,8 @@ def align_from(
     cameras = Camera(camera.matrix.expand(count, 3, 3), camera.height, camera.width)
     found = align(make_levels(target, source, depth, cameras), State.start(start), ALIGNMENT)
     best = int(torch.where(found.trusted, found.cost, found.cost + 1e3).argmin())
-    trusted = bool(found.trusted[best])
-    relative = found.state.source_from_target[best] if trusted else start[0]
-    return relative @ key.camera_from_world, trusted
+    relative = found.state.source_from_target[best] if found.trusted[best] else start[0]
+    return relative @ key.camera_from_world
 
 
 def median_flow(key: TrackedKeyFrame, pose: Tensor, camera: Camera) -> float:
@@ -103,27 +103,23 @@ def median_flow(key: TrackedKeyFrame, pose: Tensor, camera: Camera) -> float:
 
 
 def refine(
-    key_frames: KeyFrameWindow[TrackedKeyFrame], contrast: Tensor, pose: Tensor
+    window: KeyFrameWindow[TrackedKeyFrame], contrast: Tensor, pose: Tensor
 ) -> tuple[Tensor, Tensor, float]:
-    """Refine a pose with the points of all key frames, which are fixed; also return the points' weights,
+    """Refine a pose with the points of all key frames, which are fixed; also return the points' weights (H, M),
     and the correlation with the last key frame."""
-    count = len(key_frames.frames)
-    state = key_frames.state()
-    state = BundleState(
-        torch.cat([state.camera_from_world, pose[None]]),
-        torch.cat([state.log_scale, torch.zeros(1)]),
-        state.factor,
+    pose, weights = resect(
+        window.known_points(), contrast, window.camera, pose, iterations=REFINE_ITERATIONS
     )
-    window = Window(key_frames.points(), contrast[None], torch.tensor([count]), key_frames.camera)
-    free = torch.arange(count + 1) == count
-    bundle = replace(key_frames.settings, iterations=REFINE_ITERATIONS)
-    state, weights = adjust(window, state, free, bundle, solve_points=False)
-    agree = float(agreement(window, state)[0, -1])
-    return se3.rigid(state.camera_from_world[-1]), weights, agree
+    last = window.frames[-1]
+    both = BundleState(
+        torch.stack([last.camera_from_world, pose]), last.log_scale.expand(2), last.factor[None]
+    )
+    view = Window(last.points, contrast[None], torch.tensor([1]), window.camera)
+    return pose, weights, float(agreement(view, both))
 
 
 def scale_by_points(
-    key_frames: KeyFrameWindow[TrackedKeyFrame],
+    window: KeyFrameWindow[TrackedKeyFrame],
     inverse_depth: Tensor,
     pose: Tensor,
     weights: Tensor | None,
@@ -132,14 +128,11 @@ def scale_by_points(
     DepthNet's scale can change by a third within a curve."""
     if weights is None:
         return torch.tensor(0.0)
-    state, points = key_frames.state(), key_frames.points()
-    inverse = points.inverse_depth * (state.log_scale[:, None] + state.factor).exp()
-    here = points.rays[:, :, 0] / inverse[..., None]
-    motion = pose @ se3.inverse(state.camera_from_world)
-    moved = se3.transform(motion, here)[weights[0] > MIN_INLIER_WEIGHT]
-    if len(moved) < MIN_SCALE_POINTS:
-        return key_frames.frames[-1].log_scale
-    x, y = key_frames.camera.project(moved).round().long().unbind(-1)
+    central = window.known_points().position[:, 0, weights.flatten() > MIN_INLIER_WEIGHT]
+    if central.shape[1] < MIN_SCALE_POINTS:
+        return window.frames[-1].log_scale
+    near = pose[:3] @ central
+    x, y = window.camera.project(near.mT).round().long().unbind(-1)
     height, width = inverse_depth.shape
     predicted = inverse_depth[y.clamp(0, height - 1), x.clamp(0, width - 1)]
-    return -(predicted * moved[:, 2]).log().median()
+    return -(predicted * near[2] / central[3]).log().median()

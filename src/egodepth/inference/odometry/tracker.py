@@ -54,6 +54,9 @@ MIN_AGREEMENT = 0.3
 """Smallest correlation of an aligned frame with the last key frame at its points, in normalised brightness. It
 is at least 0.49 in footage that goes on, and at most 0.08 after a cut, where smoothed images alone can still
 agree by their sky and road."""
+SURE_AGREEMENT = 0.45
+"""Correlation above which a pose refined from constant motion needs no coarse alignment. Where both were
+computed, it was at least 0.48, and the coarse alignment led to the same pose."""
 MAX_FAILURES = 3
 """Consecutive frames that fail to align after which tracking goes on in a new segment."""
 
@@ -280,12 +283,21 @@ class Odometry:
 
     def _track(self, seen: SeenFrame) -> tuple[Tensor, bool] | None:
         """Pose of a frame, and whether it became a key frame; None if it could not be aligned."""
+        assert self._latest is not None
         key = self._window.frames[-1]
-        pose = self._align(seen, key)
-        pose, weights, agree = refine(self._window, seen.contrast, pose)
+        before = self._history.absolute(self._latest.entry)
+        constant, agree = None, 0.0
+        if self._step is not None:
+            count = min(max(seen.frame.number - self._latest.number, 1), MAX_FAILURES)
+            constant = _times(self._step, count) @ before
+            pose, weights, agree = refine(self._window, seen.contrast, constant)
+        if agree < SURE_AGREEMENT:
+            guesses = self._guesses(seen.image, key, before, constant)
+            start = align_from(guesses, seen.levels, key, self.camera)
+            pose, weights, agree = refine(self._window, seen.contrast, start)
         if agree < MIN_AGREEMENT:
             return None
-        own = weights[0, -1]
+        own = weights[-1]
         share = (own > 0).float().sum() / key.points.valid.sum()
         flow = median_flow(key, pose, self.camera)
         if flow < MAX_PARALLAX * self.camera.width and share > MIN_OVERLAP:
@@ -293,21 +305,6 @@ class Odometry:
         self._add_key_frame(seen, pose, weights)
         self._adjust()
         return self._window.frames[-1].camera_from_world, True
-
-    def _align(self, seen: SeenFrame, key: TrackedKeyFrame) -> Tensor:
-        """Align a frame to a key frame; return its pose. Starts from constant motion, and if that is unknown or
-        fails, from all guesses."""
-        assert self._latest is not None
-        before = self._history.absolute(self._latest.entry)
-        constant = None
-        if self._step is not None:
-            count = min(max(seen.frame.number - self._latest.number, 1), MAX_FAILURES)
-            constant = _times(self._step, count) @ before
-            pose, trusted = align_from([constant], seen.levels, key, self.camera)
-            if trusted:
-                return pose
-        guesses = self._guesses(seen.image, key, before, constant)
-        return align_from(guesses, seen.levels, key, self.camera)[0]
 
     def _guesses(
         self, image: Tensor, key: TrackedKeyFrame, before: Tensor, constant: Tensor | None
