@@ -11,6 +11,7 @@ from egodepth.geometry import se3
 from egodepth.models.cascaded_decoder import convolve_doubled
 from egodepth.models.decoder import MirroredConvolution
 from egodepth.models.encoder import Encoder, share_batch_statistics
+from egodepth.models.folded import folded
 from egodepth.models.networks import DepthNet, FeatureNet, Networks, PoseNet
 from egodepth.settings.model import EMBEDDED, ModelSettings
 
@@ -201,3 +202,28 @@ def test_a_copy_of_a_network_is_on_its_own() -> None:
         for parameter in net.parameters():
             parameter.mul_(0)
         assert torch.equal(copied(image, scales=1)[0], before)
+
+
+@pytest.mark.parametrize("name", [EMBEDDED, "resnet18"])
+def test_normalization_is_folded_into_convolutions(name: str) -> None:
+    network = DepthNet(SMALL.changed(depth_encoder=name)).eval()
+    norms = [m for m in network.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        for values in (norm.running_mean, norm.running_var, norm.weight):
+            assert values is not None
+            torch.nn.init.uniform_(values, 0.5, 1.5)
+    with torch.inference_mode():
+        inner = folded(network, 32, 64)
+        image = torch.rand(1, 3, 32, 64)
+        depth, summary = inner.with_summary(image)
+        torch.testing.assert_close(depth, network(image, scales=1)[0], rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(summary, network.with_summary(image)[1], rtol=1e-2, atol=1e-3)
+    assert norms and not [m for m in inner.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+
+
+def test_a_network_that_cannot_be_folded_stays_as_it_is() -> None:
+    network = DepthNet(SMALL).eval()
+    norm = network.encoder.net.model.bn1
+    norm.register_forward_hook(lambda module, inputs, output: 3 - output)
+    with torch.inference_mode():
+        assert folded(network, 32, 64) is network

@@ -97,6 +97,17 @@ class DepthNet(Network):
         logits = self.decoder(levels, height, width, 1)
         return self._inverse_depth(logits[0]), levels[-SCALES:]
 
+    @mixed_precision
+    def with_summary(
+        self, image: Float[Tensor, "b 3 h w"]
+    ) -> tuple[Float[Tensor, "b 1 _ _"], Float[Tensor, "b d"]]:
+        """The finest inverse depth of :meth:`forward`, and the means over the image of the encoder's last
+        features but one, which are similar where places are."""
+        height, width = int(image.shape[-2]), int(image.shape[-1])
+        levels = self.encoder(image)
+        logits = self.decoder(levels, height, width, 1)
+        return self._inverse_depth(logits[0]), levels[-2].float().mean((2, 3))
+
 
 def make_depth_net(settings: ModelSettings) -> DepthNet | TransformersDepth:
     """Make DepthNet, or the transformers model that replaces it."""

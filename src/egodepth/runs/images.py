@@ -7,6 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from torch import Tensor
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.footage.frame_cache import resize_frame
@@ -18,6 +19,8 @@ from egodepth.runs.folder import RunFolder
 
 ImageLike = str | Path | Image.Image | np.ndarray
 """A path, a Pillow image, or an array (H, W, 3) uint8, RGB."""
+SUMMARY_SIZE = (12, 16)
+"""Height and width of :func:`small_images`."""
 
 
 def load_pair(
@@ -111,3 +114,9 @@ def blend_mirrored(inverse: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
     left = 1 - np.clip(20 * (across - 0.05), 0, 1)
     right = left[::-1]
     return left * mirrored + right * inverse + (1 - left - right) * (inverse + mirrored) / 2
+
+
+def small_images(frames: Tensor) -> Tensor:
+    """Grey images (B, h w) of SUMMARY_SIZE of prepared frames (B, 3, H, W), to summarise them without an
+    encoder."""
+    return F.interpolate(frames.mean(1, keepdim=True), SUMMARY_SIZE, mode="area").flatten(1)

@@ -1,6 +1,7 @@
 """A trained run as an object: depth of an image, motion between two images."""
 
 from collections.abc import Iterable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,6 +18,7 @@ from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.sequence import Sequence
 from egodepth.geometry.lens import Undistortion
 from egodepth.models.confidence import ConfidenceHead
+from egodepth.models.folded import folded
 from egodepth.models.networks import DepthNet, PoseNet
 from egodepth.models.transformers_depth import TransformersDepth
 from egodepth.runs.backends import (
@@ -41,15 +43,13 @@ from egodepth.runs.images import (
     load_image,
     load_pair,
     load_sized,
+    small_images,
     texture_at,
 )
 from egodepth.runs.motion_gap import MotionGap
 from egodepth.runs.not_finite import NotFiniteError
 from egodepth.runs.unit import Unit
 from egodepth.settings.model import ModelSettings, closest_size
-
-SUMMARY_SIZE = (12, 16)
-"""Size of the small image that summarises a frame without DepthNet's encoder."""
 
 
 class Run(
@@ -149,6 +149,7 @@ class Run(
         self.device, self._any_device = torch_device(device), device == "auto"
         for network in filter(None, (self._depth, self._pose, self._confidence)):
             network.to(self.device).to(memory_format=torch.channels_last)
+        self.__dict__.pop("_folded", None)
         return self
 
     def use_backend(self, backend: Backend, images: Iterable[np.ndarray] | Sequence = ()) -> Self:
@@ -373,26 +374,22 @@ class Run(
     def depth_and_summary(
         self, frames: Tensor, height: int, width: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Depth as from :meth:`depth_of_frames`, and vectors (B, D) that are similar where places are: means
-        over the image of the last features but one of DepthNet's encoder, or small images for other models.
+        """Depth as from :meth:`depth_of_frames`, and vectors (B, D) that are similar where places are: see
+        :meth:`DepthNet.with_summary`; small images for other models.
 
         Raises:
             NotFiniteError: depth that is not above 0 and finite.
         """
         if not isinstance(self._depth, DepthNet):
-            grey = frames.mean(1, keepdim=True)
-            summary = F.interpolate(grey, SUMMARY_SIZE, mode="area").flatten(1)
-            return self.depth_of_frames(frames, height, width), summary.cpu().numpy()
-        seen: list[list[Tensor]] = []
-        encoder = self._depth.encoder
-        hook = encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
-        try:
-            depth = self.depth_of_frames(frames, height, width)
-            if not seen:  # another backend computes the depth
-                encoder(frames)
-        finally:
-            hook.remove()
-        return depth, seen[-1][-2].float().mean((2, 3)).cpu().numpy()
+            return self.depth_of_frames(frames, height, width), small_images(frames).cpu().numpy()
+        images = frames.contiguous(memory_format=torch.channels_last)
+        inverse, summary = self._folded.with_summary(images)
+        return self._resized(lambda _: inverse, frames, height, width)[0], summary.cpu().numpy()
+
+    @cached_property
+    def _folded(self) -> DepthNet:
+        assert isinstance(self._depth, DepthNet)
+        return folded(self._depth, self.settings.height, self.settings.width)
 
     def _require(self, what: str, right: np.ndarray) -> None:
         wrong = ~right.reshape(len(right), -1).all(1)
