@@ -93,9 +93,8 @@ def test_loops_are_closed(tmp_path: Path) -> None:
     oracle, sequence = driven(PATH)
     found = track_sequence(oracle, sequence)
     assert found.loops and found.live is not None
-    for (
-        loop
-    ) in found.loops:  # frames of the same place, which the tracked path, good to 2 cm, says too
+    # Frames of the same place, which the tracked path, good to 2 cm, says too.
+    for loop in found.loops:
         first, second = (PATH[number] for number in loop.frames)
         assert abs(first - second) <= 16 and loop.frames[1] > loop.frames[0]
         assert loop.drift < 0.1 and loop.drift_degrees < 0.2
