@@ -14,20 +14,13 @@ from pathlib import Path
 from statistics import fmean, median, pstdev
 from typing import Any
 
-from benchmarks import trajectory_tables
+from benchmarks import speed_tables, trajectory_tables
+from benchmarks.table_cells import Rows, percent
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "results.md"
-
-Rows = list[list[str]]
-"""The first one is the head."""
-
-
-def percent(share: float, digits: int = 0) -> str:
-    """A share as a percentage."""
-    return f"{100 * share:.{digits}f} %"
 
 
 def ablation(facts: dict[str, Any]) -> Rows:
@@ -254,38 +247,6 @@ def simulated_cameras(facts: dict[str, Any]) -> Rows:
     return rows
 
 
-TASKS = {
-    "R50": "ResNet-50 depth and features, ResNet-18 motion",
-    "R18": "ResNet-18 throughout",
-    "losses": "the losses alone, forward and backward",
-}
-
-
-def training_step(facts: dict[str, Any]) -> Rows:
-    """A step against the straightforward formulation; medians."""
-    rows = [["networks", "straightforward", "egodepth", "faster", "peak memory"]]
-    for key, label in TASKS.items():
-        v = facts["results"][key]
-        times = [f"{median(v[kind]['seconds']):.2f} s" for kind in ("reference", "egodepth")]
-        rows.append([label, *times, f"{v['ratio']:.1f} times", f"{v['memory_ratio']:.2f} of it"])
-    return rows
-
-
-def loading(facts: dict[str, Any]) -> Rows:
-    """Milliseconds per frame."""
-    columns = {
-        "decoding_every_time": "decode, resize and jitter every time",
-        "decoding_alone": "decode and resize alone",
-        "first_epoch": "first epoch",
-        "later_epochs": "later epochs",
-    }
-    rows = [["files", *columns.values(), "faster"]]
-    for name, v in facts["results"].items():
-        cells = [f"{v[key]:.1f} ms" for key in columns]
-        rows.append([name.upper(), *cells, f"{v['ratio']:.1f} times"])
-    return rows
-
-
 def confidence(facts: dict[str, Any]) -> Rows:
     """Ways to tell how sure depth is, on each footage."""
     rows = [
@@ -306,50 +267,6 @@ def confidence(facts: dict[str, Any]) -> Rows:
             numbers = [f"{v['ause_abs_rel']:.3f}", f"{v['ause_rmse']:.2f}"]
             errors = [f"{found['abs_rel']:.3f}", f"{v['sure_abs_rel']:.3f}"]
             rows.append([name, way, *numbers, *errors, means])
-    return rows
-
-
-def inference(facts: dict[str, Any]) -> Rows:
-    """Latency of each backend."""
-    first = next(iter(facts["results"].values()))["latency_ms"]
-    rows = [["backend", "latency", "faster", "largest error of depth"]]
-    for name, v in facts["results"].items():
-        label = "PyTorch, eager, NCHW" if name == "eager, NCHW" else f"`{name}`"
-        speed = f"{first / v['latency_ms']:.1f} times"
-        rows.append([label, f"{v['latency_ms']:.0f} ms", speed, percent(v["error_max"], 2)])
-    return rows
-
-
-def pipeline(facts: dict[str, Any]) -> Rows:
-    """What `predict` makes of what the networks alone can."""
-    rows = [["backend", "networks alone", "`egodepth predict`", "share"]]
-    for name, v in facts["results"]["pipeline"].items():
-        rates = [f"{v[key]:.2f} frames/s" for key in ("network_fps", "predict_fps")]
-        rows.append([f"`{name}`", *rates, percent(v["share"])])
-    return rows
-
-
-def cost(facts: dict[str, Any]) -> Rows:
-    """Time and memory of a step."""
-    rows = [["encoder", "size", "batch", "sources", "step", "peak memory"]]
-    for v in facts["cases"]:
-        size = f"{v['width']}x{v['height']}"
-        numbers = [
-            str(v["batch"]),
-            str(v["sources"]),
-            f"{v['seconds']:.2f} s",
-            f"{v['peak_mb']:.0f} MB",
-        ]
-        rows.append([v["encoder"], size, *numbers])
-    return rows
-
-
-def precision(facts: dict[str, Any]) -> Rows:
-    """Mean and standard deviation over the seeds."""
-    rows = [["precision", "Abs Rel", "delta 1", "RMSE (m)"]]
-    for name, v in facts["results"].items():
-        cells = [f"{fmean(v[k]):.3f} ± {pstdev(v[k]):.3f}" for k in ("abs_rel", "a1", "rmse")]
-        rows.append([name, *cells])
     return rows
 
 
@@ -380,13 +297,13 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "start_comparison": start_comparison,
     "unknown_camera": unknown_camera,
     "unknown_camera_simulated": simulated_cameras,
-    "training_step": training_step,
-    "loading": loading,
-    "inference": inference,
-    "pipeline": pipeline,
-    "pipeline_small": pipeline,
-    "cost": cost,
-    "precision": precision,
+    "training_step": speed_tables.training_step,
+    "loading": speed_tables.loading,
+    "inference": speed_tables.inference,
+    "pipeline": speed_tables.pipeline,
+    "pipeline_small": speed_tables.pipeline,
+    "cost": speed_tables.cost,
+    "precision": speed_tables.precision,
 }
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-Rows = list[list[str]]
+from benchmarks.table_cells import Rows
 
 
 def odometry(facts: dict[str, Any]) -> Rows:
