@@ -47,7 +47,10 @@ def test_override_parses_by_type() -> None:
             "data.stride must be auto or a whole number of at least 1, got 'two'",
         ),
         ({"data.stride": "0"}, "data.stride must be auto or a whole number of at least 1, got 0"),
-        ({"data.poses": "slam"}, "must be one of network, aligned, sfm, given or auto, got 'slam'"),
+        (
+            {"data.poses": "gps"},
+            "must be one of network, aligned, sfm, slam, given or auto, got 'gps'",
+        ),
         (
             {"model.height": "100"},
             "a whole number of at least 32 and up to 8192 and a multiple of 32, got 100",

@@ -213,8 +213,8 @@ def test_normalization_is_folded_into_convolutions(name: str) -> None:
             assert values is not None
             torch.nn.init.uniform_(values, 0.5, 1.5)
     with torch.inference_mode():
-        inner = folded(network, 32, 64)
         image = torch.rand(1, 3, 32, 64)
+        inner = folded(network, image)
         depth, summary = inner.with_summary(image)
         torch.testing.assert_close(depth, network(image, scales=1)[0], rtol=1e-3, atol=1e-5)
         torch.testing.assert_close(summary, network.with_summary(image)[1], rtol=1e-2, atol=1e-3)
@@ -226,4 +226,4 @@ def test_a_network_that_cannot_be_folded_stays_as_it_is() -> None:
     norm = network.encoder.net.model.bn1
     norm.register_forward_hook(lambda module, inputs, output: 3 - output)
     with torch.inference_mode():
-        assert folded(network, 32, 64) is network
+        assert folded(network, torch.rand(1, 3, 32, 64)) is network

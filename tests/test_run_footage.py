@@ -110,6 +110,7 @@ def seen(monkeypatch: pytest.MonkeyPatch) -> list[np.ndarray]:
 
     watch("forward")
     watch("with_features")
+    watch("with_summary")
     return images
 
 

@@ -30,6 +30,7 @@ from egodepth.cluster.watchdog import turn, watched
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.core.file_store import local_copy
 from egodepth.core.outputs import OutputFolder
+from egodepth.core.signals import end_at_once
 from egodepth.core.temporary import temporary_folder
 from egodepth.data.sequence import Sequence
 from egodepth.data.sources import is_address
@@ -41,6 +42,8 @@ from egodepth.report.video_results import predict_video, write_odometry
 from egodepth.runs.backends import Backend
 from egodepth.runs.run import Run
 
+NETWORKS = ("depth_of_frames", "both_of_frames", "depth_and_summary", "motions_of_frames")
+"""Methods of a run in which its networks compute."""
 HANG_SECONDS = 3600.0
 """Seconds without a new frame, or a new piece of a file, after which a video counts as hanging."""
 
@@ -190,7 +193,7 @@ class VideoWorker:
         try:
             self._begins.give_up(video.name, reason)
         finally:
-            os._exit(1)
+            end_at_once(1)
 
     def _compute(self, file: str, results: Path, watch: Stopwatch) -> tuple[int, list[str]]:
         """Write the results of a video; returns the number of its frames, and warnings."""
@@ -200,9 +203,7 @@ class VideoWorker:
             (sequence,) = self._run.open(file, fov=self.job.fov, camera=self._camera)
             run = self._run_for(sequence)
             sequence = replace(sequence, frames=TimedFrames(sequence.frames, watch))
-            with watch.methods(
-                run, ("depth_of_frames", "both_of_frames", "motions_of_frames"), NETWORK
-            ):
+            with watch.methods(run, NETWORKS, NETWORK):
                 work = self._predict if self.job.kind == "predict" else self._track
                 count = work(run, sequence, results, watch)
         told = (str(one.message).replace(file, str(sequence.name)) for one in caught)

@@ -130,7 +130,7 @@ def _handler(stop: Handler) -> Handler:
         if _Process.owned and _Process.received is not None:
             if number == HANGUP:
                 return  # a closed terminal sends it, and its shell once more
-            _end_at_once(number)
+            end_at_once(128 + number)
         if asked and not _Process.owned:
             raise KeyboardInterrupt
         asked, _Process.received = True, signal.Signals(number)
@@ -141,13 +141,14 @@ def _handler(stop: Handler) -> Handler:
     return handle
 
 
-def _end_at_once(number: int) -> NoReturn:
+def end_at_once(status: int) -> NoReturn:
+    """End the process and its children without any cleaning up, but with a visible cursor."""
     for child in multiprocessing.active_children():
         child.kill()
     with suppress(OSError):
         for terminal in _Process.terminals:
             os.write(terminal, SHOW_CURSOR.encode())  # hidden by a progress bar
-    os._exit(128 + number)
+    os._exit(status)
 
 
 def _leave_terminals() -> None:

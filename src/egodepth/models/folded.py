@@ -2,8 +2,8 @@
 
 import copy
 
-import torch
-from torch import nn
+from jaxtyping import Float
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from egodepth.models.networks import DepthNet
@@ -12,15 +12,13 @@ MAX_DIFFERENCE = 1e-3
 """Largest relative difference of inverse depth with and without folding; it is 3e-6 for the default encoder."""
 
 
-def folded(network: DepthNet, height: int, width: int) -> DepthNet:
+def folded(network: DepthNet, image: Float[Tensor, "1 3 h w"]) -> DepthNet:
     """A copy of DepthNet in evaluation mode that computes the same up to rounding, without its batch
     normalization. It doesn't follow later changes of the weights. The network itself where its encoder is not
-    built of convolutions with the normalization behind them, as an image of this size shows.
+    built of convolutions with the normalization behind them, as the image shows.
     """
     copied = copy.deepcopy(network)
     _fold(copied)
-    device = next(network.parameters()).device
-    image = torch.linspace(0, 1, 3 * height * width, device=device).view(1, 3, height, width)
     before, after = network(image, scales=1)[0], copied(image, scales=1)[0]
     return copied if bool(((after / before - 1).abs() < MAX_DIFFERENCE).all()) else network
 

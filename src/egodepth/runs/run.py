@@ -1,7 +1,6 @@
 """A trained run as an object: depth of an image, motion between two images."""
 
 from collections.abc import Iterable
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -85,6 +84,7 @@ class Run(
         self.folder, self.settings = RunFolder.at(folder), settings
         self.device, self._any_device = torch.device("cpu"), True
         self._depth, self._pose, self._confidence = depth, pose, confidence
+        self._folded: DepthNet | None = None
         size = (settings.height, settings.width)
         self._compute = make_compute("torch", depth, *size)
         self._compute_both = make_compute("torch", depth, *size, confidence=confidence)
@@ -149,7 +149,7 @@ class Run(
         self.device, self._any_device = torch_device(device), device == "auto"
         for network in filter(None, (self._depth, self._pose, self._confidence)):
             network.to(self.device).to(memory_format=torch.channels_last)
-        self.__dict__.pop("_folded", None)
+        self._folded = None
         return self
 
     def use_backend(self, backend: Backend, images: Iterable[np.ndarray] | Sequence = ()) -> Self:
@@ -381,15 +381,13 @@ class Run(
             NotFiniteError: depth that is not above 0 and finite.
         """
         if not isinstance(self._depth, DepthNet):
-            return self.depth_of_frames(frames, height, width), small_images(frames).cpu().numpy()
+            depth, _ = self._resized(self._compute, frames, height, width)
+            return depth, small_images(frames).cpu().numpy()
         images = frames.contiguous(memory_format=torch.channels_last)
+        if self._folded is None:
+            self._folded = folded(self._depth, images[:1])
         inverse, summary = self._folded.with_summary(images)
         return self._resized(lambda _: inverse, frames, height, width)[0], summary.cpu().numpy()
-
-    @cached_property
-    def _folded(self) -> DepthNet:
-        assert isinstance(self._depth, DepthNet)
-        return folded(self._depth, self.settings.height, self.settings.width)
 
     def _require(self, what: str, right: np.ndarray) -> None:
         wrong = ~right.reshape(len(right), -1).all(1)
