@@ -37,7 +37,7 @@ def odometry_memory(facts: dict[str, Any]) -> Rows:
 
 def town(facts: dict[str, Any]) -> Rows:
     """Odometry in rendered towns, each and over all: mean and worst."""
-    rows = [["town", "frames", "path (m)", "loops closed", "ATE with loops", "without"]]
+    rows = [["town", "frames", "path (m)", "loops closed", "ATE with loops", "live"]]
     columns = "ate_percent_loops", "ate_percent_live"
     for v in facts["results"]:
         errors = [f"{v[name]:.2f} %" for name in columns]
