@@ -4,6 +4,7 @@ import csv
 import json
 import pickle
 import shutil
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -155,6 +156,21 @@ def test_a_disparity_of_zero_is_the_farthest_depth(footage: Path, tmp_path: Path
             )
         assert scores.summary["images"] == 3 and not scores.left_out
         assert scores.summary["abs_rel"] == pytest.approx(7 / 3 / 3200, rel=1e-3)
+
+
+def test_infinite_depth_that_is_not_scored_is_not_told(footage: Path, tmp_path: Path) -> None:
+    """Where the true depth is beyond the protocol's range."""
+    depth = np.full((40, 80), 3.0)
+    depth[0] = 50.0
+    (tmp_path / "theirs").mkdir()
+    for number, path in enumerate(sorted((footage / "depth").iterdir())):
+        layouts.write_depth(path, depth, 1000)
+        np.save(tmp_path / "theirs" / f"{number:06d}.npy", np.where(depth > 10, np.inf, depth))
+    sequences = [read_source(str(footage))[0]]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", EgodepthWarning)
+        scores = evaluate_predictor(Predictions(tmp_path / "theirs"), sequences, INDOOR)
+    assert scores.summary["abs_rel"] == pytest.approx(0, abs=1e-6)
 
 
 @pytest.fixture

@@ -27,6 +27,7 @@ from egodepth.evaluation.depth import (
     get_protocol,
     median_ratio,
     score_depth,
+    scored_pixels,
     summarize_depth,
 )
 from egodepth.geometry.camera import pixel_grid
@@ -328,7 +329,7 @@ def score_pairs(
             left_out.append(f"{where}{f' ({p.name})' if p.name else ''}: {error}")
             continue
         images.append(ImageScores(p.sequence, p.frame, scores))
-        infinite.append(float(np.isinf(p.prediction[p.truth > 0]).mean()))
+        infinite.append(_infinite_share(p, protocol))
         guess = np.full_like(p.truth, np.median(p.truth[(p.truth > 0) & np.isfinite(p.truth)]))
         plain = replace(protocol, scaling="median")
         constant.append(score_depth(guess, p.truth, plain, p.texture, ground=p.ground))
@@ -353,13 +354,22 @@ def _tell_left_out(images: list[ImageScores], left_out: list[str]) -> None:
     warnings.warn(text, EgodepthWarning, stacklevel=4)
 
 
+def _infinite_share(pair: Pair, protocol: DepthProtocol) -> float:
+    """Share of the scored pixels that are predicted infinitely far."""
+    infinite = np.isinf(pair.prediction)
+    if not infinite.any():
+        return 0.0
+    truth = np.where(np.isfinite(pair.truth), pair.truth, 0)
+    return float(infinite[scored_pixels(pair.prediction, truth, protocol)].mean())
+
+
 def _tell_infinite(shares: list[float], protocol: DepthProtocol) -> None:
-    """Warn of infinite depth, given its share of the pixels of each image."""
+    """Warn of infinite depth, given its share of the scored pixels of each image."""
     count = sum(share > 0 for share in shares)
     if count:
         warnings.warn(
             f"the predictions of {count} of {len(shares)} images are infinitely far at up to "
-            f"{100 * max(shares):.2g} % of the pixels (a disparity of 0): there they count as "
+            f"{100 * max(shares):.2g} % of the scored pixels (a disparity of 0): there they count as "
             f"{protocol.max_depth:g} m",
             EgodepthWarning,
             stacklevel=4,
