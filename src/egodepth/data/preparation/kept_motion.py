@@ -26,9 +26,8 @@ def kept_motion(clip: Clip, path: Path, find: Callable[[], dict[str, np.ndarray]
     """
 
     def make(partial: Path) -> None:
-        with partial.open(
-            "wb"
-        ) as file:  # by its name, NumPy would add .npz where a link leads elsewhere
+        # By its name, NumPy would add .npz where a link leads elsewhere.
+        with partial.open("wb") as file:
             np.savez(file, **find())  # type: ignore[arg-type]
 
     def read() -> dict[str, np.ndarray]:
