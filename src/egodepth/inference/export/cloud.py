@@ -139,9 +139,9 @@ def _view(
         return view
     other_from_this = np.linalg.inv(other.first_from_frame) @ view.first_from_frame
     off = _difference(unproject_view(view), other_from_this, other.depth, camera)
-    confirmed = off.reshape(usable.shape) < AGREEMENT
+    limit = AGREEMENT if deviation is None else np.maximum(AGREEMENT, deviation)
+    confirmed = off.reshape(usable.shape) < limit
     if deviation is not None:
-        confirmed = off.reshape(usable.shape) < np.maximum(AGREEMENT, deviation)
         confirmed &= deviation < MAX_UNCONFIRMED_DEVIATION
     smooth = bend(frame.depth) < MAX_BEND
     return view._replace(valid=usable & np.where(frame.agreed, smooth, confirmed))
