@@ -188,6 +188,13 @@ def test_a_phone_needs_no_scrolling_sideways(page: Any, tmp_path: Path) -> None:
 
 
 def test_another_sequence(page: Any) -> None:
+    """Also where its frames are slow to come, nothing of the first one is shown with it."""
+    page.locator("#time").fill("0")
+    page.wait_for_function("document.getElementById('label').textContent.startsWith('frame 0')")
+    page.evaluate(
+        "() => { const load = window.load; window.load = async (index) => {"
+        " await new Promise((go) => setTimeout(go, 500)); return load(index); }; }"
+    )
     page.locator("#sequence").select_option("second")
     page.wait_for_function("document.getElementById('time').max === '3'")
     page.wait_for_function("document.getElementById('label').textContent.startsWith('frame 0')")
