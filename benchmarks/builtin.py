@@ -5,11 +5,13 @@
 
 depth: scores of its depth and of odometry by direct alignment with it, on footage that it never saw.
 start: trainings of so many minutes on each footage from ImageNet and from builtin; poses and labels, which are
-the same for all, are made before.
+the same for all, are made before. Stopped, it goes on where it was.
 """
 
 import argparse
+import json
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,22 +74,24 @@ def adapt(name: str, init: str, seed: int, minutes: float | None, root: Path) ->
         return score(Path(folder) / "run", name, root) | {"steps": steps}
 
 
-def compare_starts(
-    root: Path, names: list[str], minutes: list[float], seeds: list[int]
-) -> dict[str, Any]:
-    """Scores of each footage by start and minutes, one per seed."""
+def compare_starts(options: argparse.Namespace) -> None:
+    """Scores of each footage by start and minutes, one per seed; written after each training."""
     results: dict[str, Any] = {}
-    for name in names:
-        adapt(name, "none", 0, None, root)  # makes all poses and labels, as a time budget would not
-        rows: dict[str, Any] = {BUILTIN: {"0": [score(BUILTIN, name, root)]}, "none": {}}
-        for length in minutes:
-            for init in rows:
-                rows[init][f"{length:g}"] = [
-                    adapt(name, init, seed, length, root) for seed in seeds
-                ]
-                print(name, init, length, rows[init][f"{length:g}"], flush=True)
-        results[name] = rows
-    return results
+    if options.out.exists():  # goes on where it was stopped
+        results = json.loads(options.out.read_text())["results"]
+    for name in options.only:
+        if name not in results:
+            adapt(
+                name, "none", 0, None, options.data
+            )  # makes all poses and labels, for which no time counts
+            results[name] = {BUILTIN: {"0": [score(BUILTIN, name, options.data)]}, "none": {}}
+    for seed in options.seeds:
+        for length, name, init in product(options.minutes, options.only, (BUILTIN, "none")):
+            done = results[name][init].setdefault(f"{length:g}", [])
+            if all(one["seed"] != seed for one in done):
+                done.append({"seed": seed, **adapt(name, init, seed, length, options.data)})
+                print(name, init, length, done[-1], flush=True)
+                write_json(options.out, {**provenance(), "results": results})
 
 
 def main() -> None:
@@ -100,14 +104,13 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, nargs="+", default=[2, 4, 12])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     options = parser.parse_args()
-    results: dict[str, Any]
     with reporting():
         if options.what == "start":
-            results = compare_starts(options.data, options.only, options.minutes, options.seeds)
-        else:
-            results = {name: score(BUILTIN, name, options.data) for name in FOOTAGE}
-            for name in TRACKED:
-                results[name] |= track(name, options.data)
+            compare_starts(options)
+            return
+        results = {name: score(BUILTIN, name, options.data) for name in FOOTAGE}
+        for name in TRACKED:
+            results[name] |= track(name, options.data)
     write_json(options.out, {**provenance(), "results": results})
     print(results)
 
