@@ -4,8 +4,9 @@ Run: .venv/bin/python -m benchmarks.batch [--count 1000] [--run builtin] [--out 
 
 One in a hundred videos is broken, in ten ways. ``one`` and ``two`` are batches of one actor and of two;
 ``killed`` is one whose actor and then whose driver is killed by kill -9 in the middle, and that is started
-again. Results have to be the same byte for byte as those of ``egodepth predict`` of all good ones. ``--run
-tiny`` takes networks of 64x32 that are trained here for a few steps, since the networks do not matter to this.
+again. Every actor has one core, and results have to be the same byte for byte as those of ``egodepth
+predict`` of all good ones with one thread; more threads round sums in another order. ``--run tiny`` takes
+networks of 64x32 that are trained here for a few steps, since the networks do not matter to this.
 
 ``overhead`` compares the processor's time per video of one actor with that of the plain loop, without the first
 video; both have the same networks. Speed-up is of wall-clock time between the first video's begin and the last
@@ -90,10 +91,11 @@ BREAKS: list[Callable[[Path, bytes], Any]] = [
 """Empty, cut after the head, cut in half, zeros, noise, a page, no index, no picture data, sound, a zip."""
 
 
-def timed(words: list[str]) -> tuple[float, float]:
-    """Run a command; returns its wall-clock and its CPU time in seconds."""
+def timed(words: list[str], threads: int | None = None) -> tuple[float, float]:
+    """Run a command, with so many threads; returns its wall-clock and its CPU time in seconds."""
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    environment = os.environ | ({} if threads is None else {"OMP_NUM_THREADS": str(threads)})
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL, env=environment)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return time.perf_counter() - started, cpu
@@ -123,6 +125,8 @@ def batch_words(run: str, videos: Path, out: Path, actors: int) -> list[str]:
         str(out),
         "--actors",
         str(actors),
+        "--cpus",
+        "1",
     ]
 
 
@@ -236,7 +240,7 @@ def main() -> None:
             run = tiny_run(folder, folder / "videos/good/clip_00000.mp4")
         if {*options.parts} - {"overhead"} and not (folder / "single").exists():
             plain = [*EGODEPTH, "predict", run, f"{folder}/videos/good/*.mp4"]
-            timed([*plain, "--out", str(folder / "single")])
+            timed([*plain, "--out", str(folder / "single")], threads=1)
         about = {
             "run": options.run,
             "videos of the batch": options.count,
