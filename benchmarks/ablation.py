@@ -24,6 +24,7 @@ from benchmarks.real_excerpts import (
 
 from egodepth.core.files import write_json
 from egodepth.core.provenance import provenance
+from egodepth.settings.recipes import LED_BY_IMAGES, SHALLOW
 
 DISCRIMINATIVE, CONVERGENT = 1e-2, 1e-1
 """Weights of the regularisers where they are on; benchmarks/landscape.py says why these."""
@@ -45,6 +46,7 @@ VARIANTS = {
     "judged best, for depth": ("joint", None),
     "judged best, for motion": ("joint", None),
     "judged best, coarse to fine": ("joint", None),
+    "as the recipes have it": ("joint", None),
 }
 JUDGED = {
     "loss__feature_metric": 1.0,
@@ -57,15 +59,27 @@ JUDGED = {
 }
 """The form of L_fm that prefers the true depth most often, see benchmarks/judge.py; FeatureNet starts from
 ImageNet weights."""
-OF_JUDGED: dict[str, dict[str, Any]] = {
-    "+ L_fm as judged best": {},
-    "judged best, for depth": {"loss__feature_gradient": "depth"},
-    "judged best, for motion": {"loss__feature_gradient": "motion"},
-    "judged best, coarse to fine": {
-        "loss__feature_levels": [0, 0.4, 0.3, 0.3],
-        "loss__feature_fading": True,
+FORMS: dict[str, dict[str, Any]] = {
+    "+ L_fm as judged best": JUDGED,
+    "judged best, for depth": JUDGED | {"loss__feature_gradient": "depth"},
+    "judged best, for motion": JUDGED | {"loss__feature_gradient": "motion"},
+    "judged best, coarse to fine": JUDGED
+    | {"loss__feature_levels": [0, 0.4, 0.3, 0.3], "loss__feature_fading": True},
+    "as the recipes have it": {"model__feature_depth": SHALLOW.feature_depth}
+    | {
+        f"loss__{name}": getattr(LED_BY_IMAGES, name)
+        for name in (
+            "feature_metric",
+            "feature_comparison",
+            "feature_levels",
+            "feature_mask",
+            "regularizer_norm",
+            "discriminative",
+            "convergent",
+        )
     },
 }
+"""Settings of the variants that differ in the form of L_fm."""
 COLUMNS = ("abs_rel", "rmse", "a1", "low_abs_rel", "low_rmse", "low_a1")
 
 
@@ -92,8 +106,8 @@ def train_variant(
     levels = {} if method in ("photometric", "images") else {"loss__feature_levels": options.levels}
     changes |= {"loss__feature_comparison": options.comparison, "loss__coarse": options.coarse}
     changes |= {"loss__smooth_first": options.smooth, "loss__smooth_second": options.smooth}
-    if name in OF_JUDGED:
-        levels = JUDGED | OF_JUDGED[name]
+    if name in FORMS:
+        levels = FORMS[name]
     folder = base / f"{name.replace(' ', '_').replace(',', '')}_w{weight:g}_{seed}"
     settings = make_settings(
         excerpt, options.data, method=method, steps=options.steps, data__poses=options.poses,
