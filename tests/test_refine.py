@@ -28,6 +28,7 @@ from egodepth.settings.training import DataSettings, TrainSettings
 from egodepth.training import pose_source
 from egodepth.training.batch import SnippetBatch
 from egodepth.training.held_out import HeldOutResult
+from egodepth.training.hold_out import hold_out_every
 from egodepth.training.objective import depth_loss
 from egodepth.training.run import train
 from egodepth.training.snippets import SnippetStream
@@ -228,7 +229,7 @@ def test_a_stream_is_split_into_what_is_learned_from_and_what_is_held_out(frames
     footage = with_camera(read_footage(frames), DataSettings(fov=60))
     clips = read_clips([footage], 32, 64, frames.parent / "cache")
     stream = SnippetStream(clips, directions=(-1, 1), batch_size=2, seed=0)
-    kept, held = stream.hold_out(5)
+    kept, held = hold_out_every(stream, 5)
     targets = {
         name: [int(n) for raw in s.in_order(4) for n in raw.frame_ids[0]]
         for name, s in (("all", stream), ("kept", kept), ("held", held))

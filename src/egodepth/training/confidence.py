@@ -18,6 +18,7 @@ from egodepth.runs.folder import RunFolder
 from egodepth.settings.training import TrainSettings
 from egodepth.training.augment import augment
 from egodepth.training.motion_alignment import motions_of_batch
+from egodepth.training.snippet_parts import has_label
 from egodepth.training.snippets import SnippetStream
 
 STEPS_SHARE = 0.08
@@ -32,31 +33,45 @@ def learn_from_footage(
     networks: Networks,
     run: RunFolder,
     stream: SnippetStream,
+    held_out: SnippetStream | None,
     settings: TrainSettings,
     training_steps: int,
 ) -> None:
     """Learn the confidence of a trained run from its footage, and write it: by labels from many views, or
-    without any by the depths of neighbouring frames.
+    without any by the depths of neighbouring frames. It is calibrated on what depth did not learn from, where
+    depth errs more.
 
     Args:
         networks: networks with a DepthNet.
         run: run folder.
         stream: training snippets.
+        held_out: snippets that depth did not learn from; None if there are none.
         settings: training settings.
         training_steps: steps of the training.
     """
     assert networks.depth is not None
-    frames = labelled_frames(stream) or neighbours_as_labels(networks, stream, settings)
+    by_views = bool(frames := labelled_frames(stream))
+
+    def known(part: SnippetStream) -> list[KnownFrame]:
+        return labelled_frames(part) if by_views else neighbours_as_labels(networks, part, settings)
+
+    frames = frames or known(stream)
+    unseen = [] if held_out is None else known(held_out)
     init = None if settings.init is None else RunFolder.to_use(settings.init)
     learn_confidence(
-        run, networks.depth, *split_frames(frames), confidence_steps(training_steps), init,
-        settings.seed,
+        run, networks.depth, *((frames, unseen) if unseen else split_frames(frames)),
+        confidence_steps(training_steps), init, settings.seed,
     )  # fmt: skip
-    if run.confidence.exists():
-        progress.note(
-            "the confidence is calibrated on footage that depth learned from, where it errs less: deviations "
-            f"may be too small; calibrate on other footage by: egodepth confidence {run} FOOTAGE"
-        )
+    if run.confidence.exists() and not (unseen and by_views):
+        progress.note(f"{_why_too_small(by_views=by_views)}: egodepth confidence {run} FOOTAGE")
+
+
+def _why_too_small(*, by_views: bool) -> str:
+    if by_views:
+        why = "the footage is too short to hold frames out, and depth errs less where it learned"
+    else:
+        why = "there are no labels by many views, and neighbouring frames do not show the errors they share"
+    return f"deviations may be too small: {why}; calibrate the confidence on other footage by"
 
 
 def confidence_steps(training_steps: int) -> int:
@@ -65,25 +80,26 @@ def confidence_steps(training_steps: int) -> int:
 
 
 def labelled_frames(stream: SnippetStream) -> list[KnownFrame]:
-    """Frames with the latest labels from many views, spread over the footage; empty without labels."""
-    all_labels = [clip.dense for clip in stream.clips]
+    """Targets with the latest labels from many views, spread over the footage; empty without labels."""
+    labels = [clip.dense for clip in stream.clips]
     if stream.label_rounds:
-        all_labels = stream.label_rounds[-1].dense
+        labels = stream.label_rounds[-1].dense
     places = [
-        (clip, dense, position)
-        for clip, dense in zip(stream.clips, all_labels, strict=True)
-        if dense is not None
-        for position in range(0, len(clip.frames), clip.stride)
-        if (dense[position, 0] > 0).sum() >= MIN_KNOWN
+        (stream.clips[clip], dense, int(position))
+        for clip, position in stream.targets
+        if position % stream.clips[clip].stride == 0
+        and (dense := labels[clip]) is not None
+        and has_label(dense, position)
     ]
     chosen = places[:: -(-len(places) // MAX_FRAMES) or 1]
-    return [
+    frames = [
         KnownFrame(
             np.asarray(clip.frames[position]).transpose(1, 2, 0),
             np.asarray(dense[position, 0], np.float32),
         )
         for clip, dense, position in chosen
     ]
+    return [frame for frame in frames if (frame.inverse_depth > 0).sum() >= MIN_KNOWN]
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from egodepth.training.clock import PLANNED_SHARE
 from egodepth.training.compilation import PLAIN, Comparisons
 from egodepth.training.engine import Engine
 from egodepth.training.footage import read_training_sequences
+from egodepth.training.hold_out import hold_out
 from egodepth.training.threads import thread_options, threads_kept
 from egodepth.training.timing import time_steps, wanted_steps
 
@@ -52,6 +53,7 @@ def estimate(settings: TrainSettings) -> Estimate:
     engine = Engine.of(settings)
     sequences = read_training_sequences(settings.data)
     settings, stream, _, prepared = prepare(settings, sequences)
+    stream, _ = hold_out(settings, stream)
     compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
     options = thread_options(engine.accelerator)
     timing = time_steps(settings, stream, engine, options, compare, ESTIMATE_STEPS)

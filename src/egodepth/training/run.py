@@ -151,7 +151,7 @@ def _train(
         ):  # here, since Lightning's errors name no file
             training.module.load_state_dict(saved["state_dict"])
     stop, watch = GracefulStop(), CollapseWatch(training.start)
-    best = [] if training.held_out is None else [KeepBest(training.held_out)]
+    best = [KeepBest(training.held_out)] if refined and training.held_out else []
     callbacks = [
         *pace.callbacks(), *_reports(settings, run, stream, world), *best,
         # Must come after the best weights are restored, so that it saves them.
@@ -174,8 +174,9 @@ def _train(
             comparison = _compare_with_start(training.start, training.module, run)
         if training.module.networks.depth is not None and not stop.stopped_by:
             learn_from_footage(
-                training.module.networks, run, stream, training.settings, trainer.global_step
-            )
+                training.module.networks, run, stream, training.held_out, training.settings,
+                trainer.global_step,
+            )  # fmt: skip
         waited = {"wait_seconds": stream.seconds}
         run.write_facts(
             training.last_facts(trainer.global_step, before + seconds, kept, comparison) | waited

@@ -21,12 +21,13 @@ from egodepth.training.compilation import PLAIN, WORTH_STEPS, Comparisons
 from egodepth.training.confidence import confidence_steps
 from egodepth.training.engine import Engine
 from egodepth.training.held_out import HELD_OUT_EVERY, HeldOutResult
+from egodepth.training.hold_out import hold_out, hold_out_every
 from egodepth.training.label_rounds import LabelRounds
 from egodepth.training.module import EgodepthModule
 from egodepth.training.pace import Pace
 from egodepth.training.plan import Plan, motion_gap
 from egodepth.training.snippets import SnippetStream
-from egodepth.training.start import Start, held_out_targets
+from egodepth.training.start import Start, is_compared
 from egodepth.training.start_comparison import MAX_TARGETS, Comparison, views_of
 
 
@@ -37,7 +38,7 @@ class Training:
     Attributes:
         settings: resolved settings.
         stream: training snippets.
-        held_out: held-out snippets of a refinement; None for other trainings.
+        held_out: snippets that depth does not learn from; None where the footage is too short.
         start: networks of ``init``, to compare with; None for other trainings.
         plan: plan of the footage.
         pace: number of steps, time budget and threads.
@@ -91,9 +92,12 @@ def set_up(
     settings, stream, plan, prepare_seconds = prepare(settings, sequences)
     held_out = compared = None
     if refined:
-        stream, held_out = stream.hold_out(HELD_OUT_EVERY)
-    elif settings.init is not None and settings.method != "features" and settings.data.directions:
-        stream, compared = held_out_targets(stream)
+        stream, held_out = hold_out_every(stream, HELD_OUT_EVERY)
+    else:
+        every = stream
+        stream, held_out = hold_out(settings, every)
+        compared = (held_out or every) if is_compared(settings) else None
+        plan.lines.extend(_describe_held_out(every, held_out))
     compare = Comparisons.compiled() if settings.compile == "always" else PLAIN
     pace = Pace(settings, stream, engine, began)
     rounds = _label_rounds(settings, stream) if settings.labels_in_rounds else []
@@ -120,6 +124,16 @@ def set_up(
     facts = _first_facts(settings, sequences, stream, plan, engine)
     facts |= {"prepare_seconds": prepare_seconds} | ({"refined": refined} if refined else {})
     return Training(settings, stream, held_out, start, plan, pace, rounds, module, facts)
+
+
+def _describe_held_out(every: SnippetStream, held_out: SnippetStream | None) -> list[str]:
+    """Describe what is held out in a line, and print it; none if nothing is."""
+    if held_out is None:
+        return []
+    count = f"{held_out.snippet_count} of {every.snippet_count} snippets"
+    line = f"{count} are held out: they show how sure depth is"
+    progress.note(line)
+    return [line]
 
 
 def _first_facts(

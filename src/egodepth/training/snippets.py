@@ -232,23 +232,13 @@ class SnippetStream(IterableDataset[RawBatch]):
         rows, weight = self._rows(step)
         return replace(self._gather(rows, step), weight=weight)
 
-    def hold_out(self, every: int) -> "tuple[SnippetStream, SnippetStream]":
-        """Split off every ``every``-th snippet; return the stream of the others, and that of the held-out ones.
-
-        Raises:
-            EgodepthError: fewer than two snippets.
-        """
-        count = len(self._snippets)
-        if count < 2:
-            raise EgodepthError(
-                "the footage has one snippet, and none to hold out: refining needs four frames or more"
-            )
-        held = np.arange(count) % every == min(every, count) // 2
-        kept, held_out = copy(self), copy(self)
-        kept._snippets, held_out._snippets = self._snippets[~held], self._snippets[held]
-        for part in (kept, held_out):
+    def split(self, held: np.ndarray) -> "tuple[SnippetStream, SnippetStream]":
+        """Split into two streams: without the snippets that are ``held`` (N,), and of these."""
+        parts = copy(self), copy(self)
+        for part, rows in zip(parts, (~held, held), strict=True):
+            part._snippets = self._snippets[rows]
             part.set_order(self.history)
-        return kept, held_out
+        return parts
 
     def in_order(self, size: int) -> Iterator[RawBatch]:
         """Yield all snippets once, in order, in batches of at most ``size``."""

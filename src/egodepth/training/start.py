@@ -1,6 +1,5 @@
 """The networks that a training starts from, kept if the trained ones are worse."""
 
-import math
 from copy import deepcopy
 from shutil import copyfile
 
@@ -9,11 +8,17 @@ from egodepth.models.networks import Networks
 from egodepth.runs.checkpoint import read_run, write_weights
 from egodepth.runs.folder import RunFolder
 from egodepth.runs.hub import KEPT_FACTS, save_facts
-from egodepth.training.snippets import SnippetStream
-from egodepth.training.start_comparison import MAX_TARGETS, Comparison, Views, compare
+from egodepth.settings.training import TrainSettings
+from egodepth.training.start_comparison import Comparison, Views, compare
 
-MIN_HELD_OUT_EVERY = 5
-"""At most one in this many snippets is held out."""
+
+def is_compared(settings: TrainSettings) -> bool:
+    """Whether a training is compared with its start."""
+    return (
+        settings.init is not None
+        and settings.method != "features"
+        and bool(settings.data.directions)
+    )
 
 
 class Start:
@@ -60,12 +65,3 @@ class Start:
         # With its sources, by which the cameras of this footage are found; last, since it makes it a run.
         with atomic_path(target.config) as partial:
             copyfile(run.config, partial)
-
-
-def held_out_targets(stream: SnippetStream) -> tuple[SnippetStream, SnippetStream]:
-    """Split a stream into the snippets to train on, and those to compare on; both are all of them if there are
-    too few to hold out any."""
-    every = max(MIN_HELD_OUT_EVERY, math.ceil(stream.snippet_count / MAX_TARGETS))
-    if stream.snippet_count < 2 * MIN_HELD_OUT_EVERY:
-        return stream, stream
-    return stream.hold_out(every)
