@@ -85,6 +85,9 @@ def test_what_the_run_is_unsure_of_is_left_out() -> None:
     assert 0.3 * without < sure < 0.7 * without and count(max_deviation=0.1) == sure
     with pytest.raises(EgodepthError, match=r"no point is as sure as 0\.01"):
         count(max_deviation=0.01)
+    for wrong in (0, -0.1, np.nan, "0.1"):
+        with pytest.raises(EgodepthError, match="max_deviation must be a number above zero"):
+            count(max_deviation=wrong)  # type: ignore[arg-type]
     # Depths that differ by less than the deviation agree.
     true.wrong, true.wrong_by = 5, 1.1
     true.deviation[:] = 0.05

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from egodepth.core.errors import EgodepthError
+from egodepth.core.errors import EgodepthError, require_positive
 from egodepth.core.files import atomic_path
 from egodepth.core.outputs import check_destination
 from egodepth.data.sequence import Sequence
@@ -97,7 +97,7 @@ def consistent_views(
             views agree; by default any.
 
     Raises:
-        EgodepthError: ``depth`` is not a :data:`DepthFrom`, or ``max_deviation`` for a run without confidence.
+        EgodepthError: ``depth`` is not a :data:`DepthFrom`, or see :func:`check_max_deviation`.
     """
     check_max_deviation(run, max_deviation)
     sequence = footage_of(run, sequence)
@@ -116,9 +116,12 @@ def check_max_deviation(run: Run, max_deviation: float | None) -> None:
     """Check that a run can leave out what it is unsure of.
 
     Raises:
-        EgodepthError: a run without confidence.
+        EgodepthError: a run without confidence, or a deviation that is no positive number.
     """
-    if max_deviation is not None and not run.has_confidence:
+    if max_deviation is None:
+        return
+    require_positive(max_deviation, "max_deviation")
+    if not run.has_confidence:
         raise no_confidence(run.folder)
 
 
