@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,16 @@ from egodepth.settings.model import ModelSettings
 FARTHEST = 100.0
 FRAMES = range(85, 115)
 """Of the drive: through its bend."""
+
+
+@cache
+def the_street() -> Sequence:
+    """A street that every test of the process drives through: each of its frames is rendered once."""
+    street = read_street(5)
+    drive = street.frames
+    assert isinstance(drive, StreetDrive)
+    drive.render = cache(drive.render)  # type: ignore[method-assign]
+    return street
 
 
 class OracleRun(Run):
@@ -71,7 +82,7 @@ class Part:
 
 @pytest.fixture(scope="module")
 def street() -> tuple[OracleRun, Sequence]:
-    sequence = read_street(5)
+    sequence = the_street()
     drive = sequence.frames
     assert isinstance(drive, StreetDrive) and sequence.world_from_camera is not None
     torch.manual_seed(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.test_loops import Reordered
-from tests.test_odometry import OracleRun
+from tests.test_odometry import OracleRun, the_street
 
 from egodepth.core.errors import EgodepthError
 from egodepth.data.preparation.clips import NO_PART, Clip, read_clips
@@ -37,7 +37,7 @@ def test_parts_are_the_paths_that_nothing_joins(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(key_frame_map, "recognize", lambda *places: None)
-    street = read_street(5)
+    street = the_street()
     drive, truth = street.frames, street.world_from_camera
     assert isinstance(drive, StreetDrive) and truth is not None and street.camera is not None
     sequence = replace(street, frames=Covered(drive, PATH), world_from_camera=truth[PATH], depth={})
@@ -82,6 +82,30 @@ def test_odometry_of_a_clip_runs_once(tmp_path: Path, monkeypatch: pytest.Monkey
     )
     with pytest.raises(EgodepthError, match=needs):
         make_plan([clip], DataSettings(poses="slam", cache=tmp_path / "other"))
+
+
+def test_a_static_mask_is_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bonnet in the lower fifth gets neither points nor features."""
+    street = the_street()
+    drive, truth, path = street.frames, street.world_from_camera, [*range(85, 89)]
+    assert isinstance(drive, StreetDrive) and truth is not None and street.camera is not None
+    frames = Reordered(drive, path)
+    sequence = replace(street, frames=frames, world_from_camera=truth[path], depth={})
+    static = np.zeros((48, 160), bool)
+    static[38:] = True
+    frames = np.zeros((len(path), 3, 48, 160), np.uint8)
+    clip = Clip(
+        sequence, frames, np.arange(len(path)), street.camera.resize(48, 160), static=static
+    )
+    monkeypatch.setattr(odometry_poses, "MIN_FRAMES", 2)
+    places: list[key_frame_map.Place] = []
+    monkeypatch.setattr(key_frame_map.PlaceStore, "append", lambda _, place: places.append(place))
+    monkeypatch.setattr(odometry_poses, "_with_points", lambda *_: {})
+    odometry_poses._track(OracleRun(drive, path), clip)
+    assert places
+    for place in places:
+        assert place.y[place.valid].max() < 76 and place.features.pixels[:, 1].max() < 77
+    assert clip.static_digest
 
 
 class Lost:

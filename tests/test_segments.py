@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 from tests.test_loops import Reordered
-from tests.test_odometry import OracleRun
+from tests.test_odometry import OracleRun, the_street
 
 from egodepth.data.sequence import Frame
-from egodepth.data.synthetic.street import StreetDrive, read_street
+from egodepth.data.synthetic.street import StreetDrive
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.geometry import se3, sim3
 from egodepth.geometry.pose_graph import Edges, join_segments, select_loops
@@ -37,7 +37,7 @@ class Broken(Reordered):
 
 
 def test_tracking_goes_on_after_black_frames_and_cuts(tmp_path: Path) -> None:
-    street = read_street(5)
+    street = the_street()
     drive = street.frames
     assert isinstance(drive, StreetDrive) and street.world_from_camera is not None
     oracle = OracleRun(drive, [*THERE, *ELSEWHERE])

@@ -22,6 +22,9 @@ class OdometryOptions(Command):
     """use DepthNet's depth as a strong prior; auto: if depth was learned with motion from more than PoseNet"""
     loops: Literal["yes", "no"] = "yes"
     """recognise places that come again, close loops, and join paths that a break of the track separates"""
+    mask: Annotated[str, Metavar("MASK")] = "none"
+    """static mask, pixels to ignore (bonnet, watermark, borders); none; auto: pixels that stay the same over a
+    hundred frames or more; or an image file, whose black pixels are ignored"""
     formats: tuple[Literal["mcap", "foxglove"], ...] = ()
     """formats of the trajectory besides text; mcap: ROS 2 messages (nav_msgs/Path, /tf), foxglove: Foxglove's
     schemas, as MCAP files; these need egodepth[robotics]"""
@@ -31,7 +34,7 @@ class OdometryOptions(Command):
         from egodepth.inference.odometry.tracker import OdometrySettings
 
         trust = {"auto": None, "yes": True, "no": False}[self.trust_depth]
-        return OdometrySettings(self.key_frames, self.loops == "yes", trust)
+        return OdometrySettings(self.key_frames, self.loops == "yes", trust, mask=self.mask)
 
 
 class Odometry(OdometryOptions, OnFootage):

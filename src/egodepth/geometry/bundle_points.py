@@ -41,6 +41,7 @@ def select_points(
     inverse_depth: Float[Tensor, "h w"],
     camera: Camera,
     cell: int,
+    static: Bool[Tensor, "h w"] | None = None,
 ) -> BundlePoints:
     """Select the pixel with the largest gradient in each cell of a grid, as points of one host.
 
@@ -49,6 +50,7 @@ def select_points(
         inverse_depth: of the same size, > 0.
         camera: for that size, unbatched.
         cell: side length of the cells in pixels.
+        static: static mask, which gets no points.
     """
     height, width = inverse_depth.shape
     margin = max(max(abs(x), abs(y)) for x, y in PATTERN) + 1
@@ -58,6 +60,8 @@ def select_points(
     change[1:-1, 1:-1] = (along + down).sqrt()
     inner = torch.zeros_like(change)
     inner[margin:-margin, margin:-margin] = change[margin:-margin, margin:-margin]
+    if static is not None:
+        inner[static] = 0
     strongest, place = F.max_pool2d(inner[None], cell, ceil_mode=True, return_indices=True)
     flat = place.flatten()
     y, x = flat // width, flat % width

@@ -17,7 +17,7 @@ from egodepth.runs.run import Run
 
 MIN_FRAMES = 8
 """Smallest number of frames of a path that is used."""
-METHOD = 1
+METHOD = 2
 """Version of the method, part of the cache key: raise it when results change."""
 
 
@@ -38,8 +38,12 @@ def track(run: Run, clip: Clip, folder: Path) -> Clip:
     """
     sequence = clip.sequence
     assert sequence.camera is not None
+    run.fit_size(sequence.frames.height, sequence.frames.width)
     size = run.settings.height, run.settings.width
-    key = f"{sequence.frames.fingerprint} {sequence.camera.matrix.tolist()} {size} {_digest(run)} {METHOD}"
+    key = (
+        f"{sequence.frames.fingerprint} {sequence.camera.matrix.tolist()} {size} {_digest(run)} "
+        f"{METHOD}{clip.static_digest}"
+    )
     return kept_motion(clip, cache_file(folder, key, "-slam.npz"), lambda: _track(run, clip))
 
 
@@ -54,7 +58,7 @@ def _track(run: Run, clip: Clip) -> dict[str, np.ndarray]:
     sequence, places = clip.sequence, clip.positions
     assert sequence.camera is not None
     gap = run.motion_gap.in_frames(time_per_frame(sequence.frames)) if run.has_motion else None
-    odometry = Odometry(run, sequence.camera, gap=gap)
+    odometry = Odometry(run, sequence.camera, gap=gap, static=clip.static)
     numbers = []
     frames, name = prefetch(sequence.frames.at()), f"tracking {sequence.name}"
     for frame in progress.track(frames, name, len(sequence.frames)):

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Float16
@@ -20,6 +19,7 @@ from egodepth.core.files import reserve
 from egodepth.data.footage.cache import cache_file, is_whole, read_or_make, write_sealed
 from egodepth.data.footage.frame_cache import resize_frame
 from egodepth.data.preparation.clips import NO_PART, Clip
+from egodepth.data.preparation.static_mask import resize_mask
 from egodepth.data.sequence import read_numbered
 from egodepth.geometry.multi_view import (
     MIN_AGREEING,
@@ -235,10 +235,7 @@ class LabelMaker:
         self._size = (self._factor * height, self._factor * width)
         self._static: Tensor | None = None
         if clip.static is not None:
-            large = cv2.resize(
-                clip.static.astype(np.uint8), self._size[::-1], interpolation=cv2.INTER_NEAREST
-            )
-            self._static = torch.from_numpy(large > 0).to(device)
+            self._static = torch.from_numpy(resize_mask(clip.static, *self._size)).to(device)
         camera = clip.camera.resize(*self._size).to(device)
         self._nearest = _nearest_depth(clip)
         reach = MAX_STRIDES * clip.stride

@@ -67,6 +67,23 @@ def find_mask_of_footage(sequence: Sequence, height: int, width: int) -> np.ndar
     return _detect(np.stack(list(images)))
 
 
+def choose_mask(sequence: Sequence, mask: str, height: int, width: int) -> np.ndarray | None:
+    """The static mask (height, width) bool that a setting asks for; None without one.
+
+    Args:
+        sequence: footage.
+        mask: ``none``, ``auto`` to look for it, or an image file whose black pixels are masked.
+
+    Raises:
+        EgodepthError: see :func:`read_mask`.
+    """
+    if mask == "none":
+        return None
+    if mask == "auto":
+        return find_mask_of_footage(sequence, height, width)
+    return read_mask(Path(mask), height, width)
+
+
 def _sampled(count: int) -> list[int]:
     """Positions of the frames that are examined, of so many."""
     return np.unique(np.linspace(0, count - 1, SAMPLES).astype(int)).tolist()
@@ -115,6 +132,13 @@ def _rims(region: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     inner = cv2.erode(np.pad(region, 1, mode="edge").astype(np.uint8), np.ones((3, 3), np.uint8))
     return region & (inner[1:-1, 1:-1] == 0), grown(4) & ~grown(2)
+
+
+def resize_mask(static: np.ndarray, height: int, width: int) -> np.ndarray:
+    """A static mask (h, w) bool at another size."""
+    size = (width, height)
+    resized = cv2.resize(static.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
+    return resized.astype(bool)
 
 
 def read_mask(path: Path, height: int, width: int) -> np.ndarray:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from egodepth.core.errors import EgodepthError
 from egodepth.core.files import atomic_path
-from egodepth.data.preparation.static_mask import find_mask_of_footage, read_mask
+from egodepth.data.preparation.static_mask import choose_mask, read_mask, resize_mask
 from egodepth.data.sequence import (
     ChangedFrames,
     Frames,
@@ -205,18 +205,12 @@ class Scene:
         """The static mask of the undistorted images at the size of the networks, (h, w) bool, and at their own,
         (H, W) uint8."""
         run, straight, mask = self._run.settings, self.camera.straight, self._settings.mask
-        if mask == "none":
+        small = choose_mask(self._sequence, mask, run.height, run.width)
+        if small is None:
             return None, None
-        if mask == "auto":
-            small = find_mask_of_footage(self._sequence, run.height, run.width)
-            if small is None:
-                return None, None
-            size = (straight.width, straight.height)
-            large = cv2.resize(small.astype(np.uint8), size, interpolation=cv2.INTER_NEAREST)
-            return small, large
-        path = Path(mask)
-        full = read_mask(path, straight.height, straight.width)
-        return read_mask(path, run.height, run.width), full.astype(np.uint8)
+        size = straight.height, straight.width
+        large = resize_mask(small, *size) if mask == "auto" else read_mask(Path(mask), *size)
+        return small, large.astype(np.uint8)
 
 
 def write_picture(path: Path, values: np.ndarray) -> None:

@@ -44,15 +44,17 @@ class TrackedKeyFrame(KeyFrame):
     summary: np.ndarray
     features: np.ndarray | None
 
-    def place(self, camera: Camera) -> Callable[[], Place]:
+    def place(self, camera: Camera, static: Tensor | None) -> Callable[[], Place]:
         """A function that makes what the map keeps of it, from what is known now."""
         assert self.features is not None
+        mask = None if static is None else static.numpy()
         image, log_scale, factor = self.features, float(self.log_scale), self.factor
 
         def make() -> Place:
             place = make_place(
-                self.summary, image, self.prepared, self.inverse_depth, self.points, camera
-            )
+                self.summary, image, self.prepared, self.inverse_depth, self.points, camera,
+                mask,
+            )  # fmt: skip
             place.settle(log_scale, factor)
             return place
 
@@ -77,16 +79,22 @@ class SeenFrame:
 
 
 def align_from(
-    starts: list[Tensor], levels: list[Tensor], key: TrackedKeyFrame, camera: Camera
+    starts: list[Tensor],
+    levels: list[Tensor],
+    key: TrackedKeyFrame,
+    camera: Camera,
+    static: Tensor | None = None,
 ) -> Tensor:
-    """Align from several starts and return the best pose, or the first start if none can be trusted."""
+    """Align from several starts and return the best pose, or the first start if none can be trusted. A static
+    mask (h, w) is ignored."""
     count = len(starts)
     start = torch.stack([s @ se3.inverse(key.camera_from_world) for s in starts])
     depth = (key.inverse_depth * key.log_scale.exp()).expand(count, -1, -1)
     target = [m.expand(count, -1, -1, -1) for m in key.levels]
     source = [m.expand(count, -1, -1, -1) for m in levels]
     cameras = Camera(camera.matrix.expand(count, 3, 3), camera.height, camera.width)
-    found = align(make_levels(target, source, depth, cameras), State.start(start), ALIGNMENT)
+    masks = None if static is None else static.expand(count, 1, -1, -1)
+    found = align(make_levels(target, source, depth, cameras, masks), State.start(start), ALIGNMENT)
     best = int(torch.where(found.trusted, found.cost, found.cost + 1e3).argmin())
     relative = found.state.source_from_target[best] if found.trusted[best] else start[0]
     return relative @ key.camera_from_world

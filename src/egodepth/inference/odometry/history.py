@@ -47,7 +47,7 @@ class History:
         self.segments: list[int] = []
         self._heights: list[float | None] = []
         self._frames: list[Entry | None] = []
-        self._corrected: tuple[tuple[int, int], Correction] | None = None
+        self._corrected: tuple[tuple[int, int], Correction, list[Part]] | None = None
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -93,9 +93,10 @@ class History:
 
     def parts(self) -> list[Part]:
         """The paths with loops closed, the longest first. Frames that could not be aligned are in none."""
-        if not self.key_poses:
-            return []
-        world_from_key, part = self.correction().world_from_key, self.correction().part
+        return list(self._current()[1]) if self.key_poses else []
+
+    def _find_parts(self, correction: Correction) -> list[Part]:
+        world_from_key, part = correction.world_from_key, correction.part
         found = []
         for number in part.unique().tolist():
             keys = (part == number).tolist()
@@ -154,13 +155,19 @@ class History:
 
     def correction(self) -> Correction:
         """Poses of all key frames with loops closed."""
-        poses = torch.stack(self.key_poses)
-        if self.map is None:
-            return Correction(se3.inverse(poses.double()), torch.tensor(self.segments))
-        state = len(self), len(self.map)
+        return self._current()[0]
+
+    def _current(self) -> tuple[Correction, list[Part]]:
+        """The correction and the paths, which are kept until another frame or key frame comes."""
+        state = len(self), 0 if self.map is None else len(self.map)
         if self._corrected is None or self._corrected[0] != state:
-            self._corrected = state, self.map.correct(poses, torch.tensor(self.segments))
-        return self._corrected[1]
+            poses, segments = torch.stack(self.key_poses), torch.tensor(self.segments)
+            if self.map is None:
+                correction = Correction(se3.inverse(poses.double()), segments)
+            else:
+                correction = self.map.correct(poses, segments)
+            self._corrected = state, correction, self._find_parts(correction)
+        return self._corrected[1:]
 
     def camera_heights(self) -> list[float | None]:
         """Height of each key frame's camera above the ground, in the unit of the trajectory; None where no

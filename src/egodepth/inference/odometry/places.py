@@ -8,6 +8,7 @@ import torch
 from scipy.spatial import KDTree
 from torch import Tensor
 
+from egodepth.data.preparation.static_mask import resize_mask
 from egodepth.geometry import se3, sim3
 from egodepth.geometry.bundle import (
     BundleSettings,
@@ -21,6 +22,9 @@ from egodepth.geometry.camera import Camera
 
 MAX_FEATURES, FEATURE_WIDTH = 500, 640
 """Local features per key frame, and largest width in pixels of the image they are found in."""
+MIN_CONTRAST = 0.01
+"""Smallest contrast of a feature. OpenCV's own 0.04 leaves 95 features of a hazy street at 320x96, of which too
+few match when it is passed again; this leaves 260."""
 MAX_RATIO = 0.8
 """Largest ratio of the distances of the best and the second-best match of a feature."""
 MIN_INLIERS, MIN_INLIER_SHARE, REPROJECTION = 25, 0.35, 2.0
@@ -51,9 +55,16 @@ class Features:
     inverse_depth: np.ndarray
 
     @classmethod
-    def find(cls, grey: np.ndarray, inverse_depth: np.ndarray) -> "Features":
-        """Find the features of a :func:`feature_image` with its predicted inverse depth (h, w)."""
-        found, descriptors = cv2.SIFT.create(MAX_FEATURES).detectAndCompute(grey, None)
+    def find(
+        cls, grey: np.ndarray, inverse_depth: np.ndarray, static: np.ndarray | None = None
+    ) -> "Features":
+        """Find the features of a :func:`feature_image` with its predicted inverse depth (h, w), outside of a
+        static mask (h, w)."""
+        moving = None
+        if static is not None:
+            moving = (~resize_mask(static, *grey.shape)).astype(np.uint8)
+        finder = cv2.SIFT.create(MAX_FEATURES, contrastThreshold=MIN_CONTRAST)
+        found, descriptors = finder.detectAndCompute(grey, moving)
         if descriptors is None:
             return cls(
                 np.zeros((0, 2), np.float32), np.zeros((0, 128), np.uint8), np.zeros(0, np.float16)
@@ -173,6 +184,7 @@ def make_place(
     inverse_depth: Tensor,
     points: BundlePoints,
     camera: Camera,
+    static: np.ndarray | None = None,
 ) -> Place:
     """What to keep of a new key frame.
 
@@ -183,10 +195,11 @@ def make_place(
         inverse_depth: (h, w), predicted.
         points: of the key frame.
         camera: for the size of the networks' input.
+        static: (h, w) bool, static mask.
     """
     grey = prepared.mean(0).mul(255).round().byte().cpu().numpy()
     pixels = camera.project(points.rays[0, :, 0]).round().numpy().astype(np.uint16)
-    features = Features.find(image, inverse_depth.numpy())
+    features = Features.find(image, inverse_depth.numpy(), static)
     return Place(
         grey, summary.astype(np.float16), features, pixels[:, 0], pixels[:, 1],
         points.inverse_depth[0].numpy().astype(np.float16), points.valid[0].numpy(),

@@ -13,6 +13,7 @@ from egodepth.core.errors import EgodepthError, EgodepthWarning, require
 from egodepth.core.files import write_json
 from egodepth.core.outputs import OutputFolder
 from egodepth.core.prefetch import prefetch
+from egodepth.data.preparation.static_mask import choose_mask
 from egodepth.data.sequence import Sequence, time_per_frame
 from egodepth.evaluation.odometry import score_trajectory
 from egodepth.inference.arguments import check_run, footage_of
@@ -90,7 +91,7 @@ def track_sequence(
         on_frame: called with each frame's motion.
 
     Raises:
-        EgodepthError: no camera, or broken frames.
+        EgodepthError: no camera, or broken frames, or a mask that cannot be read.
         NoUnitError: the known length does not determine a unit; has the trajectory.
         TrackingInterrupted: on Ctrl-C; has the trajectory so far.
     """
@@ -100,8 +101,14 @@ def track_sequence(
     require(known, (KnownLength, type(None)), "known", KNOWN_LENGTHS)
     assert sequence.camera is not None
     require_times(sequence, known)
+    if not sequence.opened:  # otherwise Run.open did
+        run.fit_size(sequence.frames.height, sequence.frames.width)
     gap = run.motion_gap.in_frames(time_per_frame(sequence.frames)) if run.has_motion else None
-    odometry = Odometry(run, sequence.camera, settings, gap=gap)
+    size = run.settings.height, run.settings.width
+    odometry = Odometry(
+        run, sequence.camera, settings, gap=gap, ground=isinstance(known, CameraHeight),
+        static=choose_mask(sequence, settings.mask, *size) if settings else None,
+    )  # fmt: skip
     started = time.perf_counter()
     times: list[float | None] = []
     numbers: list[int] = []

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from egodepth.core.errors import require
+from egodepth.data.preparation.static_mask import resize_mask
 from egodepth.data.sequence import Frame
 from egodepth.geometry import se3
 from egodepth.geometry.bundle_points import normalized_brightness, select_points
@@ -71,12 +72,15 @@ class OdometrySettings:
         trust_depth: whether DepthNet's depth is a strong prior in bundle adjustment; by default only if it was
             learned with motion from more than PoseNet.
         map_bytes: memory of the map, beyond which its oldest key frames are on disk.
+        mask: static mask of footage (bonnet, watermark, borders), which is ignored: ``none``, ``auto`` to look
+            for it in 100 frames or more, or an image file whose black pixels are masked.
     """
 
     key_frames: int = KEY_FRAMES
     loops: bool = True
     trust_depth: bool | None = None
     map_bytes: int = MAX_BYTES
+    mask: str = "none"
 
 
 @dataclass(frozen=True)
@@ -127,6 +131,8 @@ class Odometry:
         settings: OdometrySettings | None = None,
         *,
         gap: int | None = None,
+        ground: bool = False,
+        static: np.ndarray | None = None,
     ):
         """Start before the first frame.
 
@@ -135,6 +141,8 @@ class Odometry:
             camera: of the frames.
             settings: of the method.
             gap: frames between the two of a pair given to PoseNet; by default as in its training.
+            ground: whether to look for the ground, for :meth:`camera_heights`.
+            static: (h, w) bool of any size, static mask (bonnet, watermark, borders), which is ignored.
         """
         check_run(run)
         check_camera(camera)
@@ -147,13 +155,17 @@ class Odometry:
             else WEAK_DEPTH_PRIOR
         )
         self.camera = camera.to(torch.float32).resize(run.settings.height, run.settings.width)
+        self._static: Tensor | None = None
+        if static is not None:
+            own = resize_mask(static, self.camera.height, self.camera.width)
+            self._static = torch.from_numpy(own)
         self._window: KeyFrameWindow[TrackedKeyFrame] = KeyFrameWindow(
             self.camera, self.settings.key_frames, self.bundle
         )
         self._history = History(
             KeyFrameMap(self.camera, self.settings.map_bytes) if self.settings.loops else None
         )
-        self._segment, self._failures = 0, 0
+        self._ground, self._segment, self._failures = ground, 0, 0
         self._latest: _Latest | None = None
         self._step: Tensor | None = None
         self._recent: deque[tuple[Tensor, Entry | None]] = deque(
@@ -233,7 +245,7 @@ class Odometry:
         for key in frames:
             if key.features is not None and self._history.map is not None:
                 segment = self._history.segments[key.number]
-                self._history.map.submit(key.place(self.camera), segment)
+                self._history.map.submit(key.place(self.camera, self._static), segment)
                 key.features = None
 
     def trajectory(self) -> np.ndarray:
@@ -278,7 +290,7 @@ class Odometry:
 
     def camera_heights(self) -> list[float | None]:
         """Height of each key frame's camera above the ground, in the unit of the trajectory; None where no
-        ground was found."""
+        ground was found, or looked for."""
         return self._history.camera_heights()
 
     def _track(self, seen: SeenFrame) -> tuple[Tensor, bool] | None:
@@ -293,7 +305,7 @@ class Odometry:
             pose, weights, agree = refine(self._window, seen.contrast, constant)
         if agree < SURE_AGREEMENT:
             guesses = self._guesses(seen.image, key, before, constant)
-            start = align_from(guesses, seen.levels, key, self.camera)
+            start = align_from(guesses, seen.levels, key, self.camera, self._static)
             pose, weights, agree = refine(self._window, seen.contrast, start)
         if agree < MIN_AGREEMENT:
             return None
@@ -344,7 +356,7 @@ class Odometry:
     def _add_key_frame(self, seen: SeenFrame, pose: Tensor, weights: Tensor | None) -> None:
         depth, summary = self.run.depth_and_summary(seen.image[None], *seen.image.shape[-2:])
         inverse = 1 / torch.from_numpy(depth[0])
-        points = select_points(seen.contrast, inverse, self.camera, POINT_CELL)
+        points = select_points(seen.contrast, inverse, self.camera, POINT_CELL, self._static)
         scale = scale_by_points(self._window, inverse, pose, weights)
         image = None if self._history.map is None else feature_image(seen.frame.image)
         dropped = self._window.add(
@@ -355,7 +367,7 @@ class Odometry:
             )
         )  # fmt: skip
         self._settle(dropped)
-        above_ground = ground_height(inverse, self.camera)
+        above_ground = ground_height(inverse, self.camera) if self._ground else None
         self._history.add_key(seen.frame.number, self._segment, pose, float(scale), above_ground)
 
 
