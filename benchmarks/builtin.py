@@ -81,9 +81,11 @@ def compare_starts(options: argparse.Namespace) -> None:
         results = json.loads(options.out.read_text())["results"]
     for name in options.only:
         if name not in results:
-            adapt(
-                name, "none", 0, None, options.data
-            )  # makes all poses and labels, for which no time counts
+            for init in (
+                BUILTIN,
+                "none",
+            ):  # of other sizes: makes poses and labels, for which no time counts
+                adapt(name, init, 0, None, options.data)
             results[name] = {BUILTIN: {"0": [score(BUILTIN, name, options.data)]}, "none": {}}
     for seed in options.seeds:
         for length, name, init in product(options.minutes, options.only, (BUILTIN, "none")):

@@ -158,7 +158,7 @@ def _look_before(init: Path, street: Sequence, out: Path) -> DepthScores:
     of all its frames: within seconds."""
     run = Run.load(init)
     formats: tuple[Format, ...] = ("video",)
-    shown = islice(predict_sequence(run, street), SHOWN_BEFORE)
+    shown = islice(predict_sequence(run, street, motion="network"), SHOWN_BEFORE)
     folder = out / BEFORE_FOLDER
     for _ in write_predictions(shown, folder, formats=formats):
         pass

@@ -109,7 +109,7 @@ class BatchPredict(BatchOptions, PredictOptions):
 
         summary = batch_predict(
             self.run_folder, self.sources, self.out, formats=self.formats, backend=self.backend,
-            steady=self.steady, band=self.confidence_band,
+            steady=self.steady, band=self.confidence_band, motion=self.motion,
             **self.shared(),
         )  # fmt: skip
         return self.print_summary(summary)

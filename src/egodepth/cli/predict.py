@@ -27,6 +27,9 @@ class PredictOptions(Command):
     steady: bool = False
     """keep depth from flickering: average it along the camera's motion, that of the footage's own poses or of
     odometry that runs along"""
+    motion: Literal["auto", "network", "alignment"] = "auto"
+    """where the trajectory comes from: PoseNet (network), direct alignment as by egodepth odometry, slower
+    (alignment), or whichever of the two fits the depth in a few short clips (auto)"""
 
 
 class Predict(PredictOptions, OnFootage):
@@ -63,6 +66,7 @@ class Predict(PredictOptions, OnFootage):
                 known,
                 steady=self.steady,
                 band=self.confidence_band,
+                motion=self.motion,
             )
             count, total = 0, len(sequence.frames)
             try:
@@ -77,6 +81,7 @@ class Predict(PredictOptions, OnFootage):
                     f"interrupted after {count} of {total} frames of {sequence.name}; {out.path} holds "
                     f"{kept} or trajectory; {START_OVER}"
                 ) from stop
-            what = "the trajectory" if run.has_motion else "no trajectory (there is no PoseNet)"
+            posed = run.has_motion or self.motion == "alignment"
+            what = "the trajectory" if posed else "no trajectory (there is no PoseNet)"
             say(f"{count} depth maps and {what} are in {out.path}; lengths in {unit.text}")
         return 0

@@ -20,7 +20,7 @@ from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, require
 from egodepth.inference.odometry.known_length import KnownLength
 from egodepth.inference.odometry.tracker import OdometrySettings
-from egodepth.inference.predict import FORMATS
+from egodepth.inference.predict import FORMATS, Motion
 from egodepth.report.video_results import check_result_formats
 from egodepth.runs.backends import BACKENDS, Backend
 from egodepth.runs.folder import RunFolder, RunLike
@@ -60,6 +60,7 @@ def batch_predict(
     backend: Backend = "torch",
     steady: bool = False,
     band: bool = False,
+    motion: Motion = "auto",
     known: KnownLength | None = None,
     fov: float | None = None,
     camera: str | Path | None = None,
@@ -80,6 +81,7 @@ def batch_predict(
         backend: that computes depth.
         steady: filter depth along the camera's motion, so that it does not flicker.
         band: add the confidence to the videos of depth.
+        motion: where poses come from, see :func:`egodepth.predict_sequence`.
         known: a known length, which makes lengths metric.
         fov: horizontal field of view in degrees, for videos without a camera.
         camera: camera file, for videos without a camera.
@@ -95,7 +97,7 @@ def batch_predict(
         raise EgodepthError(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
     job = Job(
         "predict", tuple(formats), backend, known, None, fov, _camera(camera), device, steady, band,
-        hang_seconds,
+        motion, hang_seconds,
     )  # fmt: skip
     return run_batch(run, sources, out, job, cluster)
 
@@ -329,7 +331,7 @@ def _identity(files: str | RunFiles, job: Job) -> dict[str, Any]:
     return {
         "command": job.kind, "run": digest.hexdigest()[:16] if isinstance(files, dict) else files,
         "formats": sorted(set(job.formats)), "backend": job.backend, "known length": repr(job.known),
-        "steadiness": job.steady, "confidence band": job.band,
+        "steadiness": job.steady, "confidence band": job.band, "motion": job.motion,
         "odometry settings": repr(job.odometry), "field of view": job.fov, "camera": camera,
     }  # fmt: skip
 

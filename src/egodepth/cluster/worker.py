@@ -37,7 +37,7 @@ from egodepth.data.sources import is_address
 from egodepth.inference.odometry.known_length import KnownLength
 from egodepth.inference.odometry.track import ODOMETRY, track_sequence
 from egodepth.inference.odometry.tracker import OdometrySettings
-from egodepth.inference.predict import FORMATS, PREDICTION
+from egodepth.inference.predict import FORMATS, PREDICTION, Motion
 from egodepth.report.video_results import predict_video, write_odometry
 from egodepth.runs.backends import Backend
 from egodepth.runs.run import Run
@@ -71,7 +71,7 @@ class Job:
         fov: horizontal field of view in degrees, for videos without a camera.
         camera: name and content of a camera file, for videos without a camera.
         device: as for :meth:`egodepth.runs.run.Run.load`.
-        steady, band: as for :func:`egodepth.report.video_results.predict_video`.
+        steady, band, motion: as for :func:`egodepth.report.video_results.predict_video`.
         hang_seconds: seconds without a new frame after which a video is given up.
     """
 
@@ -85,6 +85,7 @@ class Job:
     device: str = "auto"
     steady: bool = False
     band: bool = False
+    motion: Motion = "auto"
     hang_seconds: float = HANG_SECONDS
 
 
@@ -219,6 +220,7 @@ class VideoWorker:
             self.job.known,
             steady=self.job.steady,
             band=self.job.band,
+            motion=self.job.motion,
         )
         count = sum(1 for _ in predictions)
         watch.add(WRITING, out.seconds)

@@ -17,9 +17,10 @@ from egodepth.core.outputs import OutputFolder
 from egodepth.core.prefetch import in_background, prefetch
 from egodepth.data.sequence import Frame, Sequence
 from egodepth.inference.arguments import check_run, footage_of
-from egodepth.inference.depth_stream import BATCH, depth_stream
+from egodepth.inference.depth_stream import BATCH, Maps, depth_stream
 from egodepth.inference.odometry.known_length import KNOWN_LENGTHS, KnownLength, LengthInView
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
+from egodepth.inference.odometry.motion_fit import fit_of_motions
 from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import unit_by_view
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
 
 PREDICTION = "prediction"
 """Kind of output, for :class:`OutputFolder`."""
+Motion = Literal["auto", "network", "alignment"]
+MOTIONS: tuple[Motion, ...] = ("auto", "network", "alignment")
+LOST = "egodepth odometry writes the parts that nothing joins with the longest one"
 Format = Literal["npz", "png", "exr", "video"]
 EXR: Format = "exr"
 FORMATS: tuple[Format, ...] = ("npz", "png", "video")
@@ -66,7 +70,7 @@ class FramePrediction(_Fields):
         frame: the frame.
         depth: (H, W) float32 at the size of the frame, in the run's unit or metres.
         first_from_frame: (4, 4) float64, the camera's pose in the frame of the first camera, in the same
-            unit; None if the run has no PoseNet.
+            unit; None if the frame was lost, or the run has no PoseNet to predict motion.
         deviation: (H, W) float32, standard deviation of log depth; None if the run has no confidence.
     """
 
@@ -91,11 +95,13 @@ def predict_sequence(
     *,
     unit: Unit = OWN_UNIT,
     steady: SteadySettings | bool = False,
+    motion: Motion = "auto",
 ) -> Iterator[FramePrediction]:
     """Predict depth and pose of every frame in order, decoding frames as needed.
 
-    Poses are chained from PoseNet's motions over the gap it was trained with, see
+    PoseNet's poses are chained from its motions over the gap it was trained with, see
     :func:`egodepth.inference.odometry.motion_chain.chain_poses`; predictions lag by about that many frames.
+    On footage unlike that of its training they are often several times too short for the depth.
 
     Args:
         run: trained networks.
@@ -104,21 +110,58 @@ def predict_sequence(
         steady: filter depth along the camera's motion, so that it does not flicker, see
             :class:`egodepth.inference.steady.SteadyDepth`; the motion is that of the footage's own poses, or of
             odometry that runs along.
+        motion: where poses come from: PoseNet (``network``), direct alignment before the first frame is
+            predicted (``alignment``), as by :func:`egodepth.track_sequence`, or whichever of the two fits the
+            depth in a few short clips (``auto``; no poses without a PoseNet).
     """
     check_run(run)
     sequence = footage_of(run, sequence)
     require(unit, Unit, "unit", "a Unit (egodepth.find_unit)")
     require(steady, (SteadySettings, bool), "steady", "True, False or SteadySettings")
+    if motion not in MOTIONS:
+        raise EgodepthError(f"unknown motion {motion!r}; use {', '.join(MOTIONS)}")
+    poses = _tracked(run, sequence) if by_alignment(run, sequence, motion) else None
     frames = depth_stream(run, sequence, unit, steady)
-    if not run.has_motion:
-        for item in frames:
-            yield FramePrediction(item.frame, item.result.depth, None, item.result.deviation)
-        return
-    gap = gap_of(sequence.frames, run.motion_gap)
-    for item, pose in chain_poses(frames, gap, run.motions_of_frames, BATCH):
-        pose = pose.copy()
-        pose[:3, 3] *= unit.factor
+    for item, pose in _posed(run, sequence, frames, poses):
+        if pose is not None:
+            pose = pose.copy()
+            pose[:3, 3] *= unit.factor
         yield FramePrediction(item.frame, item.result.depth, pose, item.result.deviation)
+
+
+def by_alignment(run: Run, sequence: Sequence, motion: Motion = "auto") -> bool:
+    """Whether the motion of footage has to be found by direct alignment: ``auto`` asks whether PoseNet's fits
+    the depth, and says so if it does not. False without a PoseNet, unless it is asked for."""
+    if motion != "auto" or not run.has_motion:
+        return motion == "alignment"
+    fit = fit_of_motions(run, sequence)
+    if fit is None or not fit.doubt:
+        return False
+    progress.note(f"{sequence.name}: {fit.doubt}; the motion is found by direct alignment instead")
+    return True
+
+
+def _tracked(run: Run, sequence: Sequence) -> dict[int, np.ndarray]:
+    found = track_sequence(run, sequence)
+    if found.lost:
+        progress.note(f"{sequence.name}: {found.lost}: {LOST}")
+    return found.by_number()
+
+
+def _posed(
+    run: Run,
+    sequence: Sequence,
+    frames: Iterator[Prepared[Maps]],
+    poses: dict[int, np.ndarray] | None,
+) -> Iterator[tuple[Prepared[Maps], np.ndarray | None]]:
+    """Frames with their poses in the run's unit: those that are known, else PoseNet's, if there is one."""
+    if poses is not None:
+        yield from ((item, poses.get(item.frame.number)) for item in frames)
+    elif run.has_motion:
+        gap = gap_of(sequence.frames, run.motion_gap)
+        yield from chain_poses(frames, gap, run.motions_of_frames, BATCH)
+    else:
+        yield from ((item, None) for item in frames)
 
 
 def predict_trajectory(run: Run, sequence: Sequence) -> Trajectory:
@@ -244,14 +287,14 @@ def _write(
         write_json(folder.file("unit.json"), {"metres_per_unit": unit.metres, "unit": unit.text})
         writer = _Writer(folder, video, 1.0 if unit.metres else None, formats, band=band)
         for prediction in in_background(predictions, writer.write):
-            if prediction.first_from_frame is not None:
-                poses.append(prediction.first_from_frame)
+            pose = prediction.first_from_frame
+            poses.append(np.full((4, 4), np.nan) if pose is None else pose)
             times.append(prediction.frame.time)
             numbers.append(prediction.frame.number)
             yield prediction
-    if poses:
-        known = None if None in times else np.array(times, np.float64)
-        Trajectory(np.stack(poses), numbers, known).write(folder)
+    known = None if None in times else np.array(times, np.float64)
+    if poses and (found := Trajectory(np.stack(poses), numbers, known)).known.any():
+        found.write(folder)
 
 
 def _open_video(path: Path, stack: ExitStack) -> "VideoWriter":

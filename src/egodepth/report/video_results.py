@@ -17,6 +17,7 @@ from egodepth.inference.predict import (
     EXR,
     FORMATS,
     FramePrediction,
+    Motion,
     check_formats,
     find_unit,
     predict_sequence,
@@ -59,6 +60,7 @@ def predict_video(
     *,
     steady: bool = False,
     band: bool = False,
+    motion: Motion = "auto",
 ) -> Predictions:
     """Predict depth and poses of a video, and write them in all formats.
 
@@ -70,10 +72,11 @@ def predict_video(
         known: a known length, which makes the unit metres.
         steady: filter depth along the camera's motion, see :func:`egodepth.predict_sequence`.
         band: add the confidence to the video.
+        motion: where poses come from, see :func:`egodepth.predict_sequence`.
     """
     unit = find_unit(run, sequence, known)
     maps = [name for name in (*FORMATS, EXR) if name in formats]
-    predicted = predict_sequence(run, sequence, unit=unit, steady=steady)
+    predicted = predict_sequence(run, sequence, unit=unit, steady=steady, motion=motion)
     each = write_predictions(predicted, out, unit, maps, band=band)
     for form in (name for name in ROBOT_LOGS if name in formats):
         path = out.file(f"depth{ROBOT_LOGS[form].ending}")

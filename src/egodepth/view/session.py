@@ -19,7 +19,7 @@ from egodepth.inference.export.cloud import Cloud, fuse_cloud
 from egodepth.inference.odometry.known_length import KnownLength
 from egodepth.inference.odometry.track import track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
-from egodepth.inference.predict import find_unit, predict_sequence
+from egodepth.inference.predict import by_alignment, find_unit, predict_sequence
 from egodepth.runs.not_finite import naming
 from egodepth.runs.run import Run
 from egodepth.runs.unit import OWN_UNIT, Unit
@@ -80,7 +80,7 @@ class Session:
             known: known length or speed, which makes lengths metric.
             protocol: protocol to score depth with, if there is ground truth.
             odometry: estimate motion by direct alignment, slower but better than PoseNet's; always used if
-                there is no PoseNet.
+                there is no PoseNet, or its motions do not fit the depth.
             steady: filter depth along the camera's motion, see :func:`predict_sequence`.
         """
         self.run, self.sequence = run, footage_of(run, sequence)
@@ -157,7 +157,13 @@ class Session:
         self.state = "predicting depth"
         poses = []
         factor = np.float32(self.unit.factor)
-        seen_frames = predict_sequence(self.run, self.sequence, steady=self.steady)
+        self.odometry = self.odometry or by_alignment(self.run, self.sequence)
+        seen_frames = predict_sequence(
+            self.run,
+            self.sequence,
+            steady=self.steady,
+            motion="network" if self.run.has_motion else "auto",
+        )
         for place, seen in enumerate(seen_frames):
             if place % self._every == 0:
                 if seen.first_from_frame is not None:
