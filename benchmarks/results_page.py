@@ -304,6 +304,7 @@ TABLES: dict[str, Callable[[dict[str, Any]], Rows]] = {
     "pipeline_small": speed_tables.pipeline,
     "cost": speed_tables.cost,
     "precision": speed_tables.precision,
+    "batch": speed_tables.batch,
 }
 
 
@@ -347,7 +348,7 @@ def render() -> str:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    environment.globals.update(table=table, source=source)
+    environment.globals.update(table=table, source=source, facts=read)
     return environment.get_template("results_page.md.jinja").render()
 
 

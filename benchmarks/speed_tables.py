@@ -79,3 +79,20 @@ def precision(facts: dict[str, Any]) -> Rows:
         cells = [f"{fmean(v[k]):.3f} ± {pstdev(v[k]):.3f}" for k in ("abs_rel", "a1", "rmse")]
         rows.append([name, *cells])
     return rows
+
+
+def batch(facts: dict[str, Any]) -> Rows:
+    """What became of the videos, and how long they took."""
+    parts = {"one": "one actor", "two": "two actors", "killed": "actor and driver killed"}
+    labels = {
+        "videos": "videos", "frames of each": "frames of each", "done_before": "done before the second start",
+        "done": "done", "failed": "failed, listed with their error", "left": "left",
+        "same as by the plain loop": "the same as by the plain loop", "seconds": "seconds",
+        "cpu_seconds": "CPU seconds of the actors",
+    }  # fmt: skip
+    found = facts["results"]
+    rows = [["", *parts.values()]]
+    for label, name in labels.items():
+        cells = [found[part].get(label, "") for part in parts]
+        rows.append([name, *(f"{c:.1f}" if isinstance(c, float) else str(c) for c in cells)])
+    return rows
