@@ -146,7 +146,9 @@ def test_a_run_keeps_its_gap(tmp_path: Path) -> None:
     assert Run.load(tmp_path / "shared").motion_gap == gap
     poses = [
         p.first_from_frame
-        for p in predict_sequence(Run.load(result.run), read_source(str(tmp_path / "frames"))[0])
+        for p in predict_sequence(
+            Run.load(result.run), read_source(str(tmp_path / "frames"))[0], motion="network"
+        )
     ]
     # Frames 1 and 2 lie on the way from 0 to 3.
     whole = torch.from_numpy(np.linalg.inv(poses[0]) @ poses[3])
@@ -220,6 +222,8 @@ def test_a_run_without_a_pose_net_has_no_poses(tiny_run: Path, tmp_path: Path) -
     run = Run.load(tiny_run)
     run._pose = None
     (sequence,) = read_source(str(tmp_path / "frames"))
+    with pytest.raises(EgodepthError, match=r"has no PoseNet.*--motion alignment"):
+        next(predict_sequence(run, sequence, motion="network"))
     predictions = egodepth.write_predictions(predict_sequence(run, sequence), tmp_path / "out")
     assert [p.first_from_frame for p in predictions] == [None] * 3
     assert (tmp_path / "out" / "unit.json").exists()

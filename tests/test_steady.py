@@ -93,8 +93,8 @@ def test_predict_steady(tiny_run: Path, tmp_path: Path, capsys: pytest.CaptureFi
     poses = write_drive(tmp_path, 4)
     run = Run.load(tiny_run)
     sequence = replace(read_footage(tmp_path / "frames"), camera=CAMERA, world_from_camera=poses)
-    plain = [seen.depth for seen in predict_sequence(run, sequence)]
-    found = [seen.depth for seen in predict_sequence(run, sequence, steady=True)]
+    plain = [seen.depth for seen in predict_sequence(run, sequence, motion="network")]
+    found = [seen.depth for seen in predict_sequence(run, sequence, steady=True, motion="network")]
     assert len(found) == 4 and all(depth.shape == (48, 96) for depth in found)
     np.testing.assert_allclose(found[0], plain[0], rtol=1e-5)
     assert not np.allclose(found[-1], plain[-1], rtol=1e-3)

@@ -113,6 +113,9 @@ def predict_sequence(
         motion: where poses come from: PoseNet (``network``), direct alignment before the first frame is
             predicted (``alignment``), as by :func:`egodepth.track_sequence`, or whichever of the two fits the
             depth in a few short clips (``auto``; no poses without a PoseNet).
+
+    Raises:
+        EgodepthError: PoseNet is asked for, and there is none.
     """
     check_run(run)
     sequence = footage_of(run, sequence)
@@ -132,6 +135,10 @@ def predict_sequence(
 def by_alignment(run: Run, sequence: Sequence, motion: Motion = "auto") -> bool:
     """Whether the motion of footage has to be found by direct alignment: ``auto`` asks whether PoseNet's fits
     the depth, and says so if it does not. False without a PoseNet, unless it is asked for."""
+    if motion == "network" and not run.has_motion:
+        raise EgodepthError(
+            f"{run.folder} has no PoseNet to predict motion: use --motion alignment"
+        )
     if motion != "auto" or not run.has_motion:
         return motion == "alignment"
     fit = fit_of_motions(run, sequence)
