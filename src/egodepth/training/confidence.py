@@ -39,7 +39,7 @@ def learn_from_footage(
 ) -> None:
     """Learn the confidence of a trained run from its footage, and write it: by labels from many views, or
     without any by the depths of neighbouring frames. It is calibrated on what depth did not learn from, where
-    depth errs more.
+    depth errs more. Errors that depth has learned from the labels do not show there either.
 
     Args:
         networks: networks with a DepthNet.
@@ -62,16 +62,12 @@ def learn_from_footage(
         run, networks.depth, *((frames, unseen) if unseen else split_frames(frames)),
         confidence_steps(training_steps), init, settings.seed,
     )  # fmt: skip
-    if run.confidence.exists() and not (unseen and by_views):
-        progress.note(f"{_why_too_small(by_views=by_views)}: egodepth confidence {run} FOOTAGE")
-
-
-def _why_too_small(*, by_views: bool) -> str:
-    if by_views:
-        why = "the footage is too short to hold frames out, and depth errs less where it learned"
-    else:
-        why = "there are no labels by many views, and neighbouring frames do not show the errors they share"
-    return f"deviations may be too small: {why}; calibrate the confidence on other footage by"
+    if run.confidence.exists():
+        shared = "its labels" if by_views else "neighbouring frames, which do not show it"
+        progress.note(
+            f"deviations may be too small: depth shares errors with {shared}; calibrate the confidence on "
+            f"other footage by: egodepth confidence {run} FOOTAGE"
+        )
 
 
 def confidence_steps(training_steps: int) -> int:
