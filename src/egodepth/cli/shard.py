@@ -23,7 +23,7 @@ class Shard(Command):
     """Write prepared footage as shards, for trainings that stream it from a disk or an object store.
 
     `egodepth train shards:URI` trains from them. What is there is kept: run the same command again to go on
-    after an interruption. Several processes (torchrun, srun) share the work.
+    after an interruption, or name other footage to add it. Several processes (torchrun, srun) share the work.
     """
 
     what: Annotated[tuple[str, ...], Positional("SOURCE")]
@@ -58,6 +58,10 @@ class Shard(Command):
 
         if "model.height" in self.changes or "model.width" in self.changes:
             raise EgodepthError("the size of the frames is set by --height and --width")
+        if self.out.startswith("memory:"):
+            raise EgodepthError(
+                f"--out {self.out} would be lost with the end of this command: name a folder or a store"
+            )
         size = {"model.height": self.height, "model.width": self.width, "init": "none"}
         settings = requested_settings(
             "footage", config_file=self.config,
@@ -75,8 +79,13 @@ class Shard(Command):
             )
             return 0
         facts = result.facts
+        if facts["without_snippets"]:
+            complain(f"no snippets are in {', '.join(facts['without_snippets'][:5])}")
+        if result.kept:
+            say(f"{result.kept} pieces of footage of earlier commands are kept in these shards")
         say(
-            f"{facts['frame_count']} frames of {facts['clip_count']} clips in {facts['chunk_count']} chunks, "
+            f"{facts['frame_count']} frames and {facts['snippet_count']} snippets of "
+            f"{facts['clip_count']} clips in {facts['chunk_count']} chunks, "
             f"{facts['bytes'] / 1e9:.3g} GB; train on them with: egodepth train shards:{self.out}"
         )
         return 0

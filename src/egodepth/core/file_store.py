@@ -223,6 +223,42 @@ class FileStore:
         )
         return found
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the files directly below the path or address, by name.
+
+        Raises:
+            EgodepthError: the store cannot be asked.
+        """
+        return self._tried(self._listed_sizes, f"cannot list {self.uri}")
+
+    def _listed_sizes(self) -> dict[str, int]:
+        if self.folder is not None:
+            found = list(self.folder.iterdir()) if self.folder.is_dir() else []
+            return {path.name: path.stat().st_size for path in found if path.is_file()}
+        self._files.invalidate_cache()  # other processes write there, too
+        try:
+            listed = self._files.ls(self._root, detail=True)
+        except FileNotFoundError:
+            return {}
+        self._files.invalidate_cache()
+        return {e["name"].rpartition("/")[2]: e["size"] for e in listed if e["type"] == "file"}
+
+    def remove(self, name: str) -> None:
+        """Remove a file, if there is one.
+
+        Raises:
+            EgodepthError: it cannot be removed, after TRIES requests.
+        """
+
+        def removed() -> None:
+            with suppress(FileNotFoundError):
+                if self.folder is not None:
+                    (self.folder / name).unlink()
+                else:
+                    self._files.rm_file(f"{self._root}/{name}")
+
+        self._tried(removed, f"cannot remove {self.uri}/{name}")
+
     def _content(self, name: str) -> bytes:
         if self.folder is not None:
             return (self.folder / name).read_bytes()

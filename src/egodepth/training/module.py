@@ -52,6 +52,7 @@ class EgodepthModule(L.LightningModule):
         self.motions = motions
         self.compare = PLAIN
         self.ranks: tuple[tuple[int, int], ...] = ()
+        self.shards = ""
         self.last: tuple[SnippetBatch, ObjectiveResult] | None = None
         if settings.method == "frozen" and networks.features is not None:
             networks.features.requires_grad_(False)
@@ -121,6 +122,8 @@ class EgodepthModule(L.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["egodepth_schedule"] = self.schedule.state()
         checkpoint["egodepth_ranks"] = [list(each) for each in self.ranks]
+        if self.shards:
+            checkpoint["egodepth_shards"] = self.shards
 
     def _one_cycle(self, step: int) -> float:
         """Cosine warm-up to the peak, then cosine decay (Smith and Topin 2017)."""

@@ -26,6 +26,7 @@ from egodepth.training.label_rounds import LabelRounds
 from egodepth.training.module import EgodepthModule
 from egodepth.training.pace import Pace
 from egodepth.training.plan import Plan, motion_gap
+from egodepth.training.shard_plan import check_same_shards
 from egodepth.training.snippets import SnippetStream
 from egodepth.training.start import Start, is_compared
 from egodepth.training.start_comparison import MAX_TARGETS, Comparison, views_of
@@ -90,6 +91,7 @@ def set_up(
         refined: see :func:`train`.
     """
     settings, stream, plan, prepare_seconds = prepare(settings, sequences)
+    shards = check_same_shards(stream, saved)
     held_out = compared = None
     if refined:
         stream, held_out = hold_out_every(stream, HELD_OUT_EVERY)
@@ -116,7 +118,7 @@ def set_up(
         pace.plan(compare)
     L.seed_everything(settings.seed, verbose=False)
     module = _make_module(settings, stream, engine, compare)
-    module.ranks = stream.history
+    module.ranks, module.shards = stream.history, shards
     start = None
     if compared is not None and settings.init is not None:
         start = Start(RunFolder.to_use(settings.init), module.networks, views_of(compared))

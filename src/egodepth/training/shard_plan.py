@@ -1,8 +1,11 @@
 """Planning a training from shards, which hold their footage's plan."""
 
+import hashlib
 import warnings
 from dataclasses import replace
 from typing import Any, Literal
+
+import numpy as np
 
 from egodepth.core.errors import EgodepthError, EgodepthWarning
 from egodepth.data.preparation.clips import Clip, KnownMotion
@@ -12,7 +15,12 @@ from egodepth.data.splits import get_split
 from egodepth.settings.training import DataSettings, PoseSource, TrainSettings
 from egodepth.training.plan import MIN_SHARE_WITH_MOTION, Plan, restrict
 from egodepth.training.pose_source import is_hand_held, share_with_motion
+from egodepth.training.snippets import SnippetStream
 
+OTHER_SHARDS = (
+    "cannot resume: the shards hold other clips, snippets or frames than when the run was trained; start a new "
+    "run from it with --init"
+)
 METHODS = {"sfm": "structure from motion", "slam": "odometry"}
 """What finds the poses of clips before a training."""
 KNOWN_BEFORE = (*METHODS, "given")
@@ -66,6 +74,41 @@ def plan_of_shards(
     first = clips[0].frames
     assert isinstance(first, StoredFrames)
     return settings, Plan(clips, found, lines, chunks=first.chunks)
+
+
+def snippet_counts(clips: list[Clip], settings: TrainSettings) -> list[int]:
+    """Snippets of each clip in a training with these settings."""
+    data = settings.data
+    try:
+        stream = SnippetStream(
+            clips, directions=data.directions, partner=data.partner, batch_size=1, seed=0
+        )
+    except EgodepthError:  # none at all
+        return [0] * len(clips)
+    return np.bincount(stream.targets[:, 0], minlength=len(clips)).tolist()
+
+
+def shards_digest(stream: SnippetStream) -> str:
+    """Digest of the clips, snippets and chunks of a training from shards; empty for other footage."""
+    if stream.chunks is None:
+        return ""
+    found = hashlib.sha256(stream.chunks.digest.encode())
+    for clip in stream.clips:
+        found.update(repr((clip.sequence.name, clip.stride, len(clip.frames))).encode())
+    found.update(np.ascontiguousarray(stream.targets, np.int64).tobytes())
+    return found.hexdigest()
+
+
+def check_same_shards(stream: SnippetStream, saved: dict[str, Any] | None) -> str:
+    """Check that a training that is resumed sees the shards of its checkpoint; return their digest.
+
+    Raises:
+        EgodepthError: others.
+    """
+    found = shards_digest(stream)
+    if saved and saved.get("egodepth_shards", found) != found:
+        raise EgodepthError(OTHER_SHARDS)
+    return found
 
 
 def describe_shards(made: dict[str, Any]) -> str:

@@ -1,16 +1,14 @@
 """Writing shards: footage is prepared as for a training, and stored in chunks that trainings stream."""
 
-import hashlib
 import io
 import json
 import multiprocessing
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
-from glob import glob
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
@@ -18,21 +16,28 @@ import torch
 
 from egodepth.core import progress
 from egodepth.core.errors import EgodepthError, EgodepthWarning, one_line, require
-from egodepth.core.file_store import FileStore, file_system, is_stored, local_copy, matching_files
-from egodepth.core.files import natural_order
-from egodepth.core.outputs import check_destination
+from egodepth.core.file_store import FileStore, is_stored, local_copy
+from egodepth.core.files import reading
 from egodepth.core.provenance import provenance
 from egodepth.core.temporary import temporary_folder
 from egodepth.core.world import World
-from egodepth.data.footage.robot_logs.recording import split_topics
-from egodepth.data.image_files import IMAGE_SUFFIXES
-from egodepth.data.shards.reader import CLIPS, INDEX, MANIFEST
-from egodepth.data.shards.stored import CODECS, VERSION, from_bytes
-from egodepth.data.shards.writer import index_of, require_litdata, unit_file, write_unit
-from egodepth.data.sources import DATA_SETS, is_address, is_pattern, read_source
+from egodepth.data.shards.chunks import unit_file
+from egodepth.data.shards.reader import (
+    CLIPS,
+    INDEX,
+    MANIFEST,
+    is_whole,
+    manifest_if_there,
+    unzip_units,
+)
+from egodepth.data.shards.stored import CODECS, VERSION, facts_from_bytes, from_bytes
+from egodepth.data.shards.writer import index_of, require_litdata, write_unit
+from egodepth.runs.destination import claim_folder
 from egodepth.settings.training import TrainSettings
 from egodepth.training.build import check_preparation, plan_of_footage
 from egodepth.training.footage import read_training_sequences
+from egodepth.training.shard_plan import snippet_counts
+from egodepth.training.shard_units import Unit, list_units, place_of
 
 CHUNK_MEGABYTES = 16.0
 """Default size of a chunk: a second's transfer at 20 MB/s, beside which a request's latency is small."""
@@ -49,6 +54,7 @@ DECIDED = (
     "mask",
 )
 """Data settings that decide what shards hold."""
+MENDED = "delete it, and run egodepth shard again"
 Codec = Literal["cache", "jpeg"]
 
 
@@ -63,6 +69,7 @@ class ShardResult:
         failed: sources that could not be read, with their errors.
         complete: whether the shards can be used; not while other processes of the same work are not done.
         facts: what the shards are; empty until they are complete.
+        kept: units of earlier calls with other sources, which the shards hold, too.
     """
 
     uri: str
@@ -71,26 +78,12 @@ class ShardResult:
     failed: dict[str, str]
     complete: bool
     facts: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class _Unit:
-    """A clip or a rig to shard.
-
-    Attributes:
-        source: source that has it.
-        names: its sequences; empty for all of the source.
-        key: name of its files, which depends on everything that they do.
-    """
-
-    source: str
-    names: tuple[str, ...]
-    key: str
+    kept: int = 0
 
 
 @dataclass(frozen=True)
 class _Form:
-    """Form of the shards; see :func:`shard`."""
+    """Form of the shards, see :func:`shard`."""
 
     uri: str
     frames: Codec
@@ -110,8 +103,8 @@ def shard(
 ) -> ShardResult:
     """Prepare footage as a training with these settings does, and write it as shards.
 
-    What is there is kept, so that an interrupted call goes on where it was. Several processes started together
-    (torchrun, srun) share the work.
+    What is there is kept, so that an interrupted call goes on where it was, and other footage is added. Several
+    processes started together (torchrun, srun) share the work.
 
     Args:
         settings: settings with ``data.sources``, the size of the networks' input, and the preparation:
@@ -124,33 +117,88 @@ def shard(
         skip_broken: leave out sources that cannot be read, with a note in the shards.
 
     Raises:
-        EgodepthError: LitData is missing, other shards are there, a source that cannot be read (once all others
-            are done), or a store that cannot be written.
+        EgodepthError: LitData is missing, shards of other settings are there, another process shards into the
+            same folder, a source that cannot be read (once all others are done), or a store that cannot be
+            written.
     """
     require(settings, TrainSettings, "settings", "TrainSettings (egodepth.get_recipe)")
     _check_form(frames, quality, chunk_megabytes, workers)
     require_litdata()
     store, world = FileStore(out), World.of_environment()
-    if store.folder is not None:
-        check_destination(store.folder, folder=True)
     form = _Form(out, frames, quality, int(1e6 * chunk_megabytes))
+    # Processes that share the work write to one folder; the first keeps other commands away.
+    alone = store.folder is not None and world.is_main
+    with claim_folder(Path(out)) if alone else nullcontext():
+        return _shard(settings, store, form, world, workers, skip_broken=skip_broken)
+
+
+def _shard(
+    settings: TrainSettings,
+    store: FileStore,
+    form: _Form,
+    world: World,
+    workers: int,
+    *,
+    skip_broken: bool,
+) -> ShardResult:
+    """See :func:`shard`."""
     decided = _decided(settings, form)
-    _refuse_others(store, decided)
-    units = list(_units(settings, decided))
+    there = _there(store, decided)
+    units = list_units(settings, decided)
     if not units:
         raise EgodepthError("nothing to shard: name a video or folder, or set --data.sources")
-    mine = [unit for unit in units[world.rank :: world.size] if not store.has(unit_file(unit.key))]
-    failed = _make_all(mine, settings, form, workers)
-    if failed and (len(failed) == len(units) or not skip_broken):
+    sizes = store.sizes()
+    mine = [unit for unit in units[world.rank :: world.size] if not _is_whole(store, unit, sizes)]
+    for unit in mine:
+        store.remove(_failed_file(unit))
+    own = _make_all(mine, settings, store, form, workers)
+    ready, failed = _outcome(store, units)
+    over = len(ready) + len(failed) == len(units)
+    if (own or over) and failed and (len(failed) == len(units) or not skip_broken):
         source, error = next(iter(failed.items()))
         more = "; --skip_broken leaves them out" if len(failed) < len(units) else ""
         raise EgodepthError(
             f"{len(failed)} of {len(units)} pieces of footage cannot be sharded; {source}: {error}{more}"
         )
-    ready = [u for u in units if store.has(unit_file(u.key))]
-    complete = bool(ready) and len(ready) + len(failed) == len(units)
-    facts = _finish(store, ready, decided, failed, settings) if complete else {}
-    return ShardResult(out, len(units), len(mine) - len(failed), failed, complete, facts)
+    made = len(mine) - len(own)
+    if not (ready and over):
+        return ShardResult(form.uri, len(units), made, failed, False, {})
+    earlier = _earlier(store, there, units, settings.data.root)
+    facts = _finish(store, ready, earlier, decided, failed, settings, there or {})
+    kept = len(earlier.keys() - {unit.key for unit in ready})
+    return ShardResult(form.uri, len(units), made, failed, True, facts, kept)
+
+
+def _failed_file(unit: Unit) -> str:
+    """Name of the file by which all processes see that a unit failed; removed when it is tried again."""
+    return f"failed/{unit.key}.json"
+
+
+def _outcome(store: FileStore, units: list[Unit]) -> tuple[list[Unit], dict[str, str]]:
+    """Units that are done, by any process, and those that failed, with their errors."""
+    ready, failed = [], {}
+    for unit in units:
+        if store.has(unit_file(unit.key)):
+            ready.append(unit)
+        elif (note := store.read_if_there(_failed_file(unit))) is not None:
+            with reading(f"{store.uri}/{_failed_file(unit)}", "the note of an error"):
+                failed[unit.title] = str(json.loads(note)["error"])
+    return ready, failed
+
+
+def _earlier(
+    store: FileStore, there: dict[str, Any] | None, units: list[Unit], root: Path | None
+) -> dict[str, bytes]:
+    """Units in the shards that are there, by key, without those that these replace."""
+    if there is None:
+        return {}
+    keys, places = {unit.key for unit in units}, {unit.place for unit in units}
+    found = unzip_units(store, store.read(CLIPS))
+    return {
+        key: content
+        for key, content in found.items()
+        if key in keys or place_of(facts_from_bytes(content)["source"], root) not in places
+    }
 
 
 def _check_form(frames: str, quality: int, chunk_megabytes: float, workers: int) -> None:
@@ -179,91 +227,52 @@ def _decided(settings: TrainSettings, form: _Form) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _refuse_others(store: FileStore, decided: dict[str, Any]) -> None:
-    """Refuse to write where there are shards of other settings."""
-    if not store.has(MANIFEST):
-        return
+def _there(store: FileStore, decided: dict[str, Any]) -> dict[str, Any] | None:
+    """What the shards that are there are; None if there are none.
 
-    there = json.loads(store.read(MANIFEST))
-    other = [name for name, value in decided.items() if there.get(name) != value]
+    Raises:
+        EgodepthError: they cannot be read, or are of other settings.
+    """
+    found = manifest_if_there(store)
+    if found is None:
+        return None
+    had, wanted = (
+        {**each, **{f"data.{name}": value for name, value in each["data"].items()}, "data": None}
+        for each in (found, decided)
+    )
+    other = [name for name in wanted if had.get(name) != wanted[name]]
     if other:
         raise EgodepthError(
-            f"{store.uri} holds shards made with another {other[0]} ({there.get(other[0])}): name another --out"
+            f"{store.uri} holds shards made with another {other[0]} ({had.get(other[0])}): name another --out"
         )
+    return found
 
 
-def _units(settings: TrainSettings, decided: dict[str, Any]) -> Iterator[_Unit]:
-    """Clips and rigs of all sources; videos and folders are not opened yet."""
-    root = settings.data.root
-    for source in settings.data.sources:
-        for each in _matches(source, root):
-            if not _is_set(each):
-                yield _unit(each, (), _stamp(each, root), decided)
-                continue
-            rigs: dict[str, list[Any]] = {}
-            for sequence in read_source(each, root):
-                rigs.setdefault(sequence.rig or f" {sequence.name}", []).append(sequence)
-            for sequences in rigs.values():
-                names = tuple(sequence.name for sequence in sequences)
-                stamp = " ".join(sequence.frames.fingerprint for sequence in sequences)
-                yield _unit(each, names, stamp, decided)
-
-
-def _unit(source: str, names: tuple[str, ...], stamp: str, decided: dict[str, Any]) -> _Unit:
-    key = hashlib.sha256(f"{source} {names} {stamp} {sorted(decided.items())}".encode())
-    return _Unit(source, names, key.hexdigest()[:20])
-
-
-def _is_set(source: str) -> bool:
-    """Whether a source may hold several sequences."""
-    kind = source.partition(":")[0]
-    return kind in (*DATA_SETS, "synthetic") or is_pattern(source)
-
-
-def _matches(source: str, root: Path | None) -> list[str]:
-    """The files that a pattern matches; any other source, and a pattern of images, as it is."""
-    pattern, topics = split_topics(source)
-    if is_stored(source) and is_pattern(source):
-        found = matching_files(source)
-        if not found:
-            raise EgodepthError(f"no files match {source}")
-        return found
-    if is_address(source) or not is_pattern(pattern) or (Path(root or "") / source).exists():
-        return [source]
-    local = natural_order(Path(p) for p in glob(str(Path(root or "") / pattern), recursive=True))  # noqa: PTH207
-    if topics or not local or any(path.suffix.lower() in IMAGE_SUFFIXES for path in local):
-        return [source]
-    return [str(path.absolute()) for path in local]
-
-
-def _stamp(source: str, root: Path | None) -> str:
-    """Size and time of a file, so that a changed one is sharded again; of a folder, those of its files."""
-    path = Path(root or "") / split_topics(source)[0]
-    if is_stored(source):
-        try:
-            files, place = file_system(source)
-            return str(files.checksum(place))
-        except Exception:  # the copy will say what is wrong
-            return ""
-    if is_address(source) or not path.exists():
-        return ""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
-    found = [(p.name, s.st_size, s.st_mtime_ns) for p in files if (s := p.stat())]
-    return hashlib.sha256(repr(found).encode()).hexdigest()
+def _is_whole(store: FileStore, unit: Unit, sizes: dict[str, int]) -> bool:
+    """Whether a unit is there with all of its chunks; removes the file of one that is not."""
+    found = is_whole(store, unit.key, sizes)
+    if found is False:
+        progress.note(
+            one_line(f"{unit.title}: its shards are damaged or incomplete, and made again")
+        )
+        store.remove(unit_file(unit.key))
+    return bool(found)
 
 
 def _make_all(
-    units: list[_Unit], settings: TrainSettings, form: _Form, workers: int
-) -> dict[str, str]:
-    """Make units, and return the sources that cannot be read, with their errors."""
-    failed: dict[str, str] = {}
+    units: list[Unit], settings: TrainSettings, store: FileStore, form: _Form, workers: int
+) -> list[Unit]:
+    """Make units, and return those that cannot be read."""
+    failed: list[Unit] = []
 
-    def done(unit: _Unit, result: Callable[[], list[str]]) -> None:
+    def done(unit: Unit, result: Callable[[], list[str]]) -> None:
         try:
             for line in result():
                 warnings.warn(line, EgodepthWarning, stacklevel=2)
         except EgodepthError as error:
-            failed[" ".join([unit.source, *unit.names])] = str(error)
+            failed.append(unit)
+            note = {"source": unit.title, "error": str(error)}
+            store.write(_failed_file(unit), json.dumps(note).encode())
             progress.note(one_line(f"{unit.source}: {error}"))
 
     if workers == 1 or len(units) < 2:
@@ -287,7 +296,7 @@ def _make_all(
     return failed
 
 
-def _make_quietly(unit: _Unit, settings: TrainSettings, form: _Form) -> list[str]:
+def _make_quietly(unit: Unit, settings: TrainSettings, form: _Form) -> list[str]:
     """As :func:`_make` in a process of its own; returns its warnings."""
     torch.set_num_threads(1)
     with warnings.catch_warnings(record=True) as caught:
@@ -296,7 +305,7 @@ def _make_quietly(unit: _Unit, settings: TrainSettings, form: _Form) -> list[str
     return [str(each.message) for each in caught if issubclass(each.category, EgodepthWarning)]
 
 
-def _make(unit: _Unit, settings: TrainSettings, form: _Form) -> list[str]:
+def _make(unit: Unit, settings: TrainSettings, form: _Form) -> list[str]:
     """Prepare a unit and write it."""
     with ExitStack() as stack:
         source, stored = unit.source, is_stored(unit.source)
@@ -319,38 +328,61 @@ def _make(unit: _Unit, settings: TrainSettings, form: _Form) -> list[str]:
         rigs: dict[str, list[Any]] = {}
         for each in clips:
             rigs.setdefault(each[0].sequence.rig or f" {each[0].sequence.name}", []).append(each)
+        ordered = [each for rig in rigs.values() for each in rig]
+        notes = {
+            "source": unit.place, "lines": plan.lines,
+            "snippets": snippet_counts([clip for clip, *_ in ordered], own),
+        }  # fmt: skip
         write_unit(
-            FileStore(form.uri), unit.key, [each for rig in rigs.values() for each in rig],
-            codec=form.frames, quality=form.quality, chunk_bytes=form.chunk_bytes,
-            notes={"source": unit.source, "lines": plan.lines},
+            FileStore(form.uri), unit.key, ordered, codec=form.frames, quality=form.quality,
+            chunk_bytes=form.chunk_bytes, notes=notes,
         )  # fmt: skip
     return []
 
 
 def _finish(
     store: FileStore,
-    units: list[_Unit],
+    units: list[Unit],
+    earlier: dict[str, bytes],
     decided: dict[str, Any],
     failed: dict[str, str],
     settings: TrainSettings,
+    there: dict[str, Any],
 ) -> dict[str, Any]:
-    """Write the files that make shards of finished units, the one that says so last."""
+    """Write the files that make shards of finished units and earlier ones, the one that says so last."""
     file, found = io.BytesIO(), []
+    contents = dict(earlier)
+    for unit in progress.track(units, "collecting the shards", len(units), "units"):
+        contents[unit.key] = store.read(unit_file(unit.key))
     with zipfile.ZipFile(file, "w") as clips:
-        for unit in progress.track(units, "collecting the shards", len(units), "units"):
-            content = store.read(unit_file(unit.key))
-            clips.writestr(zipfile.ZipInfo(f"{unit.key}.npz"), content)
-            facts, arrays = from_bytes(content)
-            found.append(facts)
-            counts = [len(arrays[f"{i}/numbers"]) for i in range(len(facts["clips"]))]
+        for key, content in contents.items():
+            clips.writestr(zipfile.ZipInfo(f"{key}.npz"), content)
+            with reading(f"{store.uri}/{unit_file(key)}", "the description of a clip", MENDED):
+                facts, arrays = from_bytes(content)
+                counts = [len(arrays[f"{i}/numbers"]) for i in range(len(facts["clips"]))]
             facts["frame_count"] = sum(counts)
+            found.append(facts)
     chunks = [chunk for facts in found for chunk in facts["chunks"]]
+    snippets = [n for each in found for n in each.get("snippets", [])]
+    without = [
+        clip["name"]
+        for each in found
+        for clip, n in zip(each["clips"], each.get("snippets", []), strict=False)
+        if n == 0
+    ]
+    named = settings.data.sources
+    others = {
+        title: error for title, error in there.get("failed", {}).items()
+        if not any(title == name or title.startswith(f"{name} ") for name in named)
+    }  # fmt: skip
     facts = {
         **decided, "clip_count": sum(len(each["clips"]) for each in found),
         "frame_count": sum(each["frame_count"] for each in found),
+        "snippet_count": sum(snippets), "without_snippets": without,
         "stored_frames": sum(chunk["chunk_size"] for chunk in chunks),
         "chunk_count": len(chunks), "bytes": sum(chunk["chunk_bytes"] for chunk in chunks),
-        "sources": list(settings.data.sources), "failed": failed, **provenance(),
+        "sources": list(dict.fromkeys([*there.get("sources", []), *named])),
+        "failed": {**others, **failed}, **provenance(),
     }  # fmt: skip
 
     store.write(INDEX, index_of(found))

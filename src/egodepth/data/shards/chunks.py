@@ -1,5 +1,6 @@
 """Chunks of shards: read in place from a disk, or through a bounded local cache from an object store."""
 
+import hashlib
 import mmap
 import os
 import threading
@@ -19,6 +20,8 @@ from egodepth.core.file_store import FileStore
 from egodepth.core.files import atomic_path
 from egodepth.core.locks import Hold, hold
 
+UNITS = "units"
+"""Folder of the files that describe finished units."""
 FETCHERS = 8
 """Chunks that are fetched at the same time."""
 STEPS_AHEAD = 4096
@@ -44,6 +47,22 @@ class ChunkInfo:
     size: int
     checksum: int
 
+    @property
+    def place(self) -> str:
+        """Path or address of the file."""
+        return f"{self.store.uri}/{self.name}"
+
+    @property
+    def mended_by(self) -> str:
+        """What to do about a damaged file."""
+        unit = unit_file(self.name.rpartition("-")[0])
+        return f"copy it again, or delete {self.store.uri}/{unit} and run egodepth shard again"
+
+
+def unit_file(key: str) -> str:
+    """Name of the file that describes a finished unit."""
+    return f"{UNITS}/{key}.npz"
+
 
 class Chunks:
     """All chunks of a training.
@@ -65,6 +84,7 @@ class Chunks:
         self._limit = bound // processes
         self._infos, self._folder = infos, folder
         self._held: Hold | None = None
+        self._checked: set[int] = set()
         self._changed = threading.Condition()
         self._ready: OrderedDict[int, mmap.mmap] = OrderedDict()
         self._loading: dict[int, Future[mmap.mmap]] = {}
@@ -89,6 +109,12 @@ class Chunks:
     def is_near(self, chunk: int) -> bool:
         """Whether a chunk can be read without waiting."""
         return chunk in self._ready
+
+    @property
+    def digest(self) -> str:
+        """Digest of the content of all chunks."""
+        sums = " ".join(f"{info.size}-{info.checksum}" for info in self._infos)
+        return hashlib.sha256(sums.encode()).hexdigest()
 
     @property
     def stores(self) -> list[FileStore]:
@@ -204,8 +230,14 @@ class Chunks:
         if info.store.folder is not None:
             path = info.store.folder / info.name
             if not path.exists() or path.stat().st_size != info.size:
-                raise EgodepthError(f"the chunk {path} is missing or incomplete; copy it again")
-            return _mapped(path)
+                raise EgodepthError(
+                    f"the chunk {path} is missing or incomplete; copy it again, or run egodepth shard again"
+                )
+            found = _mapped(path)
+            if chunk not in self._checked and zlib.crc32(found) != info.checksum:
+                raise EgodepthError(f"the chunk {path} is damaged; {info.mended_by}")
+            self._checked.add(chunk)
+            return found
         path = self._place(chunk)
         if not (path.exists() and _is_sound(path.read_bytes(), info)):
             self._fetch(info, path)
@@ -218,9 +250,7 @@ class Chunks:
                 with atomic_path(path) as partial:
                     partial.write_bytes(content)
                 return
-        raise EgodepthError(
-            f"the chunk {info.store.uri}/{info.name} is damaged; copy it again, or shard its footage again"
-        )
+        raise EgodepthError(f"the chunk {info.place} is damaged; {info.mended_by}")
 
     def _place(self, chunk: int) -> Path:
         """Path of a chunk in the part of the local cache that this process holds."""

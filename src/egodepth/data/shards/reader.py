@@ -3,23 +3,36 @@
 import hashlib
 import io
 import json
+import os
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from egodepth.core import progress
 from egodepth.core.errors import EgodepthError
 from egodepth.core.file_store import FileStore
 from egodepth.core.files import reading
 from egodepth.core.world import World
 from egodepth.data.sequence import Sequence, with_unique_names
-from egodepth.data.shards.chunks import ChunkInfo, Chunks
-from egodepth.data.shards.stored import VERSION, StoredFrames, from_bytes, unpack_clip
+from egodepth.data.shards.chunks import ChunkInfo, Chunks, unit_file
+from egodepth.data.shards.stored import (
+    VERSION,
+    StoredFrames,
+    facts_from_bytes,
+    from_bytes,
+    unpack_clip,
+)
 
 PREFIX = "shards:"
 MANIFEST, CLIPS, INDEX = "egodepth.json", "clips.zip", "index.json"
 """Files beside the chunks: what they are and how they were made, the clips, LitData's index."""
+NEEDED = (
+    "height", "width", "frames", "data", "clip_count", "frame_count", "chunk_count", "bytes", "date",
+)  # fmt: skip
+"""Values of the manifest that trainings use."""
+AGAIN = "delete it, and run egodepth shard again with all sources"
 
 
 def is_shards(source: str) -> bool:
@@ -33,17 +46,36 @@ def read_manifest(store: FileStore) -> dict[str, Any]:
     Raises:
         EgodepthError: there are no finished shards, or they are of another version.
     """
-    if not store.has(MANIFEST):
+    found = manifest_if_there(store)
+    if found is None:
         raise EgodepthError(
             f"there are no finished shards at {store.uri} (no {MANIFEST}); egodepth shard writes them, and "
             "goes on where it was interrupted"
         )
-    with reading(f"{store.uri}/{MANIFEST}", "the description of the shards"):
-        found: dict[str, Any] = json.loads(store.read(MANIFEST))
+    return found
+
+
+def manifest_if_there(store: FileStore) -> dict[str, Any] | None:
+    """As :func:`read_manifest`; None if there are no finished shards.
+
+    Raises:
+        EgodepthError: the store cannot be read, the file is broken, or the shards are of another version.
+    """
+    content = store.read_if_there(MANIFEST)
+    if content is None:
+        return None
+    place = f"{store.uri}/{MANIFEST}"
+    with reading(place, "the description of the shards", AGAIN):
+        found: dict[str, Any] = json.loads(content)
         version = found["version"]
     if version != VERSION:
         raise EgodepthError(
             f"the shards at {store.uri} are of version {version}, this egodepth reads {VERSION}: shard again"
+        )
+    missing = [name for name in NEEDED if name not in found]
+    if missing:
+        raise EgodepthError(
+            f"the description of the shards {place} is broken: it lacks {missing[0]}; {AGAIN}"
         )
     return found
 
@@ -62,7 +94,7 @@ def open_shards(uris: list[str], folder: Path, gigabytes: float) -> list[Sequenc
     Raises:
         EgodepthError: there are no shards, they cannot be read, or have different sizes.
     """
-    stores = [FileStore(uri) for uri in uris]
+    stores = [FileStore(uri) for uri in _each_once(uris)]
     manifests = [read_manifest(store) for store in stores]
     sizes = {(found["height"], found["width"]) for found in manifests}
     if len(sizes) > 1:
@@ -88,13 +120,52 @@ def open_shards(uris: list[str], folder: Path, gigabytes: float) -> list[Sequenc
     return with_unique_names(sequences)
 
 
+def is_whole(store: FileStore, key: str, sizes: dict[str, int]) -> bool | None:
+    """Whether a unit's file can be read, and its chunks have their sizes; None if there is no such unit.
+
+    Args:
+        store: the shards.
+        key: of the unit.
+        sizes: of the files that are there, see :meth:`.FileStore.sizes`.
+    """
+    content = store.read_if_there(unit_file(key))
+    if content is None:
+        return None
+    try:
+        chunks = facts_from_bytes(content)["chunks"]
+        return all(sizes.get(chunk["filename"]) == chunk["chunk_bytes"] for chunk in chunks)
+    except Exception:  # nearly any, for damaged bytes
+        return False
+
+
+def _each_once(uris: list[str]) -> list[str]:
+    """Paths and addresses without those that mean the same shards as an earlier one."""
+    found: dict[str, str] = {}
+    for uri in uris:
+        place = FileStore(uri).uri
+        place = place if "://" in place else os.path.realpath(place)
+        if place in found:
+            progress.note(f"the shards {uri} are named twice, and count once")
+        found.setdefault(place, uri)
+    return list(found.values())
+
+
 def _read_units(store: FileStore) -> list[tuple[dict[str, Any], dict[str, np.ndarray]]]:
     content = store.read(CLIPS)
+    return [from_bytes(unit) for unit in unzip_units(store, content).values()]
+
+
+def unzip_units(store: FileStore, content: bytes) -> dict[str, bytes]:
+    """The content of the units' files in the file of all clips, by key.
+
+    Raises:
+        EgodepthError: it is broken.
+    """
     with (
-        reading(f"{store.uri}/{CLIPS}", "the clips of the shards"),
+        reading(f"{store.uri}/{CLIPS}", "the clips of the shards", AGAIN),
         zipfile.ZipFile(io.BytesIO(content)) as files,
     ):
-        return [from_bytes(files.read(name)) for name in files.namelist()]
+        return {name.removesuffix(".npz"): files.read(name) for name in files.namelist()}
 
 
 def _sequences(

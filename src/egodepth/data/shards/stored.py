@@ -302,6 +302,13 @@ def to_bytes(facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> bytes:
     return file.getvalue()
 
 
+def facts_from_bytes(content: bytes) -> dict[str, Any]:
+    """Read the facts alone of what :func:`to_bytes` wrote."""
+    with np.load(io.BytesIO(content)) as stored:
+        found: dict[str, Any] = json.loads(str(stored["facts"]))
+    return found
+
+
 def from_bytes(content: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """Read what :func:`to_bytes` wrote."""
     with np.load(io.BytesIO(content)) as stored:

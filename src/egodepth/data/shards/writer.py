@@ -13,11 +13,10 @@ from egodepth.core.errors import EgodepthError
 from egodepth.core.file_store import FileStore
 from egodepth.data.preparation.clips import Clip
 from egodepth.data.preparation.survey import Survey
+from egodepth.data.shards.chunks import unit_file
 from egodepth.data.shards.pieces import cut
 from egodepth.data.shards.stored import encode, pack_clip, to_bytes
 
-UNITS = "units"
-"""Folder of the files that describe finished units."""
 UNLIMITED = 1 << 40
 """Bytes after which LitData would end a chunk by itself."""
 TRIED_FRAMES = 8
@@ -34,11 +33,6 @@ def require_litdata() -> None:
         raise EgodepthError(
             "shards need the package litdata; install it by: pip install 'egodepth[cluster]'"
         )
-
-
-def unit_file(key: str) -> str:
-    """Name of the file that describes a finished unit."""
-    return f"{UNITS}/{key}.npz"
 
 
 def write_unit(
