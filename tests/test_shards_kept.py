@@ -165,3 +165,13 @@ def test_the_command_names_clips_without_snippets(
     assert "no snippets are in two" in text and "11 frames and 7 snippets of 2 clips" in text
     assert main([*words, "--out", "memory://new"]) != 0
     assert "would be lost" in capsys.readouterr().err
+
+
+def test_lists_and_folders_of_videos_are_footage(footage: Path) -> None:
+    (footage / "in").mkdir()
+    for name in ("v10.mp4", "v9.MP4", "notes.txt"):
+        (footage / "in" / name).write_text("")
+    (footage / "list.txt").write_text(f"# two\n{footage / 'in'}\n\n{footage / 'a'}\n")
+    for sources in ([f"@{footage}/list.txt"], [str(footage / "in"), str(footage / "a")]):
+        units = list_units(settings_of(footage, **{"data.sources": sources}), {})
+        assert [Path(unit.source).name for unit in units] == ["v9.MP4", "v10.mp4", "a"]

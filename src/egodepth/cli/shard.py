@@ -27,7 +27,8 @@ class Shard(Command):
     """
 
     what: Annotated[tuple[str, ...], Positional("SOURCE")]
-    """footage: videos, folders, patterns such as 'drive/*.mp4', URLs, KIND:ROOT"""
+    """footage: videos, folders of images or of videos, patterns such as 'drive/*.mp4', URLs, KIND:ROOT, or
+    @FILE, a list with one of these per line"""
     out: Annotated[str, Metavar("URI")]
     """folder or address to write to: s3://, gs:// or another that fsspec knows"""
     height: Annotated[Annotated[int, Field(ge=32)], Metavar("H")]

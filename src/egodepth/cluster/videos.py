@@ -4,23 +4,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import urlsplit
 
 from egodepth.core.errors import EgodepthError, require
-from egodepth.core.file_store import file_system, matching_files, reason_of, repeated
+from egodepth.core.file_store import file_system, matching_files
 from egodepth.core.files import natural_order
 from egodepth.core.suggestions import similar_path
 from egodepth.data.sequence import unique_names
 from egodepth.data.sources import is_address, is_pattern
-
-SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".wmv", ".flv",
-    ".3gp", ".insv", ".lrv", ".h264", ".264", ".hevc", ".mcap", ".bag",
-)  # fmt: skip
-"""Files of a folder that are taken for videos; any file that is named or matched by a pattern is."""
-LIST = "@"
-"""Start of the name of a text file with one source per line."""
+from egodepth.data.video_lists import LIST, SUFFIXES, listed_lines, videos_in_store
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ def list_videos(sources: str | Path | Iterable[str | Path]) -> list[Video]:
 def _expand(source: str) -> list[str]:
     source = source.removeprefix("file://")
     if source.startswith(LIST):
-        return [a for line in _lines(source.removeprefix(LIST)) for a in _expand(line)]
+        return [a for line in listed_lines(source.removeprefix(LIST)) for a in _expand(line)]
     if not is_address(source):
         path = Path(source).absolute()
         if path.is_file():
@@ -85,7 +77,7 @@ def _listed(address: str, source: str) -> list[str]:
     """The files that a pattern matches, or the videos in a folder."""
     files, path = file_system(address)
     pattern = is_pattern(path) and not files.isdir(path)
-    found = matching_files(address) if pattern else _in_folder(files, path, source)
+    found = matching_files(address) if pattern else videos_in_store(files, path, source)
     found = [name for name in found if not PurePosixPath(name).name.startswith(".")]
     if not found:
         what = (
@@ -97,27 +89,3 @@ def _listed(address: str, source: str) -> list[str]:
             f"{what} {source}; images are for egodepth predict, a folder of them at a time"
         )
     return found
-
-
-def _in_folder(files: Any, path: str, source: str) -> list[str]:
-    try:
-        found = repeated(lambda: files.ls(path, detail=True))
-    except Exception as error:
-        raise EgodepthError(f"cannot list {source}: {reason_of(error)}") from error
-    names = [
-        info["name"] for info in found
-        if info["type"] == "file" and info["name"].lower().endswith(SUFFIXES)
-    ]  # fmt: skip
-    return [str(files.unstrip_protocol(name)) for name in names] if is_address(source) else names
-
-
-def _lines(address: str) -> list[str]:
-    files, path = file_system(address)
-    try:
-        text = files.cat_file(path).decode("utf-8-sig")
-    except Exception as error:
-        raise EgodepthError(
-            f"cannot read the list of videos {address}: {reason_of(error)}"
-        ) from error
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]

@@ -17,6 +17,7 @@ from egodepth.data.footage.own_footage import CAMERA_FILE
 from egodepth.data.footage.robot_logs.recording import split_topics
 from egodepth.data.image_files import IMAGE_SUFFIXES
 from egodepth.data.sources import DATA_SETS, is_address, is_pattern, read_source
+from egodepth.data.video_lists import LIST, listed_lines, videos_of_folder
 from egodepth.settings.training import DataSettings, TrainSettings
 
 
@@ -107,7 +108,14 @@ def _is_set(source: str) -> bool:
 
 
 def _matches(source: str, root: Path | None) -> list[str]:
-    """The files that a pattern matches; any other source, and a pattern of images, as it is."""
+    """The files that a pattern matches, a list names or a folder of videos holds; any other source, and a
+    pattern of images, as it is."""
+    if source.startswith(LIST):
+        lines = listed_lines(source.removeprefix(LIST))
+        return [each for line in lines for each in _matches(line, root)]
+    videos = videos_of_folder(source, root)
+    if videos:
+        return videos
     pattern, topics = split_topics(source)
     if is_stored(source) and is_pattern(source):
         found = matching_files(source)
