@@ -9,6 +9,7 @@ from egodepth.data.sequence import Frame, Sequence
 from egodepth.inference.arguments import footage_of
 from egodepth.inference.odometry.motion_chain import gap_of
 from egodepth.inference.odometry.tracker import Odometry, OdometrySettings
+from egodepth.runs.not_finite import naming
 from egodepth.runs.run import Run
 
 CLIPS, PAIRS = 4, 2
@@ -79,7 +80,8 @@ def _compare(
     tracker = Odometry(run, sequence.camera, OdometrySettings(loops=False), gap=gap)
     tracked = [tracker.track(frame) for frame in clip]
     images = {i: run.prepare(clip[i].image)[None] for i in range(0, len(clip), gap)}
-    depth = float(np.median(run.maps_of_frames(images[0], *images[0].shape[-2:])[0]))
+    with naming(clip[0]):
+        depth = float(np.median(run.maps_of_frames(images[0], *images[0].shape[-2:])[0]))
     found = []
     for first in range(0, len(clip) - gap, gap):
         ends = tracked[first], tracked[first + gap]
@@ -87,7 +89,8 @@ def _compare(
         way = float(np.linalg.norm(aligned[:3, 3]))
         if not all(end.trusted and not end.segment for end in ends) or way < MIN_STEP * depth:
             continue
-        predicted = run.motions_of_frames(images[first], images[first + gap])[0]
+        with naming(clip[first + gap]):
+            predicted = run.motions_of_frames(images[first], images[first + gap])[0]
         turn = Rotation.from_matrix(aligned[:3, :3].T @ predicted[:3, :3]).magnitude()
         away = float(np.linalg.norm(predicted[:3, 3] - aligned[:3, 3])) + float(turn) * depth
         found.append((away / way, way / max(float(np.linalg.norm(predicted[:3, 3])), 1e-9)))
