@@ -1,6 +1,7 @@
 """Sky, sun and lamps baked into light maps, and a renderer that uses them."""
 
 from dataclasses import dataclass, field
+from threading import Lock
 
 import numpy as np
 from embreex.mesh_construction import TriangleMesh
@@ -127,6 +128,7 @@ class LitRenderer(Renderer):
         self.scene = EmbreeScene()
         TriangleMesh(self.scene, self.corners[: self.still])
         self._movers: EmbreeScene | None = None
+        self._lock = Lock()
         self._textures = scene.textures
         self.pack_textures(scene.textures)
         self._bake(rng)
@@ -135,13 +137,14 @@ class LitRenderer(Renderer):
         self._place(0.0)
 
     def view(self, world_from_camera: np.ndarray, time: float = 0.0) -> View:
-        """Render a view at a time in seconds."""
-        self._place(time)
-        self._light_up(time)
-        image, depth, triangle = self._look(world_from_camera)
-        moving = ((triangle >= 0) & (self.part[triangle] != STATIC)).reshape(depth.shape)
-        if self._movers is not None and self._day.sun.any():
-            self._cast_shadows(image, triangle, depth.ravel(), world_from_camera)
+        """Render a view at a time in seconds. One thread at a time: what moves has one place."""
+        with self._lock:
+            self._place(time)
+            self._light_up(time)
+            image, depth, triangle = self._look(world_from_camera)
+            moving = ((triangle >= 0) & (self.part[triangle] != STATIC)).reshape(depth.shape)
+            if self._movers is not None and self._day.sun.any():
+                self._cast_shadows(image, triangle, depth.ravel(), world_from_camera)
         return View(image.reshape(self.height, self.width, 3), depth.astype(np.float32), moving)
 
     def cast(self, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
