@@ -79,6 +79,8 @@ class BatchOptions(TakesRun, TakesVideos, CameraOptions, DeviceOption):
         out = self.out.rstrip("/")
         before = f", {summary.before} were before" if summary.before else ""
         say(f"{summary.done} of {summary.videos} videos are done{before}; results are in {out}")
+        if summary.changed:
+            say(f"{summary.changed} had changed since they were done before, and were to be redone")
         if summary.failed:
             first = summary.failed[0]
             say(

@@ -5,19 +5,22 @@ import json
 import os
 import queue
 import threading
-from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from egodepth.cluster.ray_session import Resources, Session, ray_session, require_ray
 from egodepth.cluster.store import FAILED, SUMMARY, ResultStore
 from egodepth.cluster.summary import BatchSummary
 from egodepth.cluster.tally import Tally
-from egodepth.cluster.videos import Video, list_videos
+from egodepth.cluster.videos import Sources, Video, checked_sources
+from egodepth.cluster.work import find_work
 from egodepth.cluster.worker import HANG_SECONDS, Job, RunFiles, VideoWorker
 from egodepth.core import progress
-from egodepth.core.errors import EgodepthError, require
+from egodepth.core.errors import EgodepthError, require, require_positive
+from egodepth.geometry.limits import require_fov
 from egodepth.inference.odometry.known_length import KnownLength
 from egodepth.inference.odometry.tracker import OdometrySettings
 from egodepth.inference.predict import FORMATS, Motion
@@ -25,7 +28,6 @@ from egodepth.report.video_results import check_result_formats
 from egodepth.runs.backends import BACKENDS, Backend
 from egodepth.runs.folder import RunFolder, RunLike
 
-Sources = str | Path | Iterable[str | Path]
 MAX_BLOCKS = 2000
 """Most blocks of Ray Data; a block is what an actor takes at a time, and begins again if it is killed."""
 CALLS = 2
@@ -49,6 +51,13 @@ class Cluster:
     address: str | None = None
     actors: int | None = None
     cpus: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the numbers."""
+        for name, number in (("actors", self.actors), ("cpus", self.cpus)):
+            whole = isinstance(number, int) and not isinstance(number, bool)
+            if number is not None and not (whole and number > 0):
+                raise EgodepthError(f"{name} must be a whole number above zero, got {number!r}")
 
 
 def batch_predict(
@@ -95,9 +104,9 @@ def batch_predict(
     """
     if backend not in BACKENDS:
         raise EgodepthError(f"unknown backend {backend!r}; use one of {', '.join(BACKENDS)}")
-    job = Job(
-        "predict", tuple(formats), backend, known, None, fov, _camera(camera), device, steady, band,
-        motion, hang_seconds,
+    job = _job(
+        "predict", formats, backend=backend, known=known, fov=fov, camera=camera, device=device,
+        steady=steady, band=band, motion=motion, hang_seconds=hang_seconds,
     )  # fmt: skip
     return run_batch(run, sources, out, job, cluster)
 
@@ -126,8 +135,8 @@ def batch_odometry(
     Raises:
         EgodepthError, KeyboardInterrupt: as :func:`batch_predict`.
     """
-    job = Job(
-        "odometry", tuple(formats), "torch", known, settings, fov, _camera(camera), device,
+    job = _job(
+        "odometry", formats, known=known, odometry=settings, fov=fov, camera=camera, device=device,
         hang_seconds=hang_seconds,
     )  # fmt: skip
     return run_batch(run, sources, out, job, cluster)
@@ -138,14 +147,19 @@ def run_batch(
 ) -> BatchSummary:
     """Do a job on many videos; see :func:`batch_predict`."""
     require(out, (str, Path), "out", "a folder, or the address of an object store")
+    if str(out).startswith("memory://"):
+        raise EgodepthError(
+            f"{out} is lost when this process ends; name a folder or a store that stays"
+        )
+    sources = checked_sources(sources)
     require_ray()
     check_result_formats(job.formats)
     files = _run_files(run)
     store = ResultStore(str(out))
     with store.claimed(_identity(files, job)):
-        videos = list_videos(sources)
-        todo = _not_done(videos, store)
-        summary = BatchSummary(len(videos), len(videos) - len(todo))
+        videos, todo = find_work(sources, store)
+        changed = sum(bool(video.replaces) for video in todo)
+        summary = BatchSummary(len(videos), len(videos) - len(todo), changed)
         if todo:
             try:
                 with ray_session(cluster.address) as session:
@@ -248,7 +262,7 @@ def _dataset(todo: list[Video], arguments: dict[str, Any], resources: Resources)
     context.enable_progress_bars = False
     context.execution_options.preserve_order = False
     context.print_on_execution_start = False
-    rows = [{"name": video.name, "address": video.address} for video in todo]
+    rows = [asdict(video) for video in todo]
     return ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map(
         _Actor,
         fn_constructor_kwargs=arguments,
@@ -288,19 +302,8 @@ class _Actor:
         self._worker = VideoWorker(ray.get(run), job, out, _Begins(tally), threads, scratch)
 
     def __call__(self, row: dict[str, str]) -> dict[str, str]:
-        outcome = self._worker.process(Video(row["name"], row["address"]))
+        outcome = self._worker.process(Video(**row))
         return {"outcome": json.dumps(outcome)}  # one text, as columns of a table have one type
-
-
-def _not_done(videos: list[Video], store: ResultStore) -> list[Video]:
-    done = store.done()
-    for video in videos:
-        if done.get(video.name, video.digest) != video.digest:
-            raise EgodepthError(
-                f"{store.uri}/{video.name} has the results of another video of that name, not of "
-                f"{video.address}; name another place with --out"
-            )
-    return [video for video in videos if video.name not in done]
 
 
 def _run_files(run: RunLike) -> str | RunFiles:
@@ -324,16 +327,38 @@ def _run_files(run: RunLike) -> str | RunFiles:
 def _identity(files: str | RunFiles, job: Job) -> dict[str, Any]:
     """What makes results of one job differ from those of another."""
     digest = hashlib.sha256()
-    if isinstance(files, dict):
-        for name, content in sorted(files.items()):
-            digest.update(f"{name} {len(content)} ".encode() + content)
+    contents = files
+    if not isinstance(contents, dict):
+        builtin = RunFolder.at(contents)
+        paths = [path for path in (builtin.weights, builtin.confidence) if path.exists()]
+        contents = {path.name: path.read_bytes() for path in paths}
+    for name, content in sorted(contents.items()):
+        digest.update(f"{name} {len(content)} ".encode() + content)
+    found, own = digest.hexdigest()[:16], isinstance(files, dict)
     camera = hashlib.sha256(job.camera[1]).hexdigest()[:16] if job.camera else ""
+    try:
+        installed = version("egodepth")
+    except PackageNotFoundError:
+        installed = "unknown"
     return {
-        "command": job.kind, "run": digest.hexdigest()[:16] if isinstance(files, dict) else files,
+        "command": job.kind, "run": found if own else files,
         "formats": sorted(set(job.formats)), "backend": job.backend, "known length": repr(job.known),
         "steadiness": job.steady, "confidence band": job.band, "motion": job.motion,
         "odometry settings": repr(job.odometry), "field of view": job.fov, "camera": camera,
+        "egodepth version": installed, "run's weights": found,
     }  # fmt: skip
+
+
+def _job(kind: Literal["predict", "odometry"], formats: Collection[str], **others: Any) -> Job:
+    """A job of checked arguments."""
+    wanted = "a list of names"
+    require(formats, Collection, "formats", wanted)
+    if isinstance(formats, str | bytes):
+        raise EgodepthError(f"formats must be {wanted}, got {formats!r}; write [{formats!r}]")
+    require_positive(others["hang_seconds"], "hang_seconds")
+    if others["fov"] is not None:
+        require_fov(others["fov"])
+    return Job(kind, tuple(formats), **others | {"camera": _camera(others["camera"])})
 
 
 def _camera(file: str | Path | None) -> tuple[str, bytes] | None:

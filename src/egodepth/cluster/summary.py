@@ -15,6 +15,7 @@ class BatchSummary:
     Attributes:
         videos: number of videos of the batch.
         before: number of those that were done before.
+        changed: number of those that were done before, and changed since.
         done: number of those done now.
         frames, bytes: of the videos done now; bytes of their results.
         failed: the failed videos: ``name``, ``video``, ``stage`` and ``error`` of each.
@@ -26,6 +27,7 @@ class BatchSummary:
 
     videos: int
     before: int = 0
+    changed: int = 0
     actors: int = 1
     done: int = 0
     frames: int = 0
@@ -82,7 +84,7 @@ class BatchSummary:
     def facts(self) -> dict[str, Any]:
         """All of it, as names and values."""
         return {
-            "videos": self.videos, "done_before": self.before, "done": self.done,
+            "videos": self.videos, "done_before": self.before, "changed": self.changed, "done": self.done,
             "failed": len(self.failed), "left": self.left, "with_warnings": self.with_warnings,
             "frames": self.frames, "bytes": self.bytes, "actors": self.actors, "seconds": self.seconds,
             "cpu_seconds": self.cpu_seconds,

@@ -168,7 +168,8 @@ class VideoWorker:
                     frames, told = self._compute(file, results, watch)
                 stage = "writing"
                 outcome: dict[str, Any] = {
-                    "name": video.name, "video": video.address, "frames": frames, "warnings": told,
+                    "name": video.name, "video": video.address, "stamp": video.stamp, "frames": frames,
+                    "warnings": told,
                     "bytes": sum(p.stat().st_size for p in results.rglob("*") if p.is_file()),
                     "process": f"{socket.gethostname()}:{os.getpid()}", "began": began,
                     "ended": time.time(), "seconds": dict(watch.seconds),

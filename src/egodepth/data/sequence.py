@@ -11,7 +11,7 @@ import numpy as np
 
 from egodepth.core.errors import EgodepthError, require_positive
 from egodepth.geometry.camera import Camera
-from egodepth.geometry.limits import NARROWEST_FOV, WIDEST_FOV
+from egodepth.geometry.limits import require_fov
 from egodepth.geometry.plausible import camera_problem, impossible_view, pose_problem
 
 
@@ -194,15 +194,7 @@ class Sequence:
             EgodepthError: a horizontal or vertical field of view that is not between NARROWEST_FOV and
                 WIDEST_FOV.
         """
-        is_number = isinstance(degrees, SupportsFloat) and not isinstance(degrees, bool)
-        if not is_number or not 0 < float(degrees) <= WIDEST_FOV:
-            raise EgodepthError(
-                f"a field of view must be between 0 and {WIDEST_FOV:g} degrees, got {degrees!r}"
-            )
-        if degrees < NARROWEST_FOV:
-            raise EgodepthError(
-                f"a field of view of {degrees:g} degrees is less than any lens has ({NARROWEST_FOV:g})"
-            )
+        require_fov(degrees)
         if self.camera is not None:
             return self
         size = (self.frames.height, self.frames.width)

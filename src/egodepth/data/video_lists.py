@@ -65,8 +65,8 @@ def videos_in_store(files: Any, path: str, source: str) -> list[str]:
     return [str(files.unstrip_protocol(name)) for name in names] if is_address(source) else names
 
 
-def listed_lines(address: str) -> list[str]:
-    """The sources that a text file lists, one per line; ``#`` begins a comment.
+def listed_lines(address: str) -> list[tuple[int, str]]:
+    """Numbers and sources of the lines of a text file; ``#`` begins a comment, unless it begins a file's name.
 
     Raises:
         EgodepthError: it cannot be read.
@@ -78,5 +78,5 @@ def listed_lines(address: str) -> list[str]:
         raise EgodepthError(
             f"cannot read the list of videos {address}: {reason_of(error)}"
         ) from error
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1)]
+    return [(n, line) for n, line in lines if line and (line[0] != "#" or Path(line).is_file())]

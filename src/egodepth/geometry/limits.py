@@ -1,6 +1,6 @@
 """Names and limits of geometry that settings and the command line need, without PyTorch."""
 
-from typing import Literal
+from typing import Literal, SupportsFloat
 
 from egodepth.core.errors import EgodepthError
 
@@ -22,6 +22,23 @@ def require_seed(seed: object) -> None:
     """
     if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed <= MAX_SEED:
         raise EgodepthError(f"seed must be a whole number from 0 to {MAX_SEED}, got {seed!r}")
+
+
+def require_fov(degrees: object) -> None:
+    """Check a field of view that was passed to a Python call.
+
+    Raises:
+        EgodepthError: not between NARROWEST_FOV and WIDEST_FOV.
+    """
+    is_number = isinstance(degrees, SupportsFloat) and not isinstance(degrees, bool)
+    if not is_number or not 0 < float(degrees) <= WIDEST_FOV:  # type: ignore[arg-type]
+        raise EgodepthError(
+            f"a field of view must be between 0 and {WIDEST_FOV:g} degrees, got {degrees!r}"
+        )
+    if float(degrees) < NARROWEST_FOV:  # type: ignore[arg-type]
+        raise EgodepthError(
+            f"a field of view of {degrees:g} degrees is less than any lens has ({NARROWEST_FOV:g})"
+        )
 
 
 Sampling = Literal["exact", "published_shift"]

@@ -112,7 +112,7 @@ def _matches(source: str, root: Path | None) -> list[str]:
     pattern of images, as it is."""
     if source.startswith(LIST):
         lines = listed_lines(source.removeprefix(LIST))
-        return [each for line in lines for each in _matches(line, root)]
+        return [each for _, line in lines for each in _matches(line, root)]
     videos = videos_of_folder(source, root)
     if videos:
         return videos
