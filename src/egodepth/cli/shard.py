@@ -83,7 +83,8 @@ class Shard(Command):
         if facts["without_snippets"]:
             complain(f"no snippets are in {', '.join(facts['without_snippets'][:5])}")
         if result.kept:
-            say(f"{result.kept} pieces of footage of earlier commands are kept in these shards")
+            total = result.kept + result.units - len(result.failed)
+            say(f"kept from earlier commands: {result.kept} of {total} pieces of footage")
         say(
             f"{facts['frame_count']} frames and {facts['snippet_count']} snippets of "
             f"{facts['clip_count']} clips in {facts['chunk_count']} chunks, "
