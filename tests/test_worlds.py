@@ -1,6 +1,5 @@
 """Rendered worlds: what they promise holds for every kind."""
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 
 import numpy as np
@@ -69,14 +68,6 @@ def test_what_moves_is_told_and_moves() -> None:
             break
     (_, _, early), (_, _, late) = world.render(2), world.render(11)
     assert early.any() and not np.array_equal(early, late)
-
-
-def test_threads_may_render_one_world() -> None:
-    town = World("town", 3, 48, 24, 64)
-    alone = [town.render(index)[0] for index in (40, 41, 42)]
-    with ThreadPoolExecutor(3) as pool:
-        together = list(pool.map(lambda index: town.render(index)[0], (40, 41, 42)))
-    assert all(map(np.array_equal, alone, together))
 
 
 def test_light_falls_off_is_hidden_and_is_cast_by_the_sun() -> None:
