@@ -175,3 +175,7 @@ def test_lists_and_folders_of_videos_are_footage(footage: Path) -> None:
     for sources in ([f"@{footage}/list.txt"], [str(footage / "in"), str(footage / "a")]):
         units = list_units(settings_of(footage, **{"data.sources": sources}), {})
         assert [Path(unit.source).name for unit in units] == ["v9.MP4", "v10.mp4", "a"]
+    with (footage / "list.txt").open("a") as file:
+        file.write(f"@{footage}/list.txt")
+    with pytest.raises(EgodepthError, match="names itself"):
+        list_units(settings_of(footage, **{"data.sources": [f"@{footage}/list.txt"]}), {})

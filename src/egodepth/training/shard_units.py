@@ -107,12 +107,16 @@ def _is_set(source: str) -> bool:
     return kind in (*DATA_SETS, "synthetic") or is_pattern(source)
 
 
-def _matches(source: str, root: Path | None) -> list[str]:
+def _matches(source: str, root: Path | None, lists: tuple[str, ...] = ()) -> list[str]:
     """The files that a pattern matches, a list names or a folder of videos holds; any other source, and a
     pattern of images, as it is."""
     if source.startswith(LIST):
-        lines = listed_lines(source.removeprefix(LIST))
-        return [each for _, line in lines for each in _matches(line, root)]
+        address = source.removeprefix(LIST)
+        place = place_of(address, None)
+        if place in lists:
+            raise EgodepthError(f"the list {address} names itself; remove that line")
+        lines = listed_lines(address)
+        return [each for _, line in lines for each in _matches(line, root, (*lists, place))]
     videos = videos_of_folder(source, root)
     if videos:
         return videos
