@@ -117,7 +117,9 @@ def test_the_benchmark_of_basins(
     monkeypatch.setattr(basin, "START_ERRORS", [(0.5, 0.1), (40.0, 10.0)])
     run(basin, monkeypatch, *kitti, "--out", str(tmp_path), "--pairs", "1", "--feature-steps", "1")
     results = json.loads((tmp_path / "kitti.json").read_text())["results"]
-    assert list(results) == ["images", "ImageNet features", "FeatureNet features"]
+    assert list(results) == [
+        "images", "ImageNet features", "FeatureNet features", "features of builtin"
+    ]  # fmt: skip
     near, far = (row["at_own_end"] for row in results["images"])
     assert near > 0.8 and far < near
 

@@ -21,7 +21,7 @@ from egodepth.inference.depth_stream import BATCH, Maps, depth_stream
 from egodepth.inference.odometry.known_length import KNOWN_LENGTHS, KnownLength, LengthInView
 from egodepth.inference.odometry.motion_chain import Prepared, chain_poses, gap_of
 from egodepth.inference.odometry.motion_fit import fit_of_motions
-from egodepth.inference.odometry.track import track_sequence
+from egodepth.inference.odometry.track import TrackingInterrupted, track_sequence
 from egodepth.inference.odometry.trajectory import Trajectory
 from egodepth.inference.odometry.unit import unit_by_view
 from egodepth.inference.steady import SteadySettings
@@ -149,7 +149,10 @@ def by_alignment(run: Run, sequence: Sequence, motion: Motion = "auto") -> bool:
 
 
 def _tracked(run: Run, sequence: Sequence) -> dict[int, np.ndarray]:
-    found = track_sequence(run, sequence)
+    try:
+        found = track_sequence(run, sequence)
+    except TrackingInterrupted:
+        raise KeyboardInterrupt from None  # a part of the trajectory is of no use here
     if found.lost:
         progress.note(f"{sequence.name}: {found.lost}: {LOST}")
     return found.by_number()
