@@ -60,12 +60,11 @@ def fit_of_motions(run: Run, sequence: Sequence) -> MotionFit | None:
     last = len(sequence.frames) - length
     starts = np.unique(np.linspace(0, last, CLIPS).round().astype(int))
     wanted = sorted({int(start) + i for start in starts for i in range(length)})
-    frames = dict(zip(wanted, sequence.frames.at(wanted), strict=True))
-    found = [
-        pair
-        for start in starts
-        for pair in _compare(run, sequence, [frames[start + i] for i in range(length)], gap)
-    ]
+    # A video may hold fewer frames than it says, so a clip has those that came.
+    places = {sequence.frames.numbers[place]: place for place in wanted}
+    frames = {places[frame.number]: frame for frame in sequence.frames.at(wanted)}
+    clips = [[frames[start + i] for i in range(length) if start + i in frames] for start in starts]
+    found = [pair for clip in clips if clip for pair in _compare(run, sequence, clip, gap)]
     if len(found) < MIN_PAIRS:
         return None
     error, ratio = np.median(found, axis=0)
